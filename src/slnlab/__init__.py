@@ -1,0 +1,1 @@
+"""slnlab: the laboratory for learning with noisy labels."""
