@@ -1,1 +1,46 @@
-"""slnlab: the laboratory for learning with noisy labels."""
+"""slnlab: the laboratory for learning with noisy labels.
+
+The names below are imported when they are first used (PEP 562), so that ``import slnlab`` costs nothing: the
+command line checks a configuration before it pays for torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slnlab.callbacks.correction import LabelCorrection
+    from slnlab.callbacks.momentum import MomentumModel
+    from slnlab.samples import SampleTable
+    from slnlab.sln import StochasticLabelNoise
+
+    __version__: str
+
+__all__ = ["LabelCorrection", "MomentumModel", "SampleTable", "StochasticLabelNoise", "__version__"]
+
+_HOMES = {
+    "LabelCorrection": "slnlab.callbacks.correction",
+    "MomentumModel": "slnlab.callbacks.momentum",
+    "SampleTable": "slnlab.samples",
+    "StochasticLabelNoise": "slnlab.sln",
+}
+
+
+def __getattr__(name: str) -> object:
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("slnlab")
+    elif name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,6 @@
+"""Lightning callbacks. The momentum model and label correction serve any LightningModule; see their docstrings."""
+
+from slnlab.callbacks.correction import LabelCorrection, correct_labels
+from slnlab.callbacks.momentum import MomentumAverage, MomentumModel
+
+__all__ = ["LabelCorrection", "MomentumAverage", "MomentumModel", "correct_labels"]

@@ -1,0 +1,154 @@
+"""From a checked configuration to the objects of a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+
+from slnlab.callbacks.correction import LabelCorrection
+from slnlab.callbacks.memorisation import MemorisationMonitor
+from slnlab.callbacks.momentum import MomentumModel
+from slnlab.callbacks.progress import EpochProgress
+from slnlab.callbacks.run_record import EpochTimer, RunRecord
+from slnlab.callbacks.softmax_average import SoftmaxAverage
+from slnlab.config import group_hash, identity
+from slnlab.data import ImageDataModule
+from slnlab.methods import Method
+from slnlab.noise import NoiseRecord
+from slnlab.result import Result, read_metrics, summarise_timing
+from slnlab.run_directory import RunDirectory, environment
+from slnlab.streams import derive
+
+
+def _options(node: DictConfig, *without: str) -> dict[str, Any]:
+    """A node's keys but those that name it, as plain containers."""
+    container = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(container, dict)
+    return {str(k): v for k, v in container.items() if k not in ("_target_", "name", *without)}
+
+
+def datamodule(config: DictConfig) -> ImageDataModule:
+    """The data, and the noise that spoils them."""
+    options = _options(config.data, "source")
+    noise = OmegaConf.to_container(config.noise, resolve=True)
+    module = get_class(config.data._target_)(
+        source=instantiate(config.data.source),
+        noise=noise,
+        seed=config.seed,
+        name=config.data.name,
+        **options,
+    )
+    assert isinstance(module, ImageDataModule)
+    return module
+
+
+def method(config: DictConfig) -> Method:
+    """The method with its freshly initialised network; initialisation has a random stream of its own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(config.seed, "initialisation", 0))
+        network = get_class(config.model._target_)(**_options(config.model))
+    network = network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+    built = get_class(config.method._target_)(
+        network,
+        class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
+        sigma=config.sln.sigma,
+        optimizer=partial(get_class(config.optimizer._target_), **_options(config.optimizer)),
+        scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
+        seed=config.seed,
+        **_options(config.method, "labels", "refuses"),
+    )
+    assert isinstance(built, Method)
+    return built
+
+
+def loggers(config: DictConfig, run: RunDirectory) -> list[Logger]:
+    """What `logger=` adds to metrics.csv."""
+    if config.logger.get("_target_") is None:
+        return []
+    logger = get_method(config.logger._target_)(
+        run,
+        group=f"{config.data.name} {config.noise.name} {config.method.name} {group_hash(config)}",
+        title=_title(config),
+        config=identity(config),
+        **_options(config.logger),
+    )
+    return [logger] if logger is not None else []
+
+
+def close(loggers: Sequence[Logger], exit_code: int) -> None:
+    """End the loggers; a crashed run ends as crashed."""
+    for logger in loggers:
+        if hasattr(logger, "finish"):
+            logger.finish(exit_code)
+        else:
+            logger.finalize("success" if exit_code == 0 else "failed")
+
+
+def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) -> tuple[pl.Trainer, RunRecord]:
+    """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
+    record = RunRecord(run, dict(config.method.labels))
+    callbacks: list[pl.Callback] = [EpochTimer()]
+    if config.momentum.enabled:
+        callbacks.append(MomentumModel(config.momentum.decay))
+    if config.correction.enabled:
+        callbacks.append(LabelCorrection(**_options(config.correction, "enabled")))
+    if config.softmax_average.enabled:
+        callbacks.append(SoftmaxAverage(run.probabilities))
+    callbacks.append(MemorisationMonitor())
+    if config.trainer.progress:
+        callbacks.append(EpochProgress(_title(config)))
+    callbacks.append(record)
+    _quieten()
+    made = pl.Trainer(
+        **_options(config.trainer, "progress"),
+        callbacks=callbacks,
+        logger=list(loggers) or False,
+        default_root_dir=run.path,
+        # Progress, summary and checkpoints are ours: Lightning's count its calls, of which one holds many steps.
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    return made, record
+
+
+def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: RunRecord) -> Result:
+    """What the finished run has to say."""
+    rows = read_metrics(run.metrics)
+    return Result(
+        data=config.data.name,
+        noise=config.noise.name,
+        noise_rate=config.noise.rate,
+        method=config.method.name,
+        seed=config.seed,
+        group=group_hash(config),
+        identity=identity(config),
+        epochs=len(rows),
+        evaluators=record.evaluators,
+        label_noise=noise.summary(),
+        timing=summarise_timing(rows),
+        environment=environment(),
+    )
+
+
+def _title(config: DictConfig) -> str:
+    noise = f"{config.noise.name} {config.noise.rate}" if config.noise.rate else config.noise.name
+    return f"{config.data.name} {noise} {config.method.name} seed={config.seed}"
+
+
+def _quieten() -> None:
+    """Lightning's remarks on devices and workers say nothing here: no data loader has workers."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*available but not used.*")

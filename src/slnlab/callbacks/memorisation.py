@@ -1,0 +1,54 @@
+"""What the network has memorised: read once per epoch from the sample table."""
+
+from __future__ import annotations
+
+import math
+
+import pytorch_lightning as pl
+import torch
+
+from slnlab.errors import SlnlabError
+from slnlab.methods.base import Method
+
+
+class MemorisationMonitor(pl.Callback):
+    """Logs, at the end of each epoch, over the training samples as the network met them during it:
+
+    - `train/loss`, `train/accuracy`: cross entropy against and agreement with the given labels, and where truth is
+      known
+    - `train/true_accuracy`: agreement with the true labels,
+    - `train/loss_correct`, `train/loss_wrong`: mean loss on correctly and on wrongly labelled samples (Fig. 1),
+    - `train/memorised`: fraction of the wrong-labelled predicted as their given label,
+    - `train/recovered`: fraction of the flipped predicted as their true label.
+
+    A mean over no samples is NaN.
+
+    Raises:
+        SlnlabError: the loss is no longer finite; names the epoch.
+    """
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
+        table, rows = pl_module.table, trainer.datamodule.train_index  # type: ignore[attr-defined]
+        loss, prediction, given = (table[name][rows] for name in ("loss", "prediction", "given"))
+        agrees = (prediction == given).float()
+        means = {"loss": loss.mean(), "accuracy": agrees.mean()}
+        if "true" in table:
+            true, wrong = table["true"][rows], table["wrong"][rows]
+            is_true = (prediction == true).float()
+            means |= {
+                "true_accuracy": is_true.mean(),
+                "loss_correct": loss[~wrong].mean(),
+                "loss_wrong": loss[wrong].mean(),
+                "memorised": agrees[wrong].mean(),
+                "recovered": is_true[given != true].mean(),
+            }
+        values = torch.stack(list(means.values())).tolist()  # the epoch's one wait for the device
+        pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
+        if not math.isfinite(values[0]):
+            optimizer = trainer.optimizers[0]
+            raise SlnlabError(
+                f"the loss is {values[0]} in epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
+                f"learning rate {optimizer.param_groups[0]['lr']:g}); a smaller optimizer.lr may help"
+            )

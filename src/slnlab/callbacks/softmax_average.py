@@ -1,0 +1,53 @@
+"""The mean softmax over all epochs, from which instance-dependent noise is made (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from slnlab.data.datamodule import ImageDataModule
+from slnlab.data.probabilities import save_probabilities
+from slnlab.methods.base import Method
+
+
+class SoftmaxAverage(pl.Callback):
+    """After every epoch, add the network's eval-mode softmax over the training set; at the end save the mean.
+
+    The images go through the training augmentation.
+
+    Args:
+        path: the `.npz` to write: `probabilities` (N, C) float32 and the true `labels` (N,).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.epochs = 0
+        self.total: Tensor | None = None
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
+        datamodule: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if self.total is None:
+            self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
+        self.total = self.total.to(pl_module.device)
+        network = pl_module.network.eval()
+        for index, image in datamodule.passes("augmented", "softmax average", trainer.current_epoch):
+            self.total[index] += network(image).float().softmax(1)
+        network.train()
+        self.epochs += 1
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.total is not None:
+            labels = trainer.datamodule.noise_record.true  # type: ignore[attr-defined]
+            save_probabilities(self.path, self.total / self.epochs, labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "total": self.total}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs, self.total = state_dict["epochs"], state_dict["total"]

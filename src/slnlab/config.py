@@ -1,0 +1,281 @@
+"""From the command line to a checked configuration, and from a configuration to the run's directory.
+
+Nothing here imports torch: a wrong key or an impossible value is refused in the time Hydra needs to compose.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from slnlab.errors import ConfigError
+from slnlab.schemas.base import Section
+from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions
+
+_HERE = Path(__file__).resolve().parent
+_CHECKOUT = _HERE.parents[1]
+CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _HERE / "conf"
+"""The configuration: a checkout's `conf/`, or the copy inside an installed package."""
+
+NOT_IDENTITY = (
+    "hydra",
+    "logger",
+    "force",
+    "runs_dir",
+    "preset",  # what is taken from it stands where it is used
+    "trainer.progress",
+    "data.source.root",
+    "data.source.download",
+    "method.labels",
+    "method.refuses",
+    "noise.donor.root",
+    "noise.donor.download",
+)
+"""Keys that cannot change a result, so that two runs that differ only in them are the same run."""
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the configuration of a run as the command line does.
+
+    Args:
+        overrides: Hydra overrides, such as `["noise=asym", "sln.sigma=0.5"]`.
+
+    Raises:
+        ConfigError: a key or an option that does not exist; the message names it and what is near.
+    """
+    try:
+        with _fresh_hydra():
+            return hydra_compose("train", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+
+
+@contextmanager
+def _fresh_hydra() -> Iterator[None]:
+    """Compose also from inside a running Hydra application, whose own state is put back afterwards."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration without Hydra's own node, as plain containers, every interpolation resolved."""
+    keys = [key for key in config if key != "hydra"]
+    try:
+        container = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ConfigError: names every wrong key, its value, and what is allowed.
+    """
+    container = plain(config)
+    problems = list(_problems(container))
+    if problems:
+        lines = [f"{key}: {what}" for key, what in problems]
+        raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
+
+
+def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    groups = {key: config[key] for key in GROUPS if key in config}
+    sound = True
+    for name in GROUPS.keys() - groups.keys():
+        sound = False
+        yield name, "is missing"
+    rest = {key: value for key, value in config.items() if key not in GROUPS}
+    for prefix, schema, node in [("", Root, rest), *((g, schema_of(g, n), n) for g, n in groups.items())]:
+        try:
+            schema.model_validate(node)
+        except ValidationError as error:
+            sound = False
+            yield from _explain_validation(prefix, schema, error)
+    if sound:
+        yield from contradictions(config)
+        if "class_map" in config["noise"]:
+            for what in class_map_errors(config["noise"]["class_map"], config["data"]):
+                yield "noise.class_map", what
+
+
+def schema_of(group: str, node: Any) -> type[Section]:
+    """The schema of one option of a group: its own, or the group's.
+
+    A `_target_` outside slnlab without a schema of ours may have keys that only it knows.
+    """
+    base = GROUPS[group]
+    node = node if isinstance(node, dict) else {}
+    name = str(node.get("name"))
+    module = f"slnlab.schemas.{group}.{name}"
+    if name.isidentifier() and importlib.util.find_spec(module):
+        schema: type[Section] = importlib.import_module(module).Schema
+        return schema
+    if str(node.get("_target_", "slnlab.")).startswith("slnlab."):
+        return base
+    return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
+
+
+def _explain_validation(prefix: str, schema: type[Section], error: ValidationError) -> Iterator[tuple[str, str]]:
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        key = ".".join([prefix, *path] if prefix else path)
+        if item["type"] == "extra_forbidden":
+            known = sorted(_keys_at(schema, path[:-1]))
+            yield key, f"there is no such key{_near(path[-1], known)}; the keys are {', '.join(known)}"
+        else:
+            message = item["msg"][0].lower() + item["msg"][1:]
+            yield key, f"{item['input']!r} is not allowed: {message}"
+
+
+def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:
+    for part in path:
+        annotation = schema.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        schema = annotation
+    for name, field in schema.model_fields.items():
+        yield field.alias or name
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def explain(error: BaseException) -> str:
+    """What Hydra or OmegaConf has to say, without its advice on internals."""
+    full_key = getattr(error, "full_key", None)
+    parts = []
+    seen: BaseException | None = error
+    while seen is not None:
+        text = str(seen)
+        for advice in ("\nTo append to your config", "\n    full_key", "\nConfig search path"):
+            text = text.split(advice)[0].strip()
+        if text and not any(text in part for part in parts):
+            parts.append(text)
+        full_key = full_key or getattr(seen, "full_key", None)
+        seen = seen.__cause__
+    message = ": ".join(parts)
+    if "Missing mandatory value" in message:
+        return f"{full_key}: must be given"
+    if "Could not override" in message:
+        key = message.split("'")[1]
+        *path, leaf = key.split(".")
+        known = _known_keys(path)
+        if known:
+            where = ".".join(path) or "the configuration"
+            message = f"{key}: there is no such key{_near(leaf, known)}; the keys of {where} are {', '.join(known)}"
+    return message
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    """The keys below `path` in the default configuration."""
+    node: Any = compose()
+    for part in path:
+        node = node.get(part) if isinstance(node, DictConfig) else None
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """What makes this run this run: the resolved configuration without the keys that cannot change a result."""
+    container = plain(config)
+    for dotted in NOT_IDENTITY:
+        *path, leaf = dotted.split(".")
+        node: Any = container
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(leaf, None)
+    return container
+
+
+def digest(container: Any) -> str:
+    """Ten hex digits of SHA-256 over canonical JSON."""
+    return hashlib.sha256(json.dumps(container, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def group_hash(config: DictConfig) -> str:
+    """The configuration without its seed: runs that are averaged share it."""
+    without_seed = identity(config)
+    del without_seed["seed"]
+    return digest(without_seed)
+
+
+def run_subdir(config: DictConfig) -> str:
+    """The run's directory below `runs_dir`, the same from a single run and from a sweep."""
+    noise = f"{config.noise.name}-{config.noise.rate}" if config.noise.rate else config.noise.name
+    return f"{config.data.name}/{noise}/{config.method.name}/{group_hash(config)}/seed{config.seed}"
+
+
+def register_resolvers() -> None:
+    """Make `${slnlab.run_dir:}` and `${slnlab.run_subdir:}` known to OmegaConf."""
+
+    def subdir(*, _root_: DictConfig) -> str:
+        return run_subdir(_root_)
+
+    def full(*, _root_: DictConfig) -> str:
+        return f"{_root_.runs_dir}/{run_subdir(_root_)}"
+
+    OmegaConf.register_new_resolver("slnlab.run_subdir", subdir, replace=True)
+    OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)
+
+
+class CheckBeforeRunning(Callback):
+    """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
+
+    Hydra turns an exception in a callback into a warning, so these leave through SystemExit.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            check(config)
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check every run of the sweep, so that the last one does not fail after hours of the others."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
+            return  # another sweeper chooses its runs as it goes; each is checked when it starts
+        overrides = [
+            *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
+            *config.hydra.overrides.task,
+        ]
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        seen: set[str] = set()
+        for batch in BasicSweeper.split_arguments(parsed, None):
+            for run in batch:
+                try:
+                    composed = compose(run)
+                    check(composed)
+                except ConfigError as error:
+                    sys.exit(f"error: in the run {' '.join(run)}: {error}")
+                seen.add(run_subdir(composed))
+
+
+register_resolvers()

@@ -1,0 +1,241 @@
+"""Crop, flip and normalise whole batches on the device.
+
+The images lie on the training device once, as raw bytes, padded beforehand; a batch is cut out of them by
+index. Unlike ``torchvision.transforms.v2`` on a batch, which draws once for all of it, every sample has its
+own crop and flip. Pixel for pixel the result is what torchvision makes of each image by itself.
+
+    padded = pad(images, 4)
+    crop_flip = CropFlip(padding=4, flip=True)
+    normalise = Normalise(mean, std)
+    draws = crop_flip.draw(len(index), generator, padded.device)
+    training_batch = normalise(crop_flip.apply(padded, index, draws, size=(32, 32)))
+    test_batch = normalise(view(padded, index, padding=4, size=(32, 32)))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError
+
+
+def pad(images: Tensor, padding: int) -> Tensor:
+    """Images with ``padding`` zero pixels on every side.
+
+    The zeros are raw pixels, black before normalising, as in the authors' code; after normalising they would
+    be the mean colour.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        padding: pixels p ≥ 0 on each side.
+
+    Returns:
+        uint8 (N, C, H + 2p, W + 2p) on the same device; ``images`` itself if p = 0.
+
+    Raises:
+        ConfigError: ``padding`` is negative.
+        ValueError: ``images`` is not uint8 (N, C, H, W).
+    """
+    _check_padding(padding)
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(f"pad: images must be uint8 (N, C, H, W), not {images.dtype} of shape {tuple(images.shape)}")
+    if padding == 0:
+        return images
+    count, channels, height, width = images.shape
+    padded = images.new_zeros(count, channels, height + 2 * padding, width + 2 * padding)
+    padded[:, :, padding : padding + height, padding : padding + width] = images
+    return padded
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for every sample of a batch.
+
+    Attributes:
+        top: int64 (B,), first row of the crop within the padded image, in [0, 2·padding].
+        left: int64 (B,), first column of the crop within the padded image, in [0, 2·padding].
+        flip: bool (B,), whether the crop is mirrored left to right.
+    """
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+
+
+@dataclass(frozen=True)
+class CropFlip:
+    """Random crop of the original size out of the padded image, then a horizontal flip of probability ½.
+
+    Per sample and independent, uniform over the (2·padding + 1)² crops. The paper's setting (appendix B.1) is
+    padding 4 with flip.
+
+    Args:
+        padding: pixels p ≥ 0 that the images were padded by; 0 never crops.
+        flip: whether samples are flipped at all.
+
+    Raises:
+        ConfigError: ``padding`` is negative.
+    """
+
+    padding: int
+    flip: bool
+
+    def __post_init__(self) -> None:
+        _check_padding(self.padding)
+
+    def draw(self, batch: int, generator: torch.Generator | None, device: torch.device | str) -> Draws:
+        """Draws for ``batch`` samples.
+
+        Only what is needed is drawn: without padding the generator does not advance for crops, without flip
+        not for flips.
+
+        Args:
+            batch: number of samples B.
+            generator: on ``device``; PyTorch's global generator of that device if None.
+            device: where the draws are made and stay.
+        """
+        if self.padding > 0:
+            offsets = torch.randint(2 * self.padding + 1, (2, batch), generator=generator, device=device)
+        else:
+            offsets = torch.zeros(2, batch, dtype=torch.int64, device=device)
+        if self.flip:
+            flip = torch.randint(2, (batch,), generator=generator, device=device).bool()
+        else:
+            flip = torch.zeros(batch, dtype=torch.bool, device=device)
+        return Draws(top=offsets[0], left=offsets[1], flip=flip)
+
+    def apply(self, padded: Tensor, index: Tensor, draws: Draws, size: tuple[int, int]) -> Tensor:
+        """The samples ``index`` of ``padded``, cropped and flipped as drawn.
+
+        Args:
+            padded: uint8 (N, C, H + 2p, W + 2p), see :func:`pad`.
+            index: int64 (B,), which samples, on the device of ``padded``.
+            draws: of this same object, for B samples, on the device of ``padded``.
+            size: (H, W) of an image before padding.
+
+        Returns:
+            uint8 (B, C, H, W), contiguous.
+
+        Raises:
+            ValueError: the sizes of ``padded``, ``size``, ``index`` and ``draws`` do not fit together.
+        """
+        _check_size(padded, self.padding, size)
+        if not len(index) == len(draws.top) == len(draws.left) == len(draws.flip):
+            raise ValueError(f"CropFlip: {len(index)} samples, but draws for {len(draws.top)}")
+        height, width = size
+        # Where in the flattened padded image each pixel comes from. A flip only reverses the columns, so it
+        # costs no pass over the pixels of its own.
+        across = torch.arange(width, device=padded.device)
+        columns = draws.left[:, None] + torch.where(draws.flip[:, None], width - 1 - across, across)
+        rows = draws.top[:, None] + torch.arange(height, device=padded.device)
+        source = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
+        picked = padded.index_select(0, index)
+        batch, channels = picked.shape[:2]
+        source = source.view(batch, 1, height * width).expand(-1, channels, -1)
+        return picked.flatten(2).gather(2, source).view(batch, channels, height, width)
+
+
+def view(padded: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
+    """The samples ``index`` of ``padded`` as they were before padding: what evaluation sees.
+
+    Args:
+        padded: uint8 (N, C, H + 2p, W + 2p), see :func:`pad`.
+        index: int64 (B,), which samples, on the device of ``padded``.
+        padding: the p that the images were padded by.
+        size: (H, W) of an image before padding.
+
+    Returns:
+        uint8 (B, C, H, W), contiguous, a copy.
+
+    Raises:
+        ConfigError: ``padding`` is negative.
+        ValueError: ``padded`` is not ``size`` plus twice the padding.
+    """
+    _check_padding(padding)
+    _check_size(padded, padding, size)
+    height, width = size
+    return padded[:, :, padding : padding + height, padding : padding + width].index_select(0, index)
+
+
+class Normalise:
+    """Raw pixels to network input, (pixel/255 − mean)/std per channel.
+
+    Bit for bit torchvision's ``ToTensor`` (or ``convert_image_dtype``) and ``Normalize``, which the authors
+    and the field use, on every device. ``v2.ToDtype(scale=True)`` multiplies by a rounded 1/255 instead and
+    so is one unit in the last place away for about half of all pixel values.
+
+    Not a module: it has nothing to learn or to save, and ``.half()`` on a network must not round its
+    constants.
+
+    Args:
+        mean: of every channel, in units of the full pixel range (0 to 1).
+        std: likewise, every one > 0.
+
+    Raises:
+        ConfigError: ``mean`` and ``std`` differ in length or are empty, or an entry is not finite or a std
+            not > 0.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ConfigError(f"Normalise: mean = {self.mean} and std = {self.std} must have an entry per channel")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise ConfigError(f"Normalise: mean = {self.mean} must be finite and std = {self.std} finite and > 0")
+        self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalised images.
+
+        Args:
+            images: uint8 (B, C, H, W), C as many as ``mean`` has entries.
+
+        Returns:
+            float32 (B, C, H, W).
+
+        Raises:
+            ValueError: ``images`` is not uint8 (B, C, H, W).
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(
+                f"Normalise: images must be uint8 (B, {len(self.mean)}, H, W), not {images.dtype} of shape "
+                f"{tuple(images.shape)}"
+            )
+        full, mean, std = self._on(images.device)
+        return images.to(torch.float32).div_(full).sub_(mean).div_(std)
+
+    def __repr__(self) -> str:
+        return f"Normalise(mean={self.mean}, std={self.std})"
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """255, mean and std as float32 tensors on ``device``, copied there once."""
+        if device not in self._constants:
+            # 255 is a tensor on the device because CUDA divides by a host scalar as a multiplication by its
+            # rounded reciprocal, which is not the same number.
+            full = torch.tensor(255.0, dtype=torch.float32, device=device)
+            mean, std = (
+                torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
+                for values in (self.mean, self.std)
+            )
+            self._constants[device] = (full, mean, std)
+        return self._constants[device]
+
+
+def _check_padding(padding: int) -> None:
+    if padding < 0:
+        raise ConfigError(f"padding = {padding}, but it must be ≥ 0")
+
+
+def _check_size(padded: Tensor, padding: int, size: tuple[int, int]) -> None:
+    height, width = size
+    if padded.ndim != 4 or tuple(padded.shape[2:]) != (height + 2 * padding, width + 2 * padding):
+        # A crop that leaves its row would silently read on in the next one.
+        raise ValueError(
+            f"images of shape {tuple(padded.shape)} are not {height}×{width} padded by {padding} on each side"
+        )

@@ -1,0 +1,272 @@
+"""The LightningDataModule: spoiled once, held on the training device, handed out by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from slnlab.data.augment import CropFlip, Normalise, pad, view
+from slnlab.data.inject import LabelNoise
+from slnlab.data.source import Source
+from slnlab.errors import ConfigError, DataError
+from slnlab.noise import NoiseRecord
+from slnlab.samples import SampleTable
+from slnlab.streams import Streams
+
+View = Literal["augmented", "clean"]
+
+STEPS_PER_CALL = 16
+"""Optimiser steps in one `training_step`: Lightning's own cost per call is paid once for so many."""
+
+
+class Batch(NamedTuple):
+    """What a method sees: rows of the sample table (B,) int64, and their images (B, channels, H, W) float32."""
+
+    index: Tensor
+    image: Tensor
+
+
+class EvaluationBatch(NamedTuple):
+    """Images (B, channels, H, W) float32 and the labels (B,) int64 that predictions are compared with."""
+
+    image: Tensor
+    label: Tensor
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Images as one uint8 tensor on the training device; augmentation on whole batches, per sample.
+
+    Training batches come in groups of `STEPS_PER_CALL`, as an iterable of `Batch`. Evaluation batches come from
+    the splits `val` (held-out training samples, with their *noisy* labels) and `test`.
+
+    Args:
+        source: where images and labels come from.
+        noise: what spoils the labels; a mapping is a node of `conf/noise/`.
+        num_classes: C.
+        batch_size: global training batch; the last partial batch of an epoch is kept.
+        eval_batch_size: batch of evaluation passes.
+        mean, std: per channel, in units of [0, 1].
+        padding, flip: random crop after zero padding by so many pixels, and random horizontal flip.
+        train_size: use the first so many training samples; None: all.
+        noisy_val: training samples held out for choosing, with their noisy labels.
+        split_seed: which ones.
+        test: False: the test set is never read.
+        classes: names, for class maps.
+        seed: of order and augmentation.
+
+    After `setup`: `noise_record`, `table` (rows in data set order), `train_index` and `val_index` (rows of it).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        noise: LabelNoise | Mapping[str, Any],
+        *,
+        num_classes: int,
+        batch_size: int,
+        eval_batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        padding: int = 0,
+        flip: bool = False,
+        train_size: int | None = None,
+        noisy_val: int = 0,
+        split_seed: int = 0,
+        test: bool = True,
+        classes: Sequence[str] | None = None,
+        seed: int = 0,
+        name: str | None = None,
+        channels: int | None = None,
+        num_train: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
+        self.num_classes = num_classes
+        self.classes = list(classes) if classes else None
+        self.name = name or source.name
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.train_size, self.noisy_val, self.split_seed, self.test = train_size, noisy_val, split_seed, test
+        self.expected = {"channels": channels, "num_train": num_train}
+        self.seed = seed
+        self.crop_flip = CropFlip(padding, flip)
+        self.normalise = Normalise(mean, std)
+        self.noise_record: NoiseRecord
+        self.table: SampleTable
+        self.train_index: Tensor
+        self.val_index: Tensor
+        self._test_images: Tensor | None = None
+        self._ready = False
+
+    # What Lightning calls
+
+    def prepare_data(self) -> None:
+        self.source.prepare()
+        self.noise.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, spoil, split, and move to the device; once, whatever the stage."""
+        if not self._ready:
+            self._read()
+            self._ready = True
+        if self.trainer is not None:
+            self.to(self.trainer.strategy.root_device)
+
+    def train_dataloader(self) -> EpochBatches:
+        return EpochBatches(self)
+
+    def val_dataloader(self) -> dict[str, EvaluationBatches]:
+        return {split: self.evaluation_batches(split) for split in self.evaluation_splits}
+
+    def test_dataloader(self) -> EvaluationBatches:
+        if not self.test:
+            raise ConfigError("data.test=false: this datamodule has no test set")
+        return self.evaluation_batches("test")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing to move: everything lives on the device."""
+        return batch
+
+    # What methods, callbacks and anybody else may use
+
+    @property
+    def evaluation_splits(self) -> list[Literal["val", "test"]]:
+        splits: list[Literal["val", "test"]] = []
+        if self.noisy_val:
+            splits.append("val")
+        if self.test:
+            splits.append("test")
+        return splits
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self._size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train_index) // self.batch_size)
+
+    def to(self, device: torch.device | str) -> ImageDataModule:
+        """Move images, labels and the sample table; returns itself."""
+        self.table.to(device)
+        self.train_index, self.val_index = self.train_index.to(device), self.val_index.to(device)
+        self._images = self._images.to(device)
+        if self._test_images is not None:
+            self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
+        self._streams = Streams(self.seed, device)
+        return self
+
+    def batch(self, index: Tensor, generator: torch.Generator | None) -> Batch:
+        """The samples `index` (B,) of the training set, augmented by `generator`, or as they are without one."""
+        if generator is None:
+            pixels = view(self._images, index, self.crop_flip.padding, self._size)
+        else:
+            draws = self.crop_flip.draw(len(index), generator, index.device)
+            pixels = self.crop_flip.apply(self._images, index, draws, self._size)
+        return Batch(index, self.normalise(pixels))
+
+    def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
+        """The training batches of an epoch, in its order, each made when called."""
+        order = self.train_index[
+            torch.randperm(
+                len(self.train_index), generator=self._streams("order", epoch), device=self.train_index.device
+            )
+        ]
+        for step, index in enumerate(order.split(self.batch_size)):
+            yield lambda step=step, index=index: self.batch(index, self._streams("augmentation", epoch, step))
+
+    def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Batch]:
+        """One pass over the training samples in data set order, for predictions.
+
+        Args:
+            views: through the training augmentation, or the images as they are.
+            purpose, epoch: name the random stream of the augmentation.
+        """
+        for step, index in enumerate(self.train_index.split(self.eval_batch_size)):
+            yield self.batch(index, self._streams(purpose, epoch, step) if views == "augmented" else None)
+
+    def evaluation_batches(self, split: Literal["val", "test"]) -> EvaluationBatches:
+        if split == "val":
+            images, rows, labels = self._images, self.val_index, self.table["given"]
+            padding = self.crop_flip.padding
+        else:
+            assert self._test_images is not None
+            images, labels, padding = self._test_images, self._test_labels, 0
+            rows = torch.arange(len(labels), device=labels.device)
+
+        def make(index: Tensor) -> EvaluationBatch:
+            pixels = view(images, index, padding, self._size)
+            return EvaluationBatch(self.normalise(pixels), labels[index])
+
+        return EvaluationBatches(rows.split(self.eval_batch_size), make)
+
+    # How it comes about
+
+    def _read(self) -> None:
+        data = self.source.load("train")
+        self._agree(data.images)
+        size = self.train_size or len(data.labels)
+        if size > len(data.labels):
+            raise ConfigError(f"data.train_size: {self.name} has {len(data.labels)} training images, not {size}")
+        if not 0 <= self.noisy_val < size:
+            raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
+        data = type(data)(data.images[:size], data.labels[:size])
+        self._check_labels("training", data.labels)
+        spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes)
+        record = self.noise_record
+        self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
+        shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
+        self.val_index = shuffled[: self.noisy_val].sort().values
+        self.train_index = shuffled[self.noisy_val :].sort().values
+        self._size = (spoiled.images.shape[2], spoiled.images.shape[3])
+        self._images = pad(spoiled.images, self.crop_flip.padding)
+        self._streams = Streams(self.seed)
+        if self.test:
+            test = self.source.load("test")
+            self._check_labels("test", test.labels)
+            self._test_images, self._test_labels = test.images, test.labels
+
+    def _agree(self, images: Tensor) -> None:
+        for key, found in (("channels", images.shape[1]), ("num_train", len(images))):
+            if self.expected[key] not in (None, found):
+                raise DataError(f"data.{key}: the configuration says {self.expected[key]}, the files hold {found}")
+
+    def _check_labels(self, split: str, labels: Tensor) -> None:
+        if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise DataError(
+                f"{self.name}: a {split} label lies outside the {self.num_classes} classes "
+                f"(found {int(labels.min())} to {int(labels.max())})"
+            )
+
+
+class EpochBatches:
+    """An epoch's training batches, `STEPS_PER_CALL` to a group; which epoch, the trainer knows."""
+
+    def __init__(self, datamodule: ImageDataModule) -> None:
+        self.datamodule = datamodule
+
+    def __len__(self) -> int:
+        return -(-self.datamodule.steps_per_epoch // STEPS_PER_CALL)
+
+    def __iter__(self) -> Iterator[Iterator[Batch]]:
+        trainer = self.datamodule.trainer
+        steps = list(self.datamodule.epoch(trainer.current_epoch if trainer else 0))
+        for first in range(0, len(steps), STEPS_PER_CALL):
+            yield (make() for make in steps[first : first + STEPS_PER_CALL])
+
+
+class EvaluationBatches:
+    """Batches of a split in data set order, each made when it is reached."""
+
+    def __init__(self, rows: Sequence[Tensor], make: Callable[[Tensor], EvaluationBatch]) -> None:
+        self.rows, self.make = rows, make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        return map(self.make, self.rows)

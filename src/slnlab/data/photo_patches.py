@@ -1,0 +1,33 @@
+"""8×8 grey patches of scikit-learn's two photographs: images that are certainly no digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.datasets import load_sample_images
+
+from slnlab.data.source import LabelledImages, Split
+
+
+class PhotoPatches:
+    """Open-set images for digits, inside scikit-learn: a Chinese temple and a flower, 427×640 pixels each.
+
+    Each photograph is made grey and halved in size (the mean of 2×2 pixels), then cut into 8×8 patches that do
+    not overlap: 26 · 40 patches each, 2,080 together. Labels are all 0 and mean nothing.
+    """
+
+    name = "photo_patches"
+
+    def prepare(self) -> None:
+        """Nothing to do: the photographs are part of scikit-learn."""
+
+    def load(self, split: Split) -> LabelledImages:
+        patches = []
+        for photo in load_sample_images().images:
+            grey = photo.astype(np.float64) @ (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+            height, width = (size // 16 for size in grey.shape)
+            small = grey[: height * 16, : width * 16].reshape(height * 8, 2, width * 8, 2).mean((1, 3))
+            cut = small.reshape(height, 8, width, 8).swapaxes(1, 2).reshape(-1, 1, 8, 8)
+            patches.append(np.rint(cut).astype(np.uint8))
+        images = torch.from_numpy(np.concatenate(patches))
+        return LabelledImages(images, torch.zeros(len(images), dtype=torch.int64))

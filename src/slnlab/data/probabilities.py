@@ -1,0 +1,53 @@
+"""The class probabilities that instance-dependent noise is made from: their file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError, DataError
+
+
+def save_probabilities(path: Path, probabilities: Tensor, labels: Tensor) -> None:
+    """Write them, with the true labels they belong to; an interrupted write leaves no file of that name."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez_compressed(partial, probabilities=probabilities.float().cpu().numpy(), labels=labels.cpu().numpy())
+    os.replace(partial, path)
+
+
+def load_probabilities(path: str | Path | None, labels: Tensor, num_classes: int) -> Tensor:
+    """Class probabilities (N, C) float32 for these samples.
+
+    Args:
+        path: an `.npz` with `probabilities` (N, C) and, if made by a run of ours, the true `labels` (N,).
+        labels: the data set's true labels (N,).
+        num_classes: C.
+
+    Raises:
+        ConfigError: no path.
+        DataError: a file that is missing, corrupt, of another shape, or made for other labels.
+    """
+    if path is None:
+        raise ConfigError(
+            "noise.probabilities: name an .npz with class probabilities (N, C); "
+            "slnlab.train makes them by itself, a bare datamodule does not"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            probabilities = torch.from_numpy(file["probabilities"]).float()
+            stored = torch.from_numpy(file["labels"]) if "labels" in file else labels
+    except FileNotFoundError:
+        raise DataError(f"noise.probabilities: there is no file {path}") from None
+    except Exception as error:  # numpy and zipfile have many words for a broken archive
+        raise DataError(f"noise.probabilities: {path} cannot be read ({error})") from error
+    if probabilities.shape != (len(labels), num_classes):
+        raise DataError(
+            f"noise.probabilities: {path} has shape {tuple(probabilities.shape)}, needed is {(len(labels), num_classes)}"
+        )
+    if not torch.equal(stored, labels):
+        raise DataError(f"noise.probabilities: {path} was made for other labels than this data set's")
+    return probabilities

@@ -1,0 +1,173 @@
+"""What every method shares: the loop of optimiser steps, the evaluations, the sample table's checkpoint."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from slnlab.data.datamodule import Batch, EvaluationBatch
+from slnlab.samples import SampleTable
+from slnlab.streams import Streams, derive
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+
+class Method(pl.LightningModule):
+    """A way to learn from noisy labels.
+
+    A subclass writes `loss(batch)`, and `step` when one optimiser step is more than descending it. Several
+    optimiser steps share one `training_step` (Lightning's cost per call is larger than a small network's step),
+    so `steps` counts them, not `trainer.global_step`.
+
+    Who is evaluated stands in `evaluators`, by the names that the record uses: `network`, and `momentum` once the
+    momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.
+
+    Args:
+        networks: the networks to train, by name; each gets an optimiser of its own.
+        optimizer: parameters → optimiser.
+        scheduler: optimiser → learning-rate schedule, stepped once per epoch; None: constant.
+        seed: of every draw that the method makes.
+        reset_optimizer_each_epoch: forget momentum and the like at the start of every epoch (Chen et al. 2020
+            make a new optimiser there).
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, nn.Module],
+        *,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        seed: int = 0,
+        reset_optimizer_each_epoch: bool = False,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.networks = nn.ModuleDict(networks)
+        self.evaluators: dict[str, nn.Module] = dict(networks)
+        self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
+        self.seed = seed
+        self.reset_optimizer_each_epoch = reset_optimizer_each_epoch
+        self.steps = 0
+        self.table: SampleTable
+        self.streams: Streams
+        self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
+
+    @property
+    def network(self) -> nn.Module:
+        """The first network."""
+        return next(iter(self.networks.values()))
+
+    # One optimiser step
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean loss of a training batch, a scalar to descend. Also calls `observe`."""
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step."""
+        (optimizer,) = self._optimizers
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.loss(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def observe(self, index: Tensor, logits: Tensor) -> None:
+        """Remember what the network said about its training samples, for the memorisation monitor.
+
+        The loss is always the cross entropy against the *given* label, without SLN or correction, so that it
+        means the same for every method.
+        """
+        logits = logits.detach().float()
+        self.table["loss"][index] = cross_entropy(logits, self.table["given"][index], reduction="none")
+        self.table["prediction"][index] = logits.argmax(1)
+
+    # What Lightning calls
+
+    def setup(self, stage: str) -> None:
+        self.table = self.trainer.datamodule.table  # type: ignore[attr-defined]
+        self.table.add("loss")
+        self.table.add("prediction", dtype=torch.int64)
+
+    def on_fit_start(self) -> None:
+        self.streams = Streams(self.seed, self.device)
+
+    def configure_optimizers(self) -> Any:
+        optimizers = [self.optimizer_factory(network.parameters()) for network in self.networks.values()]
+        if self.scheduler_factory is None:
+            return optimizers
+        return optimizers, [self.scheduler_factory(optimizer) for optimizer in optimizers]
+
+    def on_train_epoch_start(self) -> None:
+        # What draws from the global generators (dropout) depends on the epoch alone, also after a resume.
+        torch.manual_seed(derive(self.seed, "global", self.current_epoch))
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        self._optimizers: list[Optimizer] = optimizers if isinstance(optimizers, list) else [optimizers]
+        if self.reset_optimizer_each_epoch:
+            for optimizer in self._optimizers:
+                optimizer.state.clear()
+
+    def training_step(self, batches: Iterable[Batch], batch_idx: int) -> None:
+        for batch in batches:
+            self.step(batch)
+            self.steps += 1
+
+    def on_train_epoch_end(self) -> None:
+        schedulers = self.lr_schedulers() or []
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()  # type: ignore[call-arg]
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        split = self.trainer.datamodule.evaluation_splits[dataloader_idx]  # type: ignore[attr-defined]
+        self._evaluate(split, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation()
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sample_table"] = self.table.state_dict()
+        checkpoint["steps"] = self.steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if hasattr(self, "table"):  # not when only the weights are wanted
+            self.table.load_state_dict(checkpoint["sample_table"])
+        self.steps = checkpoint["steps"]
+
+    # Evaluation: every evaluator on every split, accumulated on the device
+
+    def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
+        for name, network in self.evaluators.items():
+            if (split, name) not in self._metrics:
+                accuracy = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
+                self._metrics[split, name] = (accuracy.to(self.device), MeanMetric().to(self.device))
+            training = network.training
+            network.eval()  # the momentum model is no submodule, so Lightning does not switch it
+            logits = network(batch.image).float()
+            network.train(training)
+            accuracy, loss = self._metrics[split, name]
+            accuracy.update(logits, batch.label)
+            loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))
+
+    def _log_evaluation(self) -> None:
+        for (split, name), (accuracy, loss) in self._metrics.items():
+            self.log(f"{split}/{name}/accuracy", accuracy.compute(), logger=False)
+            self.log(f"{split}/{name}/loss", loss.compute(), logger=False)
+            accuracy.reset()
+            loss.reset()

@@ -1,0 +1,34 @@
+"""The noise of another run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from slnlab.errors import DataError
+from slnlab.noise.record import NoiseRecord
+
+
+def from_record(labels: Tensor, path: str | Path) -> NoiseRecord:
+    """Take up a stored noise record.
+
+    Args:
+        labels: the data set's true labels, shape (N,), int64.
+        path: a `noise.npz`, or the run directory that holds one.
+
+    Raises:
+        DataError: no such file, a corrupt one, or one made for other labels; names the first sample that differs.
+    """
+    path = Path(path)
+    record = NoiseRecord.load(path / "noise.npz" if path.is_dir() else path)
+    if len(record.true) != len(labels):
+        raise DataError(f"{path}: the record is of {len(record.true)} samples, the data have {len(labels)}")
+    if not torch.equal(record.true, labels):
+        row = int((record.true != labels).nonzero()[0])
+        raise DataError(
+            f"{path}: made for other data: sample {row} has the true label {int(record.true[row])} in the record "
+            f"and {int(labels[row])} in the data"
+        )
+    return record

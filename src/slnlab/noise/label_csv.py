@@ -1,0 +1,111 @@
+"""Given labels from and to a CSV file, in the format in which the authors of SLN published theirs."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError, DataError
+from slnlab.noise._check import check_labels, check_num_classes
+from slnlab.noise._files import replacing
+
+__all__ = ["from_csv", "to_csv"]
+
+_HEADER = ["label", "label_noisy"]
+# Stricter than int(), which takes "1_0" and digits of other scripts; bounded to what int64 holds.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+def from_csv(labels: Tensor, path: str | os.PathLike[str], num_classes: int) -> Tensor:
+    """Given labels from a file: header ``label,label_noisy``, one row per training sample in data set order.
+
+    The ``label`` column must repeat the data's true labels: a file made for another order of the samples, or
+    another data set, would otherwise become noise of an unknown rate.
+
+    Args:
+        labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
+        path: the file, UTF-8; LF or CRLF line ends.
+        num_classes: C, at least 2.
+
+    Returns:
+        Given labels, (N,) int64: the column ``label_noisy``.
+
+    Raises:
+        ConfigError: labels or num_classes of another type, shape or range.
+        DataError: the file is missing, has another header or another length, or a row (the first is named,
+            by its data row counted from 1 and its line in the file) that has not two columns, holds no
+            integers, a label outside the classes or a ``label`` that disagrees with the data.
+    """
+    num_classes = check_num_classes(num_classes)
+    expected = check_labels(labels, num_classes).tolist()
+    rows = _read(Path(path))
+    if not rows or [name.strip() for name in rows[0]] != _HEADER:
+        found = ",".join(rows[0]) if rows else ""
+        raise DataError(f"{path}: line 1 must be the header 'label,label_noisy', found {found[:80]!r}")
+    del rows[0]
+    # Before the rows: a file for another data set is better described by its length than by its first label.
+    if len(rows) != len(expected):
+        raise DataError(f"{path}: has {len(rows)} data rows, but the data has {len(expected)} samples")
+
+    given: list[int] = []
+    for number, (row, true_label) in enumerate(zip(rows, expected, strict=True), start=1):
+        where = f"{path}: data row {number} (line {number + 1})"
+        if len(row) != 2:
+            raise DataError(f"{where}: must have 2 columns, has {len(row)}")
+        for column, text in zip(_HEADER, row, strict=True):
+            if not _INTEGER.fullmatch(text.strip(" \t")):
+                raise DataError(f"{where}: {column} is {text[:40]!r}, not an integer")
+        label, label_noisy = int(row[0]), int(row[1])
+        for column, value in zip(_HEADER, (label, label_noisy), strict=True):
+            if not 0 <= value < num_classes:
+                raise DataError(f"{where}: {column} is {value}, outside the classes [0, {num_classes})")
+        if label != true_label:
+            raise DataError(
+                f"{where}: label is {label}, but the data's label of sample {number - 1} is {true_label}; "
+                "the file belongs to another data set or another order of the samples"
+            )
+        given.append(label_noisy)
+    return torch.tensor(given, dtype=torch.int64)
+
+
+def to_csv(path: str | os.PathLike[str], true_labels: Tensor, given_labels: Tensor) -> None:
+    """Write true and given labels in the format that ``from_csv`` reads (UTF-8, LF), replacing atomically.
+
+    Args:
+        path: the file; its folder must exist.
+        true_labels: (N,) int64 on the CPU, not negative; the column ``label``.
+        given_labels: the same, of the same length; the column ``label_noisy``.
+
+    Raises:
+        ConfigError: labels of another type, shape or range.
+        DataError: the file cannot be written.
+    """
+    check_labels(true_labels, name="true_labels")
+    check_labels(given_labels, name="given_labels")
+    if len(true_labels) != len(given_labels):
+        raise ConfigError(f"given_labels: has {len(given_labels)} samples, true_labels {len(true_labels)}")
+    pairs = zip(true_labels.tolist(), given_labels.tolist(), strict=True)
+    lines = [",".join(_HEADER), *(f"{true},{given}" for true, given in pairs)]
+    with replacing(Path(path)) as file:
+        file.write(("\n".join(lines) + "\n").encode("ascii"))
+
+
+def _read(path: Path) -> list[list[str]]:
+    """All rows, the header included; empty lines at the end of the file do not count."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no CSV text file: {error}") from error
+    while rows and not any(cell.strip() for cell in rows[-1]):
+        del rows[-1]
+    return rows

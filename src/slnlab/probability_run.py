@@ -1,0 +1,60 @@
+"""Instance-dependent noise needs a network trained on clean labels: make that run where it is missing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from slnlab.config import compose, plain, run_subdir
+from slnlab.errors import SlnlabError
+from slnlab.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+def with_probabilities(config: DictConfig) -> DictConfig:
+    """The configuration with `noise.probabilities` filled in; other noise passes as it is.
+
+    The probabilities come from an ordinary run (`noise=none method=ce` with the softmax average) whose directory
+    follows from its configuration. So every rate, seed and method on the same data finds the same file.
+    """
+    if "probabilities" not in config.noise or config.noise.probabilities is not None:
+        return config
+    clean = clean_run(config)
+    directory = RunDirectory(Path(config.runs_dir) / run_subdir(clean))
+    if not directory.finished or not directory.probabilities.exists():
+        log.info(
+            "noise=dependent needs class probabilities from a network trained on clean labels, and none are stored "
+            "in %s. Training %s on %s for %d epochs first; later runs on these data reuse it.",
+            directory.path,
+            clean.model.name,
+            clean.data.name,
+            clean.trainer.max_epochs,
+        )
+        from slnlab.train import train
+
+        if directory.finished:  # finished, but its probabilities were removed
+            clean.force = True
+        result = train(clean, directory.path, ["(made for noise=dependent)"])
+        log.info("class probabilities made in %.0f s of training", result.timing.total_seconds)
+    if not directory.probabilities.exists():
+        raise SlnlabError(f"{directory.path} is finished but has no {directory.probabilities.name}")
+    filled = OmegaConf.create(plain(config))
+    filled.noise.probabilities = str(directory.probabilities)
+    return filled
+
+
+def clean_run(config: DictConfig) -> DictConfig:
+    """The configuration of the run on clean labels: the data of `config`, all of them, no test set needed."""
+    made = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
+    with open_dict(made):
+        made.data = OmegaConf.create(plain(config)["data"])
+        made.data.noisy_val = 0
+        made.softmax_average.enabled = True
+        made.runs_dir = config.runs_dir
+        made.trainer.accelerator = config.trainer.accelerator
+        made.trainer.progress = config.trainer.progress
+        made.seed = 0
+    return made

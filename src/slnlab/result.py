@@ -1,0 +1,156 @@
+"""`result.json`: what a finished run says of itself. The classes below are its schema.
+
+All accuracies and fractions lie in [0, 1]; losses are mean cross entropies in nats; epochs count from 1; times are
+in seconds. What could not be measured is null: no test set, nothing held out, truth unknown, no wrong label.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from slnlab.errors import DataError
+
+SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class BestEpoch(_Record):
+    """Test accuracy at an epoch that was chosen."""
+
+    accuracy: float
+    epoch: int
+
+
+class TestAccuracy(_Record):
+    """The test accuracy over the epochs, under the name of how its epoch was chosen."""
+
+    __test__ = False  # pytest: not a test
+
+    last: float = Field(description="at the last epoch: what the paper's tables report")
+    mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
+    best_noisy_val: BestEpoch | None = Field(
+        description="at the first epoch of best accuracy on the held-out noisy labels; null if none were held out"
+    )
+    oracle: BestEpoch = Field(description="the best of all epochs, chosen on the test set: never a result")
+
+
+class LabelFindings(_Record):
+    """What the final weights say about the training labels: eval mode, images as they are, given labels."""
+
+    given_accuracy: float = Field(description="fraction predicted as their given label")
+    true_accuracy: float | None = Field(description="fraction predicted as their true label")
+    memorised: float | None = Field(description="fraction of the wrong-labelled predicted as their given label")
+    recovered: float | None = Field(description="fraction of the flipped predicted as their true label")
+    auroc: float | None = Field(description="of finding wrong labels by their loss")
+    average_precision: float | None = Field(description="of finding wrong labels by their loss")
+
+
+class Evaluator(_Record):
+    """One set of weights: the network, its momentum model, …"""
+
+    label: str = Field(description="its row in a table, e.g. SLN-MO")
+    test_accuracy: TestAccuracy | None
+    labels: LabelFindings
+
+
+class Timing(_Record):
+    """Training time, label correction included, evaluation not; medians over epochs."""
+
+    seconds_per_epoch: float
+    images_per_second: float
+    total_seconds: float = Field(description="training time of all epochs together")
+
+
+class Result(_Record):
+    """`result.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    data: str
+    noise: str
+    noise_rate: float = Field(description="as configured; see label_noise.realised_rate")
+    method: str
+    seed: int
+    group: str = Field(description="hash of the configuration without its seed: runs to average")
+    identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
+    epochs: int
+    evaluators: dict[str, Evaluator]
+    label_noise: dict[str, Any] = Field(description="summary of the noise record: realised rate, matrix, hash, …")
+    timing: Timing
+    environment: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write it, complete or not at all."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.model_dump(), indent=2) + "\n")
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Result:
+        """Read it.
+
+        Raises:
+            DataError: not a result of ours, or of another schema version.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as a result ({error})") from error
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != SCHEMA_VERSION:
+            raise DataError(f"{path}: schema version {version!r}, this slnlab reads {SCHEMA_VERSION}")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise DataError(f"{path}: not a result of slnlab: {key}: {first['msg']}") from error
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of `metrics.csv`, one per epoch."""
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccuracy | None:
+    """The four ways to report a run's test accuracy, or None if it was never tested.
+
+    Args:
+        rows: one per epoch, with `epoch`, `test/<evaluator>/accuracy`, and `val/<evaluator>/accuracy` if held out.
+        evaluator: e.g. `network`.
+    """
+    test, val = f"test/{evaluator}/accuracy", f"val/{evaluator}/accuracy"
+    if not rows or test not in rows[0]:
+        return None
+
+    def at_best(key: str) -> BestEpoch:
+        best = max(rows, key=lambda row: row[key])  # the first of equals
+        return BestEpoch(accuracy=best[test], epoch=int(best["epoch"]))
+
+    return TestAccuracy(
+        last=rows[-1][test],
+        mean_last_10=fmean(row[test] for row in rows[-10:]),
+        best_noisy_val=at_best(val) if val in rows[0] else None,
+        oracle=at_best(test),
+    )
+
+
+def summarise_timing(rows: Sequence[dict[str, float]]) -> Timing:
+    """Medians over epochs, so that one disturbed epoch does not count."""
+    seconds = [row["seconds"] for row in rows]
+    return Timing(
+        seconds_per_epoch=median(seconds),
+        images_per_second=median(row["images_per_second"] for row in rows),
+        total_seconds=math.fsum(seconds),
+    )

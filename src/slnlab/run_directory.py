@@ -1,0 +1,168 @@
+"""The directory of a run: what lies where, whether it is finished, and whose it is."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from slnlab.config import identity, plain
+from slnlab.errors import ConfigError, SlnlabError
+
+PACKAGES = (
+    "slnlab",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "scikit-learn",
+)
+
+
+class RunDirectory:
+    """`path/` with
+
+    - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, git state)
+    - `noise.npz`: the noise record; another run takes it with `noise=run noise.path=…`
+    - `metrics.csv`: one row per epoch
+    - `checkpoints/last.ckpt`: everything a stopped run goes on from
+    - `samples.npz`: per training sample, what the final weights say about its label
+    - `result.json`: see `slnlab.result`; its presence means that the run is finished
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.overrides = path / "overrides.yaml"
+        self.environment = path / "environment.json"
+        self.noise = path / "noise.npz"
+        self.metrics = path / "metrics.csv"
+        self.checkpoint = path / "checkpoints" / "last.ckpt"
+        self.samples = path / "samples.npz"
+        self.probabilities = path / "probabilities.npz"
+        self.wandb_id = path / "wandb_id"
+        self.result = path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        return self.result.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; the operating system frees the lock if this one dies.
+
+        Raises:
+            SlnlabError: another process is running here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SlnlabError(f"another process is running in {self.path}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def refuse_another_run(self, config: DictConfig) -> None:
+        """Make sure that what lies here, if anything, was made by this very configuration.
+
+        Raises:
+            ConfigError: names the keys that differ.
+        """
+        if not self.config.exists():
+            return
+        stored = OmegaConf.load(self.config)
+        assert isinstance(stored, DictConfig)
+        there, here = (_flat(identity(node)) for node in (stored, config))
+        differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+        if differing:
+            first = ", ".join(f"{k}={there.get(k)!r} there, {here.get(k)!r} here" for k in differing[:3])
+            more = f", and {len(differing) - 3} more" if differing[3:] else ""
+            raise ConfigError(
+                f"{self.path} holds another run ({first}{more}); name another hydra.run.dir, or force=true to replace it"
+            )
+
+    def clear(self) -> None:
+        """Remove what a run has made here, and nothing else."""
+        for made in (self.result, self.metrics, self.samples, self.noise, self.probabilities, self.wandb_id):
+            made.unlink(missing_ok=True)
+        for folder in (self.checkpoint.parent, self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def describe(self, config: DictConfig, overrides: Sequence[str]) -> None:
+        """Write down what is about to run, and with what."""
+        OmegaConf.save(OmegaConf.create(plain(config)), self.config)
+        OmegaConf.save(OmegaConf.create(list(overrides)), self.overrides)
+        self.environment.write_text(json.dumps(environment(), indent=2) + "\n")
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and git state, as plain JSON."""
+    import torch
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        "git": git_state(),
+    }
+
+
+def processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def git_state() -> dict[str, Any] | None:
+    """The commit of the checkout that slnlab runs from, and whether it was changed since; None when installed."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", "src", "conf")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,125 @@
+"""The sample table: everything that is remembered about each training sample.
+
+One row per training sample, in data set order; a batch is `(index, image)` and the rest is looked up here. The
+table lives on the training device, is no buffer of any module (a momentum copy of a network must never average
+it) and is saved once, by the method that owns it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError, DataError
+
+_TRUTH = ("true", "wrong")
+
+
+class SampleTable:
+    """Named columns over the training samples.
+
+    Columns that always exist:
+
+    - `given` (N,) int64: the label that training sees, never changed.
+    - `predicted` (N,) int64 and `weight` (N,) float32: the target of sample i is
+      `weight · onehot(given) + (1 − weight) · onehot(predicted)`. Before any correction weight = 1.
+
+    `true` (N,) int64 and `wrong` (N,) bool, where known, serve diagnostics only and are never saved with it.
+    Soft corrections add `soft` (N, C), which then takes the place of onehot(predicted). Methods add what they need.
+
+    Args:
+        given: given labels, shape (N,), integers in [0, num_classes).
+        num_classes: C.
+        true: true labels, shape (N,), if known.
+        wrong: mask of the samples whose given label does not describe their image, shape (N,), if known.
+
+    Raises:
+        ConfigError: shapes that do not match, or a label outside the classes.
+    """
+
+    def __init__(
+        self, given: Tensor, num_classes: int, *, true: Tensor | None = None, wrong: Tensor | None = None
+    ) -> None:
+        if given.ndim != 1 or given.is_floating_point():
+            raise ConfigError(f"given labels must be integers of shape (N,), not {given.dtype} {tuple(given.shape)}")
+        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < num_classes:
+            raise ConfigError(f"given labels must lie in [0, {num_classes})")
+        self.num_classes = num_classes
+        self.columns: dict[str, Tensor] = {
+            "given": given.long().clone(),
+            "predicted": given.long().clone(),
+            "weight": torch.ones(len(given), device=given.device),
+        }
+        for name, column in (("true", true), ("wrong", wrong)):
+            if column is not None:
+                if column.shape != given.shape:
+                    raise ConfigError(
+                        f"`{name}` has shape {tuple(column.shape)}, the given labels {tuple(given.shape)}"
+                    )
+                self.columns[name] = column.clone()
+
+    def __len__(self) -> int:
+        return len(self.columns["given"])
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    @property
+    def device(self) -> torch.device:
+        return self.columns["given"].device
+
+    def to(self, device: torch.device | str) -> SampleTable:
+        """Move every column; returns itself."""
+        self.columns = {name: column.to(device) for name, column in self.columns.items()}
+        return self
+
+    def add(
+        self, name: str, fill: float = 0.0, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """A new column (N, *shape), filled; an existing one is left as it is."""
+        if name not in self.columns:
+            self.columns[name] = torch.full((len(self), *shape), fill, dtype=dtype, device=self.device)
+        return self.columns[name]
+
+    def targets(self, index: Tensor) -> Tensor:
+        """The unperturbed targets of these samples, shape (B, C), float32, rows summing to one."""
+        given, weight = self["given"][index], self["weight"][index].unsqueeze(1)
+        if "soft" in self:
+            targets = (1 - weight) * self["soft"][index].float()
+        else:
+            targets = weight.new_zeros(len(index), self.num_classes)
+            targets.scatter_(1, self["predicted"][index].unsqueeze(1), 1 - weight)
+        return targets.scatter_add_(1, given.unsqueeze(1), weight)
+
+    def correct(self, index: Tensor, weight: Tensor, prediction: Tensor) -> None:
+        """Replace the targets of these samples by `weight · onehot(given) + (1 − weight) · prediction`.
+
+        Args:
+            index: rows, shape (M,).
+            weight: of the given label, shape (M,), in [0, 1].
+            prediction: predicted labels (M,) of an integer type, or class probabilities (M, C).
+        """
+        self["weight"][index] = weight.to(self["weight"])
+        if prediction.ndim == 1:
+            self["predicted"][index] = prediction.to(self["predicted"])
+        else:
+            self.add("soft", shape=(self.num_classes,))[index] = prediction.float()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training has changed or remembered, and the given labels to recognise the table by."""
+        return {name: column.cpu() for name, column in self.columns.items() if name not in _TRUTH}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a saved state.
+
+        Raises:
+            DataError: the state belongs to other labels.
+        """
+        if "given" not in state or not torch.equal(state["given"], self["given"].cpu()):
+            raise DataError("the checkpoint's sample table holds other given labels than this run's data and noise")
+        self.columns.update({name: column.to(self.device) for name, column in state.items()})

@@ -1,0 +1,28 @@
+"""What every schema is built from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+"""A noise rate: [0, 1)."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A node of the configuration: exactly these keys, of exactly these types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class Component(Section):
+    """A node that names what it builds: `_target_` is a dotted path, `name` the option's file name."""
+
+    target: str = Field(alias="_target_")
+    name: str

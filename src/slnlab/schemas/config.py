@@ -1,0 +1,168 @@
+"""The sections of a run's configuration, and what must hold between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from slnlab.schemas.base import Component, Count, CountOrZero, NonNegative, Positive, Rate, Section
+
+
+class Data(Component):
+    source: dict[str, Any]
+    num_classes: Annotated[int, Field(ge=2)]
+    channels: Count
+    num_train: Count
+    classes: list[str] | None
+    train_size: Count | None
+    noisy_val: CountOrZero
+    split_seed: CountOrZero
+    test: bool
+    batch_size: Count
+    eval_batch_size: Count
+    padding: CountOrZero
+    flip: bool
+    mean: list[float]
+    std: list[Positive]
+
+
+class Noise(Component):
+    rate: Rate
+    seed: CountOrZero
+
+
+class Method(Component):
+    labels: dict[str, str]
+    refuses: dict[str, str]
+
+
+class Model(Component):
+    in_channels: Count
+    num_classes: Annotated[int, Field(ge=2)]
+
+
+class Loss(Component):
+    pass
+
+
+class Optimizer(Component):
+    lr: Positive
+
+
+class Scheduler(Component):
+    pass
+
+
+class Logger(Section):
+    target: str | None = Field(alias="_target_", default=None)
+    name: str
+
+
+class Trainer(Section):
+    max_epochs: Count
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Literal[1]
+    precision: Literal["32-true", "bf16-mixed"]
+    deterministic: bool
+    progress: bool
+
+
+class StochasticLabelNoise(Section):
+    sigma: NonNegative
+
+
+class Momentum(Section):
+    enabled: bool
+    decay: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+class Correction(Section):
+    enabled: bool
+    last_epochs: Count
+    views: Literal["augmented", "clean"]
+    loss_against: Literal["current", "given"]
+    prediction: Literal["hard", "soft"]
+    weighting: Literal["loss", "inverse"]
+
+
+class SoftmaxAverage(Section):
+    enabled: bool
+
+
+GROUPS: dict[str, type[Section]] = {
+    "data": Data,
+    "noise": Noise,
+    "method": Method,
+    "model": Model,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "scheduler": Scheduler,
+    "logger": Logger,
+}
+"""The groups whose options name what they build; the keys that every option of the group has."""
+
+
+class Root(Section):
+    """The keys of the top level that are not groups; the groups are checked one by one."""
+
+    seed: CountOrZero
+    force: bool
+    runs_dir: str
+    preset: dict[str, Any]
+    trainer: Trainer
+    sln: StochasticLabelNoise
+    momentum: Momentum
+    correction: Correction
+    softmax_average: SoftmaxAverage
+
+
+def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
+    data, correction, trainer = config["data"], config["correction"], config["trainer"]
+    if correction["enabled"] and correction["last_epochs"] > trainer["max_epochs"]:
+        yield (
+            "correction.last_epochs",
+            f"{correction['last_epochs']} epochs of label correction do not fit in a run of "
+            f"trainer.max_epochs={trainer['max_epochs']}",
+        )
+    if correction["enabled"] and not config["momentum"]["enabled"]:
+        yield (
+            "correction.enabled",
+            "label correction predicts with the momentum model; add momentum.enabled=true",
+        )
+    train_size = data["train_size"] or data["num_train"]
+    if train_size > data["num_train"]:
+        yield "data.train_size", f"{data['name']} has {data['num_train']} training images, not {train_size}"
+    elif data["noisy_val"] >= train_size:
+        yield (
+            "data.noisy_val",
+            f"{data['noisy_val']} of {train_size} training images held out leave none to train on",
+        )
+    if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
+        yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
+    for key in ("mean", "std"):
+        if len(data[key]) != data["channels"]:
+            yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
+    for key, reason in config["method"]["refuses"].items():
+        section, _, name = key.partition(".")
+        if config[section][name]:
+            yield key, reason
+
+
+def class_map_errors(class_map: dict[str, str] | str, data: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with an asymmetric class map for this data set; see `slnlab.data.inject.resolve_class_map`."""
+    if isinstance(class_map, str):
+        if class_map != "next":
+            yield f"{class_map!r} is neither `next` nor a mapping {{from: to}}"
+        return
+    names = data["classes"] or []
+    numbers = {str(c) for c in range(data["num_classes"])}
+    for source, target in class_map.items():
+        for label in (source, target):
+            if str(label) not in names and str(label) not in numbers:
+                allowed = f"0 to {data['num_classes'] - 1}" + (f" or {', '.join(names)}" if names else "")
+                yield f"there is no class {label!r} in {data['name']}; the classes are {allowed}"
+        if str(source) == str(target):
+            yield f"class {source!r} is mapped to itself"

@@ -1,0 +1,7 @@
+from typing import Any
+
+from slnlab.schemas.config import Noise
+
+
+class Schema(Noise):
+    donor: dict[str, Any]

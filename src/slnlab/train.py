@@ -1,0 +1,102 @@
+"""Train one run, or with --multirun a sweep of runs: `python -m slnlab.train noise=asym sln.sigma=0.5`.
+
+`train(config)` is the whole of a run, for use from Python. torch is imported there and not above, so that a wrong
+configuration is refused at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from slnlab.config import CONF_DIR, check, explain, run_subdir
+from slnlab.errors import SlnlabError
+
+if TYPE_CHECKING:
+    from slnlab.result import Result
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, directory: Path | None = None, overrides: Sequence[str] = ()) -> Result:
+    """Do one run, or take its result if it is finished, or go on where it stopped.
+
+    Args:
+        config: as composed by `slnlab.config.compose`.
+        directory: of the run; None: below `runs_dir`, where the configuration says.
+        overrides: what was typed, for the record.
+
+    Raises:
+        ConfigError: the configuration cannot work.
+        DataError: data or noise files that cannot be used.
+        SlnlabError: another process is running this, or the loss is no longer finite.
+    """
+    check(config)
+
+    from slnlab import assemble
+    from slnlab.probability_run import with_probabilities
+    from slnlab.result import Result
+    from slnlab.run_directory import RunDirectory
+
+    run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
+    with run.locked():
+        if not config.force:
+            run.refuse_another_run(config)
+            if run.finished:
+                log.info("already finished: %s (force=true runs it again)", run.result)
+                return Result.load(run.result)
+        else:
+            run.clear()
+        run.describe(config, overrides)
+        datamodule = assemble.datamodule(with_probabilities(config))
+        method = assemble.method(config)
+        loggers = assemble.loggers(config, run)
+        trainer, record = assemble.trainer(config, run, loggers)
+        checkpoint = run.checkpoint if run.checkpoint.exists() else None
+        if checkpoint:
+            log.info("going on from %s", checkpoint)
+        finished = False
+        try:
+            trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
+            result = assemble.result(config, run, datamodule.noise_record, record)
+            result.save(run.result)
+            finished = True
+        finally:
+            assemble.close(loggers, exit_code=0 if finished else 1)
+    log.info("finished: %s", run.path)
+    return result
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
+def _hydra_main(config: DictConfig) -> None:
+    running = HydraConfig.get()
+    result = train(config, Path(running.runtime.output_dir), running.overrides.task)
+    for evaluator in result.evaluators.values():
+        if evaluator.test_accuracy:
+            log.info("%s: test accuracy %.2f %%", evaluator.label, 100 * evaluator.test_accuracy.last)
+
+
+def main() -> None:
+    """The command line: errors that the user can mend are one message and exit code 1, others a traceback."""
+    # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _hydra_main()
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The backbones against descriptions written out here from their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slnlab.errors import ConfigError
+from slnlab.models import SmallCNN, WideResNet
+
+
+def layers_in_order(network: nn.Module, images: Tensor) -> list[tuple[object, ...]]:
+    """Every layer that has weights or pools, as it runs, with its setting and the height of its output."""
+    seen: list[tuple[object, ...]] = []
+
+    def note(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            assert module.padding == (module.kernel_size[0] // 2,) * 2
+            assert module.dilation == (1, 1)
+            assert module.groups == 1
+            setting = (module.in_channels, module.out_channels, module.kernel_size[0], module.stride[0])
+            seen.append(("conv", *setting, module.bias is not None, output.shape[2]))
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.affine
+            assert module.track_running_stats
+            seen.append(("bn", module.num_features, module.momentum, output.shape[2]))
+        elif isinstance(module, nn.MaxPool2d):
+            seen.append(("max", module.kernel_size, output.shape[2]))
+        elif isinstance(module, nn.AdaptiveAvgPool2d):
+            seen.append(("mean", output.shape[2]))
+        elif isinstance(module, nn.Linear):
+            seen.append(("linear", module.in_features, module.out_features, module.bias is not None))
+        elif not isinstance(module, (nn.ReLU, nn.Identity, nn.Sequential)) and not list(module.children()):
+            seen.append((type(module).__name__,))  # nothing else may be in there (dropout, say)
+
+    handles = [module.register_forward_hook(note) for module in network.modules()]
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def wide_resnet_by_definition(depth: int, k: int, classes: int, height: int) -> list[tuple[object, ...]]:
+    """WRN of methods.md section 1, layer by layer in the order of running."""
+    described: list[tuple[object, ...]] = [("conv", 3, 16, 3, 1, True, height)]
+    before = 16
+    for stage, after in enumerate((16 * k, 32 * k, 64 * k)):
+        for block in range((depth - 4) // 6):
+            stride = 2 if stage > 0 and block == 0 else 1
+            described.append(("bn", before, 0.1, height))
+            described.append(("conv", before, after, 3, 1, True, height))
+            described.append(("bn", after, 0.1, height))
+            height //= stride
+            described.append(("conv", after, after, 3, stride, True, height))
+            if stride != 1 or before != after:
+                described.append(("conv", before, after, 1, stride, True, height))
+            before = after
+    return [*described, ("bn", before, 0.9, height), ("mean", 1), ("linear", before, classes, True)]
+
+
+@pytest.mark.parametrize(("classes", "count"), [(10, 1_469_642), (100, 1_481_252)])
+def test_wide_resnet_has_the_parameters_of_the_tables(classes: int, count: int) -> None:
+    assert sum(parameter.numel() for parameter in WideResNet(num_classes=classes).parameters()) == count
+
+
+@pytest.mark.parametrize(("depth", "k", "classes"), [(28, 2, 10), (10, 1, 7), (16, 3, 100)])
+def test_wide_resnet_layer_by_layer(depth: int, k: int, classes: int) -> None:
+    network = WideResNet(3, classes, depth=depth, widen_factor=k).eval()
+    expected = wide_resnet_by_definition(depth, k, classes, height=32)
+    assert layers_in_order(network, torch.randn(1, 3, 32, 32)) == expected
+
+
+def test_wide_resnet_28_2_has_28_convolutions_and_three_shortcuts() -> None:
+    convolutions = [module for module in WideResNet().modules() if isinstance(module, nn.Conv2d)]
+    shortcuts = [(c.in_channels, c.out_channels, c.stride[0]) for c in convolutions if c.kernel_size == (1, 1)]
+    assert len(convolutions) == 1 + 24 + 3
+    assert shortcuts == [(16, 32, 1), (32, 64, 2), (64, 128, 2)]
+
+
+def functional_block(x: Tensor, weights: dict[str, Tensor], stride: int, training: bool) -> Tensor:
+    def norm(inputs: Tensor, name: str) -> Tensor:
+        mean, var = weights[f"{name}.running_mean"].clone(), weights[f"{name}.running_var"].clone()
+        return F.batch_norm(inputs, mean, var, weights[f"{name}.weight"], weights[f"{name}.bias"], training, 0.1, 1e-5)
+
+    hidden = F.conv2d(F.relu(norm(x, "bn1")), weights["conv1.weight"], weights["conv1.bias"], stride=1, padding=1)
+    hidden = F.relu(norm(hidden, "bn2"))
+    hidden = F.conv2d(hidden, weights["conv2.weight"], weights["conv2.bias"], stride=stride, padding=1)
+    if "shortcut.weight" in weights:
+        x = F.conv2d(x, weights["shortcut.weight"], weights["shortcut.bias"], stride=stride)
+    return x + hidden
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_wide_resnet_forward_by_hand(training: bool) -> None:
+    """The whole network once more, by torch.nn.functional on its state dict."""
+    torch.manual_seed(0)
+    network = WideResNet(3, 5, depth=10, widen_factor=2).double()
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():  # so that no scale is 1, no shift 0, no statistic at its start
+                tensor.copy_(torch.rand_like(tensor) - (0.3 if tensor.ndim > 1 else -0.5)).mul_(0.3)
+    network.train(training)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
+    x = F.conv2d(images, state["conv.weight"], state["conv.bias"], padding=1)
+    for stage in range(3):
+        prefix = f"stages.{stage}.0."
+        weights = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        assert "shortcut.weight" in weights
+        x = functional_block(x, weights, stride=1 if stage == 0 else 2, training=training)
+    mean, var = state["bn.running_mean"], state["bn.running_var"]
+    x = F.relu(F.batch_norm(x, mean, var, state["bn.weight"], state["bn.bias"], training, 0.9, 1e-5))
+    logits = F.linear(x.mean((2, 3)), state["classifier.weight"], state["classifier.bias"])
+    torch.testing.assert_close(network(images), logits, rtol=1e-10, atol=1e-10)
+    # F.batch_norm moved `mean` with momentum 0.9, as the network must have.
+    torch.testing.assert_close(network.bn.running_mean, mean, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(network.bn.running_var, var, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("block_at", [(0, 0), (1, 0), (2, 0), (1, 1)])
+def test_shortcut_acts_on_the_raw_input(block_at: tuple[int, int]) -> None:
+    """With a residual of zero a block is its shortcut of x itself, neither normalised nor rectified."""
+    torch.manual_seed(1)
+    block = WideResNet().stages[block_at[0]][block_at[1]]
+    nn.init.zeros_(block.conv2.weight)
+    nn.init.zeros_(block.conv2.bias)
+    x = 3 * torch.randn(2, block.conv1.in_channels, 8, 8) - 2
+    expected = x
+    if block_at[1] == 0:
+        stride = 1 if block_at[0] == 0 else 2
+        expected = F.conv2d(x, block.shortcut.weight, block.shortcut.bias, stride=stride)
+    torch.testing.assert_close(block(x.clone()), expected, rtol=0, atol=0)
+
+
+def test_wide_resnet_starts_from_pytorchs_default_initialisation() -> None:
+    """Uniform in ±1/√fan_in for weights and biases; batch norms start as the identity."""
+    torch.manual_seed(2)
+    for module in WideResNet().modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            bound = module.weight[0].numel() ** -0.5
+            for tensor in (module.weight, module.bias):
+                assert tensor.abs().max() <= bound
+            if module.weight.numel() > 1000:
+                assert module.weight.abs().max() > 0.98 * bound
+                assert abs(module.weight.std() / (bound / 3**0.5) - 1) < 0.06
+        elif isinstance(module, nn.BatchNorm2d):
+            assert bool((module.weight == 1).all())
+            assert bool((module.bias == 0).all())
+
+
+@pytest.mark.parametrize("depth", [4, 27, 29, 0, -2])
+def test_wide_resnet_refuses_a_depth_that_is_not_6n_plus_4(depth: int) -> None:
+    with pytest.raises(ConfigError, match="depth"):
+        WideResNet(depth=depth)
+
+
+def test_small_cnn_layer_by_layer() -> None:
+    network = SmallCNN(1, 10).eval()
+    assert layers_in_order(network, torch.randn(1, 1, 28, 28)) == [
+        ("conv", 1, 32, 3, 1, False, 28),
+        ("bn", 32, 0.1, 28),
+        ("conv", 32, 32, 3, 1, False, 28),
+        ("bn", 32, 0.1, 28),
+        ("max", 2, 14),
+        ("conv", 32, 64, 3, 1, False, 14),
+        ("bn", 64, 0.1, 14),
+        ("max", 2, 7),
+        ("conv", 64, 64, 3, 1, False, 7),
+        ("bn", 64, 0.1, 7),
+        ("mean", 1),
+        ("linear", 64, 10, True),
+    ]
+    assert sum(isinstance(module, nn.ReLU) for module in network.modules()) == 4
+    # 9·(1·32 + 32·32 + 32·64 + 64·64) weights, 2·(32 + 32 + 64 + 64) of batch norm, 64·10 + 10.
+    assert sum(parameter.numel() for parameter in network.parameters()) == 64_800 + 384 + 650
+
+
+def test_small_cnn_forward_by_hand() -> None:
+    torch.manual_seed(3)
+    network = SmallCNN(2, 3, widths=(3, 4, 5, 6)).double()
+    images = torch.randn(5, 2, 9, 8, dtype=torch.float64)
+    state = list(network.features.state_dict().values())
+    x = images
+    for layer in range(4):
+        weight, scale, shift = state[6 * layer : 6 * layer + 3]
+        x = F.relu(F.batch_norm(F.conv2d(x, weight, padding=1), None, None, scale, shift, training=True))
+        if layer in (1, 2):
+            x = F.max_pool2d(x, 2)
+    logits = F.linear(x.mean((2, 3)), network.classifier.weight, network.classifier.bias)
+    torch.testing.assert_close(network(images), logits, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"widths": (8, 8, 8)}, {"widths": (8, 8, 8, 0)}, {"in_channels": 0}, {"num_classes": 0}],
+)
+def test_small_cnn_refuses_impossible_sizes(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="SmallCNN"):
+        SmallCNN(**{"in_channels": 1, "num_classes": 10, **settings})
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (SmallCNN(1, 10), (1, 4, 4)),
+        (SmallCNN(1, 10), (1, 8, 8)),
+        (SmallCNN(1, 10), (1, 28, 28)),
+        (SmallCNN(3, 10, widths=[8, 8, 16, 16]), (3, 32, 20)),
+        (WideResNet(1, 10), (1, 8, 8)),
+        (WideResNet(1, 10), (1, 28, 28)),
+        (WideResNet(3, 10), (3, 32, 32)),
+    ],
+)
+def test_logits_for_every_image_size_and_gradients_everywhere(network: nn.Module, shape: tuple[int, int, int]) -> None:
+    logits = network(torch.randn(2, *shape))
+    assert logits.shape == (2, 10)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
