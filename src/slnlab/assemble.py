@@ -148,7 +148,10 @@ def _title(config: DictConfig) -> str:
 
 
 def _quieten() -> None:
-    """Lightning's remarks on devices and workers say nothing here: no data loader has workers."""
+    """Lightning's remarks that say nothing here: no data loader has workers, and one call holds many steps."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*available but not used.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

@@ -80,7 +80,7 @@ def _fresh_hydra() -> Iterator[None]:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration without Hydra's own node, as plain containers, every interpolation resolved."""
-    keys = [key for key in config if key != "hydra"]
+    keys = [str(key) for key in config if key != "hydra"]
     try:
         container = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -109,7 +109,9 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         sound = False
         yield name, "is missing"
     rest = {key: value for key, value in config.items() if key not in GROUPS}
-    for prefix, schema, node in [("", Root, rest), *((g, schema_of(g, n), n) for g, n in groups.items())]:
+    sections: list[tuple[str, type[Section], Any]] = [("", Root, rest)]
+    sections += [(group, schema_of(group, node), node) for group, node in groups.items()]
+    for prefix, schema, node in sections:
         try:
             schema.model_validate(node)
         except ValidationError as error:
@@ -168,7 +170,7 @@ def _near(word: str, known: Sequence[str]) -> str:
 def explain(error: BaseException) -> str:
     """What Hydra or OmegaConf has to say, without its advice on internals."""
     full_key = getattr(error, "full_key", None)
-    parts = []
+    parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
         text = str(seen)

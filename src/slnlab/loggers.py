@@ -23,7 +23,7 @@ def tensorboard_logger(run: RunDirectory, **_: Any) -> Logger:
         SlnlabError: the extra `tensorboard` is not installed.
     """
     try:
-        import tensorboard  # noqa: F401
+        import tensorboard  # type: ignore[import-untyped]  # noqa: F401
     except ModuleNotFoundError:
         raise SlnlabError("logger=tensorboard needs the extra: pip install 'slnlab[tensorboard]'") from None
     return TensorBoardLogger(run.path, name="tensorboard", version="")

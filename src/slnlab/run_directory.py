@@ -92,7 +92,8 @@ class RunDirectory:
             first = ", ".join(f"{k}={there.get(k)!r} there, {here.get(k)!r} here" for k in differing[:3])
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
             raise ConfigError(
-                f"{self.path} holds another run ({first}{more}); name another hydra.run.dir, or force=true to replace it"
+                f"{self.path} holds another run ({first}{more}); "
+                "name another hydra.run.dir, or force=true to replace it"
             )
 
     def clear(self) -> None:
@@ -122,7 +123,7 @@ def environment() -> dict[str, Any]:
     """Versions, machine and git state, as plain JSON."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

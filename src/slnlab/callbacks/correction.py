@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -13,16 +13,11 @@ from torch.nn.functional import log_softmax, one_hot
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import ConfigError
 from slnlab.samples import SampleTable
+from slnlab.sln import StochasticLabelNoise
 
 LossAgainst = Literal["current", "given"]
 Prediction = Literal["hard", "soft"]
 Weighting = Literal["loss", "inverse"]
-
-
-class _Predictions(NamedTuple):
-    index: Tensor
-    loss: Tensor
-    prediction: Tensor
 
 
 @torch.no_grad()
@@ -51,7 +46,7 @@ def correct_labels(
     """
     training = network.training
     network.eval()
-    passes = []
+    passes: list[tuple[Tensor, Tensor, Tensor]] = []
     for index, image in batches:
         log_probabilities = log_softmax(network(image).float(), 1)
         if loss_against == "given":
@@ -60,7 +55,7 @@ def correct_labels(
             targets = table.targets(index)
         loss = -(targets * log_probabilities).sum(1)
         predicted = log_probabilities.argmax(1) if prediction == "hard" else log_probabilities.exp()
-        passes.append(_Predictions(index, loss, predicted))
+        passes.append((index, loss, predicted))
     network.train(training)
     index, losses, predictions = (torch.cat(column) for column in zip(*passes, strict=True))
     table.correct(index, label_weights(losses, weighting), predictions)
@@ -82,7 +77,7 @@ def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
 
 
 class LabelCorrection(pl.Callback):
-    """From `last_epochs` before the end on: σ := 0, and labels corrected by the momentum model at each epoch's start.
+    """In the last epochs: σ := 0, and labels corrected by the momentum model at the start of each.
 
     With one of our methods and `MomentumModel` among the callbacks there is nothing more to say. In another
     LightningModule give `table`, `batches`, and, where it uses stochastic label noise, keep that in its attribute `sln`.
@@ -128,8 +123,9 @@ class LabelCorrection(pl.Callback):
         assert trainer.max_epochs is not None
         if epoch < trainer.max_epochs - self.last_epochs:
             return
-        if hasattr(pl_module, "sln"):
-            pl_module.sln.sigma = 0.0
+        label_noise = getattr(pl_module, "sln", None)
+        if isinstance(label_noise, StochasticLabelNoise):
+            label_noise.sigma = 0.0
         batches = (
             self.batches(epoch) if self.batches else trainer.datamodule.passes(self.views, "label correction", epoch)  # type: ignore[attr-defined]
         )

@@ -94,8 +94,9 @@ class MomentumModel(pl.Callback):
                 average.module.load_state_dict(self._saved[name])
             self._handles.append(average.follow(optimizer))
             self.averages[name] = average
-            if hasattr(pl_module, "evaluators"):
-                pl_module.evaluators[name.replace("network", "momentum")] = average.module
+            evaluators = getattr(pl_module, "evaluators", None)
+            if isinstance(evaluators, dict):
+                evaluators[name.replace("network", "momentum")] = average.module
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
@@ -111,8 +112,9 @@ class MomentumModel(pl.Callback):
         self._saved = state_dict
 
     def _networks(self, pl_module: pl.LightningModule) -> dict[str, nn.Module]:
-        if self.network is None and isinstance(getattr(pl_module, "networks", None), nn.ModuleDict):
-            return dict(pl_module.networks.items())  # type: ignore[operator, union-attr, arg-type]
+        networks = getattr(pl_module, "networks", None)
+        if self.network is None and isinstance(networks, nn.ModuleDict):
+            return dict(networks.items())
         network = getattr(pl_module, self.network or "network", None)
         if not isinstance(network, nn.Module):
             raise ConfigError(

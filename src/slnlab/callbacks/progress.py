@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytorch_lightning as pl
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 
 class EpochProgress(pl.Callback):

@@ -35,7 +35,7 @@ class EpochTimer(pl.Callback):
 
 
 class RunRecord(pl.Callback):
-    """After each epoch a row of `metrics.csv`, the loggers' metrics and `checkpoints/last.ckpt`; at the end the findings.
+    """After each epoch a row of `metrics.csv` and of the loggers, and a checkpoint; at the end the findings.
 
     Last among the callbacks, so that it sees what the others have logged.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
@@ -26,7 +27,7 @@ STEPS_PER_CALL = 16
 class Batch(NamedTuple):
     """What a method sees: rows of the sample table (B,) int64, and their images (B, channels, H, W) float32."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # the field's name for it, at the price of tuple.index
     image: Tensor
 
 
@@ -99,7 +100,9 @@ class ImageDataModule(pl.LightningDataModule):
         self.table: SampleTable
         self.train_index: Tensor
         self.val_index: Tensor
+        self._images: Tensor
         self._test_images: Tensor | None = None
+        self._test_labels: Tensor
         self._ready = False
 
     # What Lightning calls
@@ -169,6 +172,9 @@ class ImageDataModule(pl.LightningDataModule):
             pixels = self.crop_flip.apply(self._images, index, draws, self._size)
         return Batch(index, self.normalise(pixels))
 
+    def _augmented(self, index: Tensor, purpose: str, epoch: int, step: int) -> Batch:
+        return self.batch(index, self._streams(purpose, epoch, step))
+
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """The training batches of an epoch, in its order, each made when called."""
         order = self.train_index[
@@ -177,7 +183,7 @@ class ImageDataModule(pl.LightningDataModule):
             )
         ]
         for step, index in enumerate(order.split(self.batch_size)):
-            yield lambda step=step, index=index: self.batch(index, self._streams("augmentation", epoch, step))
+            yield partial(self._augmented, index, "augmentation", epoch, step)
 
     def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Batch]:
         """One pass over the training samples in data set order, for predictions.
@@ -187,7 +193,10 @@ class ImageDataModule(pl.LightningDataModule):
             purpose, epoch: name the random stream of the augmentation.
         """
         for step, index in enumerate(self.train_index.split(self.eval_batch_size)):
-            yield self.batch(index, self._streams(purpose, epoch, step) if views == "augmented" else None)
+            if views == "augmented":
+                yield self._augmented(index, purpose, epoch, step)
+            else:
+                yield self.batch(index, None)
 
     def evaluation_batches(self, split: Literal["val", "test"]) -> EvaluationBatches:
         if split == "val":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torchvision.transforms.v2 import functional as tv
 from slnlab.data.probabilities import load_probabilities
 from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError
-from slnlab.noise import NoiseRecord
+from slnlab.noise import NoiseRecord, next_class
 from slnlab.streams import Streams
 
 
@@ -74,7 +75,7 @@ class LabelNoise:
             "class_map": lambda: resolve_class_map(self.options["class_map"], num_classes, classes),
             "probabilities": lambda: load_probabilities(self.options["probabilities"], clean.labels, num_classes),
             "num_donors": lambda: len(donor.images) if donor else 0,
-            **{key: lambda key=key: self.options[key] for key in self.options if key not in _SUPPLIED},
+            **{key: partial(self.options.get, key) for key in self.options if key not in _SUPPLIED},
         }
         made = self.function(**{name: supplies[name]() for name in wanted if name in supplies})
         record = self._record(made, clean.labels, num_classes)
@@ -144,7 +145,7 @@ def resolve_class_map(
         ConfigError: a class that does not exist.
     """
     if class_map == "next":
-        return {c: (c + 1) % num_classes for c in range(num_classes)}
+        return next_class(num_classes)
     if isinstance(class_map, str):
         raise ConfigError(f"noise.class_map: {class_map!r} is neither `next` nor a mapping {{from: to}}")
     # Names win over numbers only where both exist, as for digits, whose names are their numbers.

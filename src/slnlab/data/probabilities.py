@@ -46,7 +46,8 @@ def load_probabilities(path: str | Path | None, labels: Tensor, num_classes: int
         raise DataError(f"noise.probabilities: {path} cannot be read ({error})") from error
     if probabilities.shape != (len(labels), num_classes):
         raise DataError(
-            f"noise.probabilities: {path} has shape {tuple(probabilities.shape)}, needed is {(len(labels), num_classes)}"
+            f"noise.probabilities: {path} has shape {tuple(probabilities.shape)}, "
+            f"needed is {(len(labels), num_classes)}"
         )
     if not torch.equal(stored, labels):
         raise DataError(f"noise.probabilities: {path} was made for other labels than this data set's")

@@ -155,8 +155,8 @@ class Method(pl.LightningModule):
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
         for name, network in self.evaluators.items():
             if (split, name) not in self._metrics:
-                accuracy = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
-                self._metrics[split, name] = (accuracy.to(self.device), MeanMetric().to(self.device))
+                made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
+                self._metrics[split, name] = (made.to(self.device), MeanMetric().to(self.device))
             training = network.training
             network.eval()  # the momentum model is no submodule, so Lightning does not switch it
             logits = network(batch.image).float()

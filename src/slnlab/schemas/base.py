@@ -11,6 +11,7 @@ Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Zero = Annotated[float, Field(ge=0, le=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 

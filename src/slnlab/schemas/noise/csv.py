@@ -1,8 +1,7 @@
-from typing import Literal
-
+from slnlab.schemas.base import Zero
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
-    rate: Literal[0.0]
+    rate: Zero
     path: str

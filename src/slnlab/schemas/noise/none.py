@@ -1,7 +1,6 @@
-from typing import Literal
-
+from slnlab.schemas.base import Zero
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
-    rate: Literal[0.0]
+    rate: Zero

@@ -1,9 +1,10 @@
-from typing import Any, Literal
+from typing import Any
 
+from slnlab.schemas.base import Zero
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
-    rate: Literal[0.0]
+    rate: Zero
     path: str
     donor: dict[str, Any] | None

@@ -1,8 +1,10 @@
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from slnlab.schemas.config import Scheduler
 
 
 class Schema(Scheduler):
-    factor: Literal[1.0]
+    factor: Annotated[float, Field(ge=1, le=1)]
     total_iters: Literal[0]
