@@ -146,7 +146,7 @@ def _explain_validation(prefix: str, schema: type[Section], error: ValidationErr
         path = [str(part) for part in item["loc"]]
         key = ".".join([prefix, *path] if prefix else path)
         if item["type"] == "extra_forbidden":
-            known = sorted(_keys_at(schema, path[:-1]))
+            known = sorted([*_keys_at(schema, path[:-1]), *(GROUPS if key == path[0] else ())])
             yield key, f"there is no such key{_near(path[-1], known)}; the keys are {', '.join(known)}"
         else:
             message = item["msg"][0].lower() + item["msg"][1:]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 """A noise rate: [0, 1)."""
@@ -14,6 +15,15 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+
+
+def _exists(path: str) -> str:
+    if not Path(path).exists():
+        raise ValueError("there is no such file or directory")
+    return path
+
+
+ExistingPath = Annotated[str, AfterValidator(_exists)]
 
 
 class Section(BaseModel):

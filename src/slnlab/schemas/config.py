@@ -162,7 +162,8 @@ def class_map_errors(class_map: dict[str, str] | str, data: dict[str, Any]) -> I
     for source, target in class_map.items():
         for label in (source, target):
             if str(label) not in names and str(label) not in numbers:
-                allowed = f"0 to {data['num_classes'] - 1}" + (f" or {', '.join(names)}" if names else "")
+                by_name = f" or {', '.join(names)}" if set(names) - numbers else ""
+                allowed = f"0 to {data['num_classes'] - 1}{by_name}"
                 yield f"there is no class {label!r} in {data['name']}; the classes are {allowed}"
         if str(source) == str(target):
             yield f"class {source!r} is mapped to itself"

@@ -1,7 +1,7 @@
-from slnlab.schemas.base import Zero
+from slnlab.schemas.base import ExistingPath, Zero
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
     rate: Zero
-    path: str
+    path: ExistingPath

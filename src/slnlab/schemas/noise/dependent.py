@@ -1,6 +1,7 @@
+from slnlab.schemas.base import ExistingPath
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
-    probabilities: str | None
+    probabilities: ExistingPath | None
     clean_run: list[str]

@@ -1,10 +1,10 @@
 from typing import Any
 
-from slnlab.schemas.base import Zero
+from slnlab.schemas.base import ExistingPath, Zero
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
     rate: Zero
-    path: str
+    path: ExistingPath
     donor: dict[str, Any] | None

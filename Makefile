@@ -1,0 +1,43 @@
+# Every target sets up what it needs in .venv; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-slow lint types check build clean experiments/digits_sigma
+
+help:  ## show this list
+	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "slnlab needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digits: a table and a picture in runs/demo
+	$(BIN)/python -m slnlab.train -m experiment=demo runs_dir=runs/demo
+	$(BIN)/python -m slnlab.report runs/demo --out runs/demo/report
+
+test: $(STAMP)  ## the whole suite
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: $(STAMP)  ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy
+	$(BIN)/mypy
+
+check: lint types test  ## everything that CI runs
+
+experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
+	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma
+	$(BIN)/python -m slnlab.report runs/digits_sigma --out $@/results
+	$(BIN)/python -m slnlab.analysis.sigma runs/digits_sigma --out $@/results/sigma.png
+
+build: $(STAMP)  ## wheel and sdist in dist/
+	$(BIN)/python -m build --outdir dist
+
+clean:  ## remove the environment and what was built; runs stay
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
