@@ -216,7 +216,16 @@ def identity(config: DictConfig) -> dict[str, Any]:
 
 def digest(container: Any) -> str:
     """Ten hex digits of SHA-256 over canonical JSON."""
-    return hashlib.sha256(json.dumps(container, sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(_canonical(container), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _canonical(node: Any) -> Any:
+    """The same with 1 for 1.0, so that `sln.sigma=1` and `sln.sigma=1.0` are one run."""
+    if isinstance(node, dict):
+        return {key: _canonical(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_canonical(value) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
 def group_hash(config: DictConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from slnlab.errors import ConfigError, DataError
 
@@ -107,8 +108,12 @@ class SampleTable:
         self["weight"][index] = weight.to(self["weight"])
         if prediction.ndim == 1:
             self["predicted"][index] = prediction.to(self["predicted"])
-        else:
-            self.add("soft", shape=(self.num_classes,))[index] = prediction.float()
+            if "soft" not in self:
+                return
+            prediction = one_hot(prediction.long(), self.num_classes)
+        elif "soft" not in self:  # the other rows keep their targets
+            self.add("soft", shape=(self.num_classes,)).scatter_(1, self["predicted"].unsqueeze(1), 1)
+        self["soft"][index] = prediction.to(self["soft"])
 
     def state_dict(self) -> dict[str, Any]:
         """What training has changed or remembered, and the given labels to recognise the table by."""
@@ -122,4 +127,6 @@ class SampleTable:
         """
         if "given" not in state or not torch.equal(state["given"], self["given"].cpu()):
             raise DataError("the checkpoint's sample table holds other given labels than this run's data and noise")
-        self.columns.update({name: column.to(self.device) for name, column in state.items()})
+        if "soft" not in state:
+            self.columns.pop("soft", None)
+        self.columns.update({name: column.to(self.device, copy=True) for name, column in state.items()})

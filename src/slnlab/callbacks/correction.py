@@ -80,7 +80,7 @@ class LabelCorrection(pl.Callback):
     """In the last epochs: σ := 0, and labels corrected by the momentum model at the start of each.
 
     With one of our methods and `MomentumModel` among the callbacks there is nothing more to say. In another
-    LightningModule give `table`, `batches`, and, where it uses stochastic label noise, keep that in its attribute `sln`.
+    LightningModule give `table` and `batches`, and keep its stochastic label noise, if any, in its attribute `sln`.
 
     Args:
         last_epochs: how many of the run's epochs train on corrected labels; 50 of 300 in the paper.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise, pad, view
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import Source
+from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.samples import SampleTable
@@ -217,9 +217,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _read(self) -> None:
         data = self.source.load("train")
-        self._agree(data.images)
-        size = self.train_size or len(data.labels)
-        if size > len(data.labels):
+        self._agree(data)
+        size = len(data.labels) if self.train_size is None else self.train_size
+        if not 1 <= size <= len(data.labels):
             raise ConfigError(f"data.train_size: {self.name} has {len(data.labels)} training images, not {size}")
         if not 0 <= self.noisy_val < size:
             raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
@@ -239,10 +239,15 @@ class ImageDataModule(pl.LightningDataModule):
             self._check_labels("test", test.labels)
             self._test_images, self._test_labels = test.images, test.labels
 
-    def _agree(self, images: Tensor) -> None:
-        for key, found in (("channels", images.shape[1]), ("num_train", len(images))):
+    def _agree(self, data: LabelledImages) -> None:
+        channels = data.images.shape[1]
+        for key, found in (("channels", channels), ("num_train", len(data.images))):
             if self.expected[key] not in (None, found):
                 raise DataError(f"data.{key}: the configuration says {self.expected[key]}, the files hold {found}")
+        if len(self.normalise.mean) != channels:
+            raise ConfigError(f"data.mean: has {len(self.normalise.mean)} values, the images {channels} channels")
+        if len(data.labels) != len(data.images):
+            raise DataError(f"{self.name}: has {len(data.images)} training images, but {len(data.labels)} labels")
 
     def _check_labels(self, split: str, labels: Tensor) -> None:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import shutil
+import zlib
 from pathlib import Path
 
 import torch
@@ -11,6 +11,8 @@ from torchvision import datasets
 
 from slnlab.data.source import LabelledImages, Split
 from slnlab.data.torchvision_files import read
+from slnlab.errors import DataError
+from slnlab.noise._files import replacing
 
 DEBIAN_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the IDX files."""
@@ -30,17 +32,26 @@ class FashionMNIST:
         self.root, self.download = root, download
 
     def prepare(self) -> None:
-        raw = Path(self.root) / "FashionMNIST" / "raw"
-        for packed in DEBIAN_PACKAGE.glob("*.gz"):
-            unpacked = raw / packed.stem
-            if not unpacked.exists():
-                raw.mkdir(parents=True, exist_ok=True)
-                partial = unpacked.with_suffix(".partial")
-                with gzip.open(packed) as source, partial.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-                partial.replace(unpacked)
+        raw = Path(self.root).expanduser() / "FashionMNIST" / "raw"
+        for packed in sorted(DEBIAN_PACKAGE.glob("*.gz")):
+            if not (raw / packed.stem).exists():
+                _unpack(packed, raw)
         read(datasets.FashionMNIST, self.root, train=True, download=self.download)
 
     def load(self, split: Split) -> LabelledImages:
         files = read(datasets.FashionMNIST, self.root, train=split == "train", download=False)
         return LabelledImages(files.data.unsqueeze(1), files.targets.to(torch.int64))
+
+
+def _unpack(packed: Path, folder: Path) -> None:
+    """`folder/name` from `name.gz`: complete or not at all, also when two processes do it at once."""
+    try:
+        content = gzip.decompress(packed.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{packed}: cannot be unpacked ({error}); install dataset-fashion-mnist anew") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made ({error}); name another directory with data.source.root") from error
+    with replacing(folder / packed.stem) as file:
+        file.write(content)

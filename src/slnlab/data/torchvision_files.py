@@ -17,12 +17,14 @@ def read(dataset: Any, root: str, *, train: bool, download: bool) -> Any:
     name = dataset.__name__
     try:
         return dataset(root, train=train, download=download)
-    except (URLError, ConnectionError, TimeoutError) as error:
-        raise DataError(
-            f"{name} is not in {root} and could not be downloaded ({error}). "
-            "Put its files there, or name their directory with data.source.root"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # torchvision and pickle have many words for a broken file
+        lines = str(error).splitlines() or [type(error).__name__]
+        # torchvision's MNIST family turns the URLError of every mirror into one RuntimeError of several lines.
+        if isinstance(error, (URLError, ConnectionError, TimeoutError)) or lines[0].startswith("Error downloading"):
+            raise DataError(
+                f"{name} is not in {root} and could not be downloaded ({lines[-1]}). "
+                "Put its files there, or name their directory with data.source.root"
+            ) from error
+        reason = lines[0]
         remedy = "remove them and allow data.source.download=true, or name another directory with data.source.root"
         raise DataError(f"{name}: the files in {root} are missing or corrupt ({reason}); {remedy}") from error

@@ -122,11 +122,11 @@ class Method(pl.LightningModule):
         for batch in batches:
             self.step(batch)
             self.steps += 1
-
-    def on_train_epoch_end(self) -> None:
-        schedulers = self.lr_schedulers() or []
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()  # type: ignore[call-arg]
+        if self.trainer.is_last_batch:
+            # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
+            schedulers = self.lr_schedulers() or []
+            for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+                scheduler.step()  # type: ignore[call-arg]
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         split = self.trainer.datamodule.evaluation_splits[dataloader_idx]  # type: ignore[attr-defined]

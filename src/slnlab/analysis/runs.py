@@ -1,0 +1,194 @@
+"""Finished runs, found on disk: each loaded once, averaged over seeds with the others of its configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slnlab.errors import DataError
+from slnlab.result import Evaluator, Result, read_metrics
+from slnlab.run_directory import RunDirectory
+
+METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")
+"""The order of the paper's tables: the baseline, the methods of others, stochastic label noise."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    directory: RunDirectory
+    result: Result
+
+    def metrics(self) -> list[dict[str, float]]:
+        """One row per epoch.
+
+        Raises:
+            DataError: metrics.csv is missing, empty, or no table of numbers.
+        """
+        try:
+            rows = read_metrics(self.directory.metrics)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{self.directory.metrics}: cannot be read as metrics ({error})") from error
+        if not rows or "epoch" not in rows[0]:
+            raise DataError(f"{self.directory.metrics}: holds no epochs")
+        return rows
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one configuration, ordered by seed."""
+
+    runs: tuple[Run, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What sets it apart from groups that have the same name in a table: keys of the configuration and values."""
+
+    @property
+    def first(self) -> Result:
+        return self.runs[0].result
+
+    @property
+    def evaluators(self) -> dict[str, Evaluator]:
+        """Those of the first seed; every seed has the same."""
+        return self.first.evaluators
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.result.seed for run in self.runs]
+
+    @property
+    def noise(self) -> str:
+        """The noise with its rate, e.g. `sym 0.4`."""
+        return f"{self.first.noise} {self.first.noise_rate:g}" if self.first.noise_rate else self.first.noise
+
+    @property
+    def setting(self) -> str:
+        """The settings as text, e.g. `sln.sigma=0.5`; empty if no other group has the same name."""
+        return ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below some directories."""
+
+    runs: list[Run]
+    unfinished: list[Path]
+    """Run directories without a result: stopped, failed, or still running."""
+    left_out: list[str]
+    """What looked like a finished run and is not counted, and why."""
+
+    def remarks(self) -> list[str]:
+        """One line for what a table of the runs does not show, none if it shows everything."""
+        lines = [f"left out: {what}" for what in self.left_out]
+        if self.unfinished:
+            lines.append(f"{len(self.unfinished)} unfinished: {', '.join(map(str, self.unfinished))}")
+        return lines
+
+
+def find_runs(paths: Sequence[Path]) -> Found:
+    """Load every `result.json` at or below `paths`.
+
+    A result that cannot be read is left out. So is a second, different result of the same configuration and seed;
+    the first in the order of `paths`, then of names, counts. An equal copy is the same run.
+
+    Hidden folders (Hydra's) and `wandb` are not searched, and links to directories not followed.
+
+    Raises:
+        DataError: a path that does not exist, or no finished run at all.
+    """
+    results: dict[Path, Path] = {}  # resolved: as given
+    unfinished: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or directory")
+        if path.is_file():
+            results.setdefault(path.resolve(), path)
+        for folder, subfolders, _ in os.walk(path):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "wandb")
+            run = RunDirectory(Path(folder))
+            if run.finished:
+                results.setdefault(run.result.resolve(), run.result)
+            elif run.config.exists():
+                unfinished.setdefault(run.path.resolve(), run.path)
+
+    runs: dict[tuple[str, int], Run] = {}
+    left_out = []
+    for file in results.values():
+        try:
+            result = Result.load(file)
+        except DataError as error:
+            left_out.append(str(error))
+            continue
+        counted = runs.setdefault((result.group, result.seed), Run(RunDirectory(file.parent), result))
+        if counted.result != result:
+            left_out.append(f"{file}: another result of the run in {counted.directory.path}, which is the one counted")
+    if not runs:
+        where = ", ".join(map(str, paths))
+        many = f"{len(unfinished)} unfinished run director{'y' if len(unfinished) == 1 else 'ies'}"
+        raise DataError("\n  ".join([f"no finished run in {where}; {many} there", *left_out]))
+    return Found(list(runs.values()), list(unfinished.values()), left_out)
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Average what differs in its seed only, ordered by data, noise, method (as in the paper) and settings."""
+    by_hash: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_hash[run.result.group].append(run)
+    groups = [Group(tuple(sorted(same, key=lambda run: run.result.seed))) for same in by_hash.values()]
+    return sorted((Group(group.runs, _settings(group, groups)) for group in groups), key=_order)
+
+
+def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
+    def names(other: Group) -> set[tuple[str, str, str]]:
+        return {(other.first.data, other.noise, evaluator.label) for evaluator in other.evaluators.values()}
+
+    mine = flat(group.first.identity)
+    keys: set[str] = set()
+    for other in groups:
+        if other is not group and names(other) & names(group):
+            keys |= differing_keys(mine, flat(other.first.identity))
+    return {key: mine.get(key, "unset") for key in sorted(keys)}
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested configuration by dotted keys; lists are values."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {
+        inner: leaf
+        for key, value in node.items()
+        for inner, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    """The keys in which two flat configurations differ, seed aside.
+
+    Where two options of a section differ (`optimizer.name`), its target and the keys that only one of them has say
+    nothing more and are left out.
+    """
+    both = one.keys() & other.keys()
+    keys = {k for k in one.keys() | other.keys() if k not in both or _text(one[k]) != _text(other[k])} - {"seed"}
+    sections = tuple(key.removesuffix("name") for key in keys & both if key.endswith(".name"))
+    implied = {k for k in keys if k.startswith(sections) and (k.endswith("._target_") or k not in both)}
+    return keys - implied
+
+
+def _text(value: Any) -> str:
+    """As JSON, where 1 and 1.0 differ (they make different hashes), but without quotes around strings."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _order(group: Group) -> tuple[Any, ...]:
+    method = group.first.method
+    rank = METHODS_LAST.index(method) + 1 if method in METHODS_LAST else -1 if method in METHODS_FIRST else 0
+    values = [
+        (not isinstance(v, (int, float)), v if isinstance(v, (int, float)) else 0, _text(v))
+        for v in group.settings.values()
+    ]
+    return (group.first.data, group.first.noise, group.first.noise_rate, rank, method, values, group.first.group)

@@ -1,0 +1,235 @@
+"""What finished runs measured: a row per run and evaluator, averages over seeds, and both as CSV or Markdown."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from slnlab.analysis.runs import Group
+from slnlab.result import Result
+
+TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_oracle")
+LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
+FINDING = ("auroc", "average_precision")
+TIMING = ("seconds_per_epoch", "images_per_second", "total_seconds")
+MEASURES = (*TEST, *LABELS, *FINDING, *TIMING)
+"""What is averaged over seeds. The first two kinds are fractions, shown in percent."""
+
+NOTE = """\
+Test accuracy in percent, mean ± sample standard deviation over seeds: at the last epoch (last), mean of the last 10.
+oracle*: at the best epoch, chosen on the test set, so not a result. memorised: percent of the wrongly labelled samples
+predicted as their given label. recovered: percent of the flipped ones predicted as their true label. AUROC: of finding
+wrong labels by their loss. s/epoch: training time."""
+VAL_NOTE = "best val: test accuracy at the epoch of best accuracy on held-out noisy labels."
+
+
+class Statistic(NamedTuple):
+    """Over the seeds of a group."""
+
+    mean: float
+    std: float | None
+    """The sample standard deviation (ddof 1); None of a single seed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluator of one configuration."""
+
+    group: Group
+    evaluator: str
+    statistics: dict[str, Statistic | None]
+    """By the names in MEASURES, in their own units; None unless every seed has measured it."""
+
+    @property
+    def label(self) -> str:
+        return self.group.evaluators[self.evaluator].label
+
+    @property
+    def secondary(self) -> bool:
+        """Whether it is the network of a run that is about its momentum model."""
+        return self.label.endswith("(network)")
+
+
+def measured(result: Result, evaluator: str) -> dict[str, float | None]:
+    """What one evaluator of one run measured, as it stands in result.json, by the names in MEASURES."""
+    found = result.evaluators[evaluator]
+    test = found.test_accuracy
+    val = test.best_noisy_val if test else None
+    return {
+        "test_last": test.last if test else None,
+        "test_mean_last_10": test.mean_last_10 if test else None,
+        "test_best_noisy_val": val.accuracy if val else None,
+        "test_oracle": test.oracle.accuracy if test else None,
+        **found.labels.model_dump(),
+        **result.timing.model_dump(),
+    }
+
+
+def statistic(values: Sequence[float | None]) -> Statistic | None:
+    """Mean and sample standard deviation, or None where a value is missing."""
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(values):
+        return None
+    return Statistic(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None)
+
+
+def make_rows(groups: Iterable[Group]) -> list[Row]:
+    """One row per group and evaluator, in the order of the groups; of groups that share a method, by label."""
+    rows = []
+    for _, same in groupby(groups, key=lambda group: (_section(group), group.first.method)):
+        some = []
+        for group in same:
+            for evaluator in group.evaluators:
+                runs = [measured(run.result, evaluator) for run in group.runs]
+                some.append(Row(group, evaluator, {name: statistic([run[name] for run in runs]) for name in MEASURES}))
+        rows += sorted(some, key=lambda row: row.label)  # stable: settings stay in order
+    return rows
+
+
+def _section(group: Group) -> tuple[str, str]:
+    return group.first.data, group.noise
+
+
+def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
+    """A table for each data set and noise, with headings, and what the columns mean.
+
+    Args:
+        rows: as made by `make_rows`.
+        secondary: show secondary rows too.
+    """
+    shown = [row for row in rows if secondary or not row.secondary]
+    blocks = []
+    for (data, noise), section in groupby(shown, key=lambda row: _section(row.group)):
+        same = list(section)
+        wrong = _span([100 * rate for row in same if (rate := _realised_rate(row.group)) is not None], "{:.1f}")
+        epochs = _span([row.group.first.epochs for row in same], "{:d}")
+        title = f"### {data}, {noise}" + (f" ({wrong} % of the labels wrong)" if wrong else "") + f", {epochs} epochs"
+        blocks.append(f"{title}\n\n{_markdown_table(same)}")
+    held_out = any(row.statistics["test_best_noisy_val"] for row in shown)
+    return "\n\n".join([*blocks, f"{NOTE} {VAL_NOTE}" if held_out else NOTE])
+
+
+def _markdown_table(rows: Sequence[Row]) -> str:
+    def show(name: str, digits: int, factor: float = 1, std: bool = False) -> Callable[[Row], str]:
+        def cell(row: Row) -> str:
+            value = row.statistics[name]
+            if value is None:
+                return "–"
+            spread = f" ± {factor * value.std:.{digits}f}" if std and value.std is not None else ""
+            return f"{factor * value.mean:.{digits}f}{spread}"
+
+        return cell
+
+    columns: dict[str, Callable[[Row], str]] = {"method": lambda row: row.label}
+    if any(row.group.settings for row in rows):
+        columns["setting"] = lambda row: row.group.setting
+    if len({row.group.first.epochs for row in rows}) > 1:
+        columns["epochs"] = lambda row: str(row.group.first.epochs)
+    columns["seeds"] = lambda row: f"{len(row.group.seeds)} ({_ranges(row.group.seeds)})"
+    columns["last"] = show("test_last", 2, 100, std=True)
+    columns["last 10"] = show("test_mean_last_10", 2, 100)
+    if any(row.statistics["test_best_noisy_val"] for row in rows):
+        columns["best val"] = show("test_best_noisy_val", 2, 100, std=True)
+    columns["oracle*"] = show("test_oracle", 2, 100)
+    columns["memorised"] = show("memorised", 1, 100)
+    columns["recovered"] = show("recovered", 1, 100)
+    columns["AUROC"] = show("auroc", 3)
+    columns["s/epoch"] = show("seconds_per_epoch", 2)
+
+    text = ("method", "setting")
+    cells = [[name, *(cell(row).replace("|", r"\|") for row in rows)] for name, cell in columns.items()]
+    padded = []
+    for name, column in zip(columns, cells, strict=True):
+        width = max(map(len, column))
+        rule = ":" + "-" * (width - 1) if name in text else "-" * (width - 1) + ":"
+        first, *others = (value.ljust(width) if name in text else value.rjust(width) for value in column)
+        padded.append([first, rule, *others])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*padded, strict=True))
+
+
+def _span(values: Sequence[Any], form: str) -> str:
+    """The value, or the least and the greatest; empty without values."""
+    return "–".join(dict.fromkeys(form.format(value) for value in (min(values), max(values)))) if values else ""
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as `0–2, 5`."""
+    breaks = [i for i, (a, b) in enumerate(pairwise(numbers), 1) if b > a + 1]
+    parts = [numbers[i:j] for i, j in zip([0, *breaks], [*breaks, len(numbers)], strict=True)]
+    return ", ".join("–".join(dict.fromkeys(map(str, (part[0], part[-1])))) for part in parts)
+
+
+def _realised_rate(group: Group) -> float | None:
+    """The mean over seeds, which share their noise unless it comes from files that changed."""
+    found = statistic([run.result.label_noise.get("realised_rate") for run in group.runs])
+    return found.mean if found else None
+
+
+def write_results(path: Path, groups: Iterable[Group]) -> None:
+    """A CSV line for every evaluator of every run: what result.json holds, unrounded, fractions in [0, 1]."""
+    lines = []
+    for row in make_rows(groups):
+        for run in row.group.runs:
+            result, environment = run.result, run.result.environment
+            git = environment.get("git") or {}
+            test = result.evaluators[row.evaluator].test_accuracy
+            lines.append(
+                {
+                    **_names(row),
+                    "seed": result.seed,
+                    "epochs": result.epochs,
+                    **measured(result, row.evaluator),
+                    "best_noisy_val_epoch": test.best_noisy_val.epoch if test and test.best_noisy_val else None,
+                    "oracle_epoch": test.oracle.epoch if test else None,
+                    "realised_rate": result.label_noise.get("realised_rate"),
+                    "noise_hash": result.label_noise.get("hash"),
+                    "git_commit": git.get("commit"),
+                    "git_dirty": git.get("dirty"),
+                    "processor": " + ".join([environment.get("processor") or "?", *environment.get("gpus", [])]),
+                    "directory": run.directory.path,
+                }
+            )
+    write_csv(path, lines)
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> None:
+    """A CSV line for every row: mean and std over seeds, unrounded, fractions in percent where the name says so."""
+    lines = []
+    for row in rows:
+        line = _names(row) | {"seeds": " ".join(map(str, row.group.seeds)), "num_seeds": len(row.group.seeds)}
+        line |= {"epochs": row.group.first.epochs, "realised_rate": _realised_rate(row.group)}
+        for name in MEASURES:
+            percent = name in (*TEST, *LABELS)
+            factor, unit = (100, "_percent") if percent else (1, "")
+            mean, std = row.statistics[name] or (None, None)
+            line[f"{name}{unit}_mean"] = None if mean is None else factor * mean
+            line[f"{name}{unit}_std"] = None if std is None else factor * std
+        lines.append(line)
+    write_csv(path, lines)
+
+
+def _names(row: Row) -> dict[str, Any]:
+    first = row.group.first
+    return {
+        "data": first.data,
+        "noise": first.noise,
+        "noise_rate": first.noise_rate,
+        "label": row.label,
+        "method": first.method,
+        "evaluator": row.evaluator,
+        "setting": row.group.setting,
+        "group": first.group,
+    }
+
+
+def write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Lines that share their keys, with a header; None is an empty cell."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)

@@ -1,0 +1,35 @@
+"""Shared by all tests: one thread per process (they run side by side), and small runs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so through logger.mode
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from slnlab.config import compose
+from slnlab.result import Result
+from slnlab.train import train
+
+torch.set_num_threads(1)
+
+TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false")
+"""Overrides of a run that takes a second."""
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Callable[..., tuple[Result, Path]]:
+    """Do a tiny run with these overrides; its result and its directory."""
+
+    def run(*overrides: str, directory: Path | None = None) -> tuple[Result, Path]:
+        directory = directory or tmp_path / "run"
+        config = compose([*TINY, f"runs_dir={tmp_path / 'runs'}", *overrides])
+        return train(config, directory, list(overrides)), directory
+
+    return run

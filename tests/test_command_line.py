@@ -1,0 +1,152 @@
+"""The command as a user types it: whole processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
+
+
+def slnlab(*arguments: str, cwd: Path, module: str = "slnlab.train") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def results(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("result.json"))
+
+
+def test_the_users_command_as_typed_then_again_then_by_force(tmp_path: Path) -> None:
+    first = slnlab("noise=asym", "sln.sigma=0.5", *TINY, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (result,) = results(tmp_path)
+    assert result.relative_to(tmp_path).parts[:4] == ("runs", "digits", "asym-0.4", "sln")
+    content = json.loads(result.read_text())
+    assert content["identity"]["sln"]["sigma"] == 0.5
+    assert set(content["evaluators"]) == {"network", "momentum"}
+    written = result.stat().st_mtime_ns
+
+    again = slnlab("noise=asym", "sln.sigma=0.5", *TINY, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "already finished" in again.stdout
+    assert result.stat().st_mtime_ns == written
+
+    forced = slnlab("noise=asym", "sln.sigma=0.5", *TINY, "force=true", cwd=tmp_path)
+    assert forced.returncode == 0
+    assert results(tmp_path) == [result], "the same directory"
+    assert result.stat().st_mtime_ns > written
+
+
+def test_multirun_puts_runs_where_single_runs_would_go_and_skips_what_is_finished(tmp_path: Path) -> None:
+    single = slnlab("sln.sigma=0.2", *TINY, cwd=tmp_path)
+    assert single.returncode == 0, single.stderr
+    (before,) = results(tmp_path)
+    sweep = slnlab("-m", "sln.sigma=0.2,1", "noise=sym,asym", *TINY, cwd=tmp_path)
+    assert sweep.returncode == 0, sweep.stderr
+    assert sweep.stdout.count("already finished") == 1
+    assert len(results(tmp_path)) == 4
+    assert before in results(tmp_path)
+
+
+def test_a_sweep_with_one_impossible_run_is_refused_before_any_starts(tmp_path: Path) -> None:
+    sweep = slnlab("-m", "sln.sigma=0.1,0.5,-1", *TINY, cwd=tmp_path)
+    assert sweep.returncode != 0
+    assert "sln.sigma=-1" in sweep.stderr
+    assert "Traceback" not in sweep.stderr
+    assert not results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["sln.sgima=1"], "sln.sgima"),
+        (["sln.sigma=-1"], "sln.sigma"),
+        (["noise=bogus"], "noise/bogus"),
+        (["sln.sigma"], "sln.sigma"),
+        (["method=ce", "sln.sigma=0.5"], "method=sln"),
+    ],
+)
+def test_a_mistake_is_one_message_without_torch_a_traceback_or_a_directory(
+    arguments: list[str], key: str, tmp_path: Path
+) -> None:
+    program = (
+        "import sys, slnlab.train\n"
+        "try:\n    slnlab.train.main()\n"
+        "finally:\n    assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert key in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir()), "nothing was left behind"
+
+
+def test_data_that_are_not_there_are_one_message_without_a_traceback(tmp_path: Path) -> None:
+    done = slnlab("data=cifar10", "data.source.root=nowhere", "data.source.download=false", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+    assert "data.source.download=true" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_goes_where_the_user_says_and_two_configurations_do_not_mix(tmp_path: Path) -> None:
+    assert slnlab("hydra.run.dir=here", *TINY, cwd=tmp_path).returncode == 0
+    assert results(tmp_path) == [tmp_path / "here" / "result.json"]
+    other = slnlab("hydra.run.dir=here", "sln.sigma=0.3", *TINY, cwd=tmp_path)
+    assert other.returncode == 1
+    assert "sln.sigma=1.0 there, 0.3 here" in other.stderr
+    assert "force=true" in other.stderr
+
+
+def test_help_lists_choices_and_keys(tmp_path: Path) -> None:
+    done = slnlab("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for word in (
+        "fashion_mnist",
+        "part_dependent",
+        "sln_mo_lc",
+        "sln.sigma",
+        "noise.seed",
+        "--multirun",
+        "slnlab.report",
+    ):
+        assert word in done.stdout
+
+
+def test_the_configuration_can_be_looked_at(tmp_path: Path) -> None:
+    done = slnlab("data=cifar100", "--cfg", "job", "--resolve", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "sigma: 0.2" in done.stdout
+    assert not results(tmp_path)
+
+
+def test_shell_completion_knows_groups_options_and_keys(tmp_path: Path) -> None:
+    def complete(line: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "slnlab.train", "-sc", "query=bash"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
+        )
+        return done.stdout.split()
+
+    assert "noise=part_dependent" in complete("slnlab-train noise=pa")
+    assert "sln.sigma=" in complete("slnlab-train sln.s")

@@ -1,0 +1,198 @@
+"""The configuration: everything in conf/ composes and builds, mistakes are named, identity follows from content."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from slnlab import assemble, config
+from slnlab.config import check, compose, group_hash, plain, run_subdir
+from slnlab.errors import ConfigError
+from slnlab.run_directory import RunDirectory
+from slnlab.schemas.config import GROUPS
+
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in config.CONF_DIR.glob("*/*.yaml") if path.parent.name != "experiment"
+)
+EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob("*.yaml"))
+NEEDED = {("noise", "csv"): ["noise.path=."], ("noise", "run"): ["noise.path=."]}
+"""What an option cannot do without."""
+
+
+def test_every_folder_of_conf_is_covered() -> None:
+    found = {group for group, _ in OPTIONS}
+    assert found == {*GROUPS, "trainer"}
+    assert len(OPTIONS) >= 20
+    assert EXPERIMENTS
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_passes_its_schema_and_builds(group: str, name: str, tmp_path: Path) -> None:
+    composed = compose([f"{group}={name}", *NEEDED.get((group, name), [])])
+    check(composed)
+    if group != "trainer":
+        assert composed[group].name == name, "run directories and schemas are found by this name"
+    assemble.method(composed)
+    assemble.datamodule(composed)
+    assemble.trainer(composed, RunDirectory(tmp_path), [])
+    if group == "logger" and name != "none":
+        assert callable(get_object(composed.logger._target_))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_names_runs_that_compose(name: str) -> None:
+    experiment = compose([f"experiment={name}"])
+    check(experiment)
+    raw = yaml.safe_load((config.CONF_DIR / "experiment" / f"{name}.yaml").read_text())
+    params = raw["hydra"]["sweeper"]["params"]
+    axes = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
+    runs = {run_subdir(compose([f"experiment={name}", *run])) for run in product(*axes)}
+    assert len(runs) == math.prod(map(len, axes)), "no two runs of a sweep share a directory"
+
+
+@pytest.mark.parametrize(
+    ("data", "noise", "sigma"),
+    [
+        ("cifar10", "sym", 1.0),
+        ("cifar10", "asym", 0.5),
+        ("cifar10", "dependent", 0.5),
+        ("cifar10", "open_set", 0.5),
+        ("cifar100", "sym", 0.2),
+        ("cifar100", "asym", 0.2),
+        ("cifar100", "dependent", 0.1),
+    ],
+)
+def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> None:
+    """Section 4.3 and appendix B.1."""
+    composed = plain(compose([f"data={data}", f"noise={noise}", "method=sln_mo_lc"]))
+    assert composed["sln"] == {"sigma": sigma}
+    assert composed["trainer"]["max_epochs"] == 300
+    assert composed["optimizer"] == {
+        "_target_": "torch.optim.SGD",
+        "name": "sgd",
+        "lr": 0.001,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+    }
+    assert composed["scheduler"]["name"] == "constant"
+    assert (composed["data"]["batch_size"], composed["data"]["padding"], composed["data"]["flip"]) == (128, 4, True)
+    assert composed["momentum"] == {"enabled": True, "decay": 0.999}
+    assert composed["correction"] == {
+        "enabled": True,
+        "last_epochs": 50,
+        "views": "augmented",
+        "loss_against": "current",
+        "prediction": "hard",
+        "weighting": "loss",
+    }
+    assert composed["model"]["name"] == "wrn28_2"
+
+
+def test_the_command_of_the_design_card() -> None:
+    composed = compose(["noise=asym", "sln.sigma=0.5"])
+    check(composed)
+    assert (composed.data.name, composed.noise.name, composed.method.name) == ("digits", "asym", "sln")
+    assert (composed.sln.sigma, composed.noise.rate, composed.momentum.enabled) == (0.5, 0.4, True)
+
+
+def test_a_model_named_on_the_command_line_wins_over_the_data_sets() -> None:
+    assert compose(["data=cifar10"]).model.name == "wrn28_2"
+    assert compose(["data=cifar10", "model=cnn"]).model.name == "cnn"
+
+
+MISTAKES = [
+    (["sln.sgima=1"], "sln.sgima", "sigma"),
+    (["+sln.sgima=1"], "sln.sgima", "sigma"),
+    (["+nonsense=1"], "nonsense", "noise"),
+    (["noise.sede=1"], "noise.sede", "seed"),
+    (["data.batchsize=1"], "data.batchsize", "batch_size"),
+    (["sln.sigma=-1"], "sln.sigma", "greater than or equal to 0"),
+    (["sln.sigma=nan"], "sln.sigma", "finite"),
+    (["sln.sigma=inf"], "sln.sigma", "finite"),
+    (["sln.sigma=high"], "sln.sigma", "number"),
+    (["noise.rate=1"], "noise.rate", "less than 1"),
+    (["noise.rate=-0.1"], "noise.rate", "greater than or equal to 0"),
+    (["noise=none", "noise.rate=0.4"], "noise.rate", "equal to 0"),
+    (["momentum.decay=1"], "momentum.decay", "less than 1"),
+    (["momentum.decay=-0.1"], "momentum.decay", "greater than or equal to 0"),
+    (["trainer.max_epochs=0"], "trainer.max_epochs", "greater than or equal to 1"),
+    (["data.batch_size=0"], "data.batch_size", "greater than or equal to 1"),
+    (["optimizer.lr=0"], "optimizer.lr", "greater than 0"),
+    (["optimizer.momentum=1"], "optimizer.momentum", "less than 1"),
+    (["seed=-1"], "seed", "greater than or equal to 0"),
+    (["seed=1.5"], "seed", "integer"),
+    (["seed=true"], "seed", "integer"),
+    (["data.train_size=1298"], "data.train_size", "1297"),
+    (["data.noisy_val=1297"], "data.noisy_val", "leave none"),
+    (["method=sln_mo_lc", "trainer.max_epochs=9"], "correction.last_epochs", "trainer.max_epochs=9"),
+    (["correction.enabled=true", "momentum.enabled=false"], "correction.enabled", "momentum.enabled=true"),
+    (["correction.views=both"], "correction.views", "'augmented' or 'clean'"),
+    (["method=ce", "sln.sigma=0.5"], "sln.sigma", "method=sln"),
+    (["method=ce", "momentum.enabled=true", "correction.enabled=true"], "correction.enabled", "method=sln_mo_lc"),
+    (["noise=asym", "noise.class_map={11: 3}"], "noise.class_map", "no class 11"),
+    (["noise=asym", "noise.class_map={3: 3}"], "noise.class_map", "itself"),
+    (["data=fashion_mnist", "noise=asym", "noise.class_map={hat: coat}"], "noise.class_map", "'hat'"),
+    (["noise=asym", "noise.class_map=previous"], "noise.class_map", "next"),
+    (["noise=csv"], "noise.path", "must be given"),
+    (["noise=csv", "noise.path=nowhere.csv"], "noise.path", "no such file"),
+    (["noise=bogus"], "noise/bogus", "dependent"),
+    (["data=cifar100", "noise=open_set"], "noise.donor", "dictionary"),
+    (["model=wrn28_2", "model.depth=0"], "model.depth", "greater than or equal to 1"),
+    (["loss=gce", "loss.q=0"], "loss.q", "greater than 0"),
+    (["logger=wandb", "logger.mode=maybe"], "logger.mode", "'online', 'offline' or 'disabled'"),
+    (["trainer.devices=2"], "trainer.devices", "1"),
+    (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "max_epochs"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "key", "allowed"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(compose(overrides))
+    assert key in str(error.value)
+    assert allowed in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        check(compose(["sln.sigma=-1", "noise.rate=2", "seed=-3"]))
+    assert all(key in str(error.value) for key in ("sln.sigma", "noise.rate", "seed"))
+
+
+def test_a_component_from_elsewhere_may_have_keys_of_its_own() -> None:
+    composed = compose(["optimizer=sgd"])
+    OmegaConf.set_struct(composed, False)
+    composed.optimizer = {"_target_": "my_package.Optimizer", "name": "mine", "lr": 0.1, "flavour": "sweet"}
+    check(composed)
+    composed.optimizer.lr = -1
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        check(composed)
+
+
+def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
+    directory = run_subdir(compose())
+    same = ["logger=wandb", "force=true", "runs_dir=elsewhere", "trainer.progress=false", "preset.epochs=60"]
+    assert run_subdir(compose(same)) == directory
+    for other in ("seed=1", "sln.sigma=0.3", "noise.seed=1", "trainer.max_epochs=59", "data.noisy_val=10"):
+        assert run_subdir(compose([other])) != directory
+    # the same value, whether it is the preset's or typed
+    assert run_subdir(compose(["sln.sigma=1.0", "trainer.max_epochs=60"])) == directory
+    assert run_subdir(compose(["data=fashion_mnist", "data.source.root=a"])) == run_subdir(
+        compose(["data=fashion_mnist", "data.source.root=b"])
+    )
+
+
+def test_runs_that_are_averaged_share_the_group() -> None:
+    assert group_hash(compose(["seed=1"])) == group_hash(compose(["seed=2"]))
+    assert group_hash(compose(["noise.seed=1"])) != group_hash(compose(["noise.seed=2"]))
+    assert run_subdir(compose(["seed=1"])).rsplit("/", 1)[0] == run_subdir(compose(["seed=2"])).rsplit("/", 1)[0]
+
+
+def test_an_integer_and_the_equal_float_are_one_run() -> None:
+    assert run_subdir(compose(["sln.sigma=1"])) == run_subdir(compose(["sln.sigma=1.0"]))
