@@ -154,3 +154,7 @@ def summarise_timing(rows: Sequence[dict[str, float]]) -> Timing:
         images_per_second=median(row["images_per_second"] for row in rows),
         total_seconds=math.fsum(seconds),
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps(Result.model_json_schema(), indent=2))
