@@ -214,6 +214,17 @@ def identity(config: DictConfig) -> dict[str, Any]:
     return container
 
 
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested configuration by dotted keys; lists are values."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {
+        inner: leaf
+        for key, value in node.items()
+        for inner, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
 def digest(container: Any) -> str:
     """Ten hex digits of SHA-256 over canonical JSON."""
     return hashlib.sha256(json.dumps(_canonical(container), sort_keys=True).encode()).hexdigest()[:10]

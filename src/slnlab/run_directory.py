@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from slnlab.config import identity, plain
+from slnlab.config import flat, identity, plain
 from slnlab.errors import ConfigError, SlnlabError
 
 PACKAGES = (
@@ -86,7 +86,7 @@ class RunDirectory:
             return
         stored = OmegaConf.load(self.config)
         assert isinstance(stored, DictConfig)
-        there, here = (_flat(identity(node)) for node in (stored, config))
+        there, here = (flat(identity(node)) for node in (stored, config))
         differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
         if differing:
             first = ", ".join(f"{k}={there.get(k)!r} there, {here.get(k)!r} here" for k in differing[:3])
@@ -108,15 +108,6 @@ class RunDirectory:
         OmegaConf.save(OmegaConf.create(plain(config)), self.config)
         OmegaConf.save(OmegaConf.create(list(overrides)), self.overrides)
         self.environment.write_text(json.dumps(environment(), indent=2) + "\n")
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from slnlab.errors import SlnlabError
+from slnlab.modes import evaluating
 from slnlab.result import LabelFindings
 from slnlab.samples import SampleTable
 
@@ -25,17 +27,21 @@ def judge(
 
     Returns:
         (rows, losses, predictions), each (M,), on the CPU.
+
+    Raises:
+        SlnlabError: a loss is not finite: the network has diverged.
     """
-    training = network.training
-    network.eval()
     rows, losses, predictions = [], [], []
-    for index, image in batches:
-        logits = network(image).float()
-        rows.append(index)
-        losses.append(cross_entropy(logits, table["given"][index], reduction="none"))
-        predictions.append(logits.argmax(1))
-    network.train(training)
-    return torch.cat(rows).cpu(), torch.cat(losses).cpu(), torch.cat(predictions).cpu()
+    with evaluating(network):
+        for index, image in batches:
+            logits = network(image).float()
+            rows.append(index)
+            losses.append(cross_entropy(logits, table["given"][index], reduction="none"))
+            predictions.append(logits.argmax(1))
+    loss = torch.cat(losses).cpu()
+    if not loss.isfinite().all():
+        raise SlnlabError("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
+    return torch.cat(rows).cpu(), loss, torch.cat(predictions).cpu()
 
 
 def findings(

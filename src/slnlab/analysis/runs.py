@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slnlab.config import flat
 from slnlab.errors import DataError
 from slnlab.result import Evaluator, Result, read_metrics
 from slnlab.run_directory import RunDirectory
@@ -70,6 +71,11 @@ class Group:
     def setting(self) -> str:
         """The settings as text, e.g. `sln.sigma=0.5`; empty if no other group has the same name."""
         return ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items())
+
+
+def is_secondary(evaluator: Evaluator) -> bool:
+    """Whether it is the network of a run that is about its momentum model, as its label says."""
+    return evaluator.label.endswith("(network)")
 
 
 @dataclass(frozen=True)
@@ -155,17 +161,6 @@ def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
     return {key: mine.get(key, "unset") for key in sorted(keys)}
 
 
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted keys; lists are values."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    return {
-        inner: leaf
-        for key, value in node.items()
-        for inner, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
 def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
     """The keys in which two flat configurations differ, seed aside.
 
@@ -173,14 +168,16 @@ def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
     nothing more and are left out.
     """
     both = one.keys() & other.keys()
-    keys = {k for k in one.keys() | other.keys() if k not in both or _text(one[k]) != _text(other[k])} - {"seed"}
+    keys = {k for k in one.keys() | other.keys() if k not in both or one[k] != other[k]} - {"seed"}
     sections = tuple(key.removesuffix("name") for key in keys & both if key.endswith(".name"))
     implied = {k for k in keys if k.startswith(sections) and (k.endswith("._target_") or k not in both)}
     return keys - implied
 
 
 def _text(value: Any) -> str:
-    """As JSON, where 1 and 1.0 differ (they make different hashes), but without quotes around strings."""
+    """As on the command line: 1 for 1.0, null, true, and strings without quotes."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from slnlab.analysis.runs import Group
+from slnlab.analysis.runs import Group, differing_keys, is_secondary
+from slnlab.config import flat
 from slnlab.result import Result
 
 TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_oracle")
@@ -25,7 +26,7 @@ Test accuracy in percent, mean ± sample standard deviation over seeds: at the l
 oracle*: at the best epoch, chosen on the test set, so not a result. memorised: percent of the wrongly labelled samples
 predicted as their given label. recovered: percent of the flipped ones predicted as their true label. AUROC: of finding
 wrong labels by their loss. s/epoch: training time."""
-VAL_NOTE = "best val: test accuracy at the epoch of best accuracy on held-out noisy labels."
+VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
 
 
 class Statistic(NamedTuple):
@@ -48,11 +49,6 @@ class Row:
     @property
     def label(self) -> str:
         return self.group.evaluators[self.evaluator].label
-
-    @property
-    def secondary(self) -> bool:
-        """Whether it is the network of a run that is about its momentum model."""
-        return self.label.endswith("(network)")
 
 
 def measured(result: Result, evaluator: str) -> dict[str, float | None]:
@@ -100,9 +96,9 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
 
     Args:
         rows: as made by `make_rows`.
-        secondary: show secondary rows too.
+        secondary: show also the rows "… (network)".
     """
-    shown = [row for row in rows if secondary or not row.secondary]
+    shown = [row for row in rows if secondary or not is_secondary(row.group.evaluators[row.evaluator])]
     blocks = []
     for (data, noise), section in groupby(shown, key=lambda row: _section(row.group)):
         same = list(section)
@@ -110,8 +106,18 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
         epochs = _span([row.group.first.epochs for row in same], "{:d}")
         title = f"### {data}, {noise}" + (f" ({wrong} % of the labels wrong)" if wrong else "") + f", {epochs} epochs"
         blocks.append(f"{title}\n\n{_markdown_table(same)}")
+        if unlike := _unlike(same):
+            blocks.append(f"Mind: these rows differ in {unlike}.")
     held_out = any(row.statistics["test_best_noisy_val"] for row in shown)
-    return "\n\n".join([*blocks, f"{NOTE} {VAL_NOTE}" if held_out else NOTE])
+    return "\n\n".join([*blocks, NOTE + VAL_NOTE if held_out else NOTE])
+
+
+def _unlike(rows: Sequence[Row]) -> str:
+    """Keys of data, noise, network and trainer in which rows to be compared differ though no setting says so."""
+    configurations = [flat(row.group.first.identity) for row in rows]
+    keys = set().union(*(differing_keys(configurations[0], other) for other in configurations[1:]))
+    keys = {key for key in keys if key.startswith(("data.", "noise.", "model.", "trainer."))}
+    return ", ".join(sorted(keys.difference(*(row.group.settings for row in rows))))
 
 
 def _markdown_table(rows: Sequence[Row]) -> str:
@@ -190,7 +196,8 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
                     "noise_hash": result.label_noise.get("hash"),
                     "git_commit": git.get("commit"),
                     "git_dirty": git.get("dirty"),
-                    "processor": " + ".join([environment.get("processor") or "?", *environment.get("gpus", [])]),
+                    "processor": environment.get("processor"),
+                    "gpus": "; ".join(environment.get("gpus") or []),
                     "directory": run.directory.path,
                 }
             )
@@ -229,7 +236,7 @@ def _names(row: Row) -> dict[str, Any]:
 
 def write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     """Lines that share their keys, with a header; None is an empty cell."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]) if lines else [])
         writer.writeheader()
         writer.writerows(lines)

@@ -1,0 +1,168 @@
+"""Which runs are found, which are left out, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slnlab import report as report_module
+from slnlab.analysis.runs import differing_keys, find_runs, group_runs
+from slnlab.errors import DataError
+from slnlab.report import report
+
+
+def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    """Exit code, output and message of the command line."""
+    monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
+    code = 0
+    try:
+        report_module.main()
+    except SystemExit as stop:
+        code, message = (1, stop.code) if isinstance(stop.code, str) else (stop.code, "")
+    else:
+        message = ""
+    return code, capsys.readouterr().out, message
+
+
+def test_a_path_that_does_not_exist(tmp_path, monkeypatch, capsys):
+    code, out, message = command(monkeypatch, capsys, tmp_path / "nowhere")
+    assert (code, out) == (1, "")
+    assert message == f"error: {tmp_path / 'nowhere'}: there is no such file or directory"
+
+
+def test_no_finished_run_says_how_many_are_unfinished(make_run, tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        (make_run(f"runs/{name}") / "result.json").unlink()
+    code, _, message = command(monkeypatch, capsys, tmp_path / "runs")
+    assert code == 1
+    assert message == f"error: no finished run in {tmp_path / 'runs'}; 2 unfinished run directories there"
+    with pytest.raises(DataError, match="1 unfinished run directory there"):
+        find_runs([tmp_path / "runs/a"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="0 unfinished run directories there"):
+        find_runs([tmp_path / "empty"])
+
+
+def test_unfinished_runs_stay_visible(make_run, tmp_path, monkeypatch, capsys):
+    make_run("runs/a", seed=0)
+    unfinished = make_run("runs/b", seed=1)
+    (unfinished / "result.json").unlink()
+    wandb = tmp_path / "runs/a/wandb/files"
+    wandb.mkdir(parents=True)
+    (wandb / "config.yaml").write_text("")  # W&B's own
+    code, out, _ = command(monkeypatch, capsys, tmp_path / "runs")
+    assert code == 0
+    assert f"\n1 unfinished: {unfinished}\n" in out
+
+
+def test_results_are_found_by_directory_and_by_file(make_run, tmp_path):
+    a, b = make_run("runs/x/a", seed=0), make_run("runs/y/deep/b", seed=1)
+    assert {run.directory.path for run in find_runs([tmp_path / "runs"]).runs} == {a, b}
+    assert [run.directory.path for run in find_runs([b / "result.json"]).runs] == [b]
+    assert [run.directory.path for run in find_runs([b]).runs] == [b]
+
+
+def test_a_run_found_twice_counts_once(make_run, tmp_path):
+    run = make_run("runs/a")
+    shutil.copytree(run, tmp_path / "copy")
+    found = find_runs([tmp_path / "runs", run, run / "result.json", tmp_path / "copy"])
+    assert len(found.runs) == 1
+    assert found.remarks() == []
+
+
+def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsys):
+    first, second = make_run("a", [0.5, 0.6]), make_run("b", [0.5, 0.7])
+    code, out, message = command(monkeypatch, capsys, first, second)
+    assert (code, message) == (1, "error: 1 result left out, see above")
+    assert "| 60.00 |" in out.replace("  ", " ")
+    assert f"left out: {second / 'result.json'}: another result of the run in {first}, which is the one counted" in out
+    assert "| 70.00 |" in report([second, first])[0].replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "cannot be read as a result"),
+        ("", "cannot be read as a result"),
+        ("[1]", "schema version None"),
+        ('{"schema_version": 99}', "schema version 99"),
+        ('{"schema_version": 1}', "not a result of slnlab: data"),
+    ],
+)
+def test_a_corrupt_or_foreign_result_is_left_out(make_run, tmp_path, monkeypatch, capsys, content, why):
+    make_run("runs/a", seed=0)
+    bad = make_run("runs/b", seed=1) / "result.json"
+    bad.write_text(content)
+    code, out, message = command(monkeypatch, capsys, tmp_path / "runs")
+    assert (code, message) == (1, "error: 1 result left out, see above")
+    assert "1 (0)" in out
+    assert f"left out: {bad}: {why}" in out
+    with pytest.raises(DataError, match=f"no finished run in .*; 0 unfinished(.|\n)*{why}"):
+        find_runs([bad])
+
+
+def test_groups_are_ordered_as_in_the_paper(make_run, tmp_path):
+    make_run("1", method="sln_mo_lc", sigma=1.0)
+    make_run("2", method="sln", sigma=10)
+    make_run("3", method="sln", sigma=2.0)
+    make_run("4", method="ce")
+    make_run("5", method="ce", rate=0.2)
+    make_run("6", method="ce", noise="asym")
+    make_run("7", method="ce", data="cifar10", noise="none", rate=0.0)
+    groups = group_runs(find_runs([tmp_path]).runs)
+    assert [(g.first.data, g.noise, g.first.method, g.setting) for g in groups] == [
+        ("cifar10", "none", "ce", ""),
+        ("digits", "asym 0.4", "ce", ""),
+        ("digits", "sym 0.2", "ce", ""),
+        ("digits", "sym 0.4", "ce", ""),
+        ("digits", "sym 0.4", "sln", "sln.sigma=2"),
+        ("digits", "sym 0.4", "sln", "sln.sigma=10"),
+        ("digits", "sym 0.4", "sln_mo_lc", ""),
+    ]
+
+
+def test_settings_name_what_differs(make_run, tmp_path):
+    make_run("1", settings={"data": {"train_size": 100}})
+    make_run("2", settings={"data": {"train_size": 200}, "noise": {"seed": 1}})
+    make_run("3", rate=0.2)
+    settings = [group.setting for group in group_runs(find_runs([tmp_path]).runs)]
+    assert settings == ["", "data.train_size=100, noise.seed=0", "data.train_size=200, noise.seed=1"]
+
+
+def test_another_option_does_not_list_its_own_keys():
+    sgd = {
+        "seed": 0,
+        "optimizer._target_": "SGD",
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.1,
+        "optimizer.momentum": 0,
+    }
+    adam = {"seed": 1, "optimizer._target_": "Adam", "optimizer.name": "adam", "optimizer.lr": 0.2, "optimizer.eps": 0}
+    assert differing_keys(sgd, adam) == {"optimizer.name", "optimizer.lr"}
+    assert differing_keys({"a": 1}, {"b": None}) == {"a", "b"}
+    assert differing_keys({"a": 1}, {"a": 1.0}) == set()
+
+
+def test_it_starts_without_torch(make_run, tmp_path):
+    make_run("runs/a", method="sln")
+    script = (
+        "import sys; from pathlib import Path; from slnlab.report import report; "
+        f"report([Path({str(tmp_path)!r})]); light = 'matplotlib' not in sys.modules; "
+        f"import slnlab.analysis.sigma; report([Path({str(tmp_path)!r})], Path({str(tmp_path / 'out')!r})); "
+        "print(light, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True False"
+
+
+def test_result_json_is_not_touched(make_run, tmp_path):
+    path = make_run("runs/a") / "result.json"
+    before = path.read_bytes()
+    report([tmp_path / "runs"], Path(tmp_path / "out"))
+    assert path.read_bytes() == before
+    assert json.loads(before)["method"] == "ce"

@@ -1,0 +1,185 @@
+"""Means and deviations worked out by hand, and how the tables look."""
+
+from __future__ import annotations
+
+import pytest
+
+from slnlab.analysis.table import _ranges
+from slnlab.report import report
+
+
+def lines_of(text: str) -> list[list[str]]:
+    """The cells of the table rows in a Markdown text."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and ":-" not in line
+    ]
+
+
+def test_mean_and_sample_deviation(make_run, tmp_path):
+    # Last epochs 90, 92, 97: mean 93, deviations -3, -1, 4, squares 26, / 2 = 13, root 3.606.
+    # Means of both epochs 70, 72, 77: mean 73. Best epochs 90, 92, 97.
+    for seed, last in enumerate((0.90, 0.92, 0.97)):
+        make_run(f"runs/{seed}", [last - 0.4, last], seed=seed)
+    text, left_out = report([tmp_path / "runs"])
+    assert left_out == 0
+    assert text.startswith("### digits, sym 0.4 (38.0 % of the labels wrong), 2 epochs\n\n| method")
+    header, row = lines_of(text)
+    assert header == ["method", "seeds", "last", "last 10", "oracle*", "memorised", "recovered", "AUROC", "s/epoch"]
+    assert row == ["CE", "3 (0–2)", "93.00 ± 3.61", "73.00", "93.00", "25.0", "50.0", "0.875", "2.50"]
+    assert "oracle*: at the best epoch, chosen on the test set, so not a result" in text
+    assert "best val" not in text
+
+
+def test_one_seed_has_no_deviation(make_run, tmp_path):
+    make_run("runs/0", [0.5, 0.75], seed=4)
+    assert lines_of(report([tmp_path])[0])[1][1:3] == ["1 (4)", "75.00"]
+
+
+def test_mean_of_the_last_ten(make_run, tmp_path):
+    make_run("runs/0", [0.0] * 5 + [0.5] * 9 + [1.0])  # (9 * 50 + 100) / 10
+    assert lines_of(report([tmp_path])[0])[1][2:5] == ["100.00", "55.00", "100.00"]
+
+
+def test_best_noisy_val_only_when_held_out(make_run, tmp_path):
+    make_run("runs/0", [0.6, 0.9, 0.8], val=[0.5, 0.4, 0.5], seed=0)  # epoch 1: 60 %
+    make_run("runs/1", [0.6, 0.7, 0.8], val=[0.3, 0.4, 0.2], seed=1)  # epoch 2: 70 %; 65 ± root 50
+    text, _ = report([tmp_path])
+    header, row = lines_of(text)
+    assert row[header.index("best val")] == "65.00 ± 7.07"
+    assert row[header.index("oracle*")] == "85.00"
+    assert "best val: test accuracy at the epoch of best accuracy on held-out noisy labels" in text
+
+
+def test_what_was_not_measured_is_a_dash(make_run, tmp_path):
+    make_run("runs/0", seed=0, findings={"auroc": None, "memorised": None})
+    make_run("runs/1", seed=1, findings={"memorised": None})
+    make_run("runs/2", tested=False, method="sln")
+    header, ce, sln, momentum = lines_of(report([tmp_path])[0])
+    assert ce[header.index("AUROC")] == ce[header.index("memorised")] == "–"  # one seed of two is not a mean
+    assert ce[header.index("recovered")] == "50.0"
+    assert sln[2:5] == momentum[2:5] == ["–", "–", "–"]
+
+
+def test_secondary_rows_only_when_asked_for(make_run, tmp_path, read_csv):
+    make_run("runs/0", method="sln_mo_lc")
+    make_run("runs/1", method="sln")
+    make_run("runs/2", method="ce")
+
+    def methods(text):
+        return [line[0] for line in lines_of(text)[1:]]
+
+    assert methods(report([tmp_path])[0]) == ["CE", "SLN", "SLN-MO", "SLN-MO-LC"]
+    every = ["CE", "SLN", "SLN-MO", "SLN-MO-LC", "SLN-MO-LC (network)"]
+    assert methods(report([tmp_path], secondary=True)[0]) == every
+    report([tmp_path], tmp_path / "out")
+    assert [line["label"] for line in read_csv(tmp_path / "out/table.csv")] == every
+    assert [line["label"] for line in read_csv(tmp_path / "out/results.csv")] == every
+
+
+def test_groups_that_look_alike_are_told_apart(make_run, tmp_path):
+    make_run("runs/0", [0.8], method="sln", sigma=0.5)
+    make_run("runs/1", [0.7], method="sln", sigma=0.2)
+    make_run("runs/2", [0.6], method="ce")
+    header, *rows = lines_of(report([tmp_path])[0])
+    assert header[1] == "setting"
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("CE", "", "60.00"),
+        ("SLN", "sln.sigma=0.2", "70.00"),
+        ("SLN", "sln.sigma=0.5", "80.00"),
+        ("SLN-MO", "sln.sigma=0.2", "71.00"),
+        ("SLN-MO", "sln.sigma=0.5", "81.00"),
+    ]
+
+
+def test_each_data_set_and_noise_has_its_table(make_run, tmp_path):
+    make_run("runs/0")
+    make_run("runs/1", noise="none", rate=0.0, findings={"memorised": None})
+    make_run("runs/2", data="cifar10")
+    headings = [line.split(" (")[0] for line in report([tmp_path])[0].splitlines() if line.startswith("#")]
+    assert headings == ["### cifar10, sym 0.4", "### digits, none", "### digits, sym 0.4"]
+
+
+def test_an_unfair_comparison_is_pointed_out(make_run, tmp_path):
+    make_run("runs/0", [0.8], method="sln")
+    make_run("runs/1", [0.5, 0.7], method="ce", settings={"data": {"train_size": 10}, "optimizer": {"lr": 1.0}})
+    text, _ = report([tmp_path])
+    assert "1–2 epochs" in text
+    assert [row[1] for row in lines_of(text)] == ["epochs", "2", "1", "1"]
+    assert "Mind: these rows differ in data.train_size, trainer.max_epochs." in text
+
+
+def test_the_common_table_fits_a_terminal(make_run, tmp_path):
+    for seed in range(10):
+        make_run(f"a/{seed}", method="sln", seed=seed, val=[0.1, 0.2])
+        make_run(f"a/{seed}-lc", method="sln_mo_lc", seed=seed, val=[0.1, 0.2])
+    for seed in range(3):
+        make_run(f"b/{seed}", method="sln", sigma=0.5, seed=seed)
+        make_run(f"b/{seed}-other", method="sln", sigma=0.1, seed=seed)
+    for folder in "ab":
+        assert max(map(len, report([tmp_path / folder])[0].splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"), [([3], "3"), ([0, 1], "0–1"), ([0, 1, 2, 5], "0–2, 5"), ([1, 3, 4], "1, 3–4")]
+)
+def test_seed_ranges(seeds, text):
+    assert _ranges(seeds) == text
+
+
+def test_results_csv_holds_raw_values(make_run, tmp_path, read_csv):
+    make_run("runs/0", [0.5, 1 / 3], method="sln", sigma=0.5, seed=7)
+    report([tmp_path / "runs"], tmp_path / "out")
+    network, momentum = read_csv(tmp_path / "out/results.csv")
+    assert float(network["test_last"]) == 1 / 3
+    assert float(network["test_oracle"]) == 0.5
+    assert float(momentum["test_last"]) == 1 / 3 + 0.01
+    group = network.pop("group")
+    assert len(group) == 10
+    assert group == momentum["group"]
+    expected = {
+        "data": "digits",
+        "noise": "sym",
+        "noise_rate": "0.4",
+        "label": "SLN",
+        "method": "sln",
+        "evaluator": "network",
+        "setting": "",
+        "seed": "7",
+        "epochs": "2",
+        "test_best_noisy_val": "",
+        "best_noisy_val_epoch": "",
+        "oracle_epoch": "1",
+        "given_accuracy": "0.6",
+        "true_accuracy": "0.9",
+        "memorised": "0.25",
+        "recovered": "0.5",
+        "auroc": "0.875",
+        "average_precision": "0.75",
+        "seconds_per_epoch": "8.5",
+        "images_per_second": "100.0",
+        "total_seconds": "3.0",
+        "realised_rate": "0.38",
+        "noise_hash": "abc",
+        "git_commit": "c0ffee",
+        "git_dirty": "False",
+        "processor": "Abacus",
+        "gpus": "",
+        "directory": str(tmp_path / "runs/0"),
+    }
+    assert {key: network[key] for key in expected} == expected
+
+
+def test_table_csv_is_the_aggregated_table(make_run, tmp_path, read_csv):
+    for seed, last in ((0, 0.5), (2, 0.75)):  # mean 62.5, deviations 12.5, squares 312.5, root 17.678
+        make_run(f"runs/{seed}", [last], seed=seed)
+    report([tmp_path / "runs"], tmp_path / "out")
+    (row,) = read_csv(tmp_path / "out/table.csv")
+    assert (row["label"], row["seeds"], row["num_seeds"], row["epochs"]) == ("CE", "0 2", "2", "1")
+    assert float(row["test_last_percent_mean"]) == 62.5
+    assert float(row["test_last_percent_std"]) == pytest.approx(17.67767, abs=1e-5)
+    assert row["test_best_noisy_val_percent_mean"] == row["test_best_noisy_val_percent_std"] == ""
+    assert (float(row["memorised_percent_mean"]), float(row["auroc_mean"])) == (25.0, 0.875)
+    assert float(row["seconds_per_epoch_mean"]) == 2.5
+    assert float(row["seconds_per_epoch_std"]) == pytest.approx(2**0.5)
