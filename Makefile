@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint types check build clean experiments/digits_sigma
+.PHONY: help demo test lint types check build clean experiments/demo experiments/digits_sigma
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -31,10 +31,13 @@ types: $(STAMP)  ## mypy
 
 check: lint types test  ## everything that CI runs
 
+experiments/demo: demo  ## the demo's table and picture, as committed
+	$(BIN)/python -m slnlab.report runs/demo --out $@
+
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma
-	$(BIN)/python -m slnlab.report runs/digits_sigma --out $@/results
-	$(BIN)/python -m slnlab.analysis.sigma runs/digits_sigma --out $@/results/sigma.png
+	$(BIN)/python -m slnlab.report runs/digits_sigma --out $@
+	$(BIN)/python -m slnlab.analysis.sigma runs/digits_sigma --out $@/sigma.png
 
 build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist

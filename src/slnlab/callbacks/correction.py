@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from slnlab.callbacks.momentum import MomentumModel
-from slnlab.errors import ConfigError
+from slnlab.errors import ConfigError, SlnlabError
+from slnlab.modes import evaluating
 from slnlab.samples import SampleTable
 from slnlab.sln import StochasticLabelNoise
 
@@ -39,26 +40,32 @@ def correct_labels(
     Args:
         table: its targets are read and rewritten.
         network: predicts in eval mode; its mode is put back afterwards.
-        batches: pairs (rows of the table (B,), images (B, …)).
+        batches: pairs (rows of the table (B,), images (B, …) on the network's device), at least one. Of a sample
+            that comes more than once, the first prediction counts.
         loss_against: ℓ against the targets held now (the authors' code), or the given labels (the paper's equation).
         prediction: P_i = onehot(argmax S'_i) (CIFAR) or S'_i (Clothing1M).
         weighting: "inverse" swaps ω and 1 − ω (the ablation of Fig. 10).
+
+    Raises:
+        SlnlabError: no batches, or losses that are not finite; the targets are left as they were.
     """
-    training = network.training
-    network.eval()
     passes: list[tuple[Tensor, Tensor, Tensor]] = []
-    for index, image in batches:
-        log_probabilities = log_softmax(network(image).float(), 1)
-        if loss_against == "given":
-            targets = one_hot(table["given"][index], table.num_classes).float()
-        else:
-            targets = table.targets(index)
-        loss = -(targets * log_probabilities).sum(1)
-        predicted = log_probabilities.argmax(1) if prediction == "hard" else log_probabilities.exp()
-        passes.append((index, loss, predicted))
-    network.train(training)
+    with evaluating(network):
+        for index, image in batches:
+            index = index.to(table.device)
+            log_probabilities = log_softmax(network(image).float(), 1)
+            if loss_against == "given":
+                targets = one_hot(table["given"][index], table.num_classes).float()
+            else:
+                targets = table.targets(index)
+            loss = -(targets * log_probabilities).sum(1)
+            predicted = log_probabilities.argmax(1) if prediction == "hard" else log_probabilities.exp()
+            passes.append((index, loss, predicted))
+    if not passes:
+        raise SlnlabError("label correction: there are no batches (an iterator that was used up in an earlier epoch?)")
     index, losses, predictions = (torch.cat(column) for column in zip(*passes, strict=True))
-    table.correct(index, label_weights(losses, weighting), predictions)
+    first = _first_of_each(index, len(table))
+    table.correct(index[first], label_weights(losses[first], weighting), predictions[first])
 
 
 def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
@@ -67,30 +74,46 @@ def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
     Args:
         losses: (M,), finite.
         weighting: "inverse" gives 1 − ω.
+
+    Raises:
+        SlnlabError: a loss is not finite. One of them would decide the weight of every label.
     """
+    unusable = int((~losses.isfinite()).sum())
+    if unusable:
+        raise SlnlabError(
+            f"label correction: the momentum model's loss is not finite for {unusable} of {len(losses)} samples"
+        )
     low, high = losses.min(), losses.max()
+    if low == high:
+        return torch.ones_like(losses)
     weights = (losses - low) / (high - low)
-    if weighting == "inverse":
-        weights = 1 - weights
-    # Without asking the host whether high == low: 0/0 is the only way to a NaN here.
-    return weights.nan_to_num(nan=1.0)
+    return 1 - weights if weighting == "inverse" else weights
+
+
+def _first_of_each(rows: Tensor, size: int) -> Tensor:
+    """Mask (M,) of the positions at which a row, of `size` there are, comes for the first time."""
+    position = torch.arange(len(rows), device=rows.device)
+    first = position.new_full((size,), len(rows)).scatter_reduce_(0, rows, position, "amin")
+    return first[rows] == position
 
 
 class LabelCorrection(pl.Callback):
     """In the last epochs: σ := 0, and labels corrected by the momentum model at the start of each.
 
     With one of our methods and `MomentumModel` among the callbacks there is nothing more to say. In another
-    LightningModule give `table` and `batches`, and keep its stochastic label noise, if any, in its attribute `sln`.
+    LightningModule give `table` and `batches`; every `StochasticLabelNoise` among its submodules gets σ = 0.
 
     Args:
         last_epochs: how many of the run's epochs train on corrected labels; 50 of 300 in the paper.
         views: images through the training augmentation, or as they are (used with our datamodule only).
         loss_against, prediction, weighting: see `correct_labels`.
         table: the sample table; None: the module's attribute `table`.
-        batches: epoch → pairs (index, image) over the training samples; None: our datamodule's.
+        batches: epoch → a pass of pairs (index, image) over the training samples, on any device; None: our
+            datamodule's.
 
     Raises:
-        ConfigError: last_epochs is not positive or exceeds the run, or there is no momentum model.
+        ConfigError: last_epochs is not positive or exceeds the run, or there is no momentum model, no sample table
+            or nothing to predict; all of it before training.
     """
 
     def __init__(
@@ -117,20 +140,30 @@ class LabelCorrection(pl.Callback):
                 f"correction.last_epochs={self.last_epochs}: the run has only {trainer.max_epochs} epochs"
             )
         self._momentum_model(trainer)
+        self._sample_table(pl_module)
+        if self.batches is None and not hasattr(trainer.datamodule, "passes"):  # type: ignore[attr-defined]
+            raise ConfigError("label correction predicts the training samples; give LabelCorrection(batches=...)")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch
         assert trainer.max_epochs is not None
         if epoch < trainer.max_epochs - self.last_epochs:
             return
-        label_noise = getattr(pl_module, "sln", None)
-        if isinstance(label_noise, StochasticLabelNoise):
-            label_noise.sigma = 0.0
-        batches = (
-            self.batches(epoch) if self.batches else trainer.datamodule.passes(self.views, "label correction", epoch)  # type: ignore[attr-defined]
-        )
-        table: SampleTable = self.table or pl_module.table  # type: ignore[assignment]
-        correct_labels(table, self._momentum_model(trainer).module, batches, **self.options)  # type: ignore[arg-type]
+        for module in pl_module.modules():
+            if isinstance(module, StochasticLabelNoise):
+                module.sigma = 0.0
+        if self.batches is None:
+            batches = trainer.datamodule.passes(self.views, "label correction", epoch)  # type: ignore[attr-defined]
+        else:
+            batches = ((index, image.to(pl_module.device)) for index, image in self.batches(epoch))
+        network = self._momentum_model(trainer).module
+        correct_labels(self._sample_table(pl_module), network, batches, **self.options)  # type: ignore[arg-type]
+
+    def _sample_table(self, pl_module: pl.LightningModule) -> SampleTable:
+        table = getattr(pl_module, "table", None) if self.table is None else self.table
+        if not isinstance(table, SampleTable):
+            raise ConfigError("label correction rewrites targets in a sample table; give LabelCorrection(table=...)")
+        return table
 
     def _momentum_model(self, trainer: pl.Trainer) -> MomentumModel:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

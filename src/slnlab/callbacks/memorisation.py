@@ -24,8 +24,12 @@ class MemorisationMonitor(pl.Callback):
     A mean over no samples is NaN.
 
     Raises:
-        SlnlabError: the loss is no longer finite; names the epoch.
+        SlnlabError: the loss is no longer finite; names the epoch, the step and the learning rate.
     """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # At the epoch's end the schedule has moved on already.
+        self._learning_rate: float = trainer.optimizers[0].param_groups[0]["lr"]
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -47,8 +51,7 @@ class MemorisationMonitor(pl.Callback):
         values = torch.stack(list(means.values())).tolist()  # the epoch's one wait for the device
         pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
         if not math.isfinite(values[0]):
-            optimizer = trainer.optimizers[0]
             raise SlnlabError(
                 f"the loss is {values[0]} in epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
-                f"learning rate {optimizer.param_groups[0]['lr']:g}); a smaller optimizer.lr may help"
+                f"learning rate {self._learning_rate:g}); a smaller optimizer.lr may help"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,7 +27,8 @@ class MomentumAverage:
     >>> _ = average.follow(optimizer)        # from now on optimizer.step() updates average.module
 
     Args:
-        network: the network to follow. Make the average after moving it to its device.
+        network: the network to follow. Make the average after moving it to its device and dtype: a step after a
+            later move raises.
         decay: in [0, 1); 0.999 in the paper.
 
     Raises:
@@ -53,23 +55,26 @@ class MomentumAverage:
 
 
 def _floating(module: nn.Module) -> list[Tensor]:
-    tensors = [*module.parameters(), *module.buffers()]
-    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+    # Not detached: moving a module swaps the memory behind a parameter, and a detached one would go on
+    # showing the old values, without a word.
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
 
 
 class MomentumModel(pl.Callback):
     """The momentum model of each network of a LightningModule, evaluated beside it and saved with the run.
 
     With one of our methods it follows every network and adds itself to `evaluators` (`momentum` for `network`,
-    `momentum_2` for `network_2`). In another LightningModule, name the attribute that holds the network; the
-    first optimiser is followed, and `module` is there to evaluate.
+    `momentum_2` for `network_2`). In another LightningModule, name the attribute that holds the network; if it
+    has a dict `evaluators` (names → modules to evaluate), the momentum model joins it, and `module` is there in
+    any case.
 
     Args:
         decay: in [0, 1); 0.999 in the paper.
-        network: attribute of the LightningModule that holds the network; None: its `networks`.
+        network: attribute of the LightningModule that holds the network; None: its `networks`, or `network`.
 
     Raises:
-        ConfigError: decay outside [0, 1), or a LightningModule without such an attribute.
+        ConfigError: decay outside [0, 1), a LightningModule without such an attribute, or a network that no
+            optimiser trains.
     """
 
     def __init__(self, decay: float = 0.999, network: str | None = None) -> None:
@@ -87,16 +92,16 @@ class MomentumModel(pl.Callback):
         return next(iter(self.averages.values())).module
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        networks = self._networks(pl_module)
-        for (name, network), optimizer in zip(networks.items(), trainer.optimizers, strict=False):
-            average = MomentumAverage(network, self.decay)
-            if name in self._saved:
-                average.module.load_state_dict(self._saved[name])
-            self._handles.append(average.follow(optimizer))
-            self.averages[name] = average
-            evaluators = getattr(pl_module, "evaluators", None)
-            if isinstance(evaluators, dict):
-                evaluators[name.replace("network", "momentum")] = average.module
+        self._make(pl_module)
+        for name, network in self._networks(pl_module).items():
+            self._handles.append(self.averages[name].follow(_optimizer_of(name, network, trainer.optimizers)))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._saved:  # of a checkpoint that is only evaluated; training has used it up
+            self._make(pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_validation_start(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
@@ -108,8 +113,19 @@ class MomentumModel(pl.Callback):
         return {name: average.module.state_dict() for name, average in self.averages.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning restores callbacks before training starts; the averages are made then.
+        # Lightning restores callbacks before the networks are on their device; the averages are made after.
         self._saved = state_dict
+
+    def _make(self, pl_module: pl.LightningModule) -> None:
+        for name, network in self._networks(pl_module).items():
+            average = MomentumAverage(network, self.decay)
+            if name in self._saved:
+                average.module.load_state_dict(self._saved[name])
+            self.averages[name] = average
+            evaluators = getattr(pl_module, "evaluators", None)
+            if isinstance(evaluators, dict):
+                evaluators[_evaluator_name(name)] = average.module
+        self._saved = {}
 
     def _networks(self, pl_module: pl.LightningModule) -> dict[str, nn.Module]:
         networks = getattr(pl_module, "networks", None)
@@ -127,3 +143,18 @@ class MomentumModel(pl.Callback):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def _evaluator_name(network: str) -> str:
+    """`network_2` → `momentum_2`, `student` → `momentum_student`."""
+    number = network.removeprefix("network")
+    return f"momentum{number}" if number != network else f"momentum_{network}"
+
+
+def _optimizer_of(name: str, network: nn.Module, optimizers: Sequence[Optimizer]) -> Optimizer:
+    """The last of the optimisers that train any of the network's parameters."""
+    parameters = {id(parameter) for parameter in network.parameters()}
+    for optimizer in reversed(optimizers):
+        if any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group["params"]):
+            return optimizer
+    raise ConfigError(f"MomentumModel: no optimiser trains a parameter of {name!r}, so there is nothing to average")

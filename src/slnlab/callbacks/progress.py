@@ -40,8 +40,8 @@ class EpochProgress(pl.Callback):
         self.bar.update()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.bar.close()
+        if hasattr(self, "bar"):  # not when all epochs were done before the run was stopped
+            self.bar.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
+        self.on_fit_end(trainer, pl_module)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from slnlab.analysis.labels import findings, judge
 from slnlab.data.datamodule import ImageDataModule
@@ -27,6 +28,8 @@ class EpochTimer(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.is_last_batch:
+            if trainer.strategy.root_device.type == "cuda":
+                torch.cuda.synchronize()  # what was launched is not yet done
             self._seconds = time.perf_counter() - self._start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -54,7 +57,8 @@ class RunRecord(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.run.metrics.exists():  # a resumed run: epochs after the checkpoint happen again
-            rows = [row for row in read_metrics(self.run.metrics) if row["epoch"] <= trainer.current_epoch]
+            with self.run.metrics.open(newline="") as file:  # as text: the numbers stay as they were written
+                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
             self.run.metrics.unlink()
             for row in rows:
                 self._append(row)
@@ -77,7 +81,8 @@ class RunRecord(pl.Callback):
         table, rows = pl_module.table, read_metrics(self.run.metrics)
         columns: dict[str, np.ndarray] = {}
         for name, network in pl_module.evaluators.items():
-            index, loss, prediction = judge(network, datamodule.passes("clean", "judge", 0), table)
+            # Lightning has taken the network off the device by now.
+            index, loss, prediction = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
             known = {
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }

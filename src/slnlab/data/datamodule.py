@@ -223,7 +223,8 @@ class ImageDataModule(pl.LightningDataModule):
             raise ConfigError(f"data.train_size: {self.name} has {len(data.labels)} training images, not {size}")
         if not 0 <= self.noisy_val < size:
             raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
-        data = type(data)(data.images[:size], data.labels[:size])
+        if size < len(data.labels):  # copies, so that the rest is not kept in memory
+            data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
         self._check_labels("training", data.labels)
         spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes)
         record = self.noise_record

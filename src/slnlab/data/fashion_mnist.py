@@ -47,6 +47,8 @@ def _unpack(packed: Path, folder: Path) -> None:
     """`folder/name` from `name.gz`: complete or not at all, also when two processes do it at once."""
     try:
         content = gzip.decompress(packed.read_bytes())
+        if not content:  # gzip is content with an empty file
+            raise EOFError("it is empty")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{packed}: cannot be unpacked ({error}); install dataset-fashion-mnist anew") from error
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -64,34 +64,62 @@ class LabelNoise:
             ConfigError: an option that does not fit the data set.
             DataError: a noise file or donor data set that cannot be read.
         """
-        donor = self._donor(clean.images)
-        wanted = inspect.signature(self.function).parameters
+        donor = self._donor_source
+
+        @cache
+        def donor_images() -> Tensor:
+            if donor is None:
+                raise ConfigError(_NO_DONOR)
+            if not self._needs_donors:  # so `prepare` left it alone
+                donor.prepare()
+            return donor.load("train").images
+
         supplies: dict[str, Callable[[], Any]] = {
-            "labels": lambda: clean.labels,
+            **{key: partial(self.options.get, key) for key in self.options},
+            "labels": lambda: clean.labels.clone(),  # a function that edits them in place must not edit the truth
             "images": lambda: clean.images,
             "num_classes": lambda: num_classes,
             "rate": lambda: self.rate,
             "generator": lambda: Streams(self.seed)("label noise"),
-            "class_map": lambda: resolve_class_map(self.options["class_map"], num_classes, classes),
-            "probabilities": lambda: load_probabilities(self.options["probabilities"], clean.labels, num_classes),
-            "num_donors": lambda: len(donor.images) if donor else 0,
-            **{key: partial(self.options.get, key) for key in self.options if key not in _SUPPLIED},
+            "num_donors": lambda: len(donor_images()),
         }
-        made = self.function(**{name: supplies[name]() for name in wanted if name in supplies})
-        record = self._record(made, clean.labels, num_classes)
+        if "class_map" in self.options:
+            supplies["class_map"] = partial(resolve_class_map, self.options["class_map"], num_classes, classes)
+        if "probabilities" in self.options:
+            path = self.options["probabilities"]
+            supplies["probabilities"] = partial(load_probabilities, path, clean.labels, num_classes)
+        made = self.function(**{name: supplies[name]() for name in self._arguments(supplies)})
+        record = self._record(made, clean.labels, num_classes, donor.name if donor else None)
         images = clean.images
         if len(record.replaced):
-            if donor is None:
-                raise ConfigError("noise.donor: open-set noise needs a data set to take images from")
-            if record.donor_source != self._donor_name or int(record.donor.max()) >= len(donor.images):
-                raise ConfigError(
-                    f"noise.donor: the record took its images from {record.donor_source}, not {self._donor_name}"
-                )
+            if donor and donor.name != record.donor_source:
+                raise ConfigError(f"noise.donor: the replaced images are of {record.donor_source}, not of {donor.name}")
+            offered, last = donor_images(), int(record.donor.max())
+            if last >= len(offered):
+                raise ConfigError(f"noise.donor: the record took image {last} of a data set of {len(offered)}")
             images = images.clone()
-            images[record.replaced] = donor.images[record.donor]
+            images[record.replaced] = conform(offered[record.donor], images.shape[1:])
         return LabelledImages(images, record.given), record
 
-    def _record(self, made: Any, true: Tensor, num_classes: int) -> NoiseRecord:
+    def prepare(self) -> None:
+        """Fetch what the donor data set needs, unless only a stored record will tell whether it is needed."""
+        if self._donor_source and self._needs_donors:
+            self._donor_source.prepare()
+
+    def _arguments(self, supplies: Mapping[str, Any]) -> list[str]:
+        """The function's parameters, in so far as we have something for them."""
+        parameters = inspect.signature(self.function).parameters
+        function = getattr(self.function, "__name__", self.name)
+        for key in self.options:
+            if key not in parameters and key not in _NOT_FOR_THE_FUNCTION:
+                raise ConfigError(f"noise.{key}: {function} has no such parameter; it has {', '.join(parameters)}")
+        for name, parameter in parameters.items():
+            named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if named and parameter.default is parameter.empty and name not in supplies:
+                raise ConfigError(f"noise.{name}: {function} asks for it; known are {', '.join(supplies)}")
+        return [name for name in parameters if name in supplies]
+
+    def _record(self, made: Any, true: Tensor, num_classes: int, donor: str | None) -> NoiseRecord:
         if isinstance(made, NoiseRecord):
             return made
         common: dict[str, Any] = {
@@ -100,7 +128,9 @@ class LabelNoise:
         if isinstance(made, Tensor):
             return NoiseRecord(given=made, **common)
         replaced, donors = made
-        return NoiseRecord(given=true, replaced=replaced, donor=donors, donor_source=self._donor_name, **common)
+        if donor is None:
+            raise ConfigError(_NO_DONOR)
+        return NoiseRecord(given=true, replaced=replaced, donor=donors, donor_source=donor, **common)
 
     @property
     def _donor_source(self) -> Source | None:
@@ -108,32 +138,14 @@ class LabelNoise:
         return instantiate(node) if node else None
 
     @property
-    def _donor_name(self) -> str | None:
-        return self._donor_source.name if self._donor_source else None
-
-    def prepare(self) -> None:
-        """Fetch what the donor data set needs."""
-        if self._donor_source:
-            self._donor_source.prepare()
-
-    def _donor(self, images: Tensor) -> LabelledImages | None:
-        """The donor's training images in the shape of ours."""
-        if self._donor_source is None:
-            return None
-        donor = self._donor_source.load("train")
-        return LabelledImages(conform(donor.images, images.shape[1:]), donor.labels)
+    def _needs_donors(self) -> bool:
+        return "num_donors" in inspect.signature(self.function).parameters
 
 
-_SUPPLIED = (
-    "labels",
-    "images",
-    "num_classes",
-    "rate",
-    "generator",
-    "class_map",
-    "probabilities",
-    "num_donors",
-)
+_NO_DONOR = "noise.donor: open-set noise needs a data set to take images from"
+
+_NOT_FOR_THE_FUNCTION = ("donor", "clean_run")
+"""Keys of a noise model's YAML that slnlab itself reads."""
 
 
 def resolve_class_map(

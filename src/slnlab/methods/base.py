@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
@@ -156,7 +158,8 @@ class Method(pl.LightningModule):
         for name, network in self.evaluators.items():
             if (split, name) not in self._metrics:
                 made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
-                self._metrics[split, name] = (made.to(self.device), MeanMetric().to(self.device))
+                mean = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaNs out and is finite
+                self._metrics[split, name] = (made.to(self.device), mean.to(self.device))
             training = network.training
             network.eval()  # the momentum model is no submodule, so Lightning does not switch it
             logits = network(batch.image).float()
@@ -166,8 +169,12 @@ class Method(pl.LightningModule):
             loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))
 
     def _log_evaluation(self) -> None:
+        # While training, the run record writes to the loggers, once per epoch; otherwise it is Lightning that does.
+        to_logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
         for (split, name), (accuracy, loss) in self._metrics.items():
-            self.log(f"{split}/{name}/accuracy", accuracy.compute(), logger=False)
-            self.log(f"{split}/{name}/loss", loss.compute(), logger=False)
+            if not accuracy.update_called:  # of a split that is not being evaluated now
+                continue
+            self.log(f"{split}/{name}/accuracy", accuracy.compute(), logger=to_logger)
+            self.log(f"{split}/{name}/loss", loss.compute(), logger=to_logger)
             accuracy.reset()
             loss.reset()

@@ -1,0 +1,381 @@
+"""CE, SLN, SLN-MO and SLN-MO-LC as they are trained, against loops written by hand from the data alone."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from sklearn.metrics import accuracy_score, log_loss
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.optim import SGD
+
+from slnlab import SampleTable, assemble
+from slnlab.callbacks import MomentumAverage, MomentumModel
+from slnlab.config import compose
+from slnlab.data import ImageDataModule
+from slnlab.data.datamodule import Batch
+from slnlab.errors import SlnlabError
+from slnlab.losses import cross_entropy as class_losses
+from slnlab.methods import SingleNetwork
+from slnlab.models import SmallCNN
+from slnlab.result import read_metrics
+from slnlab.run_directory import RunDirectory
+from slnlab.streams import Streams
+
+STEPS = 19
+"""To an epoch: more than fit in one training_step, the last batch a partial one."""
+
+SMALL = (
+    "data.train_size=110",
+    "data.batch_size=6",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "model.widths=[4,4,8,8]",
+    "seed=3",
+)
+
+
+class Run(NamedTuple):
+    config: DictConfig
+    data: ImageDataModule
+    method: SingleNetwork
+    trainer: pl.Trainer
+    start: nn.Module
+    """The network as it was initialised."""
+
+    @property
+    def momentum(self) -> nn.Module:
+        (callback,) = (c for c in self.trainer.callbacks if isinstance(c, MomentumModel))
+        return callback.module
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Run]:
+    """The objects of a run, not yet trained."""
+
+    def make(*overrides: str, callbacks: tuple[pl.Callback, ...] = ()) -> Run:
+        config = compose([*SMALL, *overrides])
+        directory = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        directory.mkdir()
+        method = assemble.method(config)
+        assert isinstance(method, SingleNetwork)
+        trainer = assemble.trainer(config, RunDirectory(directory), [])[0]
+        trainer.callbacks.extend(callbacks)
+        return Run(config, assemble.datamodule(config), method, trainer, copy.deepcopy(method.network))
+
+    return make
+
+
+def fit(run: Run) -> Run:
+    run.trainer.fit(run.method, run.data)
+    return run
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class ByHand:
+    """The loop: batches from the datamodule's public API, the network's first weights, torch for the rest."""
+
+    def __init__(self, run: Run, objective: Callable[[Tensor, Tensor, int], Tensor], *, reset: bool = False) -> None:
+        """`objective`: logits, given labels, number of the step → loss."""
+        config = run.config
+        self.data = assemble.datamodule(config)
+        self.data.prepare_data()
+        self.data.setup()
+        record = self.data.noise_record
+        self.network = run.start.train()
+        self.momentum = copy.deepcopy(self.network.state_dict())
+        self.epochs: list[dict[str, Tensor]] = []
+        """What the network said of every sample when it was trained on it."""
+        options = {key: config.optimizer[key] for key in ("lr", "momentum", "weight_decay")}
+        optimizer, step = SGD(self.network.parameters(), **options), 0
+        for epoch in range(config.trainer.max_epochs):
+            if reset:
+                optimizer = SGD(self.network.parameters(), **options)
+            said = {"loss": torch.zeros(len(record.given)), "prediction": torch.zeros(len(record.given)).long()}
+            for make in self.data.epoch(epoch):
+                index, image = make()
+                logits, given = self.network(image), record.given[index]
+                said["loss"][index] = cross_entropy(logits.detach(), given, reduction="none")
+                said["prediction"][index] = logits.argmax(1)
+                optimizer.zero_grad()
+                objective(logits, given, step).backward()
+                optimizer.step()
+                step += 1
+                for name, tensor in self.network.state_dict().items():
+                    if tensor.is_floating_point():
+                        self.momentum[name] = torch.lerp(self.momentum[name], tensor, 1 - config.momentum.decay)
+            self.epochs.append(said)
+        self.steps = step
+
+
+def plain_cross_entropy(logits: Tensor, given: Tensor, step: int) -> Tensor:
+    return cross_entropy(logits, given)
+
+
+# The training itself, bit for bit
+
+
+@pytest.mark.parametrize("method", ["ce", "sln"])
+def test_without_noise_it_is_plain_cross_entropy_training(method: str, made: Callable[..., Run]) -> None:
+    sigma = ["sln.sigma=0"] if method == "sln" else []
+    run = fit(made(f"method={method}", *sigma, "momentum.enabled=true", "trainer.max_epochs=2"))
+    hand = ByHand(run, plain_cross_entropy)
+    assert hand.steps == run.method.steps == 2 * STEPS
+    assert equal(run.method.network.state_dict(), hand.network.state_dict())
+    assert equal(run.momentum.state_dict(), hand.momentum)
+    assert not torch.equal(run.momentum.classifier.weight, run.method.network.classifier.weight)
+
+
+def sln(sigma: float, seed: int) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Equation (3), its z drawn anew at every step from the run's own stream."""
+    streams = Streams(seed)
+
+    def objective(logits: Tensor, given: Tensor, step: int) -> Tensor:
+        z = torch.randn(logits.shape, generator=streams("SLN", step))
+        targets = one_hot(given, 10) + sigma * z
+        return -(targets * log_softmax(logits, 1)).sum(1).mean()
+
+    return objective
+
+
+def test_with_noise_it_is_equation_3(made: Callable[..., Run]) -> None:
+    run = fit(made("method=sln", "sln.sigma=0.7", "trainer.max_epochs=2"))
+    hand = ByHand(run, sln(0.7, seed=3))
+    assert equal(run.method.network.state_dict(), hand.network.state_dict())
+    assert equal(run.momentum.state_dict(), hand.momentum)
+
+
+def test_a_new_optimiser_every_epoch(made: Callable[..., Run]) -> None:
+    """What `reset_optimizer_each_epoch` stands for: the momentum of the last step is forgotten."""
+    options = ("method=ce", "trainer.max_epochs=2", "method.reset_optimizer_each_epoch=true")
+    run = fit(made(*options))
+    start = copy.deepcopy(run.start)
+    assert equal(run.method.network.state_dict(), ByHand(run, plain_cross_entropy, reset=True).network.state_dict())
+    kept = ByHand(run._replace(start=start), plain_cross_entropy)
+    assert not equal(run.method.network.state_dict(), kept.network.state_dict())
+
+
+# What is measured
+
+
+def test_training_metrics_are_those_of_the_unperturbed_labels(made: Callable[..., Run]) -> None:
+    """σ = 2: a loss against the perturbed targets would be far off, negative at times."""
+    run = fit(made("method=sln", "sln.sigma=2", "trainer.max_epochs=2", "data.noisy_val=7"))
+    hand = ByHand(run, sln(2.0, seed=3))
+    record, rows = hand.data.noise_record, hand.data.train_index
+    wrong = (record.given != record.true)[rows]
+    assert 20 < wrong.sum() < 60
+    for row, said in zip(read_metrics(run_directory(run).metrics), hand.epochs, strict=True):
+        loss, prediction = said["loss"][rows], said["prediction"][rows]
+        agrees, is_true = prediction == record.given[rows], prediction == record.true[rows]
+        expected = {
+            "loss": loss.mean(),
+            "accuracy": agrees.float().mean(),
+            "true_accuracy": is_true.float().mean(),
+            "loss_correct": loss[~wrong].mean(),
+            "loss_wrong": loss[wrong].mean(),
+            "memorised": agrees[wrong].float().mean(),
+            "recovered": is_true[wrong].float().mean(),
+        }
+        assert {name: row[f"train/{name}"] for name in expected} == pytest.approx(
+            {name: value.item() for name, value in expected.items()}, rel=1e-5
+        )
+
+
+def run_directory(run: Run) -> RunDirectory:
+    return RunDirectory(Path(run.trainer.default_root_dir))
+
+
+def bare_method(table: SampleTable, sigma: float = 1.0) -> SingleNetwork:
+    """A method without a trainer."""
+    network = SmallCNN(in_channels=1, num_classes=table.num_classes, widths=(2, 2, 2, 2))
+    method = SingleNetwork(network, class_losses=class_losses, sigma=sigma, optimizer=SGD)
+    method.table = table
+    table.add("loss")
+    table.add("prediction", dtype=torch.int64)
+    return method
+
+
+def test_observe_by_hand() -> None:
+    """Softmax (½, ¼, ¼) and (⅛, ¾, ⅛); against the given labels, though one target was corrected."""
+    table = SampleTable(torch.tensor([0, 1, 2, 0, 2]), 3)
+    method = bare_method(table)
+    table.correct(torch.tensor([4]), torch.tensor([0.0]), torch.tensor([1]))
+    logits = torch.tensor([[1 / 8, 3 / 4, 1 / 8], [1 / 2, 1 / 4, 1 / 4]]).log().requires_grad_()
+    method.observe(torch.tensor([4, 1]), logits)
+    log2 = torch.tensor(2.0).log().item()
+    assert table["loss"].tolist() == pytest.approx([0, 2 * log2, 0, 0, 3 * log2])
+    assert table["prediction"].tolist() == [0, 0, 0, 0, 1]
+    assert not table["loss"].requires_grad
+
+
+def test_test_and_noisy_validation_metrics_by_scikit_learn(made: Callable[..., Run]) -> None:
+    """In batches that do not divide the split; the held-out labels are the noisy ones."""
+    run = fit(made("method=sln", "trainer.max_epochs=2", "data.noisy_val=25", "data.eval_batch_size=70"))
+    data = run.data
+    assert (data.noise_record.given != data.noise_record.true)[data.val_index].any()
+    images = data.source.load("test")
+    splits = {
+        "test": (data.normalise(images.images), images.labels),
+        "val": (data.batch(data.val_index, None).image, data.noise_record.given[data.val_index]),
+    }
+    for split, (pixels, labels) in splits.items():
+        for name, network in (("network", run.method.network), ("momentum", run.momentum)):
+            with torch.no_grad():
+                probabilities = copy.deepcopy(network).eval()(pixels).double().softmax(1)
+            logged = {key: run.trainer.callback_metrics[f"{split}/{name}/{key}"].item() for key in ("accuracy", "loss")}
+            assert logged == pytest.approx(
+                {
+                    "accuracy": accuracy_score(labels, probabilities.argmax(1)),
+                    "loss": log_loss(labels, probabilities, labels=range(10)),
+                },
+                rel=1e-5,
+            )
+
+
+def test_testing_logs_what_was_tested_and_nothing_else(made: Callable[..., Run]) -> None:
+    run = fit(made("method=sln", "trainer.max_epochs=1", "data.noisy_val=25"))
+    before = {key: value.item() for key, value in run.trainer.callback_metrics.items() if key.startswith("test/")}
+    assert len(before) == 4, "accuracy and loss of the network and of the momentum model"
+    (logged,) = run.trainer.test(run.method, run.data, verbose=False)
+    assert logged == pytest.approx(before)
+
+
+def test_a_loss_that_is_not_a_number_is_recorded_as_such(made: Callable[..., Run]) -> None:
+    """And not as the mean over the samples for which it is one."""
+
+    class OneBadLogit(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = torch.zeros(len(images), 10)
+            logits[0, 0] = float("nan")
+            return logits
+
+    run = made("method=ce")
+    run.method.evaluators["network"] = OneBadLogit()
+    (logged,) = run.trainer.test(run.method, run.data, verbose=False)
+    assert math.isnan(logged["test/network/loss"])
+
+
+# Schedules, resuming, failing
+
+
+class LearningRates(pl.Callback):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["scheduler=constant"], [1, 1, 1, 1]),
+        (["scheduler=multistep", "scheduler.milestones=[1,3]"], [1, 0.1, 0.1, 0.01]),
+        (["scheduler=cosine"], [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]),
+    ],
+)
+def test_a_schedule_steps_once_per_epoch(overrides: list[str], expected: list[float], made: Callable[..., Run]) -> None:
+    """Though an epoch is two calls of training_step."""
+    rates = LearningRates()
+    fit(made("method=ce", "trainer.max_epochs=4", "optimizer.lr=0.01", *overrides, callbacks=(rates,)))
+    assert rates.seen == pytest.approx([0.01 * factor for factor in expected for _ in range(2)])
+
+
+class StopAfter(pl.Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.current_epoch == self.epoch
+
+
+def test_two_epochs_and_two_more_are_four(made: Callable[..., Run], tmp_path: Path) -> None:
+    """Correction in the last two, a milestone on each side: all of it taken up from the checkpoint, bit for bit."""
+    options = (
+        "method=sln_mo_lc",
+        "correction.last_epochs=2",
+        "trainer.max_epochs=4",
+        "scheduler=multistep",
+        "scheduler.milestones=[1,3]",
+        "scheduler.gamma=0.5",
+    )
+    whole = fit(made(*options))
+    first = fit(made(*options, callbacks=(StopAfter(1),)))
+    assert first.method.steps == 2 * STEPS
+    assert (first.method.table["weight"] == 1).all()
+    first.trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    second = made(*options)
+    with torch.no_grad():
+        for parameter in second.method.parameters():
+            parameter.zero_()  # nothing of it may count
+    second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+
+    assert second.method.steps == whole.method.steps == 4 * STEPS
+    assert equal(second.method.network.state_dict(), whole.method.network.state_dict())
+    assert equal(second.momentum.state_dict(), whole.momentum.state_dict())
+    assert (whole.method.table["weight"] < 1).any()
+    assert equal(second.method.table.columns, whole.method.table.columns)
+    states = [run.trainer.optimizers[0].state_dict() for run in (second, whole)]
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    for mine, its in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
+        assert torch.equal(mine["momentum_buffer"], its["momentum_buffer"])
+    schedules = [run.trainer.lr_scheduler_configs[0].scheduler.state_dict() for run in (second, whole)]
+    assert schedules[0] == schedules[1]
+    assert second.method.sln.sigma == whole.method.sln.sigma == 0.0
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_run(made: Callable[..., Run]) -> None:
+    """The message names the learning rate that did it, not the one that the schedule has come to since."""
+    run = made(
+        "method=ce",
+        "optimizer.lr=1e30",
+        "trainer.max_epochs=3",
+        "scheduler=multistep",
+        "scheduler.milestones=[1]",
+    )
+    message = rf"loss is (nan|inf) in epoch 1 \(step {STEPS}, learning rate 1e\+30\)"
+    with pytest.raises(SlnlabError, match=message):
+        fit(run)
+    assert not run_directory(run).checkpoint.exists(), "a diverged state is nothing to go on from"
+
+
+# On the device
+
+
+def test_a_step_never_waits_for_the_device() -> None:
+    """On the meta device nothing has a value, so whatever asks the host for one raises.
+
+    A generator cannot live there; without one the noise is drawn by the same call.
+    """
+    table = SampleTable(torch.arange(12) % 10, 10)
+    method = bare_method(table).to("meta")
+    table.to("meta")
+    method.streams = lambda *_: None  # type: ignore[assignment]
+    optimizer = SGD(method.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    MomentumAverage(method.network).follow(optimizer)
+    index, image = torch.empty(4, dtype=torch.int64, device="meta"), torch.empty(4, 1, 8, 8, device="meta")
+    with pytest.raises(RuntimeError):
+        bool(image.sum() > 0)
+    for corrected in (False, True):
+        if corrected:
+            table.correct(index, torch.empty(4, device="meta"), torch.empty(4, 10, device="meta"))
+        for _ in range(2):
+            loss = method.loss(Batch(index, image))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            assert loss.device.type == "meta"
+            assert loss.shape == ()
