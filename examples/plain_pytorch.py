@@ -19,7 +19,7 @@ from slnlab.models import SmallCNN
 from slnlab.noise import symmetric
 
 
-def main(epochs: int = 20, correction_epochs: int = 5, sigma: float = 1.0):
+def main(epochs: int = 15, correction_epochs: int = 4, sigma: float = 0.5):
     torch.manual_seed(0)
     images, labels, test_images, test_labels = digits()
     given = symmetric(labels, rate=0.4, num_classes=10, generator=torch.Generator().manual_seed(0))
@@ -29,7 +29,7 @@ def main(epochs: int = 20, correction_epochs: int = 5, sigma: float = 1.0):
     network = SmallCNN(in_channels=1, num_classes=10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
     label_noise = StochasticLabelNoise(sigma)
-    momentum = MomentumAverage(network, decay=0.99)  # 0.999 for longer trainings
+    momentum = MomentumAverage(network, decay=0.95)  # 0.999 for longer trainings
     momentum.follow(optimizer)  # every optimizer.step() now updates momentum.module
 
     for epoch in range(epochs):

@@ -51,13 +51,13 @@ class YourModule(pl.LightningModule):
         self.table.load_state_dict(checkpoint["sample_table"])
 
 
-def main(epochs: int = 20, correction_epochs: int = 5, sigma: float = 1.0, **trainer_options):
+def main(epochs: int = 15, correction_epochs: int = 4, sigma: float = 0.5, **trainer_options):
     pl.seed_everything(0)
     images, labels, test_images, test_labels = digits()
     given = symmetric(labels, rate=0.4, num_classes=10, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(IndexedDataset(TensorDataset(images, given)), batch_size=64, shuffle=True)
     module = YourModule(given, sigma)
-    momentum = MomentumModel(decay=0.99)  # 0.999 for longer trainings
+    momentum = MomentumModel(decay=0.95)  # 0.999 for longer trainings
     correction = LabelCorrection(correction_epochs, batches=lambda epoch: loader)
     trainer = pl.Trainer(max_epochs=epochs, callbacks=[momentum, correction], **trainer_options)
     trainer.fit(module, loader)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,17 @@ def method(config: DictConfig) -> Method:
     return built
 
 
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads of the CPU inside the block; None: as many as there were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def loggers(config: DictConfig, run: RunDirectory) -> list[Logger]:
     """What `logger=` adds to metrics.csv."""
     if config.logger.get("_target_") is None:
@@ -109,7 +121,7 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
     callbacks.append(record)
     _quieten()
     made = pl.Trainer(
-        **_options(config.trainer, "progress"),
+        **_options(config.trainer, "progress", "threads"),
         callbacks=callbacks,
         logger=list(loggers) or False,
         default_root_dir=run.path,

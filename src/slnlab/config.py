@@ -40,6 +40,7 @@ NOT_IDENTITY = (
     "runs_dir",
     "preset",  # what is taken from it stands where it is used
     "trainer.progress",
+    "trainer.threads",
     "data.source.root",
     "data.source.download",
     "method.labels",

@@ -49,7 +49,7 @@ def train(config: DictConfig, directory: Path | None = None, overrides: Sequence
     from slnlab.run_directory import RunDirectory
 
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
-    with run.locked():
+    with run.locked(), assemble.threads(config.trainer.threads):
         if not config.force:
             run.refuse_another_run(config)
             if run.finished:

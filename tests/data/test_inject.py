@@ -342,7 +342,9 @@ def test_probabilities_come_back_as_they_were_saved(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["p.npz"]
     # Anyone's file: no labels, and another precision.
     np.savez(tmp_path / "theirs.npz", probabilities=MATRIX.numpy().astype(np.float64))
-    assert torch.equal(load_probabilities(str(tmp_path / "theirs.npz"), LABELS, 3), MATRIX)
+    theirs = load_probabilities(str(tmp_path / "theirs.npz"), LABELS, 3)
+    assert theirs.dtype == torch.float32
+    assert torch.equal(theirs, MATRIX)
 
 
 def test_probabilities_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class Trainer(Section):
     devices: Literal[1]
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
+    threads: Count | None
     progress: bool
 
 
