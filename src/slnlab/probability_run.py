@@ -37,7 +37,7 @@ def with_probabilities(config: DictConfig) -> DictConfig:
 
         if directory.finished:  # finished, but its probabilities were removed
             clean.force = True
-        result = train(clean, directory.path, ["(made for noise=dependent)"])
+        result = train(clean, directory.path, ["(made for noise=dependent)"], wait=True)
         log.info("class probabilities made in %.0f s of training", result.timing.total_seconds)
     if not directory.probabilities.exists():
         raise SlnlabError(f"{directory.path} is finished but has no {directory.probabilities.name}")

@@ -59,16 +59,19 @@ class RunDirectory:
         return self.result.exists()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: bool = False) -> Iterator[None]:
         """Keep other processes out; the operating system frees the lock if this one dies.
 
+        Args:
+            wait: until a process that is running here has ended.
+
         Raises:
-            SlnlabError: another process is running here.
+            SlnlabError: another process is running here, and `wait` is False.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             raise SlnlabError(f"another process is running in {self.path}") from None
         try:

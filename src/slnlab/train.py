@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, directory: Path | None = None, overrides: Sequence[str] = ()) -> Result:
+def train(
+    config: DictConfig, directory: Path | None = None, overrides: Sequence[str] = (), wait: bool = False
+) -> Result:
     """Do one run, or take its result if it is finished, or go on where it stopped.
 
     Args:
         config: as composed by `slnlab.config.compose`.
         directory: of the run; None: below `runs_dir`, where the configuration says.
         overrides: what was typed, for the record.
+        wait: when another process is doing this very run, wait for it and take its result.
 
     Raises:
         ConfigError: the configuration cannot work.
@@ -49,7 +52,7 @@ def train(config: DictConfig, directory: Path | None = None, overrides: Sequence
     from slnlab.run_directory import RunDirectory
 
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
-    with run.locked(), assemble.threads(config.trainer.threads):
+    with run.locked(wait), assemble.threads(config.trainer.threads):
         if not config.force:
             run.refuse_another_run(config)
             if run.finished:

@@ -253,15 +253,18 @@ def test_testing_logs_what_was_tested_and_nothing_else(made: Callable[..., Run])
 
 
 def test_a_loss_that_is_not_a_number_is_recorded_as_such(made: Callable[..., Run]) -> None:
-    """And not as the mean over the samples for which it is one."""
+    """And not as the mean over the batches for which it is one."""
 
     class OneBadLogit(nn.Module):
+        bad = math.nan
+
         def forward(self, images: Tensor) -> Tensor:
             logits = torch.zeros(len(images), 10)
-            logits[0, 0] = float("nan")
+            logits[0, 0] = self.bad
+            self.bad = 0.0  # in the first batch only
             return logits
 
-    run = made("method=ce")
+    run = made("method=ce", "data.eval_batch_size=250")
     run.method.evaluators["network"] = OneBadLogit()
     (logged,) = run.trainer.test(run.method, run.data, verbose=False)
     assert math.isnan(logged["test/network/loss"])
@@ -301,8 +304,12 @@ class StopAfter(pl.Callback):
         trainer.should_stop = trainer.current_epoch == self.epoch
 
 
-def test_two_epochs_and_two_more_are_four(made: Callable[..., Run], tmp_path: Path) -> None:
-    """Correction in the last two, a milestone on each side: all of it taken up from the checkpoint, bit for bit."""
+@pytest.mark.parametrize("done", [2, 3])
+def test_some_epochs_and_the_rest_are_four(done: int, made: Callable[..., Run], tmp_path: Path) -> None:
+    """Correction in the last two, a milestone on each side: all of it taken up from the checkpoint, bit for bit.
+
+    After three epochs there are corrected targets already, against which the next losses are taken.
+    """
     options = (
         "method=sln_mo_lc",
         "correction.last_epochs=2",
@@ -312,16 +319,16 @@ def test_two_epochs_and_two_more_are_four(made: Callable[..., Run], tmp_path: Pa
         "scheduler.gamma=0.5",
     )
     whole = fit(made(*options))
-    first = fit(made(*options, callbacks=(StopAfter(1),)))
-    assert first.method.steps == 2 * STEPS
-    assert (first.method.table["weight"] == 1).all()
-    first.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    first = fit(made(*options, callbacks=(StopAfter(done - 1),)))
+    assert first.method.steps == done * STEPS
+    assert (first.method.table["weight"] == 1).all() == (done == 2)
+    first.trainer.save_checkpoint(tmp_path / "part.ckpt")
 
     second = made(*options)
     with torch.no_grad():
         for parameter in second.method.parameters():
             parameter.zero_()  # nothing of it may count
-    second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
 
     assert second.method.steps == whole.method.steps == 4 * STEPS
     assert equal(second.method.network.state_dict(), whole.method.network.state_dict())
