@@ -50,3 +50,10 @@ def test_no_path_of_a_private_machine_is_in_the_project() -> None:
             if path.suffix in {".py", ".yaml", ".md", ".csv", ".json", ".sh"}:
                 text = path.read_text()
                 assert not any(name in text for name in names), path
+
+
+def test_the_tables_on_the_pages_are_the_committed_results() -> None:
+    table = [line for line in (ROOT / "experiments/demo/table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) >= 6
+    for page in ("README.md", "experiments/demo/README.md"):
+        assert "\n".join(table) in (ROOT / page).read_text(), f"{page}: made anew by make experiments/demo?"
