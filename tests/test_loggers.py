@@ -82,6 +82,15 @@ def test_two_runs_in_one_process_are_two_wandb_runs(tiny_run: TinyRun, tmp_path:
     assert wandb.run is None, "nothing is left open"
 
 
+def test_a_wandb_run_of_the_users_own_is_left_alone(tiny_run: TinyRun, tmp_path: Path, seen: list[Seen]) -> None:
+    """In a notebook, say."""
+    own = wandb.init(project="theirs", mode="offline", dir=str(tmp_path))
+    _, path = tiny_run(*OFFLINE)
+    assert [run.id for run in seen] == [own.id, *folders(path)]
+    assert [(run.project, run.exit_codes, len(run.logged)) for run in seen] == [("theirs", [], 0), ("slnlab", [0], 1)]
+    own.finish(exit_code=0)
+
+
 def test_nothing_is_left_in_the_environment(tiny_run: TinyRun, seen: list[Seen]) -> None:
     """WANDB_MODE there would make the next run, of whomever, an offline one."""
     tiny_run(*OFFLINE)

@@ -290,15 +290,13 @@ class CheckBeforeRunning(Callback):
             *config.hydra.overrides.task,
         ]
         parsed = OverridesParser.create().parse_overrides(overrides)
-        seen: set[str] = set()
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
                 try:
-                    composed = compose(run)
-                    check(composed)
-                except ConfigError as error:
-                    sys.exit(f"error: in the run {' '.join(run)}: {error}")
-                seen.add(run_subdir(composed))
+                    # Hydra's own loader, which also knows a --config-dir of the user's.
+                    check(GlobalHydra.instance().config_loader().load_sweep_config(config, list(run)))
+                except (HydraException, OmegaConfBaseException, ConfigError) as error:
+                    sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
 
 
 register_resolvers()

@@ -47,14 +47,21 @@ def with_probabilities(config: DictConfig) -> DictConfig:
 
 
 def clean_run(config: DictConfig) -> DictConfig:
-    """The configuration of the run on clean labels: the data of `config`, all of them, no test set needed."""
-    made = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
+    """The configuration of the run on clean labels.
+
+    It trains on the training samples of `config`, all of them, and never reads the test set; nothing else of `config`
+    may change the noise.
+    """
+    made = compose(["noise=none", "method=ce", *config.noise.clean_run])
     with open_dict(made):
         made.data = OmegaConf.create(plain(config)["data"])
-        made.data.noisy_val = 0
+        made.preset = OmegaConf.create(plain(config)["preset"])
+        made.data.noisy_val, made.data.split_seed, made.data.test = 0, 0, False
+        made.method.labels = {"network": "CE (clean labels, for noise=dependent)"}
         made.softmax_average.enabled = True
         made.runs_dir = config.runs_dir
         made.trainer.accelerator = config.trainer.accelerator
         made.trainer.progress = config.trainer.progress
+        made.trainer.threads = config.trainer.threads
         made.seed = 0
     return made

@@ -13,7 +13,7 @@ import torch
 
 
 def derive(seed: int, purpose: str, *position: int) -> int:
-    """A 63-bit seed, different for every purpose and position.
+    """A seed for every purpose and position, 63 bits wide (of which PyTorch's CPU generator uses 32).
 
     Args:
         seed: the run's seed, any non-negative integer.

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, log_softmax, one_hot
 from torch.optim import SGD
 
 from slnlab import SampleTable, assemble
-from slnlab.callbacks import MomentumAverage, MomentumModel
+from slnlab.callbacks import LabelCorrection, MomentumAverage, MomentumModel
 from slnlab.config import compose
 from slnlab.data import ImageDataModule
 from slnlab.data.datamodule import Batch
@@ -344,6 +344,38 @@ def test_some_epochs_and_the_rest_are_four(done: int, made: Callable[..., Run], 
     assert second.method.sln.sigma == whole.method.sln.sigma == 0.0
 
 
+class Dice(nn.Module):
+    """Draws from the global generator when it is trained, as dropout does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thrown: list[float] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.thrown.append(torch.rand(()).item())
+        return images
+
+
+def test_dropout_draws_anew_in_every_epoch_and_the_same_after_a_resume(
+    made: Callable[..., Run], tmp_path: Path
+) -> None:
+    def with_dice(*callbacks: pl.Callback) -> tuple[Run, Dice]:
+        run, dice = made("method=ce", "trainer.max_epochs=3", callbacks=callbacks), Dice()
+        run.method.network.features.insert(0, dice)
+        return run, dice
+
+    run, whole = with_dice()
+    fit(run)
+    assert len(whole.thrown) == len(set(whole.thrown)) == 3 * STEPS
+    run, first = with_dice(StopAfter(1))
+    fit(run).trainer.save_checkpoint(tmp_path / "part.ckpt")
+    torch.rand(5)  # something else in the process
+    run, second = with_dice()
+    run.trainer.fit(run.method, run.data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
+    assert first.thrown + second.thrown == whole.thrown
+
+
 def test_a_loss_that_is_no_longer_finite_ends_the_run(made: Callable[..., Run]) -> None:
     """The message names the learning rate that did it, not the one that the schedule has come to since."""
     run = made(
@@ -386,3 +418,30 @@ def test_a_step_never_waits_for_the_device() -> None:
             optimizer.step()
             assert loss.device.type == "meta"
             assert loss.shape == ()
+
+
+def test_a_second_method_on_the_same_data_starts_from_the_given_labels() -> None:
+    """Corrections belong to the method that made them, not to the datamodule."""
+    config = compose(
+        [
+            "data.train_size=100",
+            "trainer.max_epochs=1",
+            "trainer.accelerator=cpu",
+            "method=sln_mo_lc",
+            "correction.last_epochs=1",
+        ]
+    )
+    datamodule = assemble.datamodule(config)
+    for callbacks in ([MomentumModel(0.5), LabelCorrection(1)], []):
+        method = assemble.method(config)
+        pl.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(method, datamodule)
+        corrected = bool((method.table["weight"] < 1).any())
+        assert corrected == bool(callbacks)

@@ -98,7 +98,10 @@ class Method(pl.LightningModule):
     # What Lightning calls
 
     def setup(self, stage: str) -> None:
-        self.table = self.trainer.datamodule.table  # type: ignore[attr-defined]
+        if stage != "fit" and hasattr(self, "table"):
+            return
+        # A table of its own: a second method on the same datamodule must not learn from this one's corrections.
+        self.table = self.trainer.datamodule.table.fresh()  # type: ignore[attr-defined]
         self.table.add("loss")
         self.table.add("prediction", dtype=torch.int64)
 
