@@ -49,7 +49,7 @@ class LabelFindings(_Record):
     """What the final weights say about the training labels: eval mode, images as they are, given labels."""
 
     given_accuracy: float = Field(description="fraction predicted as their given label")
-    true_accuracy: float | None = Field(description="fraction predicted as their true label")
+    true_accuracy: float | None = Field(description="fraction predicted as their true label, replaced images left out")
     memorised: float | None = Field(description="fraction of the wrong-labelled predicted as their given label")
     recovered: float | None = Field(description="fraction of the flipped predicted as their true label")
     auroc: float | None = Field(description="of finding wrong labels by their loss")

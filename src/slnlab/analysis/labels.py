@@ -67,7 +67,7 @@ def findings(
     both = bool(wrong.any()) and not bool(wrong.all())
     return LabelFindings(
         given_accuracy=_mean(agrees) or 0.0,
-        true_accuracy=_mean(is_true),
+        true_accuracy=_mean(is_true[~wrong | (given != true)]),  # a replaced image has no true label
         memorised=_mean(agrees[wrong]),
         recovered=_mean(is_true[given != true]),
         auroc=float(roc_auc_score(wrong, loss)) if both else None,

@@ -16,7 +16,7 @@ class MemorisationMonitor(pl.Callback):
 
     - `train/loss`, `train/accuracy`: cross entropy against and agreement with the given labels, and where truth is
       known
-    - `train/true_accuracy`: agreement with the true labels,
+    - `train/true_accuracy`: agreement with the true labels, replaced images left out,
     - `train/loss_correct`, `train/loss_wrong`: mean loss on correctly and on wrongly labelled samples (Fig. 1),
     - `train/memorised`: fraction of the wrong-labelled predicted as their given label,
     - `train/recovered`: fraction of the flipped predicted as their true label.
@@ -42,7 +42,7 @@ class MemorisationMonitor(pl.Callback):
             true, wrong = table["true"][rows], table["wrong"][rows]
             is_true = (prediction == true).float()
             means |= {
-                "true_accuracy": is_true.mean(),
+                "true_accuracy": is_true[~wrong | (given != true)].mean(),  # a replaced image has no true label
                 "loss_correct": loss[~wrong].mean(),
                 "loss_wrong": loss[wrong].mean(),
                 "memorised": agrees[wrong].mean(),
