@@ -19,7 +19,7 @@ from slnlab import assemble
 from slnlab.callbacks.run_record import RunRecord
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.noise import NoiseRecord
-from slnlab.result import Result, read_metrics, summarise_test
+from slnlab.result import Result, read_metrics, summarise_test, summarise_validation
 from slnlab.run_directory import RunDirectory
 
 TinyRun = Callable[..., tuple[Result, Path]]
@@ -79,6 +79,20 @@ def test_the_four_ways_to_report_an_accuracy_by_hand() -> None:
     assert (summary.best_noisy_val.epoch, summary.best_noisy_val.accuracy) == (3, 0.5), "the first of equals"
     assert (summary.oracle.epoch, summary.oracle.accuracy) == (2, 0.9)
     assert summarise_test(rows, "momentum") is None
+    validation = summarise_validation(rows, "network")
+    assert validation is not None
+    assert validation.last == 0.3
+    assert validation.mean_last_10 == pytest.approx((2 * 0.8 + 8 * 0.3) / 10)
+    assert (validation.best.epoch, validation.best.accuracy) == (3, 0.8)
+    assert summarise_validation([{"epoch": 1.0}], "network") is None
+
+
+def test_runs_to_choose_by_report_the_held_out_noisy_labels_without_a_test_set(tiny_run: TinyRun) -> None:
+    result, path = tiny_run("data.test=false", "data.noisy_val=20")
+    validation = result.evaluators["network"].noisy_val_accuracy
+    assert validation is not None
+    assert validation.last == read_metrics(path / "metrics.csv")[-1]["val/network/accuracy"]
+    assert result.evaluators["network"].test_accuracy is None
 
 
 def test_without_held_out_labels_or_a_test_set_nothing_is_made_up(tiny_run: TinyRun) -> None:

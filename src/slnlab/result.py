@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slnlab.errors import DataError
+from slnlab.noise._files import replacing
 
 SCHEMA_VERSION = 1
 
@@ -26,7 +27,7 @@ class _Record(BaseModel):
 
 
 class BestEpoch(_Record):
-    """Test accuracy at an epoch that was chosen."""
+    """The accuracy at an epoch that was chosen."""
 
     accuracy: float
     epoch: int
@@ -45,6 +46,14 @@ class TestAccuracy(_Record):
     oracle: BestEpoch = Field(description="the best of all epochs, chosen on the test set: never a result")
 
 
+class ValidationAccuracy(_Record):
+    """The accuracy on the held-out training samples against their *noisy* labels: what one may choose by."""
+
+    last: float = Field(description="at the last epoch")
+    mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
+    best: BestEpoch
+
+
 class LabelFindings(_Record):
     """What the final weights say about the training labels: eval mode, images as they are, given labels."""
 
@@ -61,6 +70,7 @@ class Evaluator(_Record):
 
     label: str = Field(description="its row in a table, e.g. SLN-MO")
     test_accuracy: TestAccuracy | None
+    noisy_val_accuracy: ValidationAccuracy | None = None
     labels: LabelFindings
 
 
@@ -90,10 +100,13 @@ class Result(_Record):
     environment: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write it, complete or not at all."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.model_dump(), indent=2) + "\n")
-        partial.replace(path)
+        """Write it, complete or not at all.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        with replacing(path) as file:
+            file.write((json.dumps(self.model_dump(), indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> Result:
@@ -143,6 +156,19 @@ def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccu
         mean_last_10=fmean(row[test] for row in rows[-10:]),
         best_noisy_val=at_best(val) if val in rows[0] else None,
         oracle=at_best(test),
+    )
+
+
+def summarise_validation(rows: Sequence[dict[str, float]], evaluator: str) -> ValidationAccuracy | None:
+    """The accuracy on held-out noisy labels over the epochs, or None if none were held out."""
+    val = f"val/{evaluator}/accuracy"
+    if not rows or val not in rows[0]:
+        return None
+    best = max(rows, key=lambda row: row[val])  # the first of equals
+    return ValidationAccuracy(
+        last=rows[-1][val],
+        mean_last_10=fmean(row[val] for row in rows[-10:]),
+        best=BestEpoch(accuracy=best[val], epoch=int(best["epoch"])),
     )
 
 

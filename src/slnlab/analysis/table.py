@@ -15,11 +15,12 @@ from slnlab.config import flat
 from slnlab.result import Result
 
 TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_oracle")
+VAL = ("noisy_val_last", "noisy_val_mean_last_10")
 LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
 FINDING = ("auroc", "average_precision")
 TIMING = ("seconds_per_epoch", "images_per_second", "total_seconds")
-MEASURES = (*TEST, *LABELS, *FINDING, *TIMING)
-"""What is averaged over seeds. The first two kinds are fractions, shown in percent."""
+MEASURES = (*TEST, *VAL, *LABELS, *FINDING, *TIMING)
+"""What is averaged over seeds. The first three kinds are fractions, shown in percent."""
 
 NOTE = """\
 Test accuracy in percent, mean ± sample standard deviation over seeds: at the last epoch (last), mean of the last 10.
@@ -27,6 +28,7 @@ oracle*: at the best epoch, chosen on the test set, so not a result. memorised: 
 predicted as their given label. recovered: percent of the flipped ones predicted as their true label. AUROC: of finding
 wrong labels by their loss. s/epoch: training time."""
 VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
+NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
 
 
 class Statistic(NamedTuple):
@@ -56,11 +58,14 @@ def measured(result: Result, evaluator: str) -> dict[str, float | None]:
     found = result.evaluators[evaluator]
     test = found.test_accuracy
     val = test.best_noisy_val if test else None
+    noisy_val = found.noisy_val_accuracy
     return {
         "test_last": test.last if test else None,
         "test_mean_last_10": test.mean_last_10 if test else None,
         "test_best_noisy_val": val.accuracy if val else None,
         "test_oracle": test.oracle.accuracy if test else None,
+        "noisy_val_last": noisy_val.last if noisy_val else None,
+        "noisy_val_mean_last_10": noisy_val.mean_last_10 if noisy_val else None,
         **found.labels.model_dump(),
         **result.timing.model_dump(),
     }
@@ -108,8 +113,12 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
         blocks.append(f"{title}\n\n{_markdown_table(same)}")
         if unlike := _unlike(same):
             blocks.append(f"Mind: these rows differ in {unlike}.")
-    held_out = any(row.statistics["test_best_noisy_val"] for row in shown)
-    return "\n\n".join([*blocks, NOTE + VAL_NOTE if held_out else NOTE])
+    note = NOTE
+    if any(row.statistics["test_best_noisy_val"] for row in shown):
+        note += VAL_NOTE
+    if any(row.statistics["noisy_val_last"] and not row.statistics["test_last"] for row in shown):
+        note += NOISY_VAL_NOTE
+    return "\n\n".join([*blocks, note])
 
 
 def _unlike(rows: Sequence[Row]) -> str:
@@ -137,11 +146,14 @@ def _markdown_table(rows: Sequence[Row]) -> str:
     if len({row.group.first.epochs for row in rows}) > 1:
         columns["epochs"] = lambda row: str(row.group.first.epochs)
     columns["seeds"] = lambda row: f"{len(row.group.seeds)} ({_ranges(row.group.seeds)})"
-    columns["last"] = show("test_last", 2, 100, std=True)
-    columns["last 10"] = show("test_mean_last_10", 2, 100)
-    if any(row.statistics["test_best_noisy_val"] for row in rows):
-        columns["best val"] = show("test_best_noisy_val", 2, 100, std=True)
-    columns["oracle*"] = show("test_oracle", 2, 100)
+    if any(row.statistics["test_last"] for row in rows):
+        columns["last"] = show("test_last", 2, 100, std=True)
+        columns["last 10"] = show("test_mean_last_10", 2, 100)
+        if any(row.statistics["test_best_noisy_val"] for row in rows):
+            columns["best val"] = show("test_best_noisy_val", 2, 100, std=True)
+        columns["oracle*"] = show("test_oracle", 2, 100)
+    elif any(row.statistics["noisy_val_last"] for row in rows):  # runs to choose by, without a test set
+        columns["noisy val"] = show("noisy_val_last", 2, 100, std=True)
     columns["memorised"] = show("memorised", 1, 100)
     columns["recovered"] = show("recovered", 1, 100)
     columns["AUROC"] = show("auroc", 3)
@@ -211,7 +223,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
         line = _names(row) | {"seeds": " ".join(map(str, row.group.seeds)), "num_seeds": len(row.group.seeds)}
         line |= {"epochs": row.group.first.epochs, "realised_rate": _realised_rate(row.group)}
         for name in MEASURES:
-            percent = name in (*TEST, *LABELS)
+            percent = name in (*TEST, *VAL, *LABELS)
             factor, unit = (100, "_percent") if percent else (1, "")
             mean, std = row.statistics[name] or (None, None)
             line[f"{name}{unit}_mean"] = None if mean is None else factor * mean
