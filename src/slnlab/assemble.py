@@ -21,11 +21,12 @@ from slnlab.callbacks.momentum import MomentumModel
 from slnlab.callbacks.progress import EpochProgress
 from slnlab.callbacks.run_record import EpochTimer, RunRecord
 from slnlab.callbacks.softmax_average import SoftmaxAverage
-from slnlab.config import group_hash, identity
+from slnlab.checkpoint import Checkpoints
+from slnlab.config import digest, group_hash, identity
 from slnlab.data import ImageDataModule
 from slnlab.methods import Method
 from slnlab.noise import NoiseRecord
-from slnlab.result import Result, read_metrics, summarise_timing
+from slnlab.result import Result, summarise_timing
 from slnlab.run_directory import RunDirectory, environment
 from slnlab.streams import derive
 
@@ -105,6 +106,11 @@ def close(loggers: Sequence[Logger], exit_code: int) -> None:
             logger.finalize("success" if exit_code == 0 else "failed")
 
 
+def checkpoints(config: DictConfig, run: RunDirectory) -> Checkpoints:
+    """The run's checkpoints, which know what configuration they belong to."""
+    return Checkpoints(run.checkpoint, digest(identity(config)))
+
+
 def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
     record = RunRecord(run, dict(config.method.labels))
@@ -124,6 +130,7 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
         **_options(config.trainer, "progress", "threads"),
         callbacks=callbacks,
         logger=list(loggers) or False,
+        plugins=[checkpoints(config, run)],
         default_root_dir=run.path,
         # Progress, summary and checkpoints are ours: Lightning's count its calls, of which one holds many steps.
         enable_progress_bar=False,
@@ -137,7 +144,7 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
 
 def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: RunRecord) -> Result:
     """What the finished run has to say."""
-    rows = read_metrics(run.metrics)
+    rows = record.rows
     return Result(
         data=config.data.name,
         noise=config.noise.name,

@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from slnlab.errors import SlnlabError
+from slnlab.files import replacing
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,10 @@ def wandb_logger(
     """
     import wandb
 
-    if not run.wandb_id.exists():
-        run.wandb_id.write_text(uuid.uuid4().hex[:8])
     try:
+        if not run.wandb_id.exists():
+            with replacing(run.wandb_id) as file:
+                file.write(uuid.uuid4().hex[:8].encode())
         # `mode` here and not WANDB_MODE or WandbLogger(offline=True): those outlive the run in the environment.
         experiment = wandb.init(
             project=project,

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slnlab.errors import DataError
-from slnlab.noise._files import replacing
+from slnlab.files import replacing
 
 SCHEMA_VERSION = 1
 

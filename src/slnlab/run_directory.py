@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config import flat, identity, plain
-from slnlab.errors import ConfigError, SlnlabError
+from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.files import remove_begun, replacing
+from slnlab.stopping import stop_if_told
 
 PACKAGES = (
     "slnlab",
@@ -36,7 +38,7 @@ class RunDirectory:
     - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, git state)
     - `noise.npz`: the noise record; another run takes it with `noise=run noise.path=…`
     - `metrics.csv`: one row per epoch
-    - `checkpoints/last.ckpt`: everything a stopped run goes on from
+    - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before
     - `samples.npz`: per training sample, what the final weights say about its label
     - `result.json`: see `slnlab.result`; its presence means that the run is finished
     """
@@ -67,14 +69,23 @@ class RunDirectory:
 
         Raises:
             SlnlabError: another process is running here, and `wait` is False.
+            DataError: the directory cannot be written.
+            Stopped: a signal came while waiting.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            self.path.mkdir(parents=True, exist_ok=True)
+            while not lock.is_locked:
+                stop_if_told()
+                with suppress(*([Timeout] if wait else [])):
+                    lock.acquire(timeout=1 if wait else 0)
         except Timeout:
             raise SlnlabError(f"another process is running in {self.path}") from None
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         try:
+            for folder in (self.path, self.checkpoint.parent):
+                remove_begun(folder)
             yield
         finally:
             lock.release()
@@ -104,13 +115,36 @@ class RunDirectory:
         for made in (self.result, self.metrics, self.samples, self.noise, self.probabilities, self.wandb_id):
             made.unlink(missing_ok=True)
         for folder in (self.checkpoint.parent, self.path / "tensorboard"):
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    @contextmanager
+    def writing_result(self) -> Iterator[None]:
+        """Around what writes the result: a failure says that nothing is lost.
+
+        Raises:
+            DataError: what was raised in the block, with advice.
+        """
+        try:
+            yield
+        except DataError as error:
+            raise DataError(
+                f"{error}. All epochs are done; when this is mended, the same command writes the result"
+            ) from error
 
     def describe(self, config: DictConfig, overrides: Sequence[str]) -> None:
-        """Write down what is about to run, and with what."""
-        OmegaConf.save(OmegaConf.create(plain(config)), self.config)
-        OmegaConf.save(OmegaConf.create(list(overrides)), self.overrides)
-        self.environment.write_text(json.dumps(environment(), indent=2) + "\n")
+        """Write down what is about to run, and with what.
+
+        Raises:
+            DataError: a file cannot be written.
+        """
+        for path, text in (
+            (self.config, OmegaConf.to_yaml(OmegaConf.create(plain(config)))),
+            (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),
+            (self.environment, json.dumps(environment(), indent=2) + "\n"),
+        ):
+            with replacing(path) as file:
+                file.write(text.encode())
 
 
 def environment() -> dict[str, Any]:

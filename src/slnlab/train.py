@@ -6,6 +6,7 @@ configuration is refused at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
 
 def train(
     config: DictConfig, directory: Path | None = None, overrides: Sequence[str] = (), wait: bool = False
@@ -41,8 +44,10 @@ def train(
 
     Raises:
         ConfigError: the configuration cannot work.
-        DataError: data or noise files that cannot be used.
+        DataError: data or noise files that cannot be used, a run directory that cannot be written, or no checkpoint
+            that a stopped run can go on from.
         SlnlabError: another process is running this, or the loss is no longer finite.
+        Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
     check(config)
 
@@ -50,9 +55,10 @@ def train(
     from slnlab.probability_run import with_probabilities
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
+    from slnlab.stopping import obeying_signals
 
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
-    with run.locked(wait), assemble.threads(config.trainer.threads):
+    with run.locked(wait), obeying_signals(), assemble.threads(config.trainer.threads):
         if not config.force:
             run.refuse_another_run(config)
             if run.finished:
@@ -61,18 +67,17 @@ def train(
         else:
             run.clear()
         run.describe(config, overrides)
+        checkpoint = assemble.checkpoints(config, run).newest()
         datamodule = assemble.datamodule(with_probabilities(config))
         method = assemble.method(config)
         loggers = assemble.loggers(config, run)
         trainer, record = assemble.trainer(config, run, loggers)
-        checkpoint = run.checkpoint if run.checkpoint.exists() else None
-        if checkpoint:
-            log.info("going on from %s", checkpoint)
         finished = False
         try:
             trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
             result = assemble.result(config, run, datamodule.noise_record, record)
-            result.save(run.result)
+            with run.writing_result():
+                result.save(run.result)
             finished = True
         finally:
             assemble.close(loggers, exit_code=0 if finished else 1)
@@ -91,6 +96,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 def main() -> None:
     """The command line: errors that the user can mend are one message and exit code 1, others a traceback."""
+    logging.raiseExceptions = False  # a full disk is said once, not at every line of train.log
     # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -99,6 +105,10 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {explain(error)}")
+    except OSError as error:  # Hydra writes into the run's directory before we do
+        if error.errno not in CANNOT_WRITE:
+            raise
+        sys.exit(f"error: {error.filename or 'a file of the run'}: cannot be written: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
 import time
 from typing import Any
 
@@ -12,9 +14,13 @@ import torch
 
 from slnlab.analysis.labels import findings, judge
 from slnlab.data.datamodule import ImageDataModule
+from slnlab.errors import DataError
+from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import Evaluator, LabelFindings, read_metrics, summarise_test
+from slnlab.result import Evaluator, LabelFindings, summarise_test, summarise_validation
 from slnlab.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
 
 
 class EpochTimer(pl.Callback):
@@ -40,7 +46,9 @@ class EpochTimer(pl.Callback):
 class RunRecord(pl.Callback):
     """After each epoch a row of `metrics.csv` and of the loggers, and a checkpoint; at the end the findings.
 
-    Last among the callbacks, so that it sees what the others have logged.
+    Last among the callbacks, so that it sees what the others have logged. The rows are part of the checkpoint, and
+    `metrics.csv` is written from them as a whole: a run that goes on has exactly the rows of the epochs before.
+    What cannot be written is logged and tried again after the next epoch.
 
     Args:
         run: where to write.
@@ -49,36 +57,41 @@ class RunRecord(pl.Callback):
 
     def __init__(self, run: RunDirectory, labels: dict[str, str]) -> None:
         self.run, self.labels = run, labels
+        self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["metrics"] = self.rows
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.rows = checkpoint["metrics"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         datamodule: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         datamodule.noise_record.save(self.run.noise)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.run.metrics.exists():  # a resumed run: epochs after the checkpoint happen again
-            with self.run.metrics.open(newline="") as file:  # as text: the numbers stay as they were written
-                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
-            self.run.metrics.unlink()
-            for row in rows:
-                self._append(row)
+        self._write_metrics()  # without what happened after the checkpoint
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         metrics = {name: float(f"{float(value):.7g}") for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch + 1, "step": pl_module.steps, **dict(sorted(metrics.items()))}
-        self._append(row)
+        self.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.current_epoch + 1)
-        self.run.checkpoint.parent.mkdir(exist_ok=True)
-        partial = self.run.checkpoint.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        partial.replace(self.run.checkpoint)
+        for write in (self._write_metrics, lambda: trainer.save_checkpoint(self.run.checkpoint)):
+            try:
+                write()
+            except DataError as error:
+                log.warning("%s. Training goes on, and tries again after the next epoch", error)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         datamodule: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        table, rows = pl_module.table, read_metrics(self.run.metrics)
+        table = pl_module.table
         columns: dict[str, np.ndarray] = {}
         for name, network in pl_module.evaluators.items():
             # Lightning has taken the network off the device by now.
@@ -88,16 +101,30 @@ class RunRecord(pl.Callback):
             }
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
             self.evaluators[name] = Evaluator(
-                label=self.labels.get(name, name), test_accuracy=summarise_test(rows, name), labels=found
+                label=self.labels.get(name, name),
+                test_accuracy=summarise_test(self.rows, name),
+                noisy_val_accuracy=summarise_validation(self.rows, name),
+                labels=found,
             )
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
-        np.savez_compressed(self.run.samples, **columns)  # type: ignore[arg-type]
+        with self.run.writing_result():
+            self._write_metrics()
+            with replacing(self.run.samples) as file:
+                np.savez_compressed(file, **columns)  # type: ignore[arg-type]
 
-    def _append(self, row: dict[str, Any]) -> None:
-        new = not self.run.metrics.exists()
-        with self.run.metrics.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+    def _write_metrics(self) -> None:
+        """`metrics.csv`, whole.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        if not self.rows:
+            self.run.metrics.unlink(missing_ok=True)
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(self.rows[0]))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with replacing(self.run.metrics) as file:
+            file.write(text.getvalue().encode())

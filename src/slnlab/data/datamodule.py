@@ -16,6 +16,7 @@ from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.samples import SampleTable
+from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -191,8 +192,12 @@ class ImageDataModule(pl.LightningDataModule):
         Args:
             views: through the training augmentation, or the images as they are.
             purpose, epoch: name the random stream of the augmentation.
+
+        Raises:
+            Stopped: a signal told the run to stop.
         """
         for step, index in enumerate(self.train_index.split(self.eval_batch_size)):
+            stop_if_told()
             if views == "augmented":
                 yield self._augmented(index, purpose, epoch, step)
             else:

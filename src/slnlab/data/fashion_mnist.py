@@ -12,7 +12,7 @@ from torchvision import datasets
 from slnlab.data.source import LabelledImages, Split
 from slnlab.data.torchvision_files import read
 from slnlab.errors import DataError
-from slnlab.noise._files import replacing
+from slnlab.files import replacing
 
 DEBIAN_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the IDX files."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,13 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
+from slnlab.files import replacing
 
 
 def save_probabilities(path: Path, probabilities: Tensor, labels: Tensor) -> None:
     """Write them, with the true labels they belong to; an interrupted write leaves no file of that name."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, probabilities=probabilities.float().cpu().numpy(), labels=labels.cpu().numpy())
-    os.replace(partial, path)
+    with replacing(path) as file:
+        np.savez_compressed(file, probabilities=probabilities.float().cpu().numpy(), labels=labels.cpu().numpy())
 
 
 def load_probabilities(path: str | Path | None, labels: Tensor, num_classes: int) -> Tensor:

@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.datamodule import Batch, EvaluationBatch
 from slnlab.samples import SampleTable
+from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams, derive
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -127,6 +128,7 @@ class Method(pl.LightningModule):
         for batch in batches:
             self.step(batch)
             self.steps += 1
+            stop_if_told()
         if self.trainer.is_last_batch:
             # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
             schedulers = self.lr_schedulers() or []
@@ -158,6 +160,7 @@ class Method(pl.LightningModule):
     # Evaluation: every evaluator on every split, accumulated on the device
 
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
+        stop_if_told()
         for name, network in self.evaluators.items():
             if (split, name) not in self._metrics:
                 made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
+from slnlab.files import replacing
 from slnlab.noise._check import check_labels, check_num_classes
-from slnlab.noise._files import replacing
 
 __all__ = ["from_csv", "to_csv"]
 

@@ -11,8 +11,6 @@ from typing import BinaryIO
 
 from slnlab.errors import DataError
 
-__all__ = ["replacing"]
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -36,3 +34,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def remove_begun(folder: Path) -> None:
+    """Remove what a killed process had begun to write here through `replacing`."""
+    for begun in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
+        begun.unlink(missing_ok=True)

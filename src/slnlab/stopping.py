@@ -1,0 +1,83 @@
+"""Being told to stop: SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run after the step that it is in.
+
+Nothing is saved then. A run goes on from its last finished epoch, bit for bit, so whatever the step has changed will
+happen again.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+_received: signal.Signals | None = None  # of the process, as signals are
+
+
+class Stopped(SystemExit):
+    """A signal has ended the run. The process's exit code is 128 + the signal's number, as shells have it.
+
+    No `Exception`, so that a sweep ends too instead of starting its next run.
+    """
+
+    def __init__(self, received: signal.Signals) -> None:
+        super().__init__(128 + received)
+        self.signal = received
+
+
+def stop_if_told() -> None:
+    """To be called between steps.
+
+    Raises:
+        Stopped: a signal has come since `obeying_signals` began.
+    """
+    if _received is not None:
+        log.warning(
+            "%s: stopping. The same command goes on after the last finished epoch. Exit code %d.",
+            _received.name,
+            128 + _received,
+        )
+        raise Stopped(_received)
+
+
+@contextmanager
+def obeying_signals() -> Iterator[None]:
+    """Inside the block a signal is obeyed at the next `stop_if_told`, a second one at once.
+
+    The handlers that were there are put back afterwards. Outside the main thread, where Python allows no handlers,
+    the block does nothing.
+
+    Raises:
+        Stopped: a signal came; at the latest at the end of the block.
+    """
+    global _received
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _remember) for number in SIGNALS}
+    try:
+        yield
+        stop_if_told()
+    except SystemExit as error:
+        if not isinstance(error, Stopped):  # Lightning's answer to SIGTERM, which would be exit code 0
+            stop_if_told()
+        raise
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that was not installed from Python cannot be put back
+                signal.signal(number, handler)
+        if _remember not in before.values():
+            _received = None
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    global _received
+    if _received is not None:
+        raise Stopped(_received)
+    _received = signal.Signals(number)

@@ -1,0 +1,353 @@
+"""The kill matrix: real runs, ended by a signal at a chosen moment, started again, compared with one never stopped.
+
+`python tests/kill_matrix.py --out experiments/kill_matrix` does all of it (`make kill-matrix`). `tests/test_kill.py`
+does a part. The moments are patched in here; slnlab itself has no hooks for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PHASES = {
+    "first step": "in the forward pass of the very first step",
+    "epoch": "in a step in the middle of epoch 3",
+    "evaluation": "while epoch 3 is evaluated",
+    "checkpoint": "with half of epoch 3's checkpoint written",
+    "checkpoint renamed": "between the two renames that put epoch 3's checkpoint in its place",
+    "metrics": "with half of epoch 3's metrics.csv written",
+    "correction begins": "before the first label correction (epoch 4)",
+    "correction": "inside the second label correction (epoch 5), between two batches",
+    "corrected": "after the second label correction, in the first step of epoch 5",
+    "trained": "after the last epoch, before the weights are judged",
+    "samples": "with half of samples.npz written",
+    "result": "with half of result.json written",
+}
+
+CELLS = [
+    *((phase, signal.SIGKILL) for phase in PHASES),
+    *(("epoch", number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)),
+    *((phase, signal.SIGTERM) for phase in ("evaluation", "checkpoint", "correction", "trained", "result")),
+]
+
+OVERRIDES = (
+    "method=sln_mo_lc",
+    "data.train_size=400",
+    "data.noisy_val=20",
+    "data.batch_size=16",  # 24 steps per epoch: more than one call of Lightning's
+    "data.eval_batch_size=100",
+    "trainer.max_epochs=6",
+    "correction.last_epochs=3",
+    "scheduler=cosine",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+)
+EPOCHS = 6
+
+
+@dataclass
+class Cell:
+    """One row of the table."""
+
+    phase: str
+    signal: str
+    exit_code: int
+    epochs_begun: int
+    epochs_kept: int
+    epochs_replayed: int
+    second_exit_code: int
+    differences: str
+
+
+# The process that is ended
+
+
+def die(phase: str, number: int, overrides: list[str]) -> None:
+    """The command line with these overrides, in which the signal comes at the phase."""
+    import slnlab.callbacks.correction
+    import slnlab.files
+    from slnlab.callbacks.correction import LabelCorrection
+    from slnlab.callbacks.run_record import RunRecord
+    from slnlab.data import ImageDataModule
+    from slnlab.methods import Method
+    from slnlab.methods.single_network import SingleNetwork
+    from slnlab.train import main
+
+    epoch = 0
+    sent = False
+
+    def now() -> None:
+        nonlocal sent
+        if not sent:
+            sent = True
+            print(f"begun {epoch}", flush=True)
+            os.kill(os.getpid(), number)
+
+    def patch(owner: Any, name: str, before: Callable[..., bool]) -> None:
+        """Let the signal come when `owner.name` is called and `before`, given its arguments, agrees."""
+        inner = getattr(owner, name)
+
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            if before(*arguments, **options):
+                now()
+            return inner(*arguments, **options)
+
+        setattr(owner, name, wrapped)
+
+    def count(*_: Any) -> bool:
+        nonlocal epoch
+        epoch += 1
+        return False
+
+    # Label correction comes before the method's hook of the same name.
+    patch(LabelCorrection, "on_train_epoch_start", count)
+
+    class HalfWritten:
+        """A file that gets one half of what is written to it before the signal, the rest after."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> HalfWritten:
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            self.file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def write(self, content: Any) -> int:
+            half = len(content) // 2
+            self.file.write(content[:half])
+            self.file.flush()
+            now()
+            return int(half + self.file.write(content[half:]))
+
+    def half_written(name: str, in_epoch: int) -> None:
+        real = open
+
+        def opened(path: Any, *arguments: Any, **options: Any) -> Any:
+            file = real(path, *arguments, **options)
+            ours = Path(path).name.startswith(f".{name}.") and epoch == in_epoch
+            return HalfWritten(file) if ours else file
+
+        slnlab.files.open = opened  # type: ignore[attr-defined]
+
+    if phase == "first step":
+        patch(SingleNetwork, "loss", lambda *_: True)
+    elif phase == "epoch":
+        patch(SingleNetwork, "loss", lambda method, _: method.steps == 2 * 24 + 17)
+    elif phase == "evaluation":
+        patch(Method, "_evaluate", lambda *_: epoch == 3)
+    elif phase == "checkpoint":
+        half_written("last.ckpt", 3)
+    elif phase == "checkpoint renamed":
+        patch(slnlab.files.os, "replace", lambda _, to: epoch == 3 and Path(to).name == "last.ckpt")
+    elif phase == "metrics":
+        half_written("metrics.csv", 3)
+    elif phase == "correction begins":
+        patch(slnlab.callbacks.correction, "correct_labels", lambda *_, **__: epoch == 4)
+    elif phase == "correction":
+        patch(ImageDataModule, "_augmented", lambda _, index, purpose, of, step: (purpose, of, step) == CORRECTING)
+    elif phase == "corrected":
+        patch(SingleNetwork, "loss", lambda method, _: method.steps == 4 * 24)
+    elif phase == "trained":
+        patch(RunRecord, "on_fit_end", lambda *_: True)
+    elif phase == "samples":
+        half_written("samples.npz", EPOCHS)
+    elif phase == "result":
+        half_written("result.json", EPOCHS)
+    else:
+        raise ValueError(phase)
+    sys.argv = ["slnlab.train", *overrides]
+    main()
+
+
+CORRECTING = ("label correction", 4, 2)  # the third batch of the correction before epoch 5
+
+
+# Those that start it and compare
+
+
+def start(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, **options
+    )
+
+
+def run(directory: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The ordinary command."""
+    return start(["-m", "slnlab.train", *OVERRIDES, f"hydra.run.dir={directory}", *overrides])
+
+
+def run_until(phase: str, number: int, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The command, ended at the phase."""
+    return start([__file__, "--die", phase, "--signal", str(int(number)), *OVERRIDES, *overrides])
+
+
+def epochs_kept(directory: Path) -> int:
+    """Of how many epochs the newest whole checkpoint knows; looked at with nothing of slnlab's own."""
+    import torch
+
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = directory / "checkpoints" / name
+        if path.exists():
+            return len(torch.load(path, weights_only=True)["metrics"])
+    return 0
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """What is not the same, bit for bit, in two finished runs; timings aside."""
+    import numpy as np
+    import torch
+
+    found = []
+    one, other = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (a, b))
+    parts = ("state_dict", "callbacks", "sample_table", "optimizer_states", "lr_schedulers", "steps", "epoch")
+    found += [part for part in parts if not same(one[part], other[part])]
+    if not same(*(metrics(path) for path in (a, b))):
+        found.append("metrics.csv")
+    with np.load(a / "samples.npz") as first, np.load(b / "samples.npz") as second:
+        if set(first) != set(second) or any(first[key].tobytes() != second[key].tobytes() for key in first):
+            found.append("samples.npz")
+    return found
+
+
+def metrics(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == EPOCHS
+    return [{key: text for key, text in row.items() if key not in ("seconds", "images_per_second")} for row in rows]
+
+
+def same(a: Any, b: Any) -> bool:
+    import torch
+
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        # Bytes and not values: NaN is NaN, and 0.0 is not -0.0.
+        return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+def cell(phase: str, number: signal.Signals, whole: Path, directory: Path) -> Cell:
+    """End a run, start it again, compare it."""
+    first = run_until(phase, number, f"hydra.run.dir={directory}")
+    begun = [int(line.split()[1]) for line in first.stdout.splitlines() if line.startswith("begun ")]
+    assert len(begun) == 1, f"{phase}: the signal was never sent\n{first.stdout}\n{first.stderr}"
+    kept = epochs_kept(directory)
+    second = run(directory)
+    found = [second.stderr.strip().splitlines()[-1]] if second.returncode else differences(whole, directory)
+    return Cell(
+        phase=phase,
+        signal=number.name,
+        # A shell shows the death by a signal as 128 + its number, which is also what slnlab exits with.
+        exit_code=128 - first.returncode if first.returncode < 0 else first.returncode,
+        epochs_begun=begun[0],
+        epochs_kept=kept,
+        epochs_replayed=begun[0] - kept,
+        second_exit_code=second.returncode,
+        differences=", ".join(found),
+    )
+
+
+def page(cells: list[Cell], seconds: float) -> str:
+    """The page that describes the table."""
+    import pytorch_lightning
+    import torch
+
+    from slnlab.run_directory import git_state, processor_name
+
+    git = git_state() or {}
+    rows = [
+        "| phase | signal | exit code | epochs begun | kept | replayed | identical? |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {c.phase}: {PHASES[c.phase]} | {c.signal} | {c.exit_code} | {c.epochs_begun} | {c.epochs_kept} "
+            f"| {c.epochs_replayed} | {'yes' if not c.differences else '**no**: ' + c.differences} |"
+            for c in cells
+        ),
+    ]
+    identical = sum(not c.differences for c in cells)
+    commit = f"{git.get('commit', 'unknown')[:10]}{' with changes' if git.get('dirty') else ''}"
+    return f"""# Kill matrix: runs ended at awkward moments and started again
+
+**Question.** Does a run that was ended at any moment, and started again by the same command, end with the same bits as
+one that was never stopped?
+
+**Command.** `make kill-matrix` wrote this page and [`results.csv`](results.csv), in {seconds / 60:.0f} minutes.
+
+**Set-up.** One process per run, digits, `{" ".join(OVERRIDES)}`. Each row: the command is started and gets
+the signal at the phase; then the ordinary command is given once and runs to its end. *Identical* compares with a run
+that was never stopped, byte by byte: the network, momentum model, sample table, optimiser and schedule in the last
+checkpoint, every row of `metrics.csv` (without `seconds` and `images_per_second`) and all of `samples.npz`. A second
+run that was never stopped is compared the same way first, and a run of another seed must differ.
+
+**Environment.** {processor_name()}, {platform.system()}, Python {platform.python_version()}, PyTorch
+{torch.__version__}, Lightning {pytorch_lightning.__version__}, one thread, no GPU; slnlab at {commit}.
+
+**Result.** {identical} of {len(cells)} identical.
+
+{chr(10).join(rows)}
+
+137 is a process that was killed; 128 + the signal's number is what slnlab exits with when it is told to stop. *Kept*:
+epochs in the newest whole checkpoint when the process had ended. With SIGTERM in *result*, the result was complete
+before the exit.
+
+**Not shown.** Runs of several processes, which slnlab does not have yet; GPUs; loss of power, which a process cannot
+make.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="the folder for results.csv and README.md")
+    parser.add_argument("--die", choices=PHASES, metavar="PHASE", help=argparse.SUPPRESS)
+    parser.add_argument("--signal", type=int, help=argparse.SUPPRESS)
+    known, overrides = parser.parse_known_args()
+    if known.die:
+        return die(known.die, known.signal, overrides)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        whole, again, other = (Path(folder) / name for name in ("whole", "again", "other"))
+        for directory, seed in ((whole, 0), (again, 0), (other, 1)):
+            done = run(directory, f"seed={seed}")
+            assert done.returncode == 0, done.stderr
+        assert not differences(whole, again), f"two whole runs differ in {differences(whole, again)}"
+        assert "state_dict" in differences(whole, other), "a run of another seed is the same: nothing is compared"
+        cells = []
+        for phase, number in CELLS:
+            directory = Path(folder) / "stopped"
+            cells.append(cell(phase, number, whole, directory))
+            print(cells[-1], flush=True)
+            shutil.rmtree(directory)
+    known.out.mkdir(parents=True, exist_ok=True)
+    with (known.out / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(cells[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, cells))
+    (known.out / "README.md").write_text(page(cells, time.monotonic() - begin))
+    if any(c.differences for c in cells):
+        sys.exit("a run that was stopped ended differently; see the table")
+    return None
+
+
+if __name__ == "__main__":
+    main()
