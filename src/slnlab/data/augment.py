@@ -128,16 +128,22 @@ class CropFlip:
         if not len(index) == len(draws.top) == len(draws.left) == len(draws.flip):
             raise ValueError(f"CropFlip: {len(index)} samples, but draws for {len(draws.top)}")
         height, width = size
-        # Where in the flattened padded image each pixel comes from. A flip only reverses the columns, so it
-        # costs no pass over the pixels of its own.
-        across = torch.arange(width, device=padded.device)
-        columns = draws.left[:, None] + torch.where(draws.flip[:, None], width - 1 - across, across)
-        rows = draws.top[:, None] + torch.arange(height, device=padded.device)
-        source = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
-        picked = padded.index_select(0, index)
-        batch, channels = picked.shape[:2]
-        source = source.view(batch, 1, height * width).expand(-1, channels, -1)
-        return picked.flatten(2).gather(2, source).view(batch, channels, height, width)
+        batch, channels = len(index), padded.shape[1]
+        # A row of a crop is a run of bytes, so whole rows are copied and not pixels: window i of the flattened
+        # images begins at their byte i.
+        windows = padded.contiguous().flatten().unfold(0, width, 1)
+        plane = padded.shape[2] * padded.shape[3]
+        corner = index * (channels * plane) + draws.top * padded.shape[3] + draws.left
+        channel = torch.arange(channels, device=padded.device) * plane
+        row = torch.arange(height, device=padded.device) * padded.shape[3]
+        starts = corner[:, None, None] + channel[:, None] + row
+        crops = windows.index_select(0, starts.flatten()).view(batch, channels, height, width)
+        if not self.flip:
+            return crops
+        # Both ways, and then each sample's own: picking whole images is faster than choosing pixel by pixel, and
+        # looking up which samples are flipped would wait for the device.
+        both = torch.cat([crops, crops.flip(3)])
+        return both.index_select(0, draws.flip * batch + torch.arange(batch, device=padded.device))
 
 
 def view(padded: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
