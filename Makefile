@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint types check build clean experiments/demo experiments/digits_sigma
+.PHONY: help demo test bench lint types check build clean experiments/demo experiments/digits_sigma
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -22,6 +22,9 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)
+	$(BIN)/python -m benchmarks.bench
+
 lint: $(STAMP)  ## ruff: style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +41,10 @@ experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noi
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma
 	$(BIN)/python -m slnlab.report runs/digits_sigma --out $@
 	$(BIN)/python -m slnlab.analysis.sigma runs/digits_sigma --out $@/sigma.png
+	rm $@/curves.png  # 24 configurations: no picture to learn from
+	$(BIN)/python -m slnlab.train -m experiment=digits_tune runs_dir=runs/digits_tune
+	$(BIN)/python -m slnlab.report runs/digits_tune --out $@/tune
+	rm $@/tune/curves.png
 
 build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist
