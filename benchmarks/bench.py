@@ -1,0 +1,234 @@
+"""How fast slnlab is, side by side with what it replaces: `make bench`, or
+
+    python -m benchmarks.bench [--rows augmentation,overhead] [--quick] [--out results.json]
+
+Rows are measured one after the other, the sides of each row in turns in one process tree (A B A B …), so that a busy
+machine strikes both alike. The medians, their spread and the 95 % intervals of the median ratios go to
+`benchmarks/results/<machine>.json`, each row with when, from which commit and under which load it was taken; rows that
+were not asked for keep what they had. `benchmarks/README.md` is made from these files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from slnlab.run_directory import environment, processor_name
+
+HERE = Path(__file__).resolve().parent
+NOT_YET = "not yet run"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of issue 3: what is compared, and the bound as the issue words it."""
+
+    title: str
+    bound: str
+    module: str
+    function: str
+
+
+ROWS: dict[str, Row] = {
+    "augmentation": Row(
+        "Crop + flip + normalise on the device against PIL per sample, 1 thread", "≥ 50×", "steps", "augmentation"
+    ),
+    "overhead": Row(
+        "One optimiser step of our default run against a bare loop, a model that costs nothing",
+        "≤ +0.3 ms",
+        "steps",
+        "overhead",
+    ),
+    "sln_step": Row(
+        "SLN step against CE step, CNN 32/64/64, paired", "upper end of the 95 % interval ≤ 1.05", "steps", "sln_step"
+    ),
+    "momentum_update": Row(
+        "Momentum update of WRN-28-2 against Lightning's EMAWeightAveraging", "≥ 5×", "steps", "momentum_update"
+    ),
+    "usual_loop": Row(
+        "Whole epoch against the usual loop with the better of 0 and 2 workers",
+        "≥ 3× · ≥ 1.7× · ≥ 1.1×",
+        "whole_epochs",
+        "usual_loop",
+    ),
+    "label_correction": Row(
+        "Label-correction epoch against a normal one, WRN-28-2", "≤ 1.35×", "whole_epochs", "label_correction"
+    ),
+    "side_by_side": Row(
+        "Two runs side by side, 1 thread each, against one after the other with 2, CNN 8/16/16",
+        "≤ 0.65×",
+        "processes",
+        "side_by_side",
+    ),
+    "growth": Row(
+        "Growth per image over N = 5k…50k and over C = 10, 100, 1,000",
+        "flat · no worse than linear",
+        "whole_epochs",
+        "growth",
+    ),
+    "start_up": Row(
+        "Start to first step on digits; a refused configuration (issue 2)",
+        "≤ ⅓ of the import time · ≤ ½ of import torch",
+        "processes",
+        "start_up",
+    ),
+    "memory": Row(
+        "Peak memory beyond the libraries, CIFAR-10-sized data, small CNN", "≤ 700 MiB", "processes", "memory"
+    ),
+}
+
+
+def measure(name: str, quick: bool) -> dict[str, Any]:
+    """One row, with the circumstances."""
+    from importlib import import_module
+
+    row = ROWS[name]
+    run: Callable[[bool], Sequence[Any]] = getattr(import_module(f"benchmarks.{row.module}"), row.function)
+    load, start = os.getloadavg()[0], time.perf_counter()
+    figures = [figure.as_json() for figure in run(quick)]
+    return {
+        "title": row.title,
+        "bound": row.bound,
+        "status": "measured",
+        "how": " ".join((run.__doc__ or "").split()),
+        "figures": figures,
+        "taken": {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "git": environment()["git"],
+            "load_before": load,
+            "load_after": os.getloadavg()[0],
+            "seconds": time.perf_counter() - start,
+            "quick": quick,
+        },
+    }
+
+
+def machine() -> dict[str, Any]:
+    with open("/proc/meminfo") as file:
+        memory = int(file.readline().split()[1]) / 2**20
+    return {"processor": processor_name(), "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
+
+
+def machine_name() -> str:
+    words = re.sub(r"\(\w+\)|processor|cpu|@.*", " ", processor_name(), flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", f"{words} {os.cpu_count()} cores".lower()).strip("-")
+
+
+def blank() -> dict[str, Any]:
+    rows = {name: {"title": row.title, "bound": row.bound, "status": NOT_YET} for name, row in ROWS.items()}
+    return {"rows": rows}
+
+
+def number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """README.md: a section per machine."""
+    lines = [(HERE / "page.md").read_text().rstrip(), ""]
+    for result in results.values():
+        described, packages = result["machine"], result["environment"]["packages"]
+        versions = ", ".join(f"{p} {packages[p]}" for p in ("torch", "pytorch-lightning", "torchvision"))
+        lines += [
+            f"## {described['processor']}, {described['cores']} cores, {described['memory_gib']:.0f} GiB",
+            "",
+            f"Python {result['environment']['python']}, {versions}; {result['environment']['platform']}.",
+            "",
+            "| | bound | figure | measured | 95 % interval | met | load |",
+            "|---|---|---|---:|---|---|---|",
+        ]
+        for row in result["rows"].values():
+            if row["status"] == NOT_YET:
+                lines.append(f"| {row['title']} | {row['bound']} | | {NOT_YET} | | | |")
+                continue
+            title, bound = row["title"], row["bound"]
+            load = f"{row['taken']['load_before']:.1f}–{row['taken']['load_after']:.1f}"
+            for figure in row["figures"]:
+                interval = figure["interval"]
+                met = {None: "", True: "yes", False: "**no**"}[figure["met"]]
+                within = f"{number(interval[0])}–{number(interval[1])}" if interval else ""
+                value = f"{number(figure['value'])} {figure['unit']}"
+                lines.append(f"| {title} | {bound} | {figure['what']} | {value} | {within} | {met} | {load} |")
+                title = bound = load = ""
+        lines += ["", "Medians of what was timed, with quartiles and extremes:", ""]
+        lines += [
+            "| row | figure | timed | median | quartiles | lowest–highest | n |",
+            "|---|---|---|---:|---|---|---:|",
+        ]
+        for name, row in result["rows"].items():
+            for figure in row.get("figures", []):
+                for what, s in figure["details"].items():
+                    lines.append(
+                        f"| `{name}` | {figure['what']} | {what} | {number(s['median'])} | "
+                        f"{number(s['q1'])}–{number(s['q3'])} | {number(s['low'])}–{number(s['high'])} | {s['n']} |"
+                    )
+        lines.append("")
+        for name, row in result["rows"].items():
+            if "taken" in row:
+                git = row["taken"]["git"] or {"commit": "unknown", "dirty": False}
+                changed = " with changes" if git["dirty"] else ""
+                lines.append(f"- `{name}`: {row['how']} {row['taken']['date']}, commit {git['commit'][:7]}{changed}.")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write_page() -> None:
+    files = sorted((HERE / "results").glob("*.json"))
+    results = {path.stem: json.loads(path.read_text()) for path in files}
+    (HERE / "README.md").write_text(page(results))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"comma-separated, of {', '.join(ROWS)}")
+    parser.add_argument("--quick", action="store_true", help="see that it runs; the numbers mean nothing")
+    parser.add_argument("--out", type=Path, help="elsewhere than results/<machine>.json; README.md is then left alone")
+    parser.add_argument("--page", action="store_true", help="measure nothing, make README.md anew")
+    options = parser.parse_args(arguments)
+    if options.page:
+        write_page()
+        return
+    names = options.rows.split(",")
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        parser.error(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
+    if options.quick and not options.out:
+        parser.error("--quick needs --out: its numbers are not worth keeping")
+    path: Path = options.out or HERE / "results" / f"{machine_name()}.json"
+    results = blank()
+    if path.exists():
+        results["rows"] |= {n: r for n, r in json.loads(path.read_text())["rows"].items() if n in ROWS}
+    described = {key: value for key, value in environment().items() if key not in ("git", "threads")}
+    results = {"machine": machine(), "environment": described, **results}
+    for name in names:
+        print(f"{name}: {ROWS[name].title} ({ROWS[name].bound})", flush=True)
+        results["rows"][name] = measure(name, options.quick)
+        for figure in results["rows"][name]["figures"]:
+            interval = figure["interval"]
+            within = f"  [{number(interval[0])}, {number(interval[1])}]" if interval else ""
+            met = {None: "", True: "  met", False: "  MISSED"}[figure["met"]]
+            print(f"    {figure['what']}: {number(figure['value'])} {figure['unit']}{within}{met}", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    if not options.out:
+        write_page()
+
+
+if __name__ == "__main__":
+    # Lightning's and Hydra's remarks would bury the table.
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    logging.getLogger("slnlab").setLevel(logging.WARNING)
+    assert platform.system() == "Linux", "the benchmarks read /proc"
+    main()

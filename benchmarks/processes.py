@@ -1,0 +1,179 @@
+"""Rows on whole processes: two runs at once, the way to the first step, a refused configuration, memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from benchmarks.measure import Figure, Spread, compare, in_turns
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def side_by_side(quick: bool) -> list[Figure]:
+    """Two processes that have imported everything; two runs of 3 epochs of 2,000 + 400 images."""
+    context = multiprocessing.get_context("spawn")
+    size = 256 if quick else 2_000
+    pipes, workers = [], []
+    for _ in range(2):
+        here, there = context.Pipe()
+        worker = context.Process(target=_runs_on_demand, args=(there, size), daemon=True)
+        worker.start()
+        pipes.append(here)
+        workers.append(worker)
+
+    def together() -> None:
+        for pipe in pipes:
+            pipe.send(1)
+        for pipe in pipes:
+            pipe.recv()
+
+    def in_sequence() -> None:
+        for pipe in pipes:
+            pipe.send(2)
+            pipe.recv()
+
+    contenders = {"side by side, 1 thread each": together, "one after the other, 2 threads": in_sequence}
+    times = in_turns(contenders, rounds=1 if quick else 5)
+    for pipe, worker in zip(pipes, workers, strict=True):
+        pipe.send(None)
+        worker.join()
+    together_s, sequence_s = times.values()
+    return [
+        compare(
+            "side by side / one after the other",
+            together_s,
+            sequence_s,
+            target=0.65,
+            details={f"{name}, s": Spread.of(values) for name, values in times.items()},
+        )
+    ]
+
+
+def _runs_on_demand(pipe: Connection, size: int) -> None:
+    from benchmarks.measure import threads
+    from benchmarks.our_run import SMALL, configuration, epochs
+
+    while (count := pipe.recv()) is not None:
+        with threads(count):
+            epochs(configuration("method=sln", "trainer.max_epochs=3", model=SMALL, train=size, test=size // 5))
+        pipe.send("done")
+
+
+_FIRST_STEP = """
+import os, sys, time
+started = float(os.environ["BENCH_STARTED"])
+before = time.time()
+import torch, pytorch_lightning
+imported = time.time() - before
+from torch.optim.optimizer import register_optimizer_step_post_hook
+def first_step(*_):
+    print("BENCH", imported, time.time() - started - imported, flush=True)
+    os._exit(0)
+register_optimizer_step_post_hook(first_step)
+sys.argv = ["slnlab.train", *sys.argv[1:]]
+from slnlab.train import main
+main()
+"""
+
+
+def start_up(quick: bool) -> list[Figure]:
+    """`slnlab.train` on digits up to its first optimiser step, and one refused for sln.sigma=-1; whole processes."""
+    rounds = 1 if quick else 5
+    beyond: list[float] = []
+    imports: list[float] = []
+    refused: list[float] = []
+    torch_alone: list[float] = []
+
+    def first_step() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            made = subprocess.run(
+                [sys.executable, "-c", _FIRST_STEP, f"runs_dir={directory}", "trainer.progress=false"],
+                cwd=ROOT,
+                env={**os.environ, "BENCH_STARTED": repr(time.time())},
+                capture_output=True,
+                text=True,
+            )
+        lines = [line for line in made.stdout.splitlines() if line.startswith("BENCH")]
+        assert lines, made.stderr
+        _, imported, rest = lines[0].split()
+        imports.append(float(imported))
+        beyond.append(float(rest))
+
+    def timed(command: list[str], into: list[float], fails: bool) -> None:
+        start = time.perf_counter()
+        made = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+        into.append(time.perf_counter() - start)
+        assert (made.returncode != 0) == fails, made.stderr
+
+    in_turns(
+        {
+            "first step": first_step,
+            "refused": lambda: timed(["-m", "slnlab.train", "sln.sigma=-1"], refused, True),
+            "torch": lambda: timed(["-c", "import torch"], torch_alone, False),
+        },
+        rounds,
+    )
+    beyond, imports, refused, torch_alone = (times[1:] for times in (beyond, imports, refused, torch_alone))
+    return [
+        compare(
+            "to the first step beyond the imports / importing torch and Lightning",
+            beyond,
+            imports,
+            target=1 / 3,
+            details={"beyond the imports, s": Spread.of(beyond), "imports, s": Spread.of(imports)},
+        ),
+        compare(
+            "refused configuration / import torch",
+            refused,
+            torch_alone,
+            target=0.5,
+            details={"refused, s": Spread.of(refused), "import torch, s": Spread.of(torch_alone)},
+        ),
+    ]
+
+
+_PEAK = """
+import sys
+import torch, torchvision, sklearn.metrics, matplotlib
+from benchmarks.our_run import configuration, run
+from slnlab import assemble, report
+torch.set_num_threads(2)
+def memory(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
+imported = memory("VmRSS:")
+train, test = map(int, sys.argv[1:])
+config = configuration("method=sln", "trainer.max_epochs=1", model="MODEL", train=train, test=test)
+run(config)
+print("BENCH", imported, memory("VmHWM:") - imported)
+"""
+
+
+def memory(quick: bool) -> list[Figure]:
+    """Peak resident memory of one epoch of 50,000 + 10,000 images, its record included; Linux only."""
+    from benchmarks.our_run import SMALL
+
+    sizes = ["500", "100"] if quick else ["50000", "10000"]
+    made = subprocess.run(
+        [sys.executable, "-c", _PEAK.replace("MODEL", SMALL), *sizes], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = [line for line in made.stdout.splitlines() if line.startswith("BENCH")]
+    assert lines, made.stderr
+    _, imported, peak = lines[0].split()
+    return [
+        Figure(
+            f"{SMALL}: peak − libraries",
+            float(peak),
+            "MiB",
+            700,
+            "at most",
+            details={"libraries, MiB": Spread.of([float(imported)])},
+        )
+    ]

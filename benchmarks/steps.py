@@ -1,0 +1,204 @@
+"""Rows on single steps: augmentation, what Lightning costs, what SLN costs, the momentum update."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from torch.optim.swa_utils import AveragedModel
+
+from benchmarks.bare_loop import BareLoop
+from benchmarks.made import MEAN, STD, MadeImages
+from benchmarks.measure import Figure, Spread, Times, compare, in_turns, median_interval, threads
+from benchmarks.our_run import MIDDLE, NOTHING, Parts, configuration, epochs
+from benchmarks.usual_loop import TRAIN
+from slnlab import assemble
+from slnlab.callbacks import MomentumAverage, MomentumModel
+from slnlab.data.augment import CropFlip, Normalise, pad
+from slnlab.data.datamodule import Batch
+from slnlab.models import WideResNet
+
+
+def augmentation(quick: bool) -> list[Figure]:
+    """Batches of 128, drawing included, against torchvision's transforms on PIL images without workers."""
+    data = MadeImages(5_000, 1).load("train")
+    padded, crop_flip, normalise = pad(data.images, 4), CropFlip(4, True), Normalise(MEAN, STD)
+    pictures = [Image.fromarray(image) for image in data.images[:512].permute(0, 2, 3, 1).contiguous().numpy()]
+    generator = torch.Generator()
+    batches = torch.randperm(len(padded), generator=generator).split(128)
+
+    def ours() -> None:
+        for index in batches:
+            normalise(crop_flip.apply(padded, index, crop_flip.draw(len(index), generator, "cpu"), (32, 32)))
+
+    def pil() -> None:
+        for first in range(0, len(pictures), 128):
+            torch.stack([TRAIN(picture) for picture in pictures[first : first + 128]])
+
+    with threads(1):
+        times = in_turns({"ours": ours, "PIL": pil}, rounds=3 if quick else 30)
+    rates = {"ours": len(padded) / np.array(times["ours"]), "PIL": len(pictures) / np.array(times["PIL"])}
+    return [
+        compare(
+            "images/s, ours / PIL",
+            list(rates["ours"]),
+            list(rates["PIL"]),
+            target=50,
+            sense="at least",
+            details={f"{name}, images/s": Spread.of(list(rate)) for name, rate in rates.items()},
+        )
+    ]
+
+
+def overhead(quick: bool) -> list[Figure]:
+    """Whole epochs of 391 steps, SLN with everything `train()` puts around it, against `bare_loop`."""
+    size = 2_000 if quick else 50_000
+    steps = -(-size // 128)
+    bare: list[float] = []
+    bare_cpu: list[float] = []
+    with threads(1), tempfile.TemporaryDirectory() as directory:
+        config = configuration(
+            "method=sln",
+            f"trainer.max_epochs={3 if quick else 16}",
+            "trainer.threads=1",
+            model=NOTHING,
+            train=size,
+            test=0,
+        )
+        given = assemble.datamodule(config)
+        given.setup()
+        loop = BareLoop(
+            assemble.method(config).network, MadeImages(size, 0).load("train"), given.table["given"], Path(directory)
+        )
+
+        def bare_epoch(epoch: int) -> None:
+            start, cpu = time.perf_counter(), time.process_time()
+            loop.epoch()
+            if epoch:
+                bare.append(time.perf_counter() - start)
+                bare_cpu.append(time.process_time() - cpu)
+
+        ours = epochs(config, between=bare_epoch)
+
+    def extra(what: str, ours: list[float], bare: list[float], target: float | None) -> Figure:
+        difference = list((np.array(ours) - np.array(bare)) / steps * 1e3)
+        sides = {"ours, ms per step": ours, "bare loop, ms per step": bare}
+        return Figure(
+            what,
+            float(np.median(difference)),
+            "ms",
+            target,
+            interval=median_interval(difference),
+            details={name: Spread.of(values, 1e3 / steps) for name, values in sides.items()},
+        )
+
+    return [
+        extra("per step, ours − bare loop", ours.seconds, bare, 0.3),
+        extra("the same in CPU time, which other processes disturb less", ours.cpu, bare_cpu, None),
+        Figure(
+            "of ours, after an epoch's last step (monitor, CSV, checkpoint on the disk)",
+            float(np.median(np.array(ours.seconds) - np.array(ours.training))) / steps * 1e3,
+            "ms",
+            details={"training alone, ms per step": Spread.of(ours.training, 1e3 / steps)},
+        ),
+    ]
+
+
+def sln_step(quick: bool) -> list[Figure]:
+    """Neighbouring steps of one run with and without, in random order within each pair, 1 thread."""
+    figures = [_paired_steps(quick, "SLN step / CE step", 1.05, momentum=False)]
+    figures.append(_paired_steps(quick, "SLN step with momentum model / CE step without", None, momentum=True))
+    return figures
+
+
+def _paired_steps(quick: bool, what: str, target: float | None, momentum: bool) -> Figure:
+    size, rounds = (1_280, 2) if quick else (5_120, 4)
+    times: Times = {"CE": [], "SLN": []}
+    chance = np.random.default_rng(0)
+
+    def prepare(parts: Parts) -> None:
+        method, step = parts.method, parts.method.step
+        order: list[str] = []
+
+        def timed(batch: Batch) -> None:
+            if not order:
+                order.extend(chance.permutation(["CE", "SLN"]))
+            name = order.pop()
+            method.sln.sigma = 1.0 if name == "SLN" else 0.0  # type: ignore[union-attr]
+            if momentum:
+                _follow(parts.trainer, name == "SLN")
+            start = time.perf_counter()
+            step(batch)
+            times[name].append(time.perf_counter() - start)
+
+        method.step = timed  # type: ignore[method-assign]
+
+    config = configuration(
+        "method=sln",
+        f"momentum.enabled={str(momentum).lower()}",
+        f"trainer.max_epochs={rounds}",
+        "trainer.threads=1",
+        model=MIDDLE,
+        train=size,
+        test=0,
+    )
+    with threads(1):
+        epochs(config, prepare=prepare)
+    skip = 2 if quick else 10  # the first steps warm up
+    return compare(
+        what,
+        times["SLN"][skip:],
+        times["CE"][skip:],
+        target=target,
+        judge_upper_end=target is not None,
+        details={f"{name}, ms": Spread.of(values[skip:], 1e3) for name, values in times.items()},
+    )
+
+
+def _follow(trainer: pl.Trainer, on: bool) -> None:
+    (callback,) = (c for c in trainer.callbacks if isinstance(c, MomentumModel))  # type: ignore[attr-defined]
+    (average,) = callback.averages.values()
+    if on:
+        vars(average).pop("update", None)
+    else:
+        vars(average)["update"] = lambda: None
+
+
+def momentum_update(quick: bool) -> list[Figure]:
+    """One update of WRN-28-2, 1 thread; Lightning's callback as its trainer calls it after a batch."""
+    network = WideResNet()
+    average = MomentumAverage(network)
+    module = pl.LightningModule()
+    module.network = copy.deepcopy(network)
+    callback = EMAWeightAveraging(decay=0.999)
+    trainer: Any = SimpleNamespace(global_step=0)
+    callback.setup(trainer, module, "fit")
+    assert isinstance(callback._average_model, AveragedModel)
+
+    def lightning() -> None:
+        trainer.global_step += 1
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+
+    contenders: dict[str, Callable[[], object]] = {"Lightning": lightning, "ours": average.update}
+    with threads(1):
+        times = in_turns(contenders, rounds=10 if quick else 300, warmup=3)
+    return [
+        compare(
+            "update, Lightning / ours",
+            times["Lightning"],
+            times["ours"],
+            target=5,
+            sense="at least",
+            details={f"{name}, ms": Spread.of(values, 1e3) for name, values in times.items()},
+        )
+    ]

@@ -1,0 +1,73 @@
+"""The benchmarks run and say what they measured; how fast it was is not a test."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = {  # the rows of the bench table in issue 3, part A
+    "augmentation",
+    "overhead",
+    "sln_step",
+    "momentum_update",
+    "usual_loop",
+    "label_correction",
+    "side_by_side",
+    "growth",
+    "start_up",
+    "memory",
+}
+FIGURE = {"what", "value", "unit", "target", "sense", "interval", "judged", "details", "met"}
+
+
+def check(results: dict) -> None:
+    assert set(results) == {"machine", "environment", "rows"}
+    assert set(results["machine"]) == {"processor", "cores", "memory_gib"}
+    assert results["environment"]["packages"]["torch"]
+    assert set(results["rows"]) == ROWS
+    for row in results["rows"].values():
+        assert row["title"]
+        assert row["bound"]
+        if row["status"] == "not yet run":
+            continue
+        assert row["status"] == "measured"
+        assert set(row["taken"]) == {"date", "git", "load_before", "load_after", "seconds", "quick"}
+        for figure in row["figures"]:
+            assert set(figure) == FIGURE
+            assert math.isfinite(figure["value"])
+            assert (figure["met"] is None) == (figure["target"] is None)
+            assert figure["details"]
+            for spread in figure["details"].values():
+                assert spread["low"] <= spread["q1"] <= spread["median"] <= spread["q3"] <= spread["high"]
+
+
+def test_a_quick_run_measures_the_rows_asked_for_and_lists_the_others(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks.bench", "--quick", "--rows", "overhead,momentum_update"]
+    subprocess.run([*command, "--out", str(out)], cwd=ROOT, check=True, capture_output=True, text=True)
+    results = json.loads(out.read_text())
+    check(results)
+    measured = {name for name, row in results["rows"].items() if row["status"] == "measured"}
+    assert measured == {"overhead", "momentum_update"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_committed_results_are_complete_and_no_quick_ones(path: Path) -> None:
+    results = json.loads(path.read_text())
+    check(results)
+    assert not any(row["taken"]["quick"] for row in results["rows"].values() if "taken" in row)
+
+
+def test_the_page_is_made_from_the_committed_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import bench
+
+    files = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    results = {path.stem: json.loads(path.read_text()) for path in files}
+    assert (ROOT / "benchmarks" / "README.md").read_text() == bench.page(results)
