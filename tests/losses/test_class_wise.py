@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 
 import pytest
 import torch
@@ -10,7 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slnlab.errors import ConfigError
-from slnlab.losses import cross_entropy, expected_loss, gce, mae
+from slnlab.losses import (
+    backward,
+    cross_entropy,
+    expected_loss,
+    forward,
+    gce,
+    mae,
+    nce,
+    nce_rce,
+    phuber_ce,
+    reverse_ce,
+    sce,
+)
 
 
 def gce_of(q: float) -> Callable[[Tensor], Tensor]:
@@ -25,6 +38,21 @@ def slope_of(q: float) -> Callable[[Tensor], Tensor]:
     return lambda s: -(s ** (q - 1))
 
 
+def to_the_next(num_classes: int) -> Tensor:
+    """A transition matrix with zeros: 30 % of a class become the next, the last class is never wrong."""
+    stays = torch.full((num_classes,), 0.7, dtype=torch.float64)
+    stays[-1] = 1.0
+    return torch.diag(stays) + torch.diag(1 - stays[:-1], 1)
+
+
+def forward_to_the_next(logits: Tensor) -> Tensor:
+    return forward(logits, to_the_next(logits.shape[1]))
+
+
+def backward_to_the_next(logits: Tensor) -> Tensor:
+    return backward(logits, to_the_next(logits.shape[1]))
+
+
 # Each with L as a function of S and with dL/dS, from its definition.
 LOSSES = [
     pytest.param(cross_entropy, lambda s: -s.log(), lambda s: -1 / s, id="cross_entropy"),
@@ -32,8 +60,32 @@ LOSSES = [
     pytest.param(gce, value_of(0.7), slope_of(0.7), id="gce-default"),
     pytest.param(gce_of(0.3), value_of(0.3), slope_of(0.3), id="gce-0.3"),
     pytest.param(gce_of(1.0), value_of(1.0), slope_of(1.0), id="gce-1"),
+    pytest.param(
+        lambda logits: phuber_ce(logits, tau=5.0),
+        lambda s: torch.where(s <= 0.2, -5 * s + log(5) + 1, -s.log()),
+        lambda s: -1 / s.clamp(min=0.2),
+        id="phuber_ce-5",
+    ),
+    pytest.param(
+        lambda logits: reverse_ce(logits, log_zero=-4.0),
+        lambda s: 4 - 4 * s,
+        lambda s: torch.full_like(s, -4.0),
+        id="reverse_ce-4",
+    ),
+    pytest.param(
+        lambda logits: sce(logits, alpha=6.0, beta=0.1, log_zero=-4.0),
+        lambda s: -6 * s.log() + 0.4 - 0.4 * s,
+        lambda s: -6 / s - 0.4,
+        id="sce-6-0.1-4",
+    ),
 ]
-FUNCTIONS = [pytest.param(parameter.values[0], id=parameter.id) for parameter in LOSSES]
+NON_NEGATIVE = [
+    *(pytest.param(parameter.values[0], id=parameter.id) for parameter in LOSSES),
+    pytest.param(nce, id="nce"),
+    pytest.param(nce_rce, id="nce_rce"),
+    pytest.param(forward_to_the_next, id="forward"),
+]
+FUNCTIONS = [*NON_NEGATIVE, pytest.param(backward_to_the_next, id="backward")]
 
 
 @pytest.fixture
@@ -64,10 +116,31 @@ def test_finite_where_the_softmax_is_not(loss: Callable[[Tensor], Tensor], dtype
     logits = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -1.0]]).mul(scale).to(dtype).requires_grad_()
     losses = loss(logits)
     assert bool(losses.isfinite().all())
-    assert bool((losses >= 0).all())
     for entry in losses.flatten():
         (gradient,) = torch.autograd.grad(entry, logits, retain_graph=True)
         assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("loss", NON_NEGATIVE)
+def test_not_negative_where_it_is_a_likelihood_or_a_distance(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+    for scale in (1.0, 1e4):
+        assert bool((loss(scale * logits) >= 0).all())
+
+
+@pytest.mark.parametrize("loss", FUNCTIONS)
+def test_any_target_weighs_the_gradients(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+    """Stochastic label noise is one-hot + σz: what it adds is σ⟨z, L⟩, and its gradient is that of the classes."""
+    one_hot = F.one_hot(torch.tensor([0, 3, 4, 1, 2, 2]), 5).double()
+    z = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    per_class = torch.stack([torch.autograd.functional.jacobian(lambda f: loss(f[None])[0], row) for row in logits])
+    logits.requires_grad_()
+    losses = loss(logits)
+    of_samples = expected_loss(one_hot + 0.5 * z, losses)
+    given = losses.gather(1, one_hot.argmax(1, keepdim=True))[:, 0]
+    torch.testing.assert_close(of_samples, given + 0.5 * (z * losses).sum(1), rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(of_samples.sum(), logits)
+    expected = torch.einsum("bc,bck->bk", one_hot + 0.5 * z, per_class)
+    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_values_at_the_extremes() -> None:

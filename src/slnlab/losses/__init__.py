@@ -3,12 +3,36 @@
 What a sample incurs is its row weighed by its target, :func:`expected_loss`; so label noise on the target,
 soft targets, label smoothing and mixup compose with every loss here without its knowing.
 
-Each file holds one function of its own name; import it from here.
+Each file holds one function of its own name; import it from here. Those that need a transition matrix have a class
+beside the function, which checks or inverts the matrix once: :class:`Forward`, :class:`Backward`.
 """
 
+from slnlab.losses.backward import Backward, backward
 from slnlab.losses.cross_entropy import cross_entropy
 from slnlab.losses.expected import expected_loss
+from slnlab.losses.forward import Forward, forward
 from slnlab.losses.gce import gce
+from slnlab.losses.label_smoothing import label_smoothing
 from slnlab.losses.mae import mae
+from slnlab.losses.nce import nce
+from slnlab.losses.nce_rce import nce_rce
+from slnlab.losses.phuber_ce import phuber_ce
+from slnlab.losses.reverse_ce import reverse_ce
+from slnlab.losses.sce import sce
 
-__all__ = ["cross_entropy", "expected_loss", "gce", "mae"]
+__all__ = [
+    "Backward",
+    "Forward",
+    "backward",
+    "cross_entropy",
+    "expected_loss",
+    "forward",
+    "gce",
+    "label_smoothing",
+    "mae",
+    "nce",
+    "nce_rce",
+    "phuber_ce",
+    "reverse_ce",
+    "sce",
+]

@@ -1,0 +1,35 @@
+"""Partially Huberised cross entropy (Menon, Rawat, Reddi & Kumar, 2020)."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError
+from slnlab.losses.cross_entropy import cross_entropy
+
+
+def phuber_ce(logits: Tensor, tau: float = 2.0) -> Tensor:
+    """Partially Huberised cross entropy of every class, with S = softmax(logits).
+
+    L_c = −log S_c where S_c > 1/τ, and below that its tangent at 1/τ, log τ + 1 − τ·S_c: a sample that the network
+    finds unlikely pulls with a slope of at most τ. It runs from half of :func:`slnlab.losses.mae` (τ = 1) to cross
+    entropy (τ → ∞). Menon et al. (2020), section 4.
+
+    Args:
+        logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
+        tau: finite, at least 1.
+
+    Returns:
+        (B, C), in [0, 1 + log τ].
+
+    Raises:
+        ConfigError: tau is infinite or below 1.
+    """
+    if not 1.0 <= tau < float("inf"):
+        raise ConfigError(f"phuber_ce: tau = {tau}, but it must be finite and at least 1")
+    losses = cross_entropy(logits)
+    # Both branches are finite everywhere, and so are their gradients: where() has nothing to hide.
+    return torch.where(losses < log(tau), losses, log(tau) + 1 - tau * torch.exp(-losses))

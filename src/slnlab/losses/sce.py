@@ -1,0 +1,30 @@
+"""Symmetric cross entropy (Wang et al., 2019)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from slnlab.losses._check import check_weights
+from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.losses.reverse_ce import LOG_ZERO, reverse_ce
+
+
+def sce(logits: Tensor, alpha: float = 0.1, beta: float = 1.0, log_zero: float = LOG_ZERO) -> Tensor:
+    """Symmetric cross entropy of every class, α·cross entropy + β·reverse cross entropy.
+
+    Wang et al. (2019), equation 7. Their α, β are 0.1, 1 on CIFAR-10 and 6, 0.1 on CIFAR-100, and belong to the
+    `log_zero` of their code, not to that of their text: see :data:`slnlab.losses.reverse_ce.LOG_ZERO`.
+
+    Args:
+        logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
+        alpha, beta: finite, not negative.
+        log_zero: finite and negative; see :func:`slnlab.losses.reverse_ce`.
+
+    Returns:
+        (B, C), in [0, ∞).
+
+    Raises:
+        ConfigError: a weight or log_zero is outside its range.
+    """
+    check_weights("sce", alpha=alpha, beta=beta)
+    return alpha * cross_entropy(logits) + beta * reverse_ce(logits, log_zero)
