@@ -1,0 +1,136 @@
+"""The transition matrix, estimated from predictions of noisy labels, and compared with the true one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError
+from slnlab.losses._check import ROW_SUM_TOLERANCE, check_transition
+
+
+def anchor_points(probabilities: Tensor, drop_above: float | None = 0.97) -> Tensor:
+    """For every class i the sample that is most surely of it: the largest S_i, outliers aside.
+
+    Outliers are the samples from the percentile q = `drop_above` of S_i on, so the anchor is the sample of rank
+    ⌈q·(N − 1)⌉ − 1 in ascending order, from 0: that of the public code. Each class sees all samples; what one drops,
+    another does not miss. Samples that tie with the anchor are as good: the first is taken. (The public code drops
+    them where they tie with an outlier as well, so that a class whose S_i is saturated on most of its samples gets
+    its row from a sample of another class.)
+
+    Args:
+        probabilities: (N, C) softmax outputs S.
+        drop_above: q in (0, 1); None: nothing is dropped.
+
+    Returns:
+        (C,) int64 on the CPU, rows of `probabilities`.
+
+    Raises:
+        ConfigError: probabilities that are none, or drop_above out of its range.
+    """
+    s = _check_probabilities(probabilities)
+    rank = len(s) - 1
+    if drop_above is not None:
+        if not 0.0 < drop_above < 1.0:
+            raise ConfigError(f"drop_above = {drop_above}, but it must be in (0, 1), or None")
+        rank = max(ceil(drop_above * rank - 1e-9) - 1, 0)  # 0.07 · 100 is 7.000000000000001
+    ties = s == s.kthvalue(rank + 1, dim=0).values
+    return torch.from_numpy(ties.numpy().argmax(axis=0))  # NumPy's: torch's does not promise the first
+
+
+def estimate_transition(probabilities: Tensor, drop_above: float | None = 0.97) -> Tensor:
+    """Transition matrix T̂ from the predictions of a network trained on the given labels (Patrini et al., 2017).
+
+    T̂_i = S of the anchor point of class i (:func:`anchor_points`): where a sample surely is of class i, a network
+    that learned the distribution of the *given* label shows what class i turns into. The percentile rule is that
+    of the authors' code, which uses it on CIFAR-10 and not (`drop_above=None`) on CIFAR-100.
+
+    Args:
+        probabilities: (N, C) softmax outputs S on the training samples.
+        drop_above: in (0, 1), or None; see :func:`anchor_points`.
+
+    Returns:
+        (C, C) float64 on the CPU, rows sum to 1, T̂[i, j] estimates P(given j | true i). Its diagonal need not be the
+        largest of its row or column, nor need it be invertible.
+
+    Raises:
+        ConfigError: probabilities that are none, or drop_above out of its range.
+    """
+    rows = probabilities[anchor_points(probabilities, drop_above).to(probabilities.device)].detach().double().cpu()
+    return rows / rows.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class TransitionComparison:
+    """How far an estimated transition matrix is from the true one."""
+
+    max_error: float
+    """The largest |T̂_ij − T_ij|, in [0, 1]."""
+
+    worst: tuple[int, int]
+    """Where it is: (true class, given class)."""
+
+    mean_error: float
+    """The mean of |T̂_ij − T_ij| over all C² entries."""
+
+    row_l1: list[float]
+    """For each true class i, Σ_j |T̂_ij − T_ij|, in [0, 2]: twice the total variation between the distributions."""
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers and lists only, for a JSON file."""
+        return {**asdict(self), "worst": list(self.worst)}
+
+    def __str__(self) -> str:
+        i, j = self.worst
+        hardest = max(range(len(self.row_l1)), key=self.row_l1.__getitem__)
+        return (
+            f"largest error {self.max_error:.4f} (true {i}, given {j}), mean {self.mean_error:.4f}; L1 error of a "
+            f"row {sum(self.row_l1) / len(self.row_l1):.4f} on average, {self.row_l1[hardest]:.4f} at most (true "
+            f"{hardest})"
+        )
+
+
+def compare(estimate: Any, true: Any) -> TransitionComparison:
+    """Compare an estimated transition matrix with the true one, e.g. ``NoiseRecord.transition_matrix``.
+
+    Args:
+        estimate, true: (C, C), T[i, j] = P(given j | true i).
+
+    Raises:
+        ConfigError: one is no transition matrix, or they are of different sizes.
+    """
+    a, b = check_transition(estimate, "estimate"), check_transition(true, "true")
+    if a.shape != b.shape:
+        raise ConfigError(f"compare: the estimate has {len(a)} classes, the true matrix {len(b)}")
+    error = (a - b).abs()
+    worst = int(error.argmax())
+    return TransitionComparison(
+        max_error=float(error.max()),
+        worst=(worst // len(a), worst % len(a)),
+        mean_error=float(error.mean()),
+        row_l1=error.sum(dim=1).tolist(),
+    )
+
+
+def _check_probabilities(probabilities: Tensor) -> Tensor:
+    """Probabilities (N, C) on the CPU, in float32 or float64, or ``ConfigError``."""
+    if probabilities.ndim != 2 or not len(probabilities) or probabilities.shape[1] < 2:
+        raise ConfigError(
+            f"probabilities: have shape {tuple(probabilities.shape)}, but it must be (N, C), N ≥ 1, C ≥ 2"
+        )
+    s = probabilities.detach().cpu()
+    s = s if s.dtype == torch.float64 else s.float()
+    if not bool((s >= 0).all()):  # NaN too
+        raise ConfigError("probabilities: hold numbers that are negative or NaN; are they logits?")
+    # Half precision keeps three digits of each.
+    tolerance = 0.02 if probabilities.dtype in (torch.float16, torch.bfloat16) else ROW_SUM_TOLERANCE
+    sums = s.sum(dim=1)
+    wrong = ~((sums - 1).abs() <= tolerance)
+    if wrong.any():
+        sample = int(wrong.nonzero()[0])
+        raise ConfigError(f"probabilities: sample {sample} sums to {float(sums[sample]):.6g}, but it must be 1")
+    return s
