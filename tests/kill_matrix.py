@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,21 +183,55 @@ CORRECTING = ("label correction", 4, 2)  # the third batch of the correction bef
 # Those that start it and compare
 
 
-def start(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def run_until(phase: str, number: int, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The command in a new process, ended at the phase."""
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, **options
+        [sys.executable, __file__, *overrides, "--die", phase, "--signal", str(int(number))],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def run(directory: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """The ordinary command."""
-    return start(["-m", "slnlab.train", *OVERRIDES, f"hydra.run.dir={directory}", *overrides])
+def forked(*overrides: str, until: tuple[str, int] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process that is forked from this one, so that torch is imported only once.
 
+    Args:
+        overrides: of the command.
+        until: phase and signal.
+    """
+    from slnlab.train import main
 
-def run_until(phase: str, number: int, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """The command, ended at the phase."""
-    return start([__file__, "--die", phase, "--signal", str(int(number)), *OVERRIDES, *overrides])
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        sys.stdout.flush()
+        process = os.fork()
+        if process == 0:
+            code: Any = 1
+            try:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                if until is not None:
+                    die(*until, list(overrides))
+                else:
+                    sys.argv = ["slnlab.train", *overrides]
+                    main()
+                code = 0
+            except SystemExit as left:  # as the interpreter does it
+                code = 0 if left.code is None else left.code
+                if not isinstance(code, int):
+                    print(code, file=sys.stderr)
+                    code = 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(list(overrides), status, out.read(), err.read())
 
 
 def epochs_kept(directory: Path) -> int:
@@ -249,11 +284,12 @@ def same(a: Any, b: Any) -> bool:
 
 def cell(phase: str, number: signal.Signals, whole: Path, directory: Path) -> Cell:
     """End a run, start it again, compare it."""
-    first = run_until(phase, number, f"hydra.run.dir={directory}")
+    overrides = (*OVERRIDES, f"hydra.run.dir={directory}")
+    first = forked(*overrides, until=(phase, number))
     begun = [int(line.split()[1]) for line in first.stdout.splitlines() if line.startswith("begun ")]
     assert len(begun) == 1, f"{phase}: the signal was never sent\n{first.stdout}\n{first.stderr}"
     kept = epochs_kept(directory)
-    second = run(directory)
+    second = forked(*overrides)
     found = [second.stderr.strip().splitlines()[-1]] if second.returncode else differences(whole, directory)
     return Cell(
         phase=phase,
@@ -294,8 +330,10 @@ one that was never stopped?
 
 **Command.** `make kill-matrix` wrote this page and [`results.csv`](results.csv), in {seconds / 60:.0f} minutes.
 
-**Set-up.** One process per run, digits, `{" ".join(OVERRIDES)}`. Each row: the command is started and gets
-the signal at the phase; then the ordinary command is given once and runs to its end. *Identical* compares with a run
+**Set-up.** One process per run, digits, `{" ".join(OVERRIDES)}`. Each row: a process runs the
+command and gets the signal at the phase; then another process runs the same command, undisturbed, to its end. (All are
+forked from one that has imported PyTorch, to save the time; `tests/test_kill.py` starts the interpreter anew for some
+rows.) *Identical* compares with a run
 that was never stopped, byte by byte: the network, momentum model, sample table, optimiser and schedule in the last
 checkpoint, every row of `metrics.csv` (without `seconds` and `images_per_second`) and all of `samples.npz`. A second
 run that was never stopped is compared the same way first, and a run of another seed must differ.
@@ -321,14 +359,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the folder for results.csv and README.md")
     parser.add_argument("--die", choices=PHASES, metavar="PHASE", help=argparse.SUPPRESS)
     parser.add_argument("--signal", type=int, help=argparse.SUPPRESS)
-    known, overrides = parser.parse_known_args()
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    known = parser.parse_args()
     if known.die:
-        return die(known.die, known.signal, overrides)
+        return die(known.die, known.signal, known.overrides)
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         whole, again, other = (Path(folder) / name for name in ("whole", "again", "other"))
         for directory, seed in ((whole, 0), (again, 0), (other, 1)):
-            done = run(directory, f"seed={seed}")
+            done = forked(*OVERRIDES, f"hydra.run.dir={directory}", f"seed={seed}")
             assert done.returncode == 0, done.stderr
         assert not differences(whole, again), f"two whole runs differ in {differences(whole, again)}"
         assert "state_dict" in differences(whole, other), "a run of another seed is the same: nothing is compared"
