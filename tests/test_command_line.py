@@ -71,6 +71,8 @@ def test_a_sweep_with_one_impossible_run_is_refused_before_any_starts(tmp_path: 
         (["noise=bogus"], "noise/bogus"),
         (["sln.sigma"], "sln.sigma"),
         (["method=ce", "sln.sigma=0.5"], "method=sln"),
+        (["experiment=nope"], "experiment/nope"),
+        (["hydra.run.dir=/dev/null/run"], "/dev/null/run"),
     ],
 )
 def test_a_mistake_is_one_message_without_torch_a_traceback_or_a_directory(
@@ -150,3 +152,54 @@ def test_shell_completion_knows_groups_options_and_keys(tmp_path: Path) -> None:
 
     assert "noise=part_dependent" in complete("slnlab-train noise=pa")
     assert "sln.sigma=" in complete("slnlab-train sln.s")
+
+
+def test_an_error_in_the_data_leaves_a_finished_run_as_it_was(tmp_path: Path) -> None:
+    arguments = ["hydra.run.dir=here", *TINY]
+    assert slnlab(*arguments, cwd=tmp_path).returncode == 0
+    before = (tmp_path / "here" / "result.json").read_text()
+    (tmp_path / "noise.csv").write_text("label,label_noisy\n0,1\n")
+    failed = slnlab(*arguments, "noise=csv", "noise.path=noise.csv", "force=true", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "noise.csv" in failed.stderr
+    assert (tmp_path / "here" / "result.json").read_text() == before
+
+
+def test_a_data_set_and_a_network_of_the_users_own(tmp_path: Path) -> None:
+    """--config-dir adds options; dependent noise finds them for its run on clean labels too."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from slnlab.data.digits import Digits\n"
+        "from slnlab.data.source import LabelledImages\n"
+        "class Inverted(Digits):\n"
+        "    name = 'inverted'\n"
+        "    def load(self, split):\n"
+        "        images, labels = super().load(split)\n"
+        "        return LabelledImages(255 - images, labels)\n"
+        "class Linear(torch.nn.Sequential):\n"
+        "    def __init__(self, in_channels, num_classes):\n"
+        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64 * in_channels, num_classes))\n"
+    )
+    conf = tmp_path / "conf"
+    (conf / "data").mkdir(parents=True)
+    (conf / "model").mkdir()
+    (conf / "data" / "inverted.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [digits, override /model: linear, _self_]\n"
+        "data: {name: inverted, source: {_target_: mine.Inverted}}\n"
+        "preset: {clean_run: [model=linear, trainer.max_epochs=1]}\n"
+    )
+    (conf / "model" / "linear.yaml").write_text(
+        "_target_: mine.Linear\nname: linear\nin_channels: ${data.channels}\nnum_classes: ${data.num_classes}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "slnlab.train", "--config-dir", "conf", "data=inverted", "noise=dependent", *TINY],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.relative_to(tmp_path).parts[2] for path in results(tmp_path)) == ["dependent-0.4", "none"]

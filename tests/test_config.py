@@ -118,7 +118,8 @@ MISTAKES = [
     (["sln.sigma=high"], "sln.sigma", "number"),
     (["noise.rate=1"], "noise.rate", "less than 1"),
     (["noise.rate=-0.1"], "noise.rate", "greater than or equal to 0"),
-    (["noise=none", "noise.rate=0.4"], "noise.rate", "equal to 0"),
+    (["noise=none", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
+    (["noise=dependent", "noise.seed=1"], "noise.seed", "draws nothing"),
     (["momentum.decay=1"], "momentum.decay", "less than 1"),
     (["momentum.decay=-0.1"], "momentum.decay", "greater than or equal to 0"),
     (["trainer.max_epochs=0"], "trainer.max_epochs", "greater than or equal to 1"),
@@ -142,7 +143,14 @@ MISTAKES = [
     (["noise=csv"], "noise.path", "must be given"),
     (["noise=csv", "noise.path=nowhere.csv"], "noise.path", "no such file"),
     (["noise=bogus"], "noise/bogus", "dependent"),
-    (["data=cifar100", "noise=open_set"], "noise.donor", "dictionary"),
+    (["data=cifar100", "noise=open_set"], "noise.donor", "names none"),
+    (["noise=asym", "noise.class_map={}"], "noise.class_map", "noise=none"),
+    (["noise=asym", "noise.class_map=[1, 2]"], "noise.class_map", "{from: to}"),
+    (["~noise.seed"], "noise.seed", "is missing"),
+    (["experiment=nope"], "experiment/nope", "demo"),
+    (["model.num_classes=3"], "model.num_classes", "data.num_classes=10"),
+    (["model.in_channels=3"], "model.in_channels", "data.channels=1"),
+    (["softmax_average.enabled=true", "data.noisy_val=20"], "softmax_average.enabled", "data.noisy_val must be 0"),
     (["model=wrn28_2", "model.depth=0"], "model.depth", "greater than or equal to 1"),
     (["loss=gce", "loss.q=0"], "loss.q", "greater than 0"),
     (["logger=wandb", "logger.mode=maybe"], "logger.mode", "'online', 'offline' or 'disabled'"),
@@ -177,7 +185,14 @@ def test_a_component_from_elsewhere_may_have_keys_of_its_own() -> None:
 
 def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
     directory = run_subdir(compose())
-    same = ["logger=wandb", "force=true", "runs_dir=elsewhere", "trainer.progress=false", "preset.epochs=60"]
+    same = [
+        "logger=wandb",
+        "trainer.accelerator=cpu",
+        "force=true",
+        "runs_dir=elsewhere",
+        "trainer.progress=false",
+        "preset.epochs=60",
+    ]
     assert run_subdir(compose(same)) == directory
     for other in ("seed=1", "sln.sigma=0.3", "noise.seed=1", "trainer.max_epochs=59", "data.noisy_val=10"):
         assert run_subdir(compose([other])) != directory
@@ -186,6 +201,23 @@ def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
     assert run_subdir(compose(["data=fashion_mnist", "data.source.root=a"])) == run_subdir(
         compose(["data=fashion_mnist", "data.source.root=b"])
     )
+
+
+def test_how_something_would_be_done_that_is_not_done_is_no_part_of_the_run() -> None:
+    assert run_subdir(compose(["correction.last_epochs=3"])) == run_subdir(compose())
+    assert run_subdir(compose(["method=ce", "momentum.decay=0.5"])) == run_subdir(compose(["method=ce"]))
+    assert run_subdir(compose(["method=sln_mo_lc", "correction.last_epochs=3"])) != run_subdir(
+        compose(["method=sln_mo_lc"])
+    )
+
+
+def test_a_noise_file_counts_by_its_content(tmp_path: Path) -> None:
+    def subdir(name: str, content: str) -> str:
+        (tmp_path / name).write_text(content)
+        return run_subdir(compose(["noise=csv", f"noise.path={tmp_path / name}"]))
+
+    assert subdir("a.csv", "label,label_noisy\n0,1\n") == subdir("b.csv", "label,label_noisy\n0,1\n")
+    assert subdir("a.csv", "label,label_noisy\n0,2\n") != subdir("b.csv", "label,label_noisy\n0,1\n")
 
 
 def test_runs_that_are_averaged_share_the_group() -> None:

@@ -201,6 +201,13 @@ def test_a_result_that_is_none_is_refused(content: str, complaint: str, tmp_path
         Result.load(tmp_path / "result.json")
 
 
+def test_a_gpu_that_is_not_there_is_refused(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator: gpu"):
+        tiny_run("trainer.accelerator=gpu")
+
+
 def test_the_noise_of_one_run_given_to_another(tiny_run: TinyRun, tmp_path: Path) -> None:
     first, path = tiny_run("noise=open_set", directory=tmp_path / "first")
     second, _ = tiny_run("noise=run", f"noise.path={path}", "method=ce", directory=tmp_path / "second")

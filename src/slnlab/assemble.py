@@ -24,6 +24,7 @@ from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.checkpoint import Checkpoints
 from slnlab.config import digest, group_hash, identity
 from slnlab.data import ImageDataModule
+from slnlab.errors import ConfigError
 from slnlab.methods import Method
 from slnlab.noise import NoiseRecord
 from slnlab.result import Result, summarise_timing
@@ -36,6 +37,16 @@ def _options(node: DictConfig, *without: str) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items() if k not in ("_target_", "name", *without)}
+
+
+def check_accelerator(config: DictConfig) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        ConfigError: trainer.accelerator=gpu, and PyTorch sees none.
+    """
+    if config.trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ConfigError("trainer.accelerator: gpu, but PyTorch sees none on this machine; auto or cpu")
 
 
 def datamodule(config: DictConfig) -> ImageDataModule:

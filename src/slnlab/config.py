@@ -11,7 +11,6 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,8 @@ NOT_IDENTITY = (
     "runs_dir",
     "preset",  # what is taken from it stands where it is used
     "trainer.progress",
+    # The machine may change the last bits; it is recorded in the result, and a run may go on on another one.
+    "trainer.accelerator",
     "trainer.threads",
     "data.source.root",
     "data.source.download",
@@ -61,22 +62,12 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         ConfigError: a key or an option that does not exist; the message names it and what is near.
     """
     try:
-        with _fresh_hydra():
+        if GlobalHydra.instance().is_initialized():  # the command line's, which knows a --config-dir of the user's
+            return hydra_compose("train", overrides=list(overrides))
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return hydra_compose("train", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
-
-
-@contextmanager
-def _fresh_hydra() -> Iterator[None]:
-    """Compose also from inside a running Hydra application, whose own state is put back afterwards."""
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = outer
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -150,8 +141,11 @@ def _explain_validation(prefix: str, schema: type[Section], error: ValidationErr
             known = sorted([*_keys_at(schema, path[:-1]), *(GROUPS if key == path[0] else ())])
             yield key, f"there is no such key{_near(path[-1], known)}; the keys are {', '.join(known)}"
         else:
-            message = item["msg"][0].lower() + item["msg"][1:]
-            yield key, f"{item['input']!r} is not allowed: {message}"
+            message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "missing":
+                yield key, "is missing"
+            else:
+                yield key, f"{item['input']!r} is not allowed: {message[0].lower()}{message[1:]}"
 
 
 def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:
@@ -212,7 +206,19 @@ def identity(config: DictConfig) -> dict[str, Any]:
             node = node.get(part) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(leaf, None)
+    for switch in ("momentum", "correction"):  # how something would be done that is not done
+        if not container[switch]["enabled"]:
+            container[switch] = {"enabled": False}
+    for key in ("path", "probabilities"):  # of files, what is in them and not where they are
+        if container["noise"].get(key):
+            container["noise"][key] = _content_hash(Path(container["noise"][key]))
     return container
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a noise file, or of the noise of a run directory; of a file that is gone, its path."""
+    file = path / "noise.npz" if path.is_dir() else path
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(path)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -275,8 +281,11 @@ class CheckBeforeRunning(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             check(config)
+            Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
         except ConfigError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check every run of the sweep, so that the last one does not fail after hours of the others."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -11,14 +13,21 @@ from slnlab.config import compose, plain, run_subdir
 from slnlab.errors import SlnlabError
 from slnlab.run_directory import RunDirectory
 
+if TYPE_CHECKING:
+    from slnlab.result import Result
+
 log = logging.getLogger(__name__)
 
 
-def with_probabilities(config: DictConfig) -> DictConfig:
+def with_probabilities(config: DictConfig, train: Callable[..., Result]) -> DictConfig:
     """The configuration with `noise.probabilities` filled in; other noise passes as it is.
 
     The probabilities come from an ordinary run (`noise=none method=ce` with the softmax average) whose directory
     follows from its configuration. So every rate, seed and method on the same data finds the same file.
+
+    Args:
+        config: of the run with noisy labels.
+        train: `slnlab.train.train`, which does the run on clean labels where none is stored.
     """
     if "probabilities" not in config.noise or config.noise.probabilities is not None:
         return config
@@ -33,8 +42,6 @@ def with_probabilities(config: DictConfig) -> DictConfig:
             clean.data.name,
             clean.trainer.max_epochs,
         )
-        from slnlab.train import train
-
         if directory.finished:  # finished, but its probabilities were removed
             clean.force = True
         result = train(clean, directory.path, ["(made for noise=dependent)"], wait=True)
@@ -49,14 +56,15 @@ def with_probabilities(config: DictConfig) -> DictConfig:
 def clean_run(config: DictConfig) -> DictConfig:
     """The configuration of the run on clean labels.
 
-    It trains on the training samples of `config`, all of them, and never reads the test set; nothing else of `config`
-    may change the noise.
+    It trains on the training samples of `config`, all of them, in the way that the data set's preset says, and never
+    reads the test set. Nothing else of `config`, such as its batch size, may change the noise.
     """
-    made = compose(["noise=none", "method=ce", *config.noise.clean_run])
+    made = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
+    data = plain(config)["data"]
     with open_dict(made):
-        made.data = OmegaConf.create(plain(config)["data"])
-        made.preset = OmegaConf.create(plain(config)["preset"])
-        made.data.noisy_val, made.data.split_seed, made.data.test = 0, 0, False
+        for key in ("source", "train_size", "num_train", "num_classes", "channels", "classes", "mean", "std"):
+            made.data[key] = data[key]
+        made.data.test = False
         made.method.labels = {"network": "CE (clean labels, for noise=dependent)"}
         made.softmax_average.enabled = True
         made.runs_dir = config.runs_dir

@@ -57,6 +57,7 @@ def train(
     from slnlab.run_directory import RunDirectory
     from slnlab.stopping import obeying_signals
 
+    assemble.check_accelerator(config)
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
     with run.locked(wait), obeying_signals(), assemble.threads(config.trainer.threads):
         if not config.force:
@@ -64,16 +65,19 @@ def train(
             if run.finished:
                 log.info("already finished: %s (force=true runs it again)", run.result)
                 return Result.load(run.result)
-        else:
-            run.clear()
-        run.describe(config, overrides)
-        checkpoint = assemble.checkpoints(config, run).newest()
-        datamodule = assemble.datamodule(with_probabilities(config))
+        # What is wrong with the data is said before anything is written, and before a former run is removed.
+        datamodule = assemble.datamodule(with_probabilities(config, train))
+        datamodule.prepare_data()
+        datamodule.setup()
         method = assemble.method(config)
+        if config.force:
+            run.clear()
+        checkpoint = assemble.checkpoints(config, run).newest()
+        run.describe(config, overrides)
         loggers = assemble.loggers(config, run)
-        trainer, record = assemble.trainer(config, run, loggers)
         finished = False
         try:
+            trainer, record = assemble.trainer(config, run, loggers)
             trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
             result = assemble.result(config, run, datamodule.noise_record, record)
             with run.writing_result():

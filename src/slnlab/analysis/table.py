@@ -113,6 +113,10 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
         blocks.append(f"{title}\n\n{_markdown_table(same)}")
         if unlike := _unlike(same):
             blocks.append(f"Mind: these rows differ in {unlike}.")
+        if not any(key.startswith(("noise.", "data.")) for row in same for key in row.group.settings):
+            hashes = {run.result.label_noise.get("hash") for row in same for run in row.group.runs}
+            if len(hashes) > 1:
+                blocks.append("Mind: these runs did not all train on the same noisy labels (label_noise.hash differs).")
     note = NOTE
     if any(row.statistics["test_best_noisy_val"] for row in shown):
         note += VAL_NOTE

@@ -104,13 +104,15 @@ class ImageDataModule(pl.LightningDataModule):
         self._images: Tensor
         self._test_images: Tensor | None = None
         self._test_labels: Tensor
-        self._ready = False
+        self._prepared = self._ready = False
 
     # What Lightning calls
 
     def prepare_data(self) -> None:
-        self.source.prepare()
-        self.noise.prepare()
+        if not self._prepared:
+            self.source.prepare()
+            self.noise.prepare()
+        self._prepared = True
 
     def setup(self, stage: str | None = None) -> None:
         """Read, spoil, split, and move to the device; once, whatever the stage."""

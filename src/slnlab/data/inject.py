@@ -122,9 +122,14 @@ class LabelNoise:
     def _record(self, made: Any, true: Tensor, num_classes: int, donor: str | None) -> NoiseRecord:
         if isinstance(made, NoiseRecord):
             return made
+        draws = "generator" in inspect.signature(self.function).parameters
         common: dict[str, Any] = {
-            "true": true, "num_classes": num_classes, "name": self.name, "rate": self.rate, "seed": self.seed
-        }  # fmt: skip
+            "true": true,
+            "num_classes": num_classes,
+            "name": self.name,
+            "rate": self.rate,
+            "seed": self.seed if draws else None,
+        }
         if isinstance(made, Tensor):
             return NoiseRecord(given=made, **common)
         replaced, donors = made

@@ -12,9 +12,23 @@ Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Zero = Annotated[float, Field(ge=0, le=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+
+
+def unused(reason: str) -> AfterValidator:
+    """For a key that every option of a group has and this one has no use for: 0, or refused with the reason."""
+
+    def check(value: float) -> float:
+        if value != 0:
+            raise ValueError(reason)
+        return value
+
+    return AfterValidator(check)
+
+
+NothingDrawn = Annotated[int, unused("this noise draws nothing, so it has no seed; leave it at 0")]
+RateOfFile = Annotated[float, unused("the file decides which labels are wrong; leave it at 0")]
 
 
 def _exists(path: str) -> str:

@@ -133,6 +133,11 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "correction.enabled",
             "label correction predicts with the momentum model; add momentum.enabled=true",
         )
+    if config["softmax_average"]["enabled"] and data["noisy_val"]:
+        yield "softmax_average.enabled", "averages over all training samples, so data.noisy_val must be 0"
+    for key, of_data in (("num_classes", "num_classes"), ("in_channels", "channels")):
+        if config["model"][key] != data[of_data]:
+            yield f"model.{key}", f"{config['model'][key]}, but {data['name']} has data.{of_data}={data[of_data]}"
     train_size = data["train_size"] or data["num_train"]
     if train_size > data["num_train"]:
         yield "data.train_size", f"{data['name']} has {data['num_train']} training images, not {train_size}"
@@ -152,12 +157,15 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, reason
 
 
-def class_map_errors(class_map: dict[str, str] | str, data: dict[str, Any]) -> Iterator[str]:
+def class_map_errors(class_map: Any, data: dict[str, Any]) -> Iterator[str]:
     """What is wrong with an asymmetric class map for this data set; see `slnlab.data.inject.resolve_class_map`."""
-    if isinstance(class_map, str):
-        if class_map != "next":
-            yield f"{class_map!r} is neither `next` nor a mapping {{from: to}}"
+    if class_map == "next":
         return
+    if not isinstance(class_map, dict):
+        yield f"{class_map!r} is neither `next` nor a mapping {{from: to}}"
+        return
+    if not class_map:
+        yield "the mapping is empty, so no label would flip; noise=none says so"
     names = data["classes"] or []
     numbers = {str(c) for c in range(data["num_classes"])}
     for source, target in class_map.items():

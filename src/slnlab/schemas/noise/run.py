@@ -1,10 +1,11 @@
 from typing import Any
 
-from slnlab.schemas.base import ExistingPath, Zero
+from slnlab.schemas.base import ExistingPath, NothingDrawn, RateOfFile
 from slnlab.schemas.config import Noise
 
 
 class Schema(Noise):
-    rate: Zero
+    rate: RateOfFile
+    seed: NothingDrawn
     path: ExistingPath
     donor: dict[str, Any] | None
