@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test bench lint types check build clean experiments/demo experiments/digits_sigma
+.PHONY: help demo test bench lint types check kill-matrix build clean experiments/demo experiments/digits_sigma
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -45,6 +45,9 @@ experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noi
 	$(BIN)/python -m slnlab.train -m experiment=digits_tune runs_dir=runs/digits_tune
 	$(BIN)/python -m slnlab.report runs/digits_tune --out $@/tune
 	rm $@/tune/curves.png
+
+kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare: experiments/kill_matrix
+	$(BIN)/python tests/kill_matrix.py --out experiments/kill_matrix
 
 build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist
