@@ -85,7 +85,7 @@ main()
 
 def start_up(quick: bool) -> list[Figure]:
     """`slnlab.train` on digits up to its first optimiser step, and one refused for sln.sigma=-1; whole processes."""
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 4
     beyond: list[float] = []
     imports: list[float] = []
     refused: list[float] = []
@@ -144,7 +144,7 @@ import sys
 import torch, torchvision, sklearn.metrics, matplotlib
 from benchmarks.our_run import configuration, run
 from slnlab import assemble, report
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 def memory(key):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
