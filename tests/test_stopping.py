@@ -157,5 +157,10 @@ def test_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> None:
         with RunDirectory(tmp_path / "run").locked(wait=True):
             pytest.fail("two in one directory")
 
+    # A second signal ends the waiting in any case, so that this test never hangs.
+    second = threading.Timer(30, send, [signal.SIGTERM])
+    second.start()
     with directory.locked(), pytest.raises(Stopped):
         wait()
+    assert second.is_alive(), "it took the second signal"
+    second.cancel()
