@@ -24,7 +24,7 @@ MODELS: dict[str, dict[str, Any]] = {
     SMALL: {"_target_": "benchmarks.made.ThreeConvolutions", "widths": [8, 16, 16]},
     MIDDLE: {"_target_": "benchmarks.made.ThreeConvolutions", "widths": [32, 64, 64]},
     NOTHING: {"_target_": "benchmarks.made.CostsNothing"},
-    WRN: {"_target_": "slnlab.models.WideResNet", "depth": 28, "widen_factor": 2},
+    WRN: {"name": "wrn28_2", "_target_": "slnlab.models.WideResNet", "depth": 28, "widen_factor": 2},
 }
 
 
