@@ -101,6 +101,7 @@ def test_a_mistake_is_one_message_without_torch_a_traceback_or_a_directory(
 def test_data_that_are_not_there_are_one_message_without_a_traceback(tmp_path: Path) -> None:
     done = slnlab("data=cifar10", "data.source.root=nowhere", "data.source.download=false", cwd=tmp_path)
     assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
     assert "nowhere" in done.stderr
     assert "data.source.download=true" in done.stderr
     assert "Traceback" not in done.stderr
@@ -203,3 +204,15 @@ def test_a_data_set_and_a_network_of_the_users_own(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert sorted(path.relative_to(tmp_path).parts[2] for path in results(tmp_path)) == ["dependent-0.4", "none"]
+
+
+def test_a_run_that_fails_does_not_take_the_sweeps_others_down(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("label,label_noisy\n0,1\n")
+    (tmp_path / "worse.csv").write_text("label;label_noisy\n")
+    paths = "noise.path=bad.csv,worse.csv"
+    sweep = slnlab("-m", "noise=csv", paths, *TINY, cwd=tmp_path)
+    assert sweep.returncode == 1
+    assert sweep.stdout.count("failed: ") == 2, "the second was tried too"
+    assert "bad.csv" in sweep.stderr
+    assert "Traceback" not in sweep.stderr
+    assert not results(tmp_path)

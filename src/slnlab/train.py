@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -92,7 +93,13 @@ def train(
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
 def _hydra_main(config: DictConfig) -> None:
     running = HydraConfig.get()
-    result = train(config, Path(running.runtime.output_dir), running.overrides.task)
+    try:
+        result = train(config, Path(running.runtime.output_dir), running.overrides.task)
+    except SlnlabError as error:
+        if running.mode is RunMode.MULTIRUN:
+            log.error("failed: %s", error)
+            raise  # to Hydra, which does the sweep's other runs first
+        sys.exit(f"error: {error}")
     for evaluator in result.evaluators.values():
         if evaluator.test_accuracy:
             log.info("%s: test accuracy %.2f %%", evaluator.label, 100 * evaluator.test_accuracy.last)
