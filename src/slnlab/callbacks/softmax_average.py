@@ -12,6 +12,7 @@ from torch import Tensor
 from slnlab.data.datamodule import ImageDataModule
 from slnlab.data.probabilities import save_probabilities
 from slnlab.methods.base import Method
+from slnlab.modes import evaluating
 
 
 class SoftmaxAverage(pl.Callback):
@@ -35,10 +36,10 @@ class SoftmaxAverage(pl.Callback):
         if self.total is None:
             self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
         self.total = self.total.to(pl_module.device)
-        network = pl_module.network.eval()
-        for index, image in datamodule.passes("augmented", "softmax average", trainer.current_epoch):
-            self.total[index] += network(image).float().softmax(1)
-        network.train()
+        network = pl_module.network
+        with evaluating(network):
+            for index, image in datamodule.passes("augmented", "softmax average", trainer.current_epoch):
+                self.total[index] += network(image).float().softmax(1)
         self.epochs += 1
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

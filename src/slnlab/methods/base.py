@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.datamodule import Batch, EvaluationBatch
+from slnlab.modes import evaluating
 from slnlab.samples import SampleTable
 from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams, derive
@@ -166,10 +167,8 @@ class Method(pl.LightningModule):
                 made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
                 mean = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaNs out and is finite
                 self._metrics[split, name] = (made.to(self.device), mean.to(self.device))
-            training = network.training
-            network.eval()  # the momentum model is no submodule, so Lightning does not switch it
-            logits = network(batch.image).float()
-            network.train(training)
+            with evaluating(network):  # the momentum model is no submodule, so Lightning does not switch it
+                logits = network(batch.image).float()
             accuracy, loss = self._metrics[split, name]
             accuracy.update(logits, batch.label)
             loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))
