@@ -14,16 +14,20 @@ import torch
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
 from slnlab.callbacks.correction import LabelCorrection
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.callbacks.progress import EpochProgress
 from slnlab.callbacks.run_record import EpochTimer, RunRecord
+from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.checkpoint import Checkpoints
 from slnlab.config import digest, group_hash, identity
 from slnlab.data import ImageDataModule
+from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
 from slnlab.methods import Method
 from slnlab.noise import NoiseRecord
@@ -39,14 +43,22 @@ def _options(node: DictConfig, *without: str) -> dict[str, Any]:
     return {str(k): v for k, v in container.items() if k not in ("_target_", "name", *without)}
 
 
-def check_accelerator(config: DictConfig) -> None:
-    """Refuse a GPU that is not there.
+def on_gpus(config: DictConfig) -> bool:
+    """Whether the run uses GPUs.
 
     Raises:
-        ConfigError: trainer.accelerator=gpu, and PyTorch sees none.
+        ConfigError: it asks for a GPU, or so many, that PyTorch does not see, or for what only GPUs can do.
     """
-    if config.trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    devices, accelerator = config.trainer.devices, config.trainer.accelerator
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "gpu" and not (cuda or torch.backends.mps.is_available()):
         raise ConfigError("trainer.accelerator: gpu, but PyTorch sees none on this machine; auto or cpu")
+    wanted = accelerator != "cpu" and (cuda > 0 or accelerator == "gpu")
+    if wanted and devices > max(cuda, 1):
+        raise ConfigError(f"trainer.devices: {devices}, but PyTorch sees {max(cuda, 1)} GPU(s) on this machine")
+    if config.trainer.sync_batchnorm and devices > 1 and not wanted:
+        raise ConfigError("trainer.sync_batchnorm: PyTorch has it on GPUs only")
+    return wanted
 
 
 def datamodule(config: DictConfig) -> ImageDataModule:
@@ -65,13 +77,10 @@ def datamodule(config: DictConfig) -> ImageDataModule:
 
 
 def method(config: DictConfig) -> Method:
-    """The method with its freshly initialised network; initialisation has a random stream of its own."""
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(config.seed, "initialisation", 0))
-        network = get_class(config.model._target_)(**_options(config.model))
-    network = network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
-    built = get_class(config.method._target_)(
-        network,
+    """The method with its freshly initialised networks; the initialisation of each has a random stream of its own."""
+    kind = get_class(config.method._target_)
+    built = kind(
+        *(_network(config, number) for number in range(len(kind.network_names))),
         class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
         sigma=config.sln.sigma,
         optimizer=partial(get_class(config.optimizer._target_), **_options(config.optimizer)),
@@ -83,11 +92,19 @@ def method(config: DictConfig) -> Method:
     return built
 
 
+def _network(config: DictConfig, number: int) -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(config.seed, "initialisation", number))
+        network = get_class(config.model._target_)(**_options(config.model))
+    # Faster convolutions, on CPUs and GPUs alike.
+    return network.to(memory_format=torch.channels_last)  # type: ignore[no-any-return]
+
+
 @contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """So many threads of the CPU inside the block; None: as many as there were."""
+def threads(config: DictConfig) -> Iterator[None]:
+    """trainer.threads of the CPU inside the block; by default PyTorch's choice, shared by the run's processes."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(config.trainer.threads or max(1, before // config.trainer.devices))
     try:
         yield
     finally:
@@ -95,8 +112,8 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def loggers(config: DictConfig, run: RunDirectory) -> list[Logger]:
-    """What `logger=` adds to metrics.csv."""
-    if config.logger.get("_target_") is None:
+    """What `logger=` adds to metrics.csv; of several processes only the first has any."""
+    if config.logger.get("_target_") is None or rank() > 0:
         return []
     logger = get_method(config.logger._target_)(
         run,
@@ -125,7 +142,7 @@ def checkpoints(config: DictConfig, run: RunDirectory) -> Checkpoints:
 def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
     record = RunRecord(run, dict(config.method.labels))
-    callbacks: list[pl.Callback] = [EpochTimer()]
+    callbacks: list[pl.Callback] = [EpochTimer(), OwnSignals()]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))
     if config.correction.enabled:
@@ -133,15 +150,17 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
     if config.softmax_average.enabled:
         callbacks.append(SoftmaxAverage(run.probabilities))
     callbacks.append(MemorisationMonitor())
-    if config.trainer.progress:
+    if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(_title(config)))
     callbacks.append(record)
     _quieten()
     made = pl.Trainer(
         **_options(config.trainer, "progress", "threads"),
+        # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
+        strategy=DDPStrategy(broadcast_buffers=False) if world_size() > 1 else "auto",
         callbacks=callbacks,
         logger=list(loggers) or False,
-        plugins=[checkpoints(config, run)],
+        plugins=[checkpoints(config, run), LightningEnvironment()],
         default_root_dir=run.path,
         # Progress, summary and checkpoints are ours: Lightning's count its calls, of which one holds many steps.
         enable_progress_bar=False,
@@ -184,4 +203,6 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*available but not used.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")  # they are the same
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in older PyTorch
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

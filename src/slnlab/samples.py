@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from slnlab.distributed import gather
 from slnlab.errors import ConfigError, DataError
 
 _TRUTH = ("true", "wrong")
@@ -60,6 +61,7 @@ class SampleTable:
                         f"`{name}` has shape {tuple(column.shape)}, the given labels {tuple(given.shape)}"
                     )
                 self.columns[name] = column.clone()
+        self._remembered: list[str] = []
 
     def __len__(self) -> int:
         return len(self.columns["given"])
@@ -90,7 +92,18 @@ class SampleTable:
         """A new column (N, *shape), filled; an existing one is left as it is."""
         if name not in self.columns:
             self.columns[name] = torch.full((len(self), *shape), fill, dtype=dtype, device=self.device)
+            self._remembered.append(name)
         return self.columns[name]
+
+    def share(self, index: Tensor) -> None:
+        """Take over what the other processes have written into the columns that were added.
+
+        Args:
+            index: the rows (M,) that this process has written; no row is another's too.
+        """
+        everyones = gather(index)
+        for name in self._remembered:
+            self[name][everyones] = gather(self[name][index])
 
     def targets(self, index: Tensor) -> Tensor:
         """The unperturbed targets of these samples, shape (B, C), float32, rows summing to one."""
@@ -117,7 +130,7 @@ class SampleTable:
                 return
             prediction = one_hot(prediction.long(), self.num_classes)
         elif "soft" not in self:  # the other rows keep their targets
-            self.add("soft", shape=(self.num_classes,)).scatter_(1, self["predicted"].unsqueeze(1), 1)
+            self.columns["soft"] = one_hot(self["predicted"], self.num_classes).float()
         self["soft"][index] = prediction.to(self["soft"])
 
     def state_dict(self) -> dict[str, Any]:

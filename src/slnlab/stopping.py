@@ -15,7 +15,9 @@ from types import FrameType
 
 log = logging.getLogger(__name__)
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 
 _received: signal.Signals | None = None  # of the process, as signals are
 
@@ -31,6 +33,11 @@ class Stopped(SystemExit):
         self.signal = received
 
 
+def told() -> signal.Signals | None:
+    """The signal that has come since `obeying_signals` began, if any."""
+    return _received
+
+
 def stop_if_told() -> None:
     """To be called between steps.
 
@@ -38,12 +45,17 @@ def stop_if_told() -> None:
         Stopped: a signal has come since `obeying_signals` began.
     """
     if _received is not None:
-        log.warning(
-            "%s: stopping. The same command goes on after the last finished epoch. Exit code %d.",
-            _received.name,
-            128 + _received,
-        )
-        raise Stopped(_received)
+        raise stopped(_received)
+
+
+def stopped(received: signal.Signals) -> Stopped:
+    """The exception to raise, after telling the user what happens next."""
+    log.warning(
+        "%s: stopping. The same command goes on after the last finished epoch. Exit code %d.",
+        received.name,
+        128 + received,
+    )
+    return Stopped(received)
 
 
 @contextmanager
@@ -60,20 +72,24 @@ def obeying_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _remember) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    take_signals()
     try:
         yield
         stop_if_told()
-    except SystemExit as error:
-        if not isinstance(error, Stopped):  # Lightning's answer to SIGTERM, which would be exit code 0
-            stop_if_told()
-        raise
     finally:
         for number, handler in before.items():
             if handler is not None:  # one that was not installed from Python cannot be put back
                 signal.signal(number, handler)
         if _remember not in before.values():
             _received = None
+
+
+def take_signals() -> None:
+    """Install our handlers, again where somebody has replaced them. Outside the main thread: nothing."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, _remember)
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

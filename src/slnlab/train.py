@@ -25,7 +25,9 @@ from slnlab.config import CONF_DIR, check, explain, run_subdir
 from slnlab.errors import SlnlabError
 
 if TYPE_CHECKING:
+    from slnlab.data import ImageDataModule
     from slnlab.result import Result
+    from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -54,40 +56,63 @@ def train(
 
     from slnlab import assemble
     from slnlab.probability_run import with_probabilities
+    from slnlab.processes import in_processes
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
     from slnlab.stopping import obeying_signals
 
-    assemble.check_accelerator(config)
+    on_gpus = assemble.on_gpus(config)
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
-    with run.locked(wait), obeying_signals(), assemble.threads(config.trainer.threads):
+    with run.locked(wait), obeying_signals(), assemble.threads(config):
         if not config.force:
             run.refuse_another_run(config)
             if run.finished:
                 log.info("already finished: %s (force=true runs it again)", run.result)
                 return Result.load(run.result)
         # What is wrong with the data is said before anything is written, and before a former run is removed.
-        datamodule = assemble.datamodule(with_probabilities(config, train))
+        complete = with_probabilities(config, train)
+        datamodule = assemble.datamodule(complete)
         datamodule.prepare_data()
         datamodule.setup()
-        method = assemble.method(config)
         if config.force:
             run.clear()
         checkpoint = assemble.checkpoints(config, run).newest()
         run.describe(config, overrides)
-        loggers = assemble.loggers(config, run)
-        finished = False
-        try:
-            trainer, record = assemble.trainer(config, run, loggers)
-            trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
+        if config.trainer.devices == 1:
+            _fit(config, run, datamodule, checkpoint)
+        else:
+            del datamodule  # every process has its own
+            in_processes(config.trainer.devices, on_gpus, _fit_together, config, complete, run, checkpoint)
+    log.info("finished: %s", run.path)
+    return Result.load(run.result)
+
+
+def _fit(config: DictConfig, run: RunDirectory, datamodule: ImageDataModule, checkpoint: Path | None) -> None:
+    """Train, and write the result; of several processes the first writes."""
+    from slnlab import assemble
+    from slnlab.distributed import rank
+
+    method = assemble.method(config)
+    loggers = assemble.loggers(config, run)
+    finished = False
+    try:
+        trainer, record = assemble.trainer(config, run, loggers)
+        trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
+        if rank() == 0:
             result = assemble.result(config, run, datamodule.noise_record, record)
             with run.writing_result():
                 result.save(run.result)
-            finished = True
-        finally:
-            assemble.close(loggers, exit_code=0 if finished else 1)
-    log.info("finished: %s", run.path)
-    return result
+        finished = True
+    finally:
+        assemble.close(loggers, exit_code=0 if finished else 1)
+
+
+def _fit_together(config: DictConfig, complete: DictConfig, run: RunDirectory, checkpoint: Path | None) -> None:
+    """What each of several processes does: `complete` is `config` with the probabilities of noise=dependent."""
+    from slnlab import assemble
+
+    with assemble.threads(config):
+        _fit(config, run, assemble.datamodule(complete), checkpoint)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")

@@ -516,7 +516,7 @@ def test_without_lightning() -> None:
     datamodule = make(source, noise=SYMMETRIC)
     datamodule.prepare_data()
     datamodule.setup()
-    index, image = next(datamodule.epoch(0))()
+    index, image, _ = next(datamodule.epoch(0))()
     assert source.prepared == 1
     assert image.shape == (32, 1, 6, 5)
     assert datamodule.table.targets(index).shape == (32, CLASSES)

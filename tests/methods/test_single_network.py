@@ -22,6 +22,7 @@ from slnlab.callbacks import LabelCorrection, MomentumAverage, MomentumModel
 from slnlab.config import compose
 from slnlab.data import ImageDataModule
 from slnlab.data.datamodule import Batch
+from slnlab.distributed import shard
 from slnlab.errors import SlnlabError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods import SingleNetwork
@@ -104,7 +105,7 @@ class ByHand:
                 optimizer = SGD(self.network.parameters(), **options)
             said = {"loss": torch.zeros(len(record.given)), "prediction": torch.zeros(len(record.given)).long()}
             for make in self.data.epoch(epoch):
-                index, image = make()
+                index, image, _ = make()
                 logits, given = self.network(image), record.given[index]
                 said["loss"][index] = cross_entropy(logits.detach(), given, reduction="none")
                 said["prediction"][index] = logits.argmax(1)
@@ -228,7 +229,7 @@ def test_test_and_noisy_validation_metrics_by_scikit_learn(made: Callable[..., R
     images = data.source.load("test")
     splits = {
         "test": (data.normalise(images.images), images.labels),
-        "val": (data.batch(data.val_index, None).image, data.noise_record.given[data.val_index]),
+        "val": (data.samples(data.val_index).image, data.noise_record.given[data.val_index]),
     }
     for split, (pixels, labels) in splits.items():
         for name, network in (("network", run.method.network), ("momentum", run.momentum)):
@@ -412,7 +413,7 @@ def test_a_step_never_waits_for_the_device() -> None:
         if corrected:
             table.correct(index, torch.empty(4, device="meta"), torch.empty(4, 10, device="meta"))
         for _ in range(2):
-            loss = method.loss(Batch(index, image))
+            loss = method.loss(Batch(index, image, shard(len(index))))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from slnlab.distributed import gather
 from slnlab.errors import SlnlabError
 from slnlab.modes import evaluating
 from slnlab.result import LabelFindings
@@ -26,7 +27,7 @@ def judge(
         batches: pairs (rows of the table (B,), images).
 
     Returns:
-        (rows, losses, predictions), each (M,), on the CPU.
+        (rows, losses, predictions), each (M,), ordered by row, on the CPU; in a process group, of all processes.
 
     Raises:
         SlnlabError: a loss is not finite: the network has diverged.
@@ -38,10 +39,11 @@ def judge(
             rows.append(index)
             losses.append(cross_entropy(logits, table["given"][index], reduction="none"))
             predictions.append(logits.argmax(1))
-    loss = torch.cat(losses).cpu()
+    row, loss, prediction = (gather(torch.cat(column)).cpu() for column in (rows, losses, predictions))
     if not loss.isfinite().all():
         raise SlnlabError("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
-    return torch.cat(rows).cpu(), loss, torch.cat(predictions).cpu()
+    order = row.argsort()  # several processes have it in pieces
+    return row[order], loss[order], prediction[order]
 
 
 def findings(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from slnlab.callbacks.momentum import MomentumModel
+from slnlab.distributed import gather
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.modes import evaluating
 from slnlab.samples import SampleTable
@@ -36,6 +37,8 @@ def correct_labels(
     With S' the network's softmax, ℓ_i = −Σ_c t_ic log S'_ic and ω_i = (ℓ_i − min ℓ)/(max ℓ − min ℓ) over these
     samples, the new targets are t_i = ω_i·onehot(given_i) + (1 − ω_i)·P_i. The weight of the given label *grows* with
     its loss; if all losses are equal, ω = 1 and the labels stay.
+
+    In a process group every process predicts its own batches, and all come to the same targets for all samples.
 
     Args:
         table: its targets are read and rewritten.
@@ -63,7 +66,7 @@ def correct_labels(
             passes.append((index, loss, predicted))
     if not passes:
         raise SlnlabError("label correction: there are no batches (an iterator that was used up in an earlier epoch?)")
-    index, losses, predictions = (torch.cat(column) for column in zip(*passes, strict=True))
+    index, losses, predictions = (gather(torch.cat(column)) for column in zip(*passes, strict=True))
     first = _first_of_each(index, len(table))
     table.correct(index[first], label_weights(losses[first], weighting), predictions[first])
 

@@ -21,6 +21,12 @@ class MemorisationMonitor(pl.Callback):
     - `train/memorised`: fraction of the wrong-labelled predicted as their given label,
     - `train/recovered`: fraction of the flipped predicted as their true label.
 
+    Of a method that learns from some of the samples only, and says which in the bool column `selected` of the sample
+    table (`selected_2` for its second network, and so on):
+
+    - `train/selected`: fraction of the samples that were selected, and where truth is known
+    - `train/selected_correct`: fraction of those that are correctly labelled.
+
     A mean over no samples is NaN.
 
     Raises:
@@ -48,6 +54,11 @@ class MemorisationMonitor(pl.Callback):
                 "memorised": agrees[wrong].mean(),
                 "recovered": is_true[given != true].mean(),
             }
+        for name in sorted(column for column in table.columns if column.startswith("selected")):
+            selected = table[name][rows]
+            means[name] = selected.float().mean()
+            if "wrong" in table:
+                means[f"{name}_correct"] = (~table["wrong"][rows])[selected].float().mean()
         values = torch.stack(list(means.values())).tolist()  # the epoch's one wait for the device
         pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
         if not math.isfinite(values[0]):

@@ -48,7 +48,7 @@ class RunRecord(pl.Callback):
 
     Last among the callbacks, so that it sees what the others have logged. The rows are part of the checkpoint, and
     `metrics.csv` is written from them as a whole: a run that goes on has exactly the rows of the epochs before.
-    What cannot be written is logged and tried again after the next epoch.
+    What cannot be written is logged and tried again after the next epoch. Of several processes the first writes.
 
     Args:
         run: where to write.
@@ -71,9 +71,9 @@ class RunRecord(pl.Callback):
         self.rows = checkpoint["metrics"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        datamodule: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        datamodule.noise_record.save(self.run.noise)
-        self._write_metrics()  # without what happened after the checkpoint
+        if trainer.is_global_zero:
+            trainer.datamodule.noise_record.save(self.run.noise)  # type: ignore[attr-defined]
+            self._write_metrics()  # without what happened after the checkpoint
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
@@ -82,11 +82,17 @@ class RunRecord(pl.Callback):
         self.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.current_epoch + 1)
-        for write in (self._write_metrics, lambda: trainer.save_checkpoint(self.run.checkpoint)):
+        trouble = "%s. Training goes on, and tries again after the next epoch"
+        if trainer.is_global_zero:
             try:
-                write()
+                self._write_metrics()
             except DataError as error:
-                log.warning("%s. Training goes on, and tries again after the next epoch", error)
+                log.warning(trouble, error)
+        try:
+            trainer.save_checkpoint(self.run.checkpoint)
+        except DataError as error:
+            log.warning(trouble, error)
+            trainer.strategy.barrier()  # at which the others wait, had it been written
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
@@ -108,6 +114,8 @@ class RunRecord(pl.Callback):
             )
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
+        if not trainer.is_global_zero:
+            return
         with self.run.writing_result():
             self._write_metrics()
             with replacing(self.run.samples) as file:

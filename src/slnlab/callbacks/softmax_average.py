@@ -11,6 +11,7 @@ from torch import Tensor
 
 from slnlab.data.datamodule import ImageDataModule
 from slnlab.data.probabilities import save_probabilities
+from slnlab.distributed import gather
 from slnlab.methods.base import Method
 from slnlab.modes import evaluating
 
@@ -37,13 +38,16 @@ class SoftmaxAverage(pl.Callback):
             self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
         self.total = self.total.to(pl_module.device)
         network = pl_module.network
+        said: list[tuple[Tensor, Tensor]] = []
         with evaluating(network):
             for index, image in datamodule.passes("augmented", "softmax average", trainer.current_epoch):
-                self.total[index] += network(image).float().softmax(1)
+                said.append((index, network(image).float().softmax(1)))
+        index, probabilities = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+        self.total[index] += probabilities
         self.epochs += 1
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.total is not None:
+        if self.total is not None and trainer.is_global_zero:
             labels = trainer.datamodule.noise_record.true  # type: ignore[attr-defined]
             save_probabilities(self.path, self.total / self.epochs, labels)
 

@@ -1,6 +1,6 @@
 """Where images and labels come from, and how they reach the network."""
 
-from slnlab.data.datamodule import ImageDataModule
+from slnlab.data.datamodule import Batch, ImageDataModule, Samples
 from slnlab.data.source import Source
 
-__all__ = ["ImageDataModule", "Source"]
+__all__ = ["Batch", "ImageDataModule", "Samples", "Source"]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,8 +53,7 @@ def pad(images: Tensor, padding: int) -> Tensor:
     return padded
 
 
-@dataclass(frozen=True)
-class Draws:
+class Draws(NamedTuple):
     """What chance decided for every sample of a batch.
 
     Attributes:

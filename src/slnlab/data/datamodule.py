@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab.data.augment import CropFlip, Normalise, pad, view
+from slnlab.data.augment import CropFlip, Draws, Normalise, pad, view
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Source
+from slnlab.distributed import Shard, shard, world_size
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.samples import SampleTable
@@ -25,11 +26,26 @@ STEPS_PER_CALL = 16
 """Optimiser steps in one `training_step`: Lightning's own cost per call is paid once for so many."""
 
 
-class Batch(NamedTuple):
-    """What a method sees: rows of the sample table (B,) int64, and their images (B, channels, H, W) float32."""
+class Samples(NamedTuple):
+    """Rows of the sample table (B,) int64, and their images (B, channels, H, W) float32."""
 
     index: Tensor  # type: ignore[assignment]  # the field's name for it, at the price of tuple.index
     image: Tensor
+
+
+class Batch(NamedTuple):
+    """What a method sees: this process's part of a global batch, as `Samples`, and which part that is."""
+
+    index: Tensor  # type: ignore[assignment]
+    image: Tensor
+    shard: Shard
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """This process's share of the mean over the global batch of its samples' losses (B,).
+
+        The shares of all processes add up to the mean; of a process that is alone it is the mean itself.
+        """
+        return losses.sum() / self.shard.total
 
 
 class EvaluationBatch(NamedTuple):
@@ -119,6 +135,12 @@ class ImageDataModule(pl.LightningDataModule):
         if not self._ready:
             self._read()
             self._ready = True
+        last = len(self.train_index) % self.batch_size or min(self.batch_size, len(self.train_index))
+        if last < world_size():
+            raise ConfigError(
+                f"trainer.devices={world_size()}: the last batch of an epoch has {last} images, too few for so many "
+                "processes; change data.batch_size, data.train_size or data.noisy_val"
+            )
         if self.trainer is not None:
             self.to(self.trainer.strategy.root_device)
 
@@ -166,30 +188,40 @@ class ImageDataModule(pl.LightningDataModule):
         self._streams = Streams(self.seed, device)
         return self
 
-    def batch(self, index: Tensor, generator: torch.Generator | None) -> Batch:
-        """The samples `index` (B,) of the training set, augmented by `generator`, or as they are without one."""
+    def samples(self, index: Tensor, generator: torch.Generator | None = None, part: Shard | None = None) -> Samples:
+        """The samples `index` (B,) of the training set, augmented by `generator`, or as they are without one.
+
+        Args:
+            index: rows of the sample table.
+            generator: what crops and flips are drawn from.
+            part: `index` are these rows of a larger batch, for all of which is drawn; so a sample is augmented in
+                the same way whatever the number of processes.
+        """
         if generator is None:
             pixels = view(self._images, index, self.crop_flip.padding, self._size)
         else:
-            draws = self.crop_flip.draw(len(index), generator, index.device)
+            draws = self.crop_flip.draw(part.total if part else len(index), generator, index.device)
+            if part and len(part) < part.total:
+                draws = Draws(*map(part.of, draws))
             pixels = self.crop_flip.apply(self._images, index, draws, self._size)
-        return Batch(index, self.normalise(pixels))
-
-    def _augmented(self, index: Tensor, purpose: str, epoch: int, step: int) -> Batch:
-        return self.batch(index, self._streams(purpose, epoch, step))
+        return Samples(index, self.normalise(pixels))
 
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
-        """The training batches of an epoch, in its order, each made when called."""
+        """The training batches of an epoch, in its order, this process's part of each, made when called."""
         order = self.train_index[
             torch.randperm(
                 len(self.train_index), generator=self._streams("order", epoch), device=self.train_index.device
             )
         ]
         for step, index in enumerate(order.split(self.batch_size)):
-            yield partial(self._augmented, index, "augmentation", epoch, step)
+            yield partial(self._training_batch, index, epoch, step)
 
-    def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Batch]:
-        """One pass over the training samples in data set order, for predictions.
+    def _training_batch(self, index: Tensor, epoch: int, step: int) -> Batch:
+        mine = shard(len(index))
+        return Batch(*self.samples(mine.of(index), self._streams("augmentation", epoch, step), mine), mine)
+
+    def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Samples]:
+        """One pass over the training samples in data set order, for predictions; this process's part of it.
 
         Args:
             views: through the training augmentation, or the images as they are.
@@ -200,12 +232,13 @@ class ImageDataModule(pl.LightningDataModule):
         """
         for step, index in enumerate(self.train_index.split(self.eval_batch_size)):
             stop_if_told()
-            if views == "augmented":
-                yield self._augmented(index, purpose, epoch, step)
-            else:
-                yield self.batch(index, None)
+            mine = shard(len(index))
+            if len(mine):
+                generator = self._streams(purpose, epoch, step) if views == "augmented" else None
+                yield self.samples(mine.of(index), generator, mine)
 
     def evaluation_batches(self, split: Literal["val", "test"]) -> EvaluationBatches:
+        """Batches of a split in data set order, this process's part of each, which may be empty."""
         if split == "val":
             images, rows, labels = self._images, self.val_index, self.table["given"]
             padding = self.crop_flip.padding
@@ -215,8 +248,9 @@ class ImageDataModule(pl.LightningDataModule):
             rows = torch.arange(len(labels), device=labels.device)
 
         def make(index: Tensor) -> EvaluationBatch:
-            pixels = view(images, index, padding, self._size)
-            return EvaluationBatch(self.normalise(pixels), labels[index])
+            mine = shard(len(index)).of(index)
+            pixels = view(images, mine, padding, self._size)
+            return EvaluationBatch(self.normalise(pixels), labels[mine])
 
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.datamodule import Batch, EvaluationBatch
+from slnlab.distributed import average_buffers, rank, world_size
 from slnlab.modes import evaluating
 from slnlab.samples import SampleTable
 from slnlab.stopping import stop_if_told
@@ -34,6 +35,11 @@ class Method(pl.LightningModule):
     optimiser steps share one `training_step` (Lightning's cost per call is larger than a small network's step),
     so `steps` counts them, not `trainer.global_step`.
 
+    In several processes each has its part of every batch. What a method computes per sample needs no thought; a mean
+    is `batch.mean`, a draw is made for the whole batch and cut (`normal`), and what depends on other samples is
+    compared after `slnlab.distributed.gather`. Then the run is the one of a single process, but for rounding (and
+    batch norm, which sees a process's part unless trainer.sync_batchnorm).
+
     Who is evaluated stands in `evaluators`, by the names that the record uses: `network`, and `momentum` once the
     momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.
 
@@ -45,6 +51,9 @@ class Method(pl.LightningModule):
         reset_optimizer_each_epoch: forget momentum and the like at the start of every epoch (Chen et al. 2020
             make a new optimiser there).
     """
+
+    network_names: ClassVar[tuple[str, ...]] = ("network",)
+    """Of the networks that the constructor takes first, in this order."""
 
     def __init__(
         self,
@@ -66,6 +75,7 @@ class Method(pl.LightningModule):
         self.table: SampleTable
         self.streams: Streams
         self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
+        self._seen: list[Tensor] = []
 
     @property
     def network(self) -> nn.Module:
@@ -76,16 +86,24 @@ class Method(pl.LightningModule):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of a training batch, a scalar to descend. Also calls `observe`."""
+        """This process's share of the batch's loss (see `Batch.mean`), a scalar to descend. Also calls `observe`."""
 
     def step(self, batch: Batch) -> None:
         """One optimiser step."""
-        (optimizer,) = self._optimizers
         with self.trainer.precision_plugin.forward_context():
             loss = self.loss(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        self.descend(loss)
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of every optimiser down the sum of all processes' losses."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        if world_size() > 1:
+            self.manual_backward(loss * world_size())  # DDP takes the mean of the gradients
+        else:
+            loss.backward()
+        for optimizer in self._optimizers:
+            optimizer.step()
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
         """Remember what the network said about its training samples, for the memorisation monitor.
@@ -96,6 +114,14 @@ class Method(pl.LightningModule):
         logits = logits.detach().float()
         self.table["loss"][index] = cross_entropy(logits, self.table["given"][index], reduction="none")
         self.table["prediction"][index] = logits.argmax(1)
+        if world_size() > 1:
+            self._seen.append(index)
+
+    def normal(self, purpose: str, batch: Batch) -> Tensor:
+        """Standard normal draws (B, C) for the samples of the batch; a sample's do not depend on the processes."""
+        shape = (batch.shard.total, self.table.num_classes)
+        drawn = torch.randn(shape, generator=self.streams(purpose, self.steps), device=batch.index.device)
+        return batch.shard.of(drawn)
 
     # What Lightning calls
 
@@ -118,7 +144,7 @@ class Method(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # What draws from the global generators (dropout) depends on the epoch alone, also after a resume.
-        torch.manual_seed(derive(self.seed, "global", self.current_epoch))
+        torch.manual_seed(derive(self.seed, "global", self.current_epoch, *([rank()] if rank() else [])))
         optimizers = self.optimizers(use_pl_optimizer=False)
         self._optimizers: list[Optimizer] = optimizers if isinstance(optimizers, list) else [optimizers]
         if self.reset_optimizer_each_epoch:
@@ -135,6 +161,14 @@ class Method(pl.LightningModule):
             schedulers = self.lr_schedulers() or []
             for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
                 scheduler.step()  # type: ignore[call-arg]
+            self._agree()
+
+    def _agree(self) -> None:
+        """Make what the processes have apart the same in all, before anything is evaluated, corrected or saved."""
+        average_buffers(self.evaluators.values())
+        if self._seen:
+            self.table.share(torch.cat(self._seen))
+            self._seen.clear()
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         split = self.trainer.datamodule.evaluation_splits[dataloader_idx]  # type: ignore[attr-defined]
@@ -167,6 +201,8 @@ class Method(pl.LightningModule):
                 made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
                 mean = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaNs out and is finite
                 self._metrics[split, name] = (made.to(self.device), mean.to(self.device))
+            if not len(batch.label):  # another process has all of this batch
+                continue
             with evaluating(network):  # the momentum model is no submodule, so Lightning does not switch it
                 logits = network(batch.image).float()
             accuracy, loss = self._metrics[split, name]
@@ -177,9 +213,6 @@ class Method(pl.LightningModule):
         # While training, the run record writes to the loggers, once per epoch; otherwise it is Lightning that does.
         to_logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
         for (split, name), (accuracy, loss) in self._metrics.items():
-            if not accuracy.update_called:  # of a split that is not being evaluated now
-                continue
             self.log(f"{split}/{name}/accuracy", accuracy.compute(), logger=to_logger)
             self.log(f"{split}/{name}/loss", loss.compute(), logger=to_logger)
-            accuracy.reset()
-            loss.reset()
+        self._metrics.clear()  # the next evaluation may be of other splits

@@ -41,5 +41,7 @@ class SingleNetwork(Method):
     def loss(self, batch: Batch) -> Tensor:
         logits = self.network(batch.image)
         self.observe(batch.index, logits)
-        targets = self.sln(self.table.targets(batch.index), generator=self.streams("SLN", self.steps))
-        return expected_loss(targets, self.class_losses(logits)).mean()
+        targets = self.table.targets(batch.index)
+        if self.sln.sigma:
+            targets = self.sln(targets, noise=self.normal("SLN", batch))
+        return batch.mean(expected_loss(targets, self.class_losses(logits)))

@@ -63,7 +63,8 @@ class Logger(Section):
 class Trainer(Section):
     max_epochs: Count
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Literal[1]
+    devices: Count
+    sync_batchnorm: bool
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
     threads: Count | None
@@ -148,6 +149,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
+    if trainer["devices"] > data["batch_size"]:
+        yield "trainer.devices", f"{trainer['devices']} processes cannot share a batch of {data['batch_size']}"
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"

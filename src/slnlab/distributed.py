@@ -1,0 +1,78 @@
+"""One run in several processes: which part of the work is whose, and how the parts come together.
+
+Every process knows the whole: the order of an epoch, the random draws of a batch, the sample table. It computes its
+shard and takes over the others' results by sample index. Alone, every function here does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def world_size() -> int:
+    """How many processes do this run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0. Rank 0 writes the files."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+class Shard(NamedTuple):
+    """The rows [start, stop) of `total`: the part of a global batch that is this process's."""
+
+    start: int
+    stop: int
+    total: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def of(self, rows: Tensor) -> Tensor:
+        """This part of a tensor with `total` rows."""
+        return rows[self.start : self.stop]
+
+
+def shard(total: int) -> Shard:
+    """This process's part of `total` rows: contiguous, and no process has more than one row more than another."""
+    here, processes = rank(), world_size()
+    return Shard(here * total // processes, (here + 1) * total // processes, total)
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The rows (M, …) of all processes, in the order of their ranks. How many a process has may differ, also be none.
+
+    Every process must call it, with the same dtype and trailing shape.
+    """
+    if world_size() == 1:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    sizes = [int(count) for count in counts]
+    # The transport wants equal shapes, and has no bool.
+    sent = rows.contiguous().to(torch.uint8) if rows.dtype == torch.bool else rows.contiguous()
+    padded = torch.cat([sent, sent.new_zeros(max(sizes) - len(sent), *sent.shape[1:])])
+    received = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(received, padded)
+    return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)]).to(rows.dtype)
+
+
+@torch.no_grad()
+def average_buffers(networks: Iterable[nn.Module]) -> None:
+    """Give every floating buffer (batch norm's running statistics) its mean over the processes."""
+    if world_size() == 1:
+        return
+    buffers = [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
+    if not buffers:
+        return
+    together = torch.cat([buffer.flatten() for buffer in buffers])
+    dist.all_reduce(together)
+    together /= world_size()
+    for buffer, mean in zip(buffers, together.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
