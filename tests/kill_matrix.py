@@ -81,9 +81,9 @@ def die(phase: str, number: int, overrides: list[str]) -> None:
     import slnlab.files
     from slnlab.callbacks.correction import LabelCorrection
     from slnlab.callbacks.run_record import RunRecord
-    from slnlab.data import ImageDataModule
     from slnlab.methods import Method
     from slnlab.methods.single_network import SingleNetwork
+    from slnlab.streams import Streams
     from slnlab.train import main
 
     epoch = 0
@@ -162,7 +162,7 @@ def die(phase: str, number: int, overrides: list[str]) -> None:
     elif phase == "correction begins":
         patch(slnlab.callbacks.correction, "correct_labels", lambda *_, **__: epoch == 4)
     elif phase == "correction":
-        patch(ImageDataModule, "_augmented", lambda _, index, purpose, of, step: (purpose, of, step) == CORRECTING)
+        patch(Streams, "__call__", lambda _, *stream: stream == CORRECTING)
     elif phase == "corrected":
         patch(SingleNetwork, "loss", lambda method, _: method.steps == 4 * 24)
     elif phase == "trained":
@@ -245,7 +245,7 @@ def epochs_kept(directory: Path) -> int:
     return 0
 
 
-def differences(a: Path, b: Path) -> list[str]:
+def differences(a: Path, b: Path, epochs: int = EPOCHS) -> list[str]:
     """What is not the same, bit for bit, in two finished runs; timings aside."""
     import numpy as np
     import torch
@@ -254,7 +254,7 @@ def differences(a: Path, b: Path) -> list[str]:
     one, other = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (a, b))
     parts = ("state_dict", "callbacks", "sample_table", "optimizer_states", "lr_schedulers", "steps", "epoch")
     found += [part for part in parts if not same(one[part], other[part])]
-    if not same(*(metrics(path) for path in (a, b))):
+    if not same(*(metrics(path, epochs) for path in (a, b))):
         found.append("metrics.csv")
     with np.load(a / "samples.npz") as first, np.load(b / "samples.npz") as second:
         if set(first) != set(second) or any(first[key].tobytes() != second[key].tobytes() for key in first):
@@ -262,10 +262,10 @@ def differences(a: Path, b: Path) -> list[str]:
     return found
 
 
-def metrics(directory: Path) -> list[dict[str, str]]:
+def metrics(directory: Path, epochs: int = EPOCHS) -> list[dict[str, str]]:
     with (directory / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == EPOCHS
+    assert len(rows) == epochs
     return [{key: text for key, text in row.items() if key not in ("seconds", "images_per_second")} for row in rows]
 
 

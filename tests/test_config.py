@@ -154,7 +154,7 @@ MISTAKES = [
     (["model=wrn28_2", "model.depth=0"], "model.depth", "greater than or equal to 1"),
     (["loss=gce", "loss.q=0"], "loss.q", "greater than 0"),
     (["logger=wandb", "logger.mode=maybe"], "logger.mode", "'online', 'offline' or 'disabled'"),
-    (["trainer.devices=100"], "trainer.devices", "cannot share a batch of 64"),
+    (["trainer.devices=100"], "trainer.devices", "cannot share a batch of 17, the last of an epoch"),
     (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "max_epochs"),
 ]
 

@@ -77,6 +77,10 @@ def obeying_signals() -> Iterator[None]:
     try:
         yield
         stop_if_told()
+    except SystemExit as error:
+        if not isinstance(error, Stopped):  # Lightning's answer to SIGTERM, which would be exit code 0
+            stop_if_told()
+        raise
     finally:
         for number, handler in before.items():
             if handler is not None:  # one that was not installed from Python cannot be put back

@@ -14,5 +14,5 @@ class OwnSignals(pl.Callback):
     of whatever they were saying.
     """
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         take_signals()

@@ -13,7 +13,7 @@ from torch import Tensor
 from slnlab.data.augment import CropFlip, Draws, Normalise, pad, view
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Source
-from slnlab.distributed import Shard, shard, world_size
+from slnlab.distributed import Shard, shard
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.samples import SampleTable
@@ -135,12 +135,6 @@ class ImageDataModule(pl.LightningDataModule):
         if not self._ready:
             self._read()
             self._ready = True
-        last = len(self.train_index) % self.batch_size or min(self.batch_size, len(self.train_index))
-        if last < world_size():
-            raise ConfigError(
-                f"trainer.devices={world_size()}: the last batch of an epoch has {last} images, too few for so many "
-                "processes; change data.batch_size, data.train_size or data.noisy_val"
-            )
         if self.trainer is not None:
             self.to(self.trainer.strategy.root_device)
 

@@ -149,8 +149,13 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
-    if trainer["devices"] > data["batch_size"]:
-        yield "trainer.devices", f"{trainer['devices']} processes cannot share a batch of {data['batch_size']}"
+    smallest = (train_size - data["noisy_val"]) % data["batch_size"] or data["batch_size"]
+    if trainer["devices"] > smallest:
+        yield (
+            "trainer.devices",
+            f"{trainer['devices']} processes cannot share a batch of {smallest}, the last of an epoch; "
+            "change data.batch_size, data.train_size or data.noisy_val",
+        )
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"

@@ -1,0 +1,199 @@
+"""Runs of two processes, which are real ones here, against runs of one."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import kill_matrix
+import pytest
+import torch
+
+from slnlab.config import compose
+from slnlab.distributed import Shard, gather, shard
+from slnlab.errors import ConfigError, SlnlabError
+from slnlab.train import train
+
+COMMON = (
+    "method=sln_mo_lc",
+    "data.train_size=47",
+    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8, and validation batches of which one has 1 image
+    "data.batch_size=16",
+    "data.eval_batch_size=6",
+    "momentum.decay=0.5",
+    "correction.last_epochs=2",
+    "trainer.max_epochs=4",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "scheduler=cosine",
+)
+RECORDING = (*COMMON, "method._target_=two_processes.Recording")
+FLOAT64 = (*RECORDING, "model._target_=two_processes.Float64Network", "model.widths=[4,4,4,4]")
+
+
+def recorded(directory: Path, *overrides: str) -> list[Any]:
+    """Do the run; what each of its processes recorded."""
+    train(compose(overrides), directory)
+    return [torch.load(file, weights_only=True) for file in sorted(directory.glob("rank*.pt"))]
+
+
+@pytest.fixture(scope="module")
+def float64(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Any], list[Any]]:
+    alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
+    return (
+        alone,
+        together,
+        recorded(alone, *FLOAT64, "trainer.devices=1"),
+        recorded(together, *FLOAT64, "trainer.devices=2"),
+    )
+
+
+def test_two_processes_have_the_gradients_of_one(float64: Any) -> None:
+    """Same order, noise and augmentation, also with label correction, over the whole run."""
+    _, _, (one,), two = float64
+    assert len(two) == 2
+    assert len(one["gradients"]) == 4 * 3
+    assert sum(len(index) for index in one["indices"][:3]) == 40
+    for step, expected in enumerate(one["gradients"]):
+        assert torch.equal(torch.cat([process["indices"][step] for process in two]), one["indices"][step])
+        for process in two:
+            for gradient, wanted in zip(process["gradients"][step], expected, strict=True):
+                torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
+    assert max(float(gradient.abs().max()) for gradient in one["gradients"][-1]) > 1e-3, "there was something to differ"
+
+
+def test_every_sample_counts_once_in_evaluation_monitoring_and_correction(float64: Any) -> None:
+    alone, together, (one,), two = float64
+    rows = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (alone, together)]
+    for wanted, found in zip(*rows, strict=True):
+        assert wanted.keys() == found.keys()
+        assert {"test/momentum/accuracy", "val/network/loss", "train/memorised"} <= wanted.keys()
+        for name in wanted.keys() - {"seconds", "images_per_second"}:
+            assert float(found[name]) == pytest.approx(float(wanted[name]), rel=1e-5), name
+    # Corrected labels and their weights, of all samples, on all processes.
+    last = one["epochs"][-1]["table"]
+    assert (last["weight"] < 1).sum() == 39, "all but the one of largest loss are corrected"
+    for process in two:
+        table = process["epochs"][-1]["table"]
+        assert torch.equal(table["predicted"], last["predicted"])
+        torch.testing.assert_close(table["weight"], last["weight"])
+
+
+def test_all_processes_hold_the_same_whenever_it_is_used(tmp_path: Path) -> None:
+    """Networks, momentum models, batch-norm statistics, sample tables, metrics: to the last bit."""
+    first, second = recorded(tmp_path, *RECORDING, "trainer.devices=2")
+    assert len(first["epochs"]) == 4
+    for one, other in zip(first["epochs"], second["epochs"], strict=True):
+        assert one.keys() == other.keys() == {"network", "momentum", "table", "metrics"}
+        assert any("running_mean" in name for name in one["momentum"])
+        for part in one:
+            assert kill_matrix.same(one[part], other[part]), part
+    assert not kill_matrix.same(first["indices"], second["indices"]), "each did its own part"
+
+
+def test_shards_are_a_partition() -> None:
+    assert shard(7) == Shard(0, 7, 7), "alone, all of it"
+    assert len(Shard(2, 5, 9)) == 3
+    assert Shard(2, 5, 9).of(torch.arange(9)).tolist() == [2, 3, 4]
+    rows = torch.arange(3)
+    assert gather(rows) is rows
+
+
+def test_an_error_in_one_process_ends_the_run_with_its_message(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("MISBEHAVE", "1 4 raise")
+    config = compose([*COMMON, "method._target_=two_processes.Misbehaving", "trainer.devices=2"])
+    with pytest.raises(SlnlabError, match="something that only this process has noticed"):
+        train(config, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_killed_process_takes_the_run_down_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+    overrides = [*COMMON, "method._target_=two_processes.Misbehaving", "trainer.devices=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(compose(overrides), whole)
+    monkeypatch.setenv("MISBEHAVE", "1 7 SIGKILL")
+    begin = time.monotonic()
+    with pytest.raises(SlnlabError, match=r"process 1 of 2.*SIGKILL.*goes on after the last finished epoch"):
+        train(compose(overrides), killed)
+    assert time.monotonic() - begin < 60
+    assert kill_matrix.epochs_kept(killed) == 2
+    monkeypatch.delenv("MISBEHAVE")
+    train(compose(overrides), killed)
+    assert kill_matrix.differences(whole, killed, epochs=4) == []
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "slnlab.train", *overrides]
+
+
+def environment() -> dict[str, str]:
+    here = str(Path(__file__).parent)
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
+
+
+def test_a_sweep_of_mixed_device_counts(tmp_path: Path) -> None:
+    """Each run once, none left over, no process waits for another's."""
+    done = subprocess.run(
+        command(*COMMON, "trainer.devices=2,1", f"runs_dir={tmp_path}", "trainer.max_epochs=2", "-m"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+    assert len(re.findall("finished: ", done.stdout + done.stderr)) == 2
+    for metrics in tmp_path.rglob("metrics.csv"):
+        assert [row["epoch"] for row in csv.DictReader(metrics.open())] == ["1", "2"]
+
+
+@pytest.mark.parametrize("whom", ["the command", "all processes"])
+def test_told_to_stop(whom: str, tmp_path: Path) -> None:
+    """Both ways that a cluster does it."""
+    running = subprocess.Popen(
+        command(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if whom == "the command":
+        running.send_signal(signal.SIGTERM)
+    else:
+        os.killpg(running.pid, signal.SIGTERM)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 143, said
+    assert "Traceback" not in said
+    assert len(re.findall("SIGTERM: stopping.*Exit code 143", said)) == 1
+    with pytest.raises(ProcessLookupError):  # nobody is left
+        os.killpg(running.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train_size=33", "data.noisy_val=0"], "2 processes cannot share a batch of 1, the last of an epoch"),
+        (["trainer.sync_batchnorm=true"], "on GPUs only"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(compose([*COMMON, "trainer.devices=2", *overrides]), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_more_gpus_than_there_are_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="PyTorch sees none"):
+        train(compose([*COMMON, "trainer.devices=2", "trainer.accelerator=gpu"]), tmp_path / "run")
