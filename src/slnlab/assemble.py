@@ -185,6 +185,7 @@ def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: Ru
         identity=identity(config),
         epochs=len(rows),
         evaluators=record.evaluators,
+        noise_rate_used=record.noise_rate_used,
         label_noise=noise.summary(),
         timing=summarise_timing(rows),
         environment=environment(),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -64,6 +64,13 @@ class LabelFindings(_Record):
     auroc: float | None = Field(description="of finding wrong labels by their loss")
     average_precision: float | None = Field(description="of finding wrong labels by their loss")
 
+    @classmethod
+    def mean(cls, findings: Sequence[LabelFindings]) -> LabelFindings:
+        """The mean of each finding; null where one is."""
+        columns = {name: [getattr(each, name) for each in findings] for name in cls.model_fields}
+        means = {name: None if None in values else fmean(values) for name, values in columns.items()}
+        return cls.model_validate(means)
+
 
 class Evaluator(_Record):
     """One set of weights: the network, its momentum model, …"""
@@ -72,6 +79,15 @@ class Evaluator(_Record):
     test_accuracy: TestAccuracy | None
     noisy_val_accuracy: ValidationAccuracy | None = None
     labels: LabelFindings
+
+
+class NoiseRateUsed(_Record):
+    """The noise rate that the method was told or found, if it needs one."""
+
+    value: float
+    source: Literal["configured", "loss mixture"] = Field(
+        description="the configuration's number, by default the nominal rate, or estimated from the losses"
+    )
 
 
 class Timing(_Record):
@@ -95,6 +111,7 @@ class Result(_Record):
     identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
     epochs: int
     evaluators: dict[str, Evaluator]
+    noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
     label_noise: dict[str, Any] = Field(description="summary of the noise record: realised rate, matrix, hash, …")
     timing: Timing
     environment: dict[str, Any]

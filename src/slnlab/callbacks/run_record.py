@@ -17,7 +17,7 @@ from slnlab.data.datamodule import ImageDataModule
 from slnlab.errors import DataError
 from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import Evaluator, LabelFindings, summarise_test, summarise_validation
+from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, summarise_test, summarise_validation
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class RunRecord(pl.Callback):
         self.run, self.labels = run, labels
         self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
+        self.noise_rate_used: NoiseRateUsed | None = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -106,20 +107,27 @@ class RunRecord(pl.Callback):
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
-            self.evaluators[name] = Evaluator(
-                label=self.labels.get(name, name),
-                test_accuracy=summarise_test(self.rows, name),
-                noisy_val_accuracy=summarise_validation(self.rows, name),
-                labels=found,
-            )
+            self.evaluators[name] = self._summarise(name, found)
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
+        for name, members in pl_module.means.items():
+            mean = LabelFindings.mean([self.evaluators[member].labels for member in members])
+            self.evaluators[name] = self._summarise(name, mean)
+        self.noise_rate_used = pl_module.noise_rate_used
         if not trainer.is_global_zero:
             return
         with self.run.writing_result():
             self._write_metrics()
             with replacing(self.run.samples) as file:
                 np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+
+    def _summarise(self, name: str, found: LabelFindings) -> Evaluator:
+        return Evaluator(
+            label=self.labels.get(name, name),
+            test_accuracy=summarise_test(self.rows, name),
+            noisy_val_accuracy=summarise_validation(self.rows, name),
+            labels=found,
+        )
 
     def _write_metrics(self) -> None:
         """`metrics.csv`, whole.

@@ -20,6 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from slnlab.data.datamodule import Batch, EvaluationBatch
 from slnlab.distributed import average_buffers, rank, world_size
 from slnlab.modes import evaluating
+from slnlab.result import NoiseRateUsed
 from slnlab.samples import SampleTable
 from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams, derive
@@ -42,6 +43,7 @@ class Method(pl.LightningModule):
 
     Who is evaluated stands in `evaluators`, by the names that the record uses: `network`, and `momentum` once the
     momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.
+    `means` adds rows that are the mean of several evaluators' results.
 
     Args:
         networks: the networks to train, by name; each gets an optimiser of its own.
@@ -54,6 +56,9 @@ class Method(pl.LightningModule):
 
     network_names: ClassVar[tuple[str, ...]] = ("network",)
     """Of the networks that the constructor takes first, in this order."""
+
+    means: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of rows of the record, and of which evaluators each is the mean."""
 
     def __init__(
         self,
@@ -76,6 +81,11 @@ class Method(pl.LightningModule):
         self.streams: Streams
         self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
         self._seen: list[Tensor] = []
+
+    @property
+    def noise_rate_used(self) -> NoiseRateUsed | None:
+        """For the result; None: the method needs no noise rate."""
+        return None
 
     @property
     def network(self) -> nn.Module:
@@ -212,7 +222,14 @@ class Method(pl.LightningModule):
     def _log_evaluation(self) -> None:
         # While training, the run record writes to the loggers, once per epoch; otherwise it is Lightning that does.
         to_logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
-        for (split, name), (accuracy, loss) in self._metrics.items():
-            self.log(f"{split}/{name}/accuracy", accuracy.compute(), logger=to_logger)
-            self.log(f"{split}/{name}/loss", loss.compute(), logger=to_logger)
+        values = {
+            (split, name, key): metric.compute()
+            for (split, name), metrics in self._metrics.items()
+            for key, metric in zip(("accuracy", "loss"), metrics, strict=True)
+        }
+        for split, key in {(split, key): None for split, _, key in values}:
+            for name, members in self.means.items():
+                values[split, name, key] = torch.stack([values[split, member, key] for member in members]).mean()
+        for (split, name, key), value in values.items():
+            self.log(f"{split}/{name}/{key}", value, logger=to_logger)
         self._metrics.clear()  # the next evaluation may be of other splits

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 """A noise rate: [0, 1)."""
+
+NoiseRate = Rate | Literal["estimated"]
+"""Of a method that needs the noise rate: a number, or estimated from the losses."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

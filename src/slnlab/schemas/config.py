@@ -156,6 +156,11 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{trainer['devices']} processes cannot share a batch of {smallest}, the last of an epoch; "
             "change data.batch_size, data.train_size or data.noisy_val",
         )
+    if config["noise"]["name"] in ("csv", "run") and config["method"].get("forget_rate") == 0:
+        yield (
+            "method.forget_rate",
+            f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",
+        )
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"

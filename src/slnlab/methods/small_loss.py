@@ -1,0 +1,148 @@
+"""Small-loss selection: what co-teaching, SIGUA, JoCoR and co-teaching+ share.
+
+A wrong label is learned later than a right one, so early on its loss is larger. In epoch e the fraction R(e) of each
+batch with the largest losses is not trusted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from slnlab.analysis.mixture import fit_loss_mixture
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import Shard, gather
+from slnlab.losses import expected_loss
+from slnlab.methods.base import Method
+from slnlab.modes import evaluating
+from slnlab.result import NoiseRateUsed
+from slnlab.sln import StochasticLabelNoise
+
+
+def ramp(epoch: int, ramp_epochs: int) -> float:
+    """R(e)/ε, in [0, 1]: linspace(0, 1, ramp_epochs) over the first epochs, then 1 (Han et al., 2018, their code).
+
+    Args:
+        epoch: e, from 1.
+        ramp_epochs: 0: the ramp is skipped. 1: nothing is forgotten in epoch 1.
+    """
+    if epoch > ramp_epochs:
+        return 1.0
+    return (epoch - 1) / (ramp_epochs - 1) if ramp_epochs > 1 else 0.0
+
+
+def keep_count(size: int, forget_rate: float) -> int:
+    """int((1 − R)·B): how many of B samples are kept, in [0, B]."""
+    return int((1 - forget_rate) * size + 1e-9)  # (1 − 0.9)·10 is 0.9999999999999998
+
+
+def ranks(losses: Tensor) -> Tensor:
+    """The place (B,) of each loss in ascending order, from 0; the first of equals comes first, NaN last."""
+    order = losses.argsort(stable=True)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+
+
+def global_ranks(losses: Tensor, part: Shard) -> Tensor:
+    """The places (B,), among all samples of the global batch, of this process's losses (B,)."""
+    return part.of(ranks(gather(losses.detach())))
+
+
+class SmallLoss(Method):
+    """What a method with small-loss selection is built on: the forget rate and the losses to compare.
+
+    Selection compares the losses against the unperturbed targets, over the global batch; stochastic label noise,
+    where it is switched on, only enters the losses that are trained on.
+
+    The noise rate ε is a number, or `estimated`: as the share of the higher component of `fit_loss_mixture`, of the
+    losses (mean over the networks, eval mode, images as they are, given labels) at the start of every epoch until
+    the ramp is over, and from then on as it was in the ramp's last epoch, before much is memorised. What is used is
+    logged as `train/noise_rate`, R(e) as `train/forget_rate`, and stands in the result.
+
+    Args:
+        networks: by name.
+        class_losses: logits (B, C) → the loss each class would incur (B, C).
+        sigma: of stochastic label noise on the targets that are trained on; each network has its own.
+        forget_rate: ε in [0, 1), or "estimated".
+        ramp_epochs: see `ramp`.
+        options: see `Method`.
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, nn.Module],
+        *,
+        class_losses: Any,
+        forget_rate: float | Literal["estimated"],
+        ramp_epochs: int,
+        sigma: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(networks, **options)
+        self.class_losses = class_losses
+        self.sln = StochasticLabelNoise(sigma)
+        self.ramp_epochs = ramp_epochs
+        self.estimated = forget_rate == "estimated"
+        self.noise_rate = 0.0 if forget_rate == "estimated" else forget_rate
+
+    @property
+    def noise_rate_used(self) -> NoiseRateUsed:
+        return NoiseRateUsed(value=self.noise_rate, source="loss mixture" if self.estimated else "configured")
+
+    @property
+    def forget_rate(self) -> float:
+        """R(e) of the current epoch."""
+        return ramp(self.current_epoch + 1, self.ramp_epochs) * self.noise_rate
+
+    def losses(self, logits: Tensor, batch: Batch, network: int = 0) -> tuple[Tensor, Tensor]:
+        """Per-sample losses (B,): to compare (detached, unperturbed targets), and to train on.
+
+        Args:
+            logits: (B, C) of the network.
+            batch: the samples.
+            network: which network's, from 0, for its own label noise.
+        """
+        targets, of_classes = self.table.targets(batch.index), self.class_losses(logits)
+        losses = expected_loss(targets, of_classes)
+        if not self.sln.sigma:
+            return losses.detach(), losses
+        noise = self.normal("SLN" if network == 0 else f"SLN {network + 1}", batch)
+        return losses.detach(), expected_loss(self.sln(targets, noise=noise), of_classes)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for number in range(len(self.networks)):
+            self.table.add("selected" if number == 0 else f"selected_{number + 1}", dtype=torch.bool)
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        epoch = self.current_epoch + 1
+        last = {0: 1, 1: 2}.get(self.ramp_epochs, self.ramp_epochs)  # the first that forgets, if there is no ramp
+        if self.estimated and epoch <= last and ramp(epoch, self.ramp_epochs) > 0:
+            self.noise_rate = self._estimate()
+        self.log("train/forget_rate", self.forget_rate, logger=False)
+        self.log("train/noise_rate", self.noise_rate, logger=False)
+
+    @torch.no_grad()
+    def _estimate(self) -> float:
+        total: Tensor | None = None
+        for network in self.networks.values():
+            said: list[Tensor] = []
+            with evaluating(network):
+                for index, image in self.trainer.datamodule.passes("clean", "noise rate", self.current_epoch):  # type: ignore[attr-defined]
+                    given = self.table["given"][index]
+                    said.append(cross_entropy(network(image).float(), given, reduction="none"))
+            losses = gather(torch.cat(said))
+            total = losses if total is None else total + losses
+        assert total is not None
+        return fit_loss_mixture(total / len(self.networks)).noise_rate
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["noise_rate"] = self.noise_rate
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.noise_rate = checkpoint["noise_rate"]

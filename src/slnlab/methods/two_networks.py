@@ -1,0 +1,29 @@
+"""Two networks that are trained together and judged alone, on average and together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks' logits: (B, channels, H, W) → (B, C).
+
+    Its argmax is that of the summed logits, by which DivideMix predicts; its softmax is the normalised geometric mean
+    of the networks' softmaxes. It owns nothing: its networks are those that are trained and saved elsewhere.
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, *others = (member(images) for member in self.members)
+        return sum(others, first) / len(self.members)
+
+
+NETWORKS = ("network", "network_2")
+
+MEANS: dict[str, tuple[str, ...]] = {"mean": NETWORKS}
+"""The mean of the two networks' results, as the papers of two-network methods report it."""

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from slnlab.schemas.base import CountOrZero, NoiseRate
+from slnlab.schemas.config import Method
+
+
+class Schema(Method):
+    reset_optimizer_each_epoch: bool
+    forget_rate: NoiseRate
+    ramp_epochs: CountOrZero

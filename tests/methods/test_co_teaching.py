@@ -1,0 +1,224 @@
+"""Co-teaching, and the small-loss selection that it shares with others, by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from resuming import assert_resumes_bit_exactly, trained
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from slnlab import SampleTable
+from slnlab.config import check, compose
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import Shard, shard
+from slnlab.errors import ConfigError
+from slnlab.losses import cross_entropy as class_losses
+from slnlab.methods.co_teaching import CoTeaching
+from slnlab.methods.small_loss import keep_count, ramp, ranks
+from slnlab.methods.two_networks import Ensemble
+from slnlab.result import LabelFindings, Result
+
+
+class Says(nn.Module):
+    """A network whose "images" are numbers of rows, and which says these logits of them."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits[images]
+
+
+def logits_of(probabilities: list[float]) -> Tensor:
+    """Two classes; the given probability for class 0."""
+    p = torch.tensor(probabilities)
+    return torch.stack([p, 1 - p], 1).log()
+
+
+def batch_of(size: int, part: Shard | None = None) -> Batch:
+    rows = torch.arange(size)
+    return Batch(rows, rows, part or shard(size))
+
+
+P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]
+"""Of the given label, class 0, by the two networks: the small losses are those of samples 0, 1 and of 1, 2."""
+
+
+def bare(forget_rate: float = 0.5) -> CoTeaching:
+    method = CoTeaching(
+        Says(logits_of(P)),
+        Says(logits_of(P_2)),
+        class_losses=class_losses,
+        forget_rate=forget_rate,
+        ramp_epochs=0,
+        optimizer=SGD,
+    )
+    method.table = SampleTable(torch.zeros(4, dtype=torch.int64), 2)
+    for name, dtype in (("loss", torch.float32), ("prediction", torch.int64)):
+        method.table.add(name, dtype=dtype)
+    method.table.add("selected", dtype=torch.bool)
+    method.table.add("selected_2", dtype=torch.bool)
+    return method
+
+
+def test_each_network_learns_from_the_others_choice() -> None:
+    """The gradient of a mean of −log p over two samples is (S − onehot)/2 at their logits, and 0 at the others'."""
+    method = bare()
+    loss = method.loss(batch_of(4))
+    # Network 1 trains on samples 1 and 2 (network 2's choice), network 2 on 0 and 1.
+    by_hand = -(math.log(0.8) + math.log(0.3)) / 2 - (math.log(0.2) + math.log(0.7)) / 2
+    assert loss.item() == pytest.approx(by_hand)
+    loss.backward()
+    gradient, gradient_2 = (method.networks[name].logits.grad for name in ("network", "network_2"))
+    torch.testing.assert_close(gradient, torch.tensor([[0, 0], [-0.1, 0.1], [-0.35, 0.35], [0, 0]]))
+    torch.testing.assert_close(gradient_2, torch.tensor([[-0.4, 0.4], [-0.15, 0.15], [0, 0], [0, 0]]))
+    assert method.table["selected"].tolist() == [False, True, True, False]
+    assert method.table["selected_2"].tolist() == [True, True, False, False]
+    assert method.table["loss"].tolist() == pytest.approx([-math.log(p) for p in P])
+
+
+def test_without_forgetting_it_is_two_times_cross_entropy() -> None:
+    given = torch.zeros(4, dtype=torch.int64)
+    expected = cross_entropy(logits_of(P), given) + cross_entropy(logits_of(P_2), given)
+    assert bare(forget_rate=0.0).loss(batch_of(4)).item() == pytest.approx(expected.item())
+
+
+def test_label_noise_is_trained_on_and_not_selected_by() -> None:
+    """Noise that would turn every order around: the choice is as without it."""
+    method = bare()
+    method.sln.sigma = 1.0
+    noise = {"SLN": torch.tensor([[9.0, 0], [1, 0], [2, 0], [-9, 0]]), "SLN 2": torch.full((4, 2), 3.0)}
+    method.normal = lambda purpose, batch: noise[purpose]  # type: ignore[method-assign]
+    loss = method.loss(batch_of(4)).item()
+    assert method.table["selected"].tolist() == [False, True, True, False]
+    first = -(2 * math.log(0.8) + 3 * math.log(0.3)) / 2  # targets (1 + 1, 0) and (1 + 2, 0)
+    second = -(4 * math.log(0.2) + 3 * math.log(0.8) + 4 * math.log(0.7) + 3 * math.log(0.3)) / 2
+    assert loss == pytest.approx(first + second, rel=1e-5)
+
+
+def test_two_processes_select_among_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each computes its half of the losses; what the halves add up to is the loss of one process."""
+    whole = bare()
+    total = whole.loss(batch_of(4)).item()
+    everyones = {1: [-math.log(p) for p in P], 2: [-math.log(p) for p in P_2]}
+    shares, selected = 0.0, []
+    for part in (Shard(0, 2, 4), Shard(2, 4, 4)):
+        method = bare()
+        answers = iter((torch.tensor(everyones[1]), torch.tensor(everyones[2])))
+        monkeypatch.setattr("slnlab.methods.small_loss.gather", lambda rows, answers=answers: next(answers))
+        rows = torch.arange(part.start, part.stop)
+        shares += method.loss(Batch(rows, rows, part)).item()
+        selected += method.table["selected"][rows].tolist()
+    assert shares == pytest.approx(total)
+    assert selected == whole.table["selected"].tolist()
+
+
+def test_a_batch_of_which_nothing_is_kept_takes_no_step() -> None:
+    method, taken = bare(), []
+    method.descend = taken.append  # type: ignore[method-assign]
+    method.step(batch_of(1))  # int(0.5 · 1) = 0
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("epoch", "ramp_epochs", "expected"),
+    [(1, 10, 0), (2, 10, 1 / 9), (10, 10, 1), (11, 10, 1), (300, 10, 1), (1, 0, 1), (1, 1, 0), (2, 1, 1), (2, 3, 0.5)],
+)
+def test_ramp(epoch: int, ramp_epochs: int, expected: float) -> None:
+    """linspace(0, 1, 10) over epochs 1 to 10."""
+    assert ramp(epoch, ramp_epochs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "kept"), [(128, 0.4, 76), (10, 0.9, 1), (4, 0.5, 2), (1, 0.4, 0), (80, 0, 80)]
+)
+def test_keep_count(size: int, rate: float, kept: int) -> None:
+    """int((1 − R)·B); 0.1 · 10 is one sample, whatever floating-point numbers say."""
+    assert keep_count(size, rate) == kept
+
+
+def test_ranks() -> None:
+    """The first of equals comes first; what is not a number is never among the small."""
+    assert ranks(torch.tensor([0.5, math.nan, 0.1, 0.5, 0.2])).tolist() == [2, 4, 0, 3, 1]
+
+
+def test_the_ensemble_adds_logits() -> None:
+    """Where one network is unsure, the other decides."""
+    one, two = torch.tensor([[1.0, 0.0, 0.9]]), torch.tensor([[-3.0, 0.0, 0.5]])
+    said = Ensemble([Says(one), Says(two)])(torch.tensor([0]))
+    torch.testing.assert_close(said, torch.tensor([[-1.0, 0.0, 0.7]]))
+
+
+def test_the_mean_of_findings() -> None:
+    def made(value: float | None) -> LabelFindings:
+        return LabelFindings(
+            given_accuracy=0.5, true_accuracy=value, memorised=None, recovered=0.25, auroc=value, average_precision=0.0
+        )
+
+    mean = LabelFindings.mean([made(0.5), made(1.0)])
+    assert (mean.given_accuracy, mean.true_accuracy, mean.memorised, mean.recovered) == (0.5, 0.75, None, 0.25)
+    assert LabelFindings.mean([made(0.5), made(None)]).auroc is None
+
+
+def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
+    """In the middle of the ramp, with an estimated rate that is estimated no more, σ, and both momentum models."""
+    whole = assert_resumes_bit_exactly(
+        tmp_path,
+        "method=co_teaching",
+        "method.forget_rate=estimated",
+        "method.ramp_epochs=2",
+        "sln.sigma=0.3",
+        "momentum.enabled=true",
+        "trainer.max_epochs=4",
+        stop_after=2,
+    )
+    assert 0 < whole.noise_rate_used.value < 1
+    assert set(whole.evaluators) == {"network", "network_2", "ensemble", "momentum", "momentum_2"}
+
+
+def test_the_networks_differ_and_are_saved_once(tmp_path: Path) -> None:
+    _, method, _ = trained(tmp_path / "run", "method=co_teaching", "trainer.max_epochs=1")
+    one, two = (network.state_dict() for network in method.networks.values())
+    assert not torch.equal(one["classifier.weight"], two["classifier.weight"])
+    assert {name.split(".")[1] for name in method.state_dict()} == {"network", "network_2"}
+
+
+def test_result_and_metrics(tiny_run: Callable[..., tuple[Result, Path]]) -> None:
+    result, _ = tiny_run("method=co_teaching", "method.ramp_epochs=1", "data.noisy_val=20")
+    assert set(result.evaluators) == {"network", "network_2", "ensemble", "mean"}
+    one, two, mean = (result.evaluators[name] for name in ("network", "network_2", "mean"))
+    assert mean.label == "Co-teaching"
+    assert one.test_accuracy
+    assert two.test_accuracy
+    assert mean.test_accuracy
+    assert mean.test_accuracy.last == pytest.approx((one.test_accuracy.last + two.test_accuracy.last) / 2, abs=1e-6)
+    assert mean.noisy_val_accuracy
+    assert mean.labels.given_accuracy == pytest.approx((one.labels.given_accuracy + two.labels.given_accuracy) / 2)
+    assert result.noise_rate_used
+    assert (result.noise_rate_used.value, result.noise_rate_used.source) == (0.4, "configured")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["method.forget_rate=1"], "method.forget_rate"),
+        (["method.forget_rate=guessed"], "method.forget_rate"),
+        (["method.ramp_epochs=-1"], "method.ramp_epochs"),
+        (["noise=csv", "noise.path=."], "method.forget_rate"),
+        (["momentum.enabled=true", "correction.enabled=true"], "correction.enabled"),
+    ],
+)
+def test_what_cannot_work_is_refused(overrides: list[str], key: str) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        check(compose(["method=co_teaching", *overrides]))
+
+
+def test_estimated_is_allowed_where_the_rate_is_unknown() -> None:
+    check(compose(["method=co_teaching", "noise=csv", "noise.path=.", "method.forget_rate=estimated"]))
