@@ -83,13 +83,33 @@ def method(config: DictConfig) -> Method:
         *(_network(config, number) for number in range(len(kind.network_names))),
         class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
         sigma=config.sln.sigma,
+        **_composed(config, kind),
         optimizer=partial(get_class(config.optimizer._target_), **_options(config.optimizer)),
         scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
         seed=config.seed,
-        **_options(config.method, "labels", "refuses"),
+        **_options(config.method, "labels", "refuses", "needs", "fixed"),
     )
     assert isinstance(built, Method)
     return built
+
+
+def _composed(config: DictConfig, kind: type[Any]) -> dict[str, Any]:
+    """What goes beside a method's own objective, for methods that take it.
+
+    Raises:
+        ConfigError: it is switched on, and the method does not.
+    """
+    sections = {
+        "mixup": ("mixup.alpha", {"mixup": config.mixup.alpha}),
+        "sam": ("sam.rho", {"sam": config.sam.rho, "sam_decay_in_ascent": config.sam.decay_in_ascent}),
+    }
+    taken: dict[str, Any] = {}
+    for name, (switch, options) in sections.items():
+        if name in getattr(kind, "composes", ()):
+            taken |= options
+        elif options[name]:
+            raise ConfigError(f"{switch}: method={config.method.name} does not compose with {name}; leave it at 0")
+    return taken
 
 
 def _network(config: DictConfig, number: int) -> torch.nn.Module:

@@ -46,6 +46,8 @@ NOT_IDENTITY = (
     "data.source.download",
     "method.labels",
     "method.refuses",
+    "method.needs",
+    "method.fixed",
     "noise.donor.root",
     "noise.donor.download",
 )
@@ -209,6 +211,9 @@ def identity(config: DictConfig) -> dict[str, Any]:
     for switch in ("momentum", "correction"):  # how something would be done that is not done
         if not container[switch]["enabled"]:
             container[switch] = {"enabled": False}
+    for section, switch in (("mixup", "alpha"), ("sam", "rho")):  # without which older runs are the same runs
+        if not container.get(section, {}).get(switch):
+            container.pop(section, None)
     for key in ("path", "probabilities"):  # of files, what is in them and not where they are
         if container["noise"].get(key):
             container["noise"][key] = _content_hash(Path(container["noise"][key]))
@@ -259,8 +264,36 @@ def run_subdir(config: DictConfig) -> str:
     return f"{config.data.name}/{noise}/{config.method.name}/{group_hash(config)}/seed{config.seed}"
 
 
+def preset_of(table: str, *, _root_: DictConfig) -> Any:
+    """A value that depends on the data set, and perhaps on the noise: from a method's table in `conf/method/`.
+
+    >>> config = OmegaConf.create(
+    ...     {
+    ...         "data": {"name": "cifar10"},
+    ...         "noise": {"name": "asym"},
+    ...         "preset": {"phuber_ce": {"tau": {"default": 2, "cifar10": {"default": 2, "asym": 10}}}},
+    ...     }
+    ... )
+    >>> preset_of("phuber_ce.tau", _root_=config)
+    10
+
+    Args:
+        table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
+    """
+    found = OmegaConf.select(_root_, f"preset.{table}")
+    for name in (_root_.data.name, _root_.noise.name):
+        if isinstance(found, DictConfig):
+            found = found[name] if name in found else found["default"]
+    return found
+
+
 def register_resolvers() -> None:
-    """Make `${slnlab.run_dir:}` and `${slnlab.run_subdir:}` known to OmegaConf."""
+    """Make what `conf/` interpolates known to OmegaConf.
+
+    - `${slnlab.run_dir:}`, `${slnlab.run_subdir:}`: the run's directory.
+    - `${slnlab.preset:a.b}`: what the table `preset.a.b` says for this data set and noise, see `preset_of`.
+    - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
+    """
 
     def subdir(*, _root_: DictConfig) -> str:
         return run_subdir(_root_)
@@ -268,6 +301,11 @@ def register_resolvers() -> None:
     def full(*, _root_: DictConfig) -> str:
         return f"{_root_.runs_dir}/{run_subdir(_root_)}"
 
+    def part(share: float, *, _root_: DictConfig) -> int:
+        return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
+
+    OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
+    OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_subdir", subdir, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)
 

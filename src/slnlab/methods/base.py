@@ -106,14 +106,22 @@ class Method(pl.LightningModule):
 
     def descend(self, loss: Tensor) -> None:
         """One step of every optimiser down the sum of all processes' losses."""
+        self.differentiate(loss)
+        self.before_step()
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Put the gradients of the sum of all processes' losses in the place of those before."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         if world_size() > 1:
             self.manual_backward(loss * world_size())  # DDP takes the mean of the gradients
         else:
             loss.backward()
-        for optimizer in self._optimizers:
-            optimizer.step()
+
+    def before_step(self) -> None:
+        """Called when the gradients are there and the optimisers have not yet stepped; here it does nothing."""
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
         """Remember what the network said about its training samples, for the memorisation monitor.

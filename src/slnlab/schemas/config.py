@@ -36,6 +36,11 @@ class Noise(Component):
 class Method(Component):
     labels: dict[str, str]
     refuses: dict[str, str]
+    """Keys of the configuration that must be off (0, false, null), and why."""
+    needs: dict[str, str] = Field(default_factory=dict)
+    """Keys that must not be, and why."""
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    """Keys that have one value by the method's definition: with another one it would be another method."""
 
 
 class Model(Component):
@@ -89,6 +94,15 @@ class Correction(Section):
     weighting: Literal["loss", "inverse"]
 
 
+class Mixup(Section):
+    alpha: NonNegative
+
+
+class SharpnessAware(Section):
+    rho: NonNegative
+    decay_in_ascent: bool
+
+
 class SoftmaxAverage(Section):
     enabled: bool
 
@@ -117,6 +131,8 @@ class Root(Section):
     sln: StochasticLabelNoise
     momentum: Momentum
     correction: Correction
+    mixup: Mixup
+    sam: SharpnessAware
     softmax_average: SoftmaxAverage
 
 
@@ -164,10 +180,24 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
-    for key, reason in config["method"]["refuses"].items():
-        section, _, name = key.partition(".")
-        if config[section][name]:
+    method = config["method"]
+    for key, reason in method["refuses"].items():
+        if _at(config, key):
             yield key, reason
+    for key, reason in method.get("needs", {}).items():
+        if not _at(config, key):
+            yield key, reason
+    for key, value in method.get("fixed", {}).items():
+        if _at(config, key) != value:
+            yield key, f"{_at(config, key)}, but method={method['name']} is defined with {value}"
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key."""
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    return node
 
 
 def class_map_errors(class_map: Any, data: dict[str, Any]) -> Iterator[str]:

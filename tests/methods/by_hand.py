@@ -1,0 +1,57 @@
+"""Methods without a run around them: the images of a batch are its logits, so a loss can be worked out by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from pytorch_lightning.plugins.precision import Precision
+from torch import Tensor, nn
+
+from slnlab import SampleTable, assemble
+from slnlab.config import check, compose
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import shard
+from slnlab.methods import SingleNetwork
+
+
+class Bare:
+    """A method on a sample table, in no run. Its network says of an image what the image is."""
+
+    def __init__(self, overrides: tuple[str, ...], given: list[int], num_classes: int) -> None:
+        config = compose([*overrides])
+        check(config)
+        method = assemble.method(config)
+        assert isinstance(method, SingleNetwork)
+        self.method = method
+        method.networks["network"] = method.evaluators["network"] = nn.Identity()
+        self.trainer = SimpleNamespace(
+            datamodule=SimpleNamespace(
+                table=SampleTable(torch.tensor(given), num_classes),
+                train_index=torch.arange(len(given)),
+                val_index=None,
+            ),
+            precision_plugin=Precision(),
+            current_epoch=0,
+            max_epochs=100,
+        )
+        method._trainer = self.trainer  # type: ignore[assignment]
+        method._optimizers = []
+        method.setup("fit")
+        method.on_fit_start()
+
+    @property
+    def table(self) -> SampleTable:
+        return self.method.table
+
+    def batch(self, logits: Tensor, index: list[int] | None = None) -> Batch:
+        rows = torch.arange(len(logits)) if index is None else torch.tensor(index)
+        return Batch(rows, logits, shard(len(logits)))
+
+    def loss(self, logits: Tensor, index: list[int] | None = None) -> Tensor:
+        return self.method.loss(self.batch(logits, index))
+
+
+def probabilities(rows: list[list[float]]) -> Tensor:
+    """Logits (float64) whose softmax these are."""
+    return torch.tensor(rows, dtype=torch.float64).log().requires_grad_()

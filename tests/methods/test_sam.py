@@ -1,0 +1,121 @@
+"""Sharpness-aware minimisation: by hand on a parabola, and in training against a loop of its own."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from slnlab import assemble
+from slnlab.config import compose
+from slnlab.errors import ConfigError
+from slnlab.methods import SingleNetwork
+from slnlab.methods.sam import SharpnessAware, running_statistics_kept
+from slnlab.run_directory import RunDirectory
+
+
+class Point(nn.Module):
+    def __init__(self, *at: float) -> None:
+        super().__init__()
+        self.at = nn.Parameter(torch.tensor(at, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("decay_in_ascent", "expected"), [(False, (3.6, 4.8)), (True, (3.6, 4.8))])
+def test_a_parabola(decay_in_ascent: bool, expected: tuple[float, float]) -> None:
+    """L = |θ|²/2 at (3, 4): g = (3, 4), ‖g‖ = 5; ρ = 1 goes to (3.6, 4.8). Decay points the same way."""
+    point = Point(3.0, 4.0)
+    optimizer = SGD(point.parameters(), lr=1.0, weight_decay=0.5)
+    (point.at**2 / 2).sum().backward()
+    with SharpnessAware(1.0, decay_in_ascent).at_the_worst(point, optimizer):
+        assert point.at.tolist() == pytest.approx(expected)
+        optimizer.zero_grad()
+        (point.at**2 / 2).sum().backward()
+    assert point.at.tolist() == [3.0, 4.0]
+    assert point.at.grad is not None
+    assert point.at.grad.tolist() == pytest.approx(expected)
+
+
+def test_weight_decay_counts_in_the_ascent_or_not() -> None:
+    """L = θ_1 at (0, 1) with decay 1: g is (1, 0), with the decay (1, 1)/√2 after normalisation."""
+    for decay_in_ascent, expected in ((False, (1.0, 1.0)), (True, (math.sqrt(0.5), 1 + math.sqrt(0.5)))):
+        point = Point(0.0, 1.0)
+        point.at[0].backward()
+        optimizer = SGD(point.parameters(), lr=1.0, weight_decay=1.0)
+        with SharpnessAware(1.0, decay_in_ascent).at_the_worst(point, optimizer):
+            assert point.at.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rho", [0.0, -1.0, math.inf, math.nan])
+def test_the_radius_must_be_positive(rho: float) -> None:
+    with pytest.raises(ConfigError, match=r"sam\.rho"):
+        SharpnessAware(rho)
+
+
+def test_running_statistics_stay_and_the_batchs_are_used() -> None:
+    layer = nn.BatchNorm1d(2)
+    batch = torch.randn(8, 2) + 5
+    expected = nn.BatchNorm1d(2)(batch)
+    before = copy.deepcopy(layer.state_dict())
+    with running_statistics_kept(layer):
+        torch.testing.assert_close(layer(batch), expected)
+    assert all(torch.equal(before[name], tensor) for name, tensor in layer.state_dict().items())
+    assert layer.track_running_stats
+    frozen = nn.BatchNorm1d(2).eval()
+    with running_statistics_kept(frozen):
+        torch.testing.assert_close(frozen(batch), batch / math.sqrt(1 + 1e-5))
+
+
+def test_training_is_the_loop_of_the_paper(tmp_path: Path) -> None:
+    """Algorithm 1 written out: g with decay, up by ρ, the gradient there, back, step."""
+    config = compose(
+        [
+            "method=ce",
+            "sam.rho=0.1",
+            "data.train_size=60",
+            "data.batch_size=10",
+            "trainer.max_epochs=2",
+            "trainer.accelerator=cpu",
+            "trainer.progress=false",
+            "model.widths=[4,4,8,8]",
+        ]
+    )
+    method = assemble.method(config)
+    assert isinstance(method, SingleNetwork)
+    network = copy.deepcopy(method.network).train()
+    assemble.trainer(config, RunDirectory(tmp_path), [])[0].fit(method, assemble.datamodule(config))
+
+    data = assemble.datamodule(config)
+    data.prepare_data()
+    data.setup()
+    given, decay = data.noise_record.given, config.optimizer.weight_decay
+    optimizer = SGD(network.parameters(), lr=config.optimizer.lr, momentum=0.9, weight_decay=decay)
+    losses = torch.zeros(len(given))
+    for epoch in range(2):
+        for make in data.epoch(epoch):
+            index, image, _ = make()
+            optimizer.zero_grad()
+            logits = network(image)
+            losses[index] = cross_entropy(logits.detach(), given[index], reduction="none")
+            cross_entropy(logits, given[index]).backward()
+            statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+            ascent = [parameter.grad + decay * parameter.data for parameter in network.parameters()]
+            norm = torch.cat([direction.flatten() for direction in ascent]).norm()
+            start = [parameter.data.clone() for parameter in network.parameters()]
+            for parameter, direction in zip(network.parameters(), ascent, strict=True):
+                parameter.data += 0.1 * direction / norm
+            optimizer.zero_grad()
+            cross_entropy(network(image), given[index]).backward()
+            for parameter, former in zip(network.parameters(), start, strict=True):
+                parameter.data = former
+            network.load_state_dict(statistics, strict=False)
+            optimizer.step()
+    for name, tensor in method.network.state_dict().items():
+        torch.testing.assert_close(tensor, network.state_dict()[name], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(method.table["loss"], losses, rtol=1e-3, atol=1e-4)  # of the first passes
+    assert method.steps == 12
