@@ -37,10 +37,18 @@ PHASES = {
     "result": "with half of result.json written",
 }
 
+ONE = "the process"
+LAUNCHER = "launcher"
+"""Of a run of two processes: the one that the user started, and that starts ranks 0 and 1."""
+
 CELLS = [
-    *((phase, signal.SIGKILL) for phase in PHASES),
-    *(("epoch", number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)),
-    *((phase, signal.SIGTERM) for phase in ("evaluation", "checkpoint", "correction", "trained", "result")),
+    *((phase, signal.SIGKILL, ONE) for phase in PHASES),
+    *(("epoch", number, ONE) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)),
+    *((phase, signal.SIGTERM, ONE) for phase in ("evaluation", "checkpoint", "correction", "trained", "result")),
+    *((phase, signal.SIGKILL, "rank 0") for phase in ("checkpoint", "correction begins", "samples", "result")),
+    *((phase, signal.SIGKILL, "rank 1") for phase in ("first step", "epoch", "correction", "trained")),
+    *((phase, signal.SIGKILL, LAUNCHER) for phase in ("epoch", "checkpoint", "correction")),
+    *(("epoch", number, LAUNCHER) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)),
 ]
 
 OVERRIDES = (
@@ -64,6 +72,7 @@ class Cell:
 
     phase: str
     signal: str
+    to: str
     exit_code: int
     epochs_begun: int
     epochs_kept: int
@@ -75,26 +84,41 @@ class Cell:
 # The process that is ended
 
 
-def die(phase: str, number: int, overrides: list[str]) -> None:
+ARMED = "SLNLAB_TEST_KILL"
+
+
+def die(phase: str, number: int, to: str, overrides: list[str]) -> None:
     """The command line with these overrides, in which the signal comes at the phase."""
+    from slnlab.train import main
+
+    if to == ONE:
+        arm(phase, number, to)
+    else:  # the ranks are new interpreters, which import this file
+        os.environ[ARMED] = f"{phase};{number};{to}"
+    sys.argv = ["slnlab.train", *overrides]
+    main()
+
+
+def arm(phase: str, number: int, to: str) -> None:
+    """Let the signal come to one of a run's processes when this process reaches the phase."""
     import slnlab.callbacks.correction
     import slnlab.files
     from slnlab.callbacks.correction import LabelCorrection
     from slnlab.callbacks.run_record import RunRecord
+    from slnlab.distributed import rank
     from slnlab.methods import Method
     from slnlab.methods.single_network import SingleNetwork
     from slnlab.streams import Streams
-    from slnlab.train import main
 
     epoch = 0
     sent = False
 
     def now() -> None:
         nonlocal sent
-        if not sent:
+        if not sent and to in (ONE, f"rank {rank()}", LAUNCHER if rank() == 0 else None):
             sent = True
             print(f"begun {epoch}", flush=True)
-            os.kill(os.getpid(), number)
+            os.kill(os.getppid() if to == LAUNCHER else os.getpid(), number)
 
     def patch(owner: Any, name: str, before: Callable[..., bool]) -> None:
         """Let the signal come when `owner.name` is called and `before`, given its arguments, agrees."""
@@ -173,8 +197,6 @@ def die(phase: str, number: int, overrides: list[str]) -> None:
         half_written("result.json", EPOCHS)
     else:
         raise ValueError(phase)
-    sys.argv = ["slnlab.train", *overrides]
-    main()
 
 
 CORRECTING = ("label correction", 4, 2)  # the third batch of the correction before epoch 5
@@ -183,10 +205,10 @@ CORRECTING = ("label correction", 4, 2)  # the third batch of the correction bef
 # Those that start it and compare
 
 
-def run_until(phase: str, number: int, *overrides: str) -> subprocess.CompletedProcess[str]:
+def run_until(phase: str, number: int, *overrides: str, to: str = ONE) -> subprocess.CompletedProcess[str]:
     """The command in a new process, ended at the phase."""
     return subprocess.run(
-        [sys.executable, __file__, *overrides, "--die", phase, "--signal", str(int(number))],
+        [sys.executable, __file__, *overrides, "--die", phase, "--signal", str(int(number)), "--to", to],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -194,12 +216,12 @@ def run_until(phase: str, number: int, *overrides: str) -> subprocess.CompletedP
     )
 
 
-def forked(*overrides: str, until: tuple[str, int] | None = None) -> subprocess.CompletedProcess[str]:
+def forked(*overrides: str, until: tuple[str, int, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The command in a process that is forked from this one, so that torch is imported only once.
 
     Args:
         overrides: of the command.
-        until: phase and signal.
+        until: phase, signal, and which process it is for.
     """
     from slnlab.train import main
 
@@ -282,10 +304,15 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def cell(phase: str, number: signal.Signals, whole: Path, directory: Path) -> Cell:
+def processes(to: str) -> str:
+    """The override for a run that has such a process."""
+    return f"trainer.devices={1 if to == ONE else 2}"
+
+
+def cell(phase: str, number: signal.Signals, to: str, whole: Path, directory: Path) -> Cell:
     """End a run, start it again, compare it."""
-    overrides = (*OVERRIDES, f"hydra.run.dir={directory}")
-    first = forked(*overrides, until=(phase, number))
+    overrides = (*OVERRIDES, processes(to), f"hydra.run.dir={directory}")
+    first = forked(*overrides, until=(phase, number, to))
     begun = [int(line.split()[1]) for line in first.stdout.splitlines() if line.startswith("begun ")]
     assert len(begun) == 1, f"{phase}: the signal was never sent\n{first.stdout}\n{first.stderr}"
     kept = epochs_kept(directory)
@@ -294,6 +321,7 @@ def cell(phase: str, number: signal.Signals, whole: Path, directory: Path) -> Ce
     return Cell(
         phase=phase,
         signal=number.name,
+        to=to,
         # A shell shows the death by a signal as 128 + its number, which is also what slnlab exits with.
         exit_code=128 - first.returncode if first.returncode < 0 else first.returncode,
         epochs_begun=begun[0],
@@ -313,11 +341,11 @@ def page(cells: list[Cell], seconds: float) -> str:
 
     git = git_state() or {}
     rows = [
-        "| phase | signal | exit code | epochs begun | kept | replayed | identical? |",
-        "|---|---|---|---|---|---|---|",
+        "| phase | signal | to | exit code | epochs begun | kept | replayed | identical? |",
+        "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {c.phase}: {PHASES[c.phase]} | {c.signal} | {c.exit_code} | {c.epochs_begun} | {c.epochs_kept} "
-            f"| {c.epochs_replayed} | {'yes' if not c.differences else '**no**: ' + c.differences} |"
+            f"| {c.phase}: {PHASES[c.phase]} | {c.signal} | {c.to} | {c.exit_code} "
+            f"| {c.epochs_begun} | {c.epochs_kept} | {c.epochs_replayed} | {'yes' if not c.differences else '**no**: ' + c.differences} |"
             for c in cells
         ),
     ]
@@ -330,8 +358,9 @@ one that was never stopped?
 
 **Command.** `make kill-matrix` wrote this page and [`results.csv`](results.csv), in {seconds / 60:.0f} minutes.
 
-**Set-up.** One process per run, digits, `{" ".join(OVERRIDES)}`. Each row: a process runs the
-command and gets the signal at the phase; then another process runs the same command, undisturbed, to its end. (All are
+**Set-up.** Digits, `{" ".join(OVERRIDES)}`; one process, and for the rows of *rank 0*, *rank 1* and *launcher*
+`trainer.devices=2`: the launcher is what the user started, the ranks are the processes that it starts. Each row: one
+process of the command gets the signal at the phase; then the same command runs, undisturbed, to its end. (All are
 forked from one that has imported PyTorch, to save the time; `tests/test_kill.py` starts the interpreter anew for some
 rows.) *Identical* compares with a run
 that was never stopped, byte by byte: the network, momentum model, sample table, optimiser and schedule in the last
@@ -345,11 +374,12 @@ run that was never stopped is compared the same way first, and a run of another 
 
 {chr(10).join(rows)}
 
-137 is a process that was killed; 128 + the signal's number is what slnlab exits with when it is told to stop. *Kept*:
+137 is a process that was killed; 1 a launcher that has said which of its processes had died; 128 + the signal's
+number is what slnlab exits with when it is told to stop. *Kept*:
 epochs in the newest whole checkpoint when the process had ended. With SIGTERM in *result*, the result was complete
 before the exit.
 
-**Not shown.** Runs of several processes, which slnlab does not have yet; GPUs; loss of power, which a process cannot
+**Not shown.** GPUs; several machines; loss of power, which a process cannot
 make.
 """
 
@@ -359,23 +389,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the folder for results.csv and README.md")
     parser.add_argument("--die", choices=PHASES, metavar="PHASE", help=argparse.SUPPRESS)
     parser.add_argument("--signal", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--to", default=ONE, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
     known = parser.parse_args()
     if known.die:
-        return die(known.die, known.signal, known.overrides)
+        return die(known.die, known.signal, known.to, known.overrides)
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        whole, again, other = (Path(folder) / name for name in ("whole", "again", "other"))
-        for directory, seed in ((whole, 0), (again, 0), (other, 1)):
-            done = forked(*OVERRIDES, f"hydra.run.dir={directory}", f"seed={seed}")
+        whole, together, again, other = (Path(folder) / name for name in ("whole", "together", "again", "other"))
+        for directory, seed, to in ((whole, 0, ONE), (again, 0, ONE), (other, 1, ONE), (together, 0, LAUNCHER)):
+            done = forked(*OVERRIDES, processes(to), f"hydra.run.dir={directory}", f"seed={seed}")
             assert done.returncode == 0, done.stderr
         assert not differences(whole, again), f"two whole runs differ in {differences(whole, again)}"
         assert "state_dict" in differences(whole, other), "a run of another seed is the same: nothing is compared"
         cells = []
-        for phase, number in CELLS:
+        for phase, number, to in CELLS:
             directory = Path(folder) / "stopped"
-            cells.append(cell(phase, number, whole, directory))
+            cells.append(cell(phase, number, to, whole if to == ONE else together, directory))
             print(cells[-1], flush=True)
             shutil.rmtree(directory)
     known.out.mkdir(parents=True, exist_ok=True)
@@ -391,3 +422,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__" and ARMED in os.environ:  # in a rank
+    _phase, _number, _to = os.environ[ARMED].split(";")
+    arm(_phase, int(_number), _to)

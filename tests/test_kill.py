@@ -63,6 +63,20 @@ def test_the_comparison_sees_the_least_bit(part: str, whole: Path, tmp_path: Pat
     assert kill_matrix.differences(whole, other) == [part]
 
 
+def test_so_is_one_of_two_processes(tmp_path: Path) -> None:
+    """Here the one that the user started is killed, and its processes end by themselves."""
+    whole, directory = tmp_path / "whole", tmp_path / "killed"
+    overrides = (*kill_matrix.OVERRIDES, "trainer.devices=2")
+    train(compose(overrides), whole)
+    ended = kill_matrix.run_until(
+        "checkpoint", signal.SIGKILL, *overrides, f"hydra.run.dir={directory}", to=kill_matrix.LAUNCHER
+    )
+    assert ended.returncode == -9, ended.stderr
+    assert kill_matrix.epochs_kept(directory) in (2, 3)
+    train(compose(overrides), directory)
+    assert kill_matrix.differences(whole, directory) == []
+
+
 def test_a_sweep_that_is_told_to_stop_does_not_start_its_next_run(tmp_path: Path) -> None:
     overrides = (*kill_matrix.OVERRIDES, "seed=0,1", f"runs_dir={tmp_path}", "hydra.mode=MULTIRUN")
     ended = kill_matrix.run_until("epoch", signal.SIGTERM, *overrides)
