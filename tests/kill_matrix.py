@@ -345,7 +345,8 @@ def page(cells: list[Cell], seconds: float) -> str:
         "|---|---|---|---|---|---|---|---|",
         *(
             f"| {c.phase}: {PHASES[c.phase]} | {c.signal} | {c.to} | {c.exit_code} "
-            f"| {c.epochs_begun} | {c.epochs_kept} | {c.epochs_replayed} | {'yes' if not c.differences else '**no**: ' + c.differences} |"
+            f"| {c.epochs_begun} | {c.epochs_kept} | {c.epochs_replayed} "
+            f"| {'yes' if not c.differences else '**no**: ' + c.differences} |"
             for c in cells
         ),
     ]
