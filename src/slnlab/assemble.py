@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.strategies import DDPStrategy
 
 from slnlab.callbacks.correction import LabelCorrection
@@ -84,7 +86,7 @@ def method(config: DictConfig) -> Method:
         class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
         sigma=config.sln.sigma,
         **_composed(config, kind),
-        optimizer=partial(get_class(config.optimizer._target_), **_options(config.optimizer)),
+        optimizer=_optimizer(config),
         scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
         seed=config.seed,
         **_options(config.method, "labels", "refuses", "needs", "fixed"),
@@ -117,7 +119,19 @@ def _network(config: DictConfig, number: int) -> torch.nn.Module:
         torch.manual_seed(derive(config.seed, "initialisation", number))
         network = get_class(config.model._target_)(**_options(config.model))
     assert isinstance(network, torch.nn.Module)
+    if config.trainer.compile:
+        # In place, so that neither the names in a checkpoint nor what a momentum model copies change. Every batch
+        # shape (whole, last, evaluation) is compiled for itself: CUDA graphs have fixed shapes. What is outside the
+        # network, SLN's noise and the optimiser with its learning rate, changes without compiling anything again.
+        network.compile(mode="reduce-overhead" if on_gpus(config) else "default", dynamic=False)
     return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+
+
+def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
+    kind, options = get_class(config.optimizer._target_), _options(config.optimizer)
+    if on_gpus(config) and torch.cuda.is_available() and "fused" in inspect.signature(kind).parameters:
+        options.setdefault("fused", True)  # one kernel for all parameters
+    return partial(kind, **options)
 
 
 @contextmanager
@@ -175,7 +189,8 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
     callbacks.append(record)
     _quieten()
     made = pl.Trainer(
-        **_options(config.trainer, "progress", "threads"),
+        **_options(config.trainer, "progress", "threads", "compile", "profile"),
+        profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
         # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
         strategy=DDPStrategy(broadcast_buffers=False) if world_size() > 1 else "auto",
         callbacks=callbacks,
@@ -190,6 +205,12 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
         use_distributed_sampler=False,
     )
     return made, record
+
+
+def _profiler(run: RunDirectory) -> PyTorchProfiler:
+    """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
+    run.profile.mkdir(exist_ok=True)
+    return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=40)
 
 
 def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: RunRecord) -> Result:

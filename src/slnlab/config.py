@@ -42,6 +42,8 @@ NOT_IDENTITY = (
     # The machine may change the last bits; it is recorded in the result, and a run may go on on another one.
     "trainer.accelerator",
     "trainer.threads",
+    "trainer.compile",
+    "trainer.profile",
     "data.source.root",
     "data.source.download",
     "method.labels",

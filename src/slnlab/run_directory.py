@@ -40,6 +40,7 @@ class RunDirectory:
     - `metrics.csv`: one row per epoch
     - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before
     - `samples.npz`: per training sample, what the final weights say about its label
+    - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `result.json`: see `slnlab.result`; its presence means that the run is finished
     """
 
@@ -54,6 +55,7 @@ class RunDirectory:
         self.samples = path / "samples.npz"
         self.probabilities = path / "probabilities.npz"
         self.wandb_id = path / "wandb_id"
+        self.profile = path / "profile"
         self.result = path / "result.json"
 
     @property
@@ -114,7 +116,7 @@ class RunDirectory:
         """Remove what a run has made here, and nothing else."""
         for made in (self.result, self.metrics, self.samples, self.noise, self.probabilities, self.wandb_id):
             made.unlink(missing_ok=True)
-        for folder in (self.checkpoint.parent, self.path / "tensorboard"):
+        for folder in (self.checkpoint.parent, self.path / "tensorboard", self.profile):
             if folder.exists():
                 shutil.rmtree(folder)
 

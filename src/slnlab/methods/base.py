@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.profiler import record_function
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -80,6 +83,8 @@ class Method(pl.LightningModule):
         self.table: SampleTable
         self.streams: Streams
         self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
+        self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext
+        """For the profiler."""
         self._seen: list[Tensor] = []
 
     @property
@@ -100,16 +105,18 @@ class Method(pl.LightningModule):
 
     def step(self, batch: Batch) -> None:
         """One optimiser step."""
-        with self.trainer.precision_plugin.forward_context():
+        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
             loss = self.loss(batch)
         self.descend(loss)
 
     def descend(self, loss: Tensor) -> None:
         """One step of every optimiser down the sum of all processes' losses."""
-        self.differentiate(loss)
+        with self._named("backward"):
+            self.differentiate(loss)
         self.before_step()
-        for optimizer in self._optimizers:
-            optimizer.step()
+        with self._named("optimiser and momentum model"):
+            for optimizer in self._optimizers:
+                optimizer.step()
 
     def differentiate(self, loss: Tensor) -> None:
         """Put the gradients of the sum of all processes' losses in the place of those before."""
@@ -153,6 +160,8 @@ class Method(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.streams = Streams(self.seed, self.device)
+        if isinstance(self.trainer.profiler, PyTorchProfiler):  # type: ignore[attr-defined]
+            self._named = record_function
 
     def configure_optimizers(self) -> Any:
         optimizers = [self.optimizer_factory(network.parameters()) for network in self.networks.values()]

@@ -73,6 +73,8 @@ class Trainer(Section):
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
     threads: Count | None
+    compile: bool
+    profile: bool
     progress: bool
 
 

@@ -1,0 +1,83 @@
+"""What is meant for GPUs, as far as a CPU can show it: compiled networks, profiles, memory formats, autocast."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kill_matrix import differences
+from torch import nn
+from torch._dynamo.utils import counters
+
+from slnlab import assemble
+from slnlab.config import compose, run_subdir
+from slnlab.result import Result
+
+TinyRun = Callable[..., tuple[Result, Path]]
+CORRECTED = ("method=sln_mo_lc", "correction.last_epochs=2", "trainer.max_epochs=4", "scheduler=cosine")
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's front end without its code generation, which takes a minute."""
+    real = nn.Module.compile
+
+    def compile_(self: nn.Module, **options: Any) -> None:
+        assert options == {"mode": "default", "dynamic": False}
+        real(self, backend="aot_eager", dynamic=False)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_)
+    torch._dynamo.reset()
+    counters.clear()
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_compiled_run_is_the_same_and_nothing_is_compiled_again(tmp_path: Path, tiny_run: TinyRun) -> None:
+    """Not when sigma becomes 0, labels are corrected, or the learning rate moves."""
+    run = ("data.batch_size=32", "data.eval_batch_size=250", *CORRECTED)  # last batch of 4, two evaluation batches
+    _, eager = tiny_run(*run, directory=tmp_path / "eager")
+    assert counters["stats"]["unique_graphs"] == 0
+    _, compiled = tiny_run(*run, "trainer.compile=true", directory=tmp_path / "compiled")
+    # Training: a whole batch and the last one. Evaluation: a batch of test images. (The momentum model is a copy
+    # that is not compiled.) Judged at the end: the training images in one batch.
+    assert counters["stats"]["unique_graphs"] == 4
+    assert differences(eager, compiled, epochs=4) == []
+
+
+def test_compiling_does_not_make_it_another_run() -> None:
+    paths = {run_subdir(compose([f"trainer.{key}=true"])) for key in ("compile", "profile")}
+    assert paths == {run_subdir(compose())}
+
+
+def test_a_profile_says_where_the_time_of_a_step_goes(tmp_path: Path, tiny_run: TinyRun) -> None:
+    _, plain = tiny_run(*CORRECTED, directory=tmp_path / "plain")
+    _, profiled = tiny_run(*CORRECTED, "trainer.profile=true", directory=tmp_path / "profiled")
+    assert differences(plain, profiled, epochs=4) == []
+    (table,), (trace,) = (list((profiled / "profile").glob(f"*.{kind}")) for kind in ("txt", "json"))
+    parts = ("forward and loss", "backward", "optimiser and momentum model")
+    assert all(part in table.read_text() for part in parts)
+    assert set(parts) <= {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+
+
+def test_networks_are_in_channels_last_format() -> None:
+    weight = next(parameter for parameter in assemble.method(compose()).parameters() if parameter.ndim == 4)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) -> None:
+    """bf16 has so few values that the momentum average would never move."""
+    _, directory = tiny_run(*CORRECTED, "trainer.precision=bf16-mixed")
+    checkpoint = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    averages = checkpoint["callbacks"]["MomentumModel"]["network"]
+    floating = [t for t in [*averages.values(), *checkpoint["state_dict"].values()] if t.is_floating_point()]
+    assert {tensor.dtype for tensor in floating} == {torch.float32}
+    assert checkpoint["sample_table"]["loss"].dtype == torch.float32
+    with (directory / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file)]
+    # Eight bits of mantissa would show: a loss near 2 in bf16 is a multiple of 1/128.
+    assert any((loss * 128) % 1 > 1e-3 for loss in losses)
