@@ -294,6 +294,7 @@ def register_resolvers() -> None:
 
     - `${slnlab.run_dir:}`, `${slnlab.run_subdir:}`: the run's directory.
     - `${slnlab.preset:a.b}`: what the table `preset.a.b` says for this data set and noise, see `preset_of`.
+    - `${slnlab.times:a,b}`: the product.
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
     """
 
@@ -308,6 +309,7 @@ def register_resolvers() -> None:
 
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
+    OmegaConf.register_new_resolver("slnlab.times", lambda a, b: a * b, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_subdir", subdir, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)
 

@@ -9,43 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 from resuming import assert_resumes_bit_exactly, trained
-from torch import Tensor, nn
+from saying import Says, batch_of, logits_of, with_table
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from slnlab import SampleTable
 from slnlab.config import check, compose
 from slnlab.data.datamodule import Batch
-from slnlab.distributed import Shard, shard
+from slnlab.distributed import Shard
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import keep_count, ramp, ranks
 from slnlab.methods.two_networks import Ensemble
 from slnlab.result import LabelFindings, Result
-
-
-class Says(nn.Module):
-    """A network whose "images" are numbers of rows, and which says these logits of them."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.logits[images]
-
-
-def logits_of(probabilities: list[float]) -> Tensor:
-    """Two classes; the given probability for class 0."""
-    p = torch.tensor(probabilities)
-    return torch.stack([p, 1 - p], 1).log()
-
-
-def batch_of(size: int, part: Shard | None = None) -> Batch:
-    rows = torch.arange(size)
-    return Batch(rows, rows, part or shard(size))
-
 
 P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]
 """Of the given label, class 0, by the two networks: the small losses are those of samples 0, 1 and of 1, 2."""
@@ -60,11 +36,7 @@ def bare(forget_rate: float = 0.5) -> CoTeaching:
         ramp_epochs=0,
         optimizer=SGD,
     )
-    method.table = SampleTable(torch.zeros(4, dtype=torch.int64), 2)
-    for name, dtype in (("loss", torch.float32), ("prediction", torch.int64)):
-        method.table.add(name, dtype=dtype)
-    method.table.add("selected", dtype=torch.bool)
-    method.table.add("selected_2", dtype=torch.bool)
+    with_table(method, [0, 0, 0, 0])
     return method
 
 

@@ -6,7 +6,7 @@ batch with the largest losses is not trusted.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,9 @@ class SmallLoss(Method):
         options: see `Method`.
     """
 
+    selections: ClassVar[int | None] = None
+    """Columns `selected`, `selected_2`, … of the sample table; None: one for each network."""
+
     def __init__(
         self,
         networks: dict[str, nn.Module],
@@ -113,7 +116,7 @@ class SmallLoss(Method):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        for number in range(len(self.networks)):
+        for number in range(self.selections or len(self.networks)):
             self.table.add("selected" if number == 0 else f"selected_{number + 1}", dtype=torch.bool)
 
     def on_train_epoch_start(self) -> None:

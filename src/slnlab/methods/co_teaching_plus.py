@@ -1,0 +1,70 @@
+"""Co-teaching+ (Yu et al., 2019): co-teaching on the samples about which the two networks disagree."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import gather
+from slnlab.methods.co_teaching import CoTeaching
+from slnlab.methods.small_loss import global_ranks
+
+
+class CoTeachingPlus(CoTeaching):
+    """Co-teaching for `init_epochs` epochs; afterwards on D = {i : argmax f¹_i ≠ argmax f²_i} of each batch only.
+
+    Of D each network picks the int((1 − R)·|D|) samples of smallest loss (all of D where that is none) and trains on
+    the other's picks; the loss is the mean over them (Yu et al., 2019, algorithm 1). Where the networks agree about
+    the whole batch, no step is taken (their public code sometimes trains on all of it instead). Whether they do, the
+    host has to know: after `init_epochs` each step waits once for the device.
+
+    Args:
+        network, network_2: each with its own initialisation.
+        init_epochs: of plain co-teaching.
+        loss_input: what the loss is fed from then on: `probabilities`, as in the authors' code, where softmax outputs
+            go into a cross entropy that applies softmax once more, for ranking and training (at C = 10 it then lies
+            in [1.46, 2.46]); or `logits`, as in the paper.
+        options: see `SmallLoss`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        network_2: nn.Module,
+        *,
+        init_epochs: int,
+        loss_input: Literal["probabilities", "logits"],
+        **options: Any,
+    ) -> None:
+        super().__init__(network, network_2, **options)
+        self.init_epochs, self.loss_input = init_epochs, loss_input
+
+    def step(self, batch: Batch) -> None:
+        if self.current_epoch < self.init_epochs:
+            super().step(batch)
+            return
+        with self.trainer.precision_plugin.forward_context():
+            loss, disagreements = self.loss_of_disagreements(batch)
+        if disagreements:
+            self.descend(loss)
+
+    def loss_of_disagreements(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """This process's share of the loss, and |D| of the global batch; both scalars, the loss 0 where |D| is."""
+        logits = [network(batch.image) for network in self.networks.values()]
+        self.observe(batch.index, logits[0])
+        disagree = logits[0].argmax(1) != logits[1].argmax(1)
+        size = gather(disagree).sum()
+        fed = [said.float().softmax(1) for said in logits] if self.loss_input == "probabilities" else logits
+        (compared, losses), (compared_2, losses_2) = (self.losses(said, batch, k) for k, said in enumerate(fed))
+        count = ((1 - self.forget_rate) * size.double() + 1e-9).long()
+        count = torch.where(count > 0, count, size)
+        picked, picked_2 = (
+            (global_ranks(each.masked_fill(~disagree, math.inf), batch.shard) < count) & disagree
+            for each in (compared, compared_2)
+        )
+        self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
+        return torch.stack([losses * picked_2, losses_2 * picked]).sum() / count.clamp(min=1), size

@@ -1,0 +1,55 @@
+"""JoCoR (Wei et al., 2020): two networks with one loss, in which they also agree with each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, log_softmax, nn
+
+from slnlab.data.datamodule import Batch
+from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
+from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
+
+
+def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
+    """KL(S¹‖S²) + KL(S²‖S¹) = Σ_c (S¹_c − S²_c)(log S¹_c − log S²_c) of every sample, (B, C) twice → (B,), ≥ 0."""
+    one, two = (log_softmax(each.float(), 1) for each in (logits, logits_2))
+    return ((one.exp() - two.exp()) * (one - two)).sum(1)
+
+
+class JoCoR(SmallLoss):
+    """The mean of the int((1 − R)·B) smallest of l_i = (1 − λ)(ℓ¹_i + ℓ²_i) + λ [KL(S¹_i‖S²_i) + KL(S²_i‖S¹_i)].
+
+    Wei et al. (2020), equations 2 to 6: both networks learn from the same samples, and the gradient goes through
+    every S. (Their one optimiser over both networks and ours, one for each, take the same steps.) A batch of which
+    nothing is kept takes no step. The column `selected` marks what both learned from.
+
+    Args:
+        network, network_2: each with its own initialisation.
+        co_lambda: λ in [0, 1].
+        options: see `SmallLoss`.
+    """
+
+    network_names = NETWORKS
+    means = MEANS
+    selections = 1
+
+    def __init__(self, network: nn.Module, network_2: nn.Module, *, co_lambda: float, **options: Any) -> None:
+        super().__init__({"network": network, "network_2": network_2}, **options)
+        self.evaluators["ensemble"] = Ensemble([network, network_2])
+        self.co_lambda = co_lambda
+
+    def step(self, batch: Batch) -> None:
+        if keep_count(batch.shard.total, self.forget_rate):
+            super().step(batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = [network(batch.image) for network in self.networks.values()]
+        self.observe(batch.index, logits[0])
+        (compared, losses), (compared_2, losses_2) = (self.losses(said, batch, k) for k, said in enumerate(logits))
+        agreement = self.co_lambda * symmetric_divergence(*logits)
+        count = keep_count(batch.shard.total, self.forget_rate)
+        joint = (1 - self.co_lambda) * (compared + compared_2) + agreement.detach()
+        kept = global_ranks(joint, batch.shard) < count
+        self.table["selected"][batch.index] = kept
+        return (((1 - self.co_lambda) * (losses + losses_2) + agreement) * kept).sum() / count

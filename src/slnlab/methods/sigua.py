@@ -1,0 +1,43 @@
+"""SIGUA (Han et al., 2020): learn from the small losses, and unlearn a little from the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from slnlab.data.datamodule import Batch
+from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
+
+
+class Sigua(SmallLoss):
+    """loss = mean(kept) − γ · mean(bad), one network.
+
+    Kept are the int((1 − R)·B) samples of smallest loss of the batch, with R(e) of `ramp`; bad are, of the rejected,
+    the int(bad_fraction · rejected) of smallest loss. The gradient goes down the first and γ times up the second
+    (Han et al., 2020, SIGUA_SL). A set that is empty contributes 0. The column `selected` marks the kept.
+
+    Args:
+        network: images (B, channels, H, W) → logits (B, C).
+        gamma: γ ≥ 0; 0.001 in the SLN paper (appendix B.1).
+        bad_fraction: in [0, 1].
+        options: see `SmallLoss`.
+    """
+
+    def __init__(self, network: nn.Module, *, gamma: float, bad_fraction: float, **options: Any) -> None:
+        super().__init__({"network": network}, **options)
+        self.gamma, self.bad_fraction = gamma, bad_fraction
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = self.network(batch.image)
+        self.observe(batch.index, logits)
+        compared, losses = self.losses(logits, batch)
+        size = batch.shard.total
+        kept = keep_count(size, self.forget_rate)
+        bad = int(self.bad_fraction * (size - kept) + 1e-9)
+        place = global_ranks(compared, batch.shard)
+        good = place < kept
+        self.table["selected"][batch.index] = good
+        down = (losses * good).sum() / max(kept, 1)
+        up = (losses * ((place >= kept) & (place < kept + bad))).sum() / max(bad, 1)
+        return down - self.gamma * up

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from slnlab.schemas.base import CountOrZero, NoiseRate
+from slnlab.schemas.config import Method
+
+
+class Schema(Method):
+    reset_optimizer_each_epoch: bool
+    forget_rate: NoiseRate
+    ramp_epochs: CountOrZero
+    co_lambda: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

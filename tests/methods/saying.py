@@ -1,0 +1,47 @@
+"""Networks that say what a test wants them to say."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from slnlab import SampleTable
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import Shard, shard
+from slnlab.methods import Method
+
+
+class Says(nn.Module):
+    """A network whose "images" are numbers of rows, and which says these logits of them."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits[images]
+
+
+def logits_of(probabilities: list[float]) -> Tensor:
+    """Two classes; the given probability for class 0."""
+    p = torch.tensor(probabilities)
+    return torch.stack([p, 1 - p], 1).log()
+
+
+def batch_of(size: int, part: Shard | None = None) -> Batch:
+    """The first rows of the table, in order."""
+    rows = torch.arange(size)
+    return Batch(rows, rows, part or shard(size))
+
+
+def with_table(method: Method, given: list[int], num_classes: int = 2) -> Method:
+    """The method as it is when training begins, without a trainer."""
+    method.table = SampleTable(torch.tensor(given), num_classes)
+    for name, dtype in (
+        ("loss", torch.float32),
+        ("prediction", torch.int64),
+        ("selected", torch.bool),
+        ("selected_2", torch.bool),
+    ):
+        method.table.add(name, dtype=dtype)
+    return method

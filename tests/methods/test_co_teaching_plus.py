@@ -1,0 +1,101 @@
+"""Co-teaching+ by hand: who is in D, who is picked of it, what is fed to the loss."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from resuming import assert_resumes_bit_exactly
+from saying import Says, batch_of, logits_of, with_table
+from torch.optim import SGD
+
+from slnlab.config import check, compose, plain
+from slnlab.errors import ConfigError
+from slnlab.losses import cross_entropy
+from slnlab.methods.co_teaching_plus import CoTeachingPlus
+
+P, P_2 = [0.9, 0.6, 0.99, 0.2, 0.7, 0.3], [0.2, 0.1, 0.98, 0.8, 0.4, 0.45]
+"""They agree on samples 2 and 5. Of D = {0, 1, 3, 4}, losses ascend as 0, 4, 1, 3 and as 3, 4, 0, 1."""
+
+
+def bare(p: list[float], q: list[float], loss_input: str = "logits", forget_rate: float = 0.75) -> CoTeachingPlus:
+    method = CoTeachingPlus(
+        Says(logits_of(p)),
+        Says(logits_of(q)),
+        class_losses=cross_entropy,
+        init_epochs=0,
+        loss_input=loss_input,
+        forget_rate=forget_rate,
+        ramp_epochs=0,
+        optimizer=SGD,
+    )
+    with_table(method, [0] * len(p))
+    return method
+
+
+def test_the_exchange_is_among_the_disagreements() -> None:
+    """int(.25 · 4) = 1 of D: network 1 learns from sample 3, network 2 from sample 0."""
+    method = bare(P, P_2)
+    loss, size = method.loss_of_disagreements(batch_of(6))
+    assert int(size) == 4
+    assert loss.item() == pytest.approx(-math.log(0.2) - math.log(0.2))
+    assert method.table["selected"].nonzero().flatten().tolist() == [3]
+    assert method.table["selected_2"].nonzero().flatten().tolist() == [0]
+
+
+def test_where_none_would_be_kept_all_disagreements_are() -> None:
+    method = bare(P, P_2, forget_rate=0.8)  # int(.2 · 4) = 0
+    method.loss_of_disagreements(batch_of(6))
+    for name in ("selected", "selected_2"):
+        assert method.table[name].nonzero().flatten().tolist() == [0, 1, 3, 4]
+
+
+def test_softmax_twice() -> None:
+    """As in the authors' code: the loss of saying p for class 0 is −log of softmax(p, 1 − p)."""
+    loss, _ = bare(P, P_2, loss_input="probabilities").loss_of_disagreements(batch_of(6))
+
+    def twice(p: float) -> float:
+        return -p + math.log(math.exp(p) + math.exp(1 - p))
+
+    assert loss.item() == pytest.approx(twice(0.2) + twice(0.2), rel=1e-5)
+
+
+@pytest.mark.parametrize(("p", "loss"), [(1.0, 1.4612), (0.0, 2.4612)])
+def test_the_range_of_softmax_twice_at_ten_classes(p: float, loss: float) -> None:
+    """The range that methods like these are known by: 1.46 to 2.46."""
+    said = torch.full((1, 10), -100.0)
+    said[0, 0 if p else 1] = 100.0
+    assert cross_entropy(said.softmax(1))[0, 0].item() == pytest.approx(loss, abs=1e-4)
+
+
+def test_where_they_agree_no_step_is_taken() -> None:
+    method = bare(P, P)
+    loss, size = method.loss_of_disagreements(batch_of(6))
+    assert (loss.item(), int(size)) == (0, 0)
+    loss.backward()
+    assert method.network.logits.grad.abs().sum() == 0
+
+
+def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
+    """Across the end of the initial epochs."""
+    assert_resumes_bit_exactly(
+        tmp_path,
+        "method=co_teaching_plus",
+        "method.ramp_epochs=2",
+        "method.init_epochs=2",
+        "trainer.max_epochs=4",
+        stop_after=2,
+    )
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("cifar10", 20), ("cifar100", 5), ("digits", 10)])
+def test_presets_are_the_authors(data: str, epochs: int) -> None:
+    method = plain(compose([f"data={data}", "method=co_teaching_plus"]))["method"]
+    assert (method["init_epochs"], method["loss_input"]) == (epochs, "probabilities")
+
+
+def test_what_cannot_work_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method\.loss_input"):
+        check(compose(["method=co_teaching_plus", "method.loss_input=softmax"]))

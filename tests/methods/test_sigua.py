@@ -1,0 +1,86 @@
+"""SIGUA's signs, by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from resuming import assert_resumes_bit_exactly
+from saying import Says, batch_of, logits_of, with_table
+from torch.optim import SGD
+
+from slnlab.config import check, compose
+from slnlab.errors import ConfigError
+from slnlab.losses import cross_entropy
+from slnlab.methods.sigua import Sigua
+
+P = [0.3, 0.9, 0.1, 0.8]
+"""Of the given label: small losses are those of samples 1, 3; then 0, then 2."""
+
+
+def bare(gamma: float, bad_fraction: float, forget_rate: float = 0.5) -> Sigua:
+    method = Sigua(
+        Says(logits_of(P)),
+        class_losses=cross_entropy,
+        gamma=gamma,
+        bad_fraction=bad_fraction,
+        forget_rate=forget_rate,
+        ramp_epochs=0,
+        optimizer=SGD,
+    )
+    with_table(method, [0, 0, 0, 0])
+    return method
+
+
+def test_down_for_the_kept_and_up_for_the_bad() -> None:
+    """Of class 0's logit: (S − 1)/2 for the kept, −γ(S − 1)/2 for the bad. Descent lowers the bad."""
+    method = bare(gamma=0.1, bad_fraction=1.0)
+    loss = method.loss(batch_of(4))
+    by_hand = -(math.log(0.9) + math.log(0.8)) / 2 + 0.1 * (math.log(0.3) + math.log(0.1)) / 2
+    assert loss.item() == pytest.approx(by_hand, abs=1e-6)
+    loss.backward()
+    gradient = method.network.logits.grad[:, 0]
+    torch.testing.assert_close(gradient, torch.tensor([0.1 * 0.7 / 2, -0.1 / 2, 0.1 * 0.9 / 2, -0.2 / 2]))
+    assert method.table["selected"].tolist() == [False, True, False, True]
+
+
+def test_of_the_rejected_the_smaller_losses_are_bad() -> None:
+    method = bare(gamma=0.1, bad_fraction=0.5)
+    method.loss(batch_of(4)).backward()
+    torch.testing.assert_close(method.network.logits.grad[:, 0], torch.tensor([0.1 * 0.7, -0.1 / 2, 0, -0.2 / 2]))
+
+
+@pytest.mark.parametrize(
+    ("forget_rate", "bad_fraction", "expected"),
+    [
+        (0.0, 1.0, sum(-math.log(p) for p in P) / 4),  # nothing rejected
+        (0.5, 0.0, -(math.log(0.9) + math.log(0.8)) / 2),  # nothing bad
+        (0.9, 1.0, 0.1 * sum(math.log(p) for p in P) / 4),  # nothing kept: int(0.1 · 4) = 0
+    ],
+)
+def test_an_empty_set_contributes_nothing(forget_rate: float, bad_fraction: float, expected: float) -> None:
+    loss = bare(0.1, bad_fraction, forget_rate).loss(batch_of(4))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_it_resumes_bit_exactly_with_noise_momentum_and_correction(tmp_path: Path) -> None:
+    """One network: everything of the paper's may be switched on."""
+    assert_resumes_bit_exactly(
+        tmp_path,
+        "method=sigua",
+        "sln.sigma=0.5",
+        "momentum.enabled=true",
+        "correction.enabled=true",
+        "correction.last_epochs=2",
+        "trainer.max_epochs=4",
+        "method.ramp_epochs=3",
+        stop_after=2,
+    )
+
+
+@pytest.mark.parametrize("override", ["method.gamma=-1", "method.bad_fraction=1.5", "method.forget_rate=-0.1"])
+def test_what_cannot_work_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        check(compose(["method=sigua", override]))
