@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test bench lint types check kill-matrix build clean experiments/demo experiments/digits_sigma
+.PHONY: help demo test bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/digits_sigma
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -24,6 +24,9 @@ test: $(STAMP)  ## the whole suite
 
 bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)
 	$(BIN)/python -m benchmarks.bench
+
+bench-gpu: $(STAMP)  ## the same on this machine's GPU, and how far a step is from what it could do: benchmarks/GPU.md
+	$(BIN)/python -m benchmarks.bench --device cuda
 
 lint: $(STAMP)  ## ruff: style and formatting
 	$(BIN)/ruff check .

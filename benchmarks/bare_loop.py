@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from benchmarks.made import MEAN, STD
+from benchmarks.measure import DEVICE
 from slnlab.data.augment import CropFlip, Normalise, pad
 from slnlab.data.source import LabelledImages
 
@@ -24,29 +25,30 @@ class BareLoop:
     """An epoch at a call."""
 
     def __init__(self, network: nn.Module, data: LabelledImages, given: Tensor, directory: Path) -> None:
+        network = network.to(DEVICE)
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
         self.parameters: list[Tensor] = list(network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
-        self.images, self.true, self.given = pad(data.images, 4), data.labels, given
-        self.loss = torch.zeros(len(given))
-        self.prediction = torch.zeros(len(given), dtype=torch.int64)
+        self.images, self.true, self.given = pad(data.images, 4).to(DEVICE), data.labels.to(DEVICE), given.to(DEVICE)
+        self.loss = torch.zeros(len(given), device=DEVICE)
+        self.prediction = torch.zeros(len(given), dtype=torch.int64, device=DEVICE)
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.001, momentum=0.9, weight_decay=5e-4)
         self.crop_flip, self.normalise = CropFlip(4, True), Normalise(MEAN, STD)
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator(DEVICE).manual_seed(0)
         self.directory = directory
-        self.eye = torch.eye(10)
+        self.eye = torch.eye(10, device=DEVICE)
 
     def epoch(self) -> None:
         generator = self.generator
-        for index in torch.randperm(len(self.given), generator=generator).split(128):
-            draws = self.crop_flip.draw(len(index), generator, "cpu")
+        for index in torch.randperm(len(self.given), generator=generator, device=DEVICE).split(128):
+            draws = self.crop_flip.draw(len(index), generator, DEVICE)
             images = self.normalise(self.crop_flip.apply(self.images, index, draws, (32, 32)))
             logits = self.network(images)
             labels = self.given[index]
             seen = logits.detach()
             self.loss[index] = cross_entropy(seen, labels, reduction="none")
             self.prediction[index] = seen.argmax(1)
-            targets = self.eye[labels] + torch.randn(len(index), 10, generator=generator)
+            targets = self.eye[labels] + torch.randn(len(index), 10, generator=generator, device=DEVICE)
             loss = -(targets * log_softmax(logits, 1)).sum(1).mean()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -99,11 +99,20 @@ ROWS: dict[str, Row] = {
 }
 
 
+GPU_ROWS: dict[str, Row] = {
+    **{name: row for name, row in ROWS.items() if row.module != "processes"},
+    "step_against_floor": Row(
+        "A step of WRN-28-2 against what the device could do", "none set", "floor", "step_against_floor"
+    ),
+}
+"""What `make bench-gpu` measures. The bounds are those that were set for a CPU."""
+
+
 def measure(name: str, quick: bool) -> dict[str, Any]:
     """One row, with the circumstances."""
     from importlib import import_module
 
-    row = ROWS[name]
+    row = GPU_ROWS.get(name) or ROWS[name]
     run: Callable[[bool], Sequence[Any]] = getattr(import_module(f"benchmarks.{row.module}"), row.function)
     load, start = os.getloadavg()[0], time.perf_counter()
     figures = [figure.as_json() for figure in run(quick)]
@@ -127,28 +136,33 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     with open("/proc/meminfo") as file:
         memory = int(file.readline().split()[1]) / 2**20
-    return {"processor": processor_name(), "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
+    described = {"processor": processor_name(), "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
+    gpus = environment()["gpus"]
+    return {"gpu": gpus[0], **described} if gpus else described
 
 
-def machine_name() -> str:
+def machine_name(device: str) -> str:
+    if device != "cpu":
+        return re.sub(r"[^a-z0-9]+", "-", str(environment()["gpus"][0]).lower()).strip("-")
     words = re.sub(r"\(\w+\)|processor|cpu|@.*", " ", processor_name(), flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]+", "-", f"{words} {os.cpu_count()} cores".lower()).strip("-")
 
 
-def blank() -> dict[str, Any]:
-    rows = {name: {"title": row.title, "bound": row.bound, "status": NOT_YET} for name, row in ROWS.items()}
-    return {"rows": rows}
+def blank(rows: dict[str, Row]) -> dict[str, Any]:
+    return {"rows": {name: {"title": r.title, "bound": r.bound, "status": NOT_YET} for name, r in rows.items()}}
 
 
 def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def page(results: dict[str, dict[str, Any]]) -> str:
-    """README.md: a section per machine."""
-    lines = [(HERE / "page.md").read_text().rstrip(), ""]
+def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
+    """README.md, or GPU.md: a section per machine."""
+    lines = [(HERE / text).read_text().rstrip(), ""]
     for result in results.values():
         described, packages = result["machine"], result["environment"]["packages"]
+        if "gpu" in described:
+            lines += [f"# {described['gpu']}", ""]
         versions = ", ".join(f"{p} {packages[p]}" for p in ("torch", "pytorch-lightning", "torchvision"))
         lines += [
             f"## {described['processor']}, {described['cores']} cores, {described['memory_gib']:.0f} GiB",
@@ -193,37 +207,44 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def write_page() -> None:
-    files = sorted((HERE / "results").glob("*.json"))
-    results = {path.stem: json.loads(path.read_text()) for path in files}
-    (HERE / "README.md").write_text(page(results))
+def write_pages() -> None:
+    for folder, text, out in (("results", "page.md", "README.md"), ("results_gpu", "page_gpu.md", "GPU.md")):
+        files = sorted((HERE / folder).glob("*.json"))
+        results = {path.stem: json.loads(path.read_text()) for path in files}
+        (HERE / out).write_text(page(results, text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"comma-separated, of {', '.join(ROWS)}")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--rows", help=f"comma-separated, of {', '.join({**ROWS, **GPU_ROWS})}; default: all")
     parser.add_argument("--quick", action="store_true", help="see that it runs; the numbers mean nothing")
     parser.add_argument("--out", type=Path, help="elsewhere than results/<machine>.json; README.md is then left alone")
     parser.add_argument("--page", action="store_true", help="measure nothing, make README.md anew")
     options = parser.parse_args(arguments)
     if options.page:
-        write_page()
+        write_pages()
         return
-    names = options.rows.split(",")
-    unknown = [name for name in names if name not in ROWS]
+    if options.device == "cuda" and not environment()["gpus"]:
+        parser.error("--device cuda: PyTorch sees no GPU on this machine")
+    os.environ["BENCH_DEVICE"] = options.device  # read when the rows' modules are imported
+    rows = ROWS if options.device == "cpu" else GPU_ROWS
+    names = options.rows.split(",") if options.rows else list(rows)
+    unknown = [name for name in names if name not in {**ROWS, **GPU_ROWS}]
     if unknown:
-        parser.error(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
+        parser.error(f"there is no row {unknown[0]!r}; the rows are {', '.join({**ROWS, **GPU_ROWS})}")
     if options.quick and not options.out:
         parser.error("--quick needs --out: its numbers are not worth keeping")
-    path: Path = options.out or HERE / "results" / f"{machine_name()}.json"
-    results = blank()
+    folder = HERE / ("results" if options.device == "cpu" else "results_gpu")
+    path: Path = options.out or folder / f"{machine_name(options.device)}.json"
+    results = blank(rows)
     if path.exists():
-        results["rows"] |= {n: r for n, r in json.loads(path.read_text())["rows"].items() if n in ROWS}
+        results["rows"] |= {n: r for n, r in json.loads(path.read_text())["rows"].items() if n in rows}
     described = {key: value for key, value in environment().items() if key not in ("git", "threads")}
     results = {"machine": machine(), "environment": described, **results}
     for name in names:
-        print(f"{name}: {ROWS[name].title} ({ROWS[name].bound})", flush=True)
         results["rows"][name] = measure(name, options.quick)
+        print(f"{name}: {results['rows'][name]['title']} ({results['rows'][name]['bound']})", flush=True)
         for figure in results["rows"][name]["figures"]:
             interval = figure["interval"]
             within = f"  [{number(interval[0])}, {number(interval[1])}]" if interval else ""
@@ -232,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     if not options.out:
-        write_page()
+        write_pages()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +14,25 @@ import torch
 
 Times = dict[str, list[float]]
 
+DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
+"""What is measured: "cpu", or "cuda" (`make bench-gpu`)."""
+
+
+def synchronise() -> None:
+    """Wait for what the device still has to do, which is part of what took the time."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Times:
     """Seconds of each contender, A B A B …, so that whatever else the machine does strikes all of them alike."""
     times: Times = {name: [] for name in contenders}
     for turn in range(warmup + rounds):
         for name, run in contenders.items():
+            synchronise()
             start = time.perf_counter()
             run()
+            synchronise()
             if turn >= warmup:
                 times[name].append(time.perf_counter() - start)
     return times

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
+from benchmarks.measure import DEVICE
 from slnlab.config import check, compose
 from slnlab.methods import Method
 from slnlab.train import train
@@ -35,7 +36,7 @@ def configuration(*overrides: str, model: str, train: int, test: int, classes: i
             "data=cifar10",
             "noise=sym",
             "noise.rate=0.4",
-            "trainer.accelerator=cpu",
+            f"trainer.accelerator={'cpu' if DEVICE == 'cpu' else 'gpu'}",
             "trainer.progress=false",
             f"data.test={test > 0}",
             f"data.num_train={train}",

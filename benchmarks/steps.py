@@ -19,7 +19,17 @@ from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.bare_loop import BareLoop
 from benchmarks.made import MEAN, STD, MadeImages
-from benchmarks.measure import Figure, Spread, Times, compare, in_turns, median_interval, threads
+from benchmarks.measure import (
+    DEVICE,
+    Figure,
+    Spread,
+    Times,
+    compare,
+    in_turns,
+    median_interval,
+    synchronise,
+    threads,
+)
 from benchmarks.our_run import MIDDLE, NOTHING, Parts, configuration, epochs
 from benchmarks.usual_loop import TRAIN
 from slnlab import assemble
@@ -32,14 +42,14 @@ from slnlab.models import WideResNet
 def augmentation(quick: bool) -> list[Figure]:
     """Batches of 128, drawing included, against torchvision's transforms on PIL images without workers."""
     data = MadeImages(5_000, 1).load("train")
-    padded, crop_flip, normalise = pad(data.images, 4), CropFlip(4, True), Normalise(MEAN, STD)
+    padded, crop_flip, normalise = pad(data.images, 4).to(DEVICE), CropFlip(4, True), Normalise(MEAN, STD)
     pictures = [Image.fromarray(image) for image in data.images[:512].permute(0, 2, 3, 1).contiguous().numpy()]
-    generator = torch.Generator()
-    batches = torch.randperm(len(padded), generator=generator).split(128)
+    generator = torch.Generator(DEVICE)
+    batches = torch.randperm(len(padded), generator=generator, device=DEVICE).split(128)
 
     def ours() -> None:
         for index in batches:
-            normalise(crop_flip.apply(padded, index, crop_flip.draw(len(index), generator, "cpu"), (32, 32)))
+            normalise(crop_flip.apply(padded, index, crop_flip.draw(len(index), generator, DEVICE), (32, 32)))
 
     def pil() -> None:
         for first in range(0, len(pictures), 128):
@@ -137,8 +147,10 @@ def _paired_steps(quick: bool, what: str, target: float | None, momentum: bool) 
             method.sln.sigma = 1.0 if name == "SLN" else 0.0  # type: ignore[union-attr]
             if momentum:
                 _follow(parts.trainer, name == "SLN")
+            synchronise()
             start = time.perf_counter()
             step(batch)
+            synchronise()
             times[name].append(time.perf_counter() - start)
 
         method.step = timed  # type: ignore[method-assign]
@@ -176,11 +188,11 @@ def _follow(trainer: pl.Trainer, on: bool) -> None:
 
 def momentum_update(quick: bool) -> list[Figure]:
     """One update of WRN-28-2, 1 thread; Lightning's callback as its trainer calls it after a batch."""
-    network = WideResNet()
+    network = WideResNet().to(DEVICE)
     average = MomentumAverage(network)
     module = pl.LightningModule()
     module.network = copy.deepcopy(network)
-    callback = EMAWeightAveraging(decay=0.999)
+    callback = EMAWeightAveraging(decay=0.999, device=torch.device(DEVICE))
     trainer: Any = SimpleNamespace(global_step=0)
     callback.setup(trainer, module, "fit")
     assert isinstance(callback._average_model, AveragedModel)

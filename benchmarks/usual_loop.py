@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.made import MEAN, STD
+from benchmarks.measure import DEVICE
 from slnlab.data.source import LabelledImages
 
 TRAIN = transforms.Compose(
@@ -72,11 +73,17 @@ class UsualLoop:
         batch_size: int = 128,
         eval_batch_size: int = 1000,
     ) -> None:
+        self.device = torch.device(DEVICE)
+        network = network.to(self.device)
         self.network, self.average = network, copy.deepcopy(network)
         self.num_classes, self.sigma, self.decay = num_classes, sigma, decay
-        self.device = torch.device("cpu")
         self.train_loader = DataLoader(
-            PILImages(train, TRAIN), batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+            PILImages(train, TRAIN),
+            batch_size,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=DEVICE == "cuda",
         )
         self.test_loader = DataLoader(
             PILImages(test, TEST), eval_batch_size, num_workers=workers, persistent_workers=workers > 0

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.made import MadeImages
-from benchmarks.measure import Figure, Spread, Times, compare, in_turns, threads
+from benchmarks.measure import DEVICE, Figure, Spread, Times, compare, in_turns, synchronise, threads
 from benchmarks.our_run import MIDDLE, NOTHING, SMALL, WRN, Parts, configuration, epochs, run
 from benchmarks.usual_loop import UsualLoop
 from slnlab import assemble
@@ -53,6 +53,7 @@ def _against_usual(model: str, size: int, rounds: int, target: float) -> Figure:
         for name, loop in loops.items():
             start = time.perf_counter()
             loop.epoch()
+            synchronise()
             if epoch:
                 times[name].append(time.perf_counter() - start)
 
@@ -161,7 +162,7 @@ def _parts_of_a_step(parts: Parts) -> dict[str, Callable[[], object]]:
     logits = network(batch.image).detach()
     leaf = logits.clone().requires_grad_()
     targets = table.targets(batch.index)
-    generator = torch.Generator()
+    generator = torch.Generator(DEVICE)
     average = MomentumAverage(network)
 
     def network_pass() -> None:
