@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from slnlab.errors import ConfigError
 from slnlab.schemas.base import Section
-from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions
+from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parents[1]
@@ -71,7 +71,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return hydra_compose("train", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(error, overrides)) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -113,6 +113,7 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         except ValidationError as error:
             sound = False
             yield from _explain_validation(prefix, schema, error)
+    yield from redefinitions(config)
     if sound:
         yield from contradictions(config)
         if "class_map" in config["noise"]:
@@ -166,8 +167,13 @@ def _near(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def explain(error: BaseException) -> str:
-    """What Hydra or OmegaConf has to say, without its advice on internals."""
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
+    """What Hydra or OmegaConf has to say, without its advice on internals.
+
+    Args:
+        error: what was raised.
+        overrides: what was typed; it says which options' keys are the known ones.
+    """
     full_key = getattr(error, "full_key", None)
     parts: list[str] = []
     seen: BaseException | None = error
@@ -185,16 +191,16 @@ def explain(error: BaseException) -> str:
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")
-        known = _known_keys(path)
+        known = _known_keys(path, overrides)
         if known:
             where = ".".join(path) or "the configuration"
             message = f"{key}: there is no such key{_near(leaf, known)}; the keys of {where} are {', '.join(known)}"
     return message
 
 
-def _known_keys(path: Sequence[str]) -> list[str]:
-    """The keys below `path` in the default configuration."""
-    node: Any = compose()
+def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The keys below `path` in the configuration of the options that were chosen."""
+    node: Any = compose([override for override in overrides if override.split("=")[0] in GROUPS])
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node] if isinstance(node, DictConfig) else []

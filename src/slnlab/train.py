@@ -140,7 +140,7 @@ def main() -> None:
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(f"error: {explain(error, sys.argv[1:])}")
     except OSError as error:  # Hydra writes into the run's directory before we do
         if error.errno not in CANNOT_WRITE:
             raise

@@ -189,16 +189,23 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in method.get("needs", {}).items():
         if not _at(config, key):
             yield key, reason
-    for key, value in method.get("fixed", {}).items():
-        if _at(config, key) != value:
-            yield key, f"{_at(config, key)}, but method={method['name']} is defined with {value}"
+
+
+def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the method's definition has another value for: pairs of (key, what is wrong). Sections may be unsound."""
+    method = config.get("method", {})
+    fixed = method.get("fixed") if isinstance(method, dict) else None
+    for key, value in fixed.items() if isinstance(fixed, dict) else ():
+        found = _at(config, key)
+        if found != value:
+            yield key, f"{found}, but method={method.get('name')} is defined with {value}"
 
 
 def _at(config: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key."""
+    """The value at a dotted key; None where there is none."""
     node: Any = config
     for part in key.split("."):
-        node = node[part]
+        node = node.get(part) if isinstance(node, dict) else None
     return node
 
 
