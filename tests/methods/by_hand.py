@@ -13,6 +13,7 @@ from slnlab.config import check, compose
 from slnlab.data.datamodule import Batch
 from slnlab.distributed import shard
 from slnlab.methods import SingleNetwork
+from slnlab.streams import Streams
 
 
 class Bare:
@@ -38,7 +39,7 @@ class Bare:
         method._trainer = self.trainer  # type: ignore[assignment]
         method._optimizers = []
         method.setup("fit")
-        method.on_fit_start()
+        method.streams = Streams(method.seed)
 
     @property
     def table(self) -> SampleTable:

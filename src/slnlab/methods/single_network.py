@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slnlab.data.datamodule import Batch
 from slnlab.distributed import rank
-from slnlab.losses import expected_loss
+from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
 from slnlab.methods.sam import SharpnessAware
@@ -101,3 +101,8 @@ class SingleNetwork(Method):
                 loss = self.loss(batch)
             self.differentiate(loss)
             self.advancing = True
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """S (B, C) in float32, or float64 if the logits are; half precision has too few digits to take logarithms of."""
+    return (-cross_entropy(logits)).exp()

@@ -1,0 +1,64 @@
+"""Truncated generalised cross entropy (Zhang & Sabuncu, 2018): GCE that now and then gives up on samples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import gather
+from slnlab.losses import expected_loss
+from slnlab.methods.single_network import SingleNetwork
+from slnlab.modes import evaluating
+
+
+class TruncatedGCE(SingleNetwork):
+    """Mean over the whole batch of w_i·(ℓ_i − L(k)), ℓ GCE, L(k) = (1 − k^q)/q its value at probability k.
+
+    Equation 11 of the paper by alternating: w_i = 1 until the first pruning; a pruning sets w_i = 1 iff the
+    network, in eval mode and on the image as it is, gives the unperturbed target a probability p_i > k. The public
+    code prunes with the network that was best on the test set; here it is the network as it is. `selected` is w.
+
+    Args:
+        network: see `SingleNetwork`.
+        truncation: k in (0, 1).
+        first_pruning: at the start of this epoch, counted from 1.
+        pruning_every: then again after so many epochs.
+        options: see `SingleNetwork`; `class_losses` is GCE.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, truncation: float, first_pruning: int, pruning_every: int, **options: Any
+    ) -> None:
+        super().__init__(network, **options)
+        self.truncation, self.first_pruning, self.pruning_every = truncation, first_pruning, pruning_every
+        two_classes = torch.tensor([[math.log(truncation), math.log(1 - truncation)]], dtype=torch.float64)
+        self.at_truncation = float(self.class_losses(two_classes)[0, 0])
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.table.add("selected", fill=True, dtype=torch.bool)
+
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = expected_loss(targets, self.class_losses(logits)) - self.at_truncation
+        return losses * self.table["selected"][batch.index]
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        since = self.current_epoch + 1 - self.first_pruning
+        if since >= 0 and since % self.pruning_every == 0:
+            self.prune()
+
+    @torch.no_grad()
+    def prune(self) -> None:
+        """Select the samples that the network finds likely enough."""
+        said: list[tuple[Tensor, Tensor]] = []
+        with evaluating(self.network):
+            for index, image in self.trainer.datamodule.passes("clean", "pruning", self.current_epoch):  # type: ignore[attr-defined]
+                likelihood = (self.targets(index) * self.network(image).float().softmax(1)).sum(1)
+                said.append((index, likelihood > self.truncation))
+        index, likely = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+        self.table["selected"][index] = likely

@@ -1,0 +1,12 @@
+from typing import Annotated
+
+from pydantic import Field
+
+from slnlab.schemas.base import Count
+from slnlab.schemas.method.ce import Schema as CE
+
+
+class Schema(CE):
+    truncation: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+    first_pruning: Count
+    pruning_every: Count
