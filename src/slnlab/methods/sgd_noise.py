@@ -1,0 +1,64 @@
+"""The two SGD noises that the paper compares SLN with (section 3.1, equations 1 and 2; figure 5)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slnlab.data.datamodule import Batch
+from slnlab.methods.single_network import SingleNetwork
+
+
+class ParameterNoise(SingleNetwork):
+    """Equation 1: σ·z is added to the gradient of every parameter, z ~ N(0, I) anew at every step.
+
+    The paper speaks of the gradient of one sample. The mean of B samples' independent noises has the standard
+    deviation σ/√B, and that is what is drawn, once per step.
+
+    Args:
+        network: see `SingleNetwork`.
+        gradient_sigma: σ ≥ 0; the figure's are .001, .005, .01.
+        per_sample: False: the noise on the whole batch's gradient has standard deviation σ.
+        options: see `SingleNetwork`.
+    """
+
+    def __init__(self, network: nn.Module, *, gradient_sigma: float, per_sample: bool = True, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.gradient_sigma, self.per_sample = gradient_sigma, per_sample
+
+    def before_step(self) -> None:
+        super().before_step()
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        sigma = self.gradient_sigma / (math.sqrt(self._batch.shard.total) if self.per_sample else 1.0)
+        # The same in all processes, which have the same gradient.
+        drawn = torch.randn(
+            sum(map(torch.numel, gradients)),
+            generator=self.streams("parameter noise", self.steps),
+            device=self._batch.index.device,
+        )
+        parts = drawn.split([gradient.numel() for gradient in gradients])
+        noise = [part.view(gradient.shape).to(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+        torch._foreach_add_(gradients, noise, alpha=sigma)
+
+
+class OutputNoise(SingleNetwork):
+    """Equation 2: σ·z is added to the gradient at the logits, z ~ N(0, I_C) anew for every sample at every step.
+
+    As a loss, ℓ_i + ⟨σ·z_i, f_i⟩. Unlike SLN's, this noise does not depend on what the network says.
+
+    Args:
+        network: see `SingleNetwork`.
+        output_sigma: σ ≥ 0; the figure's are .001, .005, .01.
+        options: see `SingleNetwork`.
+    """
+
+    def __init__(self, network: nn.Module, *, output_sigma: float, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.output_sigma = output_sigma
+
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        noise = self.output_sigma * self.normal("output noise", batch)
+        return super().objective(batch, logits, targets) + (noise * logits).sum(1)
