@@ -1,0 +1,32 @@
+"""The confidence penalty (Pereyra, Tucker, Chorowski, Kaiser & Hinton, 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from slnlab.data.datamodule import Batch
+from slnlab.losses import cross_entropy
+from slnlab.methods.single_network import SingleNetwork
+
+
+class ConfidencePenalty(SingleNetwork):
+    """ℓ_i + β·Σ_c S_c log S_c: β times the entropy of the prediction is subtracted (equation 2 of the paper).
+
+    Any class-wise loss may take ℓ's place.
+
+    Args:
+        network: see `SingleNetwork`.
+        strength: β ≥ 0.
+        options: see `SingleNetwork`.
+    """
+
+    def __init__(self, network: nn.Module, *, strength: float, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.strength = strength
+
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        log_softmax = -cross_entropy(logits)
+        negative_entropy = (log_softmax.exp() * log_softmax).sum(1)
+        return super().objective(batch, logits, targets) + self.strength * negative_entropy

@@ -1,0 +1,3 @@
+from slnlab.schemas.method.bootstrapping_soft import Schema
+
+__all__ = ["Schema"]
