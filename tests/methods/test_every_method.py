@@ -1,0 +1,147 @@
+"""Every option of `conf/method/`: it trains, it goes on after a stop as if there had been none, and it composes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class
+from torch import Tensor
+
+from slnlab import assemble
+from slnlab.callbacks import MomentumModel
+from slnlab.config import CONF_DIR, check, compose
+from slnlab.data import ImageDataModule
+from slnlab.errors import ConfigError
+from slnlab.methods import Method
+from slnlab.result import read_metrics
+from slnlab.run_directory import RunDirectory
+
+METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
+
+TINY = (
+    "data.train_size=96",
+    "data.batch_size=20",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "model.widths=[4,4,8,8]",
+    "seed=5",
+)
+
+IN_THREE_EPOCHS = {
+    "sln_mo_lc": ["correction.last_epochs=2"],
+    "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1", "method.truncation=0.15"],
+}
+"""What makes a method do in three epochs all that it does."""
+
+COMPOSED = {
+    "sln.sigma": ["sln.sigma=0.5"],
+    "correction.enabled": ["momentum.enabled=true", "correction.enabled=true", "correction.last_epochs=1"],
+    "mixup.alpha": ["mixup.alpha=1"],
+    "sam.rho": ["sam.rho=0.05"],
+}
+"""What may stand beside a method, by the key that it refuses where it has no meaning."""
+
+
+class Run(NamedTuple):
+    method: Method
+    data: ImageDataModule
+    trainer: pl.Trainer
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        timings = ("seconds", "images_per_second")
+        rows = read_metrics(RunDirectory(Path(self.trainer.default_root_dir)).metrics)
+        return [{name: value for name, value in row.items() if name not in timings} for row in rows]
+
+
+class StopAfter(pl.Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        trainer.should_stop = trainer.current_epoch == self.epoch
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Run]:
+    def make(method: str, *overrides: str, callbacks: tuple[pl.Callback, ...] = ()) -> Run:
+        config = compose([*TINY, f"method={method}", *IN_THREE_EPOCHS.get(method, []), *overrides])
+        check(config)
+        directory = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        directory.mkdir()
+        trainer = assemble.trainer(config, RunDirectory(directory), [])[0]
+        trainer.callbacks.extend(callbacks)
+        return Run(assemble.method(config), assemble.datamodule(config), trainer)
+
+    return make
+
+
+def state(run: Run) -> dict[str, Tensor]:
+    """All that a run has come to."""
+    tensors = {f"table.{name}": column for name, column in run.method.table.columns.items()}
+    for name, network in run.method.evaluators.items():
+        tensors |= {f"{name}.{key}": tensor for key, tensor in network.state_dict().items()}
+    for number, optimizer in enumerate(run.trainer.optimizers):
+        for parameter, its in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer {number} {parameter} {key}": value for key, value in its.items()}
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
+
+def assert_the_same(mine: Run, its: Run) -> None:
+    a, b = state(mine), state(its)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    assert repr(mine.metrics) == repr(its.metrics)  # also where both are NaN
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_stopped_run_goes_on_bit_for_bit(name: str, made: Callable[..., Run], tmp_path: Path) -> None:
+    """With the momentum model, and a second process's worth of nothing in between."""
+    whole = made(name, "momentum.enabled=true")
+    start = copy.deepcopy(whole.method.networks.state_dict())
+    whole.trainer.fit(whole.method, whole.data)
+    assert len(whole.metrics) == 3
+    for key, tensor in whole.method.networks.state_dict().items():
+        assert torch.isfinite(tensor).all()
+        if key.endswith("classifier.weight"):
+            assert not torch.equal(tensor, start[key])
+    for stop in (0, 1):
+        first = made(name, "momentum.enabled=true", callbacks=(StopAfter(stop),))
+        first.trainer.fit(first.method, first.data)
+        assert len(first.metrics) == stop + 1
+        first.trainer.save_checkpoint(tmp_path / "part.ckpt")
+        second = made(name, "momentum.enabled=true")
+        with torch.no_grad():
+            for parameter in second.method.parameters():
+                parameter.zero_()  # nothing of it may count
+        second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
+        assert_the_same(second, whole)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -> None:
+    """All of it at once; and what it refuses is refused with the reason that its YAML gives."""
+    node = compose([f"method={name}"]).method
+    beside = getattr(get_class(node._target_), "composes", ())
+    together: list[str] = []
+    for key, overrides in COMPOSED.items():
+        section = key.split(".")[0]
+        if key in node.refuses or (section in ("mixup", "sam") and section not in beside):
+            with pytest.raises(ConfigError) as error:
+                made(name, *overrides)
+            assert node.refuses.get(key, "does not compose with") in str(error.value)
+        else:
+            together += overrides
+    run = made(name, *together)
+    run.trainer.fit(run.method, run.data)
+    assert all(torch.isfinite(tensor).all() for tensor in state(run).values())
+    if "correction.enabled" not in node.refuses:
+        assert any(isinstance(callback, MomentumModel) for callback in run.trainer.callbacks)
+        assert (run.method.table["weight"] < 1).any()

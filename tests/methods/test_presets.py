@@ -1,0 +1,72 @@
+"""The values of each method for each data set and noise: those of its paper, or of the SLN paper's tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slnlab.config import check, compose, plain
+from slnlab.errors import ConfigError
+
+PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
+    # SLN paper, appendix B.1
+    ("gce", "cifar10", "sym", {"loss.name": "gce", "loss.q": 0.7}),
+    ("truncated_gce", "cifar10", "sym", {"loss.q": 0.7, "method.first_pruning": 50, "method.pruning_every": 10}),
+    ("truncated_gce", "cifar100", "asym", {"loss.q": 0.7, "method.first_pruning": 150, "method.pruning_every": 10}),
+    ("phuber_ce", "cifar10", "sym", {"loss.name": "phuber_ce", "loss.tau": 2}),
+    ("phuber_ce", "cifar10", "dependent", {"loss.tau": 2}),
+    ("phuber_ce", "cifar10", "asym", {"loss.tau": 10}),
+    ("phuber_ce", "cifar100", "asym", {"loss.tau": 30}),
+    ("label_smoothing", "cifar10", "sym", {"method.alpha": 0.8}),
+    ("label_smoothing", "cifar10", "asym", {"method.alpha": 0.5}),
+    ("label_smoothing", "cifar100", "asym", {"method.alpha": 0.8}),
+    # the papers of the methods, or their public code
+    ("elr", "cifar10", "sym", {"method.strength": 3, "method.decay": 0.7}),
+    ("elr", "cifar10", "asym", {"method.strength": 1, "method.decay": 0.9}),
+    ("elr", "cifar100", "sym", {"method.strength": 7, "method.decay": 0.9}),
+    ("sop", "cifar10", "sym", {"method.lr_u": 10, "method.lr_v": 10}),
+    ("sop", "cifar100", "sym", {"method.lr_u": 1, "method.lr_v": 10}),
+    ("sop", "cifar100", "asym", {"method.lr_u": 0.1, "method.lr_v": 100}),
+    ("bootstrapping_soft", "cifar10", "sym", {"method.prediction": "soft", "method.label_weight": 0.95}),
+    ("bootstrapping_hard", "cifar10", "sym", {"method.prediction": "hard", "method.label_weight": 0.8}),
+    ("confidence_penalty", "cifar10", "sym", {"method.strength": 0.1}),
+    ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
+    ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
+]
+
+
+def at(config: dict[str, Any], key: str) -> Any:
+    section, name = key.split(".")
+    return config[section][name]
+
+
+@pytest.mark.parametrize(("method", "data", "noise", "expected"), PRESETS)
+def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -> None:
+    config = compose([f"data={data}", f"noise={noise}", f"method={method}"])
+    check(config)
+    assert {key: at(plain(config), key) for key in expected} == expected
+    assert plain(config)["trainer"]["max_epochs"] == 300, "the budget is the data set's, whatever the method"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "said"),
+    [
+        (["method=gce", "loss=mae"], "loss.name", "method=gce is defined with gce"),
+        (["method=truncated_gce", "loss=cross_entropy"], "loss.name", "is defined with gce"),
+        (["method=sop", "loss=gce"], "loss.name", "is defined with cross_entropy"),
+        (["method=bootstrapping_soft", "method.prediction=hard"], "method.prediction", "is defined with soft"),
+        (["method=mixup", "mixup.alpha=0"], "mixup.alpha", "use method=ce"),
+        (["method=sam", "sam.rho=0"], "sam.rho", "use method=ce"),
+        (["method=truncated_gce", "method.truncation=1"], "method.truncation", "less than 1"),
+        (["method=elr", "method.decay=1"], "method.decay", "less than 1"),
+        (["method=elr", "method.strenght=1"], "method.strenght", "strength"),
+        (["mixup.alpha=-1"], "mixup.alpha", "greater than or equal to 0"),
+        (["sam.rho=-1"], "sam.rho", "greater than or equal to 0"),
+    ],
+)
+def test_a_mistake_is_named(overrides: list[str], key: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(compose(overrides))
+    assert key in str(error.value)
+    assert said in str(error.value)
