@@ -35,6 +35,7 @@ from slnlab.methods import Method
 from slnlab.noise import NoiseRecord
 from slnlab.result import Result, summarise_timing
 from slnlab.run_directory import RunDirectory, environment
+from slnlab.source_runs import labels
 from slnlab.streams import derive
 
 
@@ -89,7 +90,7 @@ def method(config: DictConfig) -> Method:
         optimizer=_optimizer(config),
         scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
         seed=config.seed,
-        **_options(config.method, "labels", "refuses", "needs", "fixed"),
+        **_options(config.method, "labels", "networks", "refuses", "needs", "fixed"),
     )
     assert isinstance(built, Method)
     return built
@@ -175,7 +176,7 @@ def checkpoints(config: DictConfig, run: RunDirectory) -> Checkpoints:
 
 def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
-    record = RunRecord(run, dict(config.method.labels))
+    record = RunRecord(run, labels(config))
     callbacks: list[pl.Callback] = [EpochTimer(), OwnSignals()]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))

@@ -47,6 +47,7 @@ NOT_IDENTITY = (
     "data.source.root",
     "data.source.download",
     "method.labels",
+    "method.networks",
     "method.refuses",
     "method.needs",
     "method.fixed",
@@ -93,6 +94,10 @@ def check(config: DictConfig) -> None:
     """
     container = plain(config)
     problems = list(_problems(container))
+    if not problems and container["init"]["from"] is not None:
+        from slnlab import source_runs  # which needs this module
+
+        problems = list(source_runs.problems(config))
     if problems:
         lines = [f"{key}: {what}" for key, what in problems]
         raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
@@ -222,6 +227,10 @@ def identity(config: DictConfig) -> dict[str, Any]:
     for section, switch in (("mixup", "alpha"), ("sam", "rho")):  # without which older runs are the same runs
         if not container.get(section, {}).get(switch):
             container.pop(section, None)
+    if container.pop("init", {}).get("from") is not None:
+        from slnlab.source_runs import source_names  # which needs this module
+
+        container["init"] = {"from": source_names(config), "weights": config.init.weights}
     for key in ("path", "probabilities"):  # of files, what is in them and not where they are
         if container["noise"].get(key):
             container["noise"][key] = _content_hash(Path(container["noise"][key]))
@@ -262,8 +271,16 @@ def _canonical(node: Any) -> Any:
 def group_hash(config: DictConfig) -> str:
     """The configuration without its seed: runs that are averaged share it."""
     without_seed = identity(config)
-    del without_seed["seed"]
+    seed = without_seed.pop("seed")
+    if "init" in without_seed:  # runs of other seeds start from runs of other seeds, as far apart
+        without_seed["init"]["from"] = [_relative(name, seed) for name in without_seed["init"]["from"]]
     return digest(without_seed)
+
+
+def _relative(name: str, seed: int) -> str:
+    """`sln/1a2b3c4d5e/seed7` from a run of seed 5 is `sln/1a2b3c4d5e/seed+2`."""
+    group, _, number = name.rpartition("/seed")
+    return f"{group}/seed{int(number) - seed:+d}" if number.isdigit() else name
 
 
 def run_subdir(config: DictConfig) -> str:
@@ -301,6 +318,7 @@ def register_resolvers() -> None:
     - `${slnlab.run_dir:}`, `${slnlab.run_subdir:}`: the run's directory.
     - `${slnlab.preset:a.b}`: what the table `preset.a.b` says for this data set and noise, see `preset_of`.
     - `${slnlab.times:a,b}`: the product.
+    - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
     """
 
@@ -315,6 +333,11 @@ def register_resolvers() -> None:
 
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
+
+    def warm_up(epochs: int, *, _root_: DictConfig) -> int:
+        return epochs if OmegaConf.select(_root_, "init.from") is None else 0
+
+    OmegaConf.register_new_resolver("slnlab.warm_up", warm_up, replace=True)
     OmegaConf.register_new_resolver("slnlab.times", lambda a, b: a * b, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_subdir", subdir, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)

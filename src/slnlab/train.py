@@ -59,6 +59,7 @@ def train(
     from slnlab.processes import in_processes
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
+    from slnlab.source_runs import with_source_runs
     from slnlab.stopping import obeying_signals
 
     on_gpus = assemble.on_gpus(config)
@@ -70,6 +71,7 @@ def train(
                 log.info("already finished: %s (force=true runs it again)", run.result)
                 return Result.load(run.result)
         # What is wrong with the data is said before anything is written, and before a former run is removed.
+        started = with_source_runs(config, train)
         complete = with_probabilities(config, train)
         datamodule = assemble.datamodule(complete)
         datamodule.prepare_data()
@@ -79,20 +81,23 @@ def train(
         checkpoint = assemble.checkpoints(config, run).newest()
         run.describe(config, overrides)
         if config.trainer.devices == 1:
-            _fit(config, run, datamodule, checkpoint)
+            _fit(started, run, datamodule, checkpoint)
         else:
             del datamodule  # every process has its own
-            in_processes(config.trainer.devices, on_gpus, _fit_together, config, complete, run, checkpoint)
+            in_processes(config.trainer.devices, on_gpus, _fit_together, started, complete, run, checkpoint)
     log.info("finished: %s", run.path)
     return Result.load(run.result)
 
 
 def _fit(config: DictConfig, run: RunDirectory, datamodule: ImageDataModule, checkpoint: Path | None) -> None:
-    """Train, and write the result; of several processes the first writes."""
+    """Train, and write the result; of several processes the first writes. `init.from` names directories."""
     from slnlab import assemble
     from slnlab.distributed import rank
+    from slnlab.source_runs import source_runs, start_from
 
     method = assemble.method(config)
+    if checkpoint is None:
+        start_from(method, source_runs(config), config.init.weights)
     loggers = assemble.loggers(config, run)
     finished = False
     try:

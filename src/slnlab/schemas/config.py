@@ -35,6 +35,8 @@ class Noise(Component):
 
 class Method(Component):
     labels: dict[str, str]
+    networks: Count = 1
+    """How many it trains; `init.from` wants a run for each."""
     refuses: dict[str, str]
     """Keys of the configuration that must be off (0, false, null), and why."""
     needs: dict[str, str] = Field(default_factory=dict)
@@ -105,6 +107,12 @@ class SharpnessAware(Section):
     decay_in_ascent: bool
 
 
+class Init(Section):
+    source: str | list[str] | None = Field(alias="from")
+    overrides: list[str]
+    weights: Literal["raw", "momentum"]
+
+
 class SoftmaxAverage(Section):
     enabled: bool
 
@@ -135,6 +143,7 @@ class Root(Section):
     correction: Correction
     mixup: Mixup
     sam: SharpnessAware
+    init: Init
     softmax_average: SoftmaxAverage
 
 

@@ -1,0 +1,195 @@
+"""`init.from`: one method after another, from the weights of finished runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from slnlab import assemble
+from slnlab.config import check, compose, group_hash, identity, plain, run_subdir
+from slnlab.errors import ConfigError, SlnlabError
+from slnlab.result import Result
+from slnlab.run_directory import RunDirectory
+from slnlab.source_runs import source_runs, start_from
+from slnlab.train import train
+
+TINY = (
+    "data.train_size=60",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "model.widths=[4,4,8,8]",
+)
+Runs = tuple[Path, DictConfig, Result]
+
+
+def tiny(runs: Path, *overrides: str) -> DictConfig:
+    return compose([*TINY, f"runs_dir={runs}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Both stages by one command, from Python: where, the configuration, the result."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = tiny(folder, "method=co_teaching", "init.from=sln", "seed=4")
+    return folder, config, train(config)
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.rglob("sln/*/*/result.json"))
+
+
+def weights(path: Path, key: str) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)
+    if key == "momentum":
+        return checkpoint["callbacks"]["MomentumModel"]["network"]
+    return {k.removeprefix("networks.network."): v for k, v in checkpoint["state_dict"].items()}
+
+
+def test_one_command_makes_both_stages(done: Runs) -> None:
+    folder, _, result = done
+    assert [path.name for path in sources(folder)] == ["seed1004", "seed4"]
+    first = Result.load(sources(folder)[1] / "result.json")
+    assert first.method == "sln"
+    assert first.identity["sln"] == {"sigma": 1.0}
+    assert first.identity["momentum"]["enabled"] is True
+    for section in ("data", "noise", "model", "optimizer", "trainer"):
+        assert first.identity[section] == result.identity[section]
+    assert result.identity["sln"] == {"sigma": 0.0}
+    assert result.identity["method"]["ramp_epochs"] == 0, "no warm-up"
+    assert result.evaluators["mean"].label == "SLN → Co-teaching"
+
+
+def test_each_network_starts_from_the_weights_of_its_run(done: Runs) -> None:
+    folder, config, _ = done
+    for key in ("raw", "momentum"):
+        method = assemble.method(config)
+        start_from(method, source_runs(config), key)
+        expected = [weights(folder.joinpath(*path.parts[-5:]), key) for path in reversed(sources(folder))]
+        for network, state in zip(method.networks.values(), expected, strict=True):
+            assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+        assert not torch.equal(expected[0]["classifier.weight"], expected[1]["classifier.weight"])
+
+
+def test_training_begins_there(done: Runs, tmp_path: Path) -> None:
+    """With a learning rate of almost nothing the weights are those of the run."""
+    folder, _, _ = done
+    source = sources(folder)[1]
+    config = tiny(tmp_path, "method=sigua", f"init.from={source}", "optimizer.lr=1e-30", "optimizer.weight_decay=0")
+    train(config, tmp_path / "run")
+    trained = weights(tmp_path / "run", "raw")
+    assert torch.equal(trained["classifier.weight"], weights(source, "raw")["classifier.weight"])
+
+
+def test_a_named_method_and_the_directories_are_one_run(done: Runs, tmp_path: Path) -> None:
+    folder, config, result = done
+    two, one = sources(folder)
+    for paths in ((one, two), (shutil.copytree(one, tmp_path / "a"), shutil.copytree(two, tmp_path / "b"))):
+        other = tiny(folder, "method=co_teaching", f"init.from=[{paths[0]},{paths[1]}]", "seed=4")
+        assert identity(other) == identity(config)
+        assert run_subdir(other) == run_subdir(config)
+    assert result.identity["init"]["from"] == [f"sln/{one.parent.name}/seed4", f"sln/{one.parent.name}/seed1004"]
+    exchanged = tiny(folder, "method=co_teaching", f"init.from=[{two},{one}]", "seed=4")
+    assert run_subdir(exchanged) != run_subdir(config)
+
+
+def test_a_finished_run_is_found_again_and_seeds_are_averaged(done: Runs) -> None:
+    folder, config, result = done
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
+    assert train(config) == result
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")} == before
+    assert (
+        group_hash(tiny(folder, "method=co_teaching", "init.from=sln", "seed=5")) == group_hash(config) == result.group
+    )
+    for other in (["init.weights=momentum"], ["init.from=ce"], ['init.overrides=["sln.sigma=0.5"]']):
+        changed = tiny(folder, "method=co_teaching", "init.from=sln", "seed=4", *other)
+        assert group_hash(changed) != result.group
+
+
+def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
+    config = tiny(
+        tmp_path,
+        "method=sigua",
+        "init.from=sln",
+        'init.overrides=["sln.sigma=0.5","trainer.max_epochs=3","optimizer=adam","optimizer.lr=0.01"]',
+        "noise=asym",
+        "seed=2",
+    )
+    (run,) = source_runs(config)
+    assert run.config is not None
+    made = plain(run.config)
+    assert (made["sln"]["sigma"], made["trainer"]["max_epochs"], made["seed"]) == (0.5, 3, 2)
+    assert made["optimizer"]["name"] == "adam"
+    assert made["optimizer"]["lr"] == 0.01
+    assert made["data"]["train_size"] == 60, "what is not said otherwise is shared"
+    assert made["noise"]["name"] == "asym"
+
+
+def test_runs_without_it_are_the_runs_they_were() -> None:
+    assert "init" not in identity(compose())
+    assert run_subdir(compose(["init.weights=momentum"])) == run_subdir(compose())
+
+
+def test_warm_up_is_skipped_only_then() -> None:
+    keys = {
+        "co_teaching": ["ramp_epochs"],
+        "sigua": ["ramp_epochs"],
+        "co_teaching_plus": ["ramp_epochs", "init_epochs"],
+    }
+    for name, warm in keys.items():
+        for key in warm:
+            assert compose([f"method={name}"]).method[key] == 10
+            assert compose([f"method={name}", "init.from=sln"]).method[key] == 0
+            assert compose([f"method={name}", "init.from=sln", f"method.{key}=3"]).method[key] == 3
+
+
+def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: Path) -> None:
+    folder, _, _ = done
+    two, one = sources(folder)
+    same = shutil.copytree(one, tmp_path / "same")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(one / "config.yaml", begun)
+    light = shutil.copytree(one, tmp_path / "light")
+    (light / "checkpoints" / "last.ckpt").unlink()
+    ce = tmp_path / "ce"
+    train(tiny(tmp_path, "method=ce"), ce)
+    cases = [
+        (["method=co_teaching", f"init.from=[{one}]"], "names 1 runs.*2 network"),
+        (["method=co_teaching", f"init.from={one}"], "names 1 runs.*2 network"),
+        (["method=sigua", f"init.from=[{one},{two}]"], "names 2 runs.*1 network"),
+        (["method=co_teaching", f"init.from=[{one},{same}]"], "two seeds"),
+        (["method=sigua", f"init.from=[{begun}]"], "is not finished"),
+        (["method=sigua", f"init.from=[{tmp_path / 'nowhere'}]"], "holds no run"),
+        (["method=sigua", f"init.from=[{light}]"], "no weights any more"),
+        (["method=sigua", f"init.from=[{one}]", "model.widths=[4,4,8,16]"], r"another network.*widths"),
+        (["method=sigua", f"init.from=[{ce}]", "init.weights=momentum"], "no momentum model"),
+        (["method=sigua", "init.from=slm"], "neither a directory nor a method"),
+        (["method=sigua", "init.from=sln", 'init.overrides=["sln.sigma=-1"]'], r"init\.overrides.*sln\.sigma"),
+        (["method=sigua", "init.from=sln", "init.weights=best"], r"init\.weights"),
+    ]
+    for overrides, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            check(tiny(folder, *overrides))
+
+
+def test_damaged_weights_are_said_so(done: Runs, tmp_path: Path) -> None:
+    folder, _, _ = done
+    copy = shutil.copytree(sources(folder)[1], tmp_path / "copy")
+    RunDirectory(copy).checkpoint.write_bytes(b"no checkpoint")
+    with pytest.raises(SlnlabError, match=r"init\.from.*damaged"):
+        train(tiny(folder, "method=sigua", f"init.from=[{copy}]"), tmp_path / "run")
+
+
+def test_weights_that_were_removed_are_made_again(done: Runs, tmp_path: Path) -> None:
+    folder, _, _ = done
+    copy = shutil.copytree(folder, tmp_path / "runs")
+    (one,) = [path for path in sources(copy) if path.name == "seed4"]
+    before = weights(one, "raw")
+    shutil.rmtree(one / "checkpoints")
+    train(tiny(copy, "method=sigua", "init.from=sln", "seed=4"), tmp_path / "run")
+    assert all(torch.equal(value, before[name]) for name, value in weights(one, "raw").items())
