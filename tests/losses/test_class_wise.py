@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from slnlab.errors import ConfigError
 from slnlab.losses import (
+    anl_ce,
     backward,
     cross_entropy,
     expected_loss,
@@ -83,6 +84,7 @@ NON_NEGATIVE = [
     *(pytest.param(parameter.values[0], id=parameter.id) for parameter in LOSSES),
     pytest.param(nce, id="nce"),
     pytest.param(nce_rce, id="nce_rce"),
+    pytest.param(anl_ce, id="anl_ce"),
     pytest.param(forward_to_the_next, id="forward"),
 ]
 FUNCTIONS = [*NON_NEGATIVE, pytest.param(backward_to_the_next, id="backward")]

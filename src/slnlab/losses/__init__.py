@@ -7,6 +7,7 @@ Each file holds one function of its own name; import it from here. Those that ne
 beside the function, which checks or inverts the matrix once: :class:`Forward`, :class:`Backward`.
 """
 
+from slnlab.losses.anl_ce import anl_ce
 from slnlab.losses.backward import Backward, backward
 from slnlab.losses.cross_entropy import cross_entropy
 from slnlab.losses.expected import expected_loss
@@ -23,6 +24,7 @@ from slnlab.losses.sce import sce
 __all__ = [
     "Backward",
     "Forward",
+    "anl_ce",
     "backward",
     "cross_entropy",
     "expected_loss",

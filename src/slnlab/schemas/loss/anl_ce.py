@@ -1,0 +1,7 @@
+from slnlab.schemas.base import NonNegative
+from slnlab.schemas.config import Loss
+
+
+class Schema(Loss):
+    alpha: NonNegative
+    beta: NonNegative
