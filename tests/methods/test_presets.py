@@ -31,6 +31,9 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("bootstrapping_soft", "cifar10", "sym", {"method.prediction": "soft", "method.label_weight": 0.95}),
     ("bootstrapping_hard", "cifar10", "sym", {"method.prediction": "hard", "method.label_weight": 0.8}),
     ("confidence_penalty", "cifar10", "sym", {"method.strength": 0.1}),
+    ("cores2", "cifar10", "sym", {"method.strength": 2, "method.ramp": [11, 40], "method.sieve_from": 32}),
+    ("anl_ce", "cifar10", "sym", {"loss.alpha": 5, "loss.beta": 5, "method.l1": 5e-5, "method.clip_norm": 5}),
+    ("anl_ce", "cifar100", "sym", {"loss.alpha": 10, "loss.beta": 1, "method.l1": 5e-7, "method.clip_norm": 5}),
     ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
     ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
 ]
@@ -61,6 +64,7 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
         (["method=truncated_gce", "method.truncation=1"], "method.truncation", "less than 1"),
         (["method=elr", "method.decay=1"], "method.decay", "less than 1"),
         (["method=elr", "method.strenght=1"], "method.strenght", "strength"),
+        (["method=cores2", "method.ramp=[5,5]"], "method.ramp", "after the first"),
         (["mixup.alpha=-1"], "mixup.alpha", "greater than or equal to 0"),
         (["sam.rho=-1"], "sam.rho", "greater than or equal to 0"),
     ],

@@ -1,0 +1,60 @@
+"""Early stopping on held-out noisy labels: the baseline that a method against memorising must beat."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from slnlab.methods.single_network import SingleNetwork
+
+
+class EarlyStopping(SingleNetwork):
+    """Keeps the weights of the epoch that was best on the held-out *noisy* labels, as the evaluator `best`.
+
+    Of equally good epochs it is the first. Training goes on for its whole budget, so that `network` is the same
+    method without stopping; at each epoch `best` is what stopping by then would have left.
+
+    Args:
+        network: see `SingleNetwork`.
+        options: see `SingleNetwork`.
+    """
+
+    def __init__(self, network: nn.Module, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.evaluators["best"] = copy.deepcopy(network).requires_grad_(False).eval()
+        self.best_accuracy = -1.0
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.evaluators["best"].to(self.device)
+
+    def on_test_start(self) -> None:
+        self.evaluators["best"].to(self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        accuracy = float(self._metrics["val", "network"][0].compute())
+        if accuracy > self.best_accuracy:
+            self.best_accuracy = accuracy
+            with torch.no_grad():
+                for best, now in zip(_tensors(self.evaluators["best"]), _tensors(self.network), strict=True):
+                    best.copy_(now)
+            for split, name in list(self._metrics):  # those of `best` were still of the former one
+                if name == "network":
+                    self._metrics[split, "best"] = self._metrics[split, name]
+        super().on_validation_epoch_end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["best"] = {"accuracy": self.best_accuracy, "weights": self.evaluators["best"].state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.best_accuracy = checkpoint["best"]["accuracy"]
+        self.evaluators["best"].load_state_dict(checkpoint["best"]["weights"])
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [*network.parameters(), *network.buffers()]

@@ -1,0 +1,72 @@
+"""Early stopping: `best` is the network of the epoch that was best on held-out noisy labels."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from slnlab import assemble
+from slnlab.config import check, compose
+from slnlab.errors import ConfigError
+from slnlab.result import read_metrics, summarise_test
+from slnlab.run_directory import RunDirectory
+
+
+class Weights(pl.Callback):
+    """The network after every epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Tensor]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.seen.append(copy.deepcopy(pl_module.network.state_dict()))
+
+
+def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path) -> None:
+    """After five epochs the learning rate is a hundred times too large."""
+    config = compose(
+        [
+            "method=early_stopping",
+            "data.train_size=200",
+            "data.noisy_val=60",
+            "trainer.max_epochs=8",
+            "trainer.accelerator=cpu",
+            "trainer.progress=false",
+            "scheduler=multistep",
+            "scheduler.milestones=[5]",
+            "scheduler.gamma=100",
+        ]
+    )
+    method, data, run, weights = assemble.method(config), assemble.datamodule(config), RunDirectory(tmp_path), Weights()
+    trainer = assemble.trainer(config, run, [])[0]
+    trainer.callbacks.append(weights)
+    trainer.fit(method, data)
+    rows = read_metrics(run.metrics)
+    accuracies = [row["val/network/accuracy"] for row in rows]
+    best = accuracies.index(max(accuracies))
+    assert best < 6, "or this test shows nothing"
+    for name, tensor in method.evaluators["best"].state_dict().items():
+        assert torch.equal(tensor, weights.seen[best][name]), name
+    for epoch, row in enumerate(rows):
+        at = accuracies.index(max(accuracies[: epoch + 1]))
+        assert row["test/best/accuracy"] == pytest.approx(rows[at]["test/network/accuracy"])
+        assert row["val/best/loss"] == pytest.approx(rows[at]["val/network/loss"], rel=1e-5)
+    stopped, whole = summarise_test(rows, "best"), summarise_test(rows, "network")
+    assert stopped is not None
+    assert whole is not None
+    assert whole.best_noisy_val is not None
+    assert stopped.last == pytest.approx(whole.best_noisy_val.accuracy)
+
+
+def test_it_holds_out_a_tenth_and_needs_to() -> None:
+    assert compose(["method=early_stopping"]).data.noisy_val == 129
+    assert compose(["method=early_stopping", "data=cifar10"]).data.noisy_val == 5000
+    assert compose(["method=early_stopping", "data=fashion_mnist", "data.train_size=6000"]).data.noisy_val == 600
+    with pytest.raises(ConfigError, match=r"data\.noisy_val: early stopping"):
+        check(compose(["method=early_stopping", "data.noisy_val=0"]))
