@@ -35,13 +35,18 @@ class StopAfter(pl.Callback):
 
 
 def trained(
-    folder: Path, *overrides: str, stop_after: int | None = None, ckpt: Path | None = None
+    folder: Path,
+    *overrides: str,
+    stop_after: int | None = None,
+    ckpt: Path | None = None,
+    extra: tuple[pl.Callback, ...] = (),
 ) -> tuple[pl.Trainer, Any, RunRecord]:
     """A small run in `folder`: trainer, method, record."""
     config = compose([*SMALL, *overrides])
     check(config)
     folder.mkdir(exist_ok=True)
     trainer, record = assemble.trainer(config, RunDirectory(folder), [])
+    trainer.callbacks.extend(extra)  # type: ignore[attr-defined]
     if stop_after:
         trainer.callbacks.append(StopAfter(stop_after))  # type: ignore[attr-defined]
     method = assemble.method(config)

@@ -304,9 +304,14 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[Iterator[Batch]]:
         trainer = self.datamodule.trainer
-        steps = list(self.datamodule.epoch(trainer.current_epoch if trainer else 0))
-        for first in range(0, len(steps), STEPS_PER_CALL):
-            yield (make() for make in steps[first : first + STEPS_PER_CALL])
+        epoch = trainer.current_epoch if trainer else 0
+        made_by: Any = getattr(trainer, "lightning_module", None)
+        # A method may choose its own steps, epoch by epoch (DivideMix does); the number of groups is fixed.
+        made = made_by.batches(epoch) if hasattr(made_by, "batches") else self.datamodule.epoch(epoch)
+        steps, groups = list(made), len(self)
+        size = max(STEPS_PER_CALL, -(-len(steps) // groups))
+        for group in range(groups):
+            yield (make() for make in steps[group * size : (group + 1) * size])
 
 
 class EvaluationBatches:

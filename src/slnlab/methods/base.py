@@ -87,6 +87,9 @@ class Method(pl.LightningModule):
         """For the profiler."""
         self._seen: list[Tensor] = []
 
+    trains_in_turn: ClassVar[bool] = False
+    """Whether a step may leave some networks without a gradient: several processes have to know it."""
+
     @property
     def noise_rate_used(self) -> NoiseRateUsed | None:
         """For the result; None: the method needs no noise rate."""
@@ -98,6 +101,11 @@ class Method(pl.LightningModule):
         return next(iter(self.networks.values()))
 
     # One optimiser step
+
+    def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
+        """The steps of an epoch, counted from 0: what each makes when it is called is handed to `step`."""
+        batches: Iterable[Callable[[], Batch]] = self.trainer.datamodule.epoch(epoch)  # type: ignore[attr-defined]
+        return batches
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:

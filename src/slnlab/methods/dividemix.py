@@ -1,0 +1,283 @@
+"""DivideMix (Li, Socher & Hoi, 2020): split the samples by their loss, and learn from the parts as semi-supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
+
+from slnlab.analysis.mixture import fit_loss_mixture
+from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.distributed import gather, shard
+from slnlab.losses import expected_loss
+from slnlab.methods.base import Method
+from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
+from slnlab.modes import evaluating
+from slnlab.streams import derive
+
+
+def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+    """p^(1/T), divided by its sum: (B, C) rows over the classes → (B, C). T < 1 makes them surer of themselves."""
+    powers = probabilities ** (1 / temperature)
+    return powers / powers.sum(1, keepdim=True)
+
+
+def co_refine(given: Tensor, clean: Tensor, views: Sequence[Tensor], temperature: float) -> Tensor:
+    """Targets of labelled samples: sharpen(w·onehot + (1 − w)·mean of this network's softmaxes); equations 3 and 4.
+
+    Args:
+        given: given labels (B,).
+        clean: w, the probability (B,) that a label is right, in the eyes of the other network.
+        views: softmax outputs (B, C), one for each augmented view.
+        temperature: T.
+    """
+    mean = torch.stack(list(views)).mean(0)
+    w = clean.to(mean).unsqueeze(1)
+    return sharpen(w * one_hot(given, mean.shape[1]) + (1 - w) * mean, temperature)
+
+
+def co_guess(views: Sequence[Tensor], temperature: float) -> Tensor:
+    """Targets of unlabelled samples: the sharpened mean of softmaxes (B, C) of both networks on both views; eq. 5."""
+    return sharpen(torch.stack(list(views)).mean(0), temperature)
+
+
+def ramp_up(progress: float, epochs: int) -> float:
+    """clip(progress / epochs, 0, 1): how much of λ_u counts so many epochs (with fractions) after the warm-up."""
+    return min(max(progress / epochs, 0.0), 1.0) if epochs else 1.0
+
+
+def prior_penalty(mean: Tensor) -> Tensor:
+    """KL(uniform ‖ mean) = Σ_c (1/C) log(1/(C·mean_c)) of the batch's mean softmax (C,), a scalar ≥ 0; equation 11."""
+    return -(mean * len(mean)).log().mean()
+
+
+class Turn(NamedTuple):
+    """One step of one network."""
+
+    number: int
+    """Which network trains: 0 or 1."""
+    labelled: Tensor
+    """Rows of the sample table (L,), L ≥ 1, of the whole global batch."""
+    unlabelled: Tensor
+    """Rows (U,), U ≥ 0, none if all samples are labelled."""
+    progress: float
+    """Epochs since the warm-up, with fractions."""
+
+
+class DivideMix(Method):
+    """Cross entropy at first, then every epoch two mixtures of losses, and MixMatch for one network after the other.
+
+    Li et al. (2020), algorithm 1. At the start of every epoch after the warm-up each network's losses of all training
+    samples (eval mode, images as they are, given labels) are split by `fit_loss_mixture`, both before either trains;
+    the probabilities that labels are right are the columns `clean` and `clean_2` of the sample table. Then network 1
+    trains with `clean_2`, one epoch of the samples above the threshold, and after it network 2 with `clean`. A
+    step takes half a batch of labelled samples and as many unlabelled ones, two augmented views of each. The own
+    network predicts them in train mode, the other in eval mode. Where no sample is labelled a network takes no step,
+    where all are there is no unlabelled part. `selected` is what network 1 held for rightly labelled samples,
+    `selected_2` what network 2 did. The columns `loss` and `prediction`, of network 1, are those of the split.
+
+    The first epoch after the warm-up begins with a weight of 0 on the unlabelled part (in their code epochs count
+    from 0). In warm-up both networks see the same batches.
+
+    Args:
+        network, network_2: each with its own initialisation.
+        class_losses: must be cross entropy.
+        sigma: must be 0.
+        warm_up_epochs: of cross entropy on all samples.
+        warm_up_penalty: weight of the confidence penalty Σ_c S_c log S_c in the warm-up; 1 for asymmetric noise.
+        threshold: samples with more probability than this are labelled.
+        average_losses: the mixture is fitted to the mean of so many epochs' losses, each scaled to [0, 1]; 5 at 90 %.
+        temperature: T of the sharpening.
+        alpha: of λ ~ Beta(α, α), one for each batch, the larger share being the sample's own.
+        lambda_u: weight of the unlabelled samples' squared error.
+        lambda_u_ramp: epochs over which that weight grows from 0.
+        options: see `Method`.
+    """
+
+    network_names = NETWORKS
+    means = MEANS
+    trains_in_turn = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        network_2: nn.Module,
+        *,
+        class_losses: Callable[[Tensor], Tensor],
+        sigma: float,
+        warm_up_epochs: int,
+        warm_up_penalty: float,
+        threshold: float,
+        average_losses: int,
+        temperature: float,
+        alpha: float,
+        lambda_u: float,
+        lambda_u_ramp: int,
+        **options: Any,
+    ) -> None:
+        assert sigma == 0
+        super().__init__({"network": network, "network_2": network_2}, **options)
+        self.evaluators["ensemble"] = Ensemble([network, network_2])
+        self.class_losses = class_losses
+        self.warm_up_epochs, self.warm_up_penalty = warm_up_epochs, warm_up_penalty
+        self.threshold, self.average_losses, self.temperature = threshold, average_losses, temperature
+        self.alpha, self.lambda_u, self.lambda_u_ramp = alpha, lambda_u, lambda_u_ramp
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for suffix in ("", "_2"):
+            self.table.add(f"selected{suffix}", fill=1, dtype=torch.bool)
+            self.table.add(f"clean{suffix}", fill=1.0)
+            if self.average_losses > 1:
+                self.table.add(f"losses{suffix}", shape=(self.average_losses,))
+
+    # Warm-up
+
+    def loss(self, batch: Batch) -> Tensor:
+        targets, shares = self.table.targets(batch.index), []
+        for number, network in enumerate(self.networks.values()):
+            logits = network(batch.image)
+            if number == 0:
+                self.observe(batch.index, logits)
+            shares.append(batch.mean(expected_loss(targets, self.class_losses(logits))))
+            if self.warm_up_penalty:
+                log_s = log_softmax(logits.float(), 1)
+                shares.append(self.warm_up_penalty * batch.mean((log_s.exp() * log_s).sum(1)))
+        return torch.stack(shares).sum()
+
+    # The split
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if self.current_epoch >= self.warm_up_epochs:
+            self._split()
+
+    @torch.no_grad()
+    def _split(self) -> None:
+        """Fit both networks' mixtures. All processes see all losses, and come to the same."""
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        for number, network in enumerate(self.networks.values()):
+            said: list[tuple[Tensor, Tensor, Tensor]] = []
+            with evaluating(network):
+                for index, image in datamodule.passes("clean", "split", self.current_epoch):
+                    logits = network(image).float()
+                    losses = cross_entropy(logits, self.table["given"][index], reduction="none")
+                    said.append((index, losses, logits.argmax(1)))
+            index, losses, prediction = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+            if number == 0:
+                self.table["loss"][index], self.table["prediction"][index] = losses, prediction
+            suffix = "" if number == 0 else f"_{number + 1}"
+            if self.average_losses > 1:
+                losses = self._averaged(f"losses{suffix}", index, losses)
+            clean = fit_loss_mixture(losses).clean.to(index.device)
+            self.table[f"clean{suffix}"][index] = clean
+            self.table[f"selected{suffix}"][index] = clean > self.threshold
+
+    def _averaged(self, column: str, index: Tensor, losses: Tensor) -> Tensor:
+        low, high = losses.min(), losses.max()
+        scaled = (losses - low) / (high - low).clamp(min=1e-12)
+        self.table[column][index] = torch.cat([self.table[column][index][:, 1:], scaled.unsqueeze(1)], 1)
+        epochs = min(self.average_losses, self.current_epoch - self.warm_up_epochs + 1)
+        return self.table[column][index][:, -epochs:].mean(1)
+
+    def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
+        if epoch < self.warm_up_epochs:
+            return super().batches(epoch)
+        return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
+
+    def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        rows = datamodule.train_index
+        is_labelled = self.table["selected_2" if number == 0 else "selected"][rows]
+        labelled, unlabelled = rows[is_labelled], rows[~is_labelled]
+        half = max(datamodule.batch_size // 2, 1)
+        order = self.streams("labelled", epoch, number)
+        labelled = labelled[torch.randperm(len(labelled), generator=order, device=rows.device)]
+        steps = -(-len(labelled) // half)
+        size = min(half, len(unlabelled))
+        order = self.streams("unlabelled", epoch, number)
+        rounds = -(-steps * size // len(unlabelled)) if size else 0
+        drawn = [torch.randperm(len(unlabelled), generator=order, device=rows.device) for _ in range(rounds)]
+        others = unlabelled[torch.cat(drawn)] if drawn else unlabelled[:0]
+        for step in range(steps):
+            progress = epoch - self.warm_up_epochs + step / steps
+            mine = labelled[step * half : (step + 1) * half]
+            yield partial(Turn, number, mine, others[step * size : (step + 1) * size], progress)
+
+    # MixMatch
+
+    def step(self, batch: Batch | Turn) -> None:
+        if isinstance(batch, Batch):
+            super().step(batch)
+            return
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.mixmatch(batch)
+        self.differentiate(loss)
+        self.before_step()
+        self._optimizers[batch.number].step()
+
+    def mixmatch(self, turn: Turn) -> Tensor:
+        """This process's share of −mean Σ t log S + λ_u · ramp · mean (S − t)² + prior penalty; a scalar.
+
+        The first mean is over the labelled, the second over the unlabelled rows and the classes. Every process
+        augments the whole batch and predicts and trains on its part of it.
+        """
+        samples = self.trainer.datamodule.samples  # type: ignore[attr-defined]
+        labelled, unlabelled = (
+            [samples(rows, self.streams(f"{name} view {view}", self.steps)).image for view in (1, 2)]
+            for name, rows in (("labelled", turn.labelled), ("unlabelled", turn.unlabelled))
+        )
+        own, other = list(self.networks.values())[:: 1 if turn.number == 0 else -1]
+        refined, guessed = self._targets(turn, own, other, labelled, unlabelled)
+        images = torch.cat([*labelled, *unlabelled])
+        targets = torch.cat([refined, refined, guessed, guessed])
+
+        share, partner = self._mixing(len(images), images.device)
+        part, count = shard(len(images)), 2 * len(turn.labelled)
+        mixed = share * part.of(images) + (1 - share) * images[part.of(partner)]
+        target = share * part.of(targets) + (1 - share) * targets[part.of(partner)]
+        log_s = log_softmax(own(mixed).float(), 1)
+        s = log_s.exp()
+        of_labelled = max(min(count, part.stop) - part.start, 0)
+        loss = -(target * log_s)[:of_labelled].sum() / count
+        weight = self.lambda_u * ramp_up(turn.progress, self.lambda_u_ramp)
+        if weight and len(images) > count:
+            errors = ((s - target) ** 2)[of_labelled:]
+            loss = loss + weight * errors.sum() / ((len(images) - count) * s.shape[1])
+        # Of all processes' rows; the gradient is that of one's own.
+        sums = s.sum(0)
+        elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
+        return loss + prior_penalty((sums + elsewhere) / len(images))
+
+    @torch.no_grad()
+    def _targets(
+        self, turn: Turn, own: nn.Module, other: nn.Module, labelled: Sequence[Tensor], unlabelled: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Targets of the labelled (L, C) and the unlabelled (U, C) samples; of all processes."""
+        of_labelled, of_unlabelled = shard(len(turn.labelled)), shard(len(turn.unlabelled))
+
+        def said(network: nn.Module, images: Tensor) -> Tensor:
+            if not len(images):
+                return images.new_zeros(0, self.table.num_classes, dtype=torch.float32)
+            softmax: Tensor = network(images).float().softmax(1)
+            return softmax
+
+        rows = of_labelled.of(turn.labelled)
+        clean = self.table["clean_2" if turn.number == 0 else "clean"][rows]
+        views = [said(own, of_labelled.of(view)) for view in labelled]
+        refined = co_refine(self.table["given"][rows], clean, views, self.temperature)
+        guesses = [said(own, of_unlabelled.of(view)) for view in unlabelled]
+        with evaluating(other):
+            guesses += [said(other, of_unlabelled.of(view)) for view in unlabelled]
+        return gather(refined), gather(co_guess(guesses, self.temperature))
+
+    def _mixing(self, rows: int, device: torch.device) -> tuple[float, Tensor]:
+        """λ' = max(λ, 1 − λ), and each row's partner (rows,)."""
+        share = float(np.random.default_rng(derive(self.seed, "lambda", self.steps)).beta(self.alpha, self.alpha))
+        partner = torch.randperm(rows, generator=self.streams("partners", self.steps), device=device)
+        return max(share, 1 - share), partner

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from slnlab.schemas.base import Count, CountOrZero, NonNegative, Positive
+from slnlab.schemas.config import Method
+
+
+class Schema(Method):
+    reset_optimizer_each_epoch: bool
+    warm_up_epochs: CountOrZero
+    warm_up_penalty: NonNegative
+    threshold: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+    average_losses: Count
+    temperature: Positive
+    alpha: Positive
+    lambda_u: NonNegative
+    lambda_u_ramp: CountOrZero

@@ -1,0 +1,286 @@
+"""DivideMix: its pieces on fixed vectors, one step by hand, the split against scikit-learn."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from resuming import assert_resumes_bit_exactly, trained
+from saying import Says, logits_of, with_table
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from slnlab.analysis.mixture import LossMixture
+from slnlab.config import check, compose, plain
+from slnlab.errors import ConfigError
+from slnlab.losses import cross_entropy as class_losses
+from slnlab.methods.dividemix import DivideMix, Turn, co_guess, co_refine, prior_penalty, ramp_up, sharpen
+from slnlab.streams import Streams
+
+WARM = ("method=dividemix", "method.warm_up_epochs=2")
+
+
+def rows(*values: list[float]) -> Tensor:
+    return torch.tensor(values)
+
+
+def test_sharpen() -> None:
+    """T = ½ squares: (.6, .4) becomes (.36, .16)/.52."""
+    torch.testing.assert_close(sharpen(rows([0.6, 0.4], [0.5, 0.5]), 0.5), rows([9 / 13, 4 / 13], [0.5, 0.5]))
+    torch.testing.assert_close(sharpen(rows([0.6, 0.4]), 1.0), rows([0.6, 0.4]))
+
+
+def test_co_refinement() -> None:
+    """w = .25, label 1: .25·(0, 1) + .75·(.7, .3) = (.525, .475), squared and divided by the sum."""
+    views = [rows([0.8, 0.2]), rows([0.6, 0.4])]
+    refined = co_refine(torch.tensor([1]), torch.tensor([0.25]), views, 0.5)
+    total = 0.525**2 + 0.475**2
+    torch.testing.assert_close(refined, rows([0.525**2 / total, 0.475**2 / total]))
+    trusted = co_refine(torch.tensor([1]), torch.tensor([1.0]), views, 0.5)
+    torch.testing.assert_close(trusted, rows([0.0, 1.0]))
+
+
+def test_co_guess() -> None:
+    """The mean of four softmaxes, (.6, .4), sharpened."""
+    views = [rows([p, 1 - p]) for p in (0.9, 0.7, 0.5, 0.3)]
+    torch.testing.assert_close(co_guess(views, 0.5), rows([9 / 13, 4 / 13]))
+
+
+@pytest.mark.parametrize(
+    ("progress", "epochs", "expected"),
+    [(0, 16, 0), (4, 16, 0.25), (0.5, 16, 1 / 32), (16, 16, 1), (99, 16, 1), (0, 0, 1)],
+)
+def test_ramp_up(progress: float, epochs: int, expected: float) -> None:
+    assert ramp_up(progress, epochs) == expected
+
+
+def test_prior_penalty() -> None:
+    """½ log(½ / .8) + ½ log(½ / .2), and 0 for the uniform mean."""
+    expected = 0.5 * math.log(0.5 / 0.8) + 0.5 * math.log(0.5 / 0.2)
+    assert prior_penalty(torch.tensor([0.8, 0.2])).item() == pytest.approx(expected)
+    assert prior_penalty(torch.full((10,), 0.1)).item() == pytest.approx(0, abs=1e-6)
+
+
+# One step
+
+
+P, P_2 = [0.8, 0.3, 0.9, 0.6], [0.5, 0.7, 0.2, 0.4]
+"""Of class 0, by the two networks. Labels are 0, 1, 1, 0."""
+
+
+def bare(lambda_u: float) -> DivideMix:
+    """λ' = 1: every row is itself. The views are alike."""
+    method = DivideMix(
+        Says(logits_of(P)),
+        Says(logits_of(P_2)),
+        class_losses=class_losses,
+        sigma=0.0,
+        warm_up_epochs=0,
+        warm_up_penalty=0.0,
+        threshold=0.5,
+        average_losses=1,
+        temperature=0.5,
+        alpha=4.0,
+        lambda_u=lambda_u,
+        lambda_u_ramp=16,
+        optimizer=SGD,
+    )
+    with_table(method, [0, 1, 1, 0])
+    method.table.add("clean", fill=0.25)
+    method.table.add("clean_2", fill=0.75)
+    method.streams = Streams(0)
+    datamodule = SimpleNamespace(samples=lambda index, generator: SimpleNamespace(image=index.float()))
+    method._trainer = SimpleNamespace(datamodule=datamodule)  # type: ignore[assignment]
+    method._mixing = lambda rows, device: (1.0, torch.arange(rows))  # type: ignore[method-assign]
+    for network in method.networks.values():
+        network.forward = lambda images, network=network: network.logits[images.long()]  # type: ignore[method-assign]
+    return method
+
+
+def squared(p: float) -> float:
+    return p**2 / (p**2 + (1 - p) ** 2)
+
+
+@pytest.mark.parametrize(("number", "w", "own", "other"), [(0, 0.75, P, P_2), (1, 0.25, P_2, P)])
+def test_a_step_by_hand(number: int, w: float, own: list[float], other: list[float]) -> None:
+    """Samples 0 and 1 are labelled, 2 is not; halfway up the ramp. Each network trusts the *other's* w."""
+    method = bare(lambda_u=4.0)
+    loss = method.mixmatch(Turn(number, torch.tensor([0, 1]), torch.tensor([2]), progress=8.0))
+    target = [squared(w + (1 - w) * own[0]), squared((1 - w) * own[1])]
+    of_labelled = [-(t * math.log(p) + (1 - t) * math.log(1 - p)) for t, p in zip(target, own, strict=False)]
+    guess = squared((own[2] + other[2]) / 2)
+    of_unlabelled = (own[2] - guess) ** 2  # the mean over two classes of two equal squares
+    mean = sum(own[:3]) / 3
+    penalty = -0.5 * math.log(2 * mean) - 0.5 * math.log(2 * (1 - mean))
+    assert loss.item() == pytest.approx(sum(of_labelled) / 2 + 4.0 * 0.5 * of_unlabelled + penalty, rel=1e-4)
+    loss.backward()
+    gradients = [network.logits.grad for network in method.networks.values()]
+    assert gradients[number] is not None
+    assert gradients[1 - number] is None, "nothing flows into the network that only guesses"
+
+
+def test_no_unlabelled_samples() -> None:
+    method = bare(lambda_u=4.0)
+    loss = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64), progress=8.0))
+    assert loss.isfinite()
+
+
+def test_shares_of_the_mixture() -> None:
+    """λ' is never below ½, and a step's draw depends on seed and step alone."""
+    method = bare(0.0)
+    mixing = DivideMix._mixing
+    draws = []
+    for step in range(200):
+        method.steps = step
+        share, partner = mixing(method, 6, torch.device("cpu"))
+        assert 0.5 <= share <= 1
+        assert sorted(partner.tolist()) == list(range(6))
+        draws.append(share)
+        assert mixing(method, 6, torch.device("cpu"))[0] == share
+    # E max(λ, 1 − λ) of Beta(4, 4), whose density is proportional to λ³(1 − λ)³.
+    grid = np.linspace(0, 1, 20001)
+    density = grid**3 * (1 - grid) ** 3
+    expected = (np.maximum(grid, 1 - grid) * density).sum() / density.sum()
+    assert np.mean(draws) == pytest.approx(expected, abs=0.03)
+
+
+# Whole runs
+
+
+class SplitWitness(pl.Callback):
+    """What the split of the first epoch after the warm-up has to be."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch != 2:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.clean = []
+        for network in pl_module.networks.values():
+            with torch.no_grad():
+                logits = copy.deepcopy(network).eval()(data.samples(data.train_index).image)
+            losses = cross_entropy(logits, data.noise_record.given[data.train_index], reduction="none").double()
+            scaled = ((losses - losses.min()) / (losses.max() - losses.min())).numpy()[:, None]
+            mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0).fit(scaled)
+            self.clean.append(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_split_is_scikit_learns_and_made_before_either_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = SplitWitness()
+    turns: list[tuple[Turn, list[Tensor]]] = []
+    step = DivideMix.step
+
+    def watched(self: DivideMix, batch: Any) -> None:
+        before = [next(network.parameters()).detach().clone() for network in self.networks.values()]
+        step(self, batch)
+        if isinstance(batch, Turn):
+            after = [next(network.parameters()).detach() for network in self.networks.values()]
+            turns.append((batch, [a - b for a, b in zip(after, before, strict=True)]))
+
+    monkeypatch.setattr(DivideMix, "step", watched)
+    _, method, record = trained(
+        tmp_path / "run", *WARM, "trainer.max_epochs=3", "data.padding=0", "data.noisy_val=10", extra=(witness,)
+    )
+    index = torch.arange(110)[torch.isin(torch.arange(110), method.trainer.datamodule.train_index)]
+    for name, expected in zip(("clean", "clean_2"), witness.clean, strict=True):
+        np.testing.assert_allclose(method.table[name][index], expected, atol=1e-4)
+    assert 0 < float((method.table["clean"][index] > 0.5).float().mean()) < 1, "both parts are there"
+    # Network 1 completely, then network 2; each goes once through what the other holds for clean.
+    numbers = [turn.number for turn, _ in turns]
+    assert numbers == sorted(numbers)
+    for number, column in ((0, "clean_2"), (1, "clean")):
+        mine = [turn for turn, _ in turns if turn.number == number]
+        seen = torch.cat([turn.labelled for turn in mine]).sort().values
+        assert torch.equal(seen, index[method.table[column][index] > 0.5])
+        assert all(len(turn.labelled) <= 6 for turn in mine)
+        assert not torch.isin(torch.cat([turn.unlabelled for turn in mine]), seen).any()
+        assert [turn.progress for turn in mine] == [i / len(mine) for i in range(len(mine))]
+    for turn, moved in turns:
+        assert moved[turn.number].abs().sum() > 0
+        assert moved[1 - turn.number].abs().sum() == 0
+    assert method.steps == 2 * 9 + len(turns)
+    assert record.rows[-1]["train/selected"] == pytest.approx(
+        float((method.table["clean"][index] > 0.5).float().mean())
+    )
+
+
+def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
+    """After the warm-up, with averaged losses, a squared error that is being ramped up, and momentum models."""
+    assert_resumes_bit_exactly(
+        tmp_path,
+        "method=dividemix",
+        "method.warm_up_epochs=1",
+        "method.warm_up_penalty=1.0",
+        "method.average_losses=3",
+        "method.lambda_u=25.0",
+        "momentum.enabled=true",
+        "trainer.max_epochs=4",
+        stop_after=3,
+    )
+
+
+@pytest.mark.parametrize("clean", [0.0, 1.0])
+def test_an_empty_part_does_not_end_the_run(clean: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing labelled: the networks stay as they are. Everything labelled: MixMatch without an unlabelled part."""
+
+    def mixture(losses: Tensor) -> LossMixture:
+        return LossMixture(torch.full((len(losses),), clean), 1 - clean)
+
+    monkeypatch.setattr("slnlab.methods.dividemix.fit_loss_mixture", mixture)
+    _, method, record = trained(tmp_path / "run", *WARM, "trainer.max_epochs=3", "method.lambda_u=25.0")
+    steps = -(-110 // 6) * 2 if clean else 0
+    assert method.steps == 2 * 10 + steps
+    assert len(record.rows) == 3
+    assert math.isfinite(record.rows[-1]["test/ensemble/loss"])
+
+
+def test_averaged_losses_are_those_of_the_last_epochs() -> None:
+    """Each scaled to [0, 1]; with fewer epochs than are averaged, those that there are."""
+    method = bare(0.0)
+    method.average_losses = 2
+    method.table.add("losses", shape=(2,))
+    index = torch.tensor([0, 2, 3])
+    means = []
+    for epoch, losses in enumerate(([1.0, 2.0, 3.0], [0.0, 4.0, 2.0], [5.0, 5.0, 9.0])):
+        method._trainer.current_epoch = epoch  # type: ignore[union-attr]
+        means.append(method._averaged("losses", index, torch.tensor(losses)).tolist())
+    assert means == [[0, 0.5, 1], [0, 0.75, 0.75], [0, 0.5, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("data", "noise", "epochs", "penalty"),
+    [("cifar10", "sym", 10, 0.0), ("cifar10", "asym", 10, 1.0), ("cifar100", "sym", 30, 0.0)],
+)
+def test_presets_are_the_papers(data: str, noise: str, epochs: int, penalty: float) -> None:
+    method = plain(compose([f"data={data}", f"noise={noise}", "method=dividemix"]))["method"]
+    assert (method["warm_up_epochs"], method["warm_up_penalty"]) == (epochs, penalty)
+    assert (method["lambda_u"], method["alpha"], method["temperature"], method["threshold"]) == (0.0, 4.0, 0.5, 0.5)
+
+
+def test_from_trained_weights_there_is_no_warm_up() -> None:
+    assert compose(["method=dividemix", "init.from=sln"]).method.warm_up_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sln.sigma=0.5"], r"sln\.sigma.*init\.from=sln"),
+        (["momentum.enabled=true", "correction.enabled=true"], r"correction\.enabled"),
+        (["loss=gce"], r"loss\.name"),
+        (["method.temperature=0"], r"method\.temperature"),
+    ],
+)
+def test_what_cannot_work_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(compose(["method=dividemix", *overrides]))
