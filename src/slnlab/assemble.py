@@ -228,6 +228,7 @@ def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: Ru
         epochs=len(rows),
         evaluators=record.evaluators,
         noise_rate_used=record.noise_rate_used,
+        transition_used=record.transition_used,
         label_noise=noise.summary(),
         timing=summarise_timing(rows),
         environment=environment(),

@@ -48,6 +48,7 @@ NOT_IDENTITY = (
     "data.source.download",
     "method.labels",
     "method.networks",
+    "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition
     "method.refuses",
     "method.needs",
     "method.fixed",
@@ -234,11 +235,13 @@ def identity(config: DictConfig) -> dict[str, Any]:
     for key in ("path", "probabilities"):  # of files, what is in them and not where they are
         if container["noise"].get(key):
             container["noise"][key] = _content_hash(Path(container["noise"][key]))
+    if "transition" in container["method"]:
+        container["method"]["transition"] = _content_hash(Path(container["method"]["transition"]))
     return container
 
 
 def _content_hash(path: Path) -> str:
-    """SHA-256 of a noise file, or of the noise of a run directory; of a file that is gone, its path."""
+    """SHA-256 of a file, or of the noise of a run directory; of a file that is gone, its path."""
     file = path / "noise.npz" if path.is_dir() else path
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(path)
 

@@ -98,6 +98,16 @@ class Timing(_Record):
     total_seconds: float = Field(description="training time of all epochs together")
 
 
+class TransitionUsed(_Record):
+    """The transition matrix that the method was told or estimated, if it needs one, against that of the labels."""
+
+    source: Literal["known", "estimated", "file"]
+    matrix: list[list[float]] = Field(description="[i][j] = P(given j | true i)")
+    max_error: float = Field(description="the largest difference from the true matrix of the training labels")
+    mean_error: float = Field(description="the mean difference over all entries")
+    row_l1: list[float] = Field(description="of each true class, the sum of the differences, in [0, 2]")
+
+
 class Result(_Record):
     """`result.json`."""
 
@@ -112,6 +122,7 @@ class Result(_Record):
     epochs: int
     evaluators: dict[str, Evaluator]
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
+    transition_used: TransitionUsed | None = Field(default=None, description="null: the method does not need one")
     label_noise: dict[str, Any] = Field(description="summary of the noise record: realised rate, matrix, hash, …")
     timing: Timing
     environment: dict[str, Any]

@@ -61,6 +61,7 @@ def train(
     from slnlab.run_directory import RunDirectory
     from slnlab.source_runs import with_source_runs
     from slnlab.stopping import obeying_signals
+    from slnlab.transition_run import with_estimate
 
     on_gpus = assemble.on_gpus(config)
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
@@ -71,7 +72,7 @@ def train(
                 log.info("already finished: %s (force=true runs it again)", run.result)
                 return Result.load(run.result)
         # What is wrong with the data is said before anything is written, and before a former run is removed.
-        started = with_source_runs(config, train)
+        started = with_estimate(with_source_runs(config, train), train)
         complete = with_probabilities(config, train)
         datamodule = assemble.datamodule(complete)
         datamodule.prepare_data()
@@ -90,7 +91,7 @@ def train(
 
 
 def _fit(config: DictConfig, run: RunDirectory, datamodule: ImageDataModule, checkpoint: Path | None) -> None:
-    """Train, and write the result; of several processes the first writes. `init.from` names directories."""
+    """Train, and write the result; of several processes the first writes. The runs it needs are there."""
     from slnlab import assemble
     from slnlab.distributed import rank
     from slnlab.source_runs import source_runs, start_from

@@ -13,6 +13,7 @@ from slnlab.config import check, compose
 from slnlab.data.datamodule import Batch
 from slnlab.distributed import shard
 from slnlab.methods import SingleNetwork
+from slnlab.noise import NoiseRecord
 from slnlab.streams import Streams
 
 
@@ -26,11 +27,12 @@ class Bare:
         assert isinstance(method, SingleNetwork)
         self.method = method
         method.networks["network"] = method.evaluators["network"] = nn.Identity()
+        labels = torch.tensor(given)
         self.trainer = SimpleNamespace(
             datamodule=SimpleNamespace(
-                table=SampleTable(torch.tensor(given), num_classes),
-                train_index=torch.arange(len(given)),
-                val_index=None,
+                table=SampleTable(labels, num_classes),
+                train_index=torch.arange(len(labels)),
+                noise_record=NoiseRecord(true=labels, given=labels, num_classes=num_classes, name="none", rate=0.0),
             ),
             precision_plugin=Precision(),
             current_epoch=0,

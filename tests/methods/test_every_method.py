@@ -36,6 +36,8 @@ TINY = (
 
 IN_THREE_EPOCHS = {
     "cores2": ["method.ramp=[1,2]", "method.sieve_from=2"],
+    "forward": ["method.transition=known"],
+    "backward": ["method.transition=known"],
     "sln_mo_lc": ["correction.last_epochs=2"],
     "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1", "method.truncation=0.15"],
 }

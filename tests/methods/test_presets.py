@@ -34,6 +34,8 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("cores2", "cifar10", "sym", {"method.strength": 2, "method.ramp": [11, 40], "method.sieve_from": 32}),
     ("anl_ce", "cifar10", "sym", {"loss.alpha": 5, "loss.beta": 5, "method.l1": 5e-5, "method.clip_norm": 5}),
     ("anl_ce", "cifar100", "sym", {"loss.alpha": 10, "loss.beta": 1, "method.l1": 5e-7, "method.clip_norm": 5}),
+    ("forward", "cifar10", "sym", {"method.transition": "estimated", "method.drop_above": 0.97}),
+    ("backward", "cifar100", "sym", {"method.transition": "estimated", "method.drop_above": None}),
     ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
     ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
 ]
@@ -65,6 +67,8 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
         (["method=elr", "method.decay=1"], "method.decay", "less than 1"),
         (["method=elr", "method.strenght=1"], "method.strenght", "strength"),
         (["method=cores2", "method.ramp=[5,5]"], "method.ramp", "after the first"),
+        (["method=forward", "method.transition=guessed"], "method.transition", "neither `estimated` nor `known`"),
+        (["method=forward", "method.corrects=backward"], "method.corrects", "is defined with forward"),
         (["mixup.alpha=-1"], "mixup.alpha", "greater than or equal to 0"),
         (["sam.rho=-1"], "sam.rho", "greater than or equal to 0"),
     ],

@@ -17,7 +17,7 @@ from slnlab.data.datamodule import ImageDataModule
 from slnlab.errors import DataError
 from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, summarise_test, summarise_validation
+from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, TransitionUsed, summarise_test, summarise_validation
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class RunRecord(pl.Callback):
         self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
         self.noise_rate_used: NoiseRateUsed | None = None
+        self.transition_used: TransitionUsed | None = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -114,6 +115,7 @@ class RunRecord(pl.Callback):
             mean = LabelFindings.mean([self.evaluators[member].labels for member in members])
             self.evaluators[name] = self._summarise(name, mean)
         self.noise_rate_used = pl_module.noise_rate_used
+        self.transition_used = pl_module.transition_used
         if not trainer.is_global_zero:
             return
         with self.run.writing_result():

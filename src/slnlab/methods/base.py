@@ -23,7 +23,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from slnlab.data.datamodule import Batch, EvaluationBatch
 from slnlab.distributed import average_buffers, rank, world_size
 from slnlab.modes import evaluating
-from slnlab.result import NoiseRateUsed
+from slnlab.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
 from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams, derive
@@ -93,6 +93,11 @@ class Method(pl.LightningModule):
     @property
     def noise_rate_used(self) -> NoiseRateUsed | None:
         """For the result; None: the method needs no noise rate."""
+        return None
+
+    @property
+    def transition_used(self) -> TransitionUsed | None:
+        """For the result; None: the method needs no transition matrix."""
         return None
 
     @property

@@ -1,0 +1,105 @@
+"""Forward and backward correction of cross entropy by a transition matrix (Patrini et al., 2017)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slnlab.analysis.transition import compare, estimate_transition
+from slnlab.errors import ConfigError, DataError
+from slnlab.losses import Backward, Forward
+from slnlab.methods.single_network import SingleNetwork
+from slnlab.result import TransitionUsed
+
+log = logging.getLogger(__name__)
+
+
+class LossCorrection(SingleNetwork):
+    """Cross entropy corrected by T, T[i, j] = P(given j | true i): `slnlab.losses.Forward` or `Backward`.
+
+    Args:
+        network: see `SingleNetwork`.
+        corrects: which of the two.
+        transition: "known" (what the noise did to the training labels), "estimated" (from the predictions in
+            `estimate_from`), or a file with T.
+        drop_above: see `slnlab.analysis.transition.estimate_transition`.
+        estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
+            that learned from the given labels. `slnlab.train` makes it where it is missing.
+        options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
+
+    Raises:
+        ConfigError: in `setup`: nothing to estimate from, or a T that is none, is singular (backward) or is of
+            another number of classes.
+        DataError: in `setup`: a file that cannot be read.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        corrects: Literal["forward", "backward"],
+        transition: str,
+        drop_above: float | None = 0.97,
+        estimate_from: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, **options)
+        self.corrects = corrects
+        self.transition, self.drop_above, self.estimate_from = transition, drop_above, estimate_from
+        self._used: TransitionUsed | None = None
+
+    @property
+    def transition_used(self) -> TransitionUsed | None:
+        return self._used
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        known: Tensor = self.trainer.datamodule.noise_record.transition_matrix  # type: ignore[attr-defined]
+        matrix = known if self.transition == "known" else self._matrix()
+        if len(matrix) != len(known):
+            raise ConfigError(f"method.transition: has {len(matrix)} classes, the data have {len(known)}")
+        self.class_losses = Forward(matrix) if self.corrects == "forward" else Backward(matrix)
+        error = compare(matrix, known)
+        source: Any = self.transition if self.transition in ("known", "estimated") else "file"
+        self._used = TransitionUsed(
+            source=source,
+            matrix=matrix.tolist(),
+            max_error=error.max_error,
+            mean_error=error.mean_error,
+            row_l1=error.row_l1,
+        )
+        if source != "known":
+            log.info("transition matrix (%s) against the true one: %s", source, error)
+
+    def _matrix(self) -> Tensor:
+        if self.transition != "estimated":
+            return read_transition(Path(self.transition))
+        if self.estimate_from is None:
+            raise ConfigError(
+                "method.transition: estimated, but there are no predictions to estimate from; slnlab.train makes them "
+                "by itself, a bare method wants them in estimate_from"
+            )
+        try:
+            with np.load(self.estimate_from, allow_pickle=False) as file:
+                probabilities = torch.from_numpy(file["probabilities"])
+        except Exception as error:  # numpy and zipfile have many words for a broken archive
+            raise DataError(f"{self.estimate_from}: cannot be read as class probabilities ({error})") from error
+        return estimate_transition(probabilities, self.drop_above)
+
+
+def read_transition(path: Path) -> Tensor:
+    """A transition matrix (C, C) from an `.npy`, or from a text file with commas between its numbers.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        matrix = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
+    except (OSError, ValueError) as error:
+        raise DataError(f"method.transition: {path} cannot be read as a matrix ({error})") from error
+    return torch.from_numpy(np.asarray(matrix, dtype=np.float64))

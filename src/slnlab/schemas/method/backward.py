@@ -1,0 +1,3 @@
+from slnlab.schemas.method.forward import Schema
+
+__all__ = ["Schema"]
