@@ -193,7 +193,7 @@ def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) ->
         **_options(config.trainer, "progress", "threads", "compile", "profile"),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
         # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
-        strategy=DDPStrategy(broadcast_buffers=False) if world_size() > 1 else "auto",
+        strategy=_strategy(config) if world_size() > 1 else "auto",
         callbacks=callbacks,
         logger=list(loggers) or False,
         plugins=[checkpoints(config, run), LightningEnvironment()],
@@ -212,6 +212,11 @@ def _profiler(run: RunDirectory) -> PyTorchProfiler:
     """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
     run.profile.mkdir(exist_ok=True)
     return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=40)
+
+
+def _strategy(config: DictConfig) -> DDPStrategy:
+    in_turn = getattr(get_class(config.method._target_), "trains_in_turn", False)
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn)
 
 
 def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: RunRecord) -> Result:

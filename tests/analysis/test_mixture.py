@@ -29,13 +29,20 @@ def test_it_is_scikit_learns_posterior_of_the_lower_component() -> None:
     """Overlapping components, so that the posterior is no step."""
     values = torch.cat([losses(50, 0), losses(30, 0) + 0.15])
     scaled = ((values - values.min()) / (values.max() - values.min())).double().numpy()[:, None]
-    fitted = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0).fit(scaled)
+    fitted = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0).fit(np.sort(scaled, axis=0))
     # Bayes' rule by hand from the fitted parameters.
     density = fitted.weights_ * np.exp(-((scaled - fitted.means_[:, 0]) ** 2) / (2 * fitted.covariances_[:, 0, 0]))
     density /= np.sqrt(fitted.covariances_[:, 0, 0])
     posterior = density[:, fitted.means_[:, 0].argmin()] / density.sum(1)
     assert ((posterior > 0.2) & (posterior < 0.8)).any()
     np.testing.assert_allclose(fit_loss_mixture(values).clean, posterior, rtol=1e-5, atol=1e-6)
+
+
+def test_the_order_does_not_matter() -> None:
+    """Several processes gather the losses in another order, and must come to the same to the last bit."""
+    values = torch.cat([losses(50, 0), losses(30, 0) + 0.15])
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(fit_loss_mixture(values[order]).clean, fit_loss_mixture(values).clean[order])
 
 
 def test_scale_and_shift_do_not_matter() -> None:

@@ -169,7 +169,8 @@ class SplitWitness(pl.Callback):
                 logits = copy.deepcopy(network).eval()(data.samples(data.train_index).image)
             losses = cross_entropy(logits, data.noise_record.given[data.train_index], reduction="none").double()
             scaled = ((losses - losses.min()) / (losses.max() - losses.min())).numpy()[:, None]
-            mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0).fit(scaled)
+            mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
+            mixture.fit(np.sort(scaled, axis=0))
             self.clean.append(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])
 
 

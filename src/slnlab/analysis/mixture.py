@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -26,7 +27,8 @@ def fit_loss_mixture(losses: Tensor) -> LossMixture:
     """Two Gaussians, fitted to per-sample losses that are scaled to [0, 1].
 
     DivideMix (Li et al., 2020), section 3.1, with the settings of its public code: at most 10 iterations, tolerance
-    0.01, variances of at least 5e-4. The fit is a function of the losses alone: its start is drawn from a fixed seed.
+    0.01, variances of at least 5e-4. The fit is a function of the losses alone: not of their order, which
+    several processes change, and its start is drawn from a fixed seed.
 
     Args:
         losses: (M,), finite, on any device.
@@ -49,6 +51,6 @@ def fit_loss_mixture(losses: Tensor) -> LossMixture:
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations are what the method says
-        mixture.fit(scaled)
+        mixture.fit(np.sort(scaled, axis=0))
     clean = torch.from_numpy(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])
     return LossMixture(clean.float(), float(1 - clean.mean()))
