@@ -1,0 +1,81 @@
+"""Every single-network method in two processes is the method in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import get_class
+from together import fit_each
+
+from slnlab.config import CONF_DIR, compose
+from slnlab.methods import SingleNetwork
+from slnlab.processes import in_processes
+
+NAMES = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
+SINGLE = [name for name in NAMES if issubclass(get_class(compose([f"method={name}"]).method._target_), SingleNetwork)]
+
+COMMON = [
+    "data.train_size=47",
+    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8
+    "data.batch_size=16",
+    "momentum.decay=0.5",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    # float64 and no batch norm: what is left to differ is the method.
+    "model._target_=two_processes.Float64Network",
+    "model.widths=[4,4,4,4]",
+]
+
+IN_THREE_EPOCHS = {
+    "cores2": ["method.ramp=[0,2]", "method.sieve_from=2"],
+    "forward": ["method.transition=known"],
+    "backward": ["method.transition=known"],
+    "sln_mo_lc": ["correction.last_epochs=1"],
+    "sop": ["method.lr_u=100000", "method.lr_v=100000"],  # so that u and v leave their beginning
+    "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1", "method.truncation=0.11"],
+}
+
+RUNS = {
+    **{name: [*COMMON, f"method={name}", *IN_THREE_EPOCHS.get(name, [])] for name in SINGLE},
+    "everything": [*COMMON, "method=elr", "sln.sigma=0.5", "sam.rho=0.1", "momentum.enabled=true"],
+    "mixed": [*COMMON, "method=anl_ce", "sln.sigma=0.5", "sam.rho=0.1", "mixup.alpha=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def came_to(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
+    fit_each(RUNS, alone)
+    in_two = {name: [*overrides, "trainer.devices=2"] for name, overrides in RUNS.items()}
+    in_processes(2, False, fit_each, in_two, together)
+    return alone, together
+
+
+def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    tensors = {f"table.{name}": column for name, column in state["table"].items()}
+    for name, network in state["networks"].items():
+        tensors |= {f"{name}.{key}": tensor for key, tensor in network.items()}
+    return tensors
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_are_one(name: str, came_to: tuple[Path, Path]) -> None:
+    alone, together = came_to
+    wanted = flat(torch.load(alone / f"{name}.rank0.pt", weights_only=True))
+    for rank in (0, 1):
+        found = flat(torch.load(together / f"{name}.rank{rank}.pt", weights_only=True))
+        assert found.keys() == wanted.keys()
+        for key, tensor in wanted.items():
+            # Columns are float32, and logarithms of what is left of 1 lose digits.
+            exact = tensor.dtype == torch.float64
+            torch.testing.assert_close(
+                found[key], tensor, rtol=1e-6 if exact else 1e-4, atol=1e-8 if exact else 1e-6, msg=f"{key} of {rank}"
+            )
+    if name in ("cores2", "truncated_gce"):
+        assert 0 < wanted["table.selected"].sum() < 47, "or this shows nothing"
+    if name == "sop":
+        assert wanted["table.sop_u"].abs().max() > 1e-6
