@@ -23,7 +23,7 @@ from slnlab.callbacks.correction import LabelCorrection
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.callbacks.progress import EpochProgress
-from slnlab.callbacks.run_record import EpochTimer, RunRecord
+from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.checkpoint import Checkpoints
@@ -174,9 +174,11 @@ def checkpoints(config: DictConfig, run: RunDirectory) -> Checkpoints:
     return Checkpoints(run.checkpoint, digest(identity(config)))
 
 
-def trainer(config: DictConfig, run: RunDirectory, loggers: Sequence[Logger]) -> tuple[pl.Trainer, RunRecord]:
+def trainer(
+    config: DictConfig, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
+) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
-    record = RunRecord(run, labels(config))
+    record = RunRecord(run, labels(config), watch)
     callbacks: list[pl.Callback] = [EpochTimer(), OwnSignals()]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))

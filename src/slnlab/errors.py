@@ -16,5 +16,17 @@ class ConfigError(SlnlabError, ValueError):
     """A configuration key or a function's argument holds a value that it cannot have."""
 
 
+class Diverged(SlnlabError):
+    """The loss of a run is no longer finite: its hyper-parameters cannot work."""
+
+
+class Busy(SlnlabError):
+    """Another process is doing this very run."""
+
+
+class Pruned(SlnlabError):
+    """A run of a study was ended early because it cannot become the best; see `slnlab.tune`."""
+
+
 class DataError(SlnlabError, ValueError):
     """A file or directory is missing, corrupt, or disagrees with what it is used with."""

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config import flat, identity, plain
-from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.errors import Busy, ConfigError, DataError
 from slnlab.files import remove_begun, replacing
 from slnlab.stopping import stop_if_told
 
@@ -41,6 +41,7 @@ class RunDirectory:
     - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before
     - `samples.npz`: per training sample, what the final weights say about its label
     - `profile/`: with trainer.profile=true, where the time of a few steps went
+    - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
     - `result.json`: see `slnlab.result`; its presence means that the run is finished
     """
 
@@ -56,6 +57,7 @@ class RunDirectory:
         self.probabilities = path / "probabilities.npz"
         self.wandb_id = path / "wandb_id"
         self.profile = path / "profile"
+        self.pruned = path / "pruned.json"
         self.result = path / "result.json"
 
     @property
@@ -70,7 +72,7 @@ class RunDirectory:
             wait: until a process that is running here has ended.
 
         Raises:
-            SlnlabError: another process is running here, and `wait` is False.
+            Busy: another process is running here, and `wait` is False.
             DataError: the directory cannot be written.
             Stopped: a signal came while waiting.
         """
@@ -82,7 +84,7 @@ class RunDirectory:
                 with suppress(*([Timeout] if wait else [])):
                     lock.acquire(timeout=1 if wait else 0)
         except Timeout:
-            raise SlnlabError(f"another process is running in {self.path}") from None
+            raise Busy(f"another process is running in {self.path}") from None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         try:
@@ -114,7 +116,8 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what a run has made here, and nothing else."""
-        for made in (self.result, self.metrics, self.samples, self.noise, self.probabilities, self.wandb_id):
+        files = (self.result, self.metrics, self.samples, self.noise, self.probabilities, self.wandb_id, self.pruned)
+        for made in files:
             made.unlink(missing_ok=True)
         for folder in (self.checkpoint.parent, self.path / "tensorboard", self.profile):
             if folder.exists():
@@ -140,6 +143,7 @@ class RunDirectory:
         Raises:
             DataError: a file cannot be written.
         """
+        self.pruned.unlink(missing_ok=True)  # it goes on
         for path, text in (
             (self.config, OmegaConf.to_yaml(OmegaConf.create(plain(config)))),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),

@@ -22,9 +22,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config import CONF_DIR, check, explain, run_subdir
-from slnlab.errors import SlnlabError
+from slnlab.errors import Pruned, SlnlabError
 
 if TYPE_CHECKING:
+    from slnlab.callbacks.run_record import Watch
     from slnlab.data import ImageDataModule
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
@@ -35,7 +36,11 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def train(
-    config: DictConfig, directory: Path | None = None, overrides: Sequence[str] = (), wait: bool = False
+    config: DictConfig,
+    directory: Path | None = None,
+    overrides: Sequence[str] = (),
+    wait: bool = False,
+    watch: Watch | None = None,
 ) -> Result:
     """Do one run, or take its result if it is finished, or go on where it stopped.
 
@@ -44,12 +49,14 @@ def train(
         directory: of the run; None: below `runs_dir`, where the configuration says.
         overrides: what was typed, for the record.
         wait: when another process is doing this very run, wait for it and take its result.
+        watch: is shown each epoch's row of metrics.csv, and ends the run by raising; not in a run of several processes.
 
     Raises:
         ConfigError: the configuration cannot work.
         DataError: data or noise files that cannot be used, a run directory that cannot be written, or no checkpoint
             that a stopped run can go on from.
-        SlnlabError: another process is running this, or the loss is no longer finite.
+        Busy: another process is running this.
+        Diverged: the loss is no longer finite.
         Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
     check(config)
@@ -82,7 +89,7 @@ def train(
         checkpoint = assemble.checkpoints(config, run).newest()
         run.describe(config, overrides)
         if config.trainer.devices == 1:
-            _fit(started, run, datamodule, checkpoint)
+            _fit(started, run, datamodule, checkpoint, watch)
         else:
             del datamodule  # every process has its own
             in_processes(config.trainer.devices, on_gpus, _fit_together, started, complete, run, checkpoint)
@@ -90,7 +97,13 @@ def train(
     return Result.load(run.result)
 
 
-def _fit(config: DictConfig, run: RunDirectory, datamodule: ImageDataModule, checkpoint: Path | None) -> None:
+def _fit(
+    config: DictConfig,
+    run: RunDirectory,
+    datamodule: ImageDataModule,
+    checkpoint: Path | None,
+    watch: Watch | None = None,
+) -> None:
     """Train, and write the result; of several processes the first writes. The runs it needs are there."""
     from slnlab import assemble
     from slnlab.distributed import rank
@@ -102,13 +115,16 @@ def _fit(config: DictConfig, run: RunDirectory, datamodule: ImageDataModule, che
     loggers = assemble.loggers(config, run)
     finished = False
     try:
-        trainer, record = assemble.trainer(config, run, loggers)
+        trainer, record = assemble.trainer(config, run, loggers, watch)
         trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
         if rank() == 0:
             result = assemble.result(config, run, datamodule.noise_record, record)
             with run.writing_result():
                 result.save(run.result)
         finished = True
+    except Pruned:
+        finished = True  # for the loggers: nothing has gone wrong
+        raise
     finally:
         assemble.close(loggers, exit_code=0 if finished else 1)
 

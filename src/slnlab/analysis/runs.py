@@ -84,7 +84,7 @@ class Found:
 
     runs: list[Run]
     unfinished: list[Path]
-    """Run directories without a result: stopped, failed, or still running."""
+    """Run directories without a result: stopped, failed, or still running; not those that a study has pruned."""
     left_out: list[str]
     """What looked like a finished run and is not counted, and why."""
 
@@ -119,7 +119,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
             run = RunDirectory(Path(folder))
             if run.finished:
                 results.setdefault(run.result.resolve(), run.result)
-            elif run.config.exists():
+            elif run.config.exists() and not run.pruned.exists():
                 unfinished.setdefault(run.path.resolve(), run.path)
 
     runs: dict[tuple[str, int], Run] = {}

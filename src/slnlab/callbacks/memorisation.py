@@ -7,7 +7,7 @@ import math
 import pytorch_lightning as pl
 import torch
 
-from slnlab.errors import SlnlabError
+from slnlab.errors import Diverged
 from slnlab.methods.base import Method
 
 
@@ -30,7 +30,7 @@ class MemorisationMonitor(pl.Callback):
     A mean over no samples is NaN.
 
     Raises:
-        SlnlabError: the loss is no longer finite; names the epoch, the step and the learning rate.
+        Diverged: the loss is no longer finite; names the epoch, the step and the learning rate.
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,7 +62,7 @@ class MemorisationMonitor(pl.Callback):
         values = torch.stack(list(means.values())).tolist()  # the epoch's one wait for the device
         pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
         if not math.isfinite(values[0]):
-            raise SlnlabError(
+            raise Diverged(
                 f"the loss is {values[0]} in epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
                 f"learning rate {self._learning_rate:g}); a smaller optimizer.lr may help"
             )

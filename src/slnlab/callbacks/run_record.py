@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, TransitionUse
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
+
+
+Watch = Callable[[dict[str, float]], None]
 
 
 class EpochTimer(pl.Callback):
@@ -53,10 +57,12 @@ class RunRecord(pl.Callback):
     Args:
         run: where to write.
         labels: display names of the evaluators, e.g. {"network": "SLN"}.
+        watch: is shown the row of each epoch, after its checkpoint; what it raises ends the run, which can go on. In a
+            run that goes on it is shown the rows of the epochs before first.
     """
 
-    def __init__(self, run: RunDirectory, labels: dict[str, str]) -> None:
-        self.run, self.labels = run, labels
+    def __init__(self, run: RunDirectory, labels: dict[str, str], watch: Watch | None = None) -> None:
+        self.run, self.labels, self.watch = run, labels, watch
         self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
         self.noise_rate_used: NoiseRateUsed | None = None
@@ -76,6 +82,9 @@ class RunRecord(pl.Callback):
         if trainer.is_global_zero:
             trainer.datamodule.noise_record.save(self.run.noise)  # type: ignore[attr-defined]
             self._write_metrics()  # without what happened after the checkpoint
+        if self.watch:
+            for row in self.rows:
+                self.watch(row)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
@@ -95,6 +104,8 @@ class RunRecord(pl.Callback):
         except DataError as error:
             log.warning(trouble, error)
             trainer.strategy.barrier()  # at which the others wait, had it been written
+        if self.watch:
+            self.watch(row)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)

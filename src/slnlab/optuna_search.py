@@ -1,0 +1,160 @@
+"""Trials chosen by Optuna, for `slnlab.tune --trials N`. Needs the extra `tune`.
+
+The study lies in a journal file: plain appends, which network file systems bear better than SQLite's locks. One process
+at a time works on it, so what a killed one has left half done is known to be dead, and goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.types import IntervalSweep
+
+from slnlab.errors import Busy, Pruned, SlnlabError
+from slnlab.study import Plan, Study, Trial, typed
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger(__name__)
+
+STARTUP_TRIALS = 5
+"""Finished before any is ended early."""
+
+WARM_UP = 1 / 3
+"""Of the epochs, in which no trial is ended: with much noise on the targets a network learns late, but well."""
+
+RECORD = "slnlab.trial"
+"""Attribute of an Optuna trial that counts: what `slnlab.study.Trial` says of it."""
+
+AGAIN = "slnlab.again"
+"""Attribute of one that does again what did not come to its end: the number of that one."""
+
+
+def check() -> None:
+    """
+    Raises:
+        SlnlabError: Optuna is not installed.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError:
+        raise SlnlabError("--trials needs the extra: pip install 'slnlab[tune]'") from None
+
+
+def search(plan: Plan, study: Study, run_trial: Callable[..., Trial]) -> None:
+    """Do trials until there are `plan.trials`, and put them into the study's record.
+
+    Each trial's choice depends on the trials before it and on its number only, so that a study that was stopped and
+    goes on is the same as one that was not.
+
+    Raises:
+        Busy: another process works on the study.
+        SlnlabError: Optuna is not installed.
+    """
+    check()
+    import optuna
+
+    assert plan.trials is not None
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with FileLock(plan.directory / ".lock", timeout=0):
+            found = _open(plan)
+            study.trials = _done(found)[: plan.trials]
+            failed: list[Trial] = []
+            while (number := len(study.trials)) < plan.trials:
+                found.sampler = optuna.samplers.TPESampler(seed=number)
+                asked = found.ask()
+                values = {key: _suggest(plan, key, asked) for key in plan.space}
+                log.info("trial %d of %d: %s", number + 1, plan.trials, typed(values))
+                trial = run_trial(plan, values, True, _pruning(plan, asked))
+                if trial.state == "failed":
+                    failed.append(trial)
+                else:
+                    asked.set_user_attr(RECORD, trial.model_dump())
+                if trial.state == "finished":
+                    found.tell(asked, trial.accuracy)
+                else:
+                    state = optuna.trial.TrialState.PRUNED if trial.state == "pruned" else optuna.trial.TrialState.FAIL
+                    found.tell(asked, state=state)
+                study.trials = [*_done(found), *failed]
+                study.save(plan.directory)
+    except Timeout:
+        raise Busy(f"another process works on the study {plan.directory}") from None
+
+
+def _open(plan: Plan) -> optuna.Study:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    path = plan.directory / "optuna.journal"
+    _mend(path)
+    if plan.prune:
+        epochs = plan.example.trainer.max_epochs
+        pruner: Any = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=int(WARM_UP * epochs))
+    else:
+        pruner = optuna.pruners.NopPruner()
+    study = optuna.create_study(
+        study_name="slnlab",
+        direction="maximize",
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))),
+        pruner=pruner,
+        load_if_exists=True,
+    )
+    states = optuna.trial.TrialState
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.state == states.RUNNING:  # of a killed process
+            study.tell(trial.number, state=states.FAIL)
+    tried_again = {trial.user_attrs.get(AGAIN) for trial in trials}
+    for trial in trials:
+        # Interrupted, or failed for a reason that may be mended by now.
+        undone = trial.state in (states.RUNNING, states.FAIL) and RECORD not in trial.user_attrs
+        if undone and trial.number not in tried_again and len(trial.params) == len(plan.space):
+            study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+    return study
+
+
+def _mend(path: Path) -> None:
+    """Remove a last line that a lost machine has left half written: Optuna would refuse the whole journal."""
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _done(study: optuna.Study) -> list[Trial]:
+    """The trials that count, in their order."""
+    trials = study.get_trials(deepcopy=False)
+    return [Trial.model_validate(trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
+
+
+def _suggest(plan: Plan, key: str, trial: optuna.Trial) -> str:
+    override = plan.space[key]
+    interval = override.value()
+    if not isinstance(interval, IntervalSweep):
+        return str(trial.suggest_categorical(key, plan.choices(key)))
+    assert interval.start is not None
+    assert interval.end is not None
+    log_scale = "log" in interval.tags
+    if isinstance(interval.start, int) and isinstance(interval.end, int):
+        return str(trial.suggest_int(key, interval.start, interval.end, log=log_scale))
+    return repr(trial.suggest_float(key, interval.start, interval.end, log=log_scale))
+
+
+def _pruning(plan: Plan, trial: optuna.Trial) -> Callable[[float, int], None] | None:
+    """Tell Optuna each epoch's accuracy, and end the run where it advises to."""
+    config = plan.example
+    if not plan.prune or config.trainer.devices > 1:  # each process would have to know
+        return None
+
+    def watch(accuracy: float, epoch: int) -> None:
+        trial.report(accuracy, epoch)
+        if trial.should_prune() and epoch < config.trainer.max_epochs:
+            raise Pruned(f"below the median of the other trials in epoch {epoch} ({100 * accuracy:.1f} %)")
+
+    return watch
