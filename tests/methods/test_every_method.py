@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
+from by_hand import Bare
 from hydra.utils import get_class
 from torch import Tensor
+from torch.optim import SGD
 
 from slnlab import assemble
 from slnlab.callbacks import MomentumModel
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.data import ImageDataModule
+from slnlab.data.datamodule import Batch
+from slnlab.distributed import shard
 from slnlab.errors import ConfigError
-from slnlab.methods import Method
+from slnlab.methods import Method, SingleNetwork
+from slnlab.methods.sam import SharpnessAware
+from slnlab.models import SmallCNN
 from slnlab.result import read_metrics
 from slnlab.run_directory import RunDirectory
 
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
+
+YAML: dict[str, dict[str, Any]] = {
+    name: yaml.safe_load((CONF_DIR / "method" / f"{name}.yaml").read_text())["method"] for name in METHODS
+}
+
+SINGLE = [
+    name
+    for name in METHODS
+    # Those that are an option with other values leave it to that option.
+    if issubclass(get_class(YAML[name].get("_target_", "slnlab.methods.SingleNetwork")), SingleNetwork)
+]
 
 TINY = (
     "data.train_size=96",
@@ -148,3 +167,39 @@ def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -
     if "correction.enabled" not in node.refuses:
         assert any(isinstance(callback, MomentumModel) for callback in run.trainer.callbacks)
         assert (run.method.table["weight"] < 1).any()
+
+
+class NoStreams:
+    """A generator cannot live on the meta device; without one the draws are made by the same calls."""
+
+    seed = 0
+
+    def __call__(self, purpose: str, *position: int) -> None:
+        return None
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device nothing has a value, so whatever asks the host for one raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no meta device
+    bare = Bare((f"method={name}", *IN_THREE_EPOCHS.get(name, [])), given=[c % 10 for c in range(12)], num_classes=10)
+    method, table = bare.method, bare.table
+    method.networks["network"] = SmallCNN(in_channels=1, num_classes=10, widths=(2, 2, 2, 2))
+    method.to("meta")
+    table.to("meta")
+    method.streams = NoStreams()  # type: ignore[assignment]
+    method._optimizers = [SGD(method.network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)]
+    index, image = torch.empty(4, dtype=torch.int64, device="meta"), torch.empty(4, 1, 8, 8, device="meta")
+    with pytest.raises(RuntimeError):
+        bool(image.sum() > 0)
+    refused = YAML[name].get("refuses", {})
+    for key, switch in {
+        "": lambda: None,
+        "sln.sigma": lambda: setattr(method.sln, "sigma", 0.5),
+        "mixup.alpha": lambda: setattr(method, "mixup", 1.0),
+        "sam.rho": lambda: setattr(method, "sam", SharpnessAware(0.1)),
+    }.items():
+        if key not in refused:
+            switch()
+            method.step(Batch(index, image, shard(len(index))))
+            method.steps += 1

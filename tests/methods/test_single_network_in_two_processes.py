@@ -7,15 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import get_class
+from test_every_method import SINGLE
 from together import fit_each
 
-from slnlab.config import CONF_DIR, compose
-from slnlab.methods import SingleNetwork
 from slnlab.processes import in_processes
-
-NAMES = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
-SINGLE = [name for name in NAMES if issubclass(get_class(compose([f"method={name}"]).method._target_), SingleNetwork)]
 
 COMMON = [
     "data.train_size=47",
