@@ -1,0 +1,180 @@
+"""ELR+ (Liu et al., 2020): early-learning regularisation by the other network's weight average, with mixup."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, log_softmax, nn
+from torch.nn.functional import one_hot
+
+from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.distributed import gather, shard
+from slnlab.methods.base import Method
+from slnlab.methods.mixup import mixup_partners
+from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
+
+CLIP = 1e-4
+"""S is kept in [1e-4, 1 − 1e-4] in the regulariser, so that its logarithm has a value."""
+
+
+def ramp_up(step: int, length: int) -> float:
+    """exp(−5(1 − min(t, L)/L)²): from e⁻⁵ at t = 0 to 1 from t = L on."""
+    return math.exp(-5 * (1 - min(step, length) / length) ** 2)
+
+
+def weighted_by(labels: Tensor, targets: Tensor) -> Tensor:
+    """y ⊙ q, divided by its sum: rows (B, C) of both → (B, C). Where nothing is left, y itself."""
+    products = labels * targets
+    totals = products.sum(1, keepdim=True)
+    return torch.where(totals > 0, products / totals.clamp(min=1e-12), labels)
+
+
+class Turn(NamedTuple):
+    """One step of one network."""
+
+    number: int
+    """Which network trains: 0 or 1."""
+    step: int
+    """Which of its steps, from 1."""
+    batch: Batch
+
+
+class ELRPlus(Method):
+    """Each epoch network 1 completely, then network 2, each in an order of its own. A step of network k:
+
+    Images and one-hot given labels are mixed, λ ~ Beta(α, α), the larger share being the sample's own. The *other*
+    network's weight average predicts the images as they were, without gradient, in train mode (its batch statistics),
+    and moves the running targets Q_k ← β·Q_k + (1 − β)·softmax, from zeros, which are mixed likewise to q. Then
+
+        loss = mean −Σ y' log S + r(n) · strength · mean log(1 − ⟨q, S⟩), S in the second term clipped,
+
+    and after the optimiser's step the average θ̄_k ← a·θ̄_k + (1 − a)·θ_k of the parameters, a =
+    average_decay · ramp_up(n + 1, ramp_steps), where n counts the network's own steps from 1. (Liu et al., 2020,
+    section 4.3 and appendix; the details are those of their code.) What is reported as ELR+ is the ensemble of the two
+    networks themselves. The columns `elr` and `elr_2` are Q_1 and Q_2 (N, C), float32.
+
+    Args:
+        network, network_2: each with its own initialisation.
+        class_losses: must be cross entropy.
+        sigma: must be 0.
+        strength: λ of the regulariser, ≥ 0.
+        decay: β in [0, 1).
+        alpha: of the mixing, > 0.
+        average_decay: what a grows to, in [0, 1).
+        ramp_steps: L, of the average's ramp and the regulariser's.
+        ramp_regulariser: r(n) = ramp_up(n, L), else 1.
+        weight_labels_by_target: y' ← y' ⊙ q, renormalised, before the cross entropy.
+        options: see `Method`.
+    """
+
+    network_names = NETWORKS
+    means = MEANS
+    trains_in_turn = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        network_2: nn.Module,
+        *,
+        class_losses: Callable[[Tensor], Tensor],
+        sigma: float,
+        strength: float,
+        decay: float,
+        alpha: float,
+        average_decay: float,
+        ramp_steps: int,
+        ramp_regulariser: bool,
+        weight_labels_by_target: bool,
+        **options: Any,
+    ) -> None:
+        assert sigma == 0
+        super().__init__({"network": network, "network_2": network_2}, **options)
+        self.evaluators["ensemble"] = Ensemble([network, network_2])
+        # Saved with the method; no optimiser has them.
+        self.averages = nn.ModuleList(copy.deepcopy(each).requires_grad_(False) for each in (network, network_2))
+        self.class_losses = class_losses
+        self.strength, self.decay, self.alpha = strength, decay, alpha
+        self.average_decay, self.ramp_steps = average_decay, ramp_steps
+        self.ramp_regulariser, self.weight_labels_by_target = ramp_regulariser, weight_labels_by_target
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for name in ("elr", "elr_2"):
+            self.table.add(name, shape=(self.table.num_classes,))
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if not self.steps:  # the networks may have been given trained weights since
+            for average, network in zip(self.averages, self.networks.values(), strict=True):
+                average.load_state_dict(network.state_dict())
+
+    def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
+        return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
+
+    def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        rows = datamodule.train_index
+        order = torch.randperm(len(rows), generator=self.streams("ELR+ order", epoch, number), device=rows.device)
+        for step, index in enumerate(rows[order].split(datamodule.batch_size)):
+            yield partial(self._turn, datamodule, index, epoch, number, step)
+
+    def _turn(self, datamodule: ImageDataModule, index: Tensor, epoch: int, number: int, step: int) -> Turn:
+        part = shard(len(index))
+        generator = self.streams("ELR+ augmentation", epoch, number, step)
+        batch = Batch(*datamodule.samples(part.of(index), generator, part), part)
+        return Turn(number, epoch * datamodule.steps_per_epoch + step + 1, batch)
+
+    def step(self, turn: Turn) -> None:  # type: ignore[override]
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.loss_of(turn)
+        self.differentiate(loss)
+        self.before_step()
+        self._optimizers[turn.number].step()
+        self.move_average(turn)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """That of a first step of network 1."""
+        return self.loss_of(Turn(0, 1, batch))
+
+    def loss_of(self, turn: Turn) -> Tensor:
+        """This process's share of the loss; moves Q_k first."""
+        number, batch = turn.number, turn.batch
+        running = self._move_targets(number, batch)
+        share, partner, images = mixup_partners(batch, self.alpha, self.streams, self.steps)
+        share = max(share, 1 - share)
+        logits = self.networks[NETWORKS[number]](share * batch.image + (1 - share) * images)
+        if number == 0:
+            self.observe(batch.index, logits)  # of images that are mostly the samples' own
+        q = share * running[batch.index] + (1 - share) * running[partner]
+        given = self.table["given"]
+        labels = share * self._one_hot(given[batch.index]) + (1 - share) * self._one_hot(given[partner])
+        if self.weight_labels_by_target:
+            labels = weighted_by(labels, q)
+        log_s = log_softmax(logits.float(), 1)
+        regulariser = torch.log(1 - (q * log_s.exp().clamp(CLIP, 1 - CLIP)).sum(1))
+        ramp = ramp_up(turn.step, self.ramp_steps) if self.ramp_regulariser else 1.0
+        return batch.mean(-(labels * log_s).sum(1) + ramp * self.strength * regulariser)
+
+    def _one_hot(self, labels: Tensor) -> Tensor:
+        return one_hot(labels, self.table.num_classes).float()
+
+    @torch.no_grad()
+    def _move_targets(self, number: int, batch: Batch) -> Tensor:
+        """Q_k (N, C), moved for all samples of the global batch, in every process."""
+        running = self.table["elr" if number == 0 else "elr_2"]
+        softmax = gather(self.averages[1 - number](batch.image).float().softmax(1))
+        rows = gather(batch.index)
+        running[rows] = self.decay * running[rows] + (1 - self.decay) * softmax
+        return running
+
+    @torch.no_grad()
+    def move_average(self, turn: Turn) -> None:
+        """θ̄_k ← a·θ̄_k + (1 − a)·θ_k after step n of network k; parameters only."""
+        a = self.average_decay * ramp_up(turn.step + 1, self.ramp_steps)
+        averages: list[Tensor] = [*self.averages[turn.number].parameters()]
+        torch._foreach_lerp_(averages, [*self.networks[NETWORKS[turn.number]].parameters()], 1 - a)
