@@ -206,7 +206,10 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 
 def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The keys below `path` in the configuration of the options that were chosen."""
-    node: Any = compose([override for override in overrides if override.split("=")[0] in GROUPS])
+    try:
+        node: Any = compose([override for override in overrides if override.split("=")[0] in GROUPS])
+    except ConfigError:  # several options at once: a sweep, of which the first configuration is the default one
+        node = compose()
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node] if isinstance(node, DictConfig) else []

@@ -65,6 +65,10 @@ def noisy_run(config: DictConfig) -> DictConfig:
         size = made.data.train_size or made.data.num_train
         made.data.noisy_val = made.data.noisy_val or max(1, size // 10)
         made.data.test = False
+        made.method.labels = {
+            "best": "CE (best on noisy labels, for the transition matrix)",
+            "network": "CE (for the transition matrix) (network)",
+        }
     return made
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from omegaconf.errors import ConfigAttributeError
 
-from slnlab.config import check, compose, plain
+from slnlab.config import check, compose, explain, plain
 from slnlab.errors import ConfigError
 
 PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
@@ -78,3 +79,10 @@ def test_a_mistake_is_named(overrides: list[str], key: str, said: str) -> None:
         check(compose(overrides))
     assert key in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_key_that_only_the_swept_options_have_is_an_error_and_no_traceback() -> None:
+    """Hydra composes a sweep with the default option first."""
+    error = ConfigAttributeError("Could not override 'method.strength'.")
+    assert "there is no such key" in explain(error, ["method=elr,sop", "method.strength=1"])
+    assert "decay" in explain(error, ["method=elr", "method.strength=1"])
