@@ -16,13 +16,13 @@ class ActiveNegativeLoss(SingleNetwork):
     """A class-wise loss + δ·Σ_θ|θ|, and gradients, the penalty's included, clipped to a norm.
 
     The penalty is on all parameters, biases and batch norm too, and takes the place of weight decay, as in the
-    authors' code.
+    authors' code. With δ = 0 it is how active passive losses (Ma et al., 2020) are trained: `method=nce_rce`.
 
     Args:
         network: see `SingleNetwork`.
         l1: δ ≥ 0.
         clip_norm: the largest norm of all gradients together, > 0.
-        options: see `SingleNetwork`; `class_losses` is `slnlab.losses.anl_ce`.
+        options: see `SingleNetwork`.
     """
 
     def __init__(self, network: nn.Module, *, l1: float, clip_norm: float, **options: Any) -> None:

@@ -1,0 +1,3 @@
+from slnlab.schemas.method.ce import Schema
+
+__all__ = ["Schema"]
