@@ -37,6 +37,10 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("anl_ce", "cifar100", "sym", {"loss.alpha": 10, "loss.beta": 1, "method.l1": 5e-7, "method.clip_norm": 5}),
     ("forward", "cifar10", "sym", {"method.transition": "estimated", "method.drop_above": 0.97}),
     ("backward", "cifar100", "sym", {"method.transition": "estimated", "method.drop_above": None}),
+    ("nce_rce", "cifar10", "sym", {"loss.alpha": 1, "loss.beta": 1, "method.l1": 0, "method.clip_norm": 5}),
+    ("nce_rce", "cifar100", "sym", {"loss.alpha": 10, "loss.beta": 0.1}),
+    ("sce", "cifar10", "sym", {"loss.alpha": 0.1, "loss.beta": 1, "loss.log_zero": -9.210340371976182}),
+    ("sce", "cifar100", "sym", {"loss.alpha": 6, "loss.beta": 0.1}),
     ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
     ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
 ]
@@ -70,6 +74,7 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
         (["method=cores2", "method.ramp=[5,5]"], "method.ramp", "after the first"),
         (["method=forward", "method.transition=guessed"], "method.transition", "neither `estimated` nor `known`"),
         (["method=forward", "method.corrects=backward"], "method.corrects", "is defined with forward"),
+        (["method=forward", "method.estimate_from=x.npz"], "method.estimate_from", "goes into method.transition"),
         (["mixup.alpha=-1"], "mixup.alpha", "greater than or equal to 0"),
         (["sam.rho=-1"], "sam.rho", "greater than or equal to 0"),
     ],

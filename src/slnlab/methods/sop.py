@@ -64,11 +64,9 @@ class SOP(SingleNetwork):
         said = one_hot(logits.argmax(1), logits.shape[1])
         return -(targets * explained.log()).sum(1) + ((said + u - v - labels) ** 2).sum(1)
 
-    @torch.no_grad()
     def before_step(self) -> None:
-        with torch.enable_grad():
-            super().before_step()
+        super().before_step()
         for name, rows, rate in (("sop_u", self._u, self.lr_u), ("sop_v", self._v, self.lr_v)):
             assert rows.grad is not None
             # The loss was multiplied for DDP's mean, which has no part in these.
-            self.table[name][self._batch.index] = rows - rate * rows.grad / world_size()
+            self.table[name][self._batch.index] = rows.detach() - rate * rows.grad / world_size()

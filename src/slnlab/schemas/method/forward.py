@@ -1,9 +1,8 @@
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from slnlab.schemas.base import ExistingPath
 from slnlab.schemas.method.ce import Schema as CE
 
 
@@ -13,8 +12,13 @@ def _source(transition: str) -> str:
     return transition
 
 
+def _left_alone(path: Any) -> None:
+    if path is not None:
+        raise ValueError("slnlab.train fills it in; a matrix of your own goes into method.transition")
+
+
 class Schema(CE):
     corrects: Literal["forward", "backward"]
     transition: Annotated[str, AfterValidator(_source)]
     drop_above: Annotated[float, Field(gt=0, lt=1)] | None
-    estimate_from: ExistingPath | None
+    estimate_from: Annotated[Any, AfterValidator(_left_alone)]
