@@ -111,7 +111,8 @@ def test_wandb_is_told_what_metrics_csv_holds(tiny_run: TinyRun, seen: list[Seen
     (run,) = seen
     assert run.logged == list(enumerate(read_metrics(path / "metrics.csv"), start=1)), "by epoch"
     assert {"test/network/accuracy", "test/momentum/accuracy", "train/memorised"} <= run.logged[0][1].keys()
-    assert (run.project, run.tags) == ("noises", ("one", "two"))
+    assert run.project == "noises"
+    assert run.tags == ("digits", "sym 0.4", "sln", "one", "two"), "to filter by in W&B"
     assert run.config["sln"] == {"sigma": 1.0}
     assert run.config["noise"]["rate"] == 0.4
 

@@ -154,6 +154,7 @@ def loggers(config: DictConfig, run: RunDirectory) -> list[Logger]:
         run,
         group=f"{config.data.name} {config.noise.name} {config.method.name} {group_hash(config)}",
         title=_title(config),
+        about=[config.data.name, _noise(config), config.method.name],
         config=identity(config),
         **_options(config.logger),
     )
@@ -243,8 +244,11 @@ def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: Ru
 
 
 def _title(config: DictConfig) -> str:
-    noise = f"{config.noise.name} {config.noise.rate}" if config.noise.rate else config.noise.name
-    return f"{config.data.name} {noise} {config.method.name} seed={config.seed}"
+    return f"{config.data.name} {_noise(config)} {config.method.name} seed={config.seed}"
+
+
+def _noise(config: DictConfig) -> str:
+    return f"{config.noise.name} {config.noise.rate}" if config.noise.rate else str(config.noise.name)
 
 
 def _quieten() -> None:

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -104,7 +105,14 @@ def check(config: DictConfig) -> None:
         raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
 
 
+SECRETS = re.compile(r"(api|access|private|auth)?_?(key|token|secret|password|credentials?)", re.IGNORECASE)
+
+
 def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in flat(config).items():
+        if isinstance(value, str) and value and SECRETS.fullmatch(key.split(".")[-1]):
+            yield key, "looks like a secret, and a configuration is written to files; keep it in the environment"
+            return  # before anything that would repeat its value
     groups = {key: config[key] for key in GROUPS if key in config}
     sound = True
     for name in GROUPS.keys() - groups.keys():

@@ -40,6 +40,7 @@ def wandb_logger(
     timeout: float,
     group: str,
     title: str,
+    about: Sequence[str],
     config: Mapping[str, Any],
 ) -> Logger | None:
     """A Weights & Biases run of its own, or None when the server does not answer.
@@ -53,6 +54,7 @@ def wandb_logger(
         timeout: seconds to wait for the server, at the start and at the end.
         group: runs that W&B averages: the configuration without its seed.
         title: the run's name.
+        about: data set, noise and method, which become tags before `tags`.
         config: what W&B shows as the run's configuration.
     """
     import wandb
@@ -67,7 +69,7 @@ def wandb_logger(
             entity=entity,
             group=group,
             name=title,
-            tags=list(tags),
+            tags=list(dict.fromkeys([*about, *tags])),
             id=run.wandb_id.read_text().strip(),
             resume="allow",
             dir=str(run.path),

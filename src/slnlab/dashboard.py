@@ -1,0 +1,312 @@
+"""The dashboard of a W&B project, made or updated by `python -m slnlab.dashboard project=slnlab entity=me`.
+
+`python -m slnlab.dashboard sync runs` sends what runs without a network have recorded (`logger.mode=offline`).
+
+A run is grouped in W&B by its configuration without its seed, so every curve is a mean over seeds and its band their
+standard deviation. Needs the extra `dashboard`; `sync` does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from slnlab.errors import DataError, SlnlabError
+
+if TYPE_CHECKING:
+    import wandb_workspaces.workspaces as ws
+
+log = logging.getLogger(__name__)
+
+NAME = "slnlab"
+"""Of the saved view. It belongs to this module: what was changed in it by hand, the next update replaces."""
+
+AT_ONCE = 100
+"""Runs that one `wandb sync` is given, so that no command line grows too long."""
+
+
+# The dashboard
+
+
+def workspace(project: str, entity: str) -> ws.Workspace:
+    """The dashboard as W&B's library has it; nothing is sent.
+
+    Args:
+        project: as in `logger.project`.
+        entity: user or team, as in `logger.entity`.
+
+    Raises:
+        SlnlabError: the extra is not installed.
+    """
+    ws, wr = _library()
+
+    def curves(title: str, *metrics: str, log_y: bool = False) -> Any:
+        """Mean and standard deviation over the seeds of each configuration, by epoch."""
+        return wr.LinePlot(
+            title=title,
+            x="epoch",
+            y=list(metrics),
+            log_y=log_y or None,
+            groupby="Group",
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+            max_runs_to_show=100,
+        )
+
+    def bars(title: str, metric: str) -> Any:
+        """The value at the end, mean over the seeds of each configuration."""
+        return wr.BarPlot(
+            title=title,
+            metrics=[metric],
+            groupby="Group",
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+            max_bars_to_show=40,
+        )
+
+    def against_sigma(title: str, metric: str) -> Any:
+        return wr.ScatterPlot(title=title, x=wr.Config("sln.sigma"), y=wr.SummaryMetric(metric), running_ymean=True)
+
+    sections = [
+        ws.Section(
+            name="Accuracy",
+            is_open=True,
+            panels=[
+                curves("Test accuracy of the network", "test/network/accuracy"),
+                curves("Test accuracy of the momentum model", "test/momentum/accuracy"),
+                curves("Test accuracy of two networks: mean, ensemble", "test/mean/accuracy", "test/ensemble/accuracy"),
+                bars("Test accuracy at the last epoch: network", "test/network/accuracy"),
+                bars("Test accuracy at the last epoch: momentum model", "test/momentum/accuracy"),
+                curves("Accuracy on held-out noisy labels", "val/network/accuracy", "val/momentum/accuracy"),
+            ],
+        ),
+        ws.Section(
+            name="What is learned and what is memorised",
+            is_open=True,
+            panels=[
+                curves("Loss on correct and on wrong labels", "train/loss_correct", "train/loss_wrong", log_y=True),
+                curves("Memorised: predicted as their wrong label", "train/memorised"),
+                curves("Recovered: predicted as their true label", "train/recovered"),
+                curves("Correct labels among the selected", "train/selected_correct"),
+            ],
+        ),
+        ws.Section(
+            name="σ against accuracy",
+            is_open=True,
+            panels=[
+                against_sigma("Network, test, last epoch", "test/network/accuracy"),
+                against_sigma("Momentum model, test, last epoch", "test/momentum/accuracy"),
+                against_sigma("Network, held-out noisy labels", "val/network/accuracy"),
+            ],
+        ),
+        ws.Section(
+            name="Time",
+            panels=[
+                curves("Seconds of training per epoch", "seconds"),
+                curves("Images per second", "images_per_second"),
+                bars("Seconds of the last epoch", "seconds"),
+            ],
+        ),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=NAME,
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100, tooltip_number_of_runs="default"),
+        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")], order=[ws.Ordering(ws.Metric("Group"))]),
+    )
+
+
+def save(dashboard: ws.Workspace) -> str:
+    """Make the saved view, or update it if this module has made it before; its address.
+
+    Raises:
+        SlnlabError: W&B does not let us: not logged in, no such project, no network.
+    """
+    ws, _ = _library()
+    key = hashlib.sha256(f"{dashboard.entity}/{dashboard.project}/{NAME}".encode()).hexdigest()[:11]
+    address = f"https://wandb.ai/{dashboard.entity}/{dashboard.project}?nw={key}"
+    try:
+        try:
+            dashboard._internal_id = ws.Workspace.from_url(address)._internal_id
+        except ValueError as error:
+            if "Workspace" not in str(error):  # the project is not there, rather than the view
+                raise
+        dashboard._internal_name = f"nw-{key}-v"
+        dashboard.save()
+        return str(dashboard.url)
+    except Exception as error:  # whatever a server or a network may do is one message
+        raise SlnlabError(f"W&B: the dashboard of {dashboard.entity}/{dashboard.project}: {error}") from error
+
+
+def outline(dashboard: ws.Workspace) -> str:
+    """The dashboard as text: sections, panels, and what each shows."""
+    lines = [f"{dashboard.name}: {dashboard.entity}/{dashboard.project}, runs grouped by configuration over seeds"]
+    for section in dashboard.sections:
+        lines.append(f"\n{section.name}")
+        for panel in section.panels:
+            shown = getattr(panel, "metrics", None) or panel.y  # type: ignore[union-attr]
+            names = [_name(metric) for metric in (shown if isinstance(shown, list) else [shown])]
+            how = f" against {_name(panel.x)}" if hasattr(panel, "x") else ""
+            grouped = "mean ± std over seeds" if getattr(panel, "groupby", None) else "one point per run"
+            lines.append(f"  {type(panel).__name__:12} {panel.title}: {', '.join(names)}{how}, {grouped}")  # type: ignore[union-attr]
+    return "\n".join(lines)
+
+
+def _name(metric: Any) -> str:
+    return str(getattr(metric, "name", metric))
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ModuleNotFoundError:
+        raise SlnlabError("the dashboard needs the extra: pip install 'slnlab[dashboard]'") from None
+    return ws, wr
+
+
+def _default_entity() -> str:
+    import wandb
+
+    try:
+        entity = wandb.Api().default_entity
+    except Exception as error:
+        raise SlnlabError(f"W&B: {error}; `wandb login` first, or give entity=") from error
+    if not entity:
+        raise SlnlabError("W&B knows no default entity of yours; give entity=")
+    return str(entity)
+
+
+# Runs recorded without a network
+
+
+@dataclass(frozen=True)
+class Offline:
+    """What one start of a run has recorded."""
+
+    path: Path
+    running: bool
+    """Still being written: sent now, its end would be missing."""
+
+    @property
+    def sent(self) -> bool:
+        return any(self.path.glob("*.wandb.synced"))
+
+
+def offline(paths: Sequence[Path]) -> list[Offline]:
+    """The W&B recordings of offline runs at or below `paths`, in the order of their directories and their start.
+
+    Raises:
+        DataError: a path that does not exist.
+    """
+    found: list[Offline] = []
+    for path in paths:
+        if not path.is_dir():
+            raise DataError(f"{path}: there is no such directory")
+        for folder in sorted(_recordings(path)):
+            found.append(Offline(folder, _locked(folder.parent.parent)))
+    return list(dict.fromkeys(found))
+
+
+def _recordings(path: Path) -> Iterator[Path]:
+    for name, subfolders, _ in os.walk(path):
+        folder = Path(name)
+        if folder.name == "wandb":
+            yield from (folder / sub for sub in subfolders if sub.startswith("offline-run-"))
+            subfolders.clear()
+
+
+def _locked(run: Path) -> bool:
+    if not (run / ".lock").exists():
+        return False
+    try:
+        with FileLock(run / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def sync(recordings: Sequence[Offline]) -> list[Path]:
+    """Send by `wandb sync` those that are not sent yet and whose run does not go on; which could not be sent."""
+    waiting = [recording for recording in recordings if not recording.sent and not recording.running]
+    for some in _batches([str(recording.path) for recording in waiting], AT_ONCE):
+        subprocess.run([sys.executable, "-m", "wandb", "sync", *some], check=False)
+    return [recording.path for recording in waiting if not recording.sent]
+
+
+def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _sync_command(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m slnlab.dashboard sync",
+        description="Send to W&B what runs without a network have recorded; started again, the rest.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively")
+    parser.add_argument("--dry-run", action="store_true", help="list them, send nothing")
+    asked = parser.parse_args(arguments)
+    found = offline(asked.runs)
+    if asked.dry_run:
+        for recording in found:
+            state = "sent" if recording.sent else "running" if recording.running else "to send"
+            print(f"{state:8} {recording.path}")
+    failed = [] if asked.dry_run else sync(found)
+    running = sum(recording.running and not recording.sent for recording in found)
+    sent = sum(recording.sent for recording in found)
+    print(f"{len(found)} recordings: {sent} sent, {running} of runs that go on, {len(found) - sent - running} to send")
+    if failed:
+        raise SlnlabError(
+            f"{len(failed)} could not be sent; the same command tries again: {', '.join(map(str, failed))}"
+        )
+
+
+def _dashboard_command(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m slnlab.dashboard",
+        description="Make or update the W&B dashboard of a project.",
+        epilog="python -m slnlab.dashboard sync RUNS sends what runs without a network have recorded.",
+    )
+    parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="project=slnlab entity=<user or team>")
+    parser.add_argument("--dry-run", action="store_true", help="print it, send nothing")
+    asked = parser.parse_args(arguments)
+    keys = {"project": "slnlab", "entity": ""}
+    for text in asked.keys:
+        key, equals, value = text.partition("=")
+        if key not in keys or not equals or not value:
+            raise SlnlabError(f"{text}: there is no such key; the keys are project= and entity=")
+        keys[key] = value
+    _library()
+    if asked.dry_run:
+        print(outline(workspace(keys["project"], keys["entity"] or "(your default entity)")))
+        return
+    print(save(workspace(keys["project"], keys["entity"] or _default_entity())))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["sync"]:
+            _sync_command(given[1:])
+        else:
+            _dashboard_command(given)
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
