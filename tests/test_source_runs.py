@@ -168,7 +168,7 @@ def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: 
         (["method=sigua", f"init.from=[{light}]"], "no weights any more"),
         (["method=sigua", f"init.from=[{one}]", "model.widths=[4,4,8,16]"], r"another network.*widths"),
         (["method=sigua", f"init.from=[{ce}]", "init.weights=momentum"], "no momentum model"),
-        (["method=sigua", "init.from=slm"], "neither a directory nor a method"),
+        (["method=sigua", "init.from=slm"], "slm is neither a directory nor a method"),
         (["method=sigua", "init.from=sln", 'init.overrides=["sln.sigma=-1"]'], r"init\.overrides.*sln\.sigma"),
         (["method=sigua", "init.from=sln", "init.weights=best"], r"init\.weights"),
     ]

@@ -89,12 +89,25 @@ def _finished(path: Path) -> SourceRun:
         raise ConfigError(f"init.from: {path}/result.json cannot be read as a result ({error!r})") from None
 
 
+_made: dict[tuple[str, str, int], SourceRun] = {}
+"""Composing takes a quarter of a second, and a run's identity is asked for a dozen times."""
+
+
 def _to_be_made(config: DictConfig, method: str, number: int) -> SourceRun:
+    key = (json.dumps(plain(config), sort_keys=True), method, number)
+    if key not in _made:
+        if len(_made) > 100:  # of a long sweep
+            _made.clear()
+        _made[key] = _compose(config, method, number)
+    return _made[key]
+
+
+def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
     overrides = list(config.init.overrides)
     try:
         made = compose([f"data={config.data.name}", f"method={method}", *overrides])
     except ConfigError as error:
-        raise ConfigError(f"init.from={method}: neither a directory nor a method that can be made: {error}") from None
+        raise ConfigError(f"init.from: {method} is neither a directory nor a method to make: {error}") from None
     typed = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     here = plain(config)
     with open_dict(made):
@@ -179,9 +192,9 @@ def with_source_runs(config: DictConfig, train: Callable[..., Result]) -> DictCo
         if finished and run.checkpoint.exists():
             continue
         log.info("init.from=%s: making %s first", config.init["from"], run.directory)
-        if finished:  # but its weights were removed
-            run.config.force = True
-        train(run.config, run.directory, [f"(made for method={config.method.name})"], wait=True)
+        made = run.config.copy()
+        made.force = finished  # its weights were removed
+        train(made, run.directory, [f"(made for method={config.method.name})"], wait=True)
     filled = OmegaConf.create(plain(config))
     filled.init["from"] = [str(run.directory) for run in runs]
     return filled
