@@ -30,8 +30,11 @@ class ActiveNegativeLoss(SingleNetwork):
         self.l1, self.clip_norm = l1, clip_norm
 
     def loss(self, batch: Batch) -> Tensor:
+        loss = super().loss(batch)
+        if not self.l1:
+            return loss
         penalty = torch.stack(torch._foreach_norm(list(self.network.parameters()), 1)).sum()
-        return super().loss(batch) + self.l1 * penalty / world_size()
+        return loss + self.l1 * penalty / world_size()
 
     def before_step(self) -> None:
         super().before_step()

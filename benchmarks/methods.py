@@ -1,0 +1,93 @@
+"""What an epoch of each method costs, as a ratio to cross entropy: `python -m benchmarks.methods [OVERRIDE ...]`.
+
+The paper's: co-teaching 1.88, SLN 1.05. The methods take turns, each time in a training of its own, and of its epochs
+the quickest counts. On a CPU it is the process's CPU time, so that what else the machine does matters little. It is
+that of the whole epoch, passes over the training set between the steps included. Prints a table; --json FILE writes it, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from slnlab import assemble
+from slnlab.config import CONF_DIR, compose
+from slnlab.run_directory import RunDirectory, processor_name
+
+STEADY = {
+    "co_teaching_plus": ["method.init_epochs=0"],
+    "cores2": ["method.ramp=[0,1]", "method.sieve_from=1"],
+    "dividemix": ["method.warm_up_epochs=0"],
+    "forward": ["method.transition=known"],
+    "backward": ["method.transition=known"],
+    "sln_mo_lc": ["correction.last_epochs=3"],
+    "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1"],
+}
+"""What lets a method do from its first epochs on what it does later."""
+
+
+class Clock(pl.Callback):
+    """Seconds of each epoch's training. First among the callbacks: what the others do before an epoch counts."""
+
+    def __init__(self) -> None:
+        self.epochs: list[float] = []
+
+    def now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.start = self.now()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self.epochs.append(self.now() - self.start)
+
+
+def epoch_seconds(method: str, overrides: list[str]) -> float:
+    """The quickest epoch of a short training, but for the first."""
+    config = compose(
+        [f"method={method}", "trainer.max_epochs=4", "trainer.progress=false", *overrides, *STEADY.get(method, [])]
+    )
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder, assemble.threads(config):
+        trainer, _ = assemble.trainer(config, RunDirectory(Path(folder)), [])
+        trainer.callbacks.insert(0, clock)
+        trainer.fit(assemble.method(config), assemble.datamodule(config))
+    return min(clock.epochs[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="e.g. data=fashion_mnist data.train_size=6000")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    methods = sorted(
+        (path.stem for path in (CONF_DIR / "method").glob("*.yaml")), key=lambda name: (name != "ce", name)
+    )
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(chosen.rounds):
+        for name in methods:
+            seconds[name].append(epoch_seconds(name, chosen.overrides))
+    best = {name: min(taken) for name, taken in seconds.items()}
+    print(
+        f"{processor_name()}, {' '.join(chosen.overrides) or 'digits'}\n\n| method | s/epoch | × CE |\n|---|---:|---:|"
+    )
+    for name, value in best.items():
+        print(f"| {name} | {value:.3f} | {value / best['ce']:.2f} |")
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"overrides": chosen.overrides, "seconds": seconds}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
