@@ -2,7 +2,7 @@
 
 The paper's: co-teaching 1.88, SLN 1.05. The methods take turns, each time in a training of its own, and of its epochs
 the quickest counts. On a CPU it is the process's CPU time, so that what else the machine does matters little. It is
-that of the whole epoch, passes over the training set between the steps included. Prints a table; --json FILE writes it, too.
+that of the whole epoch, passes over the training set between the steps included. Prints a table.
 """
 
 from __future__ import annotations
