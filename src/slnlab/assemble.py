@@ -189,7 +189,7 @@ def trainer(
         callbacks.append(SoftmaxAverage(run.probabilities))
     callbacks.append(MemorisationMonitor())
     if config.trainer.progress and rank() == 0:
-        callbacks.append(EpochProgress(_title(config)))
+        callbacks.append(EpochProgress(_title(config), labels(config)))
     callbacks.append(record)
     _quieten()
     made = pl.Trainer(
@@ -255,6 +255,7 @@ def _quieten() -> None:
     """Lightning's remarks that say nothing here: no data loader has workers, and one call holds many steps."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # SLURM jobs start their own processes
     warnings.filterwarnings("ignore", message=".*available but not used.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")

@@ -1,47 +1,99 @@
-"""One line of progress: epochs, test accuracies, time left."""
+"""Where a run is: epochs, accuracies, time left. A line that is rewritten on a terminal, plain lines in a log.
+
+tqdm and not rich: one line needs neither panels nor colours, and tqdm comes with Lightning.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 import pytorch_lightning as pl
 from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-untyped]
+
+log = logging.getLogger(__name__)
+
+EVERY = 30.0
+"""Seconds between two lines in a log; the first and the last epoch have theirs in any case."""
+
+SHOWN = 2
+"""Evaluators in the line: more do not fit into 80 columns."""
 
 
 class EpochProgress(pl.Callback):
-    """A bar that counts epochs on a terminal, and a line now and then in a log file.
+    """Test accuracies of the epoch, or without a test set those on the held-out noisy labels, and the time left.
 
     Args:
         title: what is running.
+        labels: display names of the evaluators; of more than two, those "… (network)" are left out first.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, labels: Mapping[str, str] | None = None) -> None:
+        self.title, self.labels = title, dict(labels or {})
+        self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        on_terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=trainer.max_epochs,
-            initial=trainer.current_epoch,
-            desc=self.title,
-            unit="epoch",
-            dynamic_ncols=on_terminal,
-            mininterval=0.1 if on_terminal else 30.0,
-            ascii=None if on_terminal else True,
+        self._began, self._first, self._said = time.monotonic(), trainer.current_epoch, -EVERY
+        if not sys.stderr.isatty():
+            return
+        self._open = ExitStack()
+        print(self.title, file=sys.stderr)  # on a line of its own: beside it the accuracies would not fit
+        self.bar = self._open.enter_context(
+            tqdm(
+                total=trainer.max_epochs,
+                initial=trainer.current_epoch,
+                bar_format="epoch {n_fmt}/{total_fmt} {bar} {postfix}{remaining} left",
+                dynamic_ncols=True,
+            )
         )
+        self._open.enter_context(logging_redirect_tqdm())  # a warning gets a line of its own, above
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        shown = {
-            name.split("/")[1]: f"{100 * float(value):.1f}%"
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("test/") and name.endswith("/accuracy")
-        }
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update()
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if self.bar is not None:
+            # tqdm puts ", " before what is given to set_postfix_str.
+            self.bar.bar_format = (
+                f"epoch {{n_fmt}}/{{total_fmt}} {{bar}} {self._accuracies(metrics)}, {{remaining}} left"
+            )
+            self.bar.update()
+            return
+        now, done, epochs = time.monotonic(), trainer.current_epoch + 1, trainer.max_epochs or 0
+        if now - self._began - self._said < EVERY and done < epochs:
+            return
+        self._said = now - self._began
+        each = self._said / (done - self._first)
+        parts = [f"epoch {done}/{epochs}", self._accuracies(metrics), f"{each:.3g} s/epoch"]
+        if done < epochs:
+            parts.append(f"{tqdm.format_interval((epochs - done) * each)} left")
+        line = f"{self.title}: {', '.join(part for part in parts if part)}"
+        if log.isEnabledFor(logging.INFO):
+            log.info("%s", line)
+        else:  # called from Python by somebody who has set up no logging
+            print(line, file=sys.stderr)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if hasattr(self, "bar"):  # not when all epochs were done before the run was stopped
-            self.bar.close()
+        if self.bar is not None:
+            self._open.close()
+            self.bar = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.on_fit_end(trainer, pl_module)
+
+    def _accuracies(self, metrics: Mapping[str, float]) -> str:
+        """`network 84.9 %, momentum 92.7 %`."""
+        for split, before in (("test", ""), ("val", "noisy val: ")):
+            key = f"{split}/{{}}/accuracy"
+            names = [
+                name.split("/")[1] for name in metrics if name.startswith(f"{split}/") and name.endswith("accuracy")
+            ]
+            names = [*(name for name in self.labels if name in names), *(n for n in names if n not in self.labels)]
+            # Stable: the main ones first, each in the order of the labels; shown in that order again.
+            main = sorted(names, key=lambda name: self.labels.get(name, "").endswith("(network)"))[:SHOWN]
+            if main:
+                shown = [name for name in names if name in main]
+                return before + ", ".join(f"{name} {100 * metrics[key.format(name)]:.1f} %" for name in shown)
+        return ""

@@ -1,0 +1,128 @@
+"""What a user sees of a run: on a terminal, and in a log file."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slnlab.callbacks import progress
+from slnlab.callbacks.progress import EpochProgress
+from slnlab.result import Result, read_metrics
+
+TinyRun = Callable[..., tuple[Result, Path]]
+
+
+def on_a_terminal(columns: int, *command: str, cwd: Path) -> list[str]:
+    """What a command writes to a terminal of so many columns, a string for every time the cursor goes back."""
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, cwd=cwd)
+    os.close(inside)
+    written = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # Linux's end of file here
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(terminal)
+    assert child.wait() == 0, written.decode()
+    return re.split(r"[\r\n]+", written.decode())
+
+
+def test_on_a_terminal_of_80_columns_epoch_both_accuracies_and_time_left_are_seen(tmp_path: Path) -> None:
+    tiny = ["data.train_size=200", "trainer.max_epochs=3", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/run"]
+    shown = on_a_terminal(80, sys.executable, "-m", "slnlab.train", *tiny, cwd=tmp_path)
+    assert shown.count("digits sym 0.4 sln seed=0") == 1
+    bars = [line.rstrip() for line in shown if line.startswith("epoch ")]
+    assert all(len(line) <= 80 for line in bars)
+    last = read_metrics(tmp_path / "run" / "metrics.csv")[-1]
+    network, momentum = (f"{100 * last[f'test/{name}/accuracy']:.1f} %" for name in ("network", "momentum"))
+    assert re.fullmatch(rf"epoch 3/3 \S+ +network {network}, momentum {momentum}, 00:00 left", bars[-1])
+
+
+def test_in_a_log_file_there_are_plain_lines(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+    with caplog.at_level(logging.INFO):
+        _, path = tiny_run("trainer.progress=true", "trainer.max_epochs=3")
+    lines = [record.message for record in caplog.records if record.name == progress.__name__]
+    last = read_metrics(path / "metrics.csv")[-1]
+    assert len(lines) == 2, "the first and the last epoch of a run of seconds"
+    assert re.search(r": epoch 1/3, .* s/epoch, 00:0\d left$", lines[0])
+    accuracies = ", ".join(f"{name} {100 * last[f'test/{name}/accuracy']:.1f} %" for name in ("network", "momentum"))
+    assert lines[1].startswith(f"digits sym 0.4 sln seed=0: epoch 3/3, {accuracies}, ")
+    assert "\r" not in capfd.readouterr().err
+
+
+def test_without_logging_the_lines_are_on_the_standard_error(tiny_run: TinyRun, capfd: Any) -> None:
+    logging.getLogger(progress.__name__).setLevel(logging.WARNING)
+    try:
+        tiny_run("trainer.progress=true")
+    finally:
+        logging.getLogger(progress.__name__).setLevel(logging.NOTSET)
+    assert "epoch 2/2" in capfd.readouterr().err
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """The lines of a run whose epochs take `each` seconds."""
+
+    def follow(
+        epochs: int,
+        each: float,
+        metrics: dict[str, float] | None = None,
+        first: int = 0,
+        labels: dict[str, str] | None = None,
+    ) -> list[str]:
+        said: list[str] = []
+        now = [0.0]
+        monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: True)
+        monkeypatch.setattr(progress.log, "info", lambda form, text: said.append(form % text))
+        callback = EpochProgress("a run", labels)
+        trainer: Any = SimpleNamespace(max_epochs=epochs, current_epoch=first, callback_metrics=metrics or {})
+        callback.on_train_start(trainer, None)  # type: ignore[arg-type]
+        for epoch in range(first, epochs):
+            now[0] += each
+            trainer.current_epoch = epoch
+            callback.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        return said
+
+    return follow
+
+
+def test_a_long_run_has_a_line_in_half_a_minute(lines: Callable[..., list[str]]) -> None:
+    assert lines(10, 12.0) == [
+        "a run: epoch 1/10, 12 s/epoch, 01:48 left",
+        "a run: epoch 4/10, 12 s/epoch, 01:12 left",
+        "a run: epoch 7/10, 12 s/epoch, 00:36 left",
+        "a run: epoch 10/10, 12 s/epoch",
+    ]
+
+
+def test_the_time_left_of_a_run_that_goes_on_is_of_the_epochs_since(lines: Callable[..., list[str]]) -> None:
+    assert lines(100, 60.0, first=97)[0] == "a run: epoch 98/100, 60 s/epoch, 02:00 left"
+
+
+def test_without_a_test_set_the_held_out_labels_are_shown(lines: Callable[..., list[str]]) -> None:
+    assert "noisy val: network 50.0 %, " in lines(1, 1.0, {"val/network/accuracy": 0.5, "train/accuracy": 0.9})[0]
+
+
+def test_of_many_evaluators_the_methods_own_are_shown(lines: Callable[..., list[str]]) -> None:
+    labels = {"mean": "Co-teaching", "network": "1 (network)", "network_2": "2 (network)", "ensemble": "(ensemble)"}
+    metrics = {f"test/{name}/accuracy": i / 10 for i, name in enumerate(sorted(labels))}
+    assert ": epoch 1/1, mean 10.0 %, ensemble 0.0 %, " in lines(1, 1.0, metrics, labels=labels)[0]
