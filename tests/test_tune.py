@@ -224,6 +224,8 @@ def test_what_another_process_does_is_left_to_it_and_waited_for(caplog: pytest.L
         (["trainer.threads=1,2"], {}, "are the same run"),
         (["sln.sigma=0.1,1"], {"last": 61}, r"--last: must lie in \[1, 60\]"),
         (["sln.sigma=0.1,1"], {"evaluator": "momentun"}, r"they have network \(SLN\), momentum \(SLN-MO\)"),
+        (["sln.sigma=0.1,1"], {"trials": 3}, "--trials 3: there are only 2 combinations"),
+        (["sln.sigma=0.1,1", "hydra/launcher=basic"], {"trials": 2}, "leave the launcher out"),
         (["sln.sigma=0.1,1", "seed=a,b"], {}, "seeds are whole numbers"),
         (["sln.sigma=0.1,1", "experiment=digits_sigma"], {}, "noise: accuracies on different held-out labels"),
     ],
@@ -261,6 +263,7 @@ def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.Captu
     assert not Path("runs").exists()
     (command,) = [line for line in done.stdout.splitlines() if "slnlab.train -m" in line]
     typed = command.split("slnlab.train -m ")[1].split()
+    assert "sln.sigma=0.1,0.5" in typed
     for value, job in zip(("0.1", "0.5"), Plan(overrides).jobs, strict=True):
         single = [text if not text.startswith("sln.sigma=") else f"sln.sigma={value}" for text in typed]
         assert tune.Job({}, single, compose(single)).directory == job.directory
@@ -273,6 +276,41 @@ def test_the_readmes_commands_are_sound(capsys: pytest.CaptureFixture[str]) -> N
     for command in commands:
         tune.main([*shlex.split(command, comments=True), "--dry-run"])
         assert "runs/studies/" in capsys.readouterr().out
+
+
+def test_a_launcher_does_the_same_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """Each value of a list is one value, and a run that failed under the launcher is a trial that failed."""
+    overrides = [*sigmas("0.1", "0.5"), "seed=0,1", "hydra/launcher=basic"]
+    with caplog.at_level(logging.INFO):
+        study = tune.tune(Plan(overrides))
+    assert [record.message for record in caplog.records if record.message.startswith("finished:")] == [], "not here"
+    assert [trial.state for trial in study.trials] == ["finished", "finished"]
+    assert [final.seed for final in study.finals] == [0, 1]
+    here = tune.tune(Plan(overrides[:-1]))
+    assert here == study, "found finished: the same directories"
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        ("slnlab.errors.Diverged: the loss is nan in epoch 3 (step 12)", "diverged"),
+        ("CUDA out of memory", "failed"),
+        (None, "failed"),
+    ],
+)
+def test_what_a_launcher_left_unfinished_is_not_done_again_here(
+    failure: str | None, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here may be the login node of a cluster."""
+    monkeypatch.setattr(tune, "run", None)
+    plan = Plan([*sigmas("0.1", "0.5"), "hydra/launcher=basic"])
+    directory = plan.trial({"sln.sigma": "0.1"}, 0).directory
+    directory.mkdir(parents=True)
+    if failure:
+        (directory / "failure.txt").write_text(f"{failure}\n")
+    trial = tune.run_trial(plan, {"sln.sigma": "0.1"})
+    assert trial.state == state
+    assert (failure or "the launcher has left no result") in (trial.message or "")
 
 
 # Optuna
@@ -377,7 +415,7 @@ def test_a_trial_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch, fak
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SystemExit, match=r"error: --trials needs the extra: pip install 'slnlab\[tune\]'"):
-        tune.main([*sigmas(), "--trials", "3"])
+        tune.main([*sigmas(), "--trials", "2"])
     assert not Path("runs").exists()
 
 

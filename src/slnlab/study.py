@@ -30,10 +30,12 @@ Values = Mapping[str, str]
 
 OF_THE_STUDY = {
     "data.test": "trials never read the test set, the final runs do",
-    "launcher": "do the trials by the command that --dry-run prints, with any launcher; then this one finds them done",
     "force": "a study goes on where it stopped; force=true would do the same trials again each time",
 }
 """Keys that the study itself sets."""
+
+LAUNCHING = ("launcher", "hydra/launcher", "cluster")
+"""Keys, beside hydra.launcher.*, that say who does the runs."""
 
 BATCHES = ("batch_size", "eval_batch_size", "padding", "flip", "mean", "std")
 """Keys of `data` that a study may search over: they change neither which samples are held out nor their labels."""
@@ -88,15 +90,17 @@ class Plan:
         prune: bool = True,
     ) -> None:
         self.last, self.trials, self.prune = last, trials, prune
-        self.fixed, self.space = _split(overrides)
+        self.fixed, self.space, self.launcher = _split(overrides)
+        if self.launcher and trials is not None:
+            raise ConfigError(f"{self.launcher[0]}: Optuna chooses each trial by those before; leave the launcher out")
         self.final_seeds = _seeds(self.space.pop("seed", None), compose(self.fixed).seed)
         self.fixed = [text for text in self.fixed if not text.startswith("seed=")]
         self.trial_seeds = list(trial_seeds or self.final_seeds[:1])
         if not self.space:
             raise ConfigError("nothing to choose from: give a key several values, such as sln.sigma=0.1,0.2,0.5,1")
-        intervals = [key for key, override in self.space.items() if not override.is_discrete_sweep()]
-        if intervals and trials is None:
-            raise ConfigError(f"{intervals[0]}: a grid has no end in an interval; give --trials, or single values")
+        self.intervals = [key for key, override in self.space.items() if not override.is_discrete_sweep()]
+        if self.intervals and trials is None:
+            raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self.jobs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.evaluator = self._evaluator(evaluator)
@@ -174,6 +178,16 @@ class Plan:
         data, noise, method = (self.example[group].name for group in ("data", "noise", "method"))
         return Path(self.example.runs_dir) / "studies" / f"{data}-{noise}-{method}-{digest(question)}"
 
+    def trial_sweep(self) -> list[str]:
+        """What `slnlab.train -m` is given to do the trials of the grid."""
+        space = [f"{key}={','.join(self.choices(key))}" for key in self.space]
+        return [*self.fixed, *space, f"data.noisy_val={self.noisy_val}", "data.test=false", _sweep(self.trial_seeds)]
+
+    def final_sweep(self, values: Values) -> list[str]:
+        """What `slnlab.train -m` is given to do the final runs."""
+        chosen = [f"{key}={value}" for key, value in values.items()]
+        return [*self.fixed, *chosen, "data.noisy_val=0", "data.test=true", _sweep(self.final_seeds)]
+
     # What can be wrong with it
 
     def _held_out(self) -> tuple[int, bool]:
@@ -213,6 +227,14 @@ class Plan:
         if len(held_out) > 1:
             keys = ", ".join(key for key in self.space if key.split(".")[0] in ("data", "noise"))
             raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; one study for each")
+        if (
+            self.trials is not None
+            and not self.intervals
+            and self.trials > (all_ := math.prod(len(self.choices(key)) for key in self.space))
+        ):
+            raise ConfigError(
+                f"--trials {self.trials}: there are only {all_} combinations; without it each is tried once"
+            )
         directories: dict[Path, Job] = {}
         for job in self.jobs:
             other = directories.setdefault(job.directory, job)
@@ -220,9 +242,9 @@ class Plan:
                 raise ConfigError(f"{other} and {job} are the same run: what is searched over makes no difference")
 
 
-def _split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
-    """Overrides with one value, and those with several, by key."""
-    fixed, space = [], {}
+def _split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], list[str]]:
+    """Overrides with one value, those with several, by key, and those that say who does the runs."""
+    fixed, space, launcher = [], {}, []
     try:
         parsed = {text: OverridesParser.create().parse_override(text) for text in _with_experiment(overrides)}
     except HydraException as error:
@@ -231,6 +253,9 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
         key = override.key_or_group
         if key in OF_THE_STUDY:
             raise ConfigError(f"{key}: leave it out: {OF_THE_STUDY[key]}")
+        if key in LAUNCHING or key.startswith("hydra.launcher."):
+            launcher.append(text)
+            continue
         if key.startswith("hydra") and key != "hydra.searchpath":
             raise ConfigError(f"{key}: has no meaning for a study; where its runs go, runs_dir says")
         if not override.is_sweep_override():
@@ -241,7 +266,7 @@ def _split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
             raise ConfigError(f"{key}: name the values, glob() is for sweeps")
         else:
             space[key] = override
-    return fixed, space
+    return fixed, space, launcher
 
 
 def _with_experiment(overrides: Sequence[str]) -> list[str]:
@@ -447,6 +472,10 @@ class Study(BaseModel):
                 f"| {self.labels.get(name, name)} | {_percent([f.test_accuracy[name] for f in self.finals])} |"
             )
         return "\n".join(lines)
+
+
+def _sweep(seeds: Sequence[int]) -> str:
+    return f"seed={','.join(map(str, seeds))}"
 
 
 def _seeds_of(seeds: Sequence[int]) -> str:

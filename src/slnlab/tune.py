@@ -5,7 +5,7 @@ A command of its own and no Hydra sweeper: a sweeper sees one kind of run and on
 kinds (trials that cannot read the test set, final runs that may) and a choice between them. What several values of a
 key mean is Hydra's, and each run is the one that `slnlab.train` does with the same overrides, in the same directory. So
 the directories are the store of a grid, the same command goes on where it stopped, two people can work on one study,
-and `slnlab.train -m` may do the trials on a cluster beforehand.
+and with `launcher=` the sweeps of trials and of final runs are `slnlab.train -m`'s.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from statistics import fmean
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DIVERGED = re.compile(r"the loss is (nan|-?inf)")
+"""What a run has written down whose loss diverged."""
+
 
 def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
     """Do the trials that are missing, choose, and do the final runs; everything is in `plan.directory`.
@@ -44,6 +50,8 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
         Stopped: a signal came; the same call goes on.
     """
     study = Study.begin(plan)
+    if plan.launcher:
+        sweep(plan, plan.trial_sweep())
     if plan.trials is None:
         _search_grid(plan, study)
     else:
@@ -63,10 +71,12 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
     log.info("chosen: %s", typed(study.chosen))
     for remark in study.remarks:
         log.info("%s", remark)
+    if plan.launcher:
+        sweep(plan, plan.final_sweep(study.chosen))
     for seed in plan.final_seeds:
         job = plan.final(study.chosen, seed)
         log.info("final run: %s", job)
-        result = run(job, wait=True)
+        result = _swept(job) if plan.launcher else run(job, wait=True)
         accuracies = {name: e.test_accuracy.last for name, e in result.evaluators.items() if e.test_accuracy}
         study.finals.append(Final(seed=seed, directory=str(job.directory), test_accuracy=accuracies))
         study.save(plan.directory)
@@ -78,6 +88,45 @@ def run(job: Job, wait: bool = False, watch: Watch | None = None) -> Result:
     from slnlab.train import train
 
     return train(job.config, job.directory, job.overrides, wait, watch)
+
+
+def sweep(plan: Plan, overrides: Sequence[str]) -> None:
+    """Have the launcher do what is missing of some runs; what became of each, its directory says.
+
+    Raises:
+        Stopped: a signal came; the launcher was told.
+    """
+    from slnlab.stopping import obeying_signals, stop_if_told
+
+    command = [sys.executable, "-m", "slnlab.train", "-m", *plan.launcher, *overrides]
+    log.info("%s", shlex.join(command[1:]))
+    with obeying_signals():
+        launcher = subprocess.Popen(command)
+        try:
+            while launcher.poll() is None:
+                stop_if_told()
+                time.sleep(0.1)
+        finally:
+            if launcher.poll() is None:
+                launcher.terminate()
+                launcher.wait()
+
+
+def _swept(job: Job) -> Result:
+    """What a launcher's run has left.
+
+    Raises:
+        Diverged: its loss is no longer finite.
+        SlnlabError: it is not finished for another reason.
+    """
+    directory = RunDirectory(job.directory)
+    if directory.finished:
+        return Result.load(directory.result)
+    failure = job.directory / "failure.txt"
+    why = failure.read_text().strip() if failure.exists() else "the launcher has left no result; see its log"
+    if DIVERGED.search(why):
+        raise Diverged(why)
+    raise SlnlabError(f"{job.directory}: {why}")
 
 
 def _search_grid(plan: Plan, study: Study) -> None:
@@ -118,7 +167,10 @@ def run_trial(
     for job in jobs:
         watched = _Watched(watch, key, plan.last) if watch and job is jobs[0] else None
         try:
-            run(job, wait, watched)
+            if plan.launcher:
+                _swept(job)
+            else:
+                run(job, wait, watched)
             trial.accuracies.append(_accuracy(job, key, plan.last))
             if watched and not watched.seen:  # finished before, and not pruned then
                 with suppress(Pruned):
@@ -170,9 +222,8 @@ def _dry_run(plan: Plan) -> str:
                 job = plan.trial(values, seed)
                 state = "finished" if RunDirectory(job.directory).finished else "missing"
                 lines.append(f"trial     {job}  {state}  {job.directory}")
-        sweep = [*plan.fixed, *(override.input_line or "" for override in plan.space.values())]
-        sweep += [f"data.noisy_val={plan.noisy_val}", "data.test=false", f"seed={','.join(map(str, plan.trial_seeds))}"]
-        lines.append(f"the trials alone, on any launcher: python -m slnlab.train -m {shlex.join(sweep)}")
+        command = shlex.join(["-m", "slnlab.train", "-m", *plan.launcher, *plan.trial_sweep()])
+        lines.append(f"the trials alone: python {command}")
     else:
         space = " ".join(override.input_line or "" for override in plan.space.values())
         lines.append(f"trials    {plan.trials}, chosen by Optuna: {space}")
