@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/digits_sigma
+.PHONY: help demo test bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -48,6 +48,11 @@ experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noi
 	$(BIN)/python -m slnlab.train -m experiment=digits_tune runs_dir=runs/digits_tune
 	$(BIN)/python -m slnlab.report runs/digits_tune --out $@/tune
 	rm $@/tune/curves.png
+
+experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, then the final runs (11 runs)
+	$(BIN)/python -m slnlab.tune sln.sigma=0.1,0.2,0.5,1 noise=sym seed=0,1,2 data.noisy_val=260 --trial-seeds 0,1 \
+	  runs_dir=runs/digits_study
+	cp runs/digits_study/studies/*/study.md runs/digits_study/studies/*/trials.csv $@
 
 kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare: experiments/kill_matrix
 	$(BIN)/python tests/kill_matrix.py --out experiments/kill_matrix

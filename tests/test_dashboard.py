@@ -96,7 +96,7 @@ def test_everything_shown_is_recorded(tiny_run: TinyRun, tmp_path: Path) -> None
 
 def test_a_dry_run_prints_it_and_asks_nobody(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(wandb, "Api", None)
-    dashboard.main(["--dry-run", "project=noises", "entity=lab"])
+    dashboard.main(["project=noises", "--dry-run", "entity=lab"])
     text = capsys.readouterr().out
     assert "lab/noises" in text
     assert "train/loss_correct, train/loss_wrong against epoch, mean ± std over seeds" in text

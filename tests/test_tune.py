@@ -77,7 +77,7 @@ def sigmas(*values: str) -> list[str]:
 
 def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     """Chosen by the held-out noisy labels, retrained on everything, tested at the last epoch; all of it on a page."""
-    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "optimizer.lr=0.05", "--evaluator", "momentum"])
+    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--evaluator", "momentum", "optimizer.lr=0.05"])
     (folder,) = Path("runs/studies").iterdir()
     study = json.loads((folder / "study.json").read_text())
     assert study["noisy_val"] == 20, "a tenth, as nothing else was said"
@@ -106,7 +106,7 @@ def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"**Chosen: sln.sigma={best}.**" in page
     assert f"| SLN-MO | {100 * fmean(final['test_accuracy']['momentum'] for final in study['finals']):.2f} ± " in page
     written = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")}
-    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "optimizer.lr=0.05", "--evaluator", "momentum"])
+    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--evaluator", "momentum", "optimizer.lr=0.05"])
     assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")} == written, "all was done"
 
 
@@ -267,6 +267,13 @@ def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.Captu
     for value, job in zip(("0.1", "0.5"), Plan(overrides).jobs, strict=True):
         single = [text if not text.startswith("sln.sigma=") else f"sln.sigma={value}" for text in typed]
         assert tune.Job({}, single, compose(single)).directory == job.directory
+
+
+def test_the_committed_page_is_what_the_study_wrote() -> None:
+    folder = CONF_DIR.parent / "experiments" / "digits_study"
+    written = (folder / "study.md").read_text().split("\n\n", 2)[2].strip()
+    assert "**Chosen: " in written
+    assert written in (folder / "README.md").read_text()
 
 
 def test_the_readmes_commands_are_sound(capsys: pytest.CaptureFixture[str]) -> None:

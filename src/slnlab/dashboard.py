@@ -258,7 +258,7 @@ def _sync_command(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively")
     parser.add_argument("--dry-run", action="store_true", help="list them, send nothing")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     found = offline(asked.runs)
     if asked.dry_run:
         for recording in found:
@@ -282,7 +282,7 @@ def _dashboard_command(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="project=slnlab entity=<user or team>")
     parser.add_argument("--dry-run", action="store_true", help="print it, send nothing")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     keys = {"project": "slnlab", "entity": ""}
     for text in asked.keys:
         key, equals, value = text.partition("=")

@@ -268,7 +268,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-pruning", action="store_true", help="with --trials: end no trial early")
     parser.add_argument("--leave-out-failed", action="store_true", help="choose even if some trials failed")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand between keys
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
