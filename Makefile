@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-slow bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -21,6 +21,9 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slow: $(STAMP)  ## what takes minutes of waiting: a SLURM node that disappears
+	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)
 	$(BIN)/python -m benchmarks.bench

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra.utils import get_object
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from slnlab import assemble, config
@@ -18,8 +22,12 @@ from slnlab.run_directory import RunDirectory
 from slnlab.schemas.config import GROUPS
 
 OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in config.CONF_DIR.glob("*/*.yaml") if path.parent.name != "experiment"
+    (path.parent.name, path.stem)
+    for path in config.CONF_DIR.glob("*/*.yaml")
+    if path.parent.name not in ("experiment", "launcher", "cluster")
 )
+LAUNCHERS = sorted(path.stem for path in (config.CONF_DIR / "launcher").glob("*.yaml"))
+CLUSTERS = sorted(path.stem for path in (config.CONF_DIR / "cluster").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob("*.yaml"))
 NEEDED = {("noise", "csv"): ["noise.path=."], ("noise", "run"): ["noise.path=."]}
 """What an option cannot do without."""
@@ -43,6 +51,34 @@ def test_every_option_composes_passes_its_schema_and_builds(group: str, name: st
     assemble.trainer(composed, RunDirectory(tmp_path), [])
     if group == "logger" and name != "none":
         assert callable(get_object(composed.logger._target_))
+
+
+def test_there_are_launchers() -> None:
+    assert {"basic", "local", "slurm"} <= set(LAUNCHERS)
+    assert CLUSTERS
+    assert len(list((config.CONF_DIR / "hydra").rglob("*.yaml"))) == len(LAUNCHERS) - 1, "basic is Hydra's own"
+
+
+@pytest.mark.parametrize("cluster", [None, *CLUSTERS])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_composes_and_builds(launcher: str, cluster: str | None) -> None:
+    if launcher != "slurm" and cluster:
+        pytest.skip("a cluster's profile says what SLURM is asked for")
+    with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
+        overrides = [f"launcher={launcher}", *([f"cluster={cluster}"] if cluster else [])]
+        composed = hydra_compose("train", overrides=overrides, return_hydra_config=True)
+    assert run_subdir(composed) == run_subdir(compose()), "where it is done does not make it another run"
+    if launcher == "basic":  # Hydra's own
+        assert composed.hydra.launcher._target_.endswith("BasicLauncher")
+        return
+    built = instantiate(composed.hydra.launcher)
+    assert type(built).__name__ == "SlnlabLauncher"
+    engine = importlib.import_module(f"slnlab.launchers.{built.engine}")
+    inspect.signature(engine.launch).bind([], folder=Path(), **built.options)
+    if launcher == "slurm":
+        pytest.importorskip("submitit")
+        ours = inspect.signature(engine.launch).parameters
+        engine._checked({key: value for key, value in built.options.items() if key not in ours})
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

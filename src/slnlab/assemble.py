@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,9 +138,12 @@ def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
 
 @contextmanager
 def threads(config: DictConfig) -> Iterator[None]:
-    """trainer.threads of the CPU inside the block; by default PyTorch's choice, shared by the run's processes."""
+    """trainer.threads of the CPU inside the block; by default what PyTorch chose, or SLURM gave to the task, shared by
+    the processes that are started within it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(config.trainer.threads or max(1, before // config.trainer.devices))
+    within = 1 if int(os.environ.get("SLURM_NTASKS") or 1) > 1 else config.trainer.devices
+    available = int(os.environ.get("SLURM_CPUS_PER_TASK") or before)
+    torch.set_num_threads(config.trainer.threads or max(1, available // within))
     try:
         yield
     finally:
@@ -261,4 +265,5 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")  # they are the same
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in older PyTorch
+    warnings.filterwarnings("ignore", message=".*srun. command is available on your system.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

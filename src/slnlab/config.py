@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from slnlab.errors import ConfigError
+from slnlab.errors import ConfigError, DataError
 from slnlab.schemas.base import Section
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
 
@@ -233,6 +233,10 @@ def identity(config: DictConfig) -> dict[str, Any]:
             node = node.get(part) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(leaf, None)
+    if container["trainer"].get("num_nodes") == 1:  # without which older runs are the same runs
+        del container["trainer"]["num_nodes"]
+    if container["trainer"].get("sync_batchnorm") is False:
+        del container["trainer"]["sync_batchnorm"]
     for switch in ("momentum", "correction"):  # how something would be done that is not done
         if not container[switch]["enabled"]:
             container[switch] = {"enabled": False}
@@ -383,14 +387,23 @@ class CheckBeforeRunning(Callback):
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
             *config.hydra.overrides.task,
         ]
+        directories: list[Path] = []
         parsed = OverridesParser.create().parse_overrides(overrides)
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
                 try:
                     # Hydra's own loader, which also knows a --config-dir of the user's.
-                    check(GlobalHydra.instance().config_loader().load_sweep_config(config, list(run)))
+                    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
+                    check(composed)
                 except (HydraException, OmegaConfBaseException, ConfigError) as error:
                     sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
+                directories.append(Path(composed.hydra.sweep.dir) / run_subdir(composed))
+        from slnlab.sweep import write_plan  # which needs this module
+
+        try:
+            write_plan(Path(config.hydra.sweep.dir), directories, overrides)
+        except DataError as error:
+            sys.exit(f"error: {error}")
 
 
 register_resolvers()

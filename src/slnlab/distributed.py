@@ -6,12 +6,14 @@ shard and takes over the others' results by sample index. Alone, every function 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from slnlab.errors import SlnlabError
 
 
 def world_size() -> int:
@@ -22,6 +24,30 @@ def world_size() -> int:
 def rank() -> int:
     """Which of them this one is, from 0. Rank 0 writes the files."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+T = TypeVar("T")
+
+
+def from_first(compute: Callable[[], T]) -> T:
+    """What rank 0 computes, in every process; an error of the user's there is an error everywhere.
+
+    Args:
+        compute: called in rank 0 only. What it returns can be pickled.
+    """
+    if world_size() == 1:
+        return compute()
+    said: list[Any] = [None]
+    if rank() == 0:
+        try:
+            said = [(compute(), None)]
+        except SlnlabError as error:
+            said = [(None, error)]
+    dist.broadcast_object_list(said)
+    value, failure = said[0]
+    if failure is not None:
+        raise failure
+    return value
 
 
 class Shard(NamedTuple):

@@ -1,7 +1,7 @@
-"""Start the processes of one run on this machine, and end them together.
+"""The processes of one run: started here and ended together, or joined, where SLURM or torchrun has started them.
 
-The processes are new interpreters that call a function with plain arguments. Nothing of the command line is repeated
-in them, so a run of several processes works the same from Python, from one command and inside a sweep.
+Those that are started are new interpreters that call a function with plain arguments. Nothing of the command line is
+repeated in them, so a run of several processes works the same from Python, from one command and inside a sweep.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import pickle
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
-from slnlab.errors import SlnlabError
+from slnlab.errors import ConfigError, SlnlabError
 from slnlab.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,60 @@ GRACE = 10.0
 
 FORWARDED = signal.SIGUSR2 if hasattr(signal, "SIGUSR2") else signal.SIGINT
 """What the processes are sent when this one is told to stop, by whichever signal."""
+
+
+@contextmanager
+def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
+    """Inside the block, where SLURM (`srun` with several tasks) or torchrun has started this run's processes, they form
+    a process group; otherwise, and in a group already, nothing changes.
+
+    Args:
+        devices, num_nodes: of the run.
+        on_gpus: this process takes the GPU of its place on the node.
+
+    Raises:
+        ConfigError: there are more or fewer processes than the run is for.
+    """
+    found = _started_by()
+    if found is None or dist.is_initialized():
+        if num_nodes > 1 and not dist.is_initialized():
+            raise ConfigError(
+                f"trainer.num_nodes={num_nodes}: slnlab starts processes on one machine only; use srun or torchrun"
+            )
+        yield
+        return
+    who, environment = found
+    if environment.world_size() != devices * num_nodes:
+        raise ConfigError(
+            f"trainer.devices={devices}, trainer.num_nodes={num_nodes}: {who} has started {environment.world_size()} "
+            "processes for this run"
+        )
+    before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "NODE_RANK")}
+    os.environ["LOCAL_RANK"], os.environ["NODE_RANK"] = str(environment.local_rank()), str(environment.node_rank())
+    if on_gpus:  # SLURM may show each task its own GPU only
+        torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
+    dist.init_process_group(
+        "nccl" if on_gpus else "gloo",
+        init_method=f"tcp://{environment.main_address}:{environment.main_port}",
+        rank=environment.global_rank(),
+        world_size=environment.world_size(),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _started_by() -> tuple[str, ClusterEnvironment] | None:
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and os.environ.get("SLURM_STEP_ID", "").isdigit():
+        return "SLURM", SLURMEnvironment(auto_requeue=False)
+    if TorchElasticEnvironment.detect():
+        return "torchrun", TorchElasticEnvironment()
+    return None
 
 
 def in_processes(count: int, on_gpus: bool, function: Callable[..., None], *arguments: Any) -> None:

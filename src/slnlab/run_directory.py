@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config import flat, identity, plain
-from slnlab.errors import Busy, ConfigError, DataError
+from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.files import remove_begun, replacing
 from slnlab.stopping import stop_if_told
 
@@ -42,6 +42,7 @@ class RunDirectory:
     - `samples.npz`: per training sample, what the final weights say about its label
     - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
+    - `failure.txt`: why the run ended before, if it was by an error; gone when it begins again
     - `result.json`: see `slnlab.result`; its presence means that the run is finished
     """
 
@@ -58,6 +59,7 @@ class RunDirectory:
         self.wandb_id = path / "wandb_id"
         self.profile = path / "profile"
         self.pruned = path / "pruned.json"
+        self.failure = path / "failure.txt"
         self.result = path / "result.json"
 
     @property
@@ -82,7 +84,7 @@ class RunDirectory:
             while not lock.is_locked:
                 stop_if_told()
                 with suppress(*([Timeout] if wait else [])):
-                    lock.acquire(timeout=1 if wait else 0)
+                    lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` looks for a moment
         except Timeout:
             raise Busy(f"another process is running in {self.path}") from None
         except OSError as error:
@@ -90,7 +92,13 @@ class RunDirectory:
         try:
             for folder in (self.path, self.checkpoint.parent):
                 remove_begun(folder)
+            self.failure.unlink(missing_ok=True)
             yield
+        except Exception as error:
+            if not self.finished and not isinstance(error, Pruned):
+                with suppress(DataError), replacing(self.failure) as file:
+                    file.write(f"{type(error).__name__}: {error}\n".encode())
+            raise
         finally:
             lock.release()
 

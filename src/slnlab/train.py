@@ -11,8 +11,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -62,61 +63,97 @@ def train(
     check(config)
 
     from slnlab import assemble
-    from slnlab.probability_run import with_probabilities
-    from slnlab.processes import in_processes
+    from slnlab.distributed import from_first, rank, world_size
+    from slnlab.processes import in_processes, joined
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
-    from slnlab.source_runs import with_source_runs
     from slnlab.stopping import obeying_signals
-    from slnlab.transition_run import with_estimate
 
-    on_gpus = assemble.on_gpus(config)
+    devices, on_gpus = config.trainer.devices, assemble.on_gpus(config)
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
-    with run.locked(wait), obeying_signals(), assemble.threads(config):
-        if not config.force:
-            run.refuse_another_run(config)
-            if run.finished:
-                log.info("already finished: %s (force=true runs it again)", run.result)
+    with obeying_signals(), joined(devices, config.trainer.num_nodes, on_gpus), assemble.threads(config):  # noqa: SIM117
+        # The rank is known only in here.
+        with run.locked(wait) if rank() == 0 else nullcontext():
+            datamodules: list[ImageDataModule] = []
+            ready = from_first(lambda: _prepare(config, run, overrides, datamodules))
+            if ready is None:
                 return Result.load(run.result)
-        # What is wrong with the data is said before anything is written, and before a former run is removed.
-        started = with_estimate(with_source_runs(config, train), train)
-        complete = with_probabilities(config, train)
-        datamodule = assemble.datamodule(complete)
-        datamodule.prepare_data()
-        datamodule.setup()
-        if config.force:
-            run.clear()
-        checkpoint = assemble.checkpoints(config, run).newest()
-        run.describe(config, overrides)
-        if config.trainer.devices == 1:
-            _fit(started, run, datamodule, checkpoint, watch)
-        else:
-            del datamodule  # every process has its own
-            in_processes(config.trainer.devices, on_gpus, _fit_together, started, complete, run, checkpoint)
+            if devices > 1 and world_size() == 1:
+                datamodules.clear()  # every process has its own
+                in_processes(devices, on_gpus, _fit_in_process, run, ready)
+            else:
+                _fit(run, ready, datamodules[0] if datamodules else assemble.datamodule(ready.complete), watch)
+            from_first(lambda: None)  # and nobody leaves before the result is there
     log.info("finished: %s", run.path)
     return Result.load(run.result)
 
 
-def _fit(
-    config: DictConfig,
-    run: RunDirectory,
-    datamodule: ImageDataModule,
-    checkpoint: Path | None,
-    watch: Watch | None = None,
-) -> None:
-    """Train, and write the result; of several processes the first writes. The runs it needs are there."""
+class _Ready(NamedTuple):
+    """What is left to do.
+
+    Args:
+        config: with the directories of the runs that it starts from, and the transition matrix.
+        complete: with the probabilities of noise=dependent.
+        checkpoint: to go on from.
+    """
+
+    config: DictConfig
+    complete: DictConfig
+    checkpoint: Path | None
+
+
+def _prepare(
+    config: DictConfig, run: RunDirectory, overrides: Sequence[str], datamodules: list[ImageDataModule]
+) -> _Ready | None:
+    """All that comes before training: what is wrong with the data is said before anything is written, and before a
+    former run is removed. The data are put into `datamodules`. None: the run is finished."""
+    from slnlab import assemble
+    from slnlab.distributed import world_size
+    from slnlab.probability_run import with_probabilities
+    from slnlab.source_runs import with_source_runs
+    from slnlab.transition_run import with_estimate
+
+    if not config.force:
+        run.refuse_another_run(config)
+        if run.finished:
+            log.info("already finished: %s (force=true runs it again)", run.result)
+            return None
+    other_run = train if world_size() == 1 else _refuse_to_begin
+    started = with_estimate(with_source_runs(config, other_run), other_run)
+    complete = with_probabilities(config, other_run)
+    datamodule = assemble.datamodule(complete)
+    datamodule.prepare_data()
+    datamodule.setup()
+    datamodules.append(datamodule)
+    if config.force:
+        run.clear()
+    checkpoint = assemble.checkpoints(config, run).newest()
+    run.describe(config, overrides)
+    return _Ready(started, complete, checkpoint)
+
+
+def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
+    raise SlnlabError(
+        f"this run needs {config.method.name} on {config.data.name} first (noise=dependent, init.from), and SLURM or "
+        "torchrun has started several processes for it alone; make that run, or this one, in one process first"
+    )
+
+
+def _fit(run: RunDirectory, ready: _Ready, datamodule: ImageDataModule, watch: Watch | None = None) -> None:
+    """Train, and write the result; of several processes the first writes."""
     from slnlab import assemble
     from slnlab.distributed import rank
     from slnlab.source_runs import source_runs, start_from
 
+    config = ready.config
     method = assemble.method(config)
-    if checkpoint is None:
+    if ready.checkpoint is None:
         start_from(method, source_runs(config), config.init.weights)
     loggers = assemble.loggers(config, run)
     finished = False
     try:
         trainer, record = assemble.trainer(config, run, loggers, watch)
-        trainer.fit(method, datamodule, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
             result = assemble.result(config, run, datamodule.noise_record, record)
             with run.writing_result():
@@ -129,12 +166,12 @@ def _fit(
         assemble.close(loggers, exit_code=0 if finished else 1)
 
 
-def _fit_together(config: DictConfig, complete: DictConfig, run: RunDirectory, checkpoint: Path | None) -> None:
-    """What each of several processes does: `complete` is `config` with the probabilities of noise=dependent."""
+def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
+    """What each of the processes does that were started for a run."""
     from slnlab import assemble
 
-    with assemble.threads(config):
-        _fit(config, run, assemble.datamodule(complete), checkpoint)
+    with assemble.threads(ready.config):
+        _fit(run, ready, assemble.datamodule(ready.complete))
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")

@@ -71,6 +71,7 @@ class Trainer(Section):
     max_epochs: Count
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Count
+    num_nodes: Count
     sync_batchnorm: bool
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
@@ -177,10 +178,11 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
     smallest = (train_size - data["noisy_val"]) % data["batch_size"] or data["batch_size"]
-    if trainer["devices"] > smallest:
+    processes = trainer["devices"] * trainer["num_nodes"]
+    if processes > smallest:
         yield (
             "trainer.devices",
-            f"{trainer['devices']} processes cannot share a batch of {smallest}, the last of an epoch; "
+            f"{processes} processes cannot share a batch of {smallest}, the last of an epoch; "
             "change data.batch_size, data.train_size or data.noisy_val",
         )
     if config["noise"]["name"] in ("csv", "run") and config["method"].get("forget_rate") == 0:

@@ -1,0 +1,56 @@
+"""Hydra looks for launchers in the namespace package `hydra_plugins`; ours are in `slnlab.launchers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class SlnlabLauncher(Launcher):
+    """Plans the runs of a sweep, has those done that are missing, and says what became of each.
+
+    Args:
+        engine: "local" or "slurm": the module of `slnlab.launchers` whose `launch` does them.
+        options: its keyword arguments; see there.
+    """
+
+    def __init__(self, engine: str, **options: Any) -> None:
+        self.engine = engine
+        self.options = {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in options.items()
+        }
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from importlib import import_module
+
+        from slnlab.config import plain, run_subdir
+        from slnlab.errors import SlnlabError
+        from slnlab.launchers.runs import Planned, missing, summary
+
+        plan = []
+        same = set(job_overrides[0]).intersection(*job_overrides)
+        for overrides in job_overrides:
+            name = " ".join(o for o in overrides if o not in same)
+            composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            directory = Path(composed.hydra.sweep.dir) / run_subdir(composed)
+            plan.append(Planned(OmegaConf.create(plain(composed)), directory, tuple(overrides), name or str(directory)))
+        left = missing(plan)
+        launch = import_module(f"slnlab.launchers.{self.engine}").launch
+        folder = Path(self.config.hydra.sweep.dir)
+        outcomes = launch(left, folder=folder, **self.options) if left else []
+        failed = summary(zip(left, outcomes, strict=True))
+        returned = [JobReturn(status=JobStatus.COMPLETED, _return_value=None) for _ in plan]
+        if failed:
+            error = SlnlabError(f"{len(failed)} of {len(plan)} runs failed; the same command runs only what is missing")
+            returned[-1] = JobReturn(status=JobStatus.FAILED, _return_value=error)
+        return returned

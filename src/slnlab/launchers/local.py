@@ -1,0 +1,193 @@
+"""Side by side on this machine: every GPU, or every core, has one run (or a few small ones) at a time.
+
+The engine is `concurrent.futures`: per slot an executor with a single process, which is kept for the next run, so that
+a run costs its training and not another import of PyTorch. A process that dies takes nobody with it but its run, which
+is why there is not one pool for all (a dead worker breaks a whole pool, joblib's too).
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from omegaconf import open_dict
+
+from slnlab.errors import ConfigError
+from slnlab.launchers.runs import Outcome, Planned, do
+from slnlab.stopping import SIGNALS, obeying_signals, stopped, told
+
+log = logging.getLogger(__name__)
+
+
+def launch(
+    plan: Sequence[Planned], *, folder: Path, runs_per_device: int = 1, devices: int | None = None
+) -> list[Outcome]:
+    """Do the runs, several at a time, the first ones first; a run of several processes takes as many slots.
+
+    Args:
+        plan: what to do.
+        folder: of the sweep; not used.
+        runs_per_device: runs that share a GPU. On the CPU: 1.
+        devices: how many GPUs, or cores, to use; None: all.
+
+    Returns:
+        What became of each, in the order of `plan`.
+
+    Raises:
+        ConfigError: more devices than there are, or a run that needs more than there are slots for.
+        Stopped: told to stop; the runs have stopped too.
+    """
+    slots = Slots(_devices(devices), runs_per_device)
+    for planned in plan:
+        if planned.config.trainer.devices > slots.devices:
+            raise ConfigError(
+                f"trainer.devices={planned.config.trainer.devices}: launcher=local has {slots.devices} devices here"
+            )
+    outcomes: list[Outcome | None] = [None] * len(plan)
+    waiting, running = list(range(len(plan))), dict[Future[Outcome], tuple[int, list[int]]]()
+    forward_again = 0.0
+    with obeying_signals():
+        try:
+            while waiting or running:
+                while waiting and not told() and (taken := slots.take(plan[waiting[0]].config.trainer.devices)):
+                    number = waiting.pop(0)
+                    log.info("start %d/%d: %s", number + 1, len(plan), plan[number])
+                    running[slots.submit(taken, plan[number])] = (number, taken)
+                if told() and time.monotonic() > forward_again:  # a process that is between two runs misses one
+                    forward_again = time.monotonic() + 5
+                    slots.signal_all()
+                if not running:
+                    break
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number, taken = running.pop(future)
+                    outcomes[number] = _outcome(future, plan[number])
+                    slots.free(taken, broken=isinstance(future.exception(), BrokenProcessPool))
+        finally:
+            slots.close()
+        received = told()
+        if received is not None:
+            raise stopped(received)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _outcome(future: Future[Outcome], planned: Planned) -> Outcome:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        message = "its process has died; the same command goes on after the last finished epoch"
+        return Outcome("failed", message, str(planned.directory / "train.log"))
+    except SystemExit:  # told to stop
+        return Outcome("failed", "stopped")
+
+
+class Slots:
+    """What runs can be put on: so many on every device.
+
+    Args:
+        devices: GPU numbers as CUDA knows them, or None for every core.
+        each: runs that share one.
+    """
+
+    def __init__(self, devices: list[str | None], each: int) -> None:
+        self.names = [device for _ in range(each) for device in devices]
+        self.devices, self.each = len(devices), each
+        self.busy = [False] * len(self.names)
+        self.pools: list[ProcessPoolExecutor | None] = [None] * len(self.names)
+
+    def take(self, count: int) -> list[int]:
+        """Free slots on so many devices, none of which several ranks share; empty: there are not enough now."""
+        if count == 1:
+            free = [slot for slot, busy in enumerate(self.busy) if not busy]
+            return free[:1]
+        whole = [d for d in range(self.devices) if not any(self.busy[d :: self.devices])]
+        taken = whole[:count] if len(whole) >= count else []
+        return [slot for d in taken for slot in range(d, len(self.names), self.devices)]
+
+    def submit(self, taken: list[int], planned: Planned) -> Future[Outcome]:
+        for slot in taken:
+            self.busy[slot] = True
+        names = list(dict.fromkeys(self.names[slot] for slot in taken))
+        first = taken[0]
+        if len(taken) > 1 and self.pools[first] is not None:  # it knows one device only
+            self._drop(first)
+        pool = self.pools[first]
+        if pool is None:
+            on = None if names == [None] else ",".join(str(name) for name in names)
+            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (on,))
+            self.pools[first] = pool
+        return pool.submit(_work, planned, self._threads(planned))
+
+    def free(self, taken: list[int], broken: bool) -> None:
+        for slot in taken:
+            self.busy[slot] = False
+        if broken or len(taken) > 1:  # it has died, or knows several devices
+            self._drop(taken[0])
+
+    def signal_all(self) -> None:
+        for pool in self.pools:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                if process.is_alive():
+                    os.kill(process.pid, getattr(signal, "SIGUSR2", signal.SIGINT))
+
+    def close(self) -> None:
+        for slot in range(len(self.pools)):
+            self._drop(slot)
+
+    def _drop(self, slot: int) -> None:
+        pool = self.pools[slot]
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.pools[slot] = None
+
+    def _threads(self, planned: Planned) -> int:
+        """Of one run: its share of the cores."""
+        ranks: int = planned.config.trainer.devices
+        return max(1, _cores() * ranks // len(self.names))
+
+
+def _devices(count: int | None) -> list[str | None]:
+    """The GPUs by name, or as many None as there are cores to use."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.cuda.is_available():
+        gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+        here: list[str | None] = list(gpus)
+    else:
+        here = [None] * _cores()
+    if count is not None and not 1 <= count <= len(here):
+        kind = "GPUs" if here[0] else "cores"
+        raise ConfigError(f"hydra.launcher.devices: {count}, but this machine has {len(here)} {kind}")
+    return here[:count]
+
+
+def _cores() -> int:
+    """Of this process, which may have fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# In the processes
+
+
+def _begin(devices: str | None) -> None:
+    """Before anything of PyTorch is imported."""
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    os.environ["OMP_NUM_THREADS"] = "1"  # until a run says otherwise
+    for number in SIGNALS:  # between runs there is nothing to stop
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _work(planned: Planned, threads: int) -> Outcome:
+    with open_dict(planned.config):
+        planned.config.trainer.progress = False  # many bars in one terminal
+        planned.config.trainer.threads = planned.config.trainer.threads or threads
+    return do(planned)

@@ -1,0 +1,102 @@
+"""What every launcher shares: what there is to do, doing one of it, and what became of it all."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import DictConfig
+
+from slnlab.errors import Busy, SlnlabError
+
+log = logging.getLogger(__name__)
+
+State = Literal["done", "failed", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a sweep."""
+
+    config: DictConfig
+    directory: Path
+    overrides: tuple[str, ...]
+    name: str
+    """What tells it from the sweep's other runs."""
+
+    @property
+    def finished(self) -> bool:
+        return (self.directory / "result.json").exists() and not self.config.force
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: done; failed, with a message and a log to read; or being done by another process."""
+
+    state: State
+    message: str = ""
+    log: str = ""
+
+
+def do(planned: Planned) -> Outcome:
+    """Do one run in this process. What it says goes to `train.log` in its directory too.
+
+    Raises:
+        Stopped: this process was told to stop.
+    """
+    from slnlab.train import train
+
+    path = planned.directory / "train.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        return Outcome("failed", f"{path}: cannot be written: {error.strerror or error}")
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        train(planned.config, planned.directory, planned.overrides)
+        return Outcome("done")
+    except Busy as error:
+        return Outcome("elsewhere", str(error))
+    except SlnlabError as error:
+        log.error("failed: %s", error)
+        return Outcome("failed", str(error), str(path))
+    except Exception as error:
+        log.error("failed:\n%s", traceback.format_exc())
+        return Outcome("failed", f"{type(error).__name__}: {error}", str(path))
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+
+def missing(plan: Sequence[Planned]) -> list[Planned]:
+    """Those that are not finished; the others are only counted."""
+    left = [planned for planned in plan if not planned.finished]
+    if len(left) < len(plan):
+        log.info("%d of %d runs are finished already", len(plan) - len(left), len(plan))
+    return left
+
+
+def summary(outcomes: Iterable[tuple[Planned, Outcome]]) -> list[tuple[Planned, Outcome]]:
+    """Log what became of a sweep, and return what failed."""
+    all_of_them = list(outcomes)
+    count = {state: sum(outcome.state == state for _, outcome in all_of_them) for state in ("done", "failed")}
+    elsewhere = [planned for planned, outcome in all_of_them if outcome.state == "elsewhere"]
+    log.info("%d runs done, %d failed", count["done"], count["failed"])
+    if elsewhere:
+        log.info("%d are being done by another process: %s", len(elsewhere), "; ".join(map(str, elsewhere)))
+    failed = [(planned, outcome) for planned, outcome in all_of_them if outcome.state == "failed"]
+    for planned, outcome in failed:
+        log.error("failed: %s: %s%s", planned, outcome.message, f" (see {outcome.log})" if outcome.log else "")
+    return failed

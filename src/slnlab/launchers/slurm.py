@@ -1,0 +1,195 @@
+"""On a SLURM cluster: one job array, a job per run, through submitit.
+
+A job that is preempted, requeued, or near its time limit ends after its optimiser step and goes on after its last
+finished epoch, with the same bits. Who puts it back into the queue:
+
+- SLURM itself, for preemption (PreemptMode=REQUEUE), `scontrol requeue` and a node that is lost;
+- the job, when it gets SIGUSR1 or SIGUSR2: SLURM sends the latter `signal_delay_s` before the time limit. Unless no
+  epoch was finished since it began: then the time limit is too short for one, and the run fails and says so.
+
+SIGTERM alone means that somebody cancels the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slnlab.errors import SlnlabError
+from slnlab.launchers.runs import Outcome, Planned, do
+from slnlab.stopping import Stopped, obeying_signals, stop_if_told
+
+log = logging.getLogger(__name__)
+
+AGAIN = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
+"""Signals after which a job puts itself back into the queue."""
+
+WAITING = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED"}
+WAITING |= {"RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT"}
+"""States of a job that has more to come."""
+
+
+def launch(
+    plan: Sequence[Planned], *, folder: Path, poll_s: float = 10.0, wait: bool = True, **resources: Any
+) -> list[Outcome]:
+    """Submit the runs as one job array, and wait until all have ended.
+
+    Args:
+        plan: what to do. All get the same resources.
+        folder: of the sweep, which all nodes must see; SLURM's logs go to `.slurm` in it.
+        poll_s: seconds between two questions to `squeue`. It needs no accounting (`sacct`), which submitit's own
+            watcher does.
+        wait: False: return when they are submitted.
+        resources: what submitit's SLURM executor takes: `timeout_min`, `cpus_per_task`, `gpus_per_node`,
+            `tasks_per_node`, `mem_gb`, `nodes`, `partition`, `account`, `qos`, `constraint`, `array_parallelism`,
+            `signal_delay_s`, `setup`, `additional_parameters`, … None: SLURM's default.
+
+    Returns:
+        What became of each, in the order of `plan`.
+
+    Raises:
+        SlnlabError: the extra is not installed, this is no SLURM cluster, or SLURM refuses the job.
+        Stopped: told to stop waiting; the jobs go on.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise SlnlabError("launcher=slurm needs the extra: pip install 'slnlab[slurm]'") from None
+    logs = folder / ".slurm"
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        executor = submitit.SlurmExecutor(folder=logs.resolve() / "%j", max_num_timeout=10_000)
+        executor.update_parameters(**_checked(resources))
+        jobs = executor.map_array(Job(), list(plan))
+    except (RuntimeError, ValueError, submitit.core.utils.FailedJobError, FileNotFoundError) as error:
+        raise SlnlabError(f"launcher=slurm: {error}") from error
+    log.info("submitted %d runs as job %s; SLURM's logs are in %s", len(plan), jobs[0].job_id.split("_")[0], logs)
+    if not wait:
+        return [Outcome("elsewhere", f"job {job.job_id}") for job in jobs]
+    with obeying_signals():
+        return _wait(jobs, poll_s)
+
+
+def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """submitit's parameters.
+
+    Raises:
+        SlnlabError: there is no such parameter.
+    """
+    import submitit
+
+    names = submitit.SlurmExecutor._equivalence_dict()
+    given = {key: value for key, value in resources.items() if value is not None}
+    parameters: dict[str, Any] = {str(names.get(key, key)): value for key, value in given.items()}
+    if "mem" in parameters:
+        parameters["mem"] = f"{parameters['mem']}GB"
+    unknown = sorted(parameters.keys() - submitit.SlurmExecutor._valid_parameters())
+    if unknown:
+        raise SlnlabError(
+            f"hydra.launcher.{unknown[0]}: there is no such parameter; the parameters are "
+            f"{', '.join(sorted(submitit.SlurmExecutor._valid_parameters()))}"
+        )
+    return {"job_name": "slnlab", "stderr_to_stdout": True, **parameters}
+
+
+def _wait(jobs: Sequence[Any], poll_s: float) -> list[Outcome]:
+    outcomes: dict[int, Outcome] = {}
+    gone: set[int] = set()
+    asked = 0.0
+    while len(outcomes) < len(jobs):
+        stop_if_told()
+        for number, job in enumerate(jobs):
+            if number not in outcomes and job.paths.result_pickle.exists():
+                outcomes[number] = _result(job)
+        left = [number for number in range(len(jobs)) if number not in outcomes]
+        if left and time.monotonic() - asked >= poll_s:
+            asked = time.monotonic()
+            states = _states(jobs[0].job_id.split("_")[0])
+            for number in left if states is not None else ():
+                state = states.get(jobs[number].job_id)  # type: ignore[union-attr]
+                if state in WAITING:
+                    gone.discard(number)
+                elif number in gone:  # twice: a file system needs a moment to show a result
+                    ended = f"its job ended without a result (SLURM says {state or 'nothing of it any more'})"
+                    outcomes[number] = Outcome("failed", ended, str(jobs[number].paths.stdout))
+                else:
+                    gone.add(number)
+        time.sleep(min(poll_s, 1.0))
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+def _result(job: Any) -> Outcome:
+    """What the job's first task has left. `job.result()` would ask `sacct` for the other tasks."""
+    from submitit.core.utils import pickle_load
+
+    kind, left = pickle_load(job.paths.result_pickle)
+    if kind == "success" and isinstance(left, Outcome):
+        return left
+    return Outcome("failed", str(left).strip().splitlines()[-1], str(job.paths.stdout))
+
+
+def _states(array: str) -> dict[str, str] | None:
+    """State of each job of the array that SLURM still knows; None: SLURM does not answer now."""
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={array}"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if said.returncode and "Invalid job id" not in said.stderr:  # which is: all of them are long gone
+        return None
+    return dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
+
+
+# In the job
+
+
+class Job:
+    """What submitit runs on the node."""
+
+    def __call__(self, planned: Planned) -> Outcome:
+        import submitit
+
+        from slnlab.run_directory import RunDirectory
+
+        run = RunDirectory(planned.directory)
+        first = os.environ.get("SLURM_PROCID", "0") == "0"
+        if first:
+            planned.directory.mkdir(parents=True, exist_ok=True)
+            here = submitit.JobEnvironment()
+            with (planned.directory / "slurm.txt").open("a") as file:
+                print(f"job {here.job_id} on {here.hostname}, log {here.paths.stdout}", file=file)
+        before = _progress(run)
+        planned.config.trainer.progress = False
+        try:
+            return do(planned)
+        except Stopped as stopped:
+            if stopped.signal not in AGAIN:
+                raise
+            if _progress(run) == before:
+                return Outcome("failed", "no epoch was finished within the time limit; raise timeout_min")
+            if first:
+                # Ends this job too; what is left of it must not write a result.
+                subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True, timeout=60)
+            sys.exit(int(stopped.code or 0))
+
+    def checkpoint(self, planned: Planned) -> Any:
+        """For a signal that comes before training begins: the same again."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, planned)
+
+
+def _progress(run: Any) -> tuple[int, int]:
+    """Something that changes when an epoch is finished."""
+    try:
+        stat = run.checkpoint.stat()
+    except OSError:
+        return (0, 0)
+    return stat.st_mtime_ns, stat.st_ino

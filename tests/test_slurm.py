@@ -1,0 +1,199 @@
+"""Sweeps on a real SLURM cluster of one node, which these tests start and end."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import kill_matrix
+import pytest
+import slurm_cluster
+
+from slnlab.config import compose
+from slnlab.train import train
+
+pytestmark = pytest.mark.skipif(slurm_cluster.why_not() is not None, reason=str(slurm_cluster.why_not()))
+
+SMALL = ("data.train_size=200", "trainer.max_epochs=2", "trainer.accelerator=cpu")
+LONG = (
+    *(override for override in kill_matrix.OVERRIDES if "epochs" not in override),
+    "trainer.max_epochs=30",
+    "correction.last_epochs=10",
+)
+"""Of a run in which one can hit an epoch."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm")) as environment:
+        yield {**environment, "OMP_NUM_THREADS": "1"}
+
+
+def sweep(cluster: dict[str, str], *overrides: str) -> subprocess.Popen[str]:
+    """Start it and wait for nothing."""
+    command = [sys.executable, "-m", "slnlab.train", "-m", "launcher=slurm", "hydra.launcher.poll_s=1", *overrides]
+    return subprocess.Popen(command, env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def slurm(cluster: dict[str, str], *command: str) -> str:
+    return subprocess.run(command, env=cluster, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.1)
+
+
+def epochs(directory: Path) -> int:
+    try:
+        with (directory / "metrics.csv").open(newline="") as file:
+            return len(list(csv.DictReader(file)))
+    except OSError:
+        return 0
+
+
+def job_of(directory: Path) -> str:
+    """The newest job that did this run, as SLURM's commands want it."""
+    return (directory / "slurm.txt").read_text().splitlines()[-1].split()[1]
+
+
+def release(cluster: dict[str, str], directory: Path) -> None:
+    """A requeued job waits for two minutes unless somebody says that it need not."""
+    job, begun = job_of(directory), (directory / "slurm.txt").read_text().count("job ")
+
+    def again() -> bool:
+        command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+        subprocess.run(command, env=cluster, capture_output=True, check=False, timeout=60)
+        time.sleep(2)  # the scheduler does not look at once at a job that was just changed
+        return (directory / "slurm.txt").read_text().count("job ") > begun
+
+    until(again, f"job {job} runs again")
+
+
+def whole(directory: Path, *overrides: str) -> Path:
+    """The same run, undisturbed, here."""
+    train(compose(overrides), directory)
+    return directory
+
+
+def test_a_sweep_of_six_of_which_one_fails(cluster: dict[str, str], tmp_path: Path) -> None:
+    grid = (*SMALL, f"runs_dir={tmp_path}", "noise=sym,asym", "optimizer.lr=0.01,0.02,1e30")
+    running = sweep(cluster, *grid, "hydra.launcher.timeout_min=10")
+    said, _ = running.communicate(timeout=400)
+    assert running.returncode == 1, said
+    assert len(list(tmp_path.rglob("result.json"))) == 4
+    assert "4 runs done, 2 failed" in said
+    for noise in ("sym", "asym"):
+        (line,) = (
+            line for line in said.splitlines() if f"failed: noise={noise} optimizer.lr=1e+30: the loss is" in line
+        )
+        log = Path(line.rpartition("(see ")[2].rstrip(")"))
+        assert "the loss is" in log.read_text()
+    assert "2 of 6 runs failed" in said
+    # Again: only what is missing, and it is known which that is.
+    status = subprocess.run(
+        [sys.executable, "-m", "slnlab.sweep", "status", str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert (status[status.index("done") - 1], status[status.index("failed") - 1]) == ("4", "2")
+    again = sweep(cluster, *grid)
+    said, _ = again.communicate(timeout=400)
+    assert "4 of 6 runs are finished already" in said
+    assert "submitted 2 runs" in said
+
+
+def test_runs_that_are_signalled_and_requeued_in_an_epoch_end_as_if_they_had_not(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    running = sweep(cluster, *LONG, f"runs_dir={tmp_path / 'runs'}", "seed=0,1")
+    directories = {0: Path(), 1: Path()}
+    for seed in directories:
+        until(lambda seed=seed: list((tmp_path / "runs").rglob(f"seed{seed}/metrics.csv")), f"run {seed} begins")
+        (directories[seed],) = (path.parent for path in (tmp_path / "runs").rglob(f"seed{seed}/metrics.csv"))
+    until(lambda: epochs(directories[0]) >= 3, "3 epochs")
+    slurm(cluster, "scancel", "--signal=USR2", job_of(directories[0]))
+    until(lambda: epochs(directories[1]) >= 3, "3 epochs")
+    slurm(cluster, "scontrol", "requeue", job_of(directories[1]))
+    for directory in directories.values():
+        assert epochs(directory) < 30, "it was hit in the middle"
+        release(cluster, directory)
+    said, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, said
+    for seed, directory in directories.items():
+        assert (directory / "slurm.txt").read_text().count("job ") == 2
+        undisturbed = whole(tmp_path / f"whole{seed}", *LONG, f"seed={seed}")
+        assert kill_matrix.differences(undisturbed, directory, epochs=30) == []
+
+
+@pytest.mark.slow  # SLURM takes half a minute to notice, and lets the job wait for two
+def test_a_node_that_disappears(tmp_path: Path) -> None:
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    with slurm_cluster.cluster(folder) as environment:
+        environment["OMP_NUM_THREADS"] = "1"
+        running = sweep(environment, *LONG, f"runs_dir={tmp_path / 'runs'}")
+        until(lambda: list((tmp_path / "runs").rglob("metrics.csv")), "the run begins")
+        (directory,) = (path.parent for path in (tmp_path / "runs").rglob("metrics.csv"))
+        until(lambda: epochs(directory) >= 2, "2 epochs")
+        slurm_cluster.lose_node(folder)
+        assert epochs(directory) < 30
+        until(lambda: "down" in slurm(environment, "sinfo", "--noheader", "--format=%T"), "SLURM has noticed")
+        slurm_cluster.bring_back_node(folder, environment)
+        # Not released at once as elsewhere: Debian's slurmctld crashes when told to.
+        until(lambda: (directory / "slurm.txt").read_text().count("job ") == 2, "the job runs again", 240)
+        said, _ = running.communicate(timeout=400)
+        assert running.returncode == 0, said
+    undisturbed = whole(tmp_path / "whole", *LONG)
+    assert kill_matrix.differences(undisturbed, directory, epochs=30) == []
+
+
+def test_a_time_limit_that_is_too_short_for_an_epoch_is_said(cluster: dict[str, str], tmp_path: Path) -> None:
+    """The signal comes before the first epoch is finished: a job that put itself back would never end."""
+    endless = (
+        "model.widths=[256,256,256,256]",
+        "data.batch_size=8",
+        "trainer.accelerator=cpu",
+        "data.eval_batch_size=50",
+    )
+    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45")
+    running = sweep(cluster, *endless, *limits, f"runs_dir={tmp_path}")
+    said, _ = running.communicate(timeout=400)
+    assert running.returncode == 1, said
+    assert "no epoch was finished within the time limit; raise timeout_min" in said
+
+
+def test_slurm_starts_the_processes_of_a_run(cluster: dict[str, str], tmp_path: Path) -> None:
+    overrides = (*SMALL, "method=sln_mo_lc", "correction.last_epochs=1", "trainer.devices=2")
+    running = sweep(cluster, *overrides, f"runs_dir={tmp_path / 'runs'}", "hydra.launcher.tasks_per_node=2")
+    said, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, said
+    (result,) = (tmp_path / "runs").rglob("result.json")
+    started_here = whole(tmp_path / "here", *overrides)
+    assert kill_matrix.differences(started_here, result.parent, epochs=2) == []
+
+
+def test_a_cancelled_job_is_reported_and_the_others_go_on(cluster: dict[str, str], tmp_path: Path) -> None:
+    running = sweep(cluster, *LONG, f"runs_dir={tmp_path}", "trainer.max_epochs=10000,30")
+    until(lambda: len(list(tmp_path.rglob("metrics.csv"))) == 2, "both begin")
+    (endless,) = (path.parent for path in tmp_path.rglob("config.yaml") if "epochs: 10000" in path.read_text())
+    until(lambda: epochs(endless) >= 1, "an epoch")
+    slurm(cluster, "scancel", job_of(endless))
+    said, _ = running.communicate(timeout=400)
+    assert running.returncode == 1, said
+    assert "1 runs done, 1 failed" in said
+    assert "trainer.max_epochs=10000: its job ended without a result (SLURM says CANCELLED)" in said
+
+
+def test_signals_that_queue_again() -> None:
+    from slnlab.launchers.slurm import AGAIN
+
+    assert {signal.SIGUSR1, signal.SIGUSR2} == AGAIN
+    assert signal.SIGTERM not in AGAIN, "which is how a job is cancelled"
+    assert os.environ.get("SLURM_JOB_ID") is None
