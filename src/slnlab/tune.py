@@ -99,7 +99,7 @@ def sweep(plan: Plan, overrides: Sequence[str]) -> None:
     from slnlab.stopping import obeying_signals, stop_if_told
 
     command = [sys.executable, "-m", "slnlab.train", "-m", *plan.launcher, *overrides]
-    log.info("%s", shlex.join(command[1:]))
+    log.info("python %s", shlex.join(command[1:]))
     with obeying_signals():
         launcher = subprocess.Popen(command)
         try:
