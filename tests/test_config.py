@@ -29,7 +29,11 @@ OPTIONS = sorted(
 LAUNCHERS = sorted(path.stem for path in (config.CONF_DIR / "launcher").glob("*.yaml"))
 CLUSTERS = sorted(path.stem for path in (config.CONF_DIR / "cluster").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob("*.yaml"))
-NEEDED = {("noise", "csv"): ["noise.path=."], ("noise", "run"): ["noise.path=."]}
+NEEDED = {
+    ("noise", "csv"): ["noise.path=."],
+    ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
+    ("noise", "run"): ["noise.path=."],
+}
 """What an option cannot do without."""
 
 
@@ -178,6 +182,10 @@ MISTAKES = [
     (["noise=asym", "noise.class_map=previous"], "noise.class_map", "next"),
     (["noise=csv"], "noise.path", "must be given"),
     (["noise=csv", "noise.path=nowhere.csv"], "noise.path", "no such file"),
+    (["noise=human", "noise.path=."], "noise.annotation", "must be given"),
+    (["noise=human", "noise.path=.", "noise.annotation=worst"], "noise.annotation", "'worse'"),
+    (["noise=human", "noise.path=.", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
+    (["noise=human", "noise.path=.", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
     (["noise=bogus"], "noise/bogus", "dependent"),
     (["data=cifar100", "noise=open_set"], "noise.donor", "names none"),
     (["noise=asym", "noise.class_map={}"], "noise.class_map", "noise=none"),

@@ -246,10 +246,13 @@ def test_every_noise_file_names_a_function_that_knows_its_keys(name: str, tmp_pa
     )
     save_probabilities(tmp_path / "p.npz", torch.rand(50, 10, generator=generator).softmax(1), data.labels)
     (tmp_path / "labels.csv").write_text("label,label_noisy\n" + "".join(f"{y},{(y + 1) % 10}\n" for y in data.labels))
+    y = data.labels.numpy()
+    torch.save({"clean_label": y, "worse_label": (y + 1) % 10}, tmp_path / "human.pt")
     NoiseRecord(true=data.labels, given=data.labels, num_classes=10, name="none", rate=0.0).save(tmp_path / "noise.npz")
     extra = {
         "dependent": [f"noise.probabilities={tmp_path / 'p.npz'}"],
         "csv": [f"noise.path={tmp_path / 'labels.csv'}"],
+        "human": [f"noise.path={tmp_path / 'human.pt'}", "noise.annotation=worse"],
         "run": [f"noise.path={tmp_path}"],
     }
     config = compose([f"noise={name}", *extra.get(name, [])])
@@ -258,7 +261,7 @@ def test_every_noise_file_names_a_function_that_knows_its_keys(name: str, tmp_pa
     spoiled, record = made.apply(data, 10, config.data.classes)
     assert record.num_samples == 50
     assert torch.equal(spoiled.labels, record.given)
-    if name in ("sym", "asym", "part_dependent", "dependent", "open_set", "csv"):
+    if name in ("sym", "asym", "part_dependent", "dependent", "open_set", "csv", "human"):
         assert 0 < record.realised_rate <= 1
     if name in ("dependent", "open_set"):
         assert int(record.wrong.sum()) == int(0.4 * 50)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from slnlab.noise.asymmetric import asymmetric, next_class
 from slnlab.noise.clean import clean
 from slnlab.noise.from_record import from_record
+from slnlab.noise.human import human
 from slnlab.noise.instance_dependent import instance_dependent
 from slnlab.noise.label_csv import from_csv, to_csv
 from slnlab.noise.open_set import Replacement, open_set
@@ -30,6 +31,7 @@ __all__ = [
     "clean",
     "from_csv",
     "from_record",
+    "human",
     "instance_dependent",
     "next_class",
     "open_set",

@@ -185,7 +185,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{processes} processes cannot share a batch of {smallest}, the last of an epoch; "
             "change data.batch_size, data.train_size or data.noisy_val",
         )
-    if config["noise"]["name"] in ("csv", "run") and config["method"].get("forget_rate") == 0:
+    if config["noise"]["name"] in ("csv", "human", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
             f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",

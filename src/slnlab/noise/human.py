@@ -1,0 +1,128 @@
+"""What people on Amazon Mechanical Turk said the images of CIFAR show: CIFAR-10N and CIFAR-100N (Wei et al. 2022)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slnlab.errors import ConfigError, DataError
+from slnlab.noise._check import check_labels, check_num_classes
+
+__all__ = ["Annotation", "human"]
+
+Annotation = Literal["aggre", "worse", "random1", "random2", "random3", "noisy"]
+
+_KEYS: dict[str, str] = {
+    "aggre": "aggre_label",
+    "worse": "worse_label",
+    "random1": "random_label1",
+    "random2": "random_label2",
+    "random3": "random_label3",
+    "noisy": "noisy_label",
+}
+"""The published files' names of the annotations."""
+
+_TRUE = "clean_label"
+
+# What NumPy rebuilds an array from; it went by the first path until NumPy 2, and files know the path of their time.
+_RECONSTRUCT = np.zeros(1, np.int64).__reduce__()[0]
+_INTEGERS = [type(np.dtype(f"{sign}int{bits}")) for sign in ("", "u") for bits in (8, 16, 32, 64)]
+_ALLOWED: list[Any] = [
+    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
+    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    *_INTEGERS,
+]
+
+
+def human(labels: Tensor, path: str | os.PathLike[str], annotation: Annotation, num_classes: int) -> Tensor:
+    """Given labels that people gave, from the published ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``.
+
+    The file is a dictionary of integer arrays (N,), saved by ``torch.save``. It is a pickle, but nothing in it is
+    executed: whatever is not needed to rebuild integer arrays is refused. Its ``clean_label`` must repeat the data's
+    true labels, because the same annotations are also published in another order of the images.
+
+    Rates that the authors report: ``aggre`` about 9 %, ``random1`` 17.23 %, ``random2`` 18.12 %, ``random3`` 17.64 %,
+    ``worse`` 40.21 % (CIFAR-10N); ``noisy`` 40.20 % (CIFAR-100N, fine labels).
+
+    Args:
+        labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
+        path: the file.
+        annotation: of CIFAR-10N the first, second or third annotator of each image (``random1`` to ``random3``), the
+            majority of the three (``aggre``), or a wrong one of them wherever there is one (``worse``); of CIFAR-100N
+            the only one, ``noisy``.
+        num_classes: C, at least 2.
+
+    Returns:
+        Given labels, (N,) int64.
+
+    Raises:
+        ConfigError: labels, num_classes or annotation of another type, shape or range, or a torch older than 2.6.
+        DataError: the file is missing or damaged, holds anything but integer arrays, has not this annotation, another
+            length, labels outside the classes, or a ``clean_label`` that disagrees with the data (the first such
+            sample is named).
+    """
+    num_classes = check_num_classes(num_classes)
+    labels = check_labels(labels, num_classes)
+    if annotation not in _KEYS:
+        raise ConfigError(f"noise.annotation: {annotation!r} is none of {', '.join(get_args(Annotation))}")
+    arrays = _read(Path(path))
+    if _KEYS[annotation] not in arrays:
+        there = [name for name, key in _KEYS.items() if key in arrays]
+        raise DataError(f"{path}: has no annotation {annotation!r}; noise.annotation may be {' or '.join(there)}")
+    true, given = (_column(path, arrays, key, len(labels), num_classes) for key in (_TRUE, _KEYS[annotation]))
+    if not torch.equal(true, labels):
+        sample = int((true != labels).nonzero()[0])
+        raise DataError(
+            f"{path}: {_TRUE} of sample {sample} is {int(true[sample])}, but the data's label is "
+            f"{int(labels[sample])}; the file belongs to another data set or another order of the samples"
+        )
+    return given
+
+
+def _column(path: Any, arrays: dict[Any, Any], key: str, size: int, num_classes: int) -> Tensor:
+    values = arrays[key]
+    if values.ndim != 1 or len(values) != size:
+        shape = "×".join(map(str, values.shape))
+        raise DataError(f"{path}: {key} has {shape or 'no'} entries, but the data has {size} samples")
+    outside = (values < 0) | (values >= num_classes)
+    if outside.any():
+        sample = int(outside.argmax())
+        raise DataError(f"{path}: {key} of sample {sample} is {values[sample]}, outside the classes [0, {num_classes})")
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    """The arrays in the file, and no more than arrays."""
+    if torch.__version__ < "2.6":  # which cannot be told that a name of old is the function of today
+        raise ConfigError(f"noise=human: reading {path} without executing it needs torch 2.6 or newer")
+    try:
+        with torch.serialization.safe_globals(_ALLOWED):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        # torch's message goes on with advice to execute it all the same.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        raise DataError(
+            f"{path}: is damaged, or holds more than arrays of integers{what}; nothing in it was executed"
+        ) from error
+    except Exception as error:  # torch, zipfile and NumPy have many words for a broken file
+        raise DataError(f"{path}: is truncated, damaged, or was not written by torch.save") from error
+    if not isinstance(content, dict) or _TRUE not in content:
+        raise DataError(f"{path}: is no file of CIFAR-10N or CIFAR-100N: it has no {_TRUE}")
+    for key, values in content.items():
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
+            raise DataError(f"{path}: {key} is no array of integers")
+    return content
