@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-slow bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/methods_digits experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -42,6 +42,11 @@ check: lint types test  ## everything that CI runs
 
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@
+
+experiments/methods_digits: $(STAMP)  ## every method on digits, symmetric and asymmetric noise (290 runs)
+	$(BIN)/python -m slnlab.train -m experiment=methods_digits launcher=local runs_dir=runs/methods_digits
+	$(BIN)/python -m slnlab.report runs/methods_digits --out $@
+	rm $@/curves.png  # 58 configurations: no picture to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma

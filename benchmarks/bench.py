@@ -93,6 +93,18 @@ ROWS: dict[str, Row] = {
         "processes",
         "start_up",
     ),
+    "extra_run": Row(
+        "An extra run of one epoch on digits in a warm process of launcher=local, beyond its training (issue 5)",
+        "≤ ⅓ of importing torch and Lightning",
+        "sweeps",
+        "extra_run",
+    ),
+    "thousand_runs": Row(
+        "1,000 finished runs: status, report, locks; against one run of digits (issue 5)",
+        "none set",
+        "sweeps",
+        "thousand_runs",
+    ),
     "memory": Row(
         "Peak memory beyond the libraries, CIFAR-10-sized data, small CNN", "≤ 700 MiB", "processes", "memory"
     ),
@@ -100,7 +112,7 @@ ROWS: dict[str, Row] = {
 
 
 GPU_ROWS: dict[str, Row] = {
-    **{name: row for name, row in ROWS.items() if row.module != "processes"},
+    **{name: row for name, row in ROWS.items() if row.module not in ("processes", "sweeps")},
     "step_against_floor": Row(
         "A step of WRN-28-2 against what the device could do", "none set", "floor", "step_against_floor"
     ),

@@ -61,11 +61,12 @@ class Recording(SingleNetwork):
 
 
 class Misbehaving(SingleNetwork):
-    """Does what MISBEHAVE says: the rank, the step, and `raise` or the name of a signal it sends itself."""
+    """Does what MISBEHAVE says: the rank, the step, `raise` or the name of a signal it sends itself, and perhaps in the
+    run of which seed."""
 
     def loss(self, batch: Batch) -> Tensor:
-        who, when, what = os.environ.get("MISBEHAVE", "-1 0 -").split()
-        if (rank(), self.steps) == (int(who), int(when)):
+        who, when, what, *seed = os.environ.get("MISBEHAVE", "-1 0 -").split()
+        if (rank(), self.steps) == (int(who), int(when)) and seed in ([], [str(self.seed)]):
             if what == "raise":
                 raise SlnlabError("something that only this process has noticed")
             os.kill(os.getpid(), getattr(signal, what))

@@ -33,7 +33,7 @@ class SlnlabLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module
 
-        from slnlab.config import plain, run_subdir
+        from slnlab.config import composed_runs, plain, run_subdir
         from slnlab.errors import SlnlabError
         from slnlab.launchers.runs import Planned, missing, summary
 
@@ -41,7 +41,9 @@ class SlnlabLauncher(Launcher):
         same = set(job_overrides[0]).intersection(*job_overrides)
         for overrides in job_overrides:
             name = " ".join(o for o in overrides if o not in same)
-            composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            composed = composed_runs.get(tuple(overrides))
+            if composed is None:  # from a sweeper that chooses its runs as it goes
+                composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             directory = Path(composed.hydra.sweep.dir) / run_subdir(composed)
             plan.append(Planned(OmegaConf.create(plain(composed)), directory, tuple(overrides), name or str(directory)))
         left = missing(plan)

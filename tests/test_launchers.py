@@ -1,0 +1,192 @@
+"""Sweeps side by side on this machine, and how a sweep is going. SLURM is in test_slurm.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from slnlab.launchers.local import Slots
+from slnlab.launchers.runs import Planned
+from slnlab.sweep import PLANS, Run, look, table, time_left, write_plan
+
+SMALL = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "launcher=local")
+MISBEHAVING = "method._target_=two_processes.Misbehaving"
+
+
+def sweep(folder: Path, *overrides: str, misbehave: str = "") -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MISBEHAVE": misbehave or "-1 0 -"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "slnlab.train", "-m", *SMALL, f"runs_dir={folder}", *overrides],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def said_by(running: subprocess.Popen[str], code: int) -> str:
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode == code, said
+    return said
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {run.path.rpartition("seed")[2]: run.state for run in look(folder)}
+
+
+def test_of_four_runs_one_dies_and_one_fails_and_only_these_are_done_again(tmp_path: Path) -> None:
+    runs = ("seed=0,1,2", MISBEHAVING)
+    said = said_by(sweep(tmp_path, *runs, misbehave="0 3 SIGKILL 1"), code=1)
+    assert "2 runs done, 1 failed" in said
+    assert re.search("failed: seed=1: its process has died", said)
+    assert states(tmp_path) == {"0": "done", "1": "stopped", "2": "done"}
+    said = said_by(sweep(tmp_path, *runs, misbehave="0 2 raise 1"), code=1)
+    assert "2 of 3 runs are finished already" in said
+    assert "failed: seed=1: something that only this process has noticed (see" in said
+    assert states(tmp_path)["1"] == "failed"
+    assert "something that only this process" in table(look(tmp_path))
+    (log,) = tmp_path.rglob("seed1/train.log")
+    assert "something that only this process has noticed" in log.read_text()
+    said = said_by(sweep(tmp_path, *runs), code=0)
+    assert "1 runs done, 0 failed" in said
+    assert set(states(tmp_path).values()) == {"done"}
+
+
+def test_two_people_start_a_sweep_at_once(tmp_path: Path) -> None:
+    """Nothing is done twice, and nobody is told of a failure."""
+    both = [sweep(tmp_path, "seed=0,1", "trainer.max_epochs=20") for _ in range(2)]
+    done = [said_by(running, code=0) for running in both]
+    assert set(states(tmp_path).values()) == {"done"}
+    # Each run was trained once: one beginning in its log.
+    counts = [int(re.search(r"(\d+) runs done, 0 failed", said)[1]) for said in done]  # type: ignore[index]
+    assert counts[0] + counts[1] >= 2
+    for metrics in tmp_path.rglob("metrics.csv"):
+        assert metrics.read_text().count("\n") == 21
+
+
+def test_told_to_stop_the_runs_stop_too(tmp_path: Path) -> None:
+    running = sweep(tmp_path, "seed=0,1,2", "trainer.max_epochs=100000")
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("metrics.csv"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    said = said_by(running, code=143)
+    assert "Traceback" not in said
+    assert sorted(states(tmp_path).values()) == ["missing", "stopped", "stopped"]
+
+
+def planned(devices: int) -> Planned:
+    return Planned(OmegaConf.create({"trainer": {"devices": devices, "threads": None}}), Path(), (), "")
+
+
+def test_no_device_is_given_to_two_ranks() -> None:
+    """Small runs share a device, so many to each; a run of several processes has whole devices for itself."""
+    slots = Slots(["0", "1", "2"], each=2)
+    assert [slots.names[slot] for slot in range(6)] == ["0", "1", "2", "0", "1", "2"], "one each before two on one"
+
+    def take(count: int) -> list[int]:
+        taken = slots.take(count)
+        for slot in taken:
+            assert not slots.busy[slot]
+            slots.busy[slot] = True
+        return taken
+
+    one = take(1)
+    several = take(2)
+    assert {slots.names[slot] for slot in several} == {"1", "2"}
+    assert len(several) == 4, "both slots of both"
+    assert not slots.take(2)
+    other = take(1)
+    assert slots.names[one[0]] == slots.names[other[0]] == "0"
+    assert not slots.take(1)
+    slots.free(several, broken=False)
+    assert {slots.names[slot] for slot in slots.take(2)} == {"1", "2"}
+
+
+def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slnlab.launchers.local._cores", lambda: 8)
+    assert Slots([None] * 4, each=1)._threads(planned(1)) == 2
+    assert Slots([None] * 8, each=1)._threads(planned(2)) == 2, "which its processes share"
+    assert Slots(["0"], each=2)._threads(planned(1)) == 4
+
+
+def made_run(folder: Path, path: str, epochs: int, *, finished: bool = False, failure: str = "") -> Path:
+    """Files as a run leaves them."""
+    run = folder / path
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("trainer: {max_epochs: 10}\n")
+    (run / ".lock").touch()
+    rows = [f"{epoch},2.5" for epoch in range(1, epochs + 1)]
+    (run / "metrics.csv").write_text("\n".join(["epoch,seconds", *rows]) + "\n")
+    if finished:
+        (run / "result.json").write_text("{}")
+    if failure:
+        (run / "failure.txt").write_text(failure)
+    return run
+
+
+def test_what_a_status_shows(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    paths = {name: f"digits/sym-0.4/sln/abc/seed{number}" for number, name in enumerate(("d", "r", "s", "f", "m"))}
+    made_run(tmp_path, paths["d"], 10, finished=True)
+    running = made_run(tmp_path, paths["r"], 4)
+    made_run(tmp_path, paths["s"], 2)
+    made_run(tmp_path, paths["f"], 1, failure="SlnlabError: the loss is nan")
+    write_plan(tmp_path, [tmp_path / path for path in paths.values()], ["seed=0,1,2,3,4"])
+    write_plan(tmp_path, [tmp_path / path for path in paths.values()], ["seed=0,1,2,3,4"])
+    assert len(list((tmp_path / PLANS).iterdir())) == 1
+    with FileLock(running / ".lock"):
+        found = {run.path: run for run in look(tmp_path)}
+        shown = table(list(found.values()))
+    assert {name: found[path].state for name, path in paths.items()} == {
+        "d": "done",
+        "r": "running",
+        "s": "stopped",
+        "f": "failed",
+        "m": "missing",
+    }
+    # Left: 6 epochs of 2.5 s, 8 of 2.5 s, and a run like the one that is done (25 s), by one process.
+    assert time_left(list(found.values())) == pytest.approx(6 * 2.5 + 8 * 2.5 + 25)
+    assert "about 1 min" in shown
+    assert "4/10 epochs" in shown
+    assert "the loss is nan" in shown
+    # The lock of a process that has died is nobody's.
+    assert {run.path: run.state for run in look(tmp_path)}[paths["r"]] == "stopped"
+
+
+def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    from slnlab.run_directory import RunDirectory
+
+    directory = RunDirectory(made_run(tmp_path, "a/b/c/d/seed0", 1))
+    stop = time.monotonic() + 2
+    looking = subprocess.Popen(
+        [sys.executable, "-m", "slnlab.sweep", "status", str(tmp_path), "--watch", "0"], stdout=subprocess.DEVNULL
+    )
+    try:
+        while time.monotonic() < stop:
+            with directory.locked():
+                pass
+    finally:
+        looking.kill()
+
+
+def test_status_as_a_command(tmp_path: Path) -> None:
+    made_run(tmp_path, "a/b/c/d/seed0", 10, finished=True)
+    command = [sys.executable, "-m", "slnlab.sweep", "status", str(tmp_path)]
+    assert "1 done" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (run,) = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert Run(**run) == Run("a/b/c/d/seed0", "done", 10, 10, 25.0)
+    nowhere = subprocess.run([*command[:-1], str(tmp_path / "no")], capture_output=True, text=True, check=False)
+    assert nowhere.returncode == 1
+    assert "there is no such folder" in nowhere.stderr
