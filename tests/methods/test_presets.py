@@ -41,6 +41,13 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("nce_rce", "cifar100", "sym", {"loss.alpha": 10, "loss.beta": 0.1}),
     ("sce", "cifar10", "sym", {"loss.alpha": 0.1, "loss.beta": 1, "loss.log_zero": -9.210340371976182}),
     ("sce", "cifar100", "sym", {"loss.alpha": 6, "loss.beta": 0.1}),
+    ("pes", "cifar10", "sym", {"method.early_epochs": 25, "method.stage_epochs": 7, "method.classifier_epochs": 5}),
+    (
+        "pes",
+        "cifar100",
+        "sym",
+        {"method.early_epochs": 30, "method.refining_lr": 1e-4},
+    ),
     ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
     ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
 ]

@@ -29,6 +29,15 @@ IN_THREE_EPOCHS = {
     "cores2": ["method.ramp=[0,2]", "method.sieve_from=2"],
     "forward": ["method.transition=known"],
     "backward": ["method.transition=known"],
+    "pes": [
+        "method.early_epochs=1",
+        "method.stage_epochs=2",
+        "method.classifier_epochs=1",
+        "method.refining_lr=0.01",
+        "method.last_stage=[layers.2]",
+        "method.classifier=[layers.4]",
+        "momentum.enabled=true",
+    ],
     "sln_mo_lc": ["correction.last_epochs=1"],
     "sop": ["method.lr_u=100000", "method.lr_v=100000"],  # so that u and v leave their beginning
     "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1", "method.truncation=0.11"],
@@ -70,7 +79,7 @@ def test_two_processes_are_one(name: str, came_to: tuple[Path, Path]) -> None:
             torch.testing.assert_close(
                 found[key], tensor, rtol=1e-6 if exact else 1e-4, atol=1e-8 if exact else 1e-6, msg=f"{key} of {rank}"
             )
-    if name in ("cores2", "truncated_gce"):
+    if name in ("cores2", "pes", "truncated_gce"):
         assert 0 < wanted["table.selected"].sum() < 47, "or this shows nothing"
     if name == "sop":
         assert wanted["table.sop_u"].abs().max() > 1e-6

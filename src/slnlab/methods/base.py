@@ -88,7 +88,7 @@ class Method(pl.LightningModule):
         self._seen: list[Tensor] = []
 
     trains_in_turn: ClassVar[bool] = False
-    """Whether a step may leave some networks without a gradient: several processes have to know it."""
+    """Whether a step may leave networks, or parts of one, without a gradient: several processes have to know it."""
 
     @property
     def noise_rate_used(self) -> NoiseRateUsed | None:

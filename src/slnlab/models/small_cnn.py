@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from slnlab.errors import ConfigError
+from slnlab.models.parts import Parts
 
 
 class SmallCNN(nn.Module):
@@ -28,6 +30,8 @@ class SmallCNN(nn.Module):
     Raises:
         ConfigError: ``widths`` does not have four entries, or a count is below 1.
     """
+
+    parts: ClassVar[Parts] = Parts(last_stage=("features.11", "features.12"), classifier=("classifier",))
 
     def __init__(self, in_channels: int, num_classes: int, widths: Sequence[int] = (32, 32, 64, 64)) -> None:
         super().__init__()

@@ -7,9 +7,12 @@ last batch norm has momentum 0.9.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from slnlab.errors import ConfigError
+from slnlab.models.parts import Parts
 
 
 class _Block(nn.Module):
@@ -59,6 +62,8 @@ class WideResNet(nn.Module):
     Raises:
         ConfigError: ``depth`` is not 6n + 4, or a count is below 1.
     """
+
+    parts: ClassVar[Parts] = Parts(last_stage=("stages.2", "bn"), classifier=("classifier",))
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, depth: int = 28, widen_factor: int = 2) -> None:
         super().__init__()

@@ -1,0 +1,228 @@
+"""Progressive early stopping (Bai et al., 2021): the later parts of a network memorise first, so they stop first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+from torch.optim import Adam
+
+from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.distributed import gather, shard
+from slnlab.losses import expected_loss
+from slnlab.methods.single_network import SingleNetwork
+from slnlab.models.parts import parts_of
+from slnlab.modes import evaluating
+from slnlab.streams import derive
+
+PartName = Literal["last_stage", "classifier"]
+
+
+def class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """w_c = (mean of the non-zero class counts)/n_c of labels (M,), and 0 for a class without any: (C,) float32."""
+    counts = one_hot(labels, num_classes).sum(0).float()
+    there = counts > 0
+    return there * (counts.sum() / there.sum().clamp(min=1)) / counts.clamp(min=1)
+
+
+@torch.no_grad()
+def initialise_anew(modules: Iterable[nn.Module], seed: int) -> None:
+    """PyTorch's own initialisation of every layer, with these draws; running statistics too. In place."""
+    layers = [layer for module in modules for layer in module.modules() if hasattr(layer, "reset_parameters")]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for layer in layers:
+            layer.reset_parameters()  # type: ignore[operator]
+
+
+class Refining(NamedTuple):
+    """A step of the epoch in which parts are replaced."""
+
+    part: PartName
+    begins: bool
+    """Whether it is the first with this part, which is initialised anew before."""
+    last_pass: bool
+    """Over the training samples."""
+    batch: Batch
+
+
+class PES(SingleNetwork):
+    """Cross entropy for a few epochs, then the network's end anew, then only the samples it is confident of.
+
+    With A the stem, B the last stage and H the classifier of the network, in epochs counted from 1:
+
+    - up to `early_epochs`: cross entropy on all samples;
+    - the next one: B and H are initialised anew and trained for `stage_epochs` passes over all samples, A frozen; then
+      H is, alone, for `classifier_epochs` passes. Each with a fresh Adam of learning rate `refining_lr`. All of it
+      counts as one epoch for the schedule;
+    - from then on each epoch selects the samples whose given label is the argmax of the mean softmax (eval mode) of
+      two augmented views, and trains on them with class-weighted cross entropy, Σ w_y ℓ / Σ w_y over the batch, w
+      those of `class_weights` among the selected samples.
+
+    (Bai et al., 2021, section 3; the details are those of their code.) In that code the main optimiser goes on with
+    the parameters that were there before, so that B and H get no further update: `replaced_parts="frozen"`; with
+    "trained" it trains them too, with no memory of those before. Batch norm's running statistics move in frozen parts
+    as well. The momentum model follows every step, also those of Adam. SLN's noise is on the targets of every phase,
+    SAM in all but the refining. `selected` is who is trained on; `loss` and `prediction` are from then on those of the
+    selection's mean softmax.
+
+    Args:
+        network: see `SingleNetwork`.
+        early_epochs: T1 ≥ 0.
+        stage_epochs, classifier_epochs: T2, T3 ≥ 1.
+        refining_lr: of Adam, > 0.
+        replaced_parts: what happens to B and H afterwards.
+        last_stage, classifier: names of the modules that are B and H; None: see `slnlab.models.parts`.
+        options: see `SingleNetwork`; `class_losses` is cross entropy.
+
+    Raises:
+        ConfigError: the network has no such parts.
+    """
+
+    composes: ClassVar[frozenset[str]] = frozenset({"sam"})
+    trains_in_turn = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        early_epochs: int,
+        stage_epochs: int,
+        classifier_epochs: int,
+        refining_lr: float,
+        replaced_parts: Literal["frozen", "trained"],
+        last_stage: Sequence[str] | None = None,
+        classifier: Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, **options)
+        self.parts = parts_of(network, last_stage, classifier)
+        self.early_epochs, self.refining_lr = early_epochs, refining_lr
+        repeated: dict[PartName, int] = {"last_stage": stage_epochs, "classifier": classifier_epochs}
+        self.passes = [part for part, times in repeated.items() for _ in range(times)]
+        self.replaced_parts = replaced_parts
+        # Of the phase. Each follows from the epoch, so that none is saved.
+        self.refiner: Adam | None = None
+        self.weights: Tensor | None = None
+        self.observing = True
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.table.add("selected", fill=True, dtype=torch.bool)
+
+    def modules_from(self, part: PartName) -> list[nn.Module]:
+        """The modules of this part and of what comes after it."""
+        names = self.parts.classifier if part == "classifier" else self.parts.last_stage + self.parts.classifier
+        return [self.network.get_submodule(name) for name in names]
+
+    # The phases
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        since = self.current_epoch - self.early_epochs
+        self.refiner, self.weights, self.observing = None, None, since < 0
+        self.network.requires_grad_(True)
+        if since > 0:
+            if self.replaced_parts == "frozen":
+                for module in self.modules_from("last_stage"):
+                    module.requires_grad_(False)
+            self.select()
+
+    def on_fit_end(self) -> None:
+        self.network.requires_grad_(True)
+
+    def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
+        if epoch < self.early_epochs:
+            return super().batches(epoch)
+        rows: Tensor = self.trainer.datamodule.train_index  # type: ignore[attr-defined]
+        if epoch > self.early_epochs:
+            return self._pass(rows[self.table["selected"][rows]], epoch, 0)
+        return self._refining(rows, epoch)
+
+    def _refining(self, rows: Tensor, epoch: int) -> Iterator[Callable[[], Refining]]:
+        def turn(make: Callable[[], Batch], part: PartName, begins: bool, last_pass: bool) -> Refining:
+            return Refining(part, begins, last_pass, make())
+
+        for number, part in enumerate(self.passes):
+            new = number == self.passes.index(part)
+            for step, make in enumerate(self._pass(rows, epoch, number)):
+                yield partial(turn, make, part, new and step == 0, number + 1 == len(self.passes))
+
+    def _pass(self, rows: Tensor, epoch: int, number: int) -> Iterator[Callable[[], Batch]]:
+        """One pass over these samples, in an order of its own."""
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+
+        def make(index: Tensor, step: int) -> Batch:
+            part = shard(len(index))
+            generator = self.streams("PES augmentation", epoch, number, step)
+            return Batch(*datamodule.samples(part.of(index), generator, part), part)
+
+        order = torch.randperm(len(rows), generator=self.streams("PES order", epoch, number), device=rows.device)
+        for step, index in enumerate(rows[order].split(datamodule.batch_size)):
+            if len(index):  # of no rows there is one empty batch
+                yield partial(make, index, step)
+
+    @torch.no_grad()
+    def select(self) -> None:
+        """Find the samples that the network is confident of, and how many each class has. The same in all processes."""
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        said: list[tuple[Tensor, Tensor]] = []
+        with evaluating(self.network):
+            views = (datamodule.passes("augmented", f"PES view {number}", self.current_epoch) for number in (1, 2))
+            for (index, first), (_, second) in zip(*views, strict=True):
+                softmaxes = [self.network(image).float().softmax(1) for image in (first, second)]
+                said.append((index, torch.stack(softmaxes).mean(0)))
+        index, mean = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+        given, prediction = self.table["given"][index], mean.argmax(1)
+        self.table["prediction"][index] = prediction
+        self.table["loss"][index] = -mean.gather(1, given.unsqueeze(1)).squeeze(1).clamp(min=1e-12).log().float()
+        self.table["selected"][index] = prediction == given
+        self.weights = class_weights(given[prediction == given], self.table.num_classes)
+
+    def replace(self, part: PartName) -> None:
+        """Initialise this part and what comes after it anew, and train nothing else from here on."""
+        modules = self.modules_from(part)
+        initialise_anew(modules, derive(self.seed, f"PES {part}"))
+        self.network.requires_grad_(False)
+        for module in modules:
+            module.requires_grad_(True)
+        replaced = [parameter for module in modules for parameter in module.parameters()]
+        for optimizer in self._optimizers:
+            for parameter in replaced:
+                optimizer.state.pop(parameter, None)
+        self.refiner = Adam(replaced, lr=self.refining_lr)
+
+    # One step
+
+    def step(self, batch: Batch | Refining) -> None:
+        if isinstance(batch, Refining):
+            if batch.begins:
+                self.replace(batch.part)
+            self.observing, batch = batch.last_pass, batch.batch
+        super().step(batch)
+
+    def observe(self, index: Tensor, logits: Tensor) -> None:
+        if self.observing:
+            super().observe(index, logits)
+
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = expected_loss(targets, self.class_losses(logits))
+        if self.weights is None:
+            return losses
+        weights = self.weights[self.table["given"][batch.index]]
+        # Over the weights of the whole batch, written as a sum over it divided by its size.
+        return losses * weights * (batch.shard.total / gather(weights).sum())
+
+    def descend(self, loss: Tensor) -> None:
+        if self.refiner is None:
+            super().descend(loss)
+            return
+        self.differentiate(loss)
+        self.refiner.step()
+        self.refiner.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:  # without gradients it moves nothing, but the momentum model follows it
+            optimizer.step()

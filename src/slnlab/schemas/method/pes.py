@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from typing import Literal
+
+from slnlab.schemas.base import Count, CountOrZero, Positive
+from slnlab.schemas.method.ce import Schema as CE
+
+
+class Schema(CE):
+    early_epochs: CountOrZero
+    stage_epochs: Count
+    classifier_epochs: Count
+    refining_lr: Positive
+    replaced_parts: Literal["frozen", "trained"]
+    last_stage: list[str] | None
+    classifier: list[str] | None

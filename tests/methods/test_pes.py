@@ -1,0 +1,204 @@
+"""PES: its weights, loss and selection by hand, and who is trained when."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from by_hand import Bare, probabilities
+from resuming import assert_resumes_bit_exactly, trained
+from torch import Tensor
+
+from slnlab.data.datamodule import Samples
+from slnlab.errors import ConfigError
+from slnlab.methods.pes import PES, Refining, class_weights
+
+SHORT = ("method=pes", "method.early_epochs=1", "method.stage_epochs=2", "method.classifier_epochs=1")
+"""Epoch 0: early. Epoch 1: three passes, of 10 steps with `resuming.SMALL`. From epoch 2 on: the confident samples."""
+
+
+def test_class_weights() -> None:
+    """Counts 3, 1, 0: the mean of those that are not zero is 2."""
+    assert class_weights(torch.tensor([0, 0, 1, 0]), 3).tolist() == pytest.approx([2 / 3, 2, 0])
+    assert class_weights(torch.tensor([], dtype=torch.int64), 3).tolist() == [0, 0, 0]
+
+
+def test_the_weighted_loss_by_hand(bare: Callable[..., Bare]) -> None:
+    """Weights 2/3 and 2: (2/3·ℓ_0 + 2·ℓ_1)/(2/3 + 2), ℓ = −log of .5 and .2."""
+    made = bare("method=pes", given=[0, 1, 0], num_classes=3)
+    rows = [[0.5, 0.3, 0.2], [0.4, 0.2, 0.4]]
+    assert made.loss(probabilities(rows)).item() == pytest.approx(-(math.log(0.5) + math.log(0.2)) / 2)
+    made.method.weights = torch.tensor([2 / 3, 2, 0])  # type: ignore[assignment]
+    expected = -(math.log(0.5) * 2 / 3 + math.log(0.2) * 2) / (2 / 3 + 2)
+    assert made.loss(probabilities(rows)).item() == pytest.approx(expected)
+
+
+def test_the_selection_by_hand(bare: Callable[..., Bare]) -> None:
+    """The mean of two views decides: (.9, .2)/2 = .55 is class 0, though the second view alone says 1."""
+    made = bare("method=pes", given=[0, 0, 1, 1, 1], num_classes=2)
+    views = {"PES view 1": [0.9, 0.6, 0.1, 0.7, 0.3], "PES view 2": [0.2, 0.3, 0.4, 0.5, 0.3]}
+
+    def passes(kind: str, purpose: str, epoch: int) -> list[Samples]:
+        assert kind == "augmented"
+        p = torch.tensor(views[purpose])
+        logits = torch.stack([p, 1 - p], 1).log()
+        order = torch.tensor([4, 2, 0]), torch.tensor([1, 3])
+        return [Samples(index, logits[index]) for index in order]
+
+    made.trainer.datamodule.passes = passes
+    method = made.method
+    assert isinstance(method, PES)
+    method.select()
+    # Means of class 0: .55, .45, .25, .6, .3.
+    assert made.table["prediction"].tolist() == [0, 1, 1, 0, 1]
+    assert made.table["selected"].tolist() == [True, False, True, False, True]
+    assert made.table["loss"].tolist() == pytest.approx([-math.log(p) for p in (0.55, 0.45, 0.75, 0.4, 0.7)], rel=1e-5)
+    assert method.weights is not None
+    assert method.weights.tolist() == pytest.approx([1.5, 0.75])  # counts 1 and 2
+
+
+class Witness:
+    """What every step has moved, by part."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[tuple[int, Any, dict[str, float]]] = []
+        step = PES.step
+
+        def watched(method: PES, batch: Any) -> None:
+            before = copy.deepcopy(method.network.state_dict())
+            step(method, batch)
+            inner = batch.batch if isinstance(batch, Refining) else batch
+            self.steps.append((method.current_epoch, batch, moved(method, before)))
+            self.indices.setdefault(method.current_epoch, []).append(inner.index)
+
+        self.indices: dict[int, list[Tensor]] = {}
+        monkeypatch.setattr(PES, "step", watched)
+
+
+def moved(method: PES, before: dict[str, Tensor]) -> dict[str, float]:
+    """The largest change of a weight of stem, last stage and classifier, and of a running statistic of the stem."""
+    found = dict.fromkeys(("stem", "stage", "classifier", "statistics"), 0.0)
+    for name, tensor in method.network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        part = "classifier" if name.startswith("classifier") else "stem"
+        if any(name.startswith(f"{module}.") for module in method.parts.last_stage):
+            part = "stage"
+        if "running" in name:
+            if part != "stem":
+                continue
+            part = "statistics"
+        found[part] = max(found[part], float((tensor - before[name]).abs().max()))
+    return found
+
+
+@pytest.mark.parametrize("afterwards", ["frozen", "trained"])
+def test_who_is_trained_when(afterwards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Witness(monkeypatch)
+    overrides = (*SHORT, f"method.replaced_parts={afterwards}", "method.refining_lr=1e-3", "trainer.max_epochs=4")
+    _, method, record = trained(tmp_path / "run", *overrides)
+    parts = ("stem", "stage", "classifier")
+    of_epoch = [[step for step in seen.steps if step[0] == epoch] for epoch in range(4)]
+    assert len(of_epoch[0]) == 10
+    assert len(of_epoch[1]) == 30, "T2 + T3 passes are one epoch"
+    for number, (epoch, batch, change) in enumerate(seen.steps):
+        trains = {part for part in parts if change[part] > 0}
+        if epoch == 1:
+            assert batch.part == ("last_stage" if number < 30 else "classifier")
+            assert batch.begins == (number in (10, 30))
+            assert trains == ({"stage", "classifier"} if number < 30 else {"classifier"})
+            if not batch.begins:  # Adam's steps are hardly longer than its rate
+                assert max(change[part] for part in parts) < 5e-3
+        elif epoch == 0 or afterwards == "trained":
+            assert trains == set(parts)
+        else:
+            assert trains == {"stem"}
+        assert change["statistics"] > 0, "those of frozen parts move too"
+    # An initialisation, and then a first step of Adam from zero moments: by its rate, up to 1e-8 in the denominator.
+    assert min(change["classifier"] for _, batch, change in of_epoch[1] if batch.begins) > 0.05
+    # Each confident sample once, nobody else.
+    for epoch in (2, 3):
+        assert of_epoch[epoch]
+    rows = method.trainer.datamodule.train_index
+    assert torch.equal(torch.cat(seen.indices[3]).sort().values, rows[method.table["selected"][rows]])
+    assert torch.equal(method.table["selected"], method.table["prediction"] == method.table["given"])
+    assert record.rows[1]["train/selected"] == 1
+    assert record.rows[3]["train/selected"] == pytest.approx(float(method.table["selected"].float().mean()))
+    assert all(parameter.requires_grad for parameter in method.network.parameters())
+
+
+def test_a_new_part_is_one_of_its_own_and_the_first_step_is_adams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The initialisation is within PyTorch's bounds, the same for the same seed; Adam's first step is ±its rate."""
+    fresh: list[tuple[Tensor, Tensor]] = []
+    replace, descend = PES.replace, PES.descend
+
+    def replaced(method: PES, part: Any) -> None:
+        old = method.network.classifier.weight.detach().clone()  # type: ignore[union-attr, operator]
+        replace(method, part)
+        fresh.append((old, method.network.classifier.weight.detach().clone()))  # type: ignore[union-attr, operator]
+
+    first: list[Tensor] = []
+
+    def descended(method: PES, loss: Tensor) -> None:
+        descend(method, loss)
+        if len(fresh) > len(first):
+            first.append(method.network.classifier.weight.detach() - fresh[-1][1])  # type: ignore[union-attr, operator]
+
+    monkeypatch.setattr(PES, "replace", replaced)
+    monkeypatch.setattr(PES, "descend", descended)
+    for name in ("a", "b"):
+        trained(tmp_path / name, *SHORT, "method.refining_lr=1e-3", "trainer.max_epochs=2")
+    assert len(fresh) == 4
+    bound = 1 / math.sqrt(8)  # PyTorch's, of a linear layer with 8 inputs
+    for old, new in fresh:
+        assert not torch.equal(old, new)
+        assert 0.7 * bound < new.abs().max() <= bound
+    assert not torch.equal(fresh[0][1], fresh[1][1]), "the classifier is drawn a second time"
+    assert torch.equal(fresh[0][1], fresh[2][1])
+    for step in first:
+        assert step.abs().max().item() == pytest.approx(1e-3, rel=1e-3)
+        assert step.abs().median().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_momentum_model_follows_every_step(tmp_path: Path) -> None:
+    """With a decay of 0 it is the network, and only if the last step was followed too: one of Adam."""
+    _, method, _ = trained(
+        tmp_path / "run", *SHORT, "trainer.max_epochs=2", "momentum.enabled=true", "momentum.decay=0"
+    )
+    for name, tensor in method.network.state_dict().items():
+        assert torch.equal(method.evaluators["momentum"].state_dict()[name], tensor) or tensor.dtype == torch.int64
+
+
+@pytest.mark.parametrize("afterwards", ["frozen", "trained"])
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_it_resumes_bit_exactly(afterwards: str, stop_after: int, tmp_path: Path) -> None:
+    """Also which parameters are trained, and what the optimiser has forgotten of them."""
+    overrides = (*SHORT, f"method.replaced_parts={afterwards}", "trainer.max_epochs=4", "momentum.enabled=true")
+    assert_resumes_bit_exactly(tmp_path, *overrides, stop_after=stop_after)
+
+
+def test_confident_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is nothing to learn from, and the run goes on."""
+    select = PES.select
+
+    def nobody(method: PES) -> None:
+        select(method)
+        method.table["selected"].fill_(False)
+
+    monkeypatch.setattr(PES, "select", nobody)
+    _, method, record = trained(tmp_path / "run", *SHORT, "trainer.max_epochs=4")
+    assert method.steps == 10 + 30
+    assert len(record.rows) == 4
+    assert math.isnan(record.rows[-1]["train/selected_correct"])
+
+
+def test_a_network_without_parts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"method\.last_stage: Float64Network does not say"):
+        trained(tmp_path / "run", "method=pes", "model._target_=two_processes.Float64Network")

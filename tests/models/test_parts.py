@@ -1,0 +1,70 @@
+"""The parts of a network: what is last stage and classifier, and a clear word where that cannot be known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from slnlab.errors import ConfigError
+from slnlab.models import SmallCNN, WideResNet
+from slnlab.models.parts import Parts, parts_of
+
+
+def of_our_networks() -> list[nn.Module]:
+    return [SmallCNN(1, 10), WideResNet(depth=10, widen_factor=1), resnet18(num_classes=10)]
+
+
+@pytest.mark.parametrize(("network", "count"), [(n, c) for n, c in zip(of_our_networks(), (1, 3, 5), strict=True)])
+def test_the_last_stage_is_what_comes_before_the_classifier(network: nn.Module, count: int) -> None:
+    """Small CNN: its fourth convolution. WRN-10: two 3x3 and a 1x1. ResNet-18's layer4: four 3x3 and a 1x1."""
+    parts = parts_of(network, None, None)
+    stage = [m for name in parts.last_stage for m in network.get_submodule(name).modules()]
+    assert sum(isinstance(module, nn.Conv2d) for module in stage) == count
+    (classifier,) = (network.get_submodule(name) for name in parts.classifier)
+    assert isinstance(classifier, nn.Linear)
+    # In the order of the forward pass there is nothing with parameters behind them.
+    inside = {
+        id(p) for name in (*parts.last_stage, *parts.classifier) for p in network.get_submodule(name).parameters()
+    }
+    known = [id(parameter) in inside for parameter in network.parameters()]
+    assert known == sorted(known)
+    assert any(known)
+    assert not all(known)
+
+
+def test_names_may_be_given() -> None:
+    assert parts_of(resnet18(), ["layer4.1"], None) == Parts(("layer4.1",), ("fc",))
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Linear(2, 2))
+    assert parts_of(plain, ["1"], ["2"]) == Parts(("1",), ("2",))
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("network", "stage", "classifier", "message"),
+    [
+        (nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)), None, None, r"method\.last_stage: Sequential does not say"),
+        (
+            nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)),
+            ["0"],
+            None,
+            r"method\.classifier: .*method\.classifier=\[1\]",
+        ),
+        (resnet18(), ["layer5"], None, r"method\.last_stage: ResNet has no module 'layer5'; there are conv1, "),
+        (resnet18(), ["fc"], None, r"method\.classifier: .* is a part of the last stage"),
+        (resnet18(), ["relu"], None, r"method\.last_stage: .* has no parameters"),
+        (nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)), ["0"], ["1"], r"no stem is left"),
+        (nn.Sequential(nn.Linear(1, 2), Scaled(), nn.Linear(2, 2)), ["1"], ["2"], r"1 \(Scaled\) has no reset_param"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    network: nn.Module, stage: list[str] | None, classifier: list[str] | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parts_of(network, stage, classifier)
