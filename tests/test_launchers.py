@@ -19,11 +19,12 @@ from slnlab.launchers.runs import Planned
 from slnlab.sweep import PLANS, Run, look, table, time_left, write_plan
 
 SMALL = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "launcher=local")
+HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 MISBEHAVING = "method._target_=two_processes.Misbehaving"
 
 
 def sweep(folder: Path, *overrides: str, misbehave: str = "") -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MISBEHAVE": misbehave or "-1 0 -"}
+    environment = {**os.environ, "PYTHONPATH": HERE, "MISBEHAVE": misbehave or "-1 0 -"}
     return subprocess.Popen(
         [sys.executable, "-m", "slnlab.train", "-m", *SMALL, f"runs_dir={folder}", *overrides],
         env=environment,
@@ -83,6 +84,32 @@ def test_told_to_stop_the_runs_stop_too(tmp_path: Path) -> None:
     said = said_by(running, code=143)
     assert "Traceback" not in said
     assert sorted(states(tmp_path).values()) == ["missing", "stopped", "stopped"]
+
+
+def test_ray_begins_a_run_again_whose_worker_has_died(tmp_path: Path) -> None:
+    """And tells a failure."""
+    pytest.importorskip("ray")
+    once = tmp_path / "died"
+    running = sweep(
+        tmp_path,
+        "launcher=ray",
+        "hydra.launcher.cpus_per_run=1",
+        "seed=0,1",
+        MISBEHAVING,
+        misbehave=f"0 3 SIGKILL 1 {once}",
+    )
+    assert "2 runs done, 0 failed" in said_by(running, code=0)
+    assert once.exists()
+    failing = sweep(tmp_path, "launcher=ray", "seed=0,1", MISBEHAVING, "trainer.max_epochs=3", misbehave="0 2 raise 1")
+    said = said_by(failing, code=1)
+    assert "failed: seed=1: something that only this process has noticed" in said
+    assert "1 runs done, 1 failed" in said
+
+
+def test_ray_refuses_what_no_node_can_give(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    running = sweep(tmp_path, "launcher=ray", "hydra.launcher.cpus_per_run=1000", "seed=0")
+    assert "asks for 1000 CPUs, the cluster has" in said_by(running, code=1)
 
 
 def planned(devices: int) -> Planned:

@@ -134,7 +134,7 @@ def command(*overrides: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    here = str(Path(__file__).parent)
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
 
 

@@ -62,11 +62,16 @@ class Recording(SingleNetwork):
 
 class Misbehaving(SingleNetwork):
     """Does what MISBEHAVE says: the rank, the step, `raise` or the name of a signal it sends itself, and perhaps in the
-    run of which seed."""
+    run of which seed, and only if a file is not there yet."""
 
     def loss(self, batch: Batch) -> Tensor:
-        who, when, what, *seed = os.environ.get("MISBEHAVE", "-1 0 -").split()
-        if (rank(), self.steps) == (int(who), int(when)) and seed in ([], [str(self.seed)]):
+        who, when, what, *more = os.environ.get("MISBEHAVE", "-1 0 -").split()
+        if (rank(), self.steps) == (int(who), int(when)) and more[:1] in ([], [str(self.seed)]):
+            once = Path(more[1]) if more[1:] else None
+            if once is not None and once.exists():
+                return super().loss(batch)
+            if once is not None:
+                once.touch()
             if what == "raise":
                 raise SlnlabError("something that only this process has noticed")
             os.kill(os.getpid(), getattr(signal, what))

@@ -16,7 +16,7 @@ class SlnlabLauncher(Launcher):
     """Plans the runs of a sweep, has those done that are missing, and says what became of each.
 
     Args:
-        engine: "local" or "slurm": the module of `slnlab.launchers` whose `launch` does them.
+        engine: "local", "slurm" or "ray": the module of `slnlab.launchers` whose `launch` does them.
         options: its keyword arguments; see there.
     """
 

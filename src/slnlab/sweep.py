@@ -27,12 +27,13 @@ from slnlab.run_directory import RunDirectory
 
 PLANS = ".sweeps"
 
-State = Literal["done", "running", "stopped", "failed", "missing"]
+State = Literal["done", "running", "stopped", "failed", "pruned", "missing"]
 STATES: dict[State, str] = {
     "done": "finished, with a result",
     "running": "a process is at it",
     "stopped": "begun, and nobody is at it; it goes on by the same command",
     "failed": "ended by an error (failure.txt in its directory)",
+    "pruned": "ended early by a study",
     "missing": "not begun",
 }
 
@@ -104,7 +105,7 @@ def _look_at(folder: Path, path: str) -> Run:
         return Run(path, "done", epochs, epochs, seconds)
     config = OmegaConf.load(run.config)
     failure = _message(run)
-    state = "running" if _locked(run) else "failed" if failure else "stopped"
+    state = "running" if _locked(run) else "failed" if failure else "pruned" if run.pruned.exists() else "stopped"
     return Run(path, state, epochs, int(config.trainer.max_epochs), seconds, failure)
 
 
@@ -153,7 +154,7 @@ def time_left(runs: Sequence[Run]) -> float | None:
     done = [run for run in runs if run.state == "done"]
     left = 0.0
     for run in runs:
-        if run.state in ("done", "failed"):
+        if run.state in ("done", "failed", "pruned"):
             continue
         if run.epochs:
             left += (run.max_epochs - run.epochs) * run.seconds / run.epochs

@@ -1,0 +1,91 @@
+"""On a Ray cluster, or on this machine through Ray: every run is a task that asks for GPUs or cores."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slnlab.errors import SlnlabError
+from slnlab.launchers.runs import Outcome, Planned, do
+from slnlab.stopping import obeying_signals, stop_if_told
+
+log = logging.getLogger(__name__)
+
+
+def launch(
+    plan: Sequence[Planned],
+    *,
+    folder: Path,
+    address: str | None = None,
+    gpus_per_run: float | None = None,
+    cpus_per_run: float = 1.0,
+) -> list[Outcome]:
+    """Do the runs as Ray tasks. A worker that dies, or a node that is lost, has its run begun again by Ray, up to three
+    times; it goes on after its last finished epoch.
+
+    Args:
+        plan: what to do. A run of several processes asks for as many GPUs and cores.
+        folder: of the sweep, which all nodes must see.
+        address: of the cluster ("auto": the one that this machine belongs to); None: a Ray of our own, here.
+        gpus_per_run: per process; fractions share a GPU. None: 1 where the cluster has GPUs and the run may use them.
+        cpus_per_run: cores per process, which are also its threads.
+
+    Returns:
+        What became of each, in the order of `plan`.
+
+    Raises:
+        SlnlabError: the extra is not installed, no such cluster, or a run that asks for more than the cluster has.
+        Stopped: told to stop; the runs have been ended.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise SlnlabError("launcher=ray needs the extra: pip install 'slnlab[ray]'") from None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+    except (ConnectionError, ValueError) as error:
+        raise SlnlabError(f"launcher=ray: hydra.launcher.address={address}: {error}") from error
+    try:
+        with obeying_signals():
+            return _launch(ray, plan, gpus_per_run, cpus_per_run)
+    finally:
+        ray.shutdown()
+
+
+def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) -> list[Outcome]:
+    there = ray.cluster_resources()
+    # A worker that an earlier run has left in a strange state is not used again after so many runs.
+    work = ray.remote(max_retries=3, max_calls=20)(_work)
+    numbers: dict[Any, int] = {}
+    for number, planned in enumerate(plan):
+        count = planned.config.trainer.devices
+        each = (1.0 if there.get("GPU") else 0.0) if gpus is None else gpus
+        asked = {"GPU": 0.0 if planned.config.trainer.accelerator == "cpu" else each * count, "CPU": cpus * count}
+        for kind, wanted in asked.items():
+            if wanted > there.get(kind, 0.0):
+                raise SlnlabError(
+                    f"launcher=ray: {planned} asks for {wanted:g} {kind}s, the cluster has {there.get(kind, 0):g}"
+                )
+        numbers[work.options(num_gpus=asked["GPU"], num_cpus=asked["CPU"]).remote(planned, int(max(cpus, 1)))] = number
+    outcomes: dict[int, Outcome] = {}
+    left = list(numbers)
+    while left:
+        stop_if_told()
+        done, left = ray.wait(left, timeout=0.5)
+        for task in done:
+            planned = plan[numbers[task]]
+            try:
+                outcomes[numbers[task]] = ray.get(task)
+            except ray.exceptions.RayError as error:
+                message = f"its process has died ({str(error).strip().splitlines()[0]})"
+                outcomes[numbers[task]] = Outcome("failed", message, str(planned.directory / "train.log"))
+            log.info("%d/%d: %s: %s", len(outcomes), len(plan), planned, outcomes[numbers[task]].state)
+    return [outcomes[number] for number in range(len(plan))]
+
+
+def _work(planned: Planned, threads: int) -> Outcome:
+    planned.config.trainer.progress = False
+    planned.config.trainer.threads = planned.config.trainer.threads or threads
+    return do(planned)
