@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow bench bench-gpu lint types check kill-matrix build clean experiments/demo experiments/methods_digits experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-slow bench bench-gpu lint types check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -64,6 +64,9 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 
 kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare: experiments/kill_matrix
 	$(BIN)/python tests/kill_matrix.py --out experiments/kill_matrix
+
+requeue-matrix: $(STAMP)  ## hit the runs of sweeps on every launcher, a real SLURM among them: experiments/requeue_matrix
+	$(BIN)/python tests/requeue_matrix.py --out experiments/requeue_matrix
 
 build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist

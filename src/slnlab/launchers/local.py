@@ -7,10 +7,12 @@ is why there is not one pool for all (a dead worker breaks a whole pool, joblib'
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -182,6 +184,9 @@ def _begin(devices: str | None) -> None:
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     os.environ["OMP_NUM_THREADS"] = "1"  # until a run says otherwise
+    if sys.platform == "linux":  # nobody would wait for it, and the same command could not take its run
+        die_with_parent = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
     for number in SIGNALS:  # between runs there is nothing to stop
         signal.signal(number, signal.SIG_IGN)
 
