@@ -129,6 +129,30 @@ def _network(config: DictConfig, number: int) -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
 
 
+def prepare_networks(config: DictConfig) -> None:
+    """Fetch the weights that the networks start from, of those that do; see `slnlab.models`.
+
+    Raises:
+        DataError: they are not there and cannot be had.
+    """
+    kind = get_class(config.model._target_)
+    if hasattr(kind, "prepare"):
+        with torch.device("meta"):  # without memory for what is thrown away
+            kind(**_options(config.model)).prepare()
+
+
+def start_networks(method: Method) -> None:
+    """Give the networks the weights that they start from, of those that do.
+
+    Raises:
+        DataError: they are not there.
+    """
+    for network in method.networks.values():
+        start: Any = getattr(network, "start", None)
+        if start is not None:
+            start()
+
+
 def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
     kind, options = get_class(config.optimizer._target_), _options(config.optimizer)
     if on_gpus(config) and torch.cuda.is_available() and "fused" in inspect.signature(kind).parameters:

@@ -121,6 +121,7 @@ def _prepare(
     other_run = train if world_size() == 1 else _refuse_to_begin
     started = with_estimate(with_source_runs(config, other_run), other_run)
     complete = with_probabilities(config, other_run)
+    assemble.prepare_networks(config)
     datamodule = assemble.datamodule(complete)
     datamodule.prepare_data()
     datamodule.setup()
@@ -148,6 +149,7 @@ def _fit(run: RunDirectory, ready: _Ready, datamodule: ImageDataModule, watch: W
     config = ready.config
     method = assemble.method(config)
     if ready.checkpoint is None:
+        assemble.start_networks(method)
         start_from(method, source_runs(config), config.init.weights)
     loggers = assemble.loggers(config, run)
     finished = False

@@ -1,0 +1,5 @@
+from slnlab.schemas.config import Model
+
+
+class Schema(Model):
+    pretrained: bool
