@@ -29,6 +29,8 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("sop", "cifar10", "sym", {"method.lr_u": 10, "method.lr_v": 10}),
     ("sop", "cifar100", "sym", {"method.lr_u": 1, "method.lr_v": 10}),
     ("sop", "cifar100", "asym", {"method.lr_u": 0.1, "method.lr_v": 100}),
+    ("sop_plus", "cifar10", "sym", {"method.consistency": 0.9, "method.balance": 0.1, "method.cutout": 16}),
+    ("sop_plus", "cifar100", "asym", {"method.lr_u": 0.1, "method.lr_v": 100, "method.view2_norm": "cifar10"}),
     ("bootstrapping_soft", "cifar10", "sym", {"method.prediction": "soft", "method.label_weight": 0.95}),
     ("bootstrapping_hard", "cifar10", "sym", {"method.prediction": "hard", "method.label_weight": 0.8}),
     ("confidence_penalty", "cifar10", "sym", {"method.strength": 0.1}),

@@ -40,6 +40,7 @@ IN_THREE_EPOCHS = {
     ],
     "sln_mo_lc": ["correction.last_epochs=1"],
     "sop": ["method.lr_u=100000", "method.lr_v=100000"],  # so that u and v leave their beginning
+    "sop_plus": ["method.lr_u=100000", "method.lr_v=100000"],
     "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1", "method.truncation=0.11"],
 }
 
@@ -81,5 +82,5 @@ def test_two_processes_are_one(name: str, came_to: tuple[Path, Path]) -> None:
             )
     if name in ("cores2", "pes", "truncated_gce"):
         assert 0 < wanted["table.selected"].sum() < 47, "or this shows nothing"
-    if name == "sop":
+    if name in ("sop", "sop_plus"):
         assert wanted["table.sop_u"].abs().max() > 1e-6

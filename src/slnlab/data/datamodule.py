@@ -192,13 +192,17 @@ class ImageDataModule(pl.LightningDataModule):
                 the same way whatever the number of processes.
         """
         if generator is None:
-            pixels = view(self._images, index, self.crop_flip.padding, self._size)
+            pixels = self.pixels(index)
         else:
             draws = self.crop_flip.draw(part.total if part else len(index), generator, index.device)
             if part and len(part) < part.total:
                 draws = Draws(*map(part.of, draws))
             pixels = self.crop_flip.apply(self._images, index, draws, self._size)
         return Samples(index, self.normalise(pixels))
+
+    def pixels(self, index: Tensor) -> Tensor:
+        """The training samples `index` (B,) as they are: uint8 (B, channels, H, W)."""
+        return view(self._images, index, self.crop_flip.padding, self._size)
 
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """The training batches of an epoch, in its order, this process's part of each, made when called."""

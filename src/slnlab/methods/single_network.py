@@ -74,6 +74,11 @@ class SingleNetwork(Method):
         """The unperturbed targets (B, C) of these samples; label correction has already rewritten them."""
         return self.table.targets(index)
 
+    def logits(self, batch: Batch, images: Tensor) -> Tensor:
+        """What the network says (B, C) of the batch's images, which may have been mixed."""
+        logits: Tensor = self.network(images)
+        return logits
+
     def loss(self, batch: Batch) -> Tensor:
         self._batch = batch
         if self.sam:  # so that dropout drops the same in both passes
@@ -84,7 +89,7 @@ class SingleNetwork(Method):
             images = share * images + (1 - share) * partners
             targets = share * targets + (1 - share) * self.targets(index)
             seen = seen if share >= 0.5 else index  # whose image it mostly is
-        logits = self.network(images)
+        logits = self.logits(batch, images)
         if self.advancing:
             self.observe(seen, logits)
         if self.sln.sigma:

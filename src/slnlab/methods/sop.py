@@ -61,6 +61,7 @@ class SOP(SingleNetwork):
         v = (self._v**2 * (1 - labels)).clamp(0, 1)
         explained = (softmax(logits) + u - v.detach()).clamp(min=CLIP)
         explained = (explained / explained.sum(1, keepdim=True)).clamp(CLIP, 1)
+        self.explained = explained
         said = one_hot(logits.argmax(1), logits.shape[1])
         return -(targets * explained.log()).sum(1) + ((said + u - v - labels) ** 2).sum(1)
 

@@ -1,0 +1,88 @@
+"""SOP+ (Liu, Zhu, Qu & You, 2022): SOP with a second view to agree with, and classes kept in balance."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from slnlab.data.augment import Normalise
+from slnlab.data.autoaugment import AutoAugmented
+from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.distributed import gather
+from slnlab.errors import ConfigError
+from slnlab.losses import cross_entropy
+from slnlab.methods.single_network import softmax
+from slnlab.methods.sop import SOP
+
+CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+class SOPPlus(SOP):
+    """SOP's loss on the first view, and with S_1, S_2 what the network says of the two and P of SOP
+
+        consistency · mean KL(sg(S_1) ‖ S_2) + balance · (−Σ_c (1/C) log mean_i P_ic),
+
+    both means over the batch; section 3.3 of the paper, as in the authors' code. The first view is the training
+    augmentation, the second `slnlab.data.autoaugment`'s. Both go through the network in one pass, so that batch norm
+    sees them together. The second view teaches the network alone, the balance u as well.
+
+    Args:
+        network: see `SOP`.
+        consistency, balance: weights ≥ 0.
+        cutout: side of the square that is cut out of the second view.
+        view2_norm: the second view is normalised as the data set is ("own"), or by CIFAR-10's constants, as in the
+            authors' code for CIFAR-100.
+        options: see `SOP`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        consistency: float,
+        balance: float,
+        cutout: int,
+        view2_norm: Literal["own", "cifar10"],
+        **options: Any,
+    ) -> None:
+        super().__init__(network, **options)
+        self.consistency, self.balance, self.cutout, self.view2_norm = consistency, balance, cutout, view2_norm
+        self.second: Tensor
+        """The second view of the batch (B, channels, H, W)."""
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        channels = len(datamodule.normalise.mean)
+        if self.view2_norm == "cifar10" and channels != 3:
+            raise ConfigError(f"method.view2_norm: cifar10 has 3 channels, the images have {channels} channel(s); own")
+        normalise = CIFAR10 if self.view2_norm == "cifar10" else datamodule.normalise
+        self.view = AutoAugmented(datamodule.crop_flip, normalise, self.cutout)
+
+    def second_view(self, batch: Batch) -> Tensor:
+        """Made for this step."""
+        pixels = self.trainer.datamodule.pixels(batch.index)  # type: ignore[attr-defined]
+        return self.view(pixels, batch.shard, self.streams, self.steps)
+
+    def step(self, batch: Batch) -> None:
+        self.second = self.second_view(batch)
+        super().step(batch)
+
+    def logits(self, batch: Batch, images: Tensor) -> Tensor:
+        first, self._of_second = self.network(torch.cat([images, self.second])).chunk(2)
+        return first
+
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = super().objective(batch, logits, targets)
+        said = softmax(logits).detach()
+        divergence = (said * (cross_entropy(self._of_second) - cross_entropy(logits).detach())).sum(1)
+        return losses + self.consistency * divergence
+
+    def loss(self, batch: Batch) -> Tensor:
+        share = super().loss(batch)
+        # Of all processes' rows; the gradient is that of one's own.
+        sums = self.explained.sum(0)
+        elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
+        return share - self.balance * ((sums + elsewhere) / batch.shard.total).log().mean()

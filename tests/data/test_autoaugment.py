@@ -1,0 +1,52 @@
+"""The strongly augmented view: torchvision's policy, for each sample by itself, whatever the number of processes."""
+
+from __future__ import annotations
+
+import torch
+from torchvision.transforms import AutoAugmentPolicy, v2
+
+from slnlab.data.augment import CropFlip, Normalise
+from slnlab.data.autoaugment import AutoAugmented, cut_out
+from slnlab.distributed import Shard
+from slnlab.streams import Streams, derive
+
+IMAGES = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+PLAIN = Normalise((0.0,) * 3, (1.0,) * 3)
+WHOLE = Shard(0, 6, 6)
+
+
+def test_cut_out_by_hand() -> None:
+    """Side 2 around (1, 1): rows and columns 0 and 1. Around (0, 3): what is left of rows −1, 0 and columns 2, 3."""
+    cut = cut_out(torch.ones(3, 1, 3, 4), torch.tensor([5, 3, 11]), 2)[:, 0]
+    assert cut[0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 1, 1]]
+    assert cut[1].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+    assert cut[2].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
+    assert torch.equal(cut_out(torch.ones(1, 1, 3, 4), torch.tensor([5]), 0), torch.ones(1, 1, 3, 4))
+
+
+def test_without_crop_and_cutout_it_is_the_policy_of_torchvision() -> None:
+    seen = AutoAugmented(CropFlip(0, False), PLAIN, 0)(IMAGES, WHOLE, Streams(3), 7)
+    policy = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
+    for place, image in enumerate(IMAGES):
+        torch.manual_seed(derive(3, "AutoAugment", 7, place))
+        torch.testing.assert_close(seen[place], policy(image) / 255)
+    assert any(not torch.equal(seen[place], image / 255) for place, image in enumerate(IMAGES))
+
+
+def test_samples_differ_and_steps_too() -> None:
+    view = AutoAugmented(CropFlip(2, True), PLAIN, 8)
+    same = IMAGES[:1].expand(6, -1, -1, -1)
+    seen = view(same, WHOLE, Streams(3), 0)
+    assert len({tuple(image.flatten().tolist()) for image in seen}) == 6
+    assert not torch.equal(seen, view(same, WHOLE, Streams(3), 1))
+
+
+def test_parts_are_those_of_the_whole_and_nobody_elses_draws_are_touched() -> None:
+    view = AutoAugmented(CropFlip(2, True), PLAIN, 8)
+    torch.manual_seed(5)
+    whole = view(IMAGES, WHOLE, Streams(3), 0)
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(3))
+    for part in (Shard(0, 2, 6), Shard(2, 6, 6)):
+        assert torch.equal(view(part.of(IMAGES), part, Streams(3), 0), part.of(whole))
