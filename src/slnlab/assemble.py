@@ -90,6 +90,7 @@ def method(config: DictConfig) -> Method:
         **_composed(config, kind),
         optimizer=_optimizer(config),
         scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
+        clip_norm=config.clip_norm,
         seed=config.seed,
         **_options(config.method, "labels", "networks", "refuses", "needs", "fixed"),
     )

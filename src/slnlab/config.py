@@ -240,6 +240,8 @@ def identity(config: DictConfig) -> dict[str, Any]:
     for switch in ("momentum", "correction"):  # how something would be done that is not done
         if not container[switch]["enabled"]:
             container[switch] = {"enabled": False}
+    if container.get("clip_norm") is None:
+        container.pop("clip_norm", None)
     for section, switch in (("mixup", "alpha"), ("sam", "rho")):  # without which older runs are the same runs
         if not container.get(section, {}).get(switch):
             container.pop(section, None)

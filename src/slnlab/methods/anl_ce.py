@@ -13,21 +13,20 @@ from slnlab.methods.single_network import SingleNetwork
 
 
 class ActiveNegativeLoss(SingleNetwork):
-    """A class-wise loss + δ·Σ_θ|θ|, and gradients, the penalty's included, clipped to a norm.
+    """A class-wise loss + δ·Σ_θ|θ|; `clip_norm` clips the gradients with the penalty's in them.
 
     The penalty is on all parameters, biases and batch norm too, and takes the place of weight decay, as in the
-    authors' code. With δ = 0 it is how active passive losses (Ma et al., 2020) are trained: `method=nce_rce`.
+    authors' code.
 
     Args:
         network: see `SingleNetwork`.
         l1: δ ≥ 0.
-        clip_norm: the largest norm of all gradients together, > 0.
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, l1: float, clip_norm: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, l1: float, **options: Any) -> None:
         super().__init__(network, **options)
-        self.l1, self.clip_norm = l1, clip_norm
+        self.l1 = l1
 
     def loss(self, batch: Batch) -> Tensor:
         loss = super().loss(batch)
@@ -35,7 +34,3 @@ class ActiveNegativeLoss(SingleNetwork):
             return loss
         penalty = torch.stack(torch._foreach_norm(list(self.network.parameters()), 1)).sum()
         return loss + self.l1 * penalty / world_size()
-
-    def before_step(self) -> None:
-        super().before_step()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)

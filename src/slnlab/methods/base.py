@@ -55,6 +55,7 @@ class Method(pl.LightningModule):
         seed: of every draw that the method makes.
         reset_optimizer_each_epoch: forget momentum and the like at the start of every epoch (Chen et al. 2020
             make a new optimiser there).
+        clip_norm: norm that all gradients of a network together are clipped to; None: not.
     """
 
     network_names: ClassVar[tuple[str, ...]] = ("network",)
@@ -71,6 +72,7 @@ class Method(pl.LightningModule):
         scheduler: SchedulerFactory | None = None,
         seed: int = 0,
         reset_optimizer_each_epoch: bool = False,
+        clip_norm: float | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -79,6 +81,7 @@ class Method(pl.LightningModule):
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.seed = seed
         self.reset_optimizer_each_epoch = reset_optimizer_each_epoch
+        self.clip_norm = clip_norm
         self.steps = 0
         self.table: SampleTable
         self.streams: Streams
@@ -122,13 +125,21 @@ class Method(pl.LightningModule):
             loss = self.loss(batch)
         self.descend(loss)
 
-    def descend(self, loss: Tensor) -> None:
-        """One step of every optimiser down the sum of all processes' losses."""
+    def descend(self, loss: Tensor, network: int | None = None) -> None:
+        """One step of every optimiser down the sum of all processes' losses.
+
+        Args:
+            loss: this process's share, a scalar.
+            network: only the optimiser of the network of this number steps.
+        """
         with self._named("backward"):
             self.differentiate(loss)
         self.before_step()
+        if self.clip_norm is not None:
+            for trained in self.networks.values():
+                nn.utils.clip_grad_norm_(trained.parameters(), self.clip_norm)
         with self._named("optimiser and momentum model"):
-            for optimizer in self._optimizers:
+            for optimizer in self._optimizers if network is None else [self._optimizers[network]]:
                 optimizer.step()
 
     def differentiate(self, loss: Tensor) -> None:

@@ -217,9 +217,7 @@ class DivideMix(Method):
             return
         with self.trainer.precision_plugin.forward_context():
             loss = self.mixmatch(batch)
-        self.differentiate(loss)
-        self.before_step()
-        self._optimizers[batch.number].step()
+        self.descend(loss, batch.number)
 
     def mixmatch(self, turn: Turn) -> Tensor:
         """This process's share of −mean Σ t log S + λ_u · ramp · mean (S − t)² + prior penalty; a scalar.

@@ -132,9 +132,7 @@ class ELRPlus(Method):
     def step(self, turn: Turn) -> None:  # type: ignore[override]
         with self.trainer.precision_plugin.forward_context():
             loss = self.loss_of(turn)
-        self.differentiate(loss)
-        self.before_step()
-        self._optimizers[turn.number].step()
+        self.descend(loss, turn.number)
         self.move_average(turn)
 
     def loss(self, batch: Batch) -> Tensor:

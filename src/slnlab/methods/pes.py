@@ -217,9 +217,9 @@ class PES(SingleNetwork):
         # Over the weights of the whole batch, written as a sum over it divided by its size.
         return losses * weights * (batch.shard.total / gather(weights).sum())
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self, loss: Tensor, network: int | None = None) -> None:
         if self.refiner is None:
-            super().descend(loss)
+            super().descend(loss, network)
             return
         self.differentiate(loss)
         self.refiner.step()

@@ -137,6 +137,7 @@ class Root(Section):
     seed: CountOrZero
     force: bool
     runs_dir: str
+    clip_norm: Positive | None
     preset: dict[str, Any]
     trainer: Trainer
     sln: StochasticLabelNoise

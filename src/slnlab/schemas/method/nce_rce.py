@@ -1,3 +1,3 @@
-from slnlab.schemas.method.anl_ce import Schema
+from slnlab.schemas.method.ce import Schema
 
 __all__ = ["Schema"]
