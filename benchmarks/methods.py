@@ -28,6 +28,7 @@ STEADY = {
     "forward": ["method.transition=known"],
     "backward": ["method.transition=known"],
     "pes": ["method.early_epochs=0"],
+    "pes_semi": ["method.early_epochs=0"],
     "sln_mo_lc": ["correction.last_epochs=3"],
     "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1"],
 }

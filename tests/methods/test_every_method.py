@@ -58,6 +58,7 @@ IN_THREE_EPOCHS = {
     "forward": ["method.transition=known"],
     "backward": ["method.transition=known"],
     "pes": ["method.early_epochs=1", "method.stage_epochs=2", "method.classifier_epochs=1"],
+    "pes_semi": ["method.early_epochs=1", "method.classifier_epochs=1", "method.steps=3"],
     "sln_mo_lc": ["correction.last_epochs=2"],
     "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1", "method.truncation=0.15"],
 }

@@ -38,6 +38,15 @@ IN_THREE_EPOCHS = {
         "method.classifier=[layers.4]",
         "momentum.enabled=true",
     ],
+    "pes_semi": [
+        "method.early_epochs=1",
+        "method.classifier_epochs=2",
+        "method.refining_lr=0.01",
+        "method.classifier=[layers.4]",
+        "method.steps=3",
+        "method.lambda_u_ramp=1",
+        "momentum.enabled=true",
+    ],
     "sln_mo_lc": ["correction.last_epochs=1"],
     "sop": ["method.lr_u=100000", "method.lr_v=100000"],  # so that u and v leave their beginning
     "sop_plus": ["method.lr_u=100000", "method.lr_v=100000"],
@@ -80,7 +89,7 @@ def test_two_processes_are_one(name: str, came_to: tuple[Path, Path]) -> None:
             torch.testing.assert_close(
                 found[key], tensor, rtol=1e-6 if exact else 1e-4, atol=1e-8 if exact else 1e-6, msg=f"{key} of {rank}"
             )
-    if name in ("cores2", "pes", "truncated_gce"):
+    if name in ("cores2", "pes", "pes_semi", "truncated_gce"):
         assert 0 < wanted["table.selected"].sum() < 47, "or this shows nothing"
     if name in ("sop", "sop_plus"):
         assert wanted["table.sop_u"].abs().max() > 1e-6

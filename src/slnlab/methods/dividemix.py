@@ -18,7 +18,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
 from slnlab.modes import evaluating
-from slnlab.streams import derive
+from slnlab.streams import Streams, derive
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
@@ -54,6 +54,13 @@ def ramp_up(progress: float, epochs: int) -> float:
 def prior_penalty(mean: Tensor) -> Tensor:
     """KL(uniform ‖ mean) = Σ_c (1/C) log(1/(C·mean_c)) of the batch's mean softmax (C,), a scalar ≥ 0; equation 11."""
     return -(mean * len(mean)).log().mean()
+
+
+def mixing(alpha: float, streams: Streams, step: int, rows: int, device: torch.device) -> tuple[float, Tensor]:
+    """λ' = max(λ, 1 − λ) with λ ~ Beta(α, α), and each row's partner (rows,), of a step of MixMatch."""
+    share = float(np.random.default_rng(derive(streams.seed, "lambda", step)).beta(alpha, alpha))
+    partner = torch.randperm(rows, generator=streams("partners", step), device=device)
+    return max(share, 1 - share), partner
 
 
 class Turn(NamedTuple):
@@ -275,7 +282,4 @@ class DivideMix(Method):
         return gather(refined), gather(co_guess(guesses, self.temperature))
 
     def _mixing(self, rows: int, device: torch.device) -> tuple[float, Tensor]:
-        """λ' = max(λ, 1 − λ), and each row's partner (rows,)."""
-        share = float(np.random.default_rng(derive(self.seed, "lambda", self.steps)).beta(self.alpha, self.alpha))
-        partner = torch.randperm(rows, generator=self.streams("partners", self.steps), device=device)
-        return max(share, 1 - share), partner
+        return mixing(self.alpha, self.streams, self.steps, rows, device)

@@ -127,10 +127,16 @@ class PES(SingleNetwork):
         self.refiner, self.weights, self.observing = None, None, since < 0
         self.network.requires_grad_(True)
         if since > 0:
-            if self.replaced_parts == "frozen":
-                for module in self.modules_from("last_stage"):
-                    module.requires_grad_(False)
-            self.select()
+            self.settle()
+
+    def settle(self) -> None:
+        """What was replaced is left as it is from here on, or trained with the rest; and the samples are selected."""
+        self.refiner = None
+        self.network.requires_grad_(True)
+        if self.replaced_parts == "frozen":
+            for module in self.modules_from(self.passes[0]):
+                module.requires_grad_(False)
+        self.select()
 
     def on_fit_end(self) -> None:
         self.network.requires_grad_(True)

@@ -25,7 +25,8 @@ def parts_of(network: nn.Module, last_stage: Sequence[str] | None, classifier: S
 
     Args:
         network: any.
-        last_stage, classifier: names of submodules ("layer4.1"); None: what the network says.
+        last_stage, classifier: names of submodules ("layer4.1"); None: what the network says; none at all: the part is
+            not wanted.
 
     Raises:
         ConfigError: neither says; there is no such module; a part has no parameters, shares some with the other, or
@@ -55,7 +56,7 @@ def parts_of(network: nn.Module, last_stage: Sequence[str] | None, classifier: S
                 if next(module.parameters(recurse=False), None) is not None and not hasattr(module, "reset_parameters"):
                     raise ConfigError(f"method.{key}: {inner} ({type(module).__name__}) has no reset_parameters()")
         mine = {id(parameter) for name in names for parameter in modules[name].parameters()}
-        if not mine or mine & taken:
+        if names and (not mine or mine & taken):
             what = "is a part of the last stage" if mine else "has no parameters"
             raise ConfigError(f"method.{key}: what {list(names)} names in {kind} {what}")
         taken |= mine

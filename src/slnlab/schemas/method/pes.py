@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from slnlab.schemas.base import Count, CountOrZero, Positive
 from slnlab.schemas.method.ce import Schema as CE
@@ -12,5 +14,5 @@ class Schema(CE):
     classifier_epochs: Count
     refining_lr: Positive
     replaced_parts: Literal["frozen", "trained"]
-    last_stage: list[str] | None
-    classifier: list[str] | None
+    last_stage: Annotated[list[str], Field(min_length=1)] | None
+    classifier: Annotated[list[str], Field(min_length=1)] | None

@@ -1,0 +1,183 @@
+"""PES with MixMatch (Bai et al., 2021): the samples that the network is not confident of lose their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.distributed import gather, shard
+from slnlab.losses import cross_entropy
+from slnlab.methods.dividemix import co_guess, mixing, ramp_up
+from slnlab.methods.pes import PES, Refining
+from slnlab.methods.single_network import softmax
+
+
+def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
+    """How many of a batch are labelled and unlabelled: half and half if the latter are more, else their share of all.
+
+    >>> sizes(30, 10, 128), sizes(10, 30, 128)
+    ((96, 32), (64, 64))
+    """
+    of_unlabelled = batch // 2 if unlabelled > labelled else batch * unlabelled // max(labelled + unlabelled, 1)
+    return batch - of_unlabelled, of_unlabelled
+
+
+class Mixing(NamedTuple):
+    """A step of MixMatch, which of the epoch's."""
+
+    number: int
+    begins: bool
+    """Whether what was replaced has just been trained: the samples are to be split first."""
+
+
+class PESSemi(PES):
+    """Cross entropy, then the classifier anew, then MixMatch with the confident samples as the labelled ones.
+
+    After `early_epochs` the classifier is initialised anew and trained alone for `classifier_epochs` passes (see
+    `PES`). In the same epoch and in every one after it the samples are split as `PES` selects, and `steps` steps
+    follow. Each has a batch of labelled and unlabelled samples (see `sizes`), two augmented views of each. Labelled
+    ones have their given label as target, unlabelled ones the sharpened mean of the network's softmaxes (train mode).
+    All are mixed, λ ~ Beta(α, α), the larger share being the sample's own, and with w those of `class_weights`, at
+    most `weight_cap`,
+
+        loss = mean −Σ_c w_c t_c log S_c + λ_u · ramp · mean (S − t)²,
+
+    the first mean over the labelled, the second over the unlabelled rows and the classes (Bai et al. 2021; the details
+    are those of their code). Where no sample is labelled there are no steps, where all are no unlabelled part.
+
+    Args:
+        network: see `SingleNetwork`.
+        early_epochs, classifier_epochs, refining_lr, replaced_parts, classifier: see `PES`.
+        steps: of an epoch of MixMatch.
+        temperature: T of the sharpening.
+        alpha, alpha_late: α in the first half of the epochs and in the second.
+        lambda_u: weight of the squared error, ≥ 0.
+        lambda_u_ramp: epochs over which it grows from 0.
+        weight_cap: w is at most this.
+        options: see `SingleNetwork`; `sigma` is 0.
+    """
+
+    composes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        early_epochs: int,
+        classifier_epochs: int,
+        refining_lr: float,
+        replaced_parts: Literal["frozen", "trained"],
+        steps: int,
+        temperature: float,
+        alpha: float,
+        alpha_late: float,
+        lambda_u: float,
+        lambda_u_ramp: int,
+        weight_cap: float,
+        classifier: Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            network,
+            early_epochs=early_epochs,
+            stage_epochs=0,
+            classifier_epochs=classifier_epochs,
+            refining_lr=refining_lr,
+            replaced_parts=replaced_parts,
+            last_stage=(),
+            classifier=classifier,
+            **options,
+        )
+        self.mixing_steps, self.temperature, self.weight_cap = steps, temperature, weight_cap
+        self.alpha, self.alpha_late = alpha, alpha_late
+        self.lambda_u, self.lambda_u_ramp = lambda_u, lambda_u_ramp
+        self.labelled: Tensor
+        """Rows of the sample table (steps, L) of the epoch, of whole batches."""
+        self.unlabelled: Tensor
+
+    def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
+        if epoch < self.early_epochs:
+            return super().batches(epoch)
+        new = epoch == self.early_epochs
+        turns = [partial(Mixing, number, new and number == 0) for number in range(self.mixing_steps)]
+        return chain(super().batches(epoch), turns) if new else turns
+
+    def select(self) -> None:
+        """Split the samples, and draw who is in which batch of the epoch."""
+        super().select()
+        assert self.weights is not None
+        self.weights = self.weights.clamp(max=self.weight_cap)
+        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        rows = datamodule.train_index
+        confident = self.table["selected"][rows]
+        groups = rows[confident], rows[~confident]
+        counts = sizes(len(groups[0]), len(groups[1]), datamodule.batch_size)
+        self.labelled, self.unlabelled = (
+            self._draw(name, group, count)
+            for name, group, count in zip(("labelled", "unlabelled"), groups, counts, strict=True)
+        )
+
+    def _draw(self, name: str, rows: Tensor, size: int) -> Tensor:
+        """(steps, size) of these rows, all of them before any comes again; (steps, 0) if there are none."""
+        if not len(rows):
+            return rows.new_empty(self.mixing_steps, 0)
+        order = self.streams(f"PES {name}", self.current_epoch)
+        rounds = -(-self.mixing_steps * size // len(rows))
+        drawn = [torch.randperm(len(rows), generator=order, device=rows.device) for _ in range(rounds)]
+        index = torch.cat(drawn) if drawn else rows[:0]
+        return rows[index[: self.mixing_steps * size]].view(self.mixing_steps, size)
+
+    def step(self, batch: Batch | Refining | Mixing) -> None:
+        if not isinstance(batch, Mixing):
+            super().step(batch)
+            return
+        if batch.begins:
+            self.settle()
+        if not self.labelled.shape[1]:
+            return
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.mixmatch(batch.number)
+        self.descend(loss)
+
+    def mixmatch(self, number: int) -> Tensor:
+        """This process's share of the loss of a step. Every process augments the whole batch, and has its part."""
+        samples = self.trainer.datamodule.samples  # type: ignore[attr-defined]
+        labelled, unlabelled = (
+            [samples(rows, self.streams(f"PES {name} view {view}", self.steps)).image for view in (1, 2)]
+            for name, rows in (("labelled", self.labelled[number]), ("unlabelled", self.unlabelled[number]))
+        )
+        given = one_hot(self.table["given"][self.labelled[number]], self.table.num_classes).float()
+        targets = [given, given]
+        if len(unlabelled[0]):
+            targets += [self._guess(unlabelled)] * 2
+        images, target = torch.cat([*labelled, *unlabelled]), torch.cat(targets)
+
+        late = 2 * self.current_epoch >= (self.trainer.max_epochs or 0)
+        alpha = self.alpha_late if late else self.alpha
+        share, partner = mixing(alpha, self.streams, self.steps, len(images), images.device)
+        part, count = shard(len(images)), 2 * len(given)
+        mixed = share * part.of(images) + (1 - share) * images[part.of(partner)]
+        target = share * part.of(target) + (1 - share) * target[part.of(partner)]
+        losses = cross_entropy(self.network(mixed))
+        of_labelled = max(min(count, part.stop) - part.start, 0)
+        assert self.weights is not None
+        loss = (self.weights * target * losses)[:of_labelled].sum() / count
+        progress = self.current_epoch - self.early_epochs + number / self.mixing_steps
+        weight = self.lambda_u * ramp_up(progress, self.lambda_u_ramp)
+        if weight and len(images) > count:
+            errors = ((torch.exp(-losses) - target) ** 2)[of_labelled:]
+            loss = loss + weight * errors.sum() / ((len(images) - count) * self.table.num_classes)
+        return loss
+
+    @torch.no_grad()
+    def _guess(self, views: Sequence[Tensor]) -> Tensor:
+        """Targets of the unlabelled samples (U, C), of all processes."""
+        mine = shard(len(views[0]))
+        return gather(co_guess([softmax(self.network(mine.of(view))) for view in views], self.temperature))

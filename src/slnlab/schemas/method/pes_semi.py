@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slnlab.schemas.base import Count, CountOrZero, NonNegative, Positive
+from slnlab.schemas.method.ce import Schema as CE
+
+
+class Schema(CE):
+    early_epochs: CountOrZero
+    classifier_epochs: Count
+    refining_lr: Positive
+    replaced_parts: Literal["frozen", "trained"]
+    classifier: Annotated[list[str], Field(min_length=1)] | None
+    steps: Count
+    temperature: Positive
+    alpha: Positive
+    alpha_late: Positive
+    lambda_u: NonNegative
+    lambda_u_ramp: CountOrZero
+    weight_cap: Positive

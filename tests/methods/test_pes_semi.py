@@ -1,0 +1,132 @@
+"""PES with MixMatch: a step by hand, the sizes of its batches, and when it splits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from by_hand import Bare
+from resuming import assert_resumes_bit_exactly, trained
+from torch import Tensor
+
+from slnlab.methods.pes import Refining
+from slnlab.methods.pes_semi import Mixing, PESSemi, sizes
+
+SHORT = ("method=pes_semi", "method.early_epochs=1", "method.classifier_epochs=2", "method.steps=5")
+
+
+@pytest.mark.parametrize(
+    ("labelled", "unlabelled", "expected"),
+    [(30, 70, (64, 64)), (50, 50, (64, 64)), (70, 30, (90, 38)), (100, 0, (128, 0)), (0, 100, (64, 64))],
+)
+def test_sizes(labelled: int, unlabelled: int, expected: tuple[int, int]) -> None:
+    """int(128 · 30/100) = 38."""
+    assert sizes(labelled, unlabelled, 128) == expected
+
+
+def squared(p: float) -> float:
+    return p**2 / (p**2 + (1 - p) ** 2)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.75])
+def test_a_step_by_hand(share: float, bare: Callable[..., Bare], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples 0 and 1 are labelled 0 and 1, sample 2 is not. Weights 2 and ½; half an epoch after T1 of a ramp of 2.
+
+    The network says p of class 0 whatever the mixture, because the images here are logits and all mixed with
+    themselves; the *targets* of row j are mixed with those of row j + 1, of rows 0 1 0 1 2 2.
+    """
+    made = bare(
+        "method=pes_semi",
+        "method.lambda_u=8",
+        "method.lambda_u_ramp=2",
+        "method.steps=2",
+        given=[0, 1, 1],
+        num_classes=2,
+    )
+    method = made.method
+    assert isinstance(method, PESSemi)
+    p = torch.tensor([0.8, 0.3, 0.6])
+    logits = torch.stack([p, 1 - p], 1).log()
+    made.trainer.datamodule.samples = lambda rows, generator: SimpleNamespace(image=logits[rows])
+    made.trainer.current_epoch = method.early_epochs
+    method.labelled, method.unlabelled = torch.tensor([[0, 1]] * 2), torch.tensor([[2]] * 2)
+    method.weights = torch.tensor([2.0, 0.5])
+    taken: list[float] = []
+
+    def mixing(alpha: float, streams: Any, step: int, rows: int, device: Any) -> tuple[float, Tensor]:
+        taken.append(alpha)
+        return share, torch.arange(1, rows + 1) % rows
+
+    monkeypatch.setattr("slnlab.methods.pes_semi.mixing", mixing)
+    images = torch.cat([logits[[0, 1, 0, 1]], logits[[2, 2]]])
+    method.networks["network"].forward = lambda mixed: images if len(mixed) == 6 else mixed  # type: ignore[method-assign]
+    of_row = [1.0, 0.0, 1.0, 0.0, squared(0.6), squared(0.6)]  # the targets' class 0
+    mixed = [share * of_row[j] + (1 - share) * of_row[(j + 1) % 6] for j in range(6)]
+    said = [0.8, 0.3, 0.8, 0.3, 0.6, 0.6]
+    labelled = (
+        sum(-2 * t * math.log(s) - 0.5 * (1 - t) * math.log(1 - s) for t, s in zip(mixed[:4], said, strict=False)) / 4
+    )
+    error = sum((s - t) ** 2 for s, t in zip(said[4:], mixed[4:], strict=True)) / 2  # both classes alike
+    assert method.mixmatch(1).item() == pytest.approx(labelled + 8 * 0.25 * error, rel=1e-5)
+    made.trainer.current_epoch = 50  # of 100
+    method.mixmatch(0)
+    assert taken == [4.0, 0.75]
+
+
+def test_when_it_splits_and_who_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch 1: two passes with the classifier alone, then in the same epoch the split and 5 steps without it."""
+    steps: list[tuple[int, Any, float, float]] = []
+    splits: list[tuple[int, int]] = []
+    step, select = PESSemi.step, PESSemi.select
+
+    def watched(method: PESSemi, batch: Any) -> None:
+        def now() -> tuple[Tensor, Tensor]:
+            return tuple(method.network.state_dict()[f"{name}.weight"].clone() for name in ("features.0", "classifier"))  # type: ignore[return-value]
+
+        before = now()
+        step(method, batch)
+        changes = [float((a - b).abs().max()) for a, b in zip(now(), before, strict=True)]
+        steps.append((method.current_epoch, batch, changes[0], changes[1]))
+
+    def selecting(method: PESSemi) -> None:
+        select(method)
+        splits.append((method.current_epoch, len(steps)))
+        rows = method.trainer.datamodule.train_index
+        confident = rows[method.table["selected"][rows]]
+        assert torch.isin(method.labelled, confident).all()
+        assert not torch.isin(method.unlabelled, confident).any()
+        assert (method.labelled.shape[1], method.unlabelled.shape[1]) == sizes(len(confident), 110 - len(confident), 12)
+        assert method.weights is not None
+        assert method.weights.max() <= 3
+
+    monkeypatch.setattr(PESSemi, "step", watched)
+    monkeypatch.setattr(PESSemi, "select", selecting)
+    _, _, record = trained(tmp_path / "run", *SHORT, "method.refining_lr=1e-3", "trainer.max_epochs=3")
+    assert splits == [(1, 30), (2, 35)]  # after 10 + 20 steps, and at the beginning of the next epoch
+    assert [type(batch) for _, batch, *_ in steps[10:]] == [Refining] * 20 + [Mixing] * 10
+    assert all(stem == 0 and classifier > 0 for _, _, stem, classifier in steps[10:30])
+    assert all(stem > 0 and classifier == 0 for _, _, stem, classifier in steps[30:])
+    assert 0 < record.rows[-1]["train/selected"] < 1
+
+
+@pytest.mark.parametrize("afterwards", ["frozen", "trained"])
+def test_it_resumes_bit_exactly(afterwards: str, tmp_path: Path) -> None:
+    overrides = (*SHORT, f"method.replaced_parts={afterwards}", "trainer.max_epochs=4", "momentum.enabled=true")
+    assert_resumes_bit_exactly(tmp_path, *overrides, stop_after=2)
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_an_empty_part_does_not_end_the_run(everybody: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = PESSemi._draw
+
+    def drawn(method: PESSemi, name: str, rows: Tensor, size: int) -> Tensor:
+        return draw(method, name, rows if everybody == (name == "labelled") else rows[:0], size)
+
+    monkeypatch.setattr(PESSemi, "_draw", drawn)
+    _, _, record = trained(tmp_path / "run", *SHORT, "trainer.max_epochs=3")
+    assert math.isfinite(record.rows[-1]["test/network/loss"])
