@@ -29,11 +29,10 @@ from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.checkpoint import Checkpoints
 from slnlab.config import digest, group_hash, identity
-from slnlab.data import ImageDataModule
+from slnlab.data import IndexedDataModule
 from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
 from slnlab.methods import Method
-from slnlab.noise import NoiseRecord
 from slnlab.result import Result, summarise_timing
 from slnlab.run_directory import RunDirectory, environment
 from slnlab.source_runs import labels
@@ -65,7 +64,7 @@ def on_gpus(config: DictConfig) -> bool:
     return wanted
 
 
-def datamodule(config: DictConfig) -> ImageDataModule:
+def datamodule(config: DictConfig) -> IndexedDataModule:
     """The data, and the noise that spoils them."""
     options = _options(config.data, "source")
     noise = OmegaConf.to_container(config.noise, resolve=True)
@@ -76,7 +75,7 @@ def datamodule(config: DictConfig) -> ImageDataModule:
         name=config.data.name,
         **options,
     )
-    assert isinstance(module, ImageDataModule)
+    assert isinstance(module, IndexedDataModule)
     return module
 
 
@@ -251,7 +250,7 @@ def _strategy(config: DictConfig) -> DDPStrategy:
     return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn)
 
 
-def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: RunRecord) -> Result:
+def result(config: DictConfig, run: RunDirectory, noise: dict[str, Any], record: RunRecord) -> Result:
     """What the finished run has to say."""
     rows = record.rows
     return Result(
@@ -266,7 +265,7 @@ def result(config: DictConfig, run: RunDirectory, noise: NoiseRecord, record: Ru
         evaluators=record.evaluators,
         noise_rate_used=record.noise_rate_used,
         transition_used=record.transition_used,
-        label_noise=noise.summary(),
+        label_noise=noise,
         timing=summarise_timing(rows),
         environment=environment(),
     )

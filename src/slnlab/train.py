@@ -27,7 +27,7 @@ from slnlab.errors import Pruned, SlnlabError
 
 if TYPE_CHECKING:
     from slnlab.callbacks.run_record import Watch
-    from slnlab.data import ImageDataModule
+    from slnlab.data import IndexedDataModule
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
 
@@ -74,7 +74,7 @@ def train(
     with obeying_signals(), joined(devices, config.trainer.num_nodes, on_gpus), assemble.threads(config):  # noqa: SIM117
         # The rank is known only in here.
         with run.locked(wait) if rank() == 0 else nullcontext():
-            datamodules: list[ImageDataModule] = []
+            datamodules: list[IndexedDataModule] = []
             ready = from_first(lambda: _prepare(config, run, overrides, datamodules))
             if ready is None:
                 return Result.load(run.result)
@@ -103,7 +103,7 @@ class _Ready(NamedTuple):
 
 
 def _prepare(
-    config: DictConfig, run: RunDirectory, overrides: Sequence[str], datamodules: list[ImageDataModule]
+    config: DictConfig, run: RunDirectory, overrides: Sequence[str], datamodules: list[IndexedDataModule]
 ) -> _Ready | None:
     """All that comes before training: what is wrong with the data is said before anything is written, and before a
     former run is removed. The data are put into `datamodules`. None: the run is finished."""
@@ -140,7 +140,7 @@ def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
     )
 
 
-def _fit(run: RunDirectory, ready: _Ready, datamodule: ImageDataModule, watch: Watch | None = None) -> None:
+def _fit(run: RunDirectory, ready: _Ready, datamodule: IndexedDataModule, watch: Watch | None = None) -> None:
     """Train, and write the result; of several processes the first writes."""
     from slnlab import assemble
     from slnlab.distributed import rank
@@ -157,7 +157,7 @@ def _fit(run: RunDirectory, ready: _Ready, datamodule: ImageDataModule, watch: W
         trainer, record = assemble.trainer(config, run, loggers, watch)
         trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
-            result = assemble.result(config, run, datamodule.noise_record, record)
+            result = assemble.result(config, run, datamodule.noise_summary(), record)
             with run.writing_result():
                 result.save(run.result)
         finished = True

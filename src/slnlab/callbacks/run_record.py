@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from slnlab.analysis.labels import findings, judge
-from slnlab.data.datamodule import ImageDataModule
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.files import replacing
 from slnlab.methods.base import Method
@@ -80,7 +80,9 @@ class RunRecord(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            trainer.datamodule.noise_record.save(self.run.noise)  # type: ignore[attr-defined]
+            noise = trainer.datamodule.noise_record  # type: ignore[attr-defined]
+            if noise is not None:  # where the true labels are unknown there is nothing to record
+                noise.save(self.run.noise)
             self._write_metrics()  # without what happened after the checkpoint
         if self.watch:
             for row in self.rows:
@@ -109,7 +111,7 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        datamodule: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = trainer.datamodule  # type: ignore[attr-defined]
         table = pl_module.table
         columns: dict[str, np.ndarray] = {}
         for name, network in pl_module.evaluators.items():

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab.data.datamodule import ImageDataModule
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.data.probabilities import save_probabilities
 from slnlab.distributed import gather
 from slnlab.methods.base import Method
@@ -33,7 +33,7 @@ class SoftmaxAverage(pl.Callback):
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        datamodule: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if self.total is None:
             self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
         self.total = self.total.to(pl_module.device)

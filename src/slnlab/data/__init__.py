@@ -1,6 +1,6 @@
 """Where images and labels come from, and how they reach the network."""
 
-from slnlab.data.datamodule import Batch, ImageDataModule, Samples
+from slnlab.data.datamodule import Batch, ImageDataModule, IndexedDataModule, Samples
 from slnlab.data.source import Source
 
-__all__ = ["Batch", "ImageDataModule", "Samples", "Source"]
+__all__ = ["Batch", "ImageDataModule", "IndexedDataModule", "Samples", "Source"]

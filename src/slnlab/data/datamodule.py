@@ -55,34 +55,41 @@ class EvaluationBatch(NamedTuple):
     label: Tensor
 
 
-class ImageDataModule(pl.LightningDataModule):
-    """Images as one uint8 tensor on the training device; augmentation on whole batches, per sample.
+Split = Literal["val", "val_clean", "test"]
 
-    Training batches come in groups of `STEPS_PER_CALL`, as an iterable of `Batch`. Evaluation batches come from
-    the splits `val` (held-out training samples, with their *noisy* labels) and `test`.
+Stored = tuple[Tensor, Tensor]
+"""Images (M, channels, H + 2p, W + 2p) uint8 on the training device, p the padding, and which of them (B,) int64."""
+
+
+class IndexedDataModule(pl.LightningDataModule):
+    """What methods and callbacks ask of the data: batches by index of the sample table, made on the training device.
+
+    A subclass reads (`_read`), says which samples an epoch has (`rows`), and where images are (`_stored`). Order,
+    random crop, flip and normalisation are here, per sample, from named streams; and each process's part of a batch.
+
+    Training batches come in groups of `STEPS_PER_CALL`, as an iterable of `Batch`. Evaluation batches come from the
+    splits `val` (held-out training samples, with their *noisy* labels), `val_clean` (of a data set that has correctly
+    labelled ones to choose by) and `test`.
 
     Args:
-        source: where images and labels come from.
-        noise: what spoils the labels; a mapping is a node of `conf/noise/`.
         num_classes: C.
         batch_size: global training batch; the last partial batch of an epoch is kept.
         eval_batch_size: batch of evaluation passes.
         mean, std: per channel, in units of [0, 1].
-        padding, flip: random crop after zero padding by so many pixels, and random horizontal flip.
+        padding, flip: random crop out of images with so many pixels more on each side, and random horizontal flip.
         train_size: use the first so many training samples; None: all.
         noisy_val: training samples held out for choosing, with their noisy labels.
         split_seed: which ones.
         test: False: the test set is never read.
-        classes: names, for class maps.
         seed: of order and augmentation.
+        name: of the data set.
 
-    After `setup`: `noise_record`, `table` (rows in data set order), `train_index` and `val_index` (rows of it).
+    After `setup`: `noise_record` (None where the true labels are unknown), `table` (rows in data set order),
+    `train_index` and `val_index` (rows of it).
     """
 
     def __init__(
         self,
-        source: Source,
-        noise: LabelNoise | Mapping[str, Any],
         *,
         num_classes: int,
         batch_size: int,
@@ -95,44 +102,70 @@ class ImageDataModule(pl.LightningDataModule):
         noisy_val: int = 0,
         split_seed: int = 0,
         test: bool = True,
-        classes: Sequence[str] | None = None,
         seed: int = 0,
-        name: str | None = None,
-        channels: int | None = None,
-        num_train: int | None = None,
+        name: str,
     ) -> None:
         super().__init__()
-        self.source = source
-        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.num_classes = num_classes
-        self.classes = list(classes) if classes else None
-        self.name = name or source.name
+        self.name = name
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed, self.test = train_size, noisy_val, split_seed, test
-        self.expected = {"channels": channels, "num_train": num_train}
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip)
         self.normalise = Normalise(mean, std)
-        self.noise_record: NoiseRecord
+        self.noise_record: NoiseRecord | None
         self.table: SampleTable
-        self.train_index: Tensor
         self.val_index: Tensor
-        self._images: Tensor
-        self._test_images: Tensor | None = None
-        self._test_labels: Tensor
+        self._pool: Tensor
+        self._size: tuple[int, int]
         self._prepared = self._ready = False
+
+    # What a subclass writes
+
+    def _prepare(self) -> None:
+        """Fetch or look for files, in one process."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Set `noise_record`, `table`, `_size` (H, W), and call `_hold_out`."""
+        raise NotImplementedError
+
+    def _stored(self, index: Tensor) -> Stored:
+        """Where the images of the training samples `index` (B,) are."""
+        raise NotImplementedError
+
+    def _stored_in_order(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
+        """The same for this process's part of each of the global `batches`, which will be asked for by number."""
+        return lambda step: self._stored(shard(len(batches[step])).of(batches[step]))
+
+    def rows(self, epoch: int) -> Tensor:
+        """The training samples of an epoch, ascending."""
+        return self._pool
+
+    @property
+    def evaluation_splits(self) -> list[Split]:
+        splits: list[Split] = []
+        if self.noisy_val:
+            splits.append("val")
+        if self.test:
+            splits.append("test")
+        return splits
+
+    def evaluation_batches(self, split: Split) -> EvaluationBatches:
+        """Batches of a split in data set order, this process's part of each, which may be empty."""
+        raise NotImplementedError
 
     # What Lightning calls
 
     def prepare_data(self) -> None:
         if not self._prepared:
-            self.source.prepare()
-            self.noise.prepare()
+            self._prepare()
         self._prepared = True
 
     def setup(self, stage: str | None = None) -> None:
         """Read, spoil, split, and move to the device; once, whatever the stage."""
         if not self._ready:
+            self._streams = Streams(self.seed)
             self._read()
             self._ready = True
         if self.trainer is not None:
@@ -150,19 +183,15 @@ class ImageDataModule(pl.LightningDataModule):
         return self.evaluation_batches("test")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing to move: everything lives on the device."""
+        """Nothing to move: batches are made on the device."""
         return batch
 
     # What methods, callbacks and anybody else may use
 
     @property
-    def evaluation_splits(self) -> list[Literal["val", "test"]]:
-        splits: list[Literal["val", "test"]] = []
-        if self.noisy_val:
-            splits.append("val")
-        if self.test:
-            splits.append("test")
-        return splits
+    def train_index(self) -> Tensor:
+        """The training samples of the epoch that the trainer is in, ascending."""
+        return self.rows(self.trainer.current_epoch if self.trainer is not None else 0)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -172,13 +201,15 @@ class ImageDataModule(pl.LightningDataModule):
     def steps_per_epoch(self) -> int:
         return -(-len(self.train_index) // self.batch_size)
 
-    def to(self, device: torch.device | str) -> ImageDataModule:
-        """Move images, labels and the sample table; returns itself."""
+    def noise_summary(self) -> dict[str, Any]:
+        """Of the label noise, for the result."""
+        assert self.noise_record is not None
+        return self.noise_record.summary()
+
+    def to(self, device: torch.device | str) -> IndexedDataModule:
+        """Move the sample table and whatever else batches are made from; returns itself."""
         self.table.to(device)
-        self.train_index, self.val_index = self.train_index.to(device), self.val_index.to(device)
-        self._images = self._images.to(device)
-        if self._test_images is not None:
-            self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
+        self._pool, self.val_index = self._pool.to(device), self.val_index.to(device)
         self._streams = Streams(self.seed, device)
         return self
 
@@ -191,35 +222,39 @@ class ImageDataModule(pl.LightningDataModule):
             part: `index` are these rows of a larger batch, for all of which is drawn; so a sample is augmented in
                 the same way whatever the number of processes.
         """
+        return self._samples(index, self._stored(index), generator, part)
+
+    def _samples(self, index: Tensor, stored: Stored, generator: torch.Generator | None, part: Shard | None) -> Samples:
+        images, rows = stored
         if generator is None:
-            pixels = self.pixels(index)
+            pixels = view(images, rows, self.crop_flip.padding, self._size)
         else:
             draws = self.crop_flip.draw(part.total if part else len(index), generator, index.device)
             if part and len(part) < part.total:
                 draws = Draws(*map(part.of, draws))
-            pixels = self.crop_flip.apply(self._images, index, draws, self._size)
+            pixels = self.crop_flip.apply(images, rows, draws, self._size)
         return Samples(index, self.normalise(pixels))
 
     def pixels(self, index: Tensor) -> Tensor:
         """The training samples `index` (B,) as they are: uint8 (B, channels, H, W)."""
-        return view(self._images, index, self.crop_flip.padding, self._size)
+        images, rows = self._stored(index)
+        return view(images, rows, self.crop_flip.padding, self._size)
 
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """The training batches of an epoch, in its order, this process's part of each, made when called."""
-        order = self.train_index[
-            torch.randperm(
-                len(self.train_index), generator=self._streams("order", epoch), device=self.train_index.device
-            )
-        ]
-        for step, index in enumerate(order.split(self.batch_size)):
-            yield partial(self._training_batch, index, epoch, step)
+        rows = self.rows(epoch)
+        order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
+        batches = order.split(self.batch_size)
+        stored = self._stored_in_order(batches)
+        for step, index in enumerate(batches):
+            yield partial(self._training_batch, index, epoch, step, stored)
 
-    def _training_batch(self, index: Tensor, epoch: int, step: int) -> Batch:
-        mine = shard(len(index))
-        return Batch(*self.samples(mine.of(index), self._streams("augmentation", epoch, step), mine), mine)
+    def _training_batch(self, index: Tensor, epoch: int, step: int, stored: Callable[[int], Stored]) -> Batch:
+        mine, generator = shard(len(index)), self._streams("augmentation", epoch, step)
+        return Batch(*self._samples(mine.of(index), stored(step), generator, mine), mine)
 
     def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Samples]:
-        """One pass over the training samples in data set order, for predictions; this process's part of it.
+        """One pass over the epoch's training samples in data set order, for predictions; this process's part of it.
 
         Args:
             views: through the training augmentation, or the images as they are.
@@ -228,14 +263,81 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             Stopped: a signal told the run to stop.
         """
-        for step, index in enumerate(self.train_index.split(self.eval_batch_size)):
+        batches = self.rows(epoch).split(self.eval_batch_size)
+        stored = self._stored_in_order(batches)
+        for step, index in enumerate(batches):
             stop_if_told()
             mine = shard(len(index))
             if len(mine):
                 generator = self._streams(purpose, epoch, step) if views == "augmented" else None
-                yield self.samples(mine.of(index), generator, mine)
+                yield self._samples(mine.of(index), stored(step), generator, mine)
 
-    def evaluation_batches(self, split: Literal["val", "test"]) -> EvaluationBatches:
+    # How it comes about
+
+    def _training_size(self, there: int) -> int:
+        """How many of the training samples that are there are used."""
+        size = there if self.train_size is None else self.train_size
+        if not 1 <= size <= there:
+            raise ConfigError(f"data.train_size: {self.name} has {there} training images, not {size}")
+        if not 0 <= self.noisy_val < size:
+            raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
+        return size
+
+    def _hold_out(self, size: int) -> None:
+        """Choose among the training samples those of `val`."""
+        shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
+        self.val_index = shuffled[: self.noisy_val].sort().values
+        self._pool = shuffled[self.noisy_val :].sort().values
+
+    def _check_labels(self, split: str, labels: Tensor) -> None:
+        if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise DataError(
+                f"{self.name}: a {split} label lies outside the {self.num_classes} classes "
+                f"(found {int(labels.min())} to {int(labels.max())})"
+            )
+
+
+class ImageDataModule(IndexedDataModule):
+    """Images as one uint8 tensor on the training device, spoiled once; augmentation on whole batches, per sample.
+
+    Args:
+        source: where images and labels come from.
+        noise: what spoils the labels; a mapping is a node of `conf/noise/`.
+        padding: random crop after zero padding by so many pixels.
+        classes: names, for class maps.
+        channels, num_train: what the files must hold; None: whatever they do.
+        options: see `IndexedDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        noise: LabelNoise | Mapping[str, Any],
+        *,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        channels: int | None = None,
+        num_train: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name=name or source.name, **options)
+        self.source = source
+        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
+        self.classes = list(classes) if classes else None
+        self.expected = {"channels": channels, "num_train": num_train}
+        self._images: Tensor
+        self._test_images: Tensor | None = None
+        self._test_labels: Tensor
+
+    def to(self, device: torch.device | str) -> ImageDataModule:
+        """Move images, labels and the sample table; returns itself."""
+        super().to(device)
+        self._images = self._images.to(device)
+        if self._test_images is not None:
+            self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
+        return self
+
+    def evaluation_batches(self, split: Split) -> EvaluationBatches:
         """Batches of a split in data set order, this process's part of each, which may be empty."""
         if split == "val":
             images, rows, labels = self._images, self.val_index, self.table["given"]
@@ -245,35 +347,33 @@ class ImageDataModule(pl.LightningDataModule):
             images, labels, padding = self._test_images, self._test_labels, 0
             rows = torch.arange(len(labels), device=labels.device)
 
-        def make(index: Tensor) -> EvaluationBatch:
+        def make(step: int, index: Tensor) -> EvaluationBatch:
             mine = shard(len(index)).of(index)
             pixels = view(images, mine, padding, self._size)
             return EvaluationBatch(self.normalise(pixels), labels[mine])
 
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 
-    # How it comes about
+    def _stored(self, index: Tensor) -> Stored:
+        return self._images, index
+
+    def _prepare(self) -> None:
+        self.source.prepare()
+        self.noise.prepare()
 
     def _read(self) -> None:
         data = self.source.load("train")
         self._agree(data)
-        size = len(data.labels) if self.train_size is None else self.train_size
-        if not 1 <= size <= len(data.labels):
-            raise ConfigError(f"data.train_size: {self.name} has {len(data.labels)} training images, not {size}")
-        if not 0 <= self.noisy_val < size:
-            raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
+        size = self._training_size(len(data.labels))
         if size < len(data.labels):  # copies, so that the rest is not kept in memory
             data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
         self._check_labels("training", data.labels)
         spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes)
         record = self.noise_record
         self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
-        shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
-        self.val_index = shuffled[: self.noisy_val].sort().values
-        self.train_index = shuffled[self.noisy_val :].sort().values
+        self._hold_out(size)
         self._size = (spoiled.images.shape[2], spoiled.images.shape[3])
         self._images = pad(spoiled.images, self.crop_flip.padding)
-        self._streams = Streams(self.seed)
         if self.test:
             test = self.source.load("test")
             self._check_labels("test", test.labels)
@@ -289,18 +389,11 @@ class ImageDataModule(pl.LightningDataModule):
         if len(data.labels) != len(data.images):
             raise DataError(f"{self.name}: has {len(data.images)} training images, but {len(data.labels)} labels")
 
-    def _check_labels(self, split: str, labels: Tensor) -> None:
-        if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise DataError(
-                f"{self.name}: a {split} label lies outside the {self.num_classes} classes "
-                f"(found {int(labels.min())} to {int(labels.max())})"
-            )
-
 
 class EpochBatches:
     """An epoch's training batches, `STEPS_PER_CALL` to a group; which epoch, the trainer knows."""
 
-    def __init__(self, datamodule: ImageDataModule) -> None:
+    def __init__(self, datamodule: IndexedDataModule) -> None:
         self.datamodule = datamodule
 
     def __len__(self) -> int:
@@ -321,11 +414,11 @@ class EpochBatches:
 class EvaluationBatches:
     """Batches of a split in data set order, each made when it is reached."""
 
-    def __init__(self, rows: Sequence[Tensor], make: Callable[[Tensor], EvaluationBatch]) -> None:
+    def __init__(self, rows: Sequence[Tensor], make: Callable[[int, Tensor], EvaluationBatch]) -> None:
         self.rows, self.make = rows, make
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        return map(self.make, self.rows)
+        return map(self.make, range(len(self.rows)), self.rows)

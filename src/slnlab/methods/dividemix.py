@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.data.datamodule import Batch, IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
@@ -167,7 +167,7 @@ class DivideMix(Method):
     @torch.no_grad()
     def _split(self) -> None:
         """Fit both networks' mixtures. All processes see all losses, and come to the same."""
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         for number, network in enumerate(self.networks.values()):
             said: list[tuple[Tensor, Tensor, Tensor]] = []
             with evaluating(network):
@@ -198,7 +198,7 @@ class DivideMix(Method):
         return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
 
     def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = datamodule.train_index
         is_labelled = self.table["selected_2" if number == 0 else "selected"][rows]
         labelled, unlabelled = rows[is_labelled], rows[~is_labelled]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, log_softmax, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.data.datamodule import Batch, IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
@@ -117,13 +117,13 @@ class ELRPlus(Method):
         return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
 
     def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = datamodule.train_index
         order = torch.randperm(len(rows), generator=self.streams("ELR+ order", epoch, number), device=rows.device)
         for step, index in enumerate(rows[order].split(datamodule.batch_size)):
             yield partial(self._turn, datamodule, index, epoch, number, step)
 
-    def _turn(self, datamodule: ImageDataModule, index: Tensor, epoch: int, number: int, step: int) -> Turn:
+    def _turn(self, datamodule: IndexedDataModule, index: Tensor, epoch: int, number: int, step: int) -> Turn:
         part = shard(len(index))
         generator = self.streams("ELR+ augmentation", epoch, number, step)
         batch = Batch(*datamodule.samples(part.of(index), generator, part), part)

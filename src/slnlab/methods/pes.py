@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Adam
 
-from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.data.datamodule import Batch, IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
@@ -160,7 +160,7 @@ class PES(SingleNetwork):
 
     def _pass(self, rows: Tensor, epoch: int, number: int) -> Iterator[Callable[[], Batch]]:
         """One pass over these samples, in an order of its own."""
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
 
         def make(index: Tensor, step: int) -> Batch:
             part = shard(len(index))
@@ -175,7 +175,7 @@ class PES(SingleNetwork):
     @torch.no_grad()
     def select(self) -> None:
         """Find the samples that the network is confident of, and how many each class has. The same in all processes."""
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         said: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
             views = (datamodule.passes("augmented", f"PES view {number}", self.current_epoch) for number in (1, 2))
