@@ -32,6 +32,7 @@ EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob
 NEEDED = {
     ("noise", "csv"): ["noise.path=."],
     ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
+    ("noise", "real"): ["data=clothing1m"],
     ("noise", "run"): ["noise.path=."],
 }
 """What an option cannot do without."""
@@ -134,6 +135,23 @@ def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> No
     assert composed["model"]["name"] == "wrn28_2"
 
 
+def test_clothing1ms_preset_is_the_papers() -> None:
+    """Section 4.3 and appendix B.1: label correction from the second of ten epochs."""
+    composed = plain(compose(["data=clothing1m", "method=sln_mo_lc"]))
+    assert composed["sln"] == {"sigma": 0.2}
+    assert composed["trainer"]["max_epochs"] == 10
+    optimizer, scheduler = composed["optimizer"], composed["scheduler"]
+    assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (0.001, 0.9, 0.001)
+    assert (scheduler["name"], scheduler["milestones"], scheduler["gamma"]) == ("multistep", [5], 0.1)
+    data, model, correction = composed["data"], composed["model"], composed["correction"]
+    assert (data["batch_size"], data["sampling"], data["per_class"]) == (32, "balanced", 18976)
+    assert (data["image_size"], data["image_size"] + 2 * data["padding"], data["flip"]) == (224, 256, True)
+    assert (model["name"], model["pretrained"]) == ("resnet50", True)
+    assert (correction["last_epochs"], correction["loss_against"], correction["prediction"]) == (9, "given", "soft")
+    assert composed["noise"]["name"] == "real"
+    assert compose(["data=cifar10", "scheduler=multistep"]).scheduler.milestones == [60, 120]
+
+
 def test_the_command_of_the_design_card() -> None:
     composed = compose(["noise=asym", "sln.sigma=0.5"])
     check(composed)
@@ -186,6 +204,12 @@ MISTAKES = [
     (["noise=human", "noise.path=.", "noise.annotation=worst"], "noise.annotation", "'worse'"),
     (["noise=human", "noise.path=.", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
     (["noise=human", "noise.path=.", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
+    (["noise=real"], "noise", "digits has no noise of its own"),
+    (["data=clothing1m", "noise=sym"], "noise", "noise=real"),
+    (["data=clothing1m", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
+    (["data=clothing1m", "softmax_average.enabled=true"], "softmax_average.enabled", "unknown"),
+    (["data=clothing1m", "data.sampling=random"], "data.sampling", "'standard' or 'balanced'"),
+    (["data=clothing1m", "data.per_class=1", "trainer.devices=15"], "trainer.devices", "a batch of 14"),
     (["noise=bogus"], "noise/bogus", "dependent"),
     (["data=cifar100", "noise=open_set"], "noise.donor", "names none"),
     (["noise=asym", "noise.class_map={}"], "noise.class_map", "noise=none"),

@@ -47,6 +47,7 @@ NOT_IDENTITY = (
     "trainer.profile",
     "data.source.root",
     "data.source.download",
+    "data.workers",
     "method.labels",
     "method.networks",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition

@@ -43,11 +43,16 @@ class TestAccuracy(_Record):
     best_noisy_val: BestEpoch | None = Field(
         description="at the first epoch of best accuracy on the held-out noisy labels; null if none were held out"
     )
+    best_clean_val: BestEpoch | None = Field(
+        default=None,
+        description="at the first epoch of best accuracy on a clean validation set, whose labels are known: "
+        "what is reported of Clothing1M; null if there is none",
+    )
     oracle: BestEpoch = Field(description="the best of all epochs, chosen on the test set: never a result")
 
 
 class ValidationAccuracy(_Record):
-    """The accuracy on the held-out training samples against their *noisy* labels: what one may choose by."""
+    """The accuracy on samples to choose by: held-out training samples against their *noisy* labels, or a clean set."""
 
     last: float = Field(description="at the last epoch")
     mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
@@ -78,6 +83,7 @@ class Evaluator(_Record):
     label: str = Field(description="its row in a table, e.g. SLN-MO")
     test_accuracy: TestAccuracy | None
     noisy_val_accuracy: ValidationAccuracy | None = None
+    clean_val_accuracy: ValidationAccuracy | None = Field(default=None, description="of a data set that has such a set")
     labels: LabelFindings
 
 
@@ -103,9 +109,11 @@ class TransitionUsed(_Record):
 
     source: Literal["known", "estimated", "file"]
     matrix: list[list[float]] = Field(description="[i][j] = P(given j | true i)")
-    max_error: float = Field(description="the largest difference from the true matrix of the training labels")
-    mean_error: float = Field(description="the mean difference over all entries")
-    row_l1: list[float] = Field(description="of each true class, the sum of the differences, in [0, 2]")
+    max_error: float | None = Field(
+        description="the largest difference from the true matrix of the training labels; null if that is unknown"
+    )
+    mean_error: float | None = Field(description="the mean difference over all entries")
+    row_l1: list[float] | None = Field(description="of each true class, the sum of the differences, in [0, 2]")
 
 
 class Result(_Record):
@@ -123,7 +131,9 @@ class Result(_Record):
     evaluators: dict[str, Evaluator]
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
     transition_used: TransitionUsed | None = Field(default=None, description="null: the method does not need one")
-    label_noise: dict[str, Any] = Field(description="summary of the noise record: realised rate, matrix, hash, …")
+    label_noise: dict[str, Any] = Field(
+        description="summary of the noise record: realised rate, matrix, hash, …; of noise=real what is known of it"
+    )
     timing: Timing
     environment: dict[str, Any]
 
@@ -165,13 +175,14 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccuracy | None:
-    """The four ways to report a run's test accuracy, or None if it was never tested.
+    """The ways to report a run's test accuracy, or None if it was never tested.
 
     Args:
-        rows: one per epoch, with `epoch`, `test/<evaluator>/accuracy`, and `val/<evaluator>/accuracy` if held out.
+        rows: one per epoch, with `epoch`, `test/<evaluator>/accuracy`, `val/<evaluator>/accuracy` if samples were held
+            out, and `val_clean/<evaluator>/accuracy` if there is a clean validation set.
         evaluator: e.g. `network`.
     """
-    test, val = f"test/{evaluator}/accuracy", f"val/{evaluator}/accuracy"
+    test, val, clean = (f"{split}/{evaluator}/accuracy" for split in ("test", "val", "val_clean"))
     if not rows or test not in rows[0]:
         return None
 
@@ -183,13 +194,16 @@ def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccu
         last=rows[-1][test],
         mean_last_10=fmean(row[test] for row in rows[-10:]),
         best_noisy_val=at_best(val) if val in rows[0] else None,
+        best_clean_val=at_best(clean) if clean in rows[0] else None,
         oracle=at_best(test),
     )
 
 
-def summarise_validation(rows: Sequence[dict[str, float]], evaluator: str) -> ValidationAccuracy | None:
-    """The accuracy on held-out noisy labels over the epochs, or None if none were held out."""
-    val = f"val/{evaluator}/accuracy"
+def summarise_validation(
+    rows: Sequence[dict[str, float]], evaluator: str, split: Literal["val", "val_clean"] = "val"
+) -> ValidationAccuracy | None:
+    """The accuracy on held-out noisy labels, or on a clean validation set, over the epochs; None if there are none."""
+    val = f"{split}/{evaluator}/accuracy"
     if not rows or val not in rows[0]:
         return None
     best = max(rows, key=lambda row: row[val])  # the first of equals

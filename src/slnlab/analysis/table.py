@@ -14,7 +14,7 @@ from slnlab.analysis.runs import Group, differing_keys, is_secondary
 from slnlab.config import flat
 from slnlab.result import Result
 
-TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_oracle")
+TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_best_clean_val", "test_oracle")
 VAL = ("noisy_val_last", "noisy_val_mean_last_10")
 LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
 FINDING = ("auroc", "average_precision")
@@ -28,6 +28,7 @@ oracle*: at the best epoch, chosen on the test set, so not a result. memorised: 
 predicted as their given label. recovered: percent of the flipped ones predicted as their true label. AUROC: of finding
 wrong labels by their loss. s/epoch: training time."""
 VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
+CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set."
 NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
 
 
@@ -63,6 +64,7 @@ def measured(result: Result, evaluator: str) -> dict[str, float | None]:
         "test_last": test.last if test else None,
         "test_mean_last_10": test.mean_last_10 if test else None,
         "test_best_noisy_val": val.accuracy if val else None,
+        "test_best_clean_val": test.best_clean_val.accuracy if test and test.best_clean_val else None,
         "test_oracle": test.oracle.accuracy if test else None,
         "noisy_val_last": noisy_val.last if noisy_val else None,
         "noisy_val_mean_last_10": noisy_val.mean_last_10 if noisy_val else None,
@@ -120,6 +122,8 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
     note = NOTE
     if any(row.statistics["test_best_noisy_val"] for row in shown):
         note += VAL_NOTE
+    if any(row.statistics["test_best_clean_val"] for row in shown):
+        note += CLEAN_VAL_NOTE
     if any(row.statistics["noisy_val_last"] and not row.statistics["test_last"] for row in shown):
         note += NOISY_VAL_NOTE
     return "\n\n".join([*blocks, note])
@@ -155,6 +159,8 @@ def _markdown_table(rows: Sequence[Row]) -> str:
         columns["last 10"] = show("test_mean_last_10", 2, 100)
         if any(row.statistics["test_best_noisy_val"] for row in rows):
             columns["best val"] = show("test_best_noisy_val", 2, 100, std=True)
+        if any(row.statistics["test_best_clean_val"] for row in rows):
+            columns["best clean val"] = show("test_best_clean_val", 2, 100, std=True)
         columns["oracle*"] = show("test_oracle", 2, 100)
     elif any(row.statistics["noisy_val_last"] for row in rows):  # runs to choose by, without a test set
         columns["noisy val"] = show("noisy_val_last", 2, 100, std=True)

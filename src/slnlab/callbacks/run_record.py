@@ -141,6 +141,7 @@ class RunRecord(pl.Callback):
             label=self.labels.get(name, name),
             test_accuracy=summarise_test(self.rows, name),
             noisy_val_accuracy=summarise_validation(self.rows, name),
+            clean_val_accuracy=summarise_validation(self.rows, name, "val_clean"),
             labels=found,
         )
 

@@ -2,5 +2,6 @@
 
 from slnlab.data.datamodule import Batch, ImageDataModule, IndexedDataModule, Samples
 from slnlab.data.source import Source
+from slnlab.data.streamed import StreamedDataModule
 
-__all__ = ["Batch", "ImageDataModule", "IndexedDataModule", "Samples", "Source"]
+__all__ = ["Batch", "ImageDataModule", "IndexedDataModule", "Samples", "Source", "StreamedDataModule"]

@@ -14,6 +14,7 @@ from slnlab.analysis.transition import compare, estimate_transition
 from slnlab.errors import ConfigError, DataError
 from slnlab.losses import Backward, Forward
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.noise import NoiseRecord
 from slnlab.result import TransitionUsed
 
 log = logging.getLogger(__name__)
@@ -59,21 +60,24 @@ class LossCorrection(SingleNetwork):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        known: Tensor = self.trainer.datamodule.noise_record.transition_matrix  # type: ignore[attr-defined]
-        matrix = known if self.transition == "known" else self._matrix()
-        if len(matrix) != len(known):
-            raise ConfigError(f"method.transition: has {len(matrix)} classes, the data have {len(known)}")
+        record: NoiseRecord | None = self.trainer.datamodule.noise_record  # type: ignore[attr-defined]
+        if record is None and self.transition == "known":
+            raise ConfigError("method.transition: known, but of these labels nobody knows it; estimated, or a file")
+        known = record.transition_matrix if record else None
+        matrix = known if known is not None and self.transition == "known" else self._matrix()
+        if len(matrix) != self.table.num_classes:
+            raise ConfigError(f"method.transition: has {len(matrix)} classes, the data have {self.table.num_classes}")
         self.class_losses = Forward(matrix) if self.corrects == "forward" else Backward(matrix)
-        error = compare(matrix, known)
+        error = compare(matrix, known) if known is not None else None
         source: Any = self.transition if self.transition in ("known", "estimated") else "file"
         self._used = TransitionUsed(
             source=source,
             matrix=matrix.tolist(),
-            max_error=error.max_error,
-            mean_error=error.mean_error,
-            row_l1=error.row_l1,
+            max_error=error.max_error if error else None,
+            mean_error=error.mean_error if error else None,
+            row_l1=error.row_l1 if error else None,
         )
-        if source != "known":
+        if error and source != "known":
             log.info("transition matrix (%s) against the true one: %s", source, error)
 
     def _matrix(self) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.data.datamodule import Batch, IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import cross_entropy
 from slnlab.methods.dividemix import co_guess, mixing, ramp_up
@@ -114,7 +114,7 @@ class PESSemi(PES):
         super().select()
         assert self.weights is not None
         self.weights = self.weights.clamp(max=self.weight_cap)
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = datamodule.train_index
         confident = self.table["selected"][rows]
         groups = rows[confident], rows[~confident]

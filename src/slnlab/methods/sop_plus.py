@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slnlab.data.augment import Normalise
 from slnlab.data.autoaugment import AutoAugmented
-from slnlab.data.datamodule import Batch, ImageDataModule
+from slnlab.data.datamodule import Batch, IndexedDataModule
 from slnlab.distributed import gather
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
@@ -54,7 +54,7 @@ class SOPPlus(SOP):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        datamodule: ImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         channels = len(datamodule.normalise.mean)
         if self.view2_norm == "cifar10" and channels != 3:
             raise ConfigError(f"method.view2_norm: cifar10 has 3 channels, the images have {channels} channel(s); own")

@@ -178,7 +178,10 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
-    smallest = (train_size - data["noisy_val"]) % data["batch_size"] or data["batch_size"]
+    epoch_size = train_size - data["noisy_val"]
+    if data.get("sampling") == "balanced":
+        epoch_size = data["per_class"] * data["num_classes"]
+    smallest = epoch_size % data["batch_size"] or data["batch_size"]
     processes = trainer["devices"] * trainer["num_nodes"]
     if processes > smallest:
         yield (
@@ -186,11 +189,21 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{processes} processes cannot share a batch of {smallest}, the last of an epoch; "
             "change data.batch_size, data.train_size or data.noisy_val",
         )
-    if config["noise"]["name"] in ("csv", "human", "run") and config["method"].get("forget_rate") == 0:
+    if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
             f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",
         )
+    own_noise = bool(config["preset"].get("own_noise"))
+    if own_noise != (config["noise"]["name"] == "real"):
+        yield (
+            "noise",
+            f"the labels of {data['name']} are noisy as they are, and how is unknown; noise=real"
+            if own_noise
+            else f"{data['name']} has no noise of its own; noise=none trains on its labels as they are",
+        )
+    if own_noise and config["softmax_average"]["enabled"]:
+        yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"

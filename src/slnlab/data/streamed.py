@@ -1,0 +1,332 @@
+"""Images that stream from disk: decoded in worker processes, everything else in whole batches on the device."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import functional as tv
+
+from slnlab.data.augment import view
+from slnlab.data.datamodule import EvaluationBatch, EvaluationBatches, IndexedDataModule, Split, Stored
+from slnlab.distributed import shard, world_size
+from slnlab.errors import ConfigError, DataError
+from slnlab.noise import NoiseRecord
+from slnlab.samples import SampleTable
+from slnlab.streams import Streams
+
+Sampling = Literal["standard", "balanced"]
+
+
+class Paths:
+    """The paths of a data set's images, in one piece of memory.
+
+    A list of a million strings would take four times as much, and would be copied into every worker process: reading a
+    Python object writes its reference count.
+
+    Args:
+        root: directory that the paths are relative to.
+        paths: of the images, in data set order.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], paths: Iterable[str]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self.root = Path(root)
+        self._ends = np.cumsum([0, *map(len, encoded)])
+        self._text = np.frombuffer(b"".join(encoded), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, row: int) -> Path:
+        return self.root / os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
+
+
+class LabelledPaths(NamedTuple):
+    """Images by their paths, and `labels` (N,) int64, in data set order."""
+
+    paths: Paths
+    labels: Tensor
+
+
+class FileSource(Protocol):
+    """A data set of image files. To add one: a class with these members, and a file in `conf/data/`."""
+
+    name: str
+
+    def prepare(self) -> None:
+        """Look whether the files are there. Called once, in one process.
+
+        Raises:
+            slnlab.errors.DataError: they are not.
+        """
+
+    def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
+        """The images of a split: `train` with the noisy labels of the data set, the others with correct ones.
+
+        Raises:
+            slnlab.errors.DataError: missing or corrupt lists.
+        """
+
+
+class _Decoder(Dataset[Any]):
+    """Item: rows (B,) → their images (B, 3, size, size) uint8, or, where one cannot be read, a message.
+
+    The message is a value because an exception would come out of a worker with a traceback for a text.
+
+    Args:
+        paths: of the images.
+        size: pixels s. The shorter side becomes s (bilinear with antialias), of the longer one the middle s stay.
+    """
+
+    def __init__(self, paths: Paths, size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Tensor | str:
+        images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            path = self.paths[row]
+            try:
+                with Image.open(path) as file:
+                    whole = file.convert("RGB")
+            except FileNotFoundError:
+                return f"{path}: no such file"
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return f"{path}: is no image that can be read ({error})"
+            square = tv.center_crop(tv.resize(whole, self.size), [self.size, self.size])
+            image.copy_(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+        return images
+
+
+class _Reader:
+    """Decoded batches by number, read ahead by worker processes as long as they are asked for in order.
+
+    Batch 0 begins anew. A batch out of order is decoded where it is asked for: the pixels are the same.
+
+    Args:
+        decoder: rows → images.
+        batches: rows (B,) of each batch, on the CPU.
+        workers: processes; 0: decode in this one.
+        device: where the images go.
+    """
+
+    def __init__(self, decoder: _Decoder, batches: Sequence[Tensor], workers: int, device: torch.device) -> None:
+        self.decoder, self.device, self.workers = decoder, device, workers
+        self.batches = [batch.numpy() for batch in batches]
+        self._next = 0
+        self._ahead: Iterator[Any] | None = None
+
+    def __call__(self, number: int) -> Tensor:
+        if self.workers and number == 0:
+            self._next, self._ahead = 0, iter(self._loader())
+        if self._ahead is not None and number == self._next:
+            found = next(self._ahead)
+            self._next += 1
+            if self._next == len(self.batches):
+                self._ahead = None  # its processes end
+        else:
+            found = self.decoder[self.batches[number]]
+        if isinstance(found, str):
+            self._ahead = None
+            raise DataError(found)
+        images: Tensor = found
+        return images.to(self.device, non_blocking=True)
+
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self.decoder,
+            sampler=self.batches,  # the rows of a batch are its item
+            batch_size=None,
+            num_workers=min(self.workers, len(self.batches)),
+            # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew
+            # takes seconds, and every pass has new workers.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals,
+            generator=torch.Generator(),  # the global one belongs to the training
+        )
+
+
+def _leave_signals(_: int) -> None:
+    """Ctrl-C is the main process's to answer; it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+
+
+class StreamedDataModule(IndexedDataModule):
+    """Images from files, with the noisy labels that they come with.
+
+    Worker processes decode and bring the images to one size, as bytes; crop, flip and normalisation are made of whole
+    batches on the device, per sample, from named streams. So nothing depends on the number of workers, and what is held
+    in memory is a path and a row of the sample table for each image. The table has all training images; an epoch has
+    all of them, or `per_class` of each *given* label, drawn anew every epoch (`rows`). Label correction, passes and
+    monitors of an epoch see exactly its samples; of a pass after training they are those of the first epoch.
+
+    Of an image that is not square, what lies outside its middle square is never seen.
+
+    Args:
+        source: where images and labels come from.
+        noise: the node of `conf/noise/real.yaml`; the labels are noisy already, and how is unknown.
+        image_size: height and width s of what the network sees: a random crop, and in evaluation the middle, of the
+            image at s + 2·padding.
+        padding: pixels on each side that the crop leaves out on average.
+        sampling: "standard" or "balanced".
+        per_class: of balanced sampling; at most as many as the smallest class has.
+        clean_val: evaluate on the correctly labelled images to choose by, as `val_clean`.
+        workers: processes that decode, for each process of the run; None: as many as CPUs, 0: none.
+        num_train: how many training images the files must hold; None: whatever they do.
+        channels: 3.
+        classes: their names.
+        options: see `IndexedDataModule`.
+
+    Raises:
+        ConfigError: another noise than the labels' own, images that are not of 3 channels.
+    """
+
+    def __init__(
+        self,
+        source: FileSource,
+        noise: Mapping[str, Any],
+        *,
+        image_size: int,
+        padding: int,
+        sampling: Sampling = "standard",
+        per_class: int = 1,
+        clean_val: bool = True,
+        workers: int | None = None,
+        num_train: int | None = None,
+        channels: int = 3,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(padding=padding, name=name or source.name, **options)
+        if noise["name"] != "real":
+            raise ConfigError(f"noise: the labels of {self.name} are noisy as they are; noise=real")
+        if channels != 3 or len(self.normalise.mean) != 3:
+            raise ConfigError(f"data.channels, data.mean: images from files have 3 channels, not {channels}")
+        self.source = source
+        self.classes = list(classes) if classes else None
+        self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
+        self.workers, self.num_train = workers, num_train
+        self._size = (image_size, image_size)
+        self._train: _Decoder
+        self._evaluated: dict[Split, tuple[_Decoder, Tensor]] = {}
+        self._drawn: tuple[int, Tensor] | None = None
+
+    @property
+    def evaluation_splits(self) -> list[Split]:
+        there = {"val": self.noisy_val > 0, "val_clean": self.clean_val, "test": self.test}
+        return [split for split in get_args(Split) if there[split]]
+
+    def rows(self, epoch: int) -> Tensor:
+        """The training samples of an epoch, ascending; of balanced sampling `per_class` of each given label."""
+        if self.sampling == "standard":
+            return self._pool
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = (epoch, self._draw(epoch))
+        return self._drawn[1]
+
+    def _draw(self, epoch: int) -> Tensor:
+        # On the CPU: the same samples on every device.
+        pool, given = self._pool.cpu(), self.table["given"].cpu()
+        shuffled = pool[torch.randperm(len(pool), generator=Streams(self.seed)("balanced sampling", epoch))]
+        by_class = shuffled[given[shuffled].argsort(stable=True)]
+        counts = given[shuffled].bincount(minlength=self.num_classes)
+        rank = torch.arange(len(pool)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        return by_class[rank < self.per_class].sort().values.to(self._pool.device)
+
+    def noise_summary(self) -> dict[str, Any]:
+        """What is known of the noise: that it is there. The hash is that of the given labels (`NoiseRecord.hash`)."""
+        given = self.table["given"].cpu()
+        record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
+        return {"name": "real", "num_samples": len(given), "hash": record.hash}
+
+    def evaluation_batches(self, split: Split) -> EvaluationBatches:
+        """Batches of a split in data set order, this process's part of each, which may be empty."""
+        device = self.table.device
+        if split == "val":
+            decoder, labels, rows = self._train, self.table["given"], self.val_index
+        else:
+            decoder, labels = self._evaluated[split]
+            rows, labels = torch.arange(len(labels), device=device), labels.to(device)
+        batches = rows.split(self.eval_batch_size)
+        reader = self._reader(decoder, batches)
+
+        def make(step: int, index: Tensor) -> EvaluationBatch:
+            mine = shard(len(index)).of(index)
+            images = reader(step)
+            every = torch.arange(len(mine), device=device)
+            return EvaluationBatch(
+                self.normalise(view(images, every, self.crop_flip.padding, self._size)), labels[mine]
+            )
+
+        return EvaluationBatches(batches, make)
+
+    def _stored(self, index: Tensor) -> Stored:
+        images = _Reader(self._train, [index.cpu()], 0, index.device)(0)
+        return images, torch.arange(len(index), device=index.device)
+
+    def _stored_in_order(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
+        reader = self._reader(self._train, batches)
+
+        def stored(step: int) -> Stored:
+            images = reader(step)
+            return images, torch.arange(len(images), device=images.device)
+
+        return stored
+
+    def _reader(self, decoder: _Decoder, batches: Sequence[Tensor]) -> _Reader:
+        workers = (os.cpu_count() or 1) // world_size() if self.workers is None else self.workers
+        mine = [shard(len(batch)).of(batch) for batch in batches]
+        sizes = [len(part) for part in mine]
+        # One copy to the CPU, not one for each batch.
+        return _Reader(decoder, torch.cat(mine).cpu().split(sizes) if mine else [], workers, self.table.device)
+
+    def _prepare(self) -> None:
+        self.source.prepare()
+
+    def _read(self) -> None:
+        paths, labels = self.source.load("train")
+        if self.num_train not in (None, len(labels)):
+            raise DataError(f"data.num_train: the configuration says {self.num_train}, the files hold {len(labels)}")
+        size = self._training_size(len(labels))
+        self._check_labels("training", labels)
+        self.noise_record = None
+        self.table = SampleTable(labels[:size].clone(), self.num_classes)
+        self._hold_out(size)
+        pixels = self._size[0] + 2 * self.crop_flip.padding
+        self._train = _Decoder(paths, pixels)
+        if self.sampling == "balanced":
+            smallest, which = labels[self._pool].bincount(minlength=self.num_classes).min(0)
+            if self.per_class > smallest:
+                raise ConfigError(
+                    f"data.per_class: {self.per_class}, but only {int(smallest)} training images of {self.name} have "
+                    f"the label {self.classes[which] if self.classes else int(which)}"
+                )
+        wanted: list[Literal["val_clean", "test"]] = []
+        if self.clean_val:
+            wanted.append("val_clean")
+        if self.test:
+            wanted.append("test")
+        for split in wanted:
+            files, true = self.source.load(split)
+            self._check_labels(split, true)
+            self._evaluated[split] = (_Decoder(files, pixels), true)
+
+    def to(self, device: torch.device | str) -> StreamedDataModule:
+        """Move the sample table, to which the batches follow; returns itself."""
+        super().to(device)
+        self._drawn = None
+        return self
