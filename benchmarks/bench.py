@@ -219,6 +219,25 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def summary(result: dict[str, Any]) -> list[str]:
+    """The table of README.md at the top: of each row the figures that have a bound."""
+    lines = ["| | bound | measured | met |", "|---|---|---:|---|"]
+    for row in result["rows"].values():
+        title, bound = row["title"], row["bound"]
+        if row["status"] == NOT_YET:
+            lines.append(f"| {title} | {bound} | {NOT_YET} | |")
+            continue
+        judged = [figure for figure in row["figures"] if figure["met"] is not None]
+        if len(judged) > 2:  # growth: one number says it
+            judged = [max(judged, key=lambda figure: figure["value"] / figure["target"])]
+            title += ", the worst part"
+        for figure in judged:
+            met = "yes" if figure["met"] else "**no**"
+            lines.append(f"| {title} | {bound} | {number(figure['value'])} {figure['unit']} | {met} |")
+            title = bound = ""
+    return lines
+
+
 def write_pages() -> None:
     for folder, text, out in (("results", "page.md", "README.md"), ("results_gpu", "page_gpu.md", "GPU.md")):
         files = sorted((HERE / folder).glob("*.json"))

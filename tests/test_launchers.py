@@ -142,9 +142,9 @@ def test_no_device_is_given_to_two_ranks() -> None:
 
 def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slnlab.launchers.local._cores", lambda: 8)
-    assert Slots([None] * 4, each=1)._threads(planned(1)) == 2
-    assert Slots([None] * 8, each=1)._threads(planned(2)) == 2, "which its processes share"
-    assert Slots(["0"], each=2)._threads(planned(1)) == 4
+    assert Slots([None] * 4, each=1)._threads() == 2
+    assert Slots([None] * 8, each=1)._threads() == 1, "of each process of a run, which has a slot each"
+    assert Slots(["0"], each=2)._threads() == 4
 
 
 def made_run(folder: Path, path: str, epochs: int, *, finished: bool = False, failure: str = "") -> Path:

@@ -37,6 +37,8 @@ class SlnlabLauncher(Launcher):
         from slnlab.errors import SlnlabError
         from slnlab.launchers.runs import Planned, missing, summary
 
+        sources = self.config.hydra.runtime.config_sources
+        dirs = tuple(source.path for source in sources if source.provider == "command-line")
         plan = []
         same = set(job_overrides[0]).intersection(*job_overrides)
         for overrides in job_overrides:
@@ -45,7 +47,8 @@ class SlnlabLauncher(Launcher):
             if composed is None:  # from a sweeper that chooses its runs as it goes
                 composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             directory = Path(composed.hydra.sweep.dir) / run_subdir(composed)
-            plan.append(Planned(OmegaConf.create(plain(composed)), directory, tuple(overrides), name or str(directory)))
+            settled = OmegaConf.create(plain(composed))
+            plan.append(Planned(settled, directory, tuple(overrides), name or str(directory), dirs))
         left = missing(plan)
         launch = import_module(f"slnlab.launchers.{self.engine}").launch
         folder = Path(self.config.hydra.sweep.dir)

@@ -165,7 +165,8 @@ def threads(config: DictConfig) -> Iterator[None]:
     """trainer.threads of the CPU inside the block; by default what PyTorch chose, or SLURM gave to the task, shared by
     the processes that are started within it."""
     before = torch.get_num_threads()
-    within = 1 if int(os.environ.get("SLURM_NTASKS") or 1) > 1 else config.trainer.devices
+    by_slurm = int(os.environ.get("SLURM_NTASKS") or 1) > 1
+    within = int(os.environ.get("LOCAL_WORLD_SIZE") or (1 if by_slurm else config.trainer.devices))
     available = int(os.environ.get("SLURM_CPUS_PER_TASK") or before)
     torch.set_num_threads(config.trainer.threads or max(1, available // within))
     try:

@@ -33,6 +33,9 @@ _CHECKOUT = _HERE.parents[1]
 CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _HERE / "conf"
 """The configuration: a checkout's `conf/`, or the copy inside an installed package."""
 
+extra_config_dirs: list[str] = []
+"""In a process that does a sweep's run: the --config-dir of the command that has started it."""
+
 NOT_IDENTITY = (
     "hydra",
     "logger",
@@ -73,7 +76,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         if GlobalHydra.instance().is_initialized():  # the command line's, which knows a --config-dir of the user's
             return hydra_compose("train", overrides=list(overrides))
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return hydra_compose("train", overrides=list(overrides))
+            searched = [f"hydra.searchpath=[{','.join(extra_config_dirs)}]"] if extra_config_dirs else []
+            return hydra_compose("train", overrides=[*searched, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error
 

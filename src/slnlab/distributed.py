@@ -78,6 +78,8 @@ def gather(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows
+    if dist.get_backend() == "nccl" and rows.device.type != "cuda":  # somebody's own table
+        return gather(rows.cuda()).to(rows.device)
     counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
     sizes = [int(count) for count in counts]

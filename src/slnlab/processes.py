@@ -60,7 +60,7 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
             f"trainer.devices={devices}, trainer.num_nodes={num_nodes}: {who} has started {environment.world_size()} "
             "processes for this run"
         )
-    before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "NODE_RANK")}
+    before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     os.environ["LOCAL_RANK"], os.environ["NODE_RANK"] = str(environment.local_rank()), str(environment.node_rank())
     if on_gpus:  # SLURM may show each task its own GPU only
         torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
@@ -75,16 +75,16 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
     finally:
         dist.destroy_process_group()
         for name, value in before.items():
-            os.environ.pop(name)
+            os.environ.pop(name, None)  # Lightning has removed one of them
             if value is not None:
                 os.environ[name] = value
 
 
 def _started_by() -> tuple[str, ClusterEnvironment] | None:
+    if TorchElasticEnvironment.detect():  # also within a job of SLURM's
+        return "torchrun", TorchElasticEnvironment()
     if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and os.environ.get("SLURM_STEP_ID", "").isdigit():
         return "SLURM", SLURMEnvironment(auto_requeue=False)
-    if TorchElasticEnvironment.detect():
-        return "torchrun", TorchElasticEnvironment()
     return None
 
 
@@ -177,7 +177,7 @@ def _one_of_them(
         dist.init_process_group(
             "nccl" if on_gpus else "gloo",
             # A file, not a port: two runs that start at the same moment cannot meet.
-            init_method=(folder / "rendezvous").as_uri(),
+            init_method=f"file://{folder / 'rendezvous'}",
             rank=rank,
             world_size=count,
         )

@@ -92,10 +92,9 @@ class RunDirectory:
         try:
             for folder in (self.path, self.checkpoint.parent):
                 remove_begun(folder)
-            self.failure.unlink(missing_ok=True)
             yield
         except Exception as error:
-            if not self.finished and not isinstance(error, Pruned):
+            if not self.finished and not isinstance(error, Pruned | ConfigError):  # a typing mistake is no failed run
                 with suppress(DataError), replacing(self.failure) as file:
                     file.write(f"{type(error).__name__}: {error}\n".encode())
             raise
@@ -152,6 +151,7 @@ class RunDirectory:
             DataError: a file cannot be written.
         """
         self.pruned.unlink(missing_ok=True)  # it goes on
+        self.failure.unlink(missing_ok=True)
         for path, text in (
             (self.config, OmegaConf.to_yaml(OmegaConf.create(plain(config)))),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),

@@ -88,7 +88,8 @@ def look(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    found = {str(path.parent.relative_to(folder)) for path in folder.rglob("config.yaml")}
+    made = (path.parent.relative_to(folder) for path in folder.rglob("config.yaml"))
+    found = {str(path) for path in made if "wandb" not in path.parts}  # W&B has files of that name below a run
     for plan in folder.glob(f"{PLANS}/*.json"):
         found.update(json.loads(plan.read_text())["runs"])
     return [_look_at(folder, path) for path in sorted(found)]

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,27 +63,33 @@ def train(
     check(config)
 
     from slnlab import assemble
-    from slnlab.distributed import from_first, rank, world_size
+    from slnlab.distributed import from_first, world_size
     from slnlab.processes import in_processes, joined
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
-    from slnlab.stopping import obeying_signals
+    from slnlab.stopping import obeying_signals, stop_if_told
 
     devices, on_gpus = config.trainer.devices, assemble.on_gpus(config)
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
-    with obeying_signals(), joined(devices, config.trainer.num_nodes, on_gpus), assemble.threads(config):  # noqa: SIM117
-        # The rank is known only in here.
-        with run.locked(wait) if rank() == 0 else nullcontext():
-            datamodules: list[IndexedDataModule] = []
-            ready = from_first(lambda: _prepare(config, run, overrides, datamodules))
-            if ready is None:
-                return Result.load(run.result)
+    with ExitStack() as stack:
+        stack.enter_context(obeying_signals())
+        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus))
+        stack.enter_context(assemble.threads(config))
+        from_first(lambda: stack.enter_context(run.locked(wait)))
+        datamodules: list[IndexedDataModule] = []
+        ready = from_first(lambda: _prepare(config, run, overrides, datamodules))
+        if ready is None:
+            return Result.load(run.result)
+        try:
             if devices > 1 and world_size() == 1:
                 datamodules.clear()  # every process has its own
                 in_processes(devices, on_gpus, _fit_in_process, run, ready)
             else:
                 _fit(run, ready, datamodules[0] if datamodules else assemble.datamodule(ready.complete), watch)
-            from_first(lambda: None)  # and nobody leaves before the result is there
+        except Exception:
+            stop_if_told()  # and another process has stopped already
+            raise
+        from_first(lambda: None)  # and nobody leaves before the result is there
     log.info("finished: %s", run.path)
     return Result.load(run.result)
 

@@ -73,6 +73,8 @@ def launch(
                     outcomes[number] = _outcome(future, plan[number])
                     slots.free(taken, broken=isinstance(future.exception(), BrokenProcessPool))
         finally:
+            if told():  # a second signal has come before they were told of the first
+                slots.signal_all()
             slots.close()
         received = told()
         if received is not None:
@@ -118,14 +120,19 @@ class Slots:
             self.busy[slot] = True
         names = list(dict.fromkeys(self.names[slot] for slot in taken))
         first = taken[0]
-        if len(taken) > 1 and self.pools[first] is not None:  # it knows one device only
-            self._drop(first)
+        if len(taken) > 1:  # what is there knows one device only, and holds memory on it
+            for slot in taken:
+                self._drop(slot)
         pool = self.pools[first]
         if pool is None:
             on = None if names == [None] else ",".join(str(name) for name in names)
             pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (on,))
             self.pools[first] = pool
-        return pool.submit(_work, planned, self._threads(planned))
+        try:
+            return pool.submit(_work, planned, self._threads())
+        except BrokenProcessPool:  # it has died since its last run
+            self._drop(first)
+            return self.submit(taken, planned)
 
     def free(self, taken: list[int], broken: bool) -> None:
         for slot in taken:
@@ -149,10 +156,9 @@ class Slots:
             pool.shutdown(wait=False, cancel_futures=True)
         self.pools[slot] = None
 
-    def _threads(self, planned: Planned) -> int:
-        """Of one run: its share of the cores."""
-        ranks: int = planned.config.trainer.devices
-        return max(1, _cores() * ranks // len(self.names))
+    def _threads(self) -> int:
+        """Of each process of a run: a slot's share of the cores."""
+        return max(1, _cores() // len(self.names))
 
 
 def _devices(count: int | None) -> list[str | None]:

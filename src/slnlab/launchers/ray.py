@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,19 +58,25 @@ def launch(
 
 def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) -> list[Outcome]:
     there = ray.cluster_resources()
-    # A worker that an earlier run has left in a strange state is not used again after so many runs.
-    work = ray.remote(max_retries=3, max_calls=20)(_work)
+    # A worker that an earlier run has left in a strange state is not used again after so many runs. With force=true
+    # a second attempt would start over.
+    forced = any(planned.config.force for planned in plan)
+    work = ray.remote(max_retries=0 if forced else 3, max_calls=20)(_work)
     numbers: dict[Any, int] = {}
     for number, planned in enumerate(plan):
         count = planned.config.trainer.devices
         each = (1.0 if there.get("GPU") else 0.0) if gpus is None else gpus
+        if count > 1:
+            each = float(math.ceil(each))  # no two processes of a run share a GPU
         asked = {"GPU": 0.0 if planned.config.trainer.accelerator == "cpu" else each * count, "CPU": cpus * count}
         for kind, wanted in asked.items():
             if wanted > there.get(kind, 0.0):
                 raise SlnlabError(
                     f"launcher=ray: {planned} asks for {wanted:g} {kind}s, the cluster has {there.get(kind, 0):g}"
                 )
-        numbers[work.options(num_gpus=asked["GPU"], num_cpus=asked["CPU"]).remote(planned, int(max(cpus, 1)))] = number
+        numbers[
+            work.options(num_gpus=asked["GPU"], num_cpus=asked["CPU"]).remote(planned, int(max(cpus, 1)), os.getcwd())
+        ] = number
     outcomes: dict[int, Outcome] = {}
     left = list(numbers)
     while left:
@@ -85,7 +93,8 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
     return [outcomes[number] for number in range(len(plan))]
 
 
-def _work(planned: Planned, threads: int) -> Outcome:
+def _work(planned: Planned, threads: int, folder: str) -> Outcome:
+    os.chdir(folder)  # the run's paths may be relative
     planned.config.trainer.progress = False
     planned.config.trainer.threads = planned.config.trainer.threads or threads
     return do(planned)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
+from slnlab import config
 from slnlab.errors import Busy, SlnlabError
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class Planned:
     overrides: tuple[str, ...]
     name: str
     """What tells it from the sweep's other runs."""
+    config_dirs: tuple[str, ...] = ()
+    """The user's own (--config-dir), for the runs that this one needs first."""
 
     @property
     def finished(self) -> bool:
@@ -45,8 +48,12 @@ class Outcome:
     log: str = ""
 
 
-def do(planned: Planned) -> Outcome:
+def do(planned: Planned, wait: bool = False) -> Outcome:
     """Do one run in this process. What it says goes to `train.log` in its directory too.
+
+    Args:
+        planned: the run.
+        wait: when another process is at it, wait for it.
 
     Raises:
         Stopped: this process was told to stop.
@@ -64,7 +71,8 @@ def do(planned: Planned) -> Outcome:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
-        train(planned.config, planned.directory, planned.overrides)
+        config.extra_config_dirs[:] = planned.config_dirs
+        train(planned.config, planned.directory, planned.overrides, wait)
         return Outcome("done")
     except Busy as error:
         return Outcome("elsewhere", str(error))

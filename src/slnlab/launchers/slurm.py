@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
 
 def _wait(jobs: Sequence[Any], poll_s: float) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
-    gone: set[int] = set()
+    gone: Counter[int] = Counter()
     asked = 0.0
     while len(outcomes) < len(jobs):
         stop_if_told()
@@ -115,12 +116,12 @@ def _wait(jobs: Sequence[Any], poll_s: float) -> list[Outcome]:
             for number in left if states is not None else ():
                 state = states.get(jobs[number].job_id)  # type: ignore[union-attr]
                 if state in WAITING:
-                    gone.discard(number)
-                elif number in gone:  # twice: a file system needs a moment to show a result
+                    gone[number] = 0
+                elif gone[number] >= 3:  # a file system needs a moment to show a result
                     ended = f"its job ended without a result (SLURM says {state or 'nothing of it any more'})"
                     outcomes[number] = Outcome("failed", ended, str(jobs[number].paths.stdout))
                 else:
-                    gone.add(number)
+                    gone[number] += 1
         time.sleep(min(poll_s, 1.0))
     return [outcomes[number] for number in range(len(jobs))]
 
@@ -160,23 +161,29 @@ class Job:
 
         run = RunDirectory(planned.directory)
         first = os.environ.get("SLURM_PROCID", "0") == "0"
+        here = submitit.JobEnvironment()
         if first:
             planned.directory.mkdir(parents=True, exist_ok=True)
-            here = submitit.JobEnvironment()
             with (planned.directory / "slurm.txt").open("a") as file:
                 print(f"job {here.job_id} on {here.hostname}, log {here.paths.stdout}", file=file)
+        again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+        if again:  # force=true has removed a former run when the job began for the first time
+            planned.config.force = False
         before = _progress(run)
         planned.config.trainer.progress = False
         try:
-            return do(planned)
+            # The lock of a node that was lost may last a while.
+            return do(planned, wait=again)
         except Stopped as stopped:
             if stopped.signal not in AGAIN:
                 raise
             if _progress(run) == before:
                 return Outcome("failed", "no epoch was finished within the time limit; raise timeout_min")
-            if first:
-                # Ends this job too; what is left of it must not write a result.
-                subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True, timeout=60)
+            if not first:  # one that fails takes the job down before the first has put it back
+                sys.exit(0)
+            # Ends this job too; what is left of it must not write a result. By its place in the array: SLURM_JOB_ID
+            # of one of them is the array's own, which would requeue all.
+            subprocess.run(["scontrol", "requeue", here.job_id], check=True, timeout=60)
             sys.exit(int(stopped.code or 0))
 
     def checkpoint(self, planned: Planned) -> Any:
