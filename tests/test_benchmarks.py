@@ -81,3 +81,11 @@ def test_the_page_is_made_from_the_committed_results(monkeypatch: pytest.MonkeyP
         files = sorted((ROOT / "benchmarks" / folder).glob("*.json"))
         results = {path.stem: json.loads(path.read_text()) for path in files}
         assert (ROOT / "benchmarks" / out).read_text() == bench.page(results, text)
+
+
+def test_the_readme_shows_the_committed_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import bench
+
+    (path,) = (ROOT / "benchmarks" / "results").glob("*.json")
+    assert "\n".join(bench.summary(json.loads(path.read_text()))) in (ROOT / "README.md").read_text()
