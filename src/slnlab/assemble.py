@@ -243,7 +243,7 @@ def trainer(
 def _profiler(run: RunDirectory) -> PyTorchProfiler:
     """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
     run.profile.mkdir(exist_ok=True)
-    return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=40)
+    return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=-1)
 
 
 def _strategy(config: DictConfig) -> DDPStrategy:
