@@ -43,10 +43,10 @@ check: lint types test  ## everything that CI runs
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@
 
-experiments/methods_digits: $(STAMP)  ## every method on digits, symmetric and asymmetric noise (290 runs)
+experiments/methods_digits: $(STAMP)  ## every method on digits, symmetric and asymmetric noise (320 runs)
 	$(BIN)/python -m slnlab.train -m experiment=methods_digits launcher=local runs_dir=runs/methods_digits
 	$(BIN)/python -m slnlab.report runs/methods_digits --out $@
-	rm $@/curves.png  # 58 configurations: no picture to learn from
+	rm $@/curves.png  # 64 configurations: no picture to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma
