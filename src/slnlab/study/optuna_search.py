@@ -15,7 +15,10 @@ from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep
 
 from slnlab.errors import Busy, Pruned, SlnlabError
-from slnlab.study import Plan, Study, Trial, typed
+from slnlab.study.files import save
+from slnlab.study.plan import Plan, typed
+from slnlab.study.record import Study, Trial
+from slnlab.study.runs import run_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -29,7 +32,7 @@ WARM_UP = 1 / 3
 """Of the epochs, in which no trial is ended: with much noise on the targets a network learns late, but well."""
 
 RECORD = "slnlab.trial"
-"""Attribute of an Optuna trial that counts: what `slnlab.study.Trial` says of it."""
+"""Attribute of an Optuna trial that counts: what `slnlab.study.record.Trial` says of it."""
 
 AGAIN = "slnlab.again"
 """Attribute of one that does again what did not come to its end: the number of that one."""
@@ -46,7 +49,7 @@ def check() -> None:
         raise SlnlabError("--trials needs the extra: pip install 'slnlab[tune]'") from None
 
 
-def search(plan: Plan, study: Study, run_trial: Callable[..., Trial]) -> None:
+def search(plan: Plan, study: Study) -> None:
     """Do trials until there are `plan.trials`, and put them into the study's record.
 
     Each trial's choice depends on the trials before it and on its number only, so that a study that was stopped and
@@ -72,7 +75,7 @@ def search(plan: Plan, study: Study, run_trial: Callable[..., Trial]) -> None:
                 asked = found.ask()
                 values = {key: _suggest(plan, key, asked) for key in plan.space}
                 log.info("trial %d of %d: %s", number + 1, plan.trials, typed(values))
-                trial = run_trial(plan, values, True, _pruning(plan, asked))
+                trial = run_trial(plan, values, watch=_pruning(plan, asked))
                 if trial.state == "failed":
                     failed.append(trial)
                 else:
@@ -83,7 +86,7 @@ def search(plan: Plan, study: Study, run_trial: Callable[..., Trial]) -> None:
                     state = optuna.trial.TrialState.PRUNED if trial.state == "pruned" else optuna.trial.TrialState.FAIL
                     found.tell(asked, state=state)
                 study.trials = [*_done(found), *failed]
-                study.save(plan.directory)
+                save(study, plan.directory)
     except Timeout:
         raise Busy(f"another process works on the study {plan.directory}") from None
 

@@ -1,0 +1,43 @@
+"""What a study leaves in its directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from slnlab.errors import DataError
+from slnlab.files import replacing
+from slnlab.study.page import page
+from slnlab.study.record import Study
+
+
+def save(study: Study, directory: Path) -> None:
+    """`study.json`, `study.md` and `trials.csv`, each complete or not at all.
+
+    Raises:
+        DataError: one cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be made: {error.strerror or error}") from error
+    with replacing(directory / "study.json") as file:
+        file.write((json.dumps(study.model_dump(), indent=2) + "\n").encode())
+    with replacing(directory / "study.md") as file:
+        file.write((page(study) + "\n").encode())
+    _write_trials(study, directory / "trials.csv")
+
+
+def _write_trials(study: Study, path: Path) -> None:
+    text = io.StringIO(newline="")
+    keys = list(study.trials[0].values) if study.trials else []
+    writer = csv.writer(text)
+    writer.writerow([*keys, "state", *(f"noisy_val_accuracy_seed{seed}" for seed in study.trial_seeds), "mean"])
+    for trial in study.trials:
+        missing = [None] * (len(study.trial_seeds) - len(trial.accuracies))
+        mean = trial.accuracy if trial.state == "finished" else None
+        writer.writerow([*trial.values.values(), trial.state, *trial.accuracies, *missing, mean])
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

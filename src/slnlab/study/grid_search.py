@@ -1,0 +1,31 @@
+"""Every combination of the values."""
+
+from __future__ import annotations
+
+import logging
+
+from slnlab.errors import Busy
+from slnlab.study.files import save
+from slnlab.study.plan import Plan, typed
+from slnlab.study.record import Study, Trial
+from slnlab.study.runs import run_trial
+
+log = logging.getLogger(__name__)
+
+
+def search(plan: Plan, study: Study) -> None:
+    """Do the trials of the grid; what another process is doing is waited for after everything else is done."""
+    grid = list(plan.grid())
+    trials: dict[int, Trial] = {}
+    later: list[int] = []
+    for wait, numbers in ((False, list(range(len(grid)))), (True, later)):
+        for number in numbers:
+            log.info("trial %d of %d: %s", number + 1, len(grid), typed(grid[number]))
+            try:
+                trials[number] = run_trial(plan, grid[number], wait=wait)
+            except Busy as error:
+                log.info("%s; later", error)
+                later.append(number)
+                continue
+            study.trials = [trials[i] for i in sorted(trials)]
+            save(study, plan.directory)

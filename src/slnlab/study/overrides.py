@@ -1,0 +1,71 @@
+"""What is typed to ask for a study: overrides with one value and with several, and who does the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from slnlab.config import CONF_DIR, explain
+from slnlab.errors import ConfigError
+
+OF_THE_STUDY = {
+    "data.test": "trials never read the test set, the final runs do",
+    "force": "a study goes on where it stopped; force=true would do the same trials again each time",
+}
+"""Keys that the study itself sets."""
+
+LAUNCHING = ("launcher", "hydra/launcher", "cluster")
+"""Keys, beside hydra.launcher.*, that say who does the runs."""
+
+
+def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], list[str]]:
+    """Overrides with one value, those with several, by key, and those that say who does the runs."""
+    fixed, space, launcher = [], {}, []
+    try:
+        parsed = {text: OverridesParser.create().parse_override(text) for text in _with_experiment(overrides)}
+    except HydraException as error:
+        raise ConfigError(explain(error)) from error
+    for text, override in parsed.items():
+        key = override.key_or_group
+        if key in OF_THE_STUDY:
+            raise ConfigError(f"{key}: leave it out: {OF_THE_STUDY[key]}")
+        if key in LAUNCHING or key.startswith("hydra.launcher."):
+            launcher.append(text)
+            continue
+        if key.startswith("hydra") and key != "hydra.searchpath":
+            raise ConfigError(f"{key}: has no meaning for a study; where its runs go, runs_dir says")
+        if not override.is_sweep_override():
+            fixed.append(text)
+        elif key == "data.noisy_val":
+            raise ConfigError("data.noisy_val: accuracies on different held-out labels do not compare; give one number")
+        elif override.is_discrete_sweep() and text.split("=", 1)[1].startswith("glob("):
+            raise ConfigError(f"{key}: name the values, glob() is for sweeps")
+        else:
+            space[key] = override
+    return fixed, space, launcher
+
+
+def _with_experiment(overrides: Sequence[str]) -> list[str]:
+    """With the sweep that an `experiment=` brings; what was typed counts more."""
+    named = [text for text in overrides if text.startswith("experiment=")]
+    if not named:
+        return list(overrides)
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        params = hydra_compose("train", overrides=named, return_hydra_config=True).hydra.sweeper.params or {}
+    keys = [text.split("=", 1)[0] for text in overrides]
+    return [*(f"{key}={value}" for key, value in params.items() if key not in keys), *overrides]
+
+
+def seeds(override: Override | None, single: int) -> list[int]:
+    """What `seed=` with several values names; the single one if it has not."""
+    if override is None:
+        return [single]
+    try:
+        return [int(text) for text in override.sweep_string_iterator()]
+    except (ValueError, HydraException):
+        raise ConfigError(f"{override.input_line}: seeds are whole numbers") from None

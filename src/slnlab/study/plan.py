@@ -1,0 +1,239 @@
+"""What a study asks: which values, which runs, in which directories; and whether it can work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import DictConfig
+
+from slnlab.config import check, compose, digest, group_hash, identity, run_subdir
+from slnlab.errors import ConfigError
+from slnlab.source_runs import labels
+from slnlab.study.overrides import seeds, split
+
+Values = Mapping[str, str]
+"""Of a trial: the keys searched over, and what each is, as it would be typed."""
+
+BATCHES = ("batch_size", "eval_batch_size", "padding", "flip", "mean", "std")
+"""Keys of `data` that a study may search over: they change neither which samples are held out nor their labels."""
+
+OF_FINALS = ("data.noisy_val=0", "data.test=true")
+"""Overrides of the final runs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a study."""
+
+    values: Values
+    overrides: list[str]
+    config: DictConfig
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.config.runs_dir) / run_subdir(self.config)
+
+    def __str__(self) -> str:
+        return f"{typed(self.values)} seed={self.config.seed}"
+
+
+def typed(values: Values) -> str:
+    """`sln.sigma=0.5 optimizer.lr=0.1`."""
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+class Plan:
+    """A study before anything has run.
+
+    Args:
+        overrides: as for `slnlab.train`; those with several values (`sln.sigma=0.1,0.5`) or, with `trials`, an
+            interval (`optimizer.lr=tag(log,interval(0.01,1))`) are what is searched over. Those of `seed` are the
+            seeds of the final runs.
+        evaluator: whose accuracy chooses, e.g. "momentum"; None: the first that the method itself is about.
+        last: the accuracy is the mean over so many last epochs, at least 1.
+        trial_seeds: of the trials; None: the first of the final runs.
+        trials: so many are chosen by Optuna; None: every combination of the values, once.
+        prune: with `trials`: end those early that are below the median of the others.
+
+    Raises:
+        ConfigError: what cannot work, before anything is run.
+    """
+
+    def __init__(
+        self,
+        overrides: Sequence[str],
+        *,
+        evaluator: str | None = None,
+        last: int = 1,
+        trial_seeds: Sequence[int] | None = None,
+        trials: int | None = None,
+        prune: bool = True,
+    ) -> None:
+        self.last, self.trials, self.prune = last, trials, prune
+        self.fixed, self.space, self.launcher = split(overrides)
+        if self.launcher and trials is not None:
+            raise ConfigError(f"{self.launcher[0]}: Optuna chooses each trial by those before; leave the launcher out")
+        self.final_seeds = seeds(self.space.pop("seed", None), compose(self.fixed).seed)
+        self.fixed = [text for text in self.fixed if not text.startswith("seed=")]
+        self.trial_seeds = list(trial_seeds or self.final_seeds[:1])
+        if not self.space:
+            raise ConfigError("nothing to choose from: give a key several values, such as sln.sigma=0.1,0.2,0.5,1")
+        self.intervals = [key for key, override in self.space.items() if not override.is_discrete_sweep()]
+        if self.intervals and trials is None:
+            raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
+        self.noisy_val, self.noisy_val_given = self._held_out()
+        self._of_trials = (f"data.noisy_val={self.noisy_val}", "data.test=false")
+        self.jobs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
+        self.evaluator = self._evaluator(evaluator)
+        self._check()
+
+    # What is searched over
+
+    def choices(self, key: str) -> list[str]:
+        """The values of a key that has no interval, as typed."""
+        return list(self.space[key].sweep_string_iterator())
+
+    def grid(self) -> Iterator[Values]:
+        """Every combination; the last key changes fastest."""
+        for combination in product(*map(self.choices, self.space)):
+            yield dict(zip(self.space, combination, strict=True))
+
+    def _examples(self) -> Iterator[Values]:
+        """What is checked before anything runs: the grid, or of Optuna's trials the ends of each interval."""
+        if self.trials is None:
+            yield from self.grid()
+            return
+        ends = {key: self._ends(key) for key in self.space}
+        first = {key: values[0] for key, values in ends.items()}
+        yield first
+        for key, values in ends.items():
+            yield from (first | {key: value} for value in values[1:])
+
+    def _ends(self, key: str) -> list[str]:
+        interval = self.space[key].value()
+        if isinstance(interval, IntervalSweep):
+            if "log" in interval.tags and not (interval.start or 0) > 0:
+                raise ConfigError(f"{key}: a logarithmic interval begins above 0")
+            return [str(interval.start), str(interval.end)]
+        return self.choices(key)
+
+    # What is run
+
+    def trial(self, values: Values, seed: int) -> Job:
+        """A run that chooses: some samples are held out with their noisy labels, and there is no test set."""
+        return self._job(values, *self._of_trials, f"seed={seed}")
+
+    def final(self, values: Values, seed: int) -> Job:
+        """The run on all training samples, with the test set."""
+        return self._job(values, *OF_FINALS, f"seed={seed}")
+
+    def _job(self, values: Values, *more: str) -> Job:
+        overrides = [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
+        return Job(dict(values), overrides, compose(overrides))
+
+    @property
+    def label(self) -> str:
+        """The evaluator as it stands in tables."""
+        return self.labels.get(self.evaluator, self.evaluator)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the evaluators."""
+        return {str(name): label for name, label in labels(self.example).items()}
+
+    @property
+    def example(self) -> DictConfig:
+        return self.jobs[0].config
+
+    @property
+    def directory(self) -> Path:
+        """Of the study, which follows from what it asks; more trials or final seeds are the same study."""
+        question = {
+            "trials": group_hash(self.example),
+            "space": {key: override.input_line for key, override in self.space.items()},
+            "evaluator": self.evaluator,
+            "last": self.last,
+            "trial_seeds": self.trial_seeds,
+            "by": "grid" if self.trials is None else "optuna, pruned" if self.prune else "optuna",
+        }
+        data, noise, method = (self.example[group].name for group in ("data", "noise", "method"))
+        return Path(self.example.runs_dir) / "studies" / f"{data}-{noise}-{method}-{digest(question)}"
+
+    def trial_sweep(self) -> list[str]:
+        """What `slnlab.train -m` is given to do the trials of the grid."""
+        space = [f"{key}={','.join(self.choices(key))}" for key in self.space]
+        return [*self.fixed, *space, *self._of_trials, _sweep(self.trial_seeds)]
+
+    def final_sweep(self, values: Values) -> list[str]:
+        """What `slnlab.train -m` is given to do the final runs."""
+        chosen = [f"{key}={value}" for key, value in values.items()]
+        return [*self.fixed, *chosen, *OF_FINALS, _sweep(self.final_seeds)]
+
+    # What can be wrong with it
+
+    def _held_out(self) -> tuple[int, bool]:
+        config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
+        if any(text.startswith("data.noisy_val=") for text in self.fixed):
+            if config.data.noisy_val == 0:
+                raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out, and it is a tenth")
+            return int(config.data.noisy_val), True
+        if config.data.noisy_val:
+            return int(config.data.noisy_val), True
+        return max(1, (config.data.train_size or config.data.num_train) // 10), False
+
+    def _evaluator(self, wanted: str | None) -> str:
+        found: list[list[str]] = []
+        for job in self.jobs:
+            names = [name for name in job.config.method.labels if name != "momentum" or job.config.momentum.enabled]
+            found.append([*names, *(["momentum"] if job.config.momentum.enabled and "momentum" not in names else [])])
+        common = [name for name in found[0] if all(name in names for names in found)]
+        labels = self.labels
+        if wanted is None:
+            mains = [name for name in common if not str(labels.get(name, "")).endswith("(network)")]
+            return (mains or common)[0]
+        if wanted not in common:
+            known = ", ".join(f"{name} ({labels.get(name, name)})" for name in common)
+            raise ConfigError(f"--evaluator: {wanted!r} is none of these runs'; they have {known}")
+        return wanted
+
+    def _check(self) -> None:
+        for job in [*self.jobs, self.final(self.jobs[0].values, self.final_seeds[0])]:
+            try:
+                check(job.config)
+            except ConfigError as error:
+                raise ConfigError(f"in the run {job}: {error}") from error
+        if not 1 <= self.last <= (epochs := min(job.config.trainer.max_epochs for job in self.jobs)):
+            raise ConfigError(f"--last: must lie in [1, {epochs}], the epochs of a run, not {self.last}")
+        held_out = {digest(_labels(job.config)) for job in self.jobs}
+        if len(held_out) > 1:
+            keys = ", ".join(key for key in self.space if key.split(".")[0] in ("data", "noise"))
+            raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; one study for each")
+        if (
+            self.trials is not None
+            and not self.intervals
+            and self.trials > (all_ := math.prod(len(self.choices(key)) for key in self.space))
+        ):
+            raise ConfigError(
+                f"--trials {self.trials}: there are only {all_} combinations; without it each is tried once"
+            )
+        directories: dict[Path, Job] = {}
+        for job in self.jobs:
+            other = directories.setdefault(job.directory, job)
+            if other is not job:
+                raise ConfigError(f"{other} and {job} are the same run: what is searched over makes no difference")
+
+
+def _labels(config: DictConfig) -> dict[str, Any]:
+    """What decides which samples are held out and with which labels."""
+    made = identity(config)
+    return {"noise": made["noise"], "data": {k: v for k, v in made["data"].items() if k not in BATCHES}}
+
+
+def _sweep(seeds: Sequence[int]) -> str:
+    return f"seed={','.join(map(str, seeds))}"

@@ -1,0 +1,114 @@
+"""What came out of a study, and what it lets one choose."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from slnlab.errors import DataError
+from slnlab.study.plan import Plan, typed
+
+
+class Trial(BaseModel):
+    """One choice of values, over the seeds of the trials."""
+
+    values: dict[str, str]
+    state: Literal["finished", "diverged", "pruned", "failed"]
+    accuracies: list[float] = Field(description="on the held-out noisy labels, in [0, 1], one per seed that finished")
+    directories: list[str]
+    message: str | None = Field(default=None, description="why it is not finished")
+
+    @property
+    def accuracy(self) -> float:
+        return fmean(self.accuracies)
+
+
+class Final(BaseModel):
+    """The chosen values, trained on everything."""
+
+    seed: int
+    directory: str
+    test_accuracy: dict[str, float] = Field(description="at the last epoch, in [0, 1], by evaluator")
+
+
+class Study(BaseModel):
+    """`study.json`."""
+
+    data: str
+    noise: str
+    method: str
+    fixed: list[str] = Field(description="overrides that all runs share")
+    space: list[str] = Field(description="overrides that are searched over, as typed")
+    by: str
+    evaluator: str
+    label: str
+    last: int = Field(description="the accuracy is the mean over so many last epochs")
+    noisy_val: int = Field(description="training samples held out, with their noisy labels")
+    training_samples: int
+    trial_seeds: list[int]
+    labels: dict[str, str] = Field(description="of the evaluators")
+    trials: list[Trial] = []
+    chosen: dict[str, str] | None = None
+    remarks: list[str] = []
+    finals: list[Final] = []
+
+    @classmethod
+    def begin(cls, plan: Plan) -> Study:
+        config = plan.example
+        rate = f" {config.noise.rate:g}" if config.noise.rate else ""
+        by = "grid" if plan.trials is None else "Optuna (TPE" + (", median pruning)" if plan.prune else ")")
+        return cls(
+            data=config.data.name,
+            noise=f"{config.noise.name}{rate}",
+            method=config.method.name,
+            fixed=plan.fixed,
+            space=[override.input_line or key for key, override in plan.space.items()],
+            by=by,
+            evaluator=plan.evaluator,
+            label=plan.label,
+            last=plan.last,
+            noisy_val=plan.noisy_val,
+            training_samples=config.data.train_size or config.data.num_train,
+            trial_seeds=plan.trial_seeds,
+            labels=plan.labels,
+        )
+
+    def choose(self) -> None:
+        """Take the values of best accuracy, the first of equals, and say what else was as good.
+
+        Raises:
+            DataError: no trial has finished.
+        """
+        finished = [trial for trial in self.trials if trial.state == "finished"]
+        if not finished:
+            raise DataError("no trial has finished, so nothing can be chosen:\n  " + "\n  ".join(self._unfinished()))
+        best = max(finished, key=lambda trial: trial.accuracy)
+        self.chosen, self.remarks = best.values, []
+        others = [trial for trial in finished if trial.values != best.values]
+        if equal := [typed(trial.values) for trial in others if trial.accuracy == best.accuracy]:
+            self.remarks.append(f"As good as it, and later in the order of the study: {'; '.join(equal)}.")
+        error = self.standard_error(best.accuracy)
+        near = [t for t in others if best.accuracy > t.accuracy >= best.accuracy - error]
+        if near:
+            near.sort(key=lambda trial: -trial.accuracy)
+            self.remarks.append(
+                f"Within one standard error of it (± {100 * error:.1f} points with {self.noisy_val} held-out samples): "
+                f"{'; '.join(typed(trial.values) for trial in near)}. More held-out samples (data.noisy_val) or trial "
+                "seeds would tell them apart."
+            )
+        if unfinished := self._unfinished():
+            self.remarks.append(f"Not among the choices: {'; '.join(unfinished)}.")
+
+    def standard_error(self, accuracy: float) -> float:
+        """Of an accuracy on the held-out samples, as a binomial proportion; seeds share the samples."""
+        return math.sqrt(accuracy * (1 - accuracy) / self.noisy_val)
+
+    def _unfinished(self) -> list[str]:
+        return [f"{typed(t.values)} ({t.state}: {t.message})" for t in self.trials if t.state in ("diverged", "failed")]
+
+    @property
+    def failed(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.state == "failed"]

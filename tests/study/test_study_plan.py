@@ -1,0 +1,58 @@
+"""What a study asks, and what it refuses before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slnlab.errors import ConfigError
+from slnlab.study.plan import Plan
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "says"),
+    [
+        (["sln.sgima=1,2"], {}, "sln.sgima"),
+        (["sln.sigma=0.1,-1"], {}, "sln.sigma=-1"),
+        (["sln.sigma=0.5"], {}, "nothing to choose from"),
+        (["sln.sigma=interval(0.1,1)"], {}, "sln.sigma: a grid has no end in an interval; give --trials"),
+        (["sln.sigma=tag(log,interval(0,1))"], {"trials": 3}, "a logarithmic interval begins above 0"),
+        (["sln.sigma=0.1,1", "data.noisy_val=0"], {}, "data.noisy_val: 0"),
+        (["sln.sigma=0.1,1", "data.noisy_val=10,20"], {}, "data.noisy_val: accuracies on different"),
+        (["sln.sigma=0.1,1", "data.test=true"], {}, "data.test: leave it out"),
+        (["sln.sigma=0.1,1", "force=true"], {}, "force: leave it out"),
+        (["sln.sigma=0.1,1", "noise=sym,asym"], {}, "noise: accuracies on different held-out labels"),
+        (["sln.sigma=0.1,1", "noise.seed=0,1"], {}, "noise.seed: accuracies on different held-out labels"),
+        (["trainer.threads=1,2"], {}, "are the same run"),
+        (["sln.sigma=0.1,1"], {"last": 61}, r"--last: must lie in \[1, 60\]"),
+        (["sln.sigma=0.1,1"], {"evaluator": "momentun"}, r"they have network \(SLN\), momentum \(SLN-MO\)"),
+        (["sln.sigma=0.1,1"], {"trials": 3}, "--trials 3: there are only 2 combinations"),
+        (["sln.sigma=0.1,1", "hydra/launcher=basic"], {"trials": 2}, "leave the launcher out"),
+        (["sln.sigma=0.1,1", "seed=a,b"], {}, "seeds are whole numbers"),
+        (["sln.sigma=0.1,1", "experiment=digits_sigma"], {}, "noise: accuracies on different held-out labels"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_runs(overrides: list[str], options: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Plan(overrides, **options)
+    assert not Path("runs").exists()
+
+
+def test_the_evaluator_is_by_default_what_the_method_is_about() -> None:
+    assert Plan(["sln.sigma=0.1,1"]).label == "SLN"
+    assert Plan(["method=sln_mo_lc", "sln.sigma=0.1,1"]).evaluator == "momentum"
+
+
+def test_methods_and_losses_can_be_searched_over_too() -> None:
+    plan = Plan(["loss=gce,mae", "sln.sigma=0,0.5"])
+    assert list(plan.grid())[1] == {"loss": "gce", "sln.sigma": "0.5"}
+    assert plan.trial({"loss": "mae", "sln.sigma": "0.5"}, 0).config.loss.name == "mae"
+
+
+def test_an_experiments_sweep_is_searched_over_and_the_typed_counts_more() -> None:
+    plan = Plan(["experiment=digits_tune", "noise=asym"])
+    assert plan.noisy_val == 260
+    assert [values["sln.sigma"] for values in plan.grid()] == ["0.1", "0.2", "0.5", "1", "2"]
+    assert plan.final_seeds == [0, 1]

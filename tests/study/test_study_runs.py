@@ -1,0 +1,59 @@
+"""What becomes of a run, and what a trial makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from studies import sigmas, trials
+
+from slnlab.errors import Diverged
+from slnlab.study import runs
+from slnlab.study.page import page
+from slnlab.study.plan import Job, Plan
+from slnlab.study.runs import run_trial
+
+
+def test_the_mean_of_the_last_epochs_can_choose(fake_runs: list[str]) -> None:
+    """The faked accuracies are 0 in the epoch before the last."""
+    study = trials(Plan(sigmas("0.1", "0.2"), last=2, trial_seeds=[3, 4]))
+    assert [trial.accuracies for trial in study.trials] == [[0.25, 0.25], [0.3125, 0.3125]]
+    assert fake_runs == [f"sln.sigma={sigma} seed={seed}" for sigma in ("0.1", "0.2") for seed in (3, 4)]
+
+
+def test_values_that_diverge_are_out_and_named(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
+    fake = runs.run
+
+    def run(job: Job, *rest: Any) -> Any:
+        if job.values["sln.sigma"] == "0.5":
+            raise Diverged("the loss is nan in epoch 2")
+        return fake(job, *rest)
+
+    monkeypatch.setattr(runs, "run", run)
+    study = trials(Plan(sigmas("0.5", "0.1")))
+    assert study.chosen == {"sln.sigma": "0.1"}
+    assert "| 0.5 | – | diverged: the loss is nan in epoch 2 |" in page(study)
+    assert "Not among the choices: sln.sigma=0.5" in page(study)
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        ("slnlab.errors.Diverged: the loss is nan in epoch 3 (step 12)", "diverged"),
+        ("CUDA out of memory", "failed"),
+        (None, "failed"),
+    ],
+)
+def test_what_a_launcher_left_unfinished_is_not_done_again_here(
+    failure: str | None, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here may be the login node of a cluster."""
+    monkeypatch.setattr(runs, "run", None)
+    plan = Plan([*sigmas("0.1", "0.5"), "hydra/launcher=basic"])
+    directory = plan.trial({"sln.sigma": "0.1"}, 0).directory
+    directory.mkdir(parents=True)
+    if failure:
+        (directory / "failure.txt").write_text(f"{failure}\n")
+    trial = run_trial(plan, {"sln.sigma": "0.1"})
+    assert trial.state == state
+    assert (failure or "the launcher has left no result") in (trial.message or "")

@@ -1,0 +1,148 @@
+"""Whole studies: what chooses, what may not be read, and what the command prints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from studies import TINY, sigmas
+
+from slnlab import tune
+from slnlab.config import CONF_DIR, compose
+from slnlab.data.digits import Digits
+from slnlab.data.source import LabelledImages, Split
+from slnlab.errors import SlnlabError
+from slnlab.result import Result, read_metrics
+from slnlab.study import runs
+from slnlab.study.plan import Job, Plan
+from slnlab.train import train
+
+
+class Guarded(Digits):
+    """Digits whose test set must not be read."""
+
+    def load(self, split: Split) -> LabelledImages:
+        if split == "test":
+            raise AssertionError("the test set was read")
+        return super().load(split)
+
+
+def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Chosen by the held-out noisy labels, retrained on everything, tested at the last epoch; all of it on a page."""
+    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--evaluator", "momentum", "optimizer.lr=0.05"])
+    (folder,) = Path("runs/studies").iterdir()
+    study = json.loads((folder / "study.json").read_text())
+    assert study["noisy_val"] == 20, "a tenth, as nothing else was said"
+    accuracies = {}
+    for trial in study["trials"]:
+        (directory,) = trial["directories"]
+        rows = read_metrics(Path(directory) / "metrics.csv")
+        assert trial["accuracies"] == [rows[-1]["val/momentum/accuracy"]]
+        accuracies[trial["values"]["sln.sigma"]] = trial["accuracies"][0]
+        result = Result.load(Path(directory) / "result.json")
+        assert result.identity["data"]["noisy_val"] == 20
+        assert all(evaluator.test_accuracy is None for evaluator in result.evaluators.values())
+    best = max(accuracies, key=lambda value: accuracies[value])
+    assert study["chosen"] == {"sln.sigma": best}
+
+    for final, seed in zip(study["finals"], (0, 1), strict=True):
+        config = compose([*TINY, f"sln.sigma={best}", "optimizer.lr=0.05", f"seed={seed}"])
+        same = train(config)  # finished: it is the run that slnlab.train would do
+        assert Path(final["directory"]) == Path("runs") / "digits/sym-0.4/sln" / same.group / f"seed{seed}"
+        last = {name: evaluator.test_accuracy.last for name, evaluator in same.evaluators.items()}  # type: ignore[union-attr]
+        assert final["test_accuracy"] == last
+        assert same.identity["data"]["noisy_val"] == 0
+
+    page = (folder / "study.md").read_text()
+    assert page.strip() in capsys.readouterr().out
+    assert f"**Chosen: sln.sigma={best}.**" in page
+    assert f"| SLN-MO | {100 * fmean(final['test_accuracy']['momentum'] for final in study['finals']):.2f} ± " in page
+    written = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")}
+    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--evaluator", "momentum", "optimizer.lr=0.05"])
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")} == written, "all was done"
+
+
+def test_nothing_reads_the_test_set_before_the_choice_is_made() -> None:
+    """With a source whose test split raises, only the final run fails, and the choice is on disk by then."""
+    plan = Plan([*sigmas(), "data.source._target_=test_tune.Guarded"])
+    with pytest.raises(AssertionError, match="the test set was read"):
+        tune.tune(plan)
+    study = json.loads((plan.directory / "study.json").read_text())
+    assert [trial["state"] for trial in study["trials"]] == ["finished", "finished"]
+    assert study["chosen"]
+    assert study["finals"] == []
+
+
+def test_a_trial_that_fails_does_not_cost_the_others_but_the_choice(
+    monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]
+) -> None:
+    """A choice among what happened not to fail would be another study's."""
+    fake = runs.run
+
+    def run(job: Job, *rest: Any, **more: Any) -> Any:
+        if job.values["sln.sigma"] == "0.2":
+            raise MemoryError("no room")
+        return fake(job, *rest)
+
+    monkeypatch.setattr(runs, "run", run)
+    plan = Plan(sigmas("0.1", "0.2", "1"))
+    with pytest.raises(SlnlabError, match=r"1 of 3 trials failed, so nothing is chosen:\n  sln.sigma=0.2: MemoryError"):
+        tune.tune(plan)
+    assert [name.split()[0] for name in fake_runs] == ["sln.sigma=0.1", "sln.sigma=1"]
+    study = json.loads((plan.directory / "study.json").read_text())
+    assert [trial["state"] for trial in study["trials"]] == ["finished", "failed", "finished"]
+    assert study["chosen"] is None
+
+    monkeypatch.setattr(plan, "final_seeds", [])
+    assert tune.tune(plan, leave_out_failed=True).chosen == {"sln.sigma": "0.1"}
+
+
+def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without torch, and without leaving anything."""
+    overrides = [*sigmas(), "noise=asym"]
+    run = f"main({[*overrides, '--dry-run']!r})"
+    code = f"import sys; from slnlab.tune import main; {run}; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not Path("runs").exists()
+    (command,) = [line for line in done.stdout.splitlines() if "slnlab.train -m" in line]
+    typed = command.split("slnlab.train -m ")[1].split()
+    assert "sln.sigma=0.1,0.5" in typed
+    for value, job in zip(("0.1", "0.5"), Plan(overrides).jobs, strict=True):
+        single = [text if not text.startswith("sln.sigma=") else f"sln.sigma={value}" for text in typed]
+        assert Job({}, single, compose(single)).directory == job.directory
+
+
+def test_the_committed_page_is_what_the_study_wrote() -> None:
+    folder = CONF_DIR.parent / "experiments" / "digits_study"
+    written = (folder / "study.md").read_text().split("\n\n", 2)[2].strip()
+    assert "**Chosen: " in written
+    assert written in (folder / "README.md").read_text()
+
+
+def test_the_readmes_commands_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (CONF_DIR.parent / "README.md").read_text()
+    commands = re.findall(r"^python -m slnlab\.tune (.*)$", readme, re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        tune.main([*shlex.split(command, comments=True), "--dry-run"])
+        assert "runs/studies/" in capsys.readouterr().out
+
+
+def test_a_launcher_does_the_same_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """Each value of a list is one value, and a run that failed under the launcher is a trial that failed."""
+    overrides = [*sigmas("0.1", "0.5"), "seed=0,1", "hydra/launcher=basic"]
+    with caplog.at_level(logging.INFO):
+        study = tune.tune(Plan(overrides))
+    assert [record.message for record in caplog.records if record.message.startswith("finished:")] == [], "not here"
+    assert [trial.state for trial in study.trials] == ["finished", "finished"]
+    assert [final.seed for final in study.finals] == [0, 1]
+    here = tune.tune(Plan(overrides[:-1]))
+    assert here == study, "found finished: the same directories"
