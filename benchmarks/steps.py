@@ -35,7 +35,7 @@ from benchmarks.usual_loop import TRAIN
 from slnlab import assemble
 from slnlab.callbacks import MomentumAverage, MomentumModel
 from slnlab.data.augment import CropFlip, Normalise, pad
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.models import WideResNet
 
 

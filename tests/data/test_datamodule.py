@@ -1,7 +1,4 @@
-"""The datamodule: which samples come in which order, how they look, and with which labels.
-
-The data set is made up, every image different from every other, so that an image tells which sample it is.
-"""
+"""What every datamodule does: which samples come in which order, how they look, and which are held out."""
 
 from __future__ import annotations
 
@@ -14,103 +11,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pictures import CLASSES, SYMMETRIC, Alike, Pictures, batches, make, order, pixels, ready
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as tv
 
 from slnlab.data import ImageDataModule
-from slnlab.data.datamodule import STEPS_PER_CALL, Batch, EvaluationBatch
-from slnlab.data.source import LabelledImages, Split
-from slnlab.errors import ConfigError, DataError
-
-SYMMETRIC = {"_target_": "slnlab.noise.symmetric", "name": "sym", "rate": 0.4, "seed": 0}
-CLEAN = {"_target_": "slnlab.noise.clean", "name": "none", "rate": 0.0, "seed": 0}
-CLASSES = 5
-
-
-class Pictures:
-    """A source. No pixel is 0, so that none looks like padding."""
-
-    name = "pictures"
-
-    def __init__(self, train: int = 100, test: int = 30, shape: tuple[int, ...] = (1, 6, 5), seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.splits = {
-            split: LabelledImages(
-                torch.randint(1, 256, (size, *shape), dtype=torch.uint8, generator=generator),
-                torch.randint(CLASSES, (size,), generator=generator),
-            )
-            for split, size in (("train", train), ("test", test))
-        }
-        self.prepared = 0
-        self.read: list[str] = []
-
-    def prepare(self) -> None:
-        self.prepared += 1
-
-    def load(self, split: Split) -> LabelledImages:
-        self.read.append(split)
-        return LabelledImages(*(tensor.clone() for tensor in self.splits[split]))
-
-
-class OnlyTraining(Pictures):
-    def load(self, split: Split) -> LabelledImages:
-        assert split != "test", "the test set was read"
-        return super().load(split)
-
-
-class Donors(Pictures):
-    """Images for open-set noise; `_target_` in a noise node."""
-
-    name = "donors"
-
-    def __init__(self) -> None:
-        super().__init__(train=70, seed=1)
-
-
-class Alike(Pictures):
-    """One image, many times."""
-
-    def __init__(self) -> None:
-        super().__init__(train=64, test=1)
-        images, labels = self.splits["train"]
-        self.splits["train"] = LabelledImages(images[:1].expand_as(images).clone(), labels)
-
-
-def make(source: Pictures | None = None, noise: Any = CLEAN, **options: Any) -> ImageDataModule:
-    """A datamodule that leaves pixels alone unless asked: (pixel/255 − 0)/1, no crop, no flip."""
-    source = source or Pictures()
-    channels = source.splits["train"].images.shape[1]
-    defaults: dict[str, Any] = {
-        "num_classes": CLASSES,
-        "batch_size": 32,
-        "eval_batch_size": 40,
-        "mean": [0.0] * channels,
-        "std": [1.0] * channels,
-    }
-    return ImageDataModule(source, noise, **(defaults | options))
-
-
-def ready(source: Pictures | None = None, noise: Any = CLEAN, **options: Any) -> ImageDataModule:
-    datamodule = make(source, noise, **options)
-    datamodule.prepare_data()
-    datamodule.setup()
-    return datamodule
-
-
-def batches(datamodule: ImageDataModule, epoch: int = 0) -> list[Batch]:
-    return [make() for make in datamodule.epoch(epoch)]
-
-
-def order(datamodule: ImageDataModule, epoch: int = 0) -> list[int]:
-    return [row for batch in batches(datamodule, epoch) for row in batch.index.tolist()]
-
-
-def pixels(image: Tensor) -> Tensor:
-    """The bytes that normalising with mean 0 and std 1 made this image from."""
-    assert image.dtype == torch.float32
-    return (image * 255).round().to(torch.uint8)
-
+from slnlab.data.batches import Batch, EvaluationBatch
+from slnlab.data.datamodule import STEPS_PER_CALL
 
 # An epoch
 
@@ -319,124 +226,6 @@ def test_the_noise_does_not_depend_on_the_run() -> None:
     assert given(noise={**SYMMETRIC, "seed": 1}) != expected
 
 
-# Labels and replaced images
-
-
-def test_training_sees_what_the_record_says() -> None:
-    source = Pictures(train=500)
-    datamodule = ready(source, noise=SYMMETRIC)
-    record, table = datamodule.noise_record, datamodule.table
-    assert torch.equal(record.true, source.splits["train"].labels)
-    assert 0.3 < record.realised_rate < 0.5
-    assert torch.equal(table["true"], record.true)
-    assert torch.equal(table["wrong"], record.given != source.splits["train"].labels)
-    for batch in batches(datamodule):
-        assert torch.equal(table["given"][batch.index], record.given[batch.index])
-        assert torch.equal(table.targets(batch.index).argmax(1), record.given[batch.index])
-        assert torch.equal(pixels(batch.image), source.splits["train"].images[batch.index])
-
-
-OPEN_SET = {
-    "_target_": "slnlab.noise.open_set",
-    "name": "open_set",
-    "rate": 0.3,
-    "seed": 0,
-    "donor": {"_target_": f"{__name__}.Donors"},
-}
-
-
-@pytest.mark.parametrize("padding", [0, 2])
-def test_open_set_noise_replaces_the_recorded_images_and_no_label(padding: int) -> None:
-    source = Pictures()
-    datamodule = ready(source, noise=OPEN_SET, padding=padding)
-    record = datamodule.noise_record
-    assert len(record.replaced) == len(record.donor) == 30
-    assert record.donor_source == "donors"
-    assert torch.equal(record.given, source.splits["train"].labels)
-    assert torch.equal(datamodule.table["given"], source.splits["train"].labels)
-    by = dict(zip(record.replaced.tolist(), record.donor.tolist(), strict=True))
-    assert len(set(by.values())) == 30
-    assert datamodule.table["wrong"].tolist() == [row in by for row in range(100)]
-    ours, donors = source.splits["train"].images, Donors().splits["train"].images
-    for batch in datamodule.passes("clean", "x", 0):
-        for row, image in zip(batch.index.tolist(), pixels(batch.image), strict=True):
-            assert torch.equal(image, donors[by[row]] if row in by else ours[row])
-    if not padding:
-        for batch in batches(datamodule):
-            for row, image in zip(batch.index.tolist(), pixels(batch.image), strict=True):
-                assert torch.equal(image, donors[by[row]] if row in by else ours[row])
-    # The test set knows nothing of it.
-    (test,) = datamodule.test_dataloader()
-    assert torch.equal(pixels(test.image), source.splits["test"].images)
-
-
-def test_without_a_test_set_it_is_never_read() -> None:
-    source = OnlyTraining()
-    datamodule = ready(source, noise=SYMMETRIC, test=False, noisy_val=10)
-    assert source.read == ["train"]
-    assert datamodule.evaluation_splits == ["val"]
-    assert list(datamodule.val_dataloader()) == ["val"]
-    with pytest.raises(ConfigError, match=r"data\.test=false"):
-        datamodule.test_dataloader()
-    assert ready(OnlyTraining(), test=False).val_dataloader() == {}
-    with pytest.raises(AssertionError, match="was read"):  # this source does tell
-        ready(OnlyTraining())
-
-
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"train_size": 101}, ConfigError, r"data\.train_size.*100 training images, not 101"),
-        ({"train_size": 0}, ConfigError, r"data\.train_size.*not 0"),
-        ({"train_size": -3}, ConfigError, r"data\.train_size.*not -3"),
-        ({"noisy_val": 100}, ConfigError, r"data\.noisy_val.*\[0, 100\), not 100"),
-        ({"noisy_val": 40, "train_size": 40}, ConfigError, r"data\.noisy_val.*\[0, 40\), not 40"),
-        ({"noisy_val": -1}, ConfigError, r"data\.noisy_val.*not -1"),
-        ({"channels": 3}, DataError, r"data\.channels.*says 3, the files hold 1"),
-        ({"num_train": 60}, DataError, r"data\.num_train.*says 60, the files hold 100"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 3}, ConfigError, r"data\.mean.*3 values.*1 channels"),
-        ({"num_classes": 4}, DataError, r"pictures.*training label.*4 classes"),
-        ({"padding": -1}, ConfigError, "padding"),
-        ({"std": [0.0]}, ConfigError, "std"),
-        (
-            {"noise": {**SYMMETRIC, "_target_": "slnlab.noise.asymmetric", "class_map": {"9": "1"}}},
-            ConfigError,
-            r"noise\.class_map.*'9'",
-        ),
-        (
-            {"noise": {**SYMMETRIC, "_target_": "slnlab.noise.asymmetric", "class_map": {"cat": "dog"}}},
-            ConfigError,
-            r"noise\.class_map.*'cat'",
-        ),
-        ({"noise": {**OPEN_SET, "donor": None}}, ConfigError, r"noise\.donor"),
-        ({"noise": {**SYMMETRIC, "rate": 1.0}}, ConfigError, r"noise\.rate"),
-    ],
-)
-def test_what_cannot_work_is_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        ready(**options)
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("label", [-1, CLASSES])
-def test_a_label_outside_the_classes_is_refused(split: str, label: int) -> None:
-    source = Pictures()
-    source.splits[split].labels[17] = label
-    with pytest.raises(DataError, match="train" if split == "train" else "test"):
-        ready(source)
-
-
-def test_labels_and_images_of_different_number_are_refused() -> None:
-    source = Pictures()
-    images, labels = source.splits["train"]
-    source.splits["train"] = LabelledImages(images, labels[:60])
-    with pytest.raises(DataError, match="100 training images, but 60 labels"):
-        ready(source)
-
-
 # With Lightning, and without
 
 
@@ -535,50 +324,3 @@ def test_the_loaders_groups_are_the_epochs_batches() -> None:
     assert len(loader) == len(groups) == -(-34 // STEPS_PER_CALL)
     assert [len(group) for group in groups[:-1]] == [STEPS_PER_CALL] * (len(groups) - 1)
     assert [row for group in groups for batch in group for row in batch.index.tolist()] == order(datamodule)
-
-
-# Memory
-
-
-class LargestFloat(TorchDispatchMode):
-    """Remembers the largest floating-point tensor that any operation made."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (tuple, list)) else [made]:
-            if isinstance(tensor, Tensor) and tensor.is_floating_point():
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
-@pytest.mark.parametrize("noise", [CLEAN, SYMMETRIC])
-def test_images_are_never_floats_but_in_a_batch(noise: Any) -> None:
-    with LargestFloat() as watch:
-        datamodule = ready(Pictures(train=2000), noise=noise, padding=2, noisy_val=100)
-        batches(datamodule)
-        list(datamodule.passes("clean", "x", 0))
-        for loader in datamodule.val_dataloader().values():
-            list(loader)
-    assert watch.elements == max(2000, 40 * 6 * 5)  # a column of the table, or a batch of evaluation
-
-
-def held(datamodule: ImageDataModule) -> int:
-    """Bytes of the storages that the datamodule holds, the table's and the record's columns aside."""
-    tensors = [value for value in vars(datamodule).values() if isinstance(value, Tensor)]
-    return sum(
-        size
-        for _, size in {(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in tensors if t.numel()}
-    )
-
-
-@pytest.mark.parametrize("noise", [CLEAN, OPEN_SET])
-@pytest.mark.parametrize(("padding", "train_size"), [(0, None), (2, None), (0, 500), (2, 500)])
-def test_images_are_held_once_as_bytes(padding: int, train_size: int | None, noise: Any) -> None:
-    size = train_size or 2000
-    datamodule = ready(Pictures(train=2000, test=100), noise=noise, padding=padding, train_size=train_size)
-    images = size * (6 + 2 * padding) * (5 + 2 * padding) + 100 * 6 * 5
-    indices = 8 * (size + 100)
-    assert held(datamodule) == images + indices
-    assert datamodule.noise.options.keys() <= {"donor"}  # nor a donor data set

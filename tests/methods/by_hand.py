@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slnlab import SampleTable, assemble
 from slnlab.config import check, compose
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import shard
 from slnlab.methods import SingleNetwork
 from slnlab.noise import NoiseRecord

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from slnlab import SampleTable
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import Shard, shard
 from slnlab.methods import Method
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
 from slnlab.config import check, compose
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import Shard
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses

@@ -21,7 +21,7 @@ from slnlab import assemble
 from slnlab.callbacks import MomentumModel
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.data import ImageDataModule
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import shard
 from slnlab.errors import ConfigError
 from slnlab.methods import Method, SingleNetwork

@@ -12,7 +12,7 @@ from by_hand import probabilities
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import Shard
 from slnlab.methods.mixup import mixup_partners
 from slnlab.streams import Streams

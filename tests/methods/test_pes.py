@@ -14,7 +14,7 @@ from by_hand import Bare, probabilities
 from resuming import assert_resumes_bit_exactly, trained
 from torch import Tensor
 
-from slnlab.data.datamodule import Samples
+from slnlab.data.batches import Samples
 from slnlab.errors import ConfigError
 from slnlab.methods.pes import PES, Refining, class_weights
 

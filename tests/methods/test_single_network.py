@@ -21,7 +21,7 @@ from slnlab import SampleTable, assemble
 from slnlab.callbacks import LabelCorrection, MomentumAverage, MomentumModel
 from slnlab.config import compose
 from slnlab.data import ImageDataModule
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import shard
 from slnlab.errors import SlnlabError
 from slnlab.losses import cross_entropy as class_losses

@@ -8,7 +8,7 @@ import pytest
 import torch
 from by_hand import Bare, probabilities
 
-from slnlab.data.datamodule import Samples
+from slnlab.data.batches import Samples
 
 Q1 = ("method=truncated_gce", "loss.q=1", "method.truncation=0.5", "method.first_pruning=3", "method.pruning_every=2")
 """q = 1, k = ½: GCE is 1 − p and its value at k is ½."""

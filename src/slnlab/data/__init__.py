@@ -1,6 +1,8 @@
 """Where images and labels come from, and how they reach the network."""
 
-from slnlab.data.datamodule import Batch, ImageDataModule, IndexedDataModule, Samples
+from slnlab.data.batches import Batch, Samples
+from slnlab.data.datamodule import IndexedDataModule
+from slnlab.data.images import ImageDataModule
 from slnlab.data.source import Source
 from slnlab.data.streamed import StreamedDataModule
 

@@ -1,18 +1,18 @@
-"""The LightningDataModule: spoiled once, held on the training device, handed out by index."""
+"""The LightningDataModule that images in memory and images from files share: batches by index, order, augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab.data.augment import CropFlip, Draws, Normalise, pad, view
-from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source
+from slnlab.data.augment import CropFlip, Draws, Normalise, view
+from slnlab.data.batches import Batch, EvaluationBatches, Samples
 from slnlab.distributed import Shard, shard
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -25,47 +25,18 @@ View = Literal["augmented", "clean"]
 STEPS_PER_CALL = 16
 """Optimiser steps in one `training_step`: Lightning's own cost per call is paid once for so many."""
 
-
-class Samples(NamedTuple):
-    """Rows of the sample table (B,) int64, and their images (B, channels, H, W) float32."""
-
-    index: Tensor  # type: ignore[assignment]  # the field's name for it, at the price of tuple.index
-    image: Tensor
-
-
-class Batch(NamedTuple):
-    """What a method sees: this process's part of a global batch, as `Samples`, and which part that is."""
-
-    index: Tensor  # type: ignore[assignment]
-    image: Tensor
-    shard: Shard
-
-    def mean(self, losses: Tensor) -> Tensor:
-        """This process's share of the mean over the global batch of its samples' losses (B,).
-
-        The shares of all processes add up to the mean; of a process that is alone it is the mean itself.
-        """
-        return losses.sum() / self.shard.total
-
-
-class EvaluationBatch(NamedTuple):
-    """Images (B, channels, H, W) float32 and the labels (B,) int64 that predictions are compared with."""
-
-    image: Tensor
-    label: Tensor
-
-
 Split = Literal["val", "val_clean", "test"]
 
 Stored = tuple[Tensor, Tensor]
 """Images (M, channels, H + 2p, W + 2p) uint8 on the training device, p the padding, and which of them (B,) int64."""
 
 
-class IndexedDataModule(pl.LightningDataModule):
+class IndexedDataModule(pl.LightningDataModule, ABC):
     """What methods and callbacks ask of the data: batches by index of the sample table, made on the training device.
 
-    A subclass reads (`_read`), says which samples an epoch has (`rows`), and where images are (`_stored`). Order,
-    random crop, flip and normalisation are here, per sample, from named streams; and each process's part of a batch.
+    A subclass reads (`_read`), says where images are (`_stored`) and what an evaluation sees (`evaluation_batches`); it
+    may choose each epoch's samples (`rows`). Order, random crop, flip and normalisation are here, per sample, from
+    named streams; and each process's part of a batch.
 
     Training batches come in groups of `STEPS_PER_CALL`, as an iterable of `Batch`. Evaluation batches come from the
     splits `val` (held-out training samples, with their *noisy* labels), `val_clean` (of a data set that has correctly
@@ -122,20 +93,26 @@ class IndexedDataModule(pl.LightningDataModule):
 
     # What a subclass writes
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Fetch or look for files, in one process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self) -> None:
         """Set `noise_record`, `table`, `_size` (H, W), and call `_hold_out`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stored(self, index: Tensor) -> Stored:
         """Where the images of the training samples `index` (B,) are."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def evaluation_batches(self, split: Split) -> EvaluationBatches:
+        """Batches of a split in data set order, this process's part of each, which may be empty."""
+
+    # What a subclass may write otherwise
 
     def _stored_in_order(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
-        """The same for this process's part of each of the global `batches`, which will be asked for by number."""
+        """`_stored` for this process's part of each of the global `batches`, which will be asked for by number."""
         return lambda step: self._stored(shard(len(batches[step])).of(batches[step]))
 
     def rows(self, epoch: int) -> Tensor:
@@ -150,10 +127,6 @@ class IndexedDataModule(pl.LightningDataModule):
         if self.test:
             splits.append("test")
         return splits
-
-    def evaluation_batches(self, split: Split) -> EvaluationBatches:
-        """Batches of a split in data set order, this process's part of each, which may be empty."""
-        raise NotImplementedError
 
     # What Lightning calls
 
@@ -297,99 +270,6 @@ class IndexedDataModule(pl.LightningDataModule):
             )
 
 
-class ImageDataModule(IndexedDataModule):
-    """Images as one uint8 tensor on the training device, spoiled once; augmentation on whole batches, per sample.
-
-    Args:
-        source: where images and labels come from.
-        noise: what spoils the labels; a mapping is a node of `conf/noise/`.
-        padding: random crop after zero padding by so many pixels.
-        classes: names, for class maps.
-        channels, num_train: what the files must hold; None: whatever they do.
-        options: see `IndexedDataModule`.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        noise: LabelNoise | Mapping[str, Any],
-        *,
-        classes: Sequence[str] | None = None,
-        name: str | None = None,
-        channels: int | None = None,
-        num_train: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(name=name or source.name, **options)
-        self.source = source
-        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
-        self.classes = list(classes) if classes else None
-        self.expected = {"channels": channels, "num_train": num_train}
-        self._images: Tensor
-        self._test_images: Tensor | None = None
-        self._test_labels: Tensor
-
-    def to(self, device: torch.device | str) -> ImageDataModule:
-        """Move images, labels and the sample table; returns itself."""
-        super().to(device)
-        self._images = self._images.to(device)
-        if self._test_images is not None:
-            self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
-        return self
-
-    def evaluation_batches(self, split: Split) -> EvaluationBatches:
-        """Batches of a split in data set order, this process's part of each, which may be empty."""
-        if split == "val":
-            images, rows, labels = self._images, self.val_index, self.table["given"]
-            padding = self.crop_flip.padding
-        else:
-            assert self._test_images is not None
-            images, labels, padding = self._test_images, self._test_labels, 0
-            rows = torch.arange(len(labels), device=labels.device)
-
-        def make(step: int, index: Tensor) -> EvaluationBatch:
-            mine = shard(len(index)).of(index)
-            pixels = view(images, mine, padding, self._size)
-            return EvaluationBatch(self.normalise(pixels), labels[mine])
-
-        return EvaluationBatches(rows.split(self.eval_batch_size), make)
-
-    def _stored(self, index: Tensor) -> Stored:
-        return self._images, index
-
-    def _prepare(self) -> None:
-        self.source.prepare()
-        self.noise.prepare()
-
-    def _read(self) -> None:
-        data = self.source.load("train")
-        self._agree(data)
-        size = self._training_size(len(data.labels))
-        if size < len(data.labels):  # copies, so that the rest is not kept in memory
-            data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
-        self._check_labels("training", data.labels)
-        spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes)
-        record = self.noise_record
-        self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
-        self._hold_out(size)
-        self._size = (spoiled.images.shape[2], spoiled.images.shape[3])
-        self._images = pad(spoiled.images, self.crop_flip.padding)
-        if self.test:
-            test = self.source.load("test")
-            self._check_labels("test", test.labels)
-            self._test_images, self._test_labels = test.images, test.labels
-
-    def _agree(self, data: LabelledImages) -> None:
-        channels = data.images.shape[1]
-        for key, found in (("channels", channels), ("num_train", len(data.images))):
-            if self.expected[key] not in (None, found):
-                raise DataError(f"data.{key}: the configuration says {self.expected[key]}, the files hold {found}")
-        if len(self.normalise.mean) != channels:
-            raise ConfigError(f"data.mean: has {len(self.normalise.mean)} values, the images {channels} channels")
-        if len(data.labels) != len(data.images):
-            raise DataError(f"{self.name}: has {len(data.images)} training images, but {len(data.labels)} labels")
-
-
 class EpochBatches:
     """An epoch's training batches, `STEPS_PER_CALL` to a group; which epoch, the trainer knows."""
 
@@ -409,16 +289,3 @@ class EpochBatches:
         size = max(STEPS_PER_CALL, -(-len(steps) // groups))
         for group in range(groups):
             yield (make() for make in steps[group * size : (group + 1) * size])
-
-
-class EvaluationBatches:
-    """Batches of a split in data set order, each made when it is reached."""
-
-    def __init__(self, rows: Sequence[Tensor], make: Callable[[int, Tensor], EvaluationBatch]) -> None:
-        self.rows, self.make = rows, make
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[EvaluationBatch]:
-        return map(self.make, range(len(self.rows)), self.rows)

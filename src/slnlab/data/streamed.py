@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as tv
 
 from slnlab.data.augment import view
-from slnlab.data.datamodule import EvaluationBatch, EvaluationBatches, IndexedDataModule, Split, Stored
+from slnlab.data.batches import EvaluationBatch, EvaluationBatches
+from slnlab.data.datamodule import IndexedDataModule, Split, Stored
 from slnlab.distributed import shard, world_size
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -254,7 +255,6 @@ class StreamedDataModule(IndexedDataModule):
         return {"name": "real", "num_samples": len(given), "hash": record.hash}
 
     def evaluation_batches(self, split: Split) -> EvaluationBatches:
-        """Batches of a split in data set order, this process's part of each, which may be empty."""
         device = self.table.device
         if split == "val":
             decoder, labels, rows = self._train, self.table["given"], self.val_index

@@ -20,7 +20,7 @@ from torch.profiler import record_function
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from slnlab.data.datamodule import Batch, EvaluationBatch
+from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.distributed import average_buffers, rank, world_size
 from slnlab.modes import evaluating
 from slnlab.result import NoiseRateUsed, TransitionUsed

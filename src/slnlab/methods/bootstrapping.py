@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import SingleNetwork
 

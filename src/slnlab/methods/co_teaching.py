@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
 from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
 

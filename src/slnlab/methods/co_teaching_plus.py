@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import gather
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import global_ranks

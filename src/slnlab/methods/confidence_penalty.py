@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import SingleNetwork
 

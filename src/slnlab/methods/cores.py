@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import gather
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.single_network import SingleNetwork, softmax

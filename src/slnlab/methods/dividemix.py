@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.data.datamodule import Batch, IndexedDataModule
+from slnlab.data.batches import Batch
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method

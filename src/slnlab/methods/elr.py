@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork, softmax
 
 CLIP = 1e-4

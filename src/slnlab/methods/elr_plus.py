@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, log_softmax, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.datamodule import Batch, IndexedDataModule
+from slnlab.data.batches import Batch
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, log_softmax, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
 from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
 

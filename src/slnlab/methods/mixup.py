@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import gather
 from slnlab.streams import Streams, derive
 

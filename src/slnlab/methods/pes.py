@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Adam
 
-from slnlab.data.datamodule import Batch, IndexedDataModule
+from slnlab.data.batches import Batch
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.datamodule import Batch, IndexedDataModule
+from slnlab.data.batches import Batch
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import cross_entropy
 from slnlab.methods.dividemix import co_guess, mixing, ramp_up

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import rank
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.base import Method

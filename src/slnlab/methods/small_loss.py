@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import Shard, gather
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.datamodule import Batch
+from slnlab.data.batches import Batch
 from slnlab.distributed import world_size
 from slnlab.methods.single_network import SingleNetwork, softmax
 from slnlab.streams import Streams

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from slnlab.data.augment import Normalise
 from slnlab.data.autoaugment import AutoAugmented
-from slnlab.data.datamodule import Batch, IndexedDataModule
+from slnlab.data.batches import Batch
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy

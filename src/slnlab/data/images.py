@@ -1,0 +1,110 @@
+"""Images in memory: spoiled once, held on the training device, handed out by index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slnlab.data.augment import pad, view
+from slnlab.data.batches import EvaluationBatch, EvaluationBatches
+from slnlab.data.datamodule import IndexedDataModule, Split, Stored
+from slnlab.data.inject import LabelNoise
+from slnlab.data.source import LabelledImages, Source
+from slnlab.distributed import shard
+from slnlab.errors import ConfigError, DataError
+from slnlab.samples import SampleTable
+
+
+class ImageDataModule(IndexedDataModule):
+    """Images as one uint8 tensor on the training device, spoiled once; augmentation on whole batches, per sample.
+
+    Args:
+        source: where images and labels come from.
+        noise: what spoils the labels; a mapping is a node of `conf/noise/`.
+        padding: random crop after zero padding by so many pixels.
+        classes: names, for class maps.
+        channels, num_train: what the files must hold; None: whatever they do.
+        options: see `IndexedDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        noise: LabelNoise | Mapping[str, Any],
+        *,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        channels: int | None = None,
+        num_train: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name=name or source.name, **options)
+        self.source = source
+        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
+        self.classes = list(classes) if classes else None
+        self.expected = {"channels": channels, "num_train": num_train}
+        self._images: Tensor
+        self._test_images: Tensor | None = None
+        self._test_labels: Tensor
+
+    def to(self, device: torch.device | str) -> ImageDataModule:
+        """Move images, labels and the sample table; returns itself."""
+        super().to(device)
+        self._images = self._images.to(device)
+        if self._test_images is not None:
+            self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
+        return self
+
+    def evaluation_batches(self, split: Split) -> EvaluationBatches:
+        if split == "val":
+            images, rows, labels = self._images, self.val_index, self.table["given"]
+            padding = self.crop_flip.padding
+        else:
+            assert self._test_images is not None
+            images, labels, padding = self._test_images, self._test_labels, 0
+            rows = torch.arange(len(labels), device=labels.device)
+
+        def make(step: int, index: Tensor) -> EvaluationBatch:
+            mine = shard(len(index)).of(index)
+            pixels = view(images, mine, padding, self._size)
+            return EvaluationBatch(self.normalise(pixels), labels[mine])
+
+        return EvaluationBatches(rows.split(self.eval_batch_size), make)
+
+    def _stored(self, index: Tensor) -> Stored:
+        return self._images, index
+
+    def _prepare(self) -> None:
+        self.source.prepare()
+        self.noise.prepare()
+
+    def _read(self) -> None:
+        data = self.source.load("train")
+        self._agree(data)
+        size = self._training_size(len(data.labels))
+        if size < len(data.labels):  # copies, so that the rest is not kept in memory
+            data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
+        self._check_labels("training", data.labels)
+        spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes)
+        record = self.noise_record
+        self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
+        self._hold_out(size)
+        self._size = (spoiled.images.shape[2], spoiled.images.shape[3])
+        self._images = pad(spoiled.images, self.crop_flip.padding)
+        if self.test:
+            test = self.source.load("test")
+            self._check_labels("test", test.labels)
+            self._test_images, self._test_labels = test.images, test.labels
+
+    def _agree(self, data: LabelledImages) -> None:
+        channels = data.images.shape[1]
+        for key, found in (("channels", channels), ("num_train", len(data.images))):
+            if self.expected[key] not in (None, found):
+                raise DataError(f"data.{key}: the configuration says {self.expected[key]}, the files hold {found}")
+        if len(self.normalise.mean) != channels:
+            raise ConfigError(f"data.mean: has {len(self.normalise.mean)} values, the images {channels} channels")
+        if len(data.labels) != len(data.images):
+            raise DataError(f"{self.name}: has {len(data.images)} training images, but {len(data.labels)} labels")
