@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -18,9 +17,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import matrix_page
 
 PHASES = {
     "first step": "in the forward pass of the very first step",
@@ -335,23 +336,12 @@ def cell(phase: str, number: signal.Signals, to: str, whole: Path, directory: Pa
 def page(cells: list[Cell], seconds: float) -> str:
     """The page that describes the table."""
     import pytorch_lightning
-    import torch
 
-    from slnlab.run_directory import git_state, processor_name
-
-    git = git_state() or {}
+    columns = ["phase", "signal", "to", "exit code", "epochs begun", "kept", "replayed"]
     rows = [
-        "| phase | signal | to | exit code | epochs begun | kept | replayed | identical? |",
-        "|---|---|---|---|---|---|---|---|",
-        *(
-            f"| {c.phase}: {PHASES[c.phase]} | {c.signal} | {c.to} | {c.exit_code} "
-            f"| {c.epochs_begun} | {c.epochs_kept} | {c.epochs_replayed} "
-            f"| {'yes' if not c.differences else '**no**: ' + c.differences} |"
-            for c in cells
-        ),
+        (f"{c.phase}: {PHASES[c.phase]}", c.signal, c.to, c.exit_code, c.epochs_begun, c.epochs_kept, c.epochs_replayed)
+        for c in cells
     ]
-    identical = sum(not c.differences for c in cells)
-    commit = f"{git.get('commit', 'unknown')[:10]}{' with changes' if git.get('dirty') else ''}"
     return f"""# Kill matrix: runs ended at awkward moments and started again
 
 **Question.** Does a run that was ended at any moment, and started again by the same command, end with the same bits as
@@ -368,12 +358,9 @@ that was never stopped, byte by byte: the network, momentum model, sample table,
 checkpoint, every row of `metrics.csv` (without `seconds` and `images_per_second`) and all of `samples.npz`. A second
 run that was never stopped is compared the same way first, and a run of another seed must differ.
 
-**Environment.** {processor_name()}, {platform.system()}, Python {platform.python_version()}, PyTorch
-{torch.__version__}, Lightning {pytorch_lightning.__version__}, one thread, no GPU; slnlab at {commit}.
+{matrix_page.environment(f"Lightning {pytorch_lightning.__version__}", "one thread")}
 
-**Result.** {identical} of {len(cells)} identical.
-
-{chr(10).join(rows)}
+{matrix_page.result(cells, columns, rows)}
 
 137 is a process that was killed; 1 a launcher that has said which of its processes had died; 128 + the signal's
 number is what slnlab exits with when it is told to stop. *Kept*:
@@ -410,12 +397,7 @@ def main() -> None:
             cells.append(cell(phase, number, to, whole if to == ONE else together, directory))
             print(cells[-1], flush=True)
             shutil.rmtree(directory)
-    known.out.mkdir(parents=True, exist_ok=True)
-    with (known.out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(cells[0])), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, cells))
-    (known.out / "README.md").write_text(page(cells, time.monotonic() - begin))
+    matrix_page.write(known.out, cells, page(cells, time.monotonic() - begin))
     if any(c.differences for c in cells):
         sys.exit("a run that was stopped ended differently; see the table")
     return None

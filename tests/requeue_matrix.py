@@ -8,9 +8,7 @@ starts a run again, on which launcher.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -18,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import kill_matrix
+import matrix_page
 import psutil
 import slurm_cluster
 from test_slurm import LONG, epochs, job_of, release, slurm, until
@@ -139,21 +138,8 @@ def cell(environment: dict[str, str], launcher: str, event: str, phase: str, who
 
 
 def page(cells: list[Cell], seconds: float) -> str:
-    import torch
-
-    from slnlab.run_directory import git_state, processor_name
-
-    git = git_state() or {}
-    commit = f"{git.get('commit', 'unknown')[:10]}{' with changes' if git.get('dirty') else ''}"
-    rows = [
-        "| launcher | what happened | when | epochs then | who started it again | identical? |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {c.launcher} | {c.event} | {c.phase}: {PHASES[c.phase][0]} | {c.epochs_then} | {c.went_on} "
-            f"| {'yes' if not c.differences else '**no**: ' + c.differences} |"
-            for c in cells
-        ),
-    ]
+    columns = ["launcher", "what happened", "when", "epochs then", "who started it again"]
+    rows = [(c.launcher, c.event, f"{c.phase}: {PHASES[c.phase][0]}", c.epochs_then, c.went_on) for c in cells]
     return f"""# Requeue matrix: runs of sweeps that were hit, on each launcher
 
 **Question.** Does a run of a sweep that was signalled, requeued, cancelled or killed end with the same bits as one that
@@ -167,12 +153,9 @@ launcher=local on the same machine; digits, `{" ".join(LONG)}`. *Identical* comp
 [kill matrix](../kill_matrix/README.md) does. The two minutes that a requeued job waits are skipped
 (`scontrol update StartTime=now`).
 
-**Environment.** {processor_name()}, {platform.system()}, Python {platform.python_version()}, PyTorch
-{torch.__version__}, no GPU; slnlab at {commit}.
+{matrix_page.environment()}
 
-**Result.** {sum(not c.differences for c in cells)} of {len(cells)} identical.
-
-{chr(10).join(rows)}
+{matrix_page.result(cells, columns, rows)}
 
 **Not shown here.** A node that disappears and a time limit that is reached are in `tests/test_slurm.py` (the former in
 `make test-slow`, as SLURM takes minutes over it); several nodes; GPUs; Ray, whose worker that dies is in
@@ -208,12 +191,7 @@ def main() -> None:
                         cells.append(cell(environment, launcher, event, phase, whole, runs))
                         print(cells[-1], flush=True)
                         shutil.rmtree(runs)
-    known.out.mkdir(parents=True, exist_ok=True)
-    with (known.out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(cells[0])), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, cells))
-    (known.out / "README.md").write_text(page(cells, time.monotonic() - begin))
+    matrix_page.write(known.out, cells, page(cells, time.monotonic() - begin))
     if any(c.differences for c in cells):
         sys.exit("a run that was hit ended differently; see the table")
 
