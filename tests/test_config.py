@@ -16,8 +16,10 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from slnlab import assemble, config
-from slnlab.config import check, compose, group_hash, plain, run_subdir
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError
+from slnlab.identity import group_hash, run_subdir
+from slnlab.plain import plain
 from slnlab.run_directory import RunDirectory
 from slnlab.schemas.config import GROUPS
 

@@ -15,7 +15,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from slnlab import assemble
-from slnlab.config import compose, run_subdir
+from slnlab.config import compose
+from slnlab.identity import run_subdir
 from slnlab.result import Result
 
 TinyRun = Callable[..., tuple[Result, Path]]

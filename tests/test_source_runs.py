@@ -10,8 +10,10 @@ import torch
 from omegaconf import DictConfig
 
 from slnlab import assemble
-from slnlab.config import check, compose, group_hash, identity, plain, run_subdir
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.identity import group_hash, identity, run_subdir
+from slnlab.plain import plain
 from slnlab.result import Result
 from slnlab.run_directory import RunDirectory
 from slnlab.source_runs import source_runs, start_from

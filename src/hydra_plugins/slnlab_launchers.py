@@ -33,9 +33,11 @@ class SlnlabLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module
 
-        from slnlab.config import composed_runs, plain, run_subdir
+        from slnlab.config import composed_runs
         from slnlab.errors import SlnlabError
+        from slnlab.identity import run_subdir
         from slnlab.launchers.runs import Planned, missing, summary
+        from slnlab.plain import plain
 
         sources = self.config.hydra.runtime.config_sources
         dirs = tuple(source.path for source in sources if source.provider == "command-line")

@@ -28,10 +28,10 @@ from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.checkpoint import Checkpoints
-from slnlab.config import digest, group_hash, identity
 from slnlab.data import IndexedDataModule
 from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
+from slnlab.identity import digest, group_hash, identity
 from slnlab.methods import Method
 from slnlab.result import Result, summarise_timing
 from slnlab.run_directory import RunDirectory, environment
@@ -284,11 +284,12 @@ def _quieten() -> None:
     """Lightning's remarks that say nothing here: no data loader has workers, and one call holds many steps."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # SLURM jobs start their own processes
     warnings.filterwarnings("ignore", message=".*available but not used.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")  # they are the same
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in older PyTorch
-    warnings.filterwarnings("ignore", message=".*srun. command is available on your system.*")
+    warnings.filterwarnings(
+        "ignore", message=".*srun. command is available on your system.*"
+    )  # SLURM jobs start their own
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

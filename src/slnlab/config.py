@@ -6,9 +6,7 @@ Nothing here imports torch: a wrong key or an impossible value is refused in the
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from slnlab.errors import ConfigError, DataError
+from slnlab.identity import run_subdir
+from slnlab.plain import flat, plain, said_by
 from slnlab.schemas.base import Section
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
 
@@ -35,32 +35,6 @@ CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _H
 
 extra_config_dirs: list[str] = []
 """In a process that does a sweep's run: the --config-dir of the command that has started it."""
-
-NOT_IDENTITY = (
-    "hydra",
-    "logger",
-    "force",
-    "runs_dir",
-    "preset",  # what is taken from it stands where it is used
-    "trainer.progress",
-    # The machine may change the last bits; it is recorded in the result, and a run may go on on another one.
-    "trainer.accelerator",
-    "trainer.threads",
-    "trainer.compile",
-    "trainer.profile",
-    "data.source.root",
-    "data.source.download",
-    "data.workers",
-    "method.labels",
-    "method.networks",
-    "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition
-    "method.refuses",
-    "method.needs",
-    "method.fixed",
-    "noise.donor.root",
-    "noise.donor.download",
-)
-"""Keys that cannot change a result, so that two runs that differ only in them are the same run."""
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -80,17 +54,6 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
             return hydra_compose("train", overrides=[*searched, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration without Hydra's own node, as plain containers, every interpolation resolved."""
-    keys = [str(key) for key in config if key != "hydra"]
-    try:
-        container = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def check(config: DictConfig) -> None:
@@ -187,26 +150,13 @@ def _near(word: str, known: Sequence[str]) -> str:
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
-    """What Hydra or OmegaConf has to say, without its advice on internals.
+    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are.
 
     Args:
         error: what was raised.
         overrides: what was typed; it says which options' keys are the known ones.
     """
-    full_key = getattr(error, "full_key", None)
-    parts: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None:
-        text = str(seen)
-        for advice in ("\nTo append to your config", "\n    full_key", "\nConfig search path"):
-            text = text.split(advice)[0].strip()
-        if text and not any(text in part for part in parts):
-            parts.append(text)
-        full_key = full_key or getattr(seen, "full_key", None)
-        seen = seen.__cause__
-    message = ": ".join(parts)
-    if "Missing mandatory value" in message:
-        return f"{full_key}: must be given"
+    message = said_by(error)
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")
@@ -226,92 +176,6 @@ def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
-
-
-def identity(config: DictConfig) -> dict[str, Any]:
-    """What makes this run this run: the resolved configuration without the keys that cannot change a result."""
-    container = plain(config)
-    for dotted in NOT_IDENTITY:
-        *path, leaf = dotted.split(".")
-        node: Any = container
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node.pop(leaf, None)
-    if container["trainer"].get("num_nodes") == 1:  # without which older runs are the same runs
-        del container["trainer"]["num_nodes"]
-    if container["trainer"].get("sync_batchnorm") is False:
-        del container["trainer"]["sync_batchnorm"]
-    for switch in ("momentum", "correction"):  # how something would be done that is not done
-        if not container[switch]["enabled"]:
-            container[switch] = {"enabled": False}
-    if container.get("clip_norm") is None:
-        container.pop("clip_norm", None)
-    for section, switch in (("mixup", "alpha"), ("sam", "rho")):  # without which older runs are the same runs
-        if not container.get(section, {}).get(switch):
-            container.pop(section, None)
-    if container.pop("init", {}).get("from") is not None:
-        from slnlab.source_runs import source_names  # which needs this module
-
-        container["init"] = {"from": source_names(config), "weights": config.init.weights}
-    for key in ("path", "probabilities"):  # of files, what is in them and not where they are
-        if container["noise"].get(key):
-            container["noise"][key] = _content_hash(Path(container["noise"][key]))
-    if "transition" in container["method"]:
-        container["method"]["transition"] = _content_hash(Path(container["method"]["transition"]))
-    return container
-
-
-def _content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the noise of a run directory; of a file that is gone, its path."""
-    file = path / "noise.npz" if path.is_dir() else path
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(path)
-
-
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted keys; lists are values."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    return {
-        inner: leaf
-        for key, value in node.items()
-        for inner, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
-def digest(container: Any) -> str:
-    """Ten hex digits of SHA-256 over canonical JSON."""
-    return hashlib.sha256(json.dumps(_canonical(container), sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _canonical(node: Any) -> Any:
-    """The same with 1 for 1.0, so that `sln.sigma=1` and `sln.sigma=1.0` are one run."""
-    if isinstance(node, dict):
-        return {key: _canonical(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_canonical(value) for value in node]
-    return int(node) if isinstance(node, float) and node.is_integer() else node
-
-
-def group_hash(config: DictConfig) -> str:
-    """The configuration without its seed: runs that are averaged share it."""
-    without_seed = identity(config)
-    seed = without_seed.pop("seed")
-    if "init" in without_seed:  # runs of other seeds start from runs of other seeds, as far apart
-        without_seed["init"]["from"] = [_relative(name, seed) for name in without_seed["init"]["from"]]
-    return digest(without_seed)
-
-
-def _relative(name: str, seed: int) -> str:
-    """`sln/1a2b3c4d5e/seed7` from a run of seed 5 is `sln/1a2b3c4d5e/seed+2`."""
-    group, _, number = name.rpartition("/seed")
-    return f"{group}/seed{int(number) - seed:+d}" if number.isdigit() else name
-
-
-def run_subdir(config: DictConfig) -> str:
-    """The run's directory below `runs_dir`, the same from a single run and from a sweep."""
-    noise = f"{config.noise.name}-{config.noise.rate}" if config.noise.rate else config.noise.name
-    return f"{config.data.name}/{noise}/{config.method.name}/{group_hash(config)}/seed{config.seed}"
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:

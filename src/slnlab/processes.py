@@ -62,8 +62,8 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
         )
     before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     os.environ["LOCAL_RANK"], os.environ["NODE_RANK"] = str(environment.local_rank()), str(environment.node_rank())
-    if on_gpus:  # SLURM may show each task its own GPU only
-        torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
+    if on_gpus:
+        torch.cuda.set_device(environment.local_rank())
     dist.init_process_group(
         "nccl" if on_gpus else "gloo",
         init_method=f"tcp://{environment.main_address}:{environment.main_port}",

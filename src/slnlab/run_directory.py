@@ -15,9 +15,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from slnlab.config import flat, identity, plain
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.files import remove_begun, replacing
+from slnlab.identity import identity
+from slnlab.plain import flat, plain
 from slnlab.stopping import stop_if_told
 
 PACKAGES = (

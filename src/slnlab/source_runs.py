@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from slnlab.config import check, compose, digest, flat, group_hash, identity, plain, run_subdir
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.identity import digest, group_hash, identity, run_subdir
+from slnlab.plain import flat, plain
 
 if TYPE_CHECKING:
     from slnlab.methods import Method

@@ -22,8 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config import CONF_DIR, check, explain, run_subdir
+from slnlab.config import CONF_DIR, check, explain
 from slnlab.errors import Pruned, SlnlabError
+from slnlab.identity import run_subdir
 
 if TYPE_CHECKING:
     from slnlab.callbacks.run_record import Watch
@@ -76,16 +77,14 @@ def train(
         stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus))
         stack.enter_context(assemble.threads(config))
         from_first(lambda: stack.enter_context(run.locked(wait)))
-        datamodules: list[IndexedDataModule] = []
-        ready = from_first(lambda: _prepare(config, run, overrides, datamodules))
+        ready = from_first(lambda: _prepare(config, run, overrides))
         if ready is None:
             return Result.load(run.result)
         try:
             if devices > 1 and world_size() == 1:
-                datamodules.clear()  # every process has its own
                 in_processes(devices, on_gpus, _fit_in_process, run, ready)
             else:
-                _fit(run, ready, datamodules[0] if datamodules else assemble.datamodule(ready.complete), watch)
+                _fit(run, ready, watch)
         except Exception:
             stop_if_told()  # and another process has stopped already
             raise
@@ -101,18 +100,18 @@ class _Ready(NamedTuple):
         config: with the directories of the runs that it starts from, and the transition matrix.
         complete: with the probabilities of noise=dependent.
         checkpoint: to go on from.
+        datamodule: what has been read already; None: several processes train, and each has its own.
     """
 
     config: DictConfig
     complete: DictConfig
     checkpoint: Path | None
+    datamodule: IndexedDataModule | None
 
 
-def _prepare(
-    config: DictConfig, run: RunDirectory, overrides: Sequence[str], datamodules: list[IndexedDataModule]
-) -> _Ready | None:
+def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> _Ready | None:
     """All that comes before training: what is wrong with the data is said before anything is written, and before a
-    former run is removed. The data are put into `datamodules`. None: the run is finished."""
+    former run is removed. None: the run is finished."""
     from slnlab import assemble
     from slnlab.distributed import world_size
     from slnlab.probability_run import with_probabilities
@@ -131,12 +130,12 @@ def _prepare(
     datamodule = assemble.datamodule(complete)
     datamodule.prepare_data()
     datamodule.setup()
-    datamodules.append(datamodule)
     if config.force:
         run.clear()
     checkpoint = assemble.checkpoints(config, run).newest()
     run.describe(config, overrides)
-    return _Ready(started, complete, checkpoint)
+    alone = world_size() == 1 and config.trainer.devices == 1
+    return _Ready(started, complete, checkpoint, datamodule if alone else None)
 
 
 def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
@@ -146,13 +145,14 @@ def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
     )
 
 
-def _fit(run: RunDirectory, ready: _Ready, datamodule: IndexedDataModule, watch: Watch | None = None) -> None:
+def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
     """Train, and write the result; of several processes the first writes."""
     from slnlab import assemble
     from slnlab.distributed import rank
     from slnlab.source_runs import source_runs, start_from
 
     config = ready.config
+    datamodule = assemble.datamodule(ready.complete) if ready.datamodule is None else ready.datamodule
     method = assemble.method(config)
     if ready.checkpoint is None:
         assemble.start_networks(method)
@@ -179,7 +179,7 @@ def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
     from slnlab import assemble
 
     with assemble.threads(ready.config):
-        _fit(run, ready, assemble.datamodule(ready.complete))
+        _fit(run, ready)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from slnlab.config import compose, plain, run_subdir
+from slnlab.config import compose
+from slnlab.identity import run_subdir
+from slnlab.plain import plain
 from slnlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:

@@ -14,11 +14,12 @@ from torch import Tensor
 from torchvision.transforms import functional as tv
 
 from slnlab import distributed
-from slnlab.config import compose, run_subdir
+from slnlab.config import compose
 from slnlab.data import StreamedDataModule
 from slnlab.data.clothing1m import Clothing1M
 from slnlab.data.streamed import Paths
 from slnlab.errors import ConfigError, DataError
+from slnlab.identity import run_subdir
 from slnlab.result import Result, read_metrics
 from slnlab.train import train
 

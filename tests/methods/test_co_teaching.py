@@ -19,8 +19,8 @@ from slnlab.distributed import Shard
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.co_teaching import CoTeaching
+from slnlab.methods.ensemble import Ensemble
 from slnlab.methods.small_loss import keep_count, ramp, ranks
-from slnlab.methods.two_networks import Ensemble
 from slnlab.result import LabelFindings, Result
 
 P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]

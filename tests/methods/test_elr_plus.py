@@ -11,10 +11,11 @@ from resuming import assert_resumes_bit_exactly, trained
 from saying import Says, batch_of, logits_of, with_table
 from torch.optim import SGD
 
-from slnlab.config import check, compose, plain
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.elr_plus import ELRPlus, Turn, ramp_up, weighted_by
+from slnlab.plain import plain
 from slnlab.streams import Streams
 
 P, P_2 = [0.8, 0.4], [0.6, 0.3]

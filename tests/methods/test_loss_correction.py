@@ -12,9 +12,10 @@ import torch
 from by_hand import Bare, probabilities
 
 from slnlab.analysis.transition import estimate_transition
-from slnlab.config import compose, run_subdir
+from slnlab.config import compose
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
+from slnlab.identity import run_subdir
 from slnlab.models import SmallCNN
 from slnlab.noise import NoiseRecord
 from slnlab.result import Result

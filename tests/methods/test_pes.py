@@ -202,3 +202,23 @@ def test_confident_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_network_without_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method\.last_stage: Float64Network does not say"):
         trained(tmp_path / "run", "method=pes", "model._target_=two_processes.Float64Network")
+
+
+def test_gradients_are_clipped_whichever_optimiser_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: dict[str, list[float]] = {"SGD": [], "Adam": []}
+
+    def watch(kind: type[torch.optim.Optimizer]) -> None:
+        step = kind.step
+
+        def watched(optimizer: torch.optim.Optimizer, *arguments: Any) -> Any:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            lengths[kind.__name__].append(float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0)
+            return step(optimizer, *arguments)
+
+        monkeypatch.setattr(kind, "step", watched)
+
+    watch(torch.optim.SGD)
+    watch(torch.optim.Adam)
+    trained(tmp_path / "run", *SHORT, "clip_norm=0.01", "trainer.max_epochs=2")
+    for kind, found in lengths.items():
+        assert max(found) == pytest.approx(0.01, rel=1e-3), kind

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from omegaconf.errors import ConfigAttributeError
 
-from slnlab.config import check, compose, explain, plain
+from slnlab.config import check, compose, explain
 from slnlab.errors import ConfigError
+from slnlab.plain import plain
 
 PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     # SLN paper, appendix B.1

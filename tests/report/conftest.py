@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slnlab.config import digest
+from slnlab.identity import digest
 from slnlab.result import Evaluator, LabelFindings, Result, Timing, summarise_test
 
 LABELS = {

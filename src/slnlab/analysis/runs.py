@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slnlab.config import flat
 from slnlab.errors import DataError
+from slnlab.plain import flat
 from slnlab.result import Evaluator, Result, read_metrics
 from slnlab.run_directory import RunDirectory
 

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from slnlab.analysis.curves import STYLE, WIDTH, place_legend
 from slnlab.analysis.runs import Group, Run, differing_keys, find_runs
 from slnlab.analysis.table import Row, make_rows, write_csv
-from slnlab.config import digest, flat
 from slnlab.errors import DataError, SlnlabError
+from slnlab.identity import digest
+from slnlab.plain import flat
 
 FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")

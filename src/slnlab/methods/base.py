@@ -22,6 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.distributed import average_buffers, rank, world_size
+from slnlab.methods.ensemble import Ensemble
 from slnlab.modes import evaluating
 from slnlab.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
@@ -46,10 +47,12 @@ class Method(pl.LightningModule):
 
     Who is evaluated stands in `evaluators`, by the names that the record uses: `network`, and `momentum` once the
     momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.
-    `means` adds rows that are the mean of several evaluators' results.
+
+    Where there are several networks, `ensemble` (their mean logits) is evaluated too, and the row `mean` of the record
+    is the mean of their results, as the papers of two-network methods report it.
 
     Args:
-        networks: the networks to train, by name; each gets an optimiser of its own.
+        networks: to train, as many as `network_names` and in its order; each gets an optimiser of its own.
         optimizer: parameters → optimiser.
         scheduler: optimiser → learning-rate schedule, stepped once per epoch; None: constant.
         seed: of every draw that the method makes.
@@ -59,15 +62,14 @@ class Method(pl.LightningModule):
     """
 
     network_names: ClassVar[tuple[str, ...]] = ("network",)
-    """Of the networks that the constructor takes first, in this order."""
+    """Of the networks that the constructor takes, in this order."""
 
-    means: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Names of rows of the record, and of which evaluators each is the mean."""
+    trains_in_turn: ClassVar[bool] = False
+    """Whether a step may leave networks, or parts of one, without a gradient: several processes have to know it."""
 
     def __init__(
         self,
-        networks: dict[str, nn.Module],
-        *,
+        *networks: nn.Module,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         seed: int = 0,
@@ -76,8 +78,13 @@ class Method(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.networks = nn.ModuleDict(networks)
-        self.evaluators: dict[str, nn.Module] = dict(networks)
+        self.networks = nn.ModuleDict(dict(zip(self.network_names, networks, strict=True)))
+        self.evaluators: dict[str, nn.Module] = dict(self.networks.items())
+        self.means: dict[str, tuple[str, ...]] = {}
+        """Names of rows of the record, and of which evaluators each is the mean."""
+        if len(networks) > 1:
+            self.evaluators["ensemble"] = Ensemble(networks)
+            self.means["mean"] = self.network_names
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.seed = seed
         self.reset_optimizer_each_epoch = reset_optimizer_each_epoch
@@ -89,9 +96,6 @@ class Method(pl.LightningModule):
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext
         """For the profiler."""
         self._seen: list[Tensor] = []
-
-    trains_in_turn: ClassVar[bool] = False
-    """Whether a step may leave networks, or parts of one, without a gradient: several processes have to know it."""
 
     @property
     def noise_rate_used(self) -> NoiseRateUsed | None:
@@ -135,9 +139,7 @@ class Method(pl.LightningModule):
         with self._named("backward"):
             self.differentiate(loss)
         self.before_step()
-        if self.clip_norm is not None:
-            for trained in self.networks.values():
-                nn.utils.clip_grad_norm_(trained.parameters(), self.clip_norm)
+        self.clip()
         with self._named("optimiser and momentum model"):
             for optimizer in self._optimizers if network is None else [self._optimizers[network]]:
                 optimizer.step()
@@ -150,6 +152,12 @@ class Method(pl.LightningModule):
             self.manual_backward(loss * world_size())  # DDP takes the mean of the gradients
         else:
             loss.backward()
+
+    def clip(self) -> None:
+        """Scale the gradients of each network down to `clip_norm`, where they are longer."""
+        if self.clip_norm is not None:
+            for network in self.networks.values():
+                nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
     def before_step(self) -> None:
         """Called when the gradients are there and the optimisers have not yet stepped; here it does nothing."""
@@ -171,6 +179,11 @@ class Method(pl.LightningModule):
         shape = (batch.shard.total, self.table.num_classes)
         drawn = torch.randn(shape, generator=self.streams(purpose, self.steps), device=batch.index.device)
         return batch.shard.of(drawn)
+
+    def seed_globally(self, purpose: str, position: int) -> None:
+        """Dropout and whatever else draws from PyTorch's global generators goes on from here: the same after a resume,
+        another in each process."""
+        torch.manual_seed(derive(self.seed, purpose, position, *([rank()] if rank() else [])))
 
     # What Lightning calls
 
@@ -194,8 +207,7 @@ class Method(pl.LightningModule):
         return optimizers, [self.scheduler_factory(optimizer) for optimizer in optimizers]
 
     def on_train_epoch_start(self) -> None:
-        # What draws from the global generators (dropout) depends on the epoch alone, also after a resume.
-        torch.manual_seed(derive(self.seed, "global", self.current_epoch, *([rank()] if rank() else [])))
+        self.seed_globally("global", self.current_epoch)
         optimizers = self.optimizers(use_pl_optimizer=False)
         self._optimizers: list[Optimizer] = optimizers if isinstance(optimizers, list) else [optimizers]
         if self.reset_optimizer_each_epoch:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slnlab.data.batches import Batch
+from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
-from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
 
 
 class CoTeaching(SmallLoss):
@@ -21,16 +19,11 @@ class CoTeaching(SmallLoss):
     what network 2 did.
 
     Args:
-        network, network_2: each with its own initialisation.
+        networks: two, each with its own initialisation.
         options: see `SmallLoss`.
     """
 
-    network_names = NETWORKS
-    means = MEANS
-
-    def __init__(self, network: nn.Module, network_2: nn.Module, **options: Any) -> None:
-        super().__init__({"network": network, "network_2": network_2}, **options)
-        self.evaluators["ensemble"] = Ensemble([network, network_2])
+    network_names = TWO_NETWORKS
 
     def step(self, batch: Batch) -> None:
         if keep_count(batch.shard.total, self.forget_rate):

@@ -23,7 +23,7 @@ class CoTeachingPlus(CoTeaching):
     host has to know: after `init_epochs` each step waits once for the device.
 
     Args:
-        network, network_2: each with its own initialisation.
+        networks: two, each with its own initialisation.
         init_epochs: of plain co-teaching.
         loss_input: what the loss is fed from then on: `probabilities`, as in the authors' code, where softmax outputs
             go into a cross entropy that applies softmax once more, for ranking and training (at C = 10 it then lies
@@ -33,14 +33,12 @@ class CoTeachingPlus(CoTeaching):
 
     def __init__(
         self,
-        network: nn.Module,
-        network_2: nn.Module,
-        *,
+        *networks: nn.Module,
         init_epochs: int,
         loss_input: Literal["probabilities", "logits"],
         **options: Any,
     ) -> None:
-        super().__init__(network, network_2, **options)
+        super().__init__(*networks, **options)
         self.init_epochs, self.loss_input = init_epochs, loss_input
 
     def step(self, batch: Batch) -> None:

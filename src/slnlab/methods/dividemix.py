@@ -17,7 +17,7 @@ from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
-from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
+from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.modes import evaluating
 from slnlab.streams import Streams, derive
 
@@ -93,7 +93,7 @@ class DivideMix(Method):
     from 0). In warm-up both networks see the same batches.
 
     Args:
-        network, network_2: each with its own initialisation.
+        networks: two, each with its own initialisation.
         class_losses: must be cross entropy.
         sigma: must be 0.
         warm_up_epochs: of cross entropy on all samples.
@@ -107,15 +107,12 @@ class DivideMix(Method):
         options: see `Method`.
     """
 
-    network_names = NETWORKS
-    means = MEANS
+    network_names = TWO_NETWORKS
     trains_in_turn = True
 
     def __init__(
         self,
-        network: nn.Module,
-        network_2: nn.Module,
-        *,
+        *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
         warm_up_epochs: int,
@@ -129,8 +126,7 @@ class DivideMix(Method):
         **options: Any,
     ) -> None:
         assert sigma == 0
-        super().__init__({"network": network, "network_2": network_2}, **options)
-        self.evaluators["ensemble"] = Ensemble([network, network_2])
+        super().__init__(*networks, **options)
         self.class_losses = class_losses
         self.warm_up_epochs, self.warm_up_penalty = warm_up_epochs, warm_up_penalty
         self.threshold, self.average_losses, self.temperature = threshold, average_losses, temperature

@@ -16,8 +16,8 @@ from slnlab.data.batches import Batch
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.methods.base import Method
+from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.mixup import mixup_partners
-from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
 
 CLIP = 1e-4
 """S is kept in [1e-4, 1 − 1e-4] in the regulariser, so that its logarithm has a value."""
@@ -60,7 +60,7 @@ class ELRPlus(Method):
     networks themselves. The columns `elr` and `elr_2` are Q_1 and Q_2 (N, C), float32.
 
     Args:
-        network, network_2: each with its own initialisation.
+        networks: two, each with its own initialisation.
         class_losses: must be cross entropy.
         sigma: must be 0.
         strength: λ of the regulariser, ≥ 0.
@@ -73,15 +73,12 @@ class ELRPlus(Method):
         options: see `Method`.
     """
 
-    network_names = NETWORKS
-    means = MEANS
+    network_names = TWO_NETWORKS
     trains_in_turn = True
 
     def __init__(
         self,
-        network: nn.Module,
-        network_2: nn.Module,
-        *,
+        *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
         strength: float,
@@ -94,10 +91,9 @@ class ELRPlus(Method):
         **options: Any,
     ) -> None:
         assert sigma == 0
-        super().__init__({"network": network, "network_2": network_2}, **options)
-        self.evaluators["ensemble"] = Ensemble([network, network_2])
+        super().__init__(*networks, **options)
         # Saved with the method; no optimiser has them.
-        self.averages = nn.ModuleList(copy.deepcopy(each).requires_grad_(False) for each in (network, network_2))
+        self.averages = nn.ModuleList(copy.deepcopy(each).requires_grad_(False) for each in networks)
         self.class_losses = class_losses
         self.strength, self.decay, self.alpha = strength, decay, alpha
         self.average_decay, self.ramp_steps = average_decay, ramp_steps
@@ -146,7 +142,7 @@ class ELRPlus(Method):
         running = self._move_targets(number, batch)
         share, partner, images = mixup_partners(batch, self.alpha, self.streams, self.steps)
         share = max(share, 1 - share)
-        logits = self.networks[NETWORKS[number]](share * batch.image + (1 - share) * images)
+        logits = self.networks[TWO_NETWORKS[number]](share * batch.image + (1 - share) * images)
         if number == 0:
             self.observe(batch.index, logits)  # of images that are mostly the samples' own
         q = share * running[batch.index] + (1 - share) * running[partner]
@@ -176,4 +172,4 @@ class ELRPlus(Method):
         """θ̄_k ← a·θ̄_k + (1 − a)·θ_k after step n of network k; parameters only."""
         a = self.average_decay * ramp_up(turn.step + 1, self.ramp_steps)
         averages: list[Tensor] = [*self.averages[turn.number].parameters()]
-        torch._foreach_lerp_(averages, [*self.networks[NETWORKS[turn.number]].parameters()], 1 - a)
+        torch._foreach_lerp_(averages, [*self.networks[TWO_NETWORKS[turn.number]].parameters()], 1 - a)

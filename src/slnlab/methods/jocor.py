@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, log_softmax, nn
 
 from slnlab.data.batches import Batch
+from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
-from slnlab.methods.two_networks import MEANS, NETWORKS, Ensemble
 
 
 def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
@@ -25,18 +25,16 @@ class JoCoR(SmallLoss):
     nothing is kept takes no step. The column `selected` marks what both learned from.
 
     Args:
-        network, network_2: each with its own initialisation.
+        networks: two, each with its own initialisation.
         co_lambda: λ in [0, 1].
         options: see `SmallLoss`.
     """
 
-    network_names = NETWORKS
-    means = MEANS
+    network_names = TWO_NETWORKS
     selections = 1
 
-    def __init__(self, network: nn.Module, network_2: nn.Module, *, co_lambda: float, **options: Any) -> None:
-        super().__init__({"network": network, "network_2": network_2}, **options)
-        self.evaluators["ensemble"] = Ensemble([network, network_2])
+    def __init__(self, *networks: nn.Module, co_lambda: float, **options: Any) -> None:
+        super().__init__(*networks, **options)
         self.co_lambda = co_lambda
 
     def step(self, batch: Batch) -> None:

@@ -229,6 +229,7 @@ class PES(SingleNetwork):
             super().descend(loss, network)
             return
         self.differentiate(loss)
+        self.clip()
         self.refiner.step()
         self.refiner.zero_grad(set_to_none=True)
         for optimizer in self._optimizers:  # without gradients it moves nothing, but the momentum model follows it

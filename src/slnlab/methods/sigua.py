@@ -25,7 +25,7 @@ class Sigua(SmallLoss):
     """
 
     def __init__(self, network: nn.Module, *, gamma: float, bad_fraction: float, **options: Any) -> None:
-        super().__init__({"network": network}, **options)
+        super().__init__(network, **options)
         self.gamma, self.bad_fraction = gamma, bad_fraction
 
     def loss(self, batch: Batch) -> Tensor:

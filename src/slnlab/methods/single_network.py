@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import rank
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
 from slnlab.methods.sam import SharpnessAware
 from slnlab.sln import StochasticLabelNoise
-from slnlab.streams import derive
 
 
 class SingleNetwork(Method):
@@ -51,7 +48,7 @@ class SingleNetwork(Method):
         sam_decay_in_ascent: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__({"network": network}, **options)
+        super().__init__(network, **options)
         self.class_losses = class_losses
         self.sln = StochasticLabelNoise(sigma)
         self.mixup = mixup
@@ -82,7 +79,7 @@ class SingleNetwork(Method):
     def loss(self, batch: Batch) -> Tensor:
         self._batch = batch
         if self.sam:  # so that dropout drops the same in both passes
-            torch.manual_seed(derive(self.seed, "SAM", self.steps, *([rank()] if rank() else [])))
+            self.seed_globally("SAM", self.steps)
         images, targets, seen = batch.image, self.targets(batch.index), batch.index
         if self.mixup:
             share, index, partners = mixup_partners(batch, self.mixup, self.streams, self.steps)

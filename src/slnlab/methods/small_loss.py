@@ -62,12 +62,11 @@ class SmallLoss(Method):
     logged as `train/noise_rate`, R(e) as `train/forget_rate`, and stands in the result.
 
     Args:
-        networks: by name.
+        networks: see `Method`, as `options`.
         class_losses: logits (B, C) → the loss each class would incur (B, C).
         sigma: of stochastic label noise on the targets that are trained on; each network has its own.
         forget_rate: ε in [0, 1), or "estimated".
         ramp_epochs: see `ramp`.
-        options: see `Method`.
     """
 
     selections: ClassVar[int | None] = None
@@ -75,15 +74,14 @@ class SmallLoss(Method):
 
     def __init__(
         self,
-        networks: dict[str, nn.Module],
-        *,
+        *networks: nn.Module,
         class_losses: Any,
         forget_rate: float | Literal["estimated"],
         ramp_epochs: int,
         sigma: float = 0.0,
         **options: Any,
     ) -> None:
-        super().__init__(networks, **options)
+        super().__init__(*networks, **options)
         self.class_losses = class_losses
         self.sln = StochasticLabelNoise(sigma)
         self.ramp_epochs = ramp_epochs

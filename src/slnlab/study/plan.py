@@ -12,8 +12,9 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
-from slnlab.config import check, compose, digest, group_hash, identity, run_subdir
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError
+from slnlab.identity import digest, group_hash, identity, run_subdir
 from slnlab.source_runs import labels
 from slnlab.study.overrides import seeds, split
 

@@ -1,10 +1,13 @@
-"""Two networks that are trained together and judged alone, on average and together."""
+"""Several networks that are trained together, judged as one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from torch import Tensor, nn
+
+TWO_NETWORKS = ("network", "network_2")
+"""`network_names` of the methods that train two."""
 
 
 class Ensemble(nn.Module):
@@ -21,9 +24,3 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         first, *others = (member(images) for member in self.members)
         return sum(others, first) / len(self.members)
-
-
-NETWORKS = ("network", "network_2")
-
-MEANS: dict[str, tuple[str, ...]] = {"mean": NETWORKS}
-"""The mean of the two networks' results, as the papers of two-network methods report it."""
