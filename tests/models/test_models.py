@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError
-from slnlab.models import SmallCNN, WideResNet
+from slnlab.models import PreActResNet18, ResNet18, ResNet34, SmallCNN, WideResNet
+from slnlab.result import Result, read_metrics
 
 
 def layers_in_order(network: nn.Module, images: Tensor) -> list[tuple[object, ...]]:
@@ -201,9 +206,124 @@ def test_small_cnn_refuses_impossible_sizes(settings: dict[str, object]) -> None
         SmallCNN(**{"in_channels": 1, "num_classes": 10, **settings})
 
 
+def resnet_by_definition(blocks: list[int], classes: int, height: int) -> list[tuple[object, ...]]:
+    """He et al. 2016 with the stem for small images, layer by layer in the order of running."""
+    described: list[tuple[object, ...]] = [("conv", 3, 64, 3, 1, False, height), ("bn", 64, 0.1, height)]
+    before = 64
+    for stage, count in enumerate(blocks):
+        after = 64 * 2**stage
+        for block in range(count):
+            stride = 2 if stage > 0 and block == 0 else 1
+            height //= stride
+            described += [("conv", before, after, 3, stride, False, height), ("bn", after, 0.1, height)]
+            described += [("conv", after, after, 3, 1, False, height), ("bn", after, 0.1, height)]
+            if before != after:
+                described += [("conv", before, after, 1, stride, False, height), ("bn", after, 0.1, height)]
+            before = after
+    return [*described, ("mean", 1), ("linear", before, classes, True)]
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (ResNet18, 11_173_962),
+        (ResNet34, 21_282_122),
+        (lambda c, k: PreActResNet18(c, k, form="kuangliu"), 11_171_146),
+        (lambda c, k: PreActResNet18(c, k, form="dividemix"), 11_171_146 + 2 * 64),
+        (PreActResNet18, 11_171_146 + 2 * 64),
+    ],
+)
+def test_the_fields_cifar_networks_have_their_known_parameters(
+    make: Callable[[int, int], nn.Module], count: int
+) -> None:
+    assert sum(parameter.numel() for parameter in make(3, 10).parameters()) == count
+    assert sum(parameter.numel() for parameter in make(3, 100).parameters()) == count + 90 * 513
+
+
+@pytest.mark.parametrize(("make", "blocks"), [(ResNet18, [2, 2, 2, 2]), (ResNet34, [3, 4, 6, 3])])
+def test_resnet_for_small_images_layer_by_layer(make: Callable[[int, int], nn.Module], blocks: list[int]) -> None:
+    network = make(3, 7).eval()
+    assert layers_in_order(network, torch.randn(1, 3, 32, 32)) == resnet_by_definition(blocks, 7, height=32)
+
+
+def test_resnets_first_convolution_starts_as_torchvisions() -> None:
+    """Normal with variance 2/fan_out, fan_out = 64 · 3 · 3, whatever the number of channels."""
+    torch.manual_seed(4)
+    weight = ResNet18(30, 10).conv1.weight
+    assert abs(weight.std() / (2 / 576) ** 0.5 - 1) < 0.03
+    assert abs(weight.mean()) < 0.002
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("form", ["dividemix", "kuangliu"])
+def test_preact_resnet_forward_by_hand(form: str, training: bool) -> None:
+    """The whole network once more, by torch.nn.functional on its parameters and buffers in the order of definition."""
+    torch.manual_seed(5)
+    network = PreActResNet18(2, 5, form=form).double()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.ndim == 1:  # so that no scale is 1, no shift 0, no statistic at its start
+                tensor.copy_(0.5 + torch.rand_like(tensor))
+    network.train(training)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def activated(x: Tensor, name: str) -> Tensor:
+        of = [state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return F.relu(F.batch_norm(x, *of, training, 0.1, 1e-5))
+
+    images = torch.randn(3, 2, 16, 16, dtype=torch.float64)
+    x = F.conv2d(images, state["stem.0.weight"], padding=1)
+    if form == "dividemix":
+        x = activated(x, "stem.1")
+    for stage in range(4):
+        for block in range(2):
+            name, stride = f"stages.{stage}.{block}", 2 if stage and not block else 1
+            a = activated(x, f"{name}.bn1")
+            if stride == 2:
+                shortcut = F.conv2d(a, state[f"{name}.shortcut.weight"], stride=2)
+            else:
+                shortcut = a if form == "dividemix" else x
+            hidden = activated(F.conv2d(a, state[f"{name}.conv1.weight"], stride=stride, padding=1), f"{name}.bn2")
+            x = shortcut + F.conv2d(hidden, state[f"{name}.conv2.weight"], padding=1)
+    assert x.shape == (3, 512, 2, 2)
+    logits = F.linear(x.mean((2, 3)), state["classifier.weight"], state["classifier.bias"])
+    torch.testing.assert_close(network(images), logits, rtol=1e-9, atol=1e-9)
+
+
+def test_preact_resnet_refuses_another_form() -> None:
+    with pytest.raises(ConfigError, match="form = 'he'"):
+        PreActResNet18(3, 10, form="he")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"model\.form: 'he' .*'dividemix' or 'kuangliu'"):
+        check(compose(["model=preact_resnet18", "model.form=he"]))
+
+
+@pytest.mark.parametrize("make", [PreActResNet18, ResNet18, ResNet34])
+@pytest.mark.parametrize("sizes", [(0, 10), (3, 0)])
+def test_residual_networks_refuse_impossible_sizes(make: Callable[..., nn.Module], sizes: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match=r"each must be at least 1"):
+        make(*sizes)
+
+
+@pytest.mark.parametrize("model", ["preact_resnet18", "resnet18"])
+def test_a_run_learns_with_them(tiny_run: Callable[..., tuple[Result, Path]], model: str) -> None:
+    """Sixty digits of 8x8 pixels and one channel, with correct labels; chance is 10 %."""
+    options = ["method=ce", "noise=none", "data.train_size=60", "data.batch_size=20", "data.test=false"]
+    _, path = tiny_run(f"model={model}", *options, "optimizer.lr=0.005", "trainer.max_epochs=6")
+    first, *_, last = read_metrics(path / "metrics.csv")
+    assert last["train/accuracy"] > 0.5
+    assert last["train/loss"] < 0.7 * first["train/loss"]
+
+
 @pytest.mark.parametrize(
     ("network", "shape"),
     [
+        (PreActResNet18(1, 10), (1, 8, 8)),
+        (PreActResNet18(1, 10, form="kuangliu"), (1, 28, 28)),
+        (PreActResNet18(3, 10), (3, 32, 32)),
+        (ResNet18(1, 10), (1, 8, 8)),
+        (ResNet18(1, 10), (1, 28, 28)),
+        (ResNet34(1, 10), (1, 28, 28)),
+        (ResNet34(3, 10), (3, 32, 20)),
         (SmallCNN(1, 10), (1, 4, 4)),
         (SmallCNN(1, 10), (1, 8, 8)),
         (SmallCNN(1, 10), (1, 28, 28)),
@@ -218,3 +338,4 @@ def test_logits_for_every_image_size_and_gradients_everywhere(network: nn.Module
     assert logits.shape == (2, 10)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+    assert all(bool(parameter.grad.any()) for parameter in network.parameters()), "and none is nothing but zeros"

@@ -8,17 +8,18 @@ from torch import nn
 from torchvision.models import resnet18
 
 from slnlab.errors import ConfigError
-from slnlab.models import SmallCNN, WideResNet
+from slnlab.models import PreActResNet18, ResNet34, SmallCNN, WideResNet
 from slnlab.models.parts import Parts, parts_of
 
 
 def of_our_networks() -> list[nn.Module]:
-    return [SmallCNN(1, 10), WideResNet(depth=10, widen_factor=1), resnet18(num_classes=10)]
+    torchvisions = resnet18(num_classes=10)
+    return [SmallCNN(1, 10), WideResNet(depth=10, widen_factor=1), torchvisions, PreActResNet18(1, 10), ResNet34(1, 10)]
 
 
-@pytest.mark.parametrize(("network", "count"), [(n, c) for n, c in zip(of_our_networks(), (1, 3, 5), strict=True)])
+@pytest.mark.parametrize(("network", "count"), list(zip(of_our_networks(), (1, 3, 5, 5, 7), strict=True)))
 def test_the_last_stage_is_what_comes_before_the_classifier(network: nn.Module, count: int) -> None:
-    """Small CNN: its fourth convolution. WRN-10: two 3x3 and a 1x1. ResNet-18's layer4: four 3x3 and a 1x1."""
+    """Small CNN: its fourth convolution. WRN-10: two 3x3 and a 1x1. ResNet-18: four 3x3 and a 1x1; ResNet-34: six."""
     parts = parts_of(network, None, None)
     stage = [m for name in parts.last_stage for m in network.get_submodule(name).modules()]
     assert sum(isinstance(module, nn.Conv2d) for module in stage) == count

@@ -4,8 +4,9 @@ One that starts from weights of elsewhere has two methods more: `prepare`, which
 time, and `start`, which takes them up in a run that does not go on from a checkpoint.
 """
 
-from slnlab.models.resnet50 import ResNet50
+from slnlab.models.preact_resnet import PreActResNet18
+from slnlab.models.resnet import ResNet18, ResNet34, ResNet50
 from slnlab.models.small_cnn import SmallCNN
 from slnlab.models.wide_resnet import WideResNet
 
-__all__ = ["ResNet50", "SmallCNN", "WideResNet"]
+__all__ = ["PreActResNet18", "ResNet18", "ResNet34", "ResNet50", "SmallCNN", "WideResNet"]

@@ -14,7 +14,7 @@ import torchvision
 from slnlab import assemble
 from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
-from slnlab.models import ResNet50, resnet50
+from slnlab.models import ResNet50, resnet
 from slnlab.train import train
 
 
@@ -48,7 +48,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def get_state_dict(**options: Any) -> Any:
             return torch.hub.load_state_dict_from_url(Weights.url, **options)
 
-    monkeypatch.setattr(resnet50, "_WEIGHTS", Weights)
+    monkeypatch.setattr(resnet, "_WEIGHTS", Weights)
     return state
 
 

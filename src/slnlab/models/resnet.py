@@ -1,13 +1,17 @@
-"""ResNet-50 (He et al. 2016), from scratch or pretrained on ImageNet: the network of the Clothing1M tables."""
+"""Residual networks (He et al. 2016) of torchvision.
+
+ResNet-50, from scratch or pretrained on ImageNet, is the network of the Clothing1M tables; ResNet-18 and ResNet-34 for
+small images are those that CORES², PES and SOP were published with on CIFAR.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torchvision.models import ResNet50_Weights
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from slnlab.errors import ConfigError, DataError
 
@@ -39,8 +43,7 @@ class ResNet50(ResNet):
             raise ConfigError(f"model.pretrained: ImageNet's images have 3 channels, these {in_channels}")
         super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes)
         if in_channels != 3:
-            self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+            self.conv1 = _first_convolution(in_channels, kernel_size=7, stride=2)
         self.pretrained = pretrained
 
     def prepare(self) -> None:
@@ -64,6 +67,58 @@ class ResNet50(ResNet):
         missing = self.load_state_dict(state, strict=False)
         assert not missing.unexpected_keys
         assert all(key.startswith("fc.") for key in missing.missing_keys), missing.missing_keys
+
+
+class _ForSmallImages(ResNet):
+    """torchvision's residual network of basic blocks, with a stem that leaves small images their pixels."""
+
+    blocks: ClassVar[list[int]]
+    """Of each of the four stages."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        if min(in_channels, num_classes) < 1:
+            raise ConfigError(
+                f"{type(self).__name__}: in_channels = {in_channels}, num_classes = {num_classes}, "
+                "but each must be at least 1"
+            )
+        super().__init__(BasicBlock, self.blocks, num_classes=num_classes)
+        self.conv1 = _first_convolution(in_channels, kernel_size=3, stride=1)
+        self.maxpool = nn.Identity()
+
+
+class ResNet18(_ForSmallImages):
+    """torchvision's ResNet-18 with the stem of the CIFAR code: a 3×3 convolution of stride 1, and no max pooling.
+
+    Four stages of two basic blocks with 64, 128, 256, 512 channels, of which all but the first halve the image.
+    Initialisation is torchvision's (convolutions normal, by fan-out), where the CIFAR code that is passed around leaves
+    PyTorch's default. Parameters with 3 channels: 11,173,962 for 10 classes.
+
+    Args:
+        in_channels: channels of the images, ≥ 1.
+        num_classes: number of logits C, ≥ 1.
+
+    Shape:
+        float (B, in_channels, H, W) → (B, num_classes), meant for H and W ≈ 32. At 8×8 and below the last stage has a
+        single pixel, so that training needs B ≥ 2.
+
+    Raises:
+        ConfigError: a count is below 1.
+    """
+
+    blocks: ClassVar[list[int]] = [2, 2, 2, 2]
+
+
+class ResNet34(_ForSmallImages):
+    """`ResNet18` with 3, 4, 6 and 3 blocks. Parameters with 3 channels: 21,282,122 for 10 classes."""
+
+    blocks: ClassVar[list[int]] = [3, 4, 6, 3]
+
+
+def _first_convolution(in_channels: int, kernel_size: int, stride: int) -> nn.Conv2d:
+    """To 64 channels, initialised as torchvision's."""
+    made = nn.Conv2d(in_channels, 64, kernel_size, stride, padding=kernel_size // 2, bias=False)
+    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+    return made
 
 
 def _imagenet_weights() -> dict[str, Any]:

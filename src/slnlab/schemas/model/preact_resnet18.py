@@ -1,0 +1,7 @@
+from typing import Literal
+
+from slnlab.schemas.config import Model
+
+
+class Schema(Model):
+    form: Literal["dividemix", "kuangliu"]
