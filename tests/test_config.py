@@ -154,6 +154,41 @@ def test_clothing1ms_preset_is_the_papers() -> None:
     assert compose(["data=cifar10", "scheduler=multistep"]).scheduler.milestones == [60, 120]
 
 
+def test_clothing1ms_values_of_methods_are_published() -> None:
+    """SLN paper, appendix B.2: co-teaching's rate; DivideMix as its authors' code has it, with its budget."""
+    for method in ("co_teaching", "sigua"):
+        composed = compose(["data=clothing1m", f"method={method}"])
+        check(composed)
+        assert (composed.method.forget_rate, composed.method.ramp_epochs) == (0.4, 10)
+        assert (composed.trainer.max_epochs, composed.data.per_class, composed.optimizer.lr) == (10, 18976, 0.001)
+    composed = compose(["data=clothing1m", "method=dividemix"])
+    check(composed)
+    method, data, scheduler = composed.method, composed.data, composed.scheduler
+    assert (method.warm_up_epochs, method.warm_up_penalty, method.alpha, method.lambda_u) == (1, 1, 0.5, None)
+    assert (method.temperature, method.threshold) == (0.5, 0.5)
+    assert (composed.trainer.max_epochs, composed.optimizer.lr, composed.optimizer.weight_decay) == (80, 0.002, 0.001)
+    assert (scheduler.name, scheduler.milestones, scheduler.gamma) == ("multistep", [40], 0.1)
+    assert composed.model.name == "resnet50"
+    # A thousand batches of 32 labelled samples, were all labelled, of 14 classes alike.
+    assert data.sampling == "balanced"
+    assert data.batch_size // 2 == 32
+    assert -(-data.per_class * data.num_classes // 32) == 1000
+
+
+def test_a_methods_own_budget_is_for_its_data_set_and_the_command_line_wins() -> None:
+    typed = ["trainer.max_epochs=3", "data.per_class=5", "optimizer.lr=0.1", "method.lambda_u=25.0"]
+    composed = compose(["data=clothing1m", "method=dividemix", *typed])
+    assert (composed.trainer.max_epochs, composed.data.per_class, composed.optimizer.lr) == (3, 5, 0.1)
+    assert composed.method.lambda_u == 25
+    of_cifar = compose(["data=cifar10", "method=dividemix"])
+    assert (of_cifar.trainer.max_epochs, of_cifar.data.batch_size, of_cifar.optimizer.lr) == (300, 128, 0.001)
+    rate = compose(["method=co_teaching", "noise.rate=0.3"]).method.forget_rate
+    assert rate == 0.3, "elsewhere the nominal rate"
+    assert compose(["data=clothing1m", "method=co_teaching", "method.forget_rate=estimated"]).method.forget_rate == (
+        "estimated"
+    )
+
+
 def test_the_command_of_the_design_card() -> None:
     composed = compose(["noise=asym", "sln.sigma=0.5"])
     check(composed)

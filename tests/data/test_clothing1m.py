@@ -388,6 +388,25 @@ def test_a_run_is_reported_at_its_best_clean_validation_epoch(shared: Path, tmp_
     ]
 
 
+@pytest.mark.parametrize("method", ["co_teaching", "sigua", "dividemix"])
+def test_methods_that_select_run_with_their_own_values(shared: Path, tmp_path: Path, method: str) -> None:
+    of_sln = ("method=", "correction.")
+    overrides = [override for override in small(shared, tmp_path) if not override.startswith(of_sln)]
+    result = train(compose([*overrides, f"method={method}"]))
+    table = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)["sample_table"]
+    drawn = torch.zeros(42, dtype=torch.bool)
+    drawn[make(shared, sampling="balanced", per_class=7).rows(2)] = True
+    if method == "dividemix":
+        assert bool(((table["clean"] > 0.5) == table["selected"])[drawn].all()), "of the split of the last epoch"
+        assert not (table["clean"][drawn] == 1).all(), "the mixture was fitted"
+    else:
+        assert result.noise_rate_used is not None
+        assert (result.noise_rate_used.value, result.noise_rate_used.source) == (0.4, "configured")
+    best = result.evaluators["network" if method == "sigua" else "mean"].test_accuracy
+    assert best is not None
+    assert best.best_clean_val is not None
+
+
 def test_label_correction_rewrites_exactly_the_epochs_subset(shared: Path, tmp_path: Path) -> None:
     overrides = small(shared, tmp_path, "correction.last_epochs=1", "trainer.max_epochs=2")
     train(compose(overrides))

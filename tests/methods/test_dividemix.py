@@ -129,6 +129,43 @@ def test_a_step_by_hand(number: int, w: float, own: list[float], other: list[flo
     assert gradients[1 - number] is None, "nothing flows into the network that only guesses"
 
 
+def test_a_step_without_unlabelled_rows_in_the_loss_by_hand() -> None:
+    """Sample i is the image i; the networks say sigmoid(image) and sigmoid(image/2) for class 0. Rows are 0 1 0 1 2 2.
+
+    With λ' = .75 the labelled four are mixed with 2, 2, 0, 1, so two of them with the unlabelled sample.
+    """
+    method, seen = bare(lambda_u=0.0), []
+    method.lambda_u = None
+    method._mixing = lambda rows, device: (0.75, torch.tensor([4, 5, 0, 1, 2, 3][:rows]))  # type: ignore[method-assign]
+    for slope, network in zip((1.0, 0.5), method.networks.values(), strict=True):
+        network.logits = torch.nn.Parameter(torch.tensor(slope))
+
+        def said(images: Tensor, network: Any = network) -> Tensor:
+            if torch.is_grad_enabled():
+                seen.append(images.tolist())
+            return torch.stack([network.logits * images, torch.zeros_like(images)], 1)
+
+        network.forward = said
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    loss = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([2]), progress=8.0))
+    assert seen == [[0.5, 1.25, 0.0, 1.0]], "what is learned from: the four labelled rows and no other"
+    first, second = squared(0.75 + 0.25 * sigmoid(0)), squared(0.25 * sigmoid(1))  # labels 0 and 1, w = .75
+    guess = squared((sigmoid(2) + sigmoid(1)) / 2)
+    targets = [0.75 * first + 0.25 * guess, 0.75 * second + 0.25 * guess, first, second]
+    own = [sigmoid(x) for x in seen[0]]
+    entropies = [-(t * math.log(p) + (1 - t) * math.log(1 - p)) for t, p in zip(targets, own, strict=True)]
+    mean = sum(own) / 4
+    penalty = -0.5 * math.log(2 * mean) - 0.5 * math.log(2 * (1 - mean))
+    assert loss.item() == pytest.approx(sum(entropies) / 4 + penalty, rel=1e-5)
+    method.lambda_u = 0.0
+    of_all = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([2]), progress=8.0))
+    assert len(seen[1]) == 6, "with a weight of 0 they count in the penalty"
+    assert of_all.item() != pytest.approx(loss.item(), rel=1e-3)
+
+
 def test_no_unlabelled_samples() -> None:
     method = bare(lambda_u=4.0)
     loss = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64), progress=8.0))

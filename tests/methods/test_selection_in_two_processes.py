@@ -18,6 +18,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "co_teaching_plus": ("method=co_teaching_plus", "method.ramp_epochs=2", "method.init_epochs=1"),
     "elr_plus": ("method=elr_plus",),
     "dividemix": ("method=dividemix", "method.warm_up_epochs=1", "method.lambda_u=25.0", "method.average_losses=2"),
+    "dividemix_labelled_rows": ("method=dividemix", "method.warm_up_epochs=1", "method.lambda_u=null"),
 }
 
 

@@ -102,7 +102,9 @@ class DivideMix(Method):
         average_losses: the mixture is fitted to the mean of so many epochs' losses, each scaled to [0, 1]; 5 at 90 %.
         temperature: T of the sharpening.
         alpha: of λ ~ Beta(α, α), one for each batch, the larger share being the sample's own.
-        lambda_u: weight of the unlabelled samples' squared error.
+        lambda_u: weight of the unlabelled samples' squared error. None: their rows are not in the loss at all, neither
+            in the squared error nor in the prior penalty, and the network does not see them but for what is mixed
+            into labelled rows (the authors' code for Clothing1M). With 0 they count in the prior penalty.
         lambda_u_ramp: epochs over which that weight grows from 0.
         options: see `Method`.
     """
@@ -121,7 +123,7 @@ class DivideMix(Method):
         average_losses: int,
         temperature: float,
         alpha: float,
-        lambda_u: float,
+        lambda_u: float | None,
         lambda_u_ramp: int,
         **options: Any,
     ) -> None:
@@ -226,8 +228,9 @@ class DivideMix(Method):
     def mixmatch(self, turn: Turn) -> Tensor:
         """This process's share of −mean Σ t log S + λ_u · ramp · mean (S − t)² + prior penalty; a scalar.
 
-        The first mean is over the labelled, the second over the unlabelled rows and the classes. Every process
-        augments the whole batch and predicts and trains on its part of it.
+        The first mean is over the labelled, the second over the unlabelled rows and the classes, and the penalty is of
+        all rows; without unlabelled rows in the loss (λ_u None) of the labelled ones. Every process augments the whole
+        batch and predicts and trains on its part of it.
         """
         samples = self.trainer.datamodule.samples  # type: ignore[attr-defined]
         labelled, unlabelled = (
@@ -240,21 +243,23 @@ class DivideMix(Method):
         targets = torch.cat([refined, refined, guessed, guessed])
 
         share, partner = self._mixing(len(images), images.device)
-        part, count = shard(len(images)), 2 * len(turn.labelled)
+        count = 2 * len(turn.labelled)
+        trained = count if self.lambda_u is None else len(images)
+        part = shard(trained)
         mixed = share * part.of(images) + (1 - share) * images[part.of(partner)]
         target = share * part.of(targets) + (1 - share) * targets[part.of(partner)]
         log_s = log_softmax(own(mixed).float(), 1)
         s = log_s.exp()
         of_labelled = max(min(count, part.stop) - part.start, 0)
         loss = -(target * log_s)[:of_labelled].sum() / count
-        weight = self.lambda_u * ramp_up(turn.progress, self.lambda_u_ramp)
-        if weight and len(images) > count:
+        weight = (self.lambda_u or 0.0) * ramp_up(turn.progress, self.lambda_u_ramp)
+        if weight and trained > count:
             errors = ((s - target) ** 2)[of_labelled:]
-            loss = loss + weight * errors.sum() / ((len(images) - count) * s.shape[1])
+            loss = loss + weight * errors.sum() / ((trained - count) * s.shape[1])
         # Of all processes' rows; the gradient is that of one's own.
         sums = s.sum(0)
         elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
-        return loss + prior_penalty((sums + elsewhere) / len(images))
+        return loss + prior_penalty((sums + elsewhere) / trained)
 
     @torch.no_grad()
     def _targets(

@@ -16,5 +16,5 @@ class Schema(Method):
     average_losses: Count
     temperature: Positive
     alpha: Positive
-    lambda_u: NonNegative
+    lambda_u: NonNegative | None
     lambda_u_ramp: CountOrZero
