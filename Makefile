@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow bench bench-gpu lint types check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-slow bench bench-gpu bench-methods lint types check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -28,6 +28,9 @@ test-slow: $(STAMP)  ## what takes minutes of waiting: a SLURM node that disappe
 bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)
 	$(BIN)/python -m benchmarks.bench
 
+bench-methods: $(STAMP)  ## what an epoch of each method costs, as a multiple of cross entropy's (5 minutes)
+	$(BIN)/python -m benchmarks.methods --json experiments/methods_digits/costs.json
+
 bench-gpu: $(STAMP)  ## the same on this machine's GPU, and how far a step is from what it could do: benchmarks/GPU.md
 	$(BIN)/python -m benchmarks.bench --device cuda
 
@@ -43,10 +46,19 @@ check: lint types test  ## everything that CI runs
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@
 
-experiments/methods_digits: $(STAMP)  ## every method on digits, symmetric and asymmetric noise (320 runs)
+experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN first, then another method (350 runs)
 	$(BIN)/python -m slnlab.train -m experiment=methods_digits launcher=local runs_dir=runs/methods_digits
-	$(BIN)/python -m slnlab.report runs/methods_digits --out $@
-	rm $@/curves.png  # 64 configurations: no picture to learn from
+	$(BIN)/python -m slnlab.train -m experiment=sln_first_digits launcher=local runs_dir=runs/methods_digits
+	$(BIN)/python -m slnlab.report runs/methods_digits --costs $@/costs.json --out $@
+	rm $@/curves.png  # 70 configurations: no picture to learn from
+
+experiments/methods_fashion: $(STAMP)  ## sigma chosen on noisy labels, the paper's methods on Fashion-MNIST, two noises (94 runs)
+	for noise in sym asym; do $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 \
+	  trainer.threads=1 noise=$$noise method=sln sln.sigma=0.1,0.2,0.5,1 seed=0 runs_dir=runs/methods_fashion || exit 1; done
+	for study in runs/methods_fashion/studies/*; do cp $$study/trials.csv $@/$$(basename $$study).csv; done
+	$(BIN)/python -m slnlab.train -m experiment=methods_fashion launcher=local runs_dir=runs/methods_fashion
+	$(BIN)/python -m slnlab.report runs/methods_fashion/fashion_mnist --out $@
+	rm $@/curves.png  # 28 configurations: no picture to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma

@@ -82,13 +82,15 @@ def main() -> None:
         for name in methods:
             seconds[name].append(epoch_seconds(name, chosen.overrides))
     best = {name: min(taken) for name, taken in seconds.items()}
+    cost = {name: value / best["ce"] for name, value in best.items()}
     print(
         f"{processor_name()}, {' '.join(chosen.overrides) or 'digits'}\n\n| method | s/epoch | × CE |\n|---|---:|---:|"
     )
     for name, value in best.items():
-        print(f"| {name} | {value:.3f} | {value / best['ce']:.2f} |")
+        print(f"| {name} | {value:.3f} | {cost[name]:.2f} |")
     if chosen.json:
-        chosen.json.write_text(json.dumps({"overrides": chosen.overrides, "seconds": seconds}, indent=2) + "\n")
+        about = {"processor": processor_name(), "overrides": chosen.overrides}
+        chosen.json.write_text(json.dumps(about | {"seconds": seconds, "cost": cost}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Nothing here imports torch, and matplotlib only to draw.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from slnlab.analysis.table import make_rows, markdown, write_results, write_tabl
 from slnlab.errors import DataError, SlnlabError
 
 
-def report(paths: Sequence[Path], out: Path | None = None, secondary: bool = False) -> tuple[str, int]:
+def report(
+    paths: Sequence[Path], out: Path | None = None, secondary: bool = False, costs: Path | None = None
+) -> tuple[str, int]:
     """Tables of all finished runs at or below `paths`.
 
     A result that cannot be read, or that contradicts another one of the same configuration and seed, is left out
@@ -29,17 +32,19 @@ def report(paths: Sequence[Path], out: Path | None = None, secondary: bool = Fal
             `table.md` (the text) and `curves.png` (accuracy and losses by epoch).
         secondary: show also the rows and lines "… (network)", of the network of a run that is about its momentum
             model. The CSV files always hold them.
+        costs: a file of `python -m benchmarks.methods --json`; its ratios become a column of the tables.
 
     Returns:
         (tables in Markdown and a remark on every run that is not in them, number of results left out).
 
     Raises:
-        DataError: a path that does not exist, no finished run, or `out` cannot be written.
+        DataError: a path that does not exist, no finished run, `costs` is no such file, or `out` cannot be written.
     """
+    ratios = None if costs is None else _read_costs(costs)
     found = find_runs(paths)
     groups = group_runs(found.runs)
     rows = make_rows(groups)
-    parts = [markdown(rows, secondary), *found.remarks()]
+    parts = [markdown(rows, secondary, ratios), *found.remarks()]
     if out is None:
         return "\n\n".join(parts), len(found.left_out)
 
@@ -56,6 +61,17 @@ def report(paths: Sequence[Path], out: Path | None = None, secondary: bool = Fal
     return text, len(found.left_out)
 
 
+def _read_costs(path: Path) -> dict[str, float]:
+    try:
+        return {
+            str(method): float(ratio) for method, ratio in json.loads(path.read_text(encoding="utf-8"))["cost"].items()
+        }
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: not a file of `python -m benchmarks.methods --json` ({error!r})") from error
+
+
 def main() -> None:
     """The command line. Its exit code is 1 also when a result had to be left out of the tables."""
     parser = argparse.ArgumentParser("python -m slnlab.report", description="Finished runs as tables and figures.")
@@ -64,9 +80,12 @@ def main() -> None:
         "--out", type=Path, metavar="DIR", help="write results.csv, table.csv, table.md and curves.png there"
     )
     parser.add_argument("--all", action="store_true", help='show the rows "… (network)" too; the CSV always has them')
+    parser.add_argument(
+        "--costs", type=Path, metavar="JSON", help="of `python -m benchmarks.methods --json`: a column of cost ratios"
+    )
     arguments = parser.parse_args()
     try:
-        text, left_out = report(arguments.runs, arguments.out, arguments.all)
+        text, left_out = report(arguments.runs, arguments.out, arguments.all, arguments.costs)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     print(text)

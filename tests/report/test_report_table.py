@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slnlab.analysis.table import _ranges
+from slnlab.errors import DataError
 from slnlab.report import report
 
 
@@ -183,3 +184,23 @@ def test_table_csv_is_the_aggregated_table(make_run, tmp_path, read_csv):
     assert (float(row["memorised_percent_mean"]), float(row["auroc_mean"])) == (25.0, 0.875)
     assert float(row["seconds_per_epoch_mean"]) == 2.5
     assert float(row["seconds_per_epoch_std"]) == pytest.approx(2**0.5)
+
+
+def test_costs_are_a_column(make_run, tmp_path):
+    make_run("runs/0", method="sln")
+    make_run("runs/1", method="ce")
+    costs = tmp_path / "costs.json"
+    costs.write_text('{"seconds": {"ce": [2.0]}, "cost": {"ce": 1.0, "co_teaching": 1.884}}')
+    header, *rows = lines_of(report([tmp_path / "runs"], costs=costs)[0])
+    assert {row[0]: row[header.index("cost")] for row in rows} == {"CE": "1.00", "SLN": "–", "SLN-MO": "–"}
+    assert "cost" not in lines_of(report([tmp_path / "runs"])[0])[0]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"cost": 3}', '{"cost": {"ce": "much"}}'])
+def test_a_file_that_holds_no_costs_is_named(make_run, tmp_path, content):
+    make_run("runs/0")
+    costs = tmp_path / "costs.json"
+    if content is not None:
+        costs.write_text(content)
+    with pytest.raises(DataError, match=r"costs\.json"):
+        report([tmp_path / "runs"], costs=costs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ predicted as their given label. recovered: percent of the flipped ones predicted
 wrong labels by their loss. s/epoch: training time."""
 VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
 CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set."
+COST_NOTE = "\ncost: an epoch's computing time as a multiple of cross entropy's, measured side by side."
 NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
 
 
@@ -98,12 +99,13 @@ def _section(group: Group) -> tuple[str, str]:
     return group.first.data, group.noise
 
 
-def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
+def markdown(rows: Sequence[Row], secondary: bool = False, costs: Mapping[str, float] | None = None) -> str:
     """A table for each data set and noise, with headings, and what the columns mean.
 
     Args:
         rows: as made by `make_rows`.
         secondary: show also the rows "… (network)".
+        costs: of an epoch of each method, as a multiple of cross entropy's; a column more.
     """
     shown = [row for row in rows if secondary or not is_secondary(row.group.evaluators[row.evaluator])]
     blocks = []
@@ -112,7 +114,7 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
         wrong = _span([100 * rate for row in same if (rate := _realised_rate(row.group)) is not None], "{:.1f}")
         epochs = _span([row.group.first.epochs for row in same], "{:d}")
         title = f"### {data}, {noise}" + (f" ({wrong} % of the labels wrong)" if wrong else "") + f", {epochs} epochs"
-        blocks.append(f"{title}\n\n{_markdown_table(same)}")
+        blocks.append(f"{title}\n\n{_markdown_table(same, costs or {})}")
         if unlike := _unlike(same):
             blocks.append(f"Mind: these rows differ in {unlike}.")
         if not any(key.startswith(("noise.", "data.")) for row in same for key in row.group.settings):
@@ -126,6 +128,8 @@ def markdown(rows: Sequence[Row], secondary: bool = False) -> str:
         note += CLEAN_VAL_NOTE
     if any(row.statistics["noisy_val_last"] and not row.statistics["test_last"] for row in shown):
         note += NOISY_VAL_NOTE
+    if costs:
+        note += COST_NOTE
     return "\n\n".join([*blocks, note])
 
 
@@ -137,7 +141,7 @@ def _unlike(rows: Sequence[Row]) -> str:
     return ", ".join(sorted(keys.difference(*(row.group.settings for row in rows))))
 
 
-def _markdown_table(rows: Sequence[Row]) -> str:
+def _markdown_table(rows: Sequence[Row], costs: Mapping[str, float]) -> str:
     def show(name: str, digits: int, factor: float = 1, std: bool = False) -> Callable[[Row], str]:
         def cell(row: Row) -> str:
             value = row.statistics[name]
@@ -168,6 +172,8 @@ def _markdown_table(rows: Sequence[Row]) -> str:
     columns["recovered"] = show("recovered", 1, 100)
     columns["AUROC"] = show("auroc", 3)
     columns["s/epoch"] = show("seconds_per_epoch", 2)
+    if costs:
+        columns["cost"] = lambda row: f"{costs[method]:.2f}" if (method := row.group.first.method) in costs else "–"
 
     text = ("method", "setting")
     cells = [[name, *(cell(row).replace("|", r"\|") for row in rows)] for name, cell in columns.items()]
