@@ -54,10 +54,10 @@ experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN
 
 experiments/methods_fashion: $(STAMP)  ## sigma chosen on noisy labels, the paper's methods on Fashion-MNIST, two noises (94 runs)
 	for noise in sym asym; do $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 \
-	  trainer.threads=1 noise=$$noise method=sln sln.sigma=0.1,0.2,0.5,1 seed=0 runs_dir=runs/methods_fashion || exit 1; done
-	for study in runs/methods_fashion/studies/*; do cp $$study/trials.csv $@/$$(basename $$study).csv; done
+	  trainer.threads=1 noise=$$noise method=sln sln.sigma=0.1,0.2,0.5,1 seed=0 runs_dir=runs/methods_fashion_sigma || exit 1; done
+	for study in runs/methods_fashion_sigma/studies/*; do cp $$study/trials.csv $@/$$(basename $$study).csv; done
 	$(BIN)/python -m slnlab.train -m experiment=methods_fashion launcher=local runs_dir=runs/methods_fashion
-	$(BIN)/python -m slnlab.report runs/methods_fashion/fashion_mnist --out $@
+	$(BIN)/python -m slnlab.report runs/methods_fashion --out $@
 	rm $@/curves.png  # 28 configurations: no picture to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
