@@ -18,6 +18,7 @@ from slnlab import assemble
 from slnlab.config import compose
 from slnlab.identity import run_subdir
 from slnlab.result import Result
+from slnlab.run_directory import RunDirectory
 
 TinyRun = Callable[..., tuple[Result, Path]]
 CORRECTED = ("method=sln_mo_lc", "correction.last_epochs=2", "trainer.max_epochs=4", "scheduler=cosine")
@@ -82,3 +83,20 @@ def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) ->
         losses = [float(row["train/loss"]) for row in csv.DictReader(file)]
     # Eight bits of mantissa would show: a loss near 2 in bf16 is a multiple of 1/128.
     assert any((loss * 128) % 1 > 1e-3 for loss in losses)
+
+
+def test_several_processes_on_a_mac_are_on_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has one GPU, which Lightning's `auto` would give to each of them."""
+    given: list[str] = []
+
+    class Trainer:
+        def __init__(self, accelerator: str, **_: Any) -> None:
+            given.append(accelerator)
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(assemble.pl, "Trainer", Trainer)
+    config = compose(["trainer.devices=2"])
+    for processes in (1, 2):
+        monkeypatch.setattr(assemble, "world_size", lambda processes=processes: processes)
+        assemble.trainer(config, RunDirectory(tmp_path), [])
+    assert given == ["auto", "cpu"]

@@ -222,7 +222,8 @@ def trainer(
     callbacks.append(record)
     _quieten()
     made = pl.Trainer(
-        **_options(config.trainer, "progress", "threads", "compile", "profile"),
+        **_options(config.trainer, "accelerator", "progress", "threads", "compile", "profile"),
+        accelerator=_accelerator(config),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
         # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
         strategy=_strategy(config) if world_size() > 1 else "auto",
@@ -244,6 +245,11 @@ def _profiler(run: RunDirectory) -> PyTorchProfiler:
     """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
     run.profile.mkdir(exist_ok=True)
     return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=-1)
+
+
+def _accelerator(config: DictConfig) -> str:
+    """What Lightning is to use; several processes that `on_gpus` found no GPUs for must not find a Mac's only one."""
+    return "cpu" if world_size() > 1 and not on_gpus(config) else str(config.trainer.accelerator)
 
 
 def _strategy(config: DictConfig) -> DDPStrategy:
