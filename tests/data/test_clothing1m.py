@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from slnlab.data.clothing1m import Clothing1M
 from slnlab.data.streamed import Paths
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
+from slnlab.methods.dividemix import DivideMix, Turn
 from slnlab.result import Result, read_metrics
 from slnlab.train import train
 
@@ -169,6 +173,17 @@ def test_nothing_depends_on_the_number_of_workers(shared: Path, sampling: str) -
         assert all(map(torch.equal, together, alone))
     assert torch.equal(torch.get_rng_state(), before), "nothing is drawn from the global generator"
     assert not all(map(torch.equal, everything(make(shared, **(options | {"seed": 4}))), alone))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_may_be_without_images(shared: Path, workers: int) -> None:
+    """As the unlabelled part of DivideMix's batches is when all samples are labelled."""
+    batches = [torch.tensor(rows, dtype=torch.int64) for rows in ([5, 3], [], [1], [])]
+    read = make(shared, workers=workers).reading(batches)
+    for number, rows in enumerate(batches):
+        images = read(number)
+        shapes = {images.view(torch.Generator()).shape, images.view().shape, images.pixels().shape}
+        assert shapes == {(len(rows), 3, 24, 24)}
 
 
 def test_batches_may_be_made_in_any_order(shared: Path) -> None:
@@ -405,6 +420,83 @@ def test_methods_that_select_run_with_their_own_values(shared: Path, tmp_path: P
     best = result.evaluators["network" if method == "sigua" else "mean"].test_accuracy
     assert best is not None
     assert best.best_clean_val is not None
+
+
+@pytest.fixture
+def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[int, str]]]:
+    """By which process was which image decoded, since the last time this was asked? Also of forked processes."""
+    log, real, start = tmp_path / "decoded.txt", Image.open, 0
+    log.touch()
+
+    def logged(path: Path) -> Any:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()} {path}\n")
+        return real(path)
+
+    def since() -> list[tuple[int, str]]:
+        nonlocal start
+        lines = log.read_text().splitlines()[start:]
+        start += len(lines)
+        return [(int(process), path) for process, path in (line.split(" ") for line in lines)]
+
+    monkeypatch.setattr(Image, "open", logged)
+    return since
+
+
+OWN_BATCHES = {
+    "dividemix": (),
+    "elr_plus": (),
+    "pes": ("method.early_epochs=1", "method.stage_epochs=1", "method.classifier_epochs=2"),
+    "pes_semi": ("method.early_epochs=1", "method.classifier_epochs=1", "method.steps=4"),
+    "sop_plus": ("method.cutout=4",),
+}
+"""Methods that choose their batches or need more than one view of them."""
+
+
+@pytest.mark.parametrize("method", OWN_BATCHES)
+def test_whichever_the_method_workers_decode_and_change_nothing(
+    shared: Path, tmp_path: Path, method: str, decoded: Callable[[], list[tuple[int, str]]]
+) -> None:
+    of_sln = ("method=", "correction.")
+    overrides = [override for override in small(shared, tmp_path) if not override.startswith(of_sln)]
+    overrides += [f"method={method}", *OWN_BATCHES[method]]
+    found = []
+    for workers in (0, 2):
+        folder = tmp_path / f"{workers} workers"
+        train(compose([*overrides, f"data.workers={workers}"]), folder)
+        assert not multiprocessing.active_children(), "no worker is left"
+        checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        found.append((checkpoint["state_dict"] | checkpoint["sample_table"], decoded()))
+    (alone, by_itself), (together, by_workers) = found
+    assert {process for process, _ in by_itself} == {os.getpid()}
+    assert os.getpid() not in {process for process, _ in by_workers}
+    assert Counter(path for _, path in by_workers) == Counter(path for _, path in by_itself)
+    assert together.keys() == alone.keys()
+    assert all(torch.equal(together[name], value) for name, value in alone.items())
+
+
+def test_a_step_of_dividemix_decodes_each_image_once_for_all_its_views(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: Callable[[], list[tuple[int, str]]]
+) -> None:
+    of_sln = ("method=", "correction.")
+    overrides = [override for override in small(shared, tmp_path) if not override.startswith(of_sln)]
+    keys = [str(shared / key) for key, _ in given(shared)]
+    step, turns = DivideMix.step, list[Turn]()
+
+    def watched(method: DivideMix, batch: Any) -> None:
+        found = [path for _, path in decoded()]
+        step(method, batch)
+        assert not decoded()
+        if isinstance(batch, Turn):
+            wanted = [keys[row] for images in (batch.labelled, batch.unlabelled) for row in images.index.tolist()]
+            if batch.number == 0 and batch.progress % 1 == 0:  # the epoch's evaluation and the split went before
+                found = found[-len(wanted) :]
+            assert found == wanted
+            turns.append(batch)
+
+    monkeypatch.setattr(DivideMix, "step", watched)
+    train(compose([*overrides, "method=dividemix"]))
+    assert len(turns) > 4
 
 
 def test_label_correction_rewrites_exactly_the_epochs_subset(shared: Path, tmp_path: Path) -> None:

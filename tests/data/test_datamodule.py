@@ -15,7 +15,8 @@ from pictures import CLASSES, SYMMETRIC, Alike, Pictures, batches, make, order, 
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
-from slnlab.data import ImageDataModule
+from slnlab import distributed
+from slnlab.data import ImageDataModule, Images
 from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.data.datamodule import STEPS_PER_CALL
 
@@ -123,6 +124,39 @@ def test_passes_are_in_data_set_order() -> None:
         assert one.numpy().tobytes() in outcomes(image, 2, False)
     assert not torch.equal(augmented[0], augmented[1])
     assert torch.equal(augmented[0], augmented[2])
+
+
+def test_of_a_batch_that_is_read_once_there_are_many_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part of each process, or the whole batch in all; each sample is augmented alike whichever it is."""
+    source = Pictures()
+    datamodule = ready(source, padding=2, flip=True)
+    batches = [torch.tensor([7, 3, 90, 4, 55]), torch.tensor([], dtype=torch.int64), torch.tensor([7])]
+    generator = torch.Generator()
+
+    def read(number: int, whole: bool = False) -> tuple[Images, list[Tensor]]:
+        images = datamodule.reading(batches, whole=whole)(number)
+        return images, [images.view(), *(images.view(generator.manual_seed(seed)) for seed in (1, 2, 1))]
+
+    images, (clean, first, second, again) = read(0)
+    assert torch.equal(images.index, batches[0])
+    assert torch.equal(images.pixels(), source.splits["train"].images[batches[0]])
+    assert torch.equal(pixels(clean), images.pixels())
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    batch = images.batch(generator.manual_seed(1))
+    assert torch.equal(batch.image, first)
+    assert batch.pixels is not None
+    assert torch.equal(batch.pixels(), images.pixels())
+    assert [view.shape for view in read(1)[1]] == [(0, 1, 6, 5)] * 4
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(read(0)[1])
+        assert all(map(torch.equal, read(0, whole=True)[1], (clean, first, second, again)))
+    assert [len(views[0]) for views in parts] == [2, 3]
+    together = [torch.cat(views) for views in zip(*parts, strict=True)]
+    assert all(map(torch.equal, together, (clean, first, second, again)))
 
 
 def test_evaluation_sees_images_as_they_are() -> None:
@@ -305,7 +339,7 @@ def test_without_lightning() -> None:
     datamodule = make(source, noise=SYMMETRIC)
     datamodule.prepare_data()
     datamodule.setup()
-    index, image, _ = next(datamodule.epoch(0))()
+    index, image, *_ = next(datamodule.epoch(0))()
     assert source.prepared == 1
     assert image.shape == (32, 1, 6, 5)
     assert datamodule.table.targets(index).shape == (32, CLASSES)

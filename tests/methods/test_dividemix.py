@@ -99,12 +99,18 @@ def bare(lambda_u: float) -> DivideMix:
     method.table.add("clean", fill=0.25)
     method.table.add("clean_2", fill=0.75)
     method.streams = Streams(0)
-    datamodule = SimpleNamespace(samples=lambda index, generator: SimpleNamespace(image=index.float()))
-    method._trainer = SimpleNamespace(datamodule=datamodule)  # type: ignore[assignment]
+    method._trainer = SimpleNamespace()  # type: ignore[assignment]
     method._mixing = lambda rows, device: (1.0, torch.arange(rows))  # type: ignore[method-assign]
     for network in method.networks.values():
         network.forward = lambda images, network=network: network.logits[images.long()]  # type: ignore[method-assign]
     return method
+
+
+def turn(number: int, labelled: list[int], unlabelled: list[int]) -> Turn:
+    """Halfway up the ramp. A sample's number is its image."""
+    rows = [torch.tensor(numbers, dtype=torch.int64) for numbers in (labelled, unlabelled)]
+    images: list[Any] = [SimpleNamespace(index=index, view=lambda _, index=index: index.float()) for index in rows]
+    return Turn(number, *images, progress=8.0)
 
 
 def squared(p: float) -> float:
@@ -115,7 +121,7 @@ def squared(p: float) -> float:
 def test_a_step_by_hand(number: int, w: float, own: list[float], other: list[float]) -> None:
     """Samples 0 and 1 are labelled, 2 is not; halfway up the ramp. Each network trusts the *other's* w."""
     method = bare(lambda_u=4.0)
-    loss = method.mixmatch(Turn(number, torch.tensor([0, 1]), torch.tensor([2]), progress=8.0))
+    loss = method.mixmatch(turn(number, [0, 1], [2]))
     target = [squared(w + (1 - w) * own[0]), squared((1 - w) * own[1])]
     of_labelled = [-(t * math.log(p) + (1 - t) * math.log(1 - p)) for t, p in zip(target, own, strict=False)]
     guess = squared((own[2] + other[2]) / 2)
@@ -150,7 +156,7 @@ def test_a_step_without_unlabelled_rows_in_the_loss_by_hand() -> None:
     def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
-    loss = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([2]), progress=8.0))
+    loss = method.mixmatch(turn(0, [0, 1], [2]))
     assert seen == [[0.5, 1.25, 0.0, 1.0]], "what is learned from: the four labelled rows and no other"
     first, second = squared(0.75 + 0.25 * sigmoid(0)), squared(0.25 * sigmoid(1))  # labels 0 and 1, w = .75
     guess = squared((sigmoid(2) + sigmoid(1)) / 2)
@@ -161,14 +167,14 @@ def test_a_step_without_unlabelled_rows_in_the_loss_by_hand() -> None:
     penalty = -0.5 * math.log(2 * mean) - 0.5 * math.log(2 * (1 - mean))
     assert loss.item() == pytest.approx(sum(entropies) / 4 + penalty, rel=1e-5)
     method.lambda_u = 0.0
-    of_all = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([2]), progress=8.0))
+    of_all = method.mixmatch(turn(0, [0, 1], [2]))
     assert len(seen[1]) == 6, "with a weight of 0 they count in the penalty"
     assert of_all.item() != pytest.approx(loss.item(), rel=1e-3)
 
 
 def test_no_unlabelled_samples() -> None:
     method = bare(lambda_u=4.0)
-    loss = method.mixmatch(Turn(0, torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64), progress=8.0))
+    loss = method.mixmatch(turn(0, [0, 1], []))
     assert loss.isfinite()
 
 
@@ -204,7 +210,7 @@ class SplitWitness(pl.Callback):
         self.clean = []
         for network in pl_module.networks.values():
             with torch.no_grad():
-                logits = copy.deepcopy(network).eval()(data.samples(data.train_index).image)
+                logits = copy.deepcopy(network).eval()(data.reading([data.train_index])(0).view())
             losses = cross_entropy(logits, data.noise_record.given[data.train_index], reduction="none").double()
             scaled = ((losses - losses.min()) / (losses.max() - losses.min())).numpy()[:, None]
             mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
@@ -240,10 +246,10 @@ def test_the_split_is_scikit_learns_and_made_before_either_trains(
     assert numbers == sorted(numbers)
     for number, column in ((0, "clean_2"), (1, "clean")):
         mine = [turn for turn, _ in turns if turn.number == number]
-        seen = torch.cat([turn.labelled for turn in mine]).sort().values
+        seen = torch.cat([turn.labelled.index for turn in mine]).sort().values
         assert torch.equal(seen, index[method.table[column][index] > 0.5])
-        assert all(len(turn.labelled) <= 6 for turn in mine)
-        assert not torch.isin(torch.cat([turn.unlabelled for turn in mine]), seen).any()
+        assert all(len(turn.labelled.index) <= 6 for turn in mine)
+        assert not torch.isin(torch.cat([turn.unlabelled.index for turn in mine]), seen).any()
         assert [turn.progress for turn in mine] == [i / len(mine) for i in range(len(mine))]
     for turn, moved in turns:
         assert moved[turn.number].abs().sum() > 0

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from by_hand import Bare, probabilities
 from resuming import assert_resumes_bit_exactly, trained
 from torch import Tensor
 
-from slnlab.data.batches import Samples
 from slnlab.errors import ConfigError
 from slnlab.methods.pes import PES, Refining, class_weights
 
@@ -43,16 +43,17 @@ def test_the_selection_by_hand(bare: Callable[..., Bare]) -> None:
     made = bare("method=pes", given=[0, 0, 1, 1, 1], num_classes=2)
     views = {"PES view 1": [0.9, 0.6, 0.1, 0.7, 0.3], "PES view 2": [0.2, 0.3, 0.4, 0.5, 0.3]}
 
-    def passes(kind: str, purpose: str, epoch: int) -> list[Samples]:
-        assert kind == "augmented"
-        p = torch.tensor(views[purpose])
-        logits = torch.stack([p, 1 - p], 1).log()
-        order = torch.tensor([4, 2, 0]), torch.tensor([1, 3])
-        return [Samples(index, logits[index]) for index in order]
+    def images(*rows: int) -> SimpleNamespace:
+        def view(purpose: str) -> Tensor:
+            p = torch.tensor(views[purpose])[[*rows]]
+            return torch.stack([p, 1 - p], 1).log()
 
-    made.trainer.datamodule.passes = passes
+        return SimpleNamespace(index=torch.tensor(rows), view=view)
+
+    made.trainer.datamodule.in_order = lambda epoch: enumerate([images(4, 2, 0), images(1, 3)])
     method = made.method
     assert isinstance(method, PES)
+    method.streams = lambda purpose, *position: purpose  # type: ignore[assignment]
     method.select()
     # Means of class 0: .55, .45, .25, .6, .3.
     assert made.table["prediction"].tolist() == [0, 1, 1, 0, 1]

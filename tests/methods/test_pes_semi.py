@@ -52,9 +52,10 @@ def test_a_step_by_hand(share: float, bare: Callable[..., Bare], monkeypatch: py
     assert isinstance(method, PESSemi)
     p = torch.tensor([0.8, 0.3, 0.6])
     logits = torch.stack([p, 1 - p], 1).log()
-    made.trainer.datamodule.samples = lambda rows, generator: SimpleNamespace(image=logits[rows])
     made.trainer.current_epoch = method.early_epochs
     method.labelled, method.unlabelled = torch.tensor([[0, 1]] * 2), torch.tensor([[2]] * 2)
+    stored = [SimpleNamespace(view=lambda generator, rows=rows: logits[rows]) for rows in ([0, 1], [2])]
+    method.read = lambda number: stored[number % 2]  # type: ignore[assignment,return-value]
     method.weights = torch.tensor([2.0, 0.5])
     taken: list[float] = []
 

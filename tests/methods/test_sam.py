@@ -98,7 +98,7 @@ def test_training_is_the_loop_of_the_paper(tmp_path: Path) -> None:
     losses = torch.zeros(len(given))
     for epoch in range(2):
         for make in data.epoch(epoch):
-            index, image, _ = make()
+            index, image, *_ = make()
             optimizer.zero_grad()
             logits = network(image)
             losses[index] = cross_entropy(logits.detach(), given[index], reduction="none")

@@ -105,7 +105,7 @@ class ByHand:
                 optimizer = SGD(self.network.parameters(), **options)
             said = {"loss": torch.zeros(len(record.given)), "prediction": torch.zeros(len(record.given)).long()}
             for make in self.data.epoch(epoch):
-                index, image, _ = make()
+                index, image, *_ = make()
                 logits, given = self.network(image), record.given[index]
                 said["loss"][index] = cross_entropy(logits.detach(), given, reduction="none")
                 said["prediction"][index] = logits.argmax(1)
@@ -229,7 +229,7 @@ def test_test_and_noisy_validation_metrics_by_scikit_learn(made: Callable[..., R
     images = data.source.load("test")
     splits = {
         "test": (data.normalise(images.images), images.labels),
-        "val": (data.samples(data.val_index).image, data.noise_record.given[data.val_index]),
+        "val": (data.reading([data.val_index])(0).view(), data.noise_record.given[data.val_index]),
     }
     for split, (pixels, labels) in splits.items():
         for name, network in (("network", run.method.network), ("momentum", run.momentum)):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from slnlab.data.augment import CropFlip, Draws, Normalise, view
 from slnlab.distributed import Shard
 
 
@@ -23,6 +26,8 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]
     image: Tensor
     shard: Shard
+    pixels: Callable[[], Tensor] | None = None
+    """The images before augmentation, see `Images.pixels`."""
 
     def mean(self, losses: Tensor) -> Tensor:
         """This process's share of the mean over the global batch of its samples' losses (B,).
@@ -30,6 +35,45 @@ class Batch(NamedTuple):
         The shares of all processes add up to the mean; of a process that is alone it is the mean itself.
         """
         return losses.sum() / self.shard.total
+
+
+@dataclass
+class Images:
+    """The training images of a batch, read once; views of them are made as often as they are asked for.
+
+    Args:
+        index: rows of the sample table (B,).
+        shard: which rows of the global batch they are. Draws are made for all of it and cut, so that a sample is
+            augmented in the same way whatever the number of processes.
+        stored, rows: images (M, channels, H + 2p, W + 2p) uint8, p the padding, and which of them (B,) int64.
+        crop_flip, normalise: the training augmentation.
+        size: (H, W).
+    """
+
+    index: Tensor
+    shard: Shard
+    stored: Tensor
+    rows: Tensor
+    crop_flip: CropFlip
+    normalise: Normalise
+    size: tuple[int, int]
+
+    def view(self, generator: torch.Generator | None = None) -> Tensor:
+        """Network input (B, channels, H, W) float32: augmented by `generator`, or as they are without one."""
+        if generator is None or not len(self.index):
+            return self.normalise(self.pixels())
+        draws = self.crop_flip.draw(self.shard.total, generator, self.index.device)
+        if len(self.shard) < self.shard.total:
+            draws = Draws(*map(self.shard.of, draws))
+        return self.normalise(self.crop_flip.apply(self.stored, self.rows, draws, self.size))
+
+    def batch(self, generator: torch.Generator) -> Batch:
+        """To learn from: augmented by `generator`."""
+        return Batch(self.index, self.view(generator), self.shard, self.pixels)
+
+    def pixels(self) -> Tensor:
+        """As they are: uint8 (B, channels, H, W)."""
+        return view(self.stored, self.rows, self.crop_flip.padding, self.size)
 
 
 class EvaluationBatch(NamedTuple):

@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab.data.augment import CropFlip, Draws, Normalise, view
-from slnlab.data.batches import Batch, EvaluationBatches, Samples
+from slnlab.data.augment import CropFlip, Normalise
+from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples
 from slnlab.distributed import Shard, shard
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -34,8 +34,8 @@ Stored = tuple[Tensor, Tensor]
 class IndexedDataModule(pl.LightningDataModule, ABC):
     """What methods and callbacks ask of the data: batches by index of the sample table, made on the training device.
 
-    A subclass reads (`_read`), says where images are (`_stored`) and what an evaluation sees (`evaluation_batches`); it
-    may choose each epoch's samples (`rows`). Order, random crop, flip and normalisation are here, per sample, from
+    A subclass reads (`_read`), says where images are (`_stored_in`) and what an evaluation sees (`evaluation_batches`);
+    it may choose each epoch's samples (`rows`). Order, random crop, flip and normalisation are here, per sample, from
     named streams; and each process's part of a batch.
 
     Training batches come in groups of `STEPS_PER_CALL`, as an iterable of `Batch`. Evaluation batches come from the
@@ -102,18 +102,14 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """Set `noise_record`, `table`, `_size` (H, W), and call `_hold_out`."""
 
     @abstractmethod
-    def _stored(self, index: Tensor) -> Stored:
-        """Where the images of the training samples `index` (B,) are."""
+    def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
+        """Where the images of these batches of training samples, (B,) each, are; asked for by number, see `reading`."""
 
     @abstractmethod
     def evaluation_batches(self, split: Split) -> EvaluationBatches:
         """Batches of a split in data set order, this process's part of each, which may be empty."""
 
     # What a subclass may write otherwise
-
-    def _stored_in_order(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
-        """`_stored` for this process's part of each of the global `batches`, which will be asked for by number."""
-        return lambda step: self._stored(shard(len(batches[step])).of(batches[step]))
 
     def rows(self, epoch: int) -> Tensor:
         """The training samples of an epoch, ascending."""
@@ -186,45 +182,50 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self._streams = Streams(self.seed, device)
         return self
 
-    def samples(self, index: Tensor, generator: torch.Generator | None = None, part: Shard | None = None) -> Samples:
-        """The samples `index` (B,) of the training set, augmented by `generator`, or as they are without one.
+    def reading(self, batches: Sequence[Tensor], *, whole: bool = False) -> Callable[[int], Images]:
+        """The images of these batches of training samples, which will be asked for by number.
+
+        Where images stream from disk, worker processes read ahead as long as the numbers come in order, from the time
+        that number 0 is asked for to the last one.
 
         Args:
-            index: rows of the sample table.
-            generator: what crops and flips are drawn from.
-            part: `index` are these rows of a larger batch, for all of which is drawn; so a sample is augmented in
-                the same way whatever the number of processes.
+            batches: rows of the sample table (B,), of whole global batches; B may be 0.
+            whole: every process has all of each batch; otherwise its part.
         """
-        return self._samples(index, self._stored(index), generator, part)
+        parts = [Shard(0, len(rows), len(rows)) if whole else shard(len(rows)) for rows in batches]
+        mine = [part.of(rows) for part, rows in zip(parts, batches, strict=True)]
+        stored = self._stored_in(mine)
 
-    def _samples(self, index: Tensor, stored: Stored, generator: torch.Generator | None, part: Shard | None) -> Samples:
-        images, rows = stored
-        if generator is None:
-            pixels = view(images, rows, self.crop_flip.padding, self._size)
-        else:
-            draws = self.crop_flip.draw(part.total if part else len(index), generator, index.device)
-            if part and len(part) < part.total:
-                draws = Draws(*map(part.of, draws))
-            pixels = self.crop_flip.apply(images, rows, draws, self._size)
-        return Samples(index, self.normalise(pixels))
+        def read(number: int) -> Images:
+            return Images(mine[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
 
-    def pixels(self, index: Tensor) -> Tensor:
-        """The training samples `index` (B,) as they are: uint8 (B, channels, H, W)."""
-        images, rows = self._stored(index)
-        return view(images, rows, self.crop_flip.padding, self._size)
+        return read
 
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """The training batches of an epoch, in its order, this process's part of each, made when called."""
         rows = self.rows(epoch)
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
         batches = order.split(self.batch_size)
-        stored = self._stored_in_order(batches)
-        for step, index in enumerate(batches):
-            yield partial(self._training_batch, index, epoch, step, stored)
+        read = self.reading(batches)
+        for step in range(len(batches)):
+            yield partial(self._training_batch, read, epoch, step)
 
-    def _training_batch(self, index: Tensor, epoch: int, step: int, stored: Callable[[int], Stored]) -> Batch:
-        mine, generator = shard(len(index)), self._streams("augmentation", epoch, step)
-        return Batch(*self._samples(mine.of(index), stored(step), generator, mine), mine)
+    def _training_batch(self, read: Callable[[int], Images], epoch: int, step: int) -> Batch:
+        return read(step).batch(self._streams("augmentation", epoch, step))
+
+    def in_order(self, epoch: int) -> Iterator[tuple[int, Images]]:
+        """The epoch's training samples in data set order, in numbered batches; of each this process's part, if any.
+
+        Raises:
+            Stopped: a signal told the run to stop.
+        """
+        batches = self.rows(epoch).split(self.eval_batch_size)
+        read = self.reading(batches)
+        for step in range(len(batches)):
+            stop_if_told()
+            images = read(step)
+            if len(images.index):
+                yield step, images
 
     def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Samples]:
         """One pass over the epoch's training samples in data set order, for predictions; this process's part of it.
@@ -236,14 +237,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         Raises:
             Stopped: a signal told the run to stop.
         """
-        batches = self.rows(epoch).split(self.eval_batch_size)
-        stored = self._stored_in_order(batches)
-        for step, index in enumerate(batches):
-            stop_if_told()
-            mine = shard(len(index))
-            if len(mine):
-                generator = self._streams(purpose, epoch, step) if views == "augmented" else None
-                yield self._samples(mine.of(index), stored(step), generator, mine)
+        for step, images in self.in_order(epoch):
+            generator = self._streams(purpose, epoch, step) if views == "augmented" else None
+            yield Samples(images.index, images.view(generator))
 
     # How it comes about
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,8 +74,8 @@ class ImageDataModule(IndexedDataModule):
 
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 
-    def _stored(self, index: Tensor) -> Stored:
-        return self._images, index
+    def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
+        return lambda number: (self._images, batches[number])
 
     def _prepare(self) -> None:
         self.source.prepare()

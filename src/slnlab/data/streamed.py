@@ -127,7 +127,7 @@ class _Reader:
         self._next = 0
         self._ahead: Iterator[Any] | None = None
 
-    def __call__(self, number: int) -> Tensor:
+    def __call__(self, number: int) -> Stored:
         if self.workers and number == 0:
             self._next, self._ahead = 0, iter(self._loader())
         if self._ahead is not None and number == self._next:
@@ -140,8 +140,8 @@ class _Reader:
         if isinstance(found, str):
             self._ahead = None
             raise DataError(found)
-        images: Tensor = found
-        return images.to(self.device, non_blocking=True)
+        images = found.to(self.device, non_blocking=True)
+        return images, torch.arange(len(images), device=self.device)
 
     def _loader(self) -> DataLoader[Any]:
         return DataLoader(
@@ -261,38 +261,24 @@ class StreamedDataModule(IndexedDataModule):
         else:
             decoder, labels = self._evaluated[split]
             rows, labels = torch.arange(len(labels), device=device), labels.to(device)
-        batches = rows.split(self.eval_batch_size)
-        reader = self._reader(decoder, batches)
+        batches = [shard(len(batch)).of(batch) for batch in rows.split(self.eval_batch_size)]
+        stored = self._reader(decoder, batches)
 
         def make(step: int, index: Tensor) -> EvaluationBatch:
-            mine = shard(len(index)).of(index)
-            images = reader(step)
-            every = torch.arange(len(mine), device=device)
-            return EvaluationBatch(
-                self.normalise(view(images, every, self.crop_flip.padding, self._size)), labels[mine]
-            )
+            pixels = view(*stored(step), self.crop_flip.padding, self._size)
+            return EvaluationBatch(self.normalise(pixels), labels[index])
 
         return EvaluationBatches(batches, make)
 
-    def _stored(self, index: Tensor) -> Stored:
-        images = _Reader(self._train, [index.cpu()], 0, index.device)(0)
-        return images, torch.arange(len(index), device=index.device)
-
-    def _stored_in_order(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
-        reader = self._reader(self._train, batches)
-
-        def stored(step: int) -> Stored:
-            images = reader(step)
-            return images, torch.arange(len(images), device=images.device)
-
-        return stored
+    def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
+        return self._reader(self._train, batches)
 
     def _reader(self, decoder: _Decoder, batches: Sequence[Tensor]) -> _Reader:
         workers = (os.cpu_count() or 1) // world_size() if self.workers is None else self.workers
-        mine = [shard(len(batch)).of(batch) for batch in batches]
-        sizes = [len(part) for part in mine]
+        sizes = [len(batch) for batch in batches]
         # One copy to the CPU, not one for each batch.
-        return _Reader(decoder, torch.cat(mine).cpu().split(sizes) if mine else [], workers, self.table.device)
+        rows = torch.cat([*batches]).cpu().split(sizes) if batches else []
+        return _Reader(decoder, rows, workers, self.table.device)
 
     def _prepare(self) -> None:
         self.source.prepare()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.data.batches import Batch
+from slnlab.data.batches import Batch, Images
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
@@ -69,10 +69,10 @@ class Turn(NamedTuple):
 
     number: int
     """Which network trains: 0 or 1."""
-    labelled: Tensor
-    """Rows of the sample table (L,), L ≥ 1, of the whole global batch."""
-    unlabelled: Tensor
-    """Rows (U,), U ≥ 0, none if all samples are labelled."""
+    labelled: Images
+    """L ≥ 1, of the whole global batch."""
+    unlabelled: Images
+    """U ≥ 0, none if all samples are labelled."""
     progress: float
     """Epochs since the warm-up, with fractions."""
 
@@ -167,14 +167,15 @@ class DivideMix(Method):
     def _split(self) -> None:
         """Fit both networks' mixtures. All processes see all losses, and come to the same."""
         datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        for number, network in enumerate(self.networks.values()):
-            said: list[tuple[Tensor, Tensor, Tensor]] = []
-            with evaluating(network):
-                for index, image in datamodule.passes("clean", "split", self.current_epoch):
+        said: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in self.networks]
+        with evaluating(self.networks):
+            for index, image in datamodule.passes("clean", "split", self.current_epoch):
+                for batches, network in zip(said, self.networks.values(), strict=True):
                     logits = network(image).float()
                     losses = cross_entropy(logits, self.table["given"][index], reduction="none")
-                    said.append((index, losses, logits.argmax(1)))
-            index, losses, prediction = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+                    batches.append((index, losses, logits.argmax(1)))
+        for number, batches in enumerate(said):
+            index, losses, prediction = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
             if number == 0:
                 self.table["loss"][index], self.table["prediction"][index] = losses, prediction
             suffix = "" if number == 0 else f"_{number + 1}"
@@ -210,10 +211,15 @@ class DivideMix(Method):
         rounds = -(-steps * size // len(unlabelled)) if size else 0
         drawn = [torch.randperm(len(unlabelled), generator=order, device=rows.device) for _ in range(rounds)]
         others = unlabelled[torch.cat(drawn)] if drawn else unlabelled[:0]
+        batches: list[Tensor] = []
         for step in range(steps):
-            progress = epoch - self.warm_up_epochs + step / steps
-            mine = labelled[step * half : (step + 1) * half]
-            yield partial(Turn, number, mine, others[step * size : (step + 1) * size], progress)
+            batches += [labelled[step * half : (step + 1) * half], others[step * size : (step + 1) * size]]
+        read = datamodule.reading(batches, whole=True)
+        for step in range(steps):
+            yield partial(self._turn, read, number, step, epoch - self.warm_up_epochs + step / steps)
+
+    def _turn(self, read: Callable[[int], Images], number: int, step: int, progress: float) -> Turn:
+        return Turn(number, read(2 * step), read(2 * step + 1), progress)
 
     # MixMatch
 
@@ -232,10 +238,9 @@ class DivideMix(Method):
         all rows; without unlabelled rows in the loss (λ_u None) of the labelled ones. Every process augments the whole
         batch and predicts and trains on its part of it.
         """
-        samples = self.trainer.datamodule.samples  # type: ignore[attr-defined]
         labelled, unlabelled = (
-            [samples(rows, self.streams(f"{name} view {view}", self.steps)).image for view in (1, 2)]
-            for name, rows in (("labelled", turn.labelled), ("unlabelled", turn.unlabelled))
+            [images.view(self.streams(f"{name} view {view}", self.steps)) for view in (1, 2)]
+            for name, images in (("labelled", turn.labelled), ("unlabelled", turn.unlabelled))
         )
         own, other = list(self.networks.values())[:: 1 if turn.number == 0 else -1]
         refined, guessed = self._targets(turn, own, other, labelled, unlabelled)
@@ -243,7 +248,7 @@ class DivideMix(Method):
         targets = torch.cat([refined, refined, guessed, guessed])
 
         share, partner = self._mixing(len(images), images.device)
-        count = 2 * len(turn.labelled)
+        count = 2 * len(labelled[0])
         trained = count if self.lambda_u is None else len(images)
         part = shard(trained)
         mixed = share * part.of(images) + (1 - share) * images[part.of(partner)]
@@ -266,7 +271,7 @@ class DivideMix(Method):
         self, turn: Turn, own: nn.Module, other: nn.Module, labelled: Sequence[Tensor], unlabelled: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Targets of the labelled (L, C) and the unlabelled (U, C) samples; of all processes."""
-        of_labelled, of_unlabelled = shard(len(turn.labelled)), shard(len(turn.unlabelled))
+        of_labelled, of_unlabelled = shard(len(labelled[0])), shard(len(unlabelled[0]))
 
         def said(network: nn.Module, images: Tensor) -> Tensor:
             if not len(images):
@@ -274,7 +279,7 @@ class DivideMix(Method):
             softmax: Tensor = network(images).float().softmax(1)
             return softmax
 
-        rows = of_labelled.of(turn.labelled)
+        rows = of_labelled.of(turn.labelled.index)
         clean = self.table["clean_2" if turn.number == 0 else "clean"][rows]
         views = [said(own, of_labelled.of(view)) for view in labelled]
         refined = co_refine(self.table["given"][rows], clean, views, self.temperature)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, log_softmax, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.batches import Batch
+from slnlab.data.batches import Batch, Images
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather, shard
+from slnlab.distributed import gather
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.mixup import mixup_partners
@@ -117,14 +117,14 @@ class ELRPlus(Method):
         datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = datamodule.train_index
         order = torch.randperm(len(rows), generator=self.streams("ELR+ order", epoch, number), device=rows.device)
-        for step, index in enumerate(rows[order].split(datamodule.batch_size)):
-            yield partial(self._turn, datamodule, index, epoch, number, step)
+        batches = rows[order].split(datamodule.batch_size)
+        read = datamodule.reading(batches)
+        for step in range(len(batches)):
+            yield partial(self._turn, read, epoch, number, step, epoch * len(batches) + step + 1)
 
-    def _turn(self, datamodule: IndexedDataModule, index: Tensor, epoch: int, number: int, step: int) -> Turn:
-        part = shard(len(index))
-        generator = self.streams("ELR+ augmentation", epoch, number, step)
-        batch = Batch(*datamodule.samples(part.of(index), generator, part), part)
-        return Turn(number, epoch * datamodule.steps_per_epoch + step + 1, batch)
+    def _turn(self, read: Callable[[int], Images], epoch: int, number: int, step: int, since: int) -> Turn:
+        batch = read(step).batch(self.streams("ELR+ augmentation", epoch, number, step))
+        return Turn(number, since, batch)
 
     def step(self, turn: Turn) -> None:  # type: ignore[override]
         with self.trainer.precision_plugin.forward_context():

@@ -13,7 +13,7 @@ from torch.optim import Adam
 
 from slnlab.data.batches import Batch
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather, shard
+from slnlab.distributed import gather
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.parts import parts_of
@@ -163,15 +163,15 @@ class PES(SingleNetwork):
         """One pass over these samples, in an order of its own."""
         datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
 
-        def make(index: Tensor, step: int) -> Batch:
-            part = shard(len(index))
-            generator = self.streams("PES augmentation", epoch, number, step)
-            return Batch(*datamodule.samples(part.of(index), generator, part), part)
-
         order = torch.randperm(len(rows), generator=self.streams("PES order", epoch, number), device=rows.device)
-        for step, index in enumerate(rows[order].split(datamodule.batch_size)):
-            if len(index):  # of no rows there is one empty batch
-                yield partial(make, index, step)
+        batches = rows[order].split(datamodule.batch_size) if len(rows) else ()  # of no rows there is one empty batch
+        read = datamodule.reading(batches)
+
+        def make(step: int) -> Batch:
+            return read(step).batch(self.streams("PES augmentation", epoch, number, step))
+
+        for step in range(len(batches)):
+            yield partial(make, step)
 
     @torch.no_grad()
     def select(self) -> None:
@@ -179,10 +179,10 @@ class PES(SingleNetwork):
         datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         said: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
-            views = (datamodule.passes("augmented", f"PES view {number}", self.current_epoch) for number in (1, 2))
-            for (index, first), (_, second) in zip(*views, strict=True):
-                softmaxes = [self.network(image).float().softmax(1) for image in (first, second)]
-                said.append((index, torch.stack(softmaxes).mean(0)))
+            for step, images in datamodule.in_order(self.current_epoch):
+                streams = [self.streams(f"PES view {number}", self.current_epoch, step) for number in (1, 2)]
+                softmaxes = [self.network(images.view(stream)).float().softmax(1) for stream in streams]
+                said.append((images.index, torch.stack(softmaxes).mean(0)))
         index, mean = (gather(torch.cat(column)) for column in zip(*said, strict=True))
         given, prediction = self.table["given"][index], mean.argmax(1)
         self.table["prediction"][index] = prediction

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.batches import Batch
+from slnlab.data.batches import Batch, Images
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import cross_entropy
@@ -102,6 +102,8 @@ class PESSemi(PES):
         self.labelled: Tensor
         """Rows of the sample table (steps, L) of the epoch, of whole batches."""
         self.unlabelled: Tensor
+        self.read: Callable[[int], Images]
+        """The images of both, step by step: labelled ones, then unlabelled ones."""
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
         if epoch < self.early_epochs:
@@ -124,6 +126,8 @@ class PESSemi(PES):
             self._draw(name, group, count)
             for name, group, count in zip(("labelled", "unlabelled"), groups, counts, strict=True)
         )
+        batches = chain.from_iterable(zip(self.labelled, self.unlabelled, strict=True))
+        self.read = datamodule.reading([*batches], whole=True)
 
     def _draw(self, name: str, rows: Tensor, size: int) -> Tensor:
         """(steps, size) of these rows, all of them before any comes again; (steps, 0) if there are none."""
@@ -149,10 +153,9 @@ class PESSemi(PES):
 
     def mixmatch(self, number: int) -> Tensor:
         """This process's share of the loss of a step. Every process augments the whole batch, and has its part."""
-        samples = self.trainer.datamodule.samples  # type: ignore[attr-defined]
         labelled, unlabelled = (
-            [samples(rows, self.streams(f"PES {name} view {view}", self.steps)).image for view in (1, 2)]
-            for name, rows in (("labelled", self.labelled[number]), ("unlabelled", self.unlabelled[number]))
+            [images.view(self.streams(f"PES {name} view {view}", self.steps)) for view in (1, 2)]
+            for name, images in (("labelled", self.read(2 * number)), ("unlabelled", self.read(2 * number + 1)))
         )
         given = one_hot(self.table["given"][self.labelled[number]], self.table.num_classes).float()
         targets = [given, given]

@@ -64,8 +64,8 @@ class SOPPlus(SOP):
 
     def second_view(self, batch: Batch) -> Tensor:
         """Made for this step."""
-        pixels = self.trainer.datamodule.pixels(batch.index)  # type: ignore[attr-defined]
-        return self.view(pixels, batch.shard, self.streams, self.steps)
+        assert batch.pixels is not None
+        return self.view(batch.pixels(), batch.shard, self.streams, self.steps)
 
     def step(self, batch: Batch) -> None:
         self.second = self.second_view(batch)
