@@ -87,6 +87,22 @@ def test_the_four_ways_to_report_an_accuracy_by_hand() -> None:
     assert summarise_validation([{"epoch": 1.0}], "network") is None
 
 
+def test_the_momentum_model_chooses_the_epoch_on_clean_validation_for_its_network_too() -> None:
+    keys = ("network", "momentum")
+    clean, test = {"network": [0.9, 0.1], "momentum": [0.2, 0.3]}, {"network": [0.5, 0.6], "momentum": [0.7, 0.8]}
+    rows = [
+        {"epoch": epoch + 1.0}
+        | {f"val_clean/{key}/accuracy": clean[key][epoch] for key in keys}
+        | {f"test/{key}/accuracy": test[key][epoch] for key in keys}
+        for epoch in range(2)
+    ]
+    for key, accuracy in (("network", 0.6), ("momentum", 0.8)):
+        summary = summarise_test(rows, key)
+        assert summary is not None
+        assert summary.best_clean_val is not None
+        assert (summary.best_clean_val.epoch, summary.best_clean_val.accuracy) == (2, accuracy)
+
+
 def test_runs_to_choose_by_report_the_held_out_noisy_labels_without_a_test_set(tiny_run: TinyRun) -> None:
     result, path = tiny_run("data.test=false", "data.noisy_val=20")
     validation = result.evaluators["network"].noisy_val_accuracy

@@ -195,3 +195,20 @@ def test_weights_that_were_removed_are_made_again(done: Runs, tmp_path: Path) ->
     shutil.rmtree(one / "checkpoints")
     train(tiny(copy, "method=sigua", "init.from=sln", "seed=4"), tmp_path / "run")
     assert all(torch.equal(value, before[name]) for name, value in weights(one, "raw").items())
+
+
+def test_the_first_stage_is_trained_as_its_own_method_says(tmp_path: Path) -> None:
+    """Not with the loss or the budget that the second method brings; only with what the user has chosen."""
+    (first, _) = source_runs(compose(["data=clothing1m", "method=dividemix", "init.from=sln", "trainer.max_epochs=7"]))
+    usual = compose(["data=clothing1m", "method=sln"])
+    assert first.config is not None
+    for key in ("batch_size", "per_class"):
+        assert first.config.data[key] == usual.data[key]
+    assert first.config.optimizer.lr == usual.optimizer.lr == 0.001
+    assert first.config.scheduler.milestones == [5]
+    assert first.config.trainer.max_epochs == 7
+    (first,) = source_runs(tiny(tmp_path, "method=anl_ce", "init.from=sln", "optimizer.lr=0.5"))
+    assert first.config is not None
+    assert first.config.loss.name == "cross_entropy"
+    assert first.config.optimizer.weight_decay == compose().optimizer.weight_decay > 0
+    assert first.config.optimizer.lr == 0.5

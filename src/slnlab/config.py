@@ -195,10 +195,15 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
         table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
-    for name in (_root_.data.name, _root_.noise.name):
+    for name in (_root_.data.name, noise_kind(_root_=_root_)):
         if isinstance(found, DictConfig):
             found = found[name] if name in found else found["default"]
     return found
+
+
+def noise_kind(*, _root_: DictConfig) -> str:
+    """The noise type that presets go by: of labels from a file or another run, what `noise.like` says they are."""
+    return str(_root_.noise.get("like") or _root_.noise.name)
 
 
 def register_resolvers() -> None:
@@ -206,6 +211,7 @@ def register_resolvers() -> None:
 
     - `${slnlab.run_dir:}`, `${slnlab.run_subdir:}`: the run's directory.
     - `${slnlab.preset:a.b}`: what the table `preset.a.b` says for this data set and noise, see `preset_of`.
+    - `${slnlab.noise_kind:}`: see `noise_kind`.
     - `${slnlab.times:a,b}`: the product.
     - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
@@ -221,6 +227,7 @@ def register_resolvers() -> None:
         return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
 
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
+    OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
 
     def warm_up(epochs: int, *, _root_: DictConfig) -> int:

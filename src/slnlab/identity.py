@@ -32,6 +32,7 @@ NOT_IDENTITY = (
     "method.refuses",
     "method.needs",
     "method.fixed",
+    "noise.like",  # as preset: what is taken for it stands where it is used
     "noise.donor.root",
     "noise.donor.download",
 )

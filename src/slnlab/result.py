@@ -45,8 +45,8 @@ class TestAccuracy(_Record):
     )
     best_clean_val: BestEpoch | None = Field(
         default=None,
-        description="at the first epoch of best accuracy on a clean validation set, whose labels are known: "
-        "what is reported of Clothing1M; null if there is none",
+        description="at the first epoch of best accuracy on a clean validation set, whose labels are known, of the "
+        "momentum model if there is one: what is reported of Clothing1M; null without such a set",
     )
     oracle: BestEpoch = Field(description="the best of all epochs, chosen on the test set: never a result")
 
@@ -180,11 +180,14 @@ def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccu
     Args:
         rows: one per epoch, with `epoch`, `test/<evaluator>/accuracy`, `val/<evaluator>/accuracy` if samples were held
             out, and `val_clean/<evaluator>/accuracy` if there is a clean validation set.
-        evaluator: e.g. `network`.
+        evaluator: e.g. `network`. Where it has a momentum model, that one's accuracy on the clean validation set
+            chooses the epoch, as in the paper's Clothing1M results.
     """
     test, val, clean = (f"{split}/{evaluator}/accuracy" for split in ("test", "val", "val_clean"))
     if not rows or test not in rows[0]:
         return None
+    of_momentum = clean.replace("/network", "/momentum")
+    clean = of_momentum if of_momentum in rows[0] else clean
 
     def at_best(key: str) -> BestEpoch:
         best = max(rows, key=lambda row: row[key])  # the first of equals

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHARED = ("data", "noise", "model", "loss", "optimizer", "scheduler", "trainer")
+SAME = ("noise", "model")
 """What a run that is made has from the run that it is made for, unless `init.overrides` says otherwise."""
+
+BUDGET = ("data", "optimizer", "scheduler", "trainer")
+"""Of these it has what differs there from that method's own values, as the user's choice: DivideMix brings a budget of
+its own for Clothing1M, and that is not SLN's."""
 
 APART = 1000
 """Between the seeds of the two runs that a two-network method starts from: so far that no other run shares them."""
@@ -112,12 +116,18 @@ def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
         raise ConfigError(f"init.from: {method} is neither a directory nor a method to make: {error}") from None
     typed = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     here = plain(config)
+    usual = plain(compose([f"data={config.data.name}", f"method={config.method.name}"]))
     with open_dict(made):
-        for section in SHARED:
+        for section in (*SAME, *BUDGET):
             if section in typed:  # another option of the group was chosen
                 continue
             chosen = {key: OmegaConf.select(made, key) for key in typed if key.startswith(f"{section}.")}
-            made[section] = here[section]
+            if section in SAME or here[section].get("name") != usual[section].get("name"):
+                made[section] = here[section]
+            else:
+                for key in here[section].keys() | usual[section].keys():
+                    if here[section].get(key) != usual[section].get(key):
+                        made[section][key] = here[section].get(key)
             for key, value in chosen.items():
                 OmegaConf.update(made, key, value)
         made.runs_dir = config.runs_dir

@@ -36,6 +36,11 @@ def test_it_is_scikit_learns_posterior_of_the_lower_component() -> None:
     posterior = density[:, fitted.means_[:, 0].argmin()] / density.sum(1)
     assert ((posterior > 0.2) & (posterior < 0.8)).any()
     np.testing.assert_allclose(fit_loss_mixture(values).clean, posterior, rtol=1e-5, atol=1e-6)
+    # What is scaled already can be taken as it is, which matters where it does not reach from 0 to 1.
+    done = torch.from_numpy(scaled[:, 0])
+    np.testing.assert_allclose(fit_loss_mixture(done, scale=False).clean, posterior, rtol=1e-5, atol=1e-6)
+    as_it_is, again = fit_loss_mixture(0.1 * done, scale=False).clean, fit_loss_mixture(0.1 * done).clean
+    assert not torch.allclose(as_it_is, again, atol=0.01)
 
 
 def test_the_order_does_not_matter() -> None:

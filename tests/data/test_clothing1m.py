@@ -254,6 +254,16 @@ def test_held_out_images_are_never_drawn(shared: Path) -> None:
     assert torch.cat([first.label, second.label]).tolist() == labels
 
 
+def test_as_many_of_each_class_as_the_smallest_has(shared: Path) -> None:
+    """Also when some are held out: then as many as are left of it."""
+    labels = torch.tensor([label for _, label in given(shared)])
+    whole = make(shared, sampling="balanced")
+    assert len(whole.rows(0)) == 3 * labels.bincount().min()
+    some = make(shared, sampling="balanced", noisy_val=12, split_seed=1)
+    left = labels[[row for row in range(len(labels)) if row not in set(some.val_index.tolist())]]
+    assert labels[some.rows(0)].bincount().tolist() == [int(left.bincount().min())] * 3
+
+
 def test_more_of_a_class_than_there_are_is_refused(shared: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.per_class: 11, but only 10 training images .* the label dress"):
         make(shared, sampling="balanced", per_class=11, classes=["shirt", "suit", "dress"])
@@ -379,9 +389,10 @@ def test_a_run_is_reported_at_its_best_clean_validation_epoch(shared: Path, tmp_
     result = train(compose(overrides))
     folder = tmp_path / run_subdir(compose(overrides))
     rows = read_metrics(folder / "metrics.csv")
+    of_momentum = [row["val_clean/momentum/accuracy"] for row in rows]
+    best = of_momentum.index(max(of_momentum))  # for its network too
     for name in ("network", "momentum"):
         accuracies = [row[f"val_clean/{name}/accuracy"] for row in rows]
-        best = accuracies.index(max(accuracies))
         found = result.evaluators[name].test_accuracy
         assert found is not None
         assert found.best_clean_val is not None

@@ -20,7 +20,7 @@ from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.ensemble import Ensemble
-from slnlab.methods.small_loss import keep_count, ramp, ranks
+from slnlab.methods.small_loss import chosen, keep_count, ramp, ranks
 from slnlab.result import LabelFindings, Result
 
 P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]
@@ -194,3 +194,12 @@ def test_what_cannot_work_is_refused(overrides: list[str], key: str) -> None:
 
 def test_estimated_is_allowed_where_the_rate_is_unknown() -> None:
     check(compose(["method=co_teaching", "noise=csv", "noise.path=.", "method.forget_rate=estimated"]))
+
+
+def test_an_infinite_loss_that_was_not_chosen_does_no_harm() -> None:
+    losses = torch.tensor([1.0, math.inf, 2.0], requires_grad=True)
+    total = chosen(losses, torch.tensor([True, False, True])).sum()
+    total.backward()
+    assert total.item() == 3
+    assert losses.grad is not None
+    assert losses.grad.tolist() == [1, 0, 1]

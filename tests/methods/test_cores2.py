@@ -29,7 +29,7 @@ def regulariser(row: list[float], prior: list[float]) -> float:
 def test_the_loss_before_and_after_the_sieve(bare: Callable[..., Bare]) -> None:
     """Epoch 3 of the ramp from 2 to 6: β = 2·¼. The second sample, −ln .2, is above its mean −ln(.2·.7·.1)/3.
 
-    π is (⅔, ⅓, 0): the given labels. The loss is divided by 1 + β, as the authors divide their learning rate.
+    π is (⅔, ⅓, 0): the given labels.
     """
     assert -log(0.2) > -log(0.2 * 0.7 * 0.1) / 3
     prior = [2 / 3, 1 / 3, 0.0]
@@ -37,7 +37,7 @@ def test_the_loss_before_and_after_the_sieve(bare: Callable[..., Bare]) -> None:
     for sieve_from, kept in ((4, [True, True, True]), (3, [True, False, True])):
         made = at_epoch(bare(*SETUP, f"method.sieve_from={sieve_from}", given=GIVEN, num_classes=3), 3)
         loss = made.loss(probabilities(ROWS))
-        expected = sum(value for value, keep in zip(losses, kept, strict=True) if keep) / sum(kept) / 1.5
+        expected = sum(value for value, keep in zip(losses, kept, strict=True) if keep) / sum(kept)
         assert loss.item() == pytest.approx(expected, rel=1e-5)
         assert made.table["selected"].tolist() == kept
 
@@ -76,3 +76,14 @@ def test_the_sieve_looks_at_the_unperturbed_label(bare: Callable[..., Bare]) -> 
     made = at_epoch(bare(*SETUP, "sln.sigma=50", given=GIVEN, num_classes=3), 5)
     made.loss(probabilities(ROWS))
     assert made.table["selected"].tolist() == [True, False, True]
+
+
+def test_the_learning_rate_is_divided_for_the_step_alone(bare: Callable[..., Bare]) -> None:
+    """Epoch 4: 1 + β = 2. Gradient .5 and weight decay .1 at θ = 1, learning rate .2: θ − .2/2 · (.5 + .1)."""
+    made = at_epoch(bare(*SETUP, given=GIVEN, num_classes=3), 4)
+    theta = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.SGD([theta], lr=0.2, weight_decay=0.1)
+    made.method._optimizers = [optimizer]
+    made.method.descend((0.5 * theta).sum())
+    assert theta.item() == pytest.approx(1 - 0.1 * 0.6)
+    assert optimizer.param_groups[0]["lr"] == 0.2

@@ -329,3 +329,10 @@ def test_from_trained_weights_there_is_no_warm_up() -> None:
 def test_what_cannot_work_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check(compose(["method=dividemix", *overrides]))
+
+
+def test_extremes_are_finite() -> None:
+    """Sharpening that underflows every class, and a class that no row gives any probability to."""
+    assert sharpen(torch.tensor([[0.02, 0.01, 0.01]]), 0.01).tolist() == [[1, 0, 0]]
+    assert sharpen(torch.tensor([[1e-3] * 1000]), 0.02).sum().item() == pytest.approx(1)
+    assert prior_penalty(torch.tensor([1.0, 0.0])).isfinite()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from slnlab.config import check, compose, explain
 from slnlab.errors import ConfigError
+from slnlab.identity import run_subdir
 from slnlab.plain import plain
 
 PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
@@ -71,6 +74,22 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
     check(config)
     assert {key: at(plain(config), key) for key in expected} == expected
     assert plain(config)["trainer"]["max_epochs"] == 300, "the budget is the data set's, whatever the method"
+
+
+@pytest.mark.parametrize("kind", ["sym", "asym"])
+def test_labels_from_a_file_have_the_presets_of_what_they_are_like(kind: str, tmp_path: Path) -> None:
+    """The authors' published noise is files; with `noise.like` all but the noise is as with `noise=asym`."""
+    (tmp_path / "labels.csv").touch()
+    for data, method in product(("cifar10", "cifar100"), ("sln", "phuber_ce", "elr", "dividemix", "label_smoothing")):
+        of_file = ["noise=csv", f"noise.path={tmp_path}/labels.csv"]
+        like, same = (
+            plain(compose([f"data={data}", f"method={method}", *noise]))
+            for noise in ([*of_file, f"noise.like={kind}"], [f"noise={kind}"])
+        )
+        assert like.pop("noise") != same.pop("noise")
+        assert like == same
+    by_hand = compose(["data=cifar10", "method=phuber_ce", "loss.tau=10", *of_file])
+    assert run_subdir(by_hand) == run_subdir(compose(["data=cifar10", "method=phuber_ce", *of_file, "noise.like=asym"]))
 
 
 @pytest.mark.parametrize(

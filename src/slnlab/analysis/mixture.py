@@ -23,8 +23,8 @@ class LossMixture(NamedTuple):
     """The share of the higher component, 1 − mean(clean), in [0, 1]: an estimate of how many labels are wrong."""
 
 
-def fit_loss_mixture(losses: Tensor) -> LossMixture:
-    """Two Gaussians, fitted to per-sample losses that are scaled to [0, 1].
+def fit_loss_mixture(losses: Tensor, scale: bool = True) -> LossMixture:
+    """Two Gaussians, fitted to per-sample losses in [0, 1].
 
     DivideMix (Li et al., 2020), section 3.1, with the settings of its public code: at most 10 iterations, tolerance
     0.01, variances of at least 5e-4. The fit is a function of the losses alone: not of their order, which
@@ -32,6 +32,7 @@ def fit_loss_mixture(losses: Tensor) -> LossMixture:
 
     Args:
         losses: (M,), finite, on any device.
+        scale: bring them to [0, 1] first, the smallest to 0 and the largest to 1; otherwise they are there already.
 
     Returns:
         See `LossMixture`. If all losses are equal there is nothing to tell apart, and every label counts as right.
@@ -47,7 +48,7 @@ def fit_loss_mixture(losses: Tensor) -> LossMixture:
     low, high = values.min(), values.max()
     if low == high:
         return LossMixture(torch.ones(len(values)), 0.0)
-    scaled = ((values - low) / (high - low)).unsqueeze(1).numpy()
+    scaled = ((values - low) / (high - low) if scale else values).unsqueeze(1).numpy()
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations are what the method says

@@ -149,7 +149,7 @@ class LabelNoise:
 
 _NO_DONOR = "noise.donor: open-set noise needs a data set to take images from"
 
-_NOT_FOR_THE_FUNCTION = ("donor", "clean_run")
+_NOT_FOR_THE_FUNCTION = ("donor", "clean_run", "like")
 """Keys of a noise model's YAML that slnlab itself reads."""
 
 

@@ -183,7 +183,7 @@ class StreamedDataModule(IndexedDataModule):
             image at s + 2·padding.
         padding: pixels on each side that the crop leaves out on average.
         sampling: "standard" or "balanced".
-        per_class: of balanced sampling; at most as many as the smallest class has.
+        per_class: of balanced sampling; at most as many as the smallest class has, None: as many as that.
         clean_val: evaluate on the correctly labelled images to choose by, as `val_clean`.
         workers: processes that decode, for each process of the run; None: as many as CPUs, 0: none.
         num_train: how many training images the files must hold; None: whatever they do.
@@ -203,7 +203,7 @@ class StreamedDataModule(IndexedDataModule):
         image_size: int,
         padding: int,
         sampling: Sampling = "standard",
-        per_class: int = 1,
+        per_class: int | None = None,
         clean_val: bool = True,
         workers: int | None = None,
         num_train: int | None = None,
@@ -246,7 +246,7 @@ class StreamedDataModule(IndexedDataModule):
         by_class = shuffled[given[shuffled].argsort(stable=True)]
         counts = given[shuffled].bincount(minlength=self.num_classes)
         rank = torch.arange(len(pool)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-        return by_class[rank < self.per_class].sort().values.to(self._pool.device)
+        return by_class[rank < self._of_each_class].sort().values.to(self._pool.device)
 
     def noise_summary(self) -> dict[str, Any]:
         """What is known of the noise: that it is there. The hash is that of the given labels (`NoiseRecord.hash`)."""
@@ -296,7 +296,8 @@ class StreamedDataModule(IndexedDataModule):
         self._train = _Decoder(paths, pixels)
         if self.sampling == "balanced":
             smallest, which = labels[self._pool].bincount(minlength=self.num_classes).min(0)
-            if self.per_class > smallest:
+            self._of_each_class = int(smallest) if self.per_class is None else self.per_class
+            if self._of_each_class > smallest:
                 raise ConfigError(
                     f"data.per_class: {self.per_class}, but only {int(smallest)} training images of {self.name} have "
                     f"the label {self.classes[which] if self.classes else int(which)}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from slnlab.data.batches import Batch
 from slnlab.methods.ensemble import TWO_NETWORKS
-from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
+from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
 
 
 class CoTeaching(SmallLoss):
@@ -36,4 +36,4 @@ class CoTeaching(SmallLoss):
         count = keep_count(batch.shard.total, self.forget_rate)
         picked, picked_2 = (global_ranks(each, batch.shard) < count for each in (compared, compared_2))
         self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
-        return torch.stack([losses * picked_2, losses_2 * picked]).sum() / count
+        return torch.stack([chosen(losses, picked_2), chosen(losses_2, picked)]).sum() / count

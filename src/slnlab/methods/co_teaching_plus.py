@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slnlab.data.batches import Batch
 from slnlab.distributed import gather
 from slnlab.methods.co_teaching import CoTeaching
-from slnlab.methods.small_loss import global_ranks
+from slnlab.methods.small_loss import chosen, global_ranks
 
 
 class CoTeachingPlus(CoTeaching):
@@ -65,4 +65,4 @@ class CoTeachingPlus(CoTeaching):
             for each in (compared, compared_2)
         )
         self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
-        return torch.stack([losses * picked_2, losses_2 * picked]).sum() / count.clamp(min=1), size
+        return torch.stack([chosen(losses, picked_2), chosen(losses_2, picked)]).sum() / count.clamp(min=1), size

@@ -23,8 +23,7 @@ class CORES2(SingleNetwork):
     all given labels. β_e is 0 up to the epoch `ramp[0]`, β from `ramp[1]` on, and on a line between. No noise rate
     is needed. The column `selected` says who was kept.
 
-    The authors divide their learning rate by 1 + β_e. Here the loss is, which for their SGD without momentum and
-    weight decay is the same thing.
+    The learning rate is that of the schedule divided by 1 + β_e, as the authors'.
 
     Args:
         network: see `SingleNetwork`.
@@ -74,7 +73,15 @@ class CORES2(SingleNetwork):
         losses = expected_loss(targets, entropies) - self.beta * (self.prior.to(every_class) * every_class).sum(1)
         # The mean over the kept of all processes, written as a sum over the batch divided by its size.
         share = batch.shard.total / gather(kept).sum().clamp(min=1)
-        return losses * kept * share / (1 + self.beta)
+        return losses * kept * share
+
+    def descend(self, loss: Tensor, network: int | None = None) -> None:
+        rates = [group["lr"] for group in self._optimizers[0].param_groups]
+        for group, rate in zip(self._optimizers[0].param_groups, rates, strict=True):
+            group["lr"] = rate / (1 + self.beta)
+        super().descend(loss, network)
+        for group, rate in zip(self._optimizers[0].param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

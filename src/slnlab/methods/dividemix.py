@@ -24,7 +24,7 @@ from slnlab.streams import Streams, derive
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     """p^(1/T), divided by its sum: (B, C) rows over the classes → (B, C). T < 1 makes them surer of themselves."""
-    powers = probabilities ** (1 / temperature)
+    powers = (probabilities / probabilities.amax(1, keepdim=True)) ** (1 / temperature)  # never all 0
     return powers / powers.sum(1, keepdim=True)
 
 
@@ -54,7 +54,7 @@ def ramp_up(progress: float, epochs: int) -> float:
 
 def prior_penalty(mean: Tensor) -> Tensor:
     """KL(uniform ‖ mean) = Σ_c (1/C) log(1/(C·mean_c)) of the batch's mean softmax (C,), a scalar ≥ 0; equation 11."""
-    return -(mean * len(mean)).log().mean()
+    return -(mean * len(mean)).clamp(min=1e-30).log().mean()  # a class of which no row has any is not infinitely bad
 
 
 def mixing(alpha: float, streams: Streams, step: int, rows: int, device: torch.device) -> tuple[float, Tensor]:
@@ -181,7 +181,8 @@ class DivideMix(Method):
             suffix = "" if number == 0 else f"_{number + 1}"
             if self.average_losses > 1:
                 losses = self._averaged(f"losses{suffix}", index, losses)
-            clean = fit_loss_mixture(losses).clean.to(index.device)
+            # A mean of several epochs' scaled losses is not scaled a second time.
+            clean = fit_loss_mixture(losses, scale=self.average_losses == 1).clean.to(index.device)
             self.table[f"clean{suffix}"][index] = clean
             self.table[f"selected{suffix}"][index] = clean > self.threshold
 

@@ -8,7 +8,7 @@ from torch import Tensor, log_softmax, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.ensemble import TWO_NETWORKS
-from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
+from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
 
 
 def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
@@ -50,4 +50,4 @@ class JoCoR(SmallLoss):
         joint = (1 - self.co_lambda) * (compared + compared_2) + agreement.detach()
         kept = global_ranks(joint, batch.shard) < count
         self.table["selected"][batch.index] = kept
-        return (((1 - self.co_lambda) * (losses + losses_2) + agreement) * kept).sum() / count
+        return chosen((1 - self.co_lambda) * (losses + losses_2) + agreement, kept).sum() / count

@@ -25,7 +25,7 @@ class SharpnessAware:
     Args:
         rho: the radius ρ, finite and > 0. Label noise: .1, at 80 % .05; otherwise .05 (the paper).
         decay_in_ascent: g includes the weight decay, as in the authors' code; False: it is a part of the step only,
-            as in common PyTorch versions.
+            as in common PyTorch versions. (In the step it is that of θ, theirs that of the worst point.)
 
     Raises:
         ConfigError: rho is not positive and finite.

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.methods.small_loss import SmallLoss, global_ranks, keep_count
+from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
 
 
 class Sigua(SmallLoss):
@@ -38,6 +38,6 @@ class Sigua(SmallLoss):
         place = global_ranks(compared, batch.shard)
         good = place < kept
         self.table["selected"][batch.index] = good
-        down = (losses * good).sum() / max(kept, 1)
-        up = (losses * ((place >= kept) & (place < kept + bad))).sum() / max(bad, 1)
+        down = chosen(losses, good).sum() / max(kept, 1)
+        up = chosen(losses, (place >= kept) & (place < kept + bad)).sum() / max(bad, 1)
         return down - self.gamma * up

@@ -50,6 +50,11 @@ def global_ranks(losses: Tensor, part: Shard) -> Tensor:
     return part.of(ranks(gather(losses.detach())))
 
 
+def chosen(losses: Tensor, which: Tensor) -> Tensor:
+    """The losses (B,) of those that were chosen (bool), 0 for the others, also for one that is infinite."""
+    return torch.where(which, losses, torch.zeros_like(losses))
+
+
 class SmallLoss(Method):
     """What a method with small-loss selection is built on: the forget rate and the losses to compare.
 

@@ -33,6 +33,10 @@ class Noise(Component):
     seed: CountOrZero
 
 
+NoiseKind = Literal["sym", "asym", "dependent", "part_dependent", "open_set"]
+"""What `noise.like` may say of labels whose origin slnlab does not know."""
+
+
 class Method(Component):
     labels: dict[str, str]
     networks: Count = 1
@@ -149,6 +153,10 @@ class Root(Section):
     softmax_average: SoftmaxAverage
 
 
+FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
+"""Keys of methods that begin as another method: for so many epochs."""
+
+
 def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
     data, correction, trainer = config["data"], config["correction"], config["trainer"]
@@ -179,7 +187,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
     epoch_size = train_size - data["noisy_val"]
-    if data.get("sampling") == "balanced":
+    if data.get("sampling") == "balanced" and data["per_class"] is not None:
         epoch_size = data["per_class"] * data["num_classes"]
     smallest = epoch_size % data["batch_size"] or data["batch_size"]
     processes = trainer["devices"] * trainer["num_nodes"]
@@ -208,6 +216,15 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
     method = config["method"]
+    for key in FIRST_PHASES:
+        if method.get(key, 0) >= trainer["max_epochs"]:
+            yield (
+                f"method.{key}",
+                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that it would end "
+                f"before {method['name']} begins to differ from what it starts as",
+            )
+    if data.get("sampling") == "balanced" and method.get("average_losses", 1) > 1:
+        yield "method.average_losses", "with data.sampling=balanced most samples have no loss of the epochs before; 1"
     for key, reason in method["refuses"].items():
         if _at(config, key):
             yield key, reason

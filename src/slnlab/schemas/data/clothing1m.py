@@ -7,6 +7,6 @@ from slnlab.schemas.config import Data
 class Schema(Data):
     image_size: Count
     sampling: Literal["standard", "balanced"]
-    per_class: Count
+    per_class: Count | None
     clean_val: bool
     workers: CountOrZero | None

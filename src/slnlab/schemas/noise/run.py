@@ -1,11 +1,12 @@
 from typing import Any
 
 from slnlab.schemas.base import ExistingPath, NothingDrawn, RateOfFile
-from slnlab.schemas.config import Noise
+from slnlab.schemas.config import Noise, NoiseKind
 
 
 class Schema(Noise):
     rate: RateOfFile
     seed: NothingDrawn
     path: ExistingPath
+    like: NoiseKind | None
     donor: dict[str, Any] | None
