@@ -54,6 +54,8 @@ TINY = (
 )
 
 IN_THREE_EPOCHS = {
+    "co_teaching_plus": ["method.init_epochs=1"],
+    "dividemix": ["method.warm_up_epochs=1"],
     "cores2": ["method.ramp=[1,2]", "method.sieve_from=2"],
     "forward": ["method.transition=known"],
     "backward": ["method.transition=known"],
