@@ -22,6 +22,20 @@ class Says(nn.Module):
         return self.logits[images]
 
 
+class OppositeInTraining(nn.Module):
+    """A network that in eval mode says, of images that are logits (B, C), `scale` times these; in train mode −`scale`.
+
+    Of two classes with probabilities p and 1 − p it says, with a scale of 1, p in eval mode and 1 − p in train mode.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (-self.scale if self.training else self.scale) * images
+
+
 def logits_of(probabilities: list[float]) -> Tensor:
     """Two classes; the given probability for class 0."""
     p = torch.tensor(probabilities)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.plugins.precision import Precision
 from resuming import assert_resumes_bit_exactly
 from saying import Says, batch_of, logits_of, with_table
+from torch import nn
 from torch.optim import SGD
 
 from slnlab.config import check, compose
@@ -63,12 +66,31 @@ def test_softmax_twice() -> None:
     assert loss.item() == pytest.approx(twice(0.2) + twice(0.2), rel=1e-5)
 
 
-@pytest.mark.parametrize(("p", "loss"), [(1.0, 1.4612), (0.0, 2.4612)])
-def test_the_range_of_softmax_twice_at_ten_classes(p: float, loss: float) -> None:
-    """The range that methods like these are known by: 1.46 to 2.46."""
-    said = torch.full((1, 10), -100.0)
-    said[0, 0 if p else 1] = 100.0
-    assert cross_entropy(said.softmax(1))[0, 0].item() == pytest.approx(loss, abs=1e-4)
+def test_the_range_of_softmax_twice_at_ten_classes() -> None:
+    """The range that it is known by, 1.46 to 2.46: of the given class network 1 says 1, network 2 says 0.
+
+    The second softmax is of a one and nine zeros: e/(e + 9) and 1/(e + 9).
+    """
+    method = bare([0.5], [0.5], loss_input="probabilities", forget_rate=0.0)
+    with_table(method, [0], num_classes=10)
+    for sure_of, network in enumerate(method.networks.values()):
+        network.logits = nn.Parameter(torch.full((1, 10), -100.0))
+        network.logits.data[0, sure_of] = 100.0
+    loss, size = method.loss_of_disagreements(batch_of(1))
+    assert int(size) == 1
+    assert loss.item() == pytest.approx(1.4612 + 2.4612, abs=2e-4)
+
+
+def test_the_epoch_in_which_the_disagreements_begin() -> None:
+    """After two initial epochs, in the third. Before, the 1 of all 6 samples that both find easiest is number 2."""
+    method, learned_from = bare(P, P_2), []
+    method.init_epochs = 2
+    method.descend = lambda loss: None  # type: ignore[method-assign]
+    for epoch in range(4):
+        method._trainer = SimpleNamespace(current_epoch=epoch, precision_plugin=Precision())  # type: ignore[assignment]
+        method.step(batch_of(6))
+        learned_from.append(method.table["selected"].nonzero().flatten().tolist())
+    assert learned_from == [[2], [2], [3], [3]]
 
 
 def test_where_they_agree_no_step_is_taken() -> None:

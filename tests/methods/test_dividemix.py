@@ -13,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from resuming import assert_resumes_bit_exactly, trained
-from saying import Says, logits_of, with_table
+from saying import OppositeInTraining, Says, batch_of, logits_of, with_table
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -106,6 +106,19 @@ def bare(lambda_u: float) -> DivideMix:
     return method
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_warm_up_adds_the_confidence_penalty(weight: float) -> None:
+    """Of each network: mean cross entropy + weight · mean Σ S log S, which a confident network has to pay."""
+    method = bare(lambda_u=0.0)
+    method.warm_up_penalty = weight
+    expected = 0.0
+    for of_class_0 in (P, P_2):
+        for p, label in zip(of_class_0, (0, 1, 1, 0), strict=True):
+            expected -= math.log(p if label == 0 else 1 - p) / 4
+            expected += weight * (p * math.log(p) + (1 - p) * math.log(1 - p)) / 4
+    assert method.loss(batch_of(4)).item() == pytest.approx(expected, rel=1e-5)
+
+
 def turn(number: int, labelled: list[int], unlabelled: list[int]) -> Turn:
     """Halfway up the ramp. A sample's number is its image."""
     rows = [torch.tensor(numbers, dtype=torch.int64) for numbers in (labelled, unlabelled)]
@@ -170,6 +183,24 @@ def test_a_step_without_unlabelled_rows_in_the_loss_by_hand() -> None:
     of_all = method.mixmatch(turn(0, [0, 1], [2]))
     assert len(seen[1]) == 6, "with a weight of 0 they count in the penalty"
     assert of_all.item() != pytest.approx(loss.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("number", "w"), [(0, 0.75), (1, 0.25)])
+def test_the_own_network_guesses_in_train_mode_and_the_other_in_eval_mode(number: int, w: float) -> None:
+    """Sample 0, labelled 0, is .8 of class 0, and the unlabelled sample 1 is .4. The own network, in train mode, says
+    .2 and .6 of them. The other's scale is 2: in eval mode it says .16/(.16 + .36) = 4/13 of sample 1.
+    """
+    method, step = bare(lambda_u=4.0), turn(number, [0], [1])
+    for name, scale in zip(method.networks, (1.0, 2.0) if number == 0 else (2.0, 1.0), strict=True):
+        method.networks[name] = OppositeInTraining(scale)
+    step.labelled.view = lambda _: logits_of([0.8])  # type: ignore[method-assign]
+    step.unlabelled.view = lambda _: logits_of([0.4])  # type: ignore[method-assign]
+    target, guess = squared(w + (1 - w) * 0.2), squared((0.6 + 4 / 13) / 2)
+    of_labelled = -target * math.log(0.2) - (1 - target) * math.log(0.8)
+    penalty = -0.5 * math.log(2 * 0.4) - 0.5 * math.log(2 * 0.6)  # (.2 + .6)/2 = .4
+    expected = of_labelled + 4.0 * 0.5 * (0.6 - guess) ** 2 + penalty
+    assert method.mixmatch(step).item() == pytest.approx(expected, rel=1e-5)
+    assert all(network.training for network in method.networks.values()), "they are back in their mode"
 
 
 def test_no_unlabelled_samples() -> None:

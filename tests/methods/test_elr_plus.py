@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from resuming import assert_resumes_bit_exactly, trained
-from saying import Says, batch_of, logits_of, with_table
+from saying import OppositeInTraining, Says, batch_of, logits_of, with_table
+from torch import Tensor
 from torch.optim import SGD
 
 from slnlab.config import check, compose
+from slnlab.data.batches import Batch
+from slnlab.distributed import shard
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.elr_plus import ELRPlus, Turn, ramp_up, weighted_by
@@ -76,6 +79,34 @@ def test_a_step_by_hand(number: int, own: list[float], other: list[float], monke
     assert gradients[1 - number] is None
     torch.testing.assert_close(method.table[("elr", "elr_2")[number]], torch.tensor(running))
     assert not method.table[("elr_2", "elr")[number]].any(), "each network has targets of its own"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_is_seen_of_the_images(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network sees ¾ of the sample's own image and ¼ of the partner's, the other's average, in train mode too, the
+    image as it was.
+
+    Logits of class 0 are 4·log 3 and 0, of class 1 they are 0: mixed, 3·log 3 and log 3, of which a network in train
+    mode says 1/28 and 1/4. Of the images themselves the average says 1/82 and 1/2.
+    """
+    method = bare(monkeypatch)
+    method.strength = 0.0
+    for name in ("network", "network_2"):
+        method.networks[name] = OppositeInTraining()
+    method.averages = torch.nn.ModuleList(OppositeInTraining() for _ in range(2))
+
+    def partners(batch: Batch, *_: object) -> tuple[float, Tensor, Tensor]:
+        return 0.25, torch.tensor([1, 0]), batch.image[[1, 0]]
+
+    monkeypatch.setattr("slnlab.methods.elr_plus.mixup_partners", partners)
+    images = torch.tensor([[4 * math.log(3), 0.0], [0.0, 0.0]])
+    loss = method.loss_of(Turn(number, 1, Batch(torch.tensor([0, 1]), images, shard(2))))
+    # Labels are 0 and 1, and ¾ of each stays.
+    first = -0.75 * math.log(1 / 28) - 0.25 * math.log(27 / 28)
+    second = -0.25 * math.log(1 / 4) - 0.75 * math.log(3 / 4)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-5)
+    running = torch.tensor([[0.3 / 82, 0.3 * 81 / 82], [0.15, 0.15]])
+    torch.testing.assert_close(method.table[("elr", "elr_2")[number]], running)
 
 
 def test_running_targets_over_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from by_hand import Bare, probabilities
 from resuming import assert_resumes_bit_exactly, trained
+from saying import OppositeInTraining, logits_of
 from torch import Tensor
 
 from slnlab.errors import ConfigError
@@ -61,6 +62,21 @@ def test_the_selection_by_hand(bare: Callable[..., Bare]) -> None:
     assert made.table["loss"].tolist() == pytest.approx([-math.log(p) for p in (0.55, 0.45, 0.75, 0.4, 0.7)], rel=1e-5)
     assert method.weights is not None
     assert method.weights.tolist() == pytest.approx([1.5, 0.75])  # counts 1 and 2
+
+
+@pytest.mark.parametrize("name", ["pes", "pes_semi"])
+def test_the_selection_is_in_eval_mode(name: str, bare: Callable[..., Bare]) -> None:
+    """Of class 0 it says .9, .2 and .7 then, and of samples labelled 0, 0 and 1 the first is confident."""
+    made = bare(f"method={name}", given=[0, 0, 1], num_classes=2)
+    made.method.networks["network"] = OppositeInTraining()
+    images = SimpleNamespace(index=torch.arange(3), view=lambda generator: logits_of([0.9, 0.2, 0.7]))
+    data = made.trainer.datamodule
+    data.in_order, data.batch_size, data.reading = lambda epoch: [(0, images)], 2, lambda batches, whole: None
+    assert isinstance(made.method, PES)
+    made.method.select()
+    assert made.table["prediction"].tolist() == [0, 1, 0]
+    assert made.table["selected"].tolist() == [True, False, False]
+    assert made.method.network.training, "it is back in its mode"
 
 
 class Witness:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from by_hand import Bare
 from resuming import assert_resumes_bit_exactly, trained
+from saying import OppositeInTraining, logits_of
 from torch import Tensor
 
 from slnlab.methods.pes import Refining
@@ -77,6 +78,40 @@ def test_a_step_by_hand(share: float, bare: Callable[..., Bare], monkeypatch: py
     made.trainer.current_epoch = 50  # of 100
     method.mixmatch(0)
     assert taken == [4.0, 0.75]
+
+
+def test_images_are_mixed_as_their_targets_are(bare: Callable[..., Bare], monkeypatch: pytest.MonkeyPatch) -> None:
+    """¾ of a row is its own, ¼ that of the next of 0 1 0 1, all labelled.
+
+    Logits of class 0 are 4·log 3 and 0, of class 1 they are 0: mixed, 3·log 3 and log 3, of which the network, in
+    train mode, says 1/28 and 1/4.
+    """
+    made = bare("method=pes_semi", "method.steps=1", given=[0, 1], num_classes=2)
+    method = made.method
+    assert isinstance(method, PESSemi)
+    method.networks["network"] = OppositeInTraining()
+    images = torch.tensor([[4 * math.log(3), 0.0], [0.0, 0.0]])
+    method.labelled, method.weights = torch.tensor([[0, 1]]), torch.ones(2)
+    stored = [SimpleNamespace(view=lambda generator, part=part: part) for part in (images, images[:0])]
+    method.read = lambda number: stored[number]  # type: ignore[assignment,return-value]
+
+    def mixing(alpha: float, streams: Any, step: int, rows: int, device: Any) -> tuple[float, Tensor]:
+        return 0.75, torch.arange(1, rows + 1) % rows
+
+    monkeypatch.setattr("slnlab.methods.pes_semi.mixing", mixing)
+    first = -0.75 * math.log(1 / 28) - 0.25 * math.log(27 / 28)
+    second = -0.25 * math.log(1 / 4) - 0.75 * math.log(3 / 4)
+    assert method.mixmatch(0).item() == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def test_targets_are_guessed_in_train_mode_and_without_gradient(bare: Callable[..., Bare]) -> None:
+    """Views of .9 and .7 for class 0, of which the network says .1 and .3: their mean .2 sharpened, 1/17."""
+    method = bare("method=pes_semi", given=[0], num_classes=2).method
+    assert isinstance(method, PESSemi)
+    method.networks["network"] = OppositeInTraining()
+    guess = method._guess([logits_of([0.9]), logits_of([0.7])])
+    torch.testing.assert_close(guess, torch.tensor([[1 / 17, 16 / 17]]))
+    assert not guess.requires_grad
 
 
 def test_when_it_splits_and_who_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from by_hand import Bare, probabilities
+from saying import OppositeInTraining
 
 from slnlab.data.batches import Samples
 
@@ -59,6 +60,16 @@ def test_a_sample_may_come_back_and_the_unperturbed_target_decides(bare: Callabl
     made.trainer.datamodule.passes = passes([[0.3, 0.4, 0.3], [0.6, 0.2, 0.2], *ROWS[2:]], [])
     made.method.prune()
     assert made.table["selected"].tolist() == [False, True, False, True]
+
+
+def test_it_prunes_in_eval_mode(bare: Callable[..., Bare]) -> None:
+    """Then it says .8, .4, .3 and .9 of the given labels, and p > ½ leaves the 1st and 4th."""
+    made = bare(*Q1, given=[0, 0, 1, 1], num_classes=2)
+    made.method.networks["network"] = OppositeInTraining()
+    made.trainer.datamodule.passes = passes([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3], [0.1, 0.9]], [])
+    made.method.prune()
+    assert made.table["selected"].tolist() == [True, False, False, True]
+    assert made.method.network.training, "it is back in its mode"
 
 
 def test_when_it_prunes(bare: Callable[..., Bare]) -> None:
