@@ -20,7 +20,7 @@ from slnlab import distributed
 from slnlab.config import compose
 from slnlab.data import StreamedDataModule
 from slnlab.data.clothing1m import Clothing1M
-from slnlab.data.streamed import Paths
+from slnlab.data.decoding import Paths
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
 from slnlab.methods.dividemix import DivideMix, Turn

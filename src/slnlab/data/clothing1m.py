@@ -7,7 +7,8 @@ from typing import Literal
 
 import torch
 
-from slnlab.data.streamed import LabelledPaths, Paths
+from slnlab.data.decoding import Paths
+from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
 
 _FILES = {

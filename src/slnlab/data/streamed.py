@@ -1,25 +1,18 @@
-"""Images that stream from disk: decoded in worker processes, everything else in whole batches on the device."""
+"""Images that stream from disk: files are decoded ahead, everything else is done in whole batches on the device."""
 
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import functional as tv
 
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
+from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.distributed import shard, world_size
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -27,30 +20,6 @@ from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
 Sampling = Literal["standard", "balanced"]
-
-
-class Paths:
-    """The paths of a data set's images, in one piece of memory.
-
-    A list of a million strings would take four times as much, and would be copied into every worker process: reading a
-    Python object writes its reference count.
-
-    Args:
-        root: directory that the paths are relative to.
-        paths: of the images, in data set order.
-    """
-
-    def __init__(self, root: str | os.PathLike[str], paths: Iterable[str]) -> None:
-        encoded = [os.fsencode(path) for path in paths]
-        self.root = Path(root)
-        self._ends = np.cumsum([0, *map(len, encoded)])
-        self._text = np.frombuffer(b"".join(encoded), np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, row: int) -> Path:
-        return self.root / os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
 
 
 class LabelledPaths(NamedTuple):
@@ -78,91 +47,6 @@ class FileSource(Protocol):
         Raises:
             slnlab.errors.DataError: missing or corrupt lists.
         """
-
-
-class _Decoder(Dataset[Any]):
-    """Item: rows (B,) → their images (B, 3, size, size) uint8, or, where one cannot be read, a message.
-
-    The message is a value because an exception would come out of a worker with a traceback for a text.
-
-    Args:
-        paths: of the images.
-        size: pixels s. The shorter side becomes s (bilinear with antialias), of the longer one the middle s stay.
-    """
-
-    def __init__(self, paths: Paths, size: int) -> None:
-        self.paths, self.size = paths, size
-
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Tensor | str:
-        images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
-        for image, row in zip(images, rows.tolist(), strict=True):
-            path = self.paths[row]
-            try:
-                with Image.open(path) as file:
-                    whole = file.convert("RGB")
-            except FileNotFoundError:
-                return f"{path}: no such file"
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                return f"{path}: is no image that can be read ({error})"
-            square = tv.center_crop(tv.resize(whole, self.size), [self.size, self.size])
-            image.copy_(torch.from_numpy(np.array(square)).permute(2, 0, 1))
-        return images
-
-
-class _Reader:
-    """Decoded batches by number, read ahead by worker processes as long as they are asked for in order.
-
-    Batch 0 begins anew. A batch out of order is decoded where it is asked for: the pixels are the same.
-
-    Args:
-        decoder: rows → images.
-        batches: rows (B,) of each batch, on the CPU.
-        workers: processes; 0: decode in this one.
-        device: where the images go.
-    """
-
-    def __init__(self, decoder: _Decoder, batches: Sequence[Tensor], workers: int, device: torch.device) -> None:
-        self.decoder, self.device, self.workers = decoder, device, workers
-        self.batches = [batch.numpy() for batch in batches]
-        self._next = 0
-        self._ahead: Iterator[Any] | None = None
-
-    def __call__(self, number: int) -> Stored:
-        if self.workers and number == 0:
-            self._next, self._ahead = 0, iter(self._loader())
-        if self._ahead is not None and number == self._next:
-            found = next(self._ahead)
-            self._next += 1
-            if self._next == len(self.batches):
-                self._ahead = None  # its processes end
-        else:
-            found = self.decoder[self.batches[number]]
-        if isinstance(found, str):
-            self._ahead = None
-            raise DataError(found)
-        images = found.to(self.device, non_blocking=True)
-        return images, torch.arange(len(images), device=self.device)
-
-    def _loader(self) -> DataLoader[Any]:
-        return DataLoader(
-            self.decoder,
-            sampler=self.batches,  # the rows of a batch are its item
-            batch_size=None,
-            num_workers=min(self.workers, len(self.batches)),
-            # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew
-            # takes seconds, and every pass has new workers.
-            multiprocessing_context="fork" if sys.platform == "linux" else None,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # the global one belongs to the training
-        )
-
-
-def _leave_signals(_: int) -> None:
-    """Ctrl-C is the main process's to answer; it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
 
 
 class StreamedDataModule(IndexedDataModule):
@@ -222,8 +106,8 @@ class StreamedDataModule(IndexedDataModule):
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
         self._size = (image_size, image_size)
-        self._train: _Decoder
-        self._evaluated: dict[Split, tuple[_Decoder, Tensor]] = {}
+        self._train: Decoder
+        self._evaluated: dict[Split, tuple[Decoder, Tensor]] = {}
         self._drawn: tuple[int, Tensor] | None = None
 
     @property
@@ -273,12 +157,12 @@ class StreamedDataModule(IndexedDataModule):
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
         return self._reader(self._train, batches)
 
-    def _reader(self, decoder: _Decoder, batches: Sequence[Tensor]) -> _Reader:
+    def _reader(self, decoder: Decoder, batches: Sequence[Tensor]) -> Reader:
         workers = (os.cpu_count() or 1) // world_size() if self.workers is None else self.workers
         sizes = [len(batch) for batch in batches]
         # One copy to the CPU, not one for each batch.
         rows = torch.cat([*batches]).cpu().split(sizes) if batches else []
-        return _Reader(decoder, rows, workers, self.table.device)
+        return Reader(decoder, rows, workers, self.table.device)
 
     def _prepare(self) -> None:
         self.source.prepare()
@@ -293,7 +177,7 @@ class StreamedDataModule(IndexedDataModule):
         self.table = SampleTable(labels[:size].clone(), self.num_classes)
         self._hold_out(size)
         pixels = self._size[0] + 2 * self.crop_flip.padding
-        self._train = _Decoder(paths, pixels)
+        self._train = Decoder(paths, pixels)
         if self.sampling == "balanced":
             smallest, which = labels[self._pool].bincount(minlength=self.num_classes).min(0)
             self._of_each_class = int(smallest) if self.per_class is None else self.per_class
@@ -310,7 +194,7 @@ class StreamedDataModule(IndexedDataModule):
         for split in wanted:
             files, true = self.source.load(split)
             self._check_labels(split, true)
-            self._evaluated[split] = (_Decoder(files, pixels), true)
+            self._evaluated[split] = (Decoder(files, pixels), true)
 
     def to(self, device: torch.device | str) -> StreamedDataModule:
         """Move the sample table, to which the batches follow; returns itself."""

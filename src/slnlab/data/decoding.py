@@ -1,0 +1,130 @@
+"""Image files to batches of pixels: decoded in worker processes that read ahead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import functional as tv
+
+from slnlab.data.datamodule import Stored
+from slnlab.errors import DataError
+
+
+class Paths:
+    """The paths of a data set's images, in one piece of memory.
+
+    A list of a million strings would take four times as much, and would be copied into every worker process: reading a
+    Python object writes its reference count.
+
+    Args:
+        root: directory that the paths are relative to.
+        paths: of the images, in data set order.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], paths: Iterable[str]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self.root = Path(root)
+        self._ends = np.cumsum([0, *map(len, encoded)])
+        self._text = np.frombuffer(b"".join(encoded), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, row: int) -> Path:
+        return self.root / os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
+
+
+class Decoder(Dataset[Any]):
+    """Item: rows (B,) → their images (B, 3, size, size) uint8, or, where one cannot be read, a message.
+
+    The message is a value because an exception would come out of a worker with a traceback for a text.
+
+    Args:
+        paths: of the images.
+        size: pixels s. The shorter side becomes s (bilinear with antialias), of the longer one the middle s stay.
+    """
+
+    def __init__(self, paths: Paths, size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Tensor | str:
+        images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            path = self.paths[row]
+            try:
+                with Image.open(path) as file:
+                    whole = file.convert("RGB")
+            except FileNotFoundError:
+                return f"{path}: no such file"
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return f"{path}: is no image that can be read ({error})"
+            square = tv.center_crop(tv.resize(whole, self.size), [self.size, self.size])
+            image.copy_(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+        return images
+
+
+class Reader:
+    """Decoded batches by number, read ahead by worker processes as long as they are asked for in order.
+
+    Batch 0 begins anew. A batch out of order is decoded where it is asked for: the pixels are the same.
+
+    Args:
+        decoder: rows → images.
+        batches: rows (B,) of each batch, on the CPU.
+        workers: processes; 0: decode in this one.
+        device: where the images go.
+    """
+
+    def __init__(self, decoder: Decoder, batches: Sequence[Tensor], workers: int, device: torch.device) -> None:
+        self.decoder, self.device, self.workers = decoder, device, workers
+        self.batches = [batch.numpy() for batch in batches]
+        self._next = 0
+        self._ahead: Iterator[Any] | None = None
+
+    def __call__(self, number: int) -> Stored:
+        if self.workers and number == 0:
+            self._next, self._ahead = 0, iter(self._loader())
+        if self._ahead is not None and number == self._next:
+            found = next(self._ahead)
+            self._next += 1
+            if self._next == len(self.batches):
+                self._ahead = None  # its processes end
+        else:
+            found = self.decoder[self.batches[number]]
+        if isinstance(found, str):
+            self._ahead = None
+            raise DataError(found)
+        images = found.to(self.device, non_blocking=True)
+        return images, torch.arange(len(images), device=self.device)
+
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self.decoder,
+            sampler=self.batches,  # the rows of a batch are its item
+            batch_size=None,
+            num_workers=min(self.workers, len(self.batches)),
+            # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew
+            # takes seconds, and every pass has new workers.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals,
+            generator=torch.Generator(),  # the global one belongs to the training
+        )
+
+
+def _leave_signals(_: int) -> None:
+    """Ctrl-C is the main process's to answer; it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
