@@ -259,6 +259,7 @@ class Method(pl.LightningModule):
 
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
         stop_if_told()
+        said: dict[nn.Module, Tensor] = {}
         for name, network in self.evaluators.items():
             if (split, name) not in self._metrics:
                 made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
@@ -267,7 +268,11 @@ class Method(pl.LightningModule):
             if not len(batch.label):  # another process has all of this batch
                 continue
             with evaluating(network):  # the momentum model is no submodule, so Lightning does not switch it
-                logits = network(batch.image).float()
+                if isinstance(network, Ensemble) and all(member in said for member in network.members):
+                    said[network] = network.of(said[member] for member in network.members)
+                else:
+                    said[network] = network(batch.image)
+            logits = said[network].float()
             accuracy, loss = self._metrics[split, name]
             accuracy.update(logits, batch.label)
             loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))

@@ -22,5 +22,9 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor:
-        first, *others = (member(images) for member in self.members)
+        return self.of(member(images) for member in self.members)
+
+    def of(self, logits: Iterable[Tensor]) -> Tensor:
+        """What it says where its members say this: (B, C) from each of them, in their order → (B, C)."""
+        first, *others = logits
         return sum(others, first) / len(self.members)
