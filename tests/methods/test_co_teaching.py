@@ -203,3 +203,17 @@ def test_an_infinite_loss_that_was_not_chosen_does_no_harm() -> None:
     assert total.item() == 3
     assert losses.grad is not None
     assert losses.grad.tolist() == [1, 0, 1]
+
+
+def test_the_ensemble_is_made_of_what_its_networks_said(tmp_path: Path) -> None:
+    """Each network sees a batch of an evaluation once, and the ensemble's accuracy is that of the mean logits."""
+    _, method, _ = trained(tmp_path / "run", "method=co_teaching", "trainer.max_epochs=1")
+    (batch, *_) = method.trainer.datamodule.evaluation_batches("test")  # type: ignore[attr-defined]
+    seen: list[torch.nn.Module] = []
+    for network in method.networks.values():
+        network.register_forward_hook(lambda module, *_: seen.append(module))
+    method._evaluate("test", batch)
+    assert seen == list(method.networks.values())
+    expected = Ensemble(method.networks.values()).eval()(batch.image).argmax(1) == batch.label
+    accuracy, _ = method._metrics["test", "ensemble"]
+    assert float(accuracy.compute()) == pytest.approx(float(expected.float().mean()))
