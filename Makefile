@@ -20,7 +20,7 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 	$(BIN)/python -m slnlab.report runs/demo --out runs/demo/report
 
 test: $(STAMP)  ## the whole suite
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20
 
 test-slow: $(STAMP)  ## what takes minutes of waiting: a SLURM node that disappears
 	$(BIN)/python -m pytest -m slow

@@ -22,6 +22,13 @@ torch.set_num_threads(1)
 TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false")
 """Overrides of a run that takes a second."""
 
+LONGEST = ("test_slurm", "test_cluster_page", "test_kill", "test_launchers", "test_processes", "test_command_line")
+"""Files that take minutes. They begin first, so that at the end no worker is left alone with one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture
 def tiny_run(tmp_path: Path) -> Callable[..., tuple[Result, Path]]:

@@ -154,17 +154,34 @@ def test_a_node_that_disappears(tmp_path: Path) -> None:
     assert kill_matrix.differences(undisturbed, directory, epochs=30) == []
 
 
+ENDLESS = (
+    "model.widths=[256,256,256,256]",
+    "data.batch_size=8",
+    "trainer.accelerator=cpu",
+    "data.eval_batch_size=50",
+    "hydra.launcher.timeout_min=1",
+    "hydra.launcher.signal_delay_s=1",
+)
+"""Of a run whose first epoch takes longer than its job may."""
+
+
 def test_a_time_limit_that_is_too_short_for_an_epoch_is_said(cluster: dict[str, str], tmp_path: Path) -> None:
-    """The signal comes before the first epoch is finished: a job that put itself back would never end."""
-    endless = (
-        "model.widths=[256,256,256,256]",
-        "data.batch_size=8",
-        "trainer.accelerator=cpu",
-        "data.eval_batch_size=50",
-    )
-    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45")
-    running = sweep(cluster, *endless, *limits, f"runs_dir={tmp_path}")
-    said, _ = running.communicate(timeout=400)
+    """The signal comes before the first epoch is finished: a job that put itself back would never end. That is so
+    while Python still imports what it needs (of seed 0), and in the epoch (of seed 1)."""
+    running = sweep(cluster, *ENDLESS, "seed=0,1", f"runs_dir={tmp_path}")
+    for seed, begins in enumerate(("slurm.txt", "config.yaml")):
+        until(lambda seed=seed, begins=begins: list(tmp_path.rglob(f"seed{seed}/{begins}")), f"run {seed} begins")
+        (directory,) = tmp_path.rglob(f"seed{seed}")
+        slurm(cluster, "scancel", "--signal=USR2", job_of(directory))
+    said, _ = running.communicate(timeout=150)
+    assert running.returncode == 1, said
+    assert said.count("no epoch was finished within the time limit; raise timeout_min") == 2, said
+
+
+@pytest.mark.slow
+def test_slurm_says_that_the_time_is_nearly_over(cluster: dict[str, str], tmp_path: Path) -> None:
+    running = sweep(cluster, *ENDLESS, "hydra.launcher.signal_delay_s=30", f"runs_dir={tmp_path}")
+    said, _ = running.communicate(timeout=200)
     assert running.returncode == 1, said
     assert "no epoch was finished within the time limit; raise timeout_min" in said
 

@@ -29,6 +29,8 @@ from slnlab.stopping import Stopped, obeying_signals, stop_if_told
 
 log = logging.getLogger(__name__)
 
+TOO_SHORT = "no epoch was finished within the time limit; raise timeout_min"
+
 AGAIN = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
 """Signals after which a job puts itself back into the queue."""
 
@@ -66,7 +68,8 @@ def launch(
     logs = folder / ".slurm"
     logs.mkdir(parents=True, exist_ok=True)
     try:
-        executor = submitit.SlurmExecutor(folder=logs.resolve() / "%j", max_num_timeout=10_000)
+        # submitit answers signals until the run begins; a time limit that ends before that is never enough.
+        executor = submitit.SlurmExecutor(folder=logs.resolve() / "%j", max_num_timeout=0)
         executor.update_parameters(**_checked(resources))
         jobs = executor.map_array(Job(), list(plan))
     except (RuntimeError, ValueError, submitit.core.utils.FailedJobError, FileNotFoundError) as error:
@@ -133,7 +136,8 @@ def _result(job: Any) -> Outcome:
     kind, left = pickle_load(job.paths.result_pickle)
     if kind == "success" and isinstance(left, Outcome):
         return left
-    return Outcome("failed", str(left).strip().splitlines()[-1], str(job.paths.stdout))
+    said = str(left).strip().splitlines()[-1]
+    return Outcome("failed", TOO_SHORT if "timed-out too many times" in said else said, str(job.paths.stdout))
 
 
 def _states(array: str) -> dict[str, str] | None:
@@ -172,13 +176,14 @@ class Job:
         before = _progress(run)
         planned.config.trainer.progress = False
         try:
-            # The lock of a node that was lost may last a while.
-            return do(planned, wait=again)
+            with obeying_signals():  # from here on, as importing what training needs takes its time too
+                # The lock of a node that was lost may last a while.
+                return do(planned, wait=again)
         except Stopped as stopped:
             if stopped.signal not in AGAIN:
                 raise
             if _progress(run) == before:
-                return Outcome("failed", "no epoch was finished within the time limit; raise timeout_min")
+                return Outcome("failed", TOO_SHORT)
             if not first:  # one that fails takes the job down before the first has put it back
                 sys.exit(0)
             # Ends this job too; what is left of it must not write a result. By its place in the array: SLURM_JOB_ID
@@ -187,7 +192,7 @@ class Job:
             sys.exit(int(stopped.code or 0))
 
     def checkpoint(self, planned: Planned) -> Any:
-        """For a signal that comes before training begins: the same again."""
+        """For a preemption before the run begins: the same again."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, planned)
