@@ -46,10 +46,10 @@ check: lint types test  ## everything that CI runs
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@
 
-experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN first, then another method (350 runs)
+experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN first, then another method (390 runs)
 	$(BIN)/python -m slnlab.train -m experiment=methods_digits launcher=local runs_dir=runs/methods_digits
-	$(BIN)/python -m slnlab.train -m experiment=sln_first_digits launcher=local runs_dir=runs/methods_digits
-	$(BIN)/python -m slnlab.report runs/methods_digits --costs $@/costs.json --out $@
+	$(BIN)/python -m slnlab.train -m experiment=sln_first_digits init.weights=raw,momentum launcher=local runs_dir=runs/methods_digits
+	$(BIN)/python -m slnlab.report runs/methods_digits --seeds 0,1,2,3,4 --costs $@/costs.json --out $@
 	rm $@/curves.png  # 70 configurations: no picture to learn from
 
 experiments/methods_fashion: $(STAMP)  ## sigma chosen on noisy labels, the paper's methods on Fashion-MNIST, two noises (94 runs)
@@ -70,6 +70,8 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 	$(TUNE) noise=sym method=jocor method.co_lambda=0.1,0.5,0.65,0.9
 	for study in runs/digits_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
+	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
+	rm $@/curves.png $@/table.csv  # trials and final runs together: no picture to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma

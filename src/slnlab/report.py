@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from slnlab.analysis.runs import find_runs, group_runs
@@ -17,7 +17,11 @@ from slnlab.errors import DataError, SlnlabError
 
 
 def report(
-    paths: Sequence[Path], out: Path | None = None, secondary: bool = False, costs: Path | None = None
+    paths: Sequence[Path],
+    out: Path | None = None,
+    secondary: bool = False,
+    costs: Path | None = None,
+    seeds: Collection[int] | None = None,
 ) -> tuple[str, int]:
     """Tables of all finished runs at or below `paths`.
 
@@ -33,16 +37,22 @@ def report(
         secondary: show also the rows and lines "… (network)", of the network of a run that is about its momentum
             model. The CSV files always hold them.
         costs: a file of `python -m benchmarks.methods --json`; its ratios become a column of the tables.
+        seeds: only the runs with these; None: all.
 
     Returns:
         (tables in Markdown and a remark on every run that is not in them, number of results left out).
 
     Raises:
-        DataError: a path that does not exist, no finished run, `costs` is no such file, or `out` cannot be written.
+        DataError: a path that does not exist, no finished run (with one of `seeds`), `costs` is no such file, or `out`
+            cannot be written.
     """
     ratios = None if costs is None else _read_costs(costs)
     found = find_runs(paths)
-    groups = group_runs(found.runs)
+    runs = [run for run in found.runs if seeds is None or run.result.seed in seeds]
+    if not runs:
+        there = ", ".join(map(str, sorted({run.result.seed for run in found.runs})))
+        raise DataError(f"seeds: no finished run with {', '.join(map(str, seeds or ()))}; there are runs with {there}")
+    groups = group_runs(runs)
     rows = make_rows(groups)
     parts = [markdown(rows, secondary, ratios), *found.remarks()]
     if out is None:
@@ -72,6 +82,13 @@ def _read_costs(path: Path) -> dict[str, float]:
         raise DataError(f"{path}: not a file of `python -m benchmarks.methods --json` ({error!r})") from error
 
 
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: seeds are whole numbers with commas between them") from None
+
+
 def main() -> None:
     """The command line. Its exit code is 1 also when a result had to be left out of the tables."""
     parser = argparse.ArgumentParser("python -m slnlab.report", description="Finished runs as tables and figures.")
@@ -83,9 +100,12 @@ def main() -> None:
     parser.add_argument(
         "--costs", type=Path, metavar="JSON", help="of `python -m benchmarks.methods --json`: a column of cost ratios"
     )
+    parser.add_argument(
+        "--seeds", type=_seeds, metavar="0,1,…", help="only the runs with these, so that all methods have the same"
+    )
     arguments = parser.parse_args()
     try:
-        text, left_out = report(arguments.runs, arguments.out, arguments.all, arguments.costs)
+        text, left_out = report(arguments.runs, arguments.out, arguments.all, arguments.costs, arguments.seeds)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     print(text)
