@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from slnlab.launchers.local import Slots
-from slnlab.launchers.runs import Planned
+from slnlab.config import compose
+from slnlab.errors import SlnlabError
+from slnlab.launchers.local import Slots, _work
+from slnlab.launchers.runs import Planned, do
 from slnlab.sweep import PLANS, Run, look, table, time_left, write_plan
 
 SMALL = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "launcher=local")
@@ -141,10 +143,31 @@ def test_no_device_is_given_to_two_ranks() -> None:
 
 
 def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slnlab.launchers.local._cores", lambda: 8)
+    monkeypatch.setattr("slnlab.launchers.local.cores", lambda: 8)
     assert Slots([None] * 4, each=1)._threads() == 2
     assert Slots([None] * 8, each=1)._threads() == 1, "of each process of a run, which has a slot each"
     assert Slots(["0"], each=2)._threads() == 4
+
+
+def test_so_are_the_processes_that_decode_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("slnlab.launchers.local.do", lambda planned: planned.config.data.workers)
+    for given, used in (("null", 3), ("8", 8)):
+        planned = Planned(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]), tmp_path, (), "")
+        assert _work(planned, threads=3) == used
+
+
+def test_a_process_in_which_something_unforeseen_has_happened_does_no_other_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After an error of CUDA's nothing works in it any more, and it would fail all that is left of a sweep."""
+    for error, sound in ((RuntimeError("CUDA error: device-side assert triggered"), False), (SlnlabError("no"), True)):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("slnlab.train.train", fail)
+        outcome = do(Planned(compose([]), tmp_path, (), ""))
+        assert (outcome.state, outcome.sound) == ("failed", sound)
 
 
 def made_run(folder: Path, path: str, epochs: int, *, finished: bool = False, failure: str = "") -> Path:

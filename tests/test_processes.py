@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,33 @@ def test_told_to_stop(whom: str, tmp_path: Path) -> None:
     while anybody_in(running.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not anybody_in(running.pid), "all have gone"
+
+
+def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) -> None:
+    """As by torchrun. Only the second is told: on GPUs the first would wait for it, and nobody would end that."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = {"TORCHELASTIC_RUN_ID": "one", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    running = [
+        subprocess.Popen(
+            command(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}"),
+            env={**environment(), **started, "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running[1].send_signal(signal.SIGUSR1)
+    for process in running:
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGUSR1, said
+        assert "Traceback" not in said
+        assert "SIGUSR1: stopping" in said
 
 
 def anybody_in(process_group: int) -> bool:

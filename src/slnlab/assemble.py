@@ -28,6 +28,7 @@ from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.checkpoint import Checkpoints
+from slnlab.cores import processes_here
 from slnlab.data import IndexedDataModule
 from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
@@ -165,10 +166,8 @@ def threads(config: DictConfig) -> Iterator[None]:
     """trainer.threads of the CPU inside the block; by default what PyTorch chose, or SLURM gave to the task, shared by
     the processes that are started within it."""
     before = torch.get_num_threads()
-    by_slurm = int(os.environ.get("SLURM_NTASKS") or 1) > 1
-    within = int(os.environ.get("LOCAL_WORLD_SIZE") or (1 if by_slurm else config.trainer.devices))
     available = int(os.environ.get("SLURM_CPUS_PER_TASK") or before)
-    torch.set_num_threads(config.trainer.threads or max(1, available // within))
+    torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
     try:
         yield
     finally:

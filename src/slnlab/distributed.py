@@ -6,13 +6,16 @@ shard and takes over the others' results by sample index. Alone, every function 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from slnlab import stopping
 from slnlab.errors import SlnlabError
 
 
@@ -48,6 +51,41 @@ def from_first(compute: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     return value
+
+
+_together: dist.ProcessGroup | None = None
+"""Whose processes stop together."""
+
+
+@contextmanager
+def stopping_together() -> Iterator[None]:
+    """Inside the block the processes of the group agree on when they stop. Every process must enter it."""
+    global _together
+    group = dist.new_group(backend="gloo")  # a number on the CPU, so that nobody waits for a GPU
+    assert isinstance(group, dist.ProcessGroup)
+    _together = group
+    try:
+        yield
+    finally:
+        _together = None
+
+
+def stop_if_told() -> None:
+    """`slnlab.stopping.stop_if_told`, for loops that all processes of a run are in.
+
+    One process that leaves alone has the others wait for it, on GPUs for ten minutes. Where slnlab has started them,
+    it ends them; under SLURM or torchrun they leave in the same step, whichever of them was told.
+
+    Raises:
+        Stopped: this process, or inside `stopping_together` one of them, was told to stop.
+    """
+    if _together is None:
+        stopping.stop_if_told()
+        return
+    received = torch.tensor(stopping.told() or 0)
+    dist.all_reduce(received, op=dist.ReduceOp.MAX, group=_together)
+    if received:
+        raise stopping.stopped(signal.Signals(int(received)))
 
 
 class Shard(NamedTuple):

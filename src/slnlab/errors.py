@@ -17,7 +17,7 @@ class ConfigError(SlnlabError, ValueError):
 
 
 class Diverged(SlnlabError):
-    """The loss of a run is no longer finite: its hyper-parameters cannot work."""
+    """The loss or the weights of a run are no longer finite: its hyper-parameters cannot work."""
 
 
 class Busy(SlnlabError):

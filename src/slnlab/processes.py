@@ -22,6 +22,7 @@ import torch.distributed as dist
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
+from slnlab.distributed import stopping_together
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
 
@@ -44,7 +45,7 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
         on_gpus: this process takes the GPU of its place on the node.
 
     Raises:
-        ConfigError: there are more or fewer processes than the run is for.
+        ConfigError: there are more or fewer processes than the run is for, or it is unknown how many a node has.
     """
     found = _started_by()
     if found is None or dist.is_initialized():
@@ -71,7 +72,8 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
         world_size=environment.world_size(),
     )
     try:
-        yield
+        with stopping_together():
+            yield
     finally:
         dist.destroy_process_group()
         for name, value in before.items():
@@ -83,9 +85,13 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
 def _started_by() -> tuple[str, ClusterEnvironment] | None:
     if TorchElasticEnvironment.detect():  # also within a job of SLURM's
         return "torchrun", TorchElasticEnvironment()
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and os.environ.get("SLURM_STEP_ID", "").isdigit():
-        return "SLURM", SLURMEnvironment(auto_requeue=False)
-    return None
+    # Of the step, not of the allocation: a shell within it (salloc) has not been started so many times.
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if tasks == 1 or not os.environ.get("SLURM_STEP_ID", "").isdigit():
+        return None
+    if "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise ConfigError(f"SLURM has started {tasks} processes: say --ntasks-per-node, not --ntasks (srun -n)")
+    return "SLURM", SLURMEnvironment(auto_requeue=False)
 
 
 def in_processes(count: int, on_gpus: bool, function: Callable[..., None], *arguments: Any) -> None:

@@ -19,7 +19,7 @@ from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.files import remove_begun, replacing
 from slnlab.identity import identity
 from slnlab.plain import flat, plain
-from slnlab.stopping import stop_if_told
+from slnlab.stopping import Stopped, stop_if_told
 
 PACKAGES = (
     "slnlab",
@@ -31,6 +31,16 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+
+
+_begun: dict[Path, tuple[int, int]] = {}
+"""The runs that this process has begun, and what was saved of each then."""
+
+
+def epoch_finished() -> bool:
+    """Whether any run that this process has begun, the ones that another needs first among them, has got an epoch
+    further since."""
+    return any(RunDirectory(path)._saved() != before for path, before in _begun.items())
 
 
 class RunDirectory:
@@ -86,10 +96,14 @@ class RunDirectory:
                 stop_if_told()
                 with suppress(*([Timeout] if wait else [])):
                     lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` looks for a moment
+        except Stopped as stopped:
+            stopped.waiting = True
+            raise
         except Timeout:
             raise Busy(f"another process is running in {self.path}") from None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        _begun.setdefault(self.path, self._saved())
         try:
             for folder in (self.path, self.checkpoint.parent):
                 remove_begun(folder)
@@ -101,6 +115,14 @@ class RunDirectory:
             raise
         finally:
             lock.release()
+
+    def _saved(self) -> tuple[int, int]:
+        """Something that changes whenever an epoch is finished."""
+        try:
+            stat = self.checkpoint.stat()
+        except OSError:
+            return 0, 0
+        return stat.st_mtime_ns, stat.st_ino
 
     def refuse_another_run(self, config: DictConfig) -> None:
         """Make sure that what lies here, if anything, was made by this very configuration.

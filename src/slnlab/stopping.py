@@ -31,6 +31,8 @@ class Stopped(SystemExit):
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(128 + received)
         self.signal = received
+        self.waiting = False
+        """For another process, to end a run; so there was nothing that this one could have got on with."""
 
 
 def told() -> signal.Signals | None:

@@ -15,8 +15,10 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from slnlab.errors import SlnlabError
+from slnlab import config
+from slnlab.errors import ConfigError, SlnlabError
 from slnlab.run_directory import RunDirectory
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
@@ -100,6 +102,15 @@ def _count(text: str) -> int:
     return value
 
 
+def _searched(folder: Path | None) -> list[str]:
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir: there is no directory {folder}")
+    config.extra_config_dirs[:] = [str(folder)]  # for the runs that a trial needs first
+    return [f"hydra.searchpath=[{folder}]"]
+
+
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m slnlab.tune",
@@ -112,6 +123,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY=VALUE[,VALUE...]",
         help="as for slnlab.train; what has several values is searched over, seed=0,1,2 are the final runs'",
     )
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
     parser.add_argument("--evaluator", help="whose accuracy chooses: network, momentum, ...; default: the method's own")
     parser.add_argument("--last", type=_count, default=1, metavar="K", help="mean accuracy of the last K epochs (1)")
     parser.add_argument(
@@ -135,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
     try:
         plan = Plan(
-            asked.overrides,
+            [*_searched(asked.config_dir), *asked.overrides],
             evaluator=asked.evaluator,
             last=asked.last,
             trial_seeds=asked.trial_seeds,

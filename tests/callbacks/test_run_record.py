@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from slnlab.callbacks.memorisation import MemorisationMonitor
+from slnlab.errors import Diverged
+from slnlab.methods.base import Method
 from slnlab.result import Result
 
 TinyRun = Callable[..., tuple[Result, Path]]
@@ -49,3 +51,23 @@ def test_the_rows_of_before_stay_as_they_were_written(
     after = metrics.read_text().splitlines()
     assert after[:3] == before
     assert [row.split(",")[0] for row in after] == ["epoch", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(("method", "network"), [("ce", "network"), ("sln", "momentum"), ("co_teaching", "network_2")])
+def test_weights_that_the_last_step_of_an_epoch_has_spoiled_are_not_saved(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, method: str, network: str
+) -> None:
+    """The losses of the epoch are all finite still; a checkpoint of it would be the one to go on from."""
+    train = Method.training_step
+
+    def spoil(self: Method, batches: Any, number: int) -> None:
+        train(self, batches, number)
+        if self.current_epoch == 1 and self.trainer.is_last_batch:
+            next(self.evaluators[network].parameters()).data.view(-1)[0] = float("nan")
+
+    run = (f"method={method}", "trainer.max_epochs=3")
+    with monkeypatch.context() as patch:
+        patch.setattr(Method, "training_step", spoil)
+        with pytest.raises(Diverged, match=r"some weights are not finite after epoch 2 \(step \d+, learning rate"):
+            tiny_run(*run)
+    tiny_run(*run)  # goes on after the first epoch

@@ -40,6 +40,21 @@ def bare(forget_rate: float = 0.5) -> CoTeaching:
     return method
 
 
+def test_an_ensemble_keeps_what_its_networks_say_in_the_same_memory() -> None:
+    """As CUDA graphs do: what one has said is overwritten when the next is asked."""
+    memory = torch.empty(1, 2)
+
+    class Overwriting(torch.nn.Module):
+        def __init__(self, said: float) -> None:
+            super().__init__()
+            self.said = said
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return memory.fill_(self.said)
+
+    assert Ensemble([Overwriting(1.0), Overwriting(3.0)])(torch.zeros(1)).tolist() == [[2.0, 2.0]]
+
+
 def test_each_network_learns_from_the_others_choice() -> None:
     """The gradient of a mean of −log p over two samples is (S − onehot)/2 at their logits, and 0 at the others'."""
     method = bare()

@@ -40,6 +40,7 @@ def test_values_that_diverge_are_out_and_named(monkeypatch: pytest.MonkeyPatch, 
     ("failure", "state"),
     [
         ("slnlab.errors.Diverged: the loss is nan in epoch 3 (step 12)", "diverged"),
+        ("Diverged: some weights are not finite after epoch 3 (step 12)", "diverged"),
         ("CUDA out of memory", "failed"),
         (None, "failed"),
     ],

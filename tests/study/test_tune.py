@@ -120,6 +120,18 @@ def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.Captu
         assert Job({}, single, compose(single)).directory == job.directory
 
 
+def test_options_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    option = "# @package _global_\ndefaults: [digits, _self_]\ndata: {name: mine}\n"
+    (tmp_path / "data" / "mine.yaml").write_text(option)
+    tune.main(["--config-dir", str(tmp_path), "data=mine", "method=forward", "optimizer.lr=0.1,0.2", "--dry-run"])
+    printed = capsys.readouterr().out
+    assert printed.count("/mine/sym-0.4/forward/") == 2
+    assert "-m slnlab.train -m 'hydra.searchpath=[" in printed, "and so for a launcher's runs"
+    with pytest.raises(SystemExit, match="--config-dir: there is no directory nowhere"):
+        tune.main(["--config-dir", "nowhere", "method=gce", "loss.q=0.3,0.7", "--dry-run"])
+
+
 def test_the_committed_page_is_what_the_study_wrote() -> None:
     folder = CONF_DIR.parent / "experiments" / "digits_study"
     written = (folder / "study.md").read_text().split("\n\n", 2)[2].strip()

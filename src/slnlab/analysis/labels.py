@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from slnlab.distributed import gather
-from slnlab.errors import SlnlabError
+from slnlab.errors import Diverged
 from slnlab.modes import evaluating
 from slnlab.result import LabelFindings
 from slnlab.samples import SampleTable
@@ -30,7 +30,7 @@ def judge(
         (rows, losses, predictions), each (M,), ordered by row, on the CPU; in a process group, of all processes.
 
     Raises:
-        SlnlabError: a loss is not finite: the network has diverged.
+        Diverged: a loss is not finite.
     """
     rows, losses, predictions = [], [], []
     with evaluating(network):
@@ -41,7 +41,7 @@ def judge(
             predictions.append(logits.argmax(1))
     row, loss, prediction = (gather(torch.cat(column)).cpu() for column in (rows, losses, predictions))
     if not loss.isfinite().all():
-        raise SlnlabError("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
+        raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
     order = row.argsort()  # several processes have it in pieces
     return row[order], loss[order], prediction[order]
 

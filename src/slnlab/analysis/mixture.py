@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from slnlab.errors import SlnlabError
+from slnlab.errors import Diverged, SlnlabError
 
 
 class LossMixture(NamedTuple):
@@ -38,13 +38,14 @@ def fit_loss_mixture(losses: Tensor, scale: bool = True) -> LossMixture:
         See `LossMixture`. If all losses are equal there is nothing to tell apart, and every label counts as right.
 
     Raises:
-        SlnlabError: a loss is not finite, or there are fewer than two.
+        Diverged: a loss is not finite.
+        SlnlabError: there are fewer than two.
     """
     values = losses.detach().double().cpu()
     if len(values) < 2:
         raise SlnlabError(f"a mixture of two components needs at least two losses, not {len(values)}")
     if not values.isfinite().all():
-        raise SlnlabError("a loss is not finite: training has diverged; a smaller optimizer.lr may help")
+        raise Diverged("a loss is not finite: training has diverged; a smaller optimizer.lr may help")
     low, high = values.min(), values.max()
     if low == high:
         return LossMixture(torch.ones(len(values)), 0.0)

@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax, one_hot
 
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.distributed import gather
-from slnlab.errors import ConfigError, SlnlabError
+from slnlab.errors import ConfigError, Diverged, SlnlabError
 from slnlab.modes import evaluating
 from slnlab.samples import SampleTable
 from slnlab.sln import StochasticLabelNoise
@@ -50,7 +50,7 @@ def correct_labels(
         weighting: "inverse" swaps ω and 1 − ω (the ablation of Fig. 10).
 
     Raises:
-        SlnlabError: no batches, or losses that are not finite; the targets are left as they were.
+        SlnlabError: no batches; or Diverged: losses that are not finite. The targets are left as they were.
     """
     passes: list[tuple[Tensor, Tensor, Tensor]] = []
     with evaluating(network):
@@ -79,11 +79,11 @@ def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
         weighting: "inverse" gives 1 − ω.
 
     Raises:
-        SlnlabError: a loss is not finite. One of them would decide the weight of every label.
+        Diverged: a loss is not finite. One of them would decide the weight of every label.
     """
     unusable = int((~losses.isfinite()).sum())
     if unusable:
-        raise SlnlabError(
+        raise Diverged(
             f"label correction: the momentum model's loss is not finite for {unusable} of {len(losses)} samples"
         )
     low, high = losses.min(), losses.max()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor, nn
 
 from slnlab.errors import Diverged
 from slnlab.methods.base import Method
@@ -30,7 +32,8 @@ class MemorisationMonitor(pl.Callback):
     A mean over no samples is NaN.
 
     Raises:
-        Diverged: the loss is no longer finite; names the epoch, the step and the learning rate.
+        Diverged: the loss is no longer finite, or a weight is not (the step that spoiled it may have been the epoch's
+            last, or the second network's): names the epoch, the step and the learning rate.
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -59,10 +62,18 @@ class MemorisationMonitor(pl.Callback):
             means[name] = selected.float().mean()
             if "wrong" in table:
                 means[f"{name}_correct"] = (~table["wrong"][rows])[selected].float().mean()
-        values = torch.stack(list(means.values())).tolist()  # the epoch's one wait for the device
+        last_step = total(pl_module.evaluators.values())
+        *values, weights = torch.stack([*means.values(), last_step]).tolist()  # the epoch's one wait for the device
         pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
-        if not math.isfinite(values[0]):
+        if not (math.isfinite(values[0]) and math.isfinite(weights)):
+            what = "some weights are not finite after" if math.isfinite(values[0]) else f"the loss is {values[0]} in"
             raise Diverged(
-                f"the loss is {values[0]} in epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
+                f"{what} epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
                 f"learning rate {self._learning_rate:g}); a smaller optimizer.lr may help"
             )
+
+
+def total(networks: Iterable[nn.Module]) -> Tensor:
+    """Not finite, a scalar, when a weight or a running statistic of a network is not."""
+    tensors = {id(t): t for network in networks for t in (*network.parameters(), *network.buffers())}
+    return torch.stack([t.sum().float() for t in tensors.values() if t.is_floating_point()]).sum()

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples
-from slnlab.distributed import Shard, shard
+from slnlab.distributed import Shard, shard, stop_if_told
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.samples import SampleTable
-from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]

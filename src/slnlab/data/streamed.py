@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
 
+from slnlab.cores import cores, processes_here
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
@@ -158,7 +158,7 @@ class StreamedDataModule(IndexedDataModule):
         return self._reader(self._train, batches)
 
     def _reader(self, decoder: Decoder, batches: Sequence[Tensor]) -> Reader:
-        workers = (os.cpu_count() or 1) // world_size() if self.workers is None else self.workers
+        workers = max(1, cores() // processes_here(world_size())) if self.workers is None else self.workers
         sizes = [len(batch) for batch in batches]
         # One copy to the CPU, not one for each batch.
         rows = torch.cat([*batches]).cpu().split(sizes) if batches else []

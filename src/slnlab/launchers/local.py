@@ -21,6 +21,7 @@ from pathlib import Path
 
 from omegaconf import open_dict
 
+from slnlab.cores import cores
 from slnlab.errors import ConfigError
 from slnlab.launchers.runs import Outcome, Planned, do
 from slnlab.stopping import SIGNALS, obeying_signals, stopped, told
@@ -70,8 +71,8 @@ def launch(
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     number, taken = running.pop(future)
-                    outcomes[number] = _outcome(future, plan[number])
-                    slots.free(taken, broken=isinstance(future.exception(), BrokenProcessPool))
+                    outcome = outcomes[number] = _outcome(future, plan[number])
+                    slots.free(taken, broken=not outcome.sound)
         finally:
             if told():  # a second signal has come before they were told of the first
                 slots.signal_all()
@@ -87,7 +88,7 @@ def _outcome(future: Future[Outcome], planned: Planned) -> Outcome:
         return future.result()
     except BrokenProcessPool:
         message = "its process has died; the same command goes on after the last finished epoch"
-        return Outcome("failed", message, str(planned.directory / "train.log"))
+        return Outcome("failed", message, str(planned.directory / "train.log"), sound=False)
     except SystemExit:  # told to stop
         return Outcome("failed", "stopped")
 
@@ -137,7 +138,7 @@ class Slots:
     def free(self, taken: list[int], broken: bool) -> None:
         for slot in taken:
             self.busy[slot] = False
-        if broken or len(taken) > 1:  # it has died, or knows several devices
+        if broken or len(taken) > 1:  # it has died or may be unfit, or knows several devices
             self._drop(taken[0])
 
     def signal_all(self) -> None:
@@ -158,7 +159,7 @@ class Slots:
 
     def _threads(self) -> int:
         """Of each process of a run: a slot's share of the cores."""
-        return max(1, _cores() // len(self.names))
+        return max(1, cores() // len(self.names))
 
 
 def _devices(count: int | None) -> list[str | None]:
@@ -170,16 +171,11 @@ def _devices(count: int | None) -> list[str | None]:
         gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
         here: list[str | None] = list(gpus)
     else:
-        here = [None] * _cores()
+        here = [None] * cores()
     if count is not None and not 1 <= count <= len(here):
         kind = "GPUs" if here[0] else "cores"
         raise ConfigError(f"hydra.launcher.devices: {count}, but this machine has {len(here)} {kind}")
     return here[:count]
-
-
-def _cores() -> int:
-    """Of this process, which may have fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # In the processes
@@ -201,4 +197,6 @@ def _work(planned: Planned, threads: int) -> Outcome:
     with open_dict(planned.config):
         planned.config.trainer.progress = False  # many bars in one terminal
         planned.config.trainer.threads = planned.config.trainer.threads or threads
+        if "workers" in planned.config.data and planned.config.data.workers is None:
+            planned.config.data.workers = threads
     return do(planned)

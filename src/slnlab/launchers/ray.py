@@ -58,10 +58,10 @@ def launch(
 
 def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) -> list[Outcome]:
     there = ray.cluster_resources()
-    # A worker that an earlier run has left in a strange state is not used again after so many runs. With force=true
-    # a second attempt would start over.
+    # A worker that an earlier run has left in a strange state is not used again after so many runs; on GPUs after each,
+    # as nothing works any more after an error of CUDA's. With force=true a second attempt would start over.
     forced = any(planned.config.force for planned in plan)
-    work = ray.remote(max_retries=0 if forced else 3, max_calls=20)(_work)
+    work = ray.remote(max_retries=0 if forced else 3, max_calls=1 if there.get("GPU") else 20)(_work)
     numbers: dict[Any, int] = {}
     for number, planned in enumerate(plan):
         count = planned.config.trainer.devices

@@ -46,6 +46,8 @@ class Outcome:
     state: State
     message: str = ""
     log: str = ""
+    sound: bool = True
+    """False: the process that did it should do no other; after an error of CUDA's, for one, nothing works in it."""
 
 
 def do(planned: Planned, wait: bool = False) -> Outcome:
@@ -81,7 +83,7 @@ def do(planned: Planned, wait: bool = False) -> Outcome:
         return Outcome("failed", str(error), str(path))
     except Exception as error:
         log.error("failed:\n%s", traceback.format_exc())
-        return Outcome("failed", f"{type(error).__name__}: {error}", str(path))
+        return Outcome("failed", f"{type(error).__name__}: {error}", str(path), sound=False)
     finally:
         root.removeHandler(handler)
         root.setLevel(level)

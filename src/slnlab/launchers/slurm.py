@@ -18,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,9 @@ def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
     names = submitit.SlurmExecutor._equivalence_dict()
     given = {key: value for key, value in resources.items() if value is not None}
     parameters: dict[str, Any] = {str(names.get(key, key)): value for key, value in given.items()}
+    additional = dict(parameters.get("additional_parameters") or {})
+    if "no-requeue" not in additional:  # some sites' jobs are not put back unless they ask for it
+        parameters["additional_parameters"] = {"requeue": True, **additional}
     if "mem" in parameters:
         parameters["mem"] = f"{parameters['mem']}GB"
     unknown = sorted(parameters.keys() - submitit.SlurmExecutor._valid_parameters())
@@ -103,9 +106,15 @@ def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
     return {"job_name": "slnlab", "stderr_to_stdout": True, **parameters}
 
 
-def _wait(jobs: Sequence[Any], poll_s: float) -> list[Outcome]:
+def _wait(jobs: Sequence[Any], poll_s: float, patience: float = 90.0) -> list[Outcome]:
+    """What became of the jobs.
+
+    Args:
+        poll_s: seconds between two questions to SLURM.
+        patience: seconds that a file system may take to show the result of a job that is over.
+    """
     outcomes: dict[int, Outcome] = {}
-    gone: Counter[int] = Counter()
+    gone: dict[int, float] = {}
     asked = 0.0
     while len(outcomes) < len(jobs):
         stop_if_told()
@@ -119,12 +128,14 @@ def _wait(jobs: Sequence[Any], poll_s: float) -> list[Outcome]:
             for number in left if states is not None else ():
                 state = states.get(jobs[number].job_id)  # type: ignore[union-attr]
                 if state in WAITING:
-                    gone[number] = 0
-                elif gone[number] >= 3:  # a file system needs a moment to show a result
+                    gone.pop(number, None)
+                elif asked - gone.setdefault(number, asked) >= (patience if state == "COMPLETED" else 3 * poll_s):
                     ended = f"its job ended without a result (SLURM says {state or 'nothing of it any more'})"
                     outcomes[number] = Outcome("failed", ended, str(jobs[number].paths.stdout))
                 else:
-                    gone[number] += 1
+                    with suppress(OSError):  # after which NFS looks at what is in a directory
+                        folder = jobs[number].paths.folder
+                        folder.chmod(folder.stat().st_mode)
         time.sleep(min(poll_s, 1.0))
     return [outcomes[number] for number in range(len(jobs))]
 
@@ -161,9 +172,8 @@ class Job:
     def __call__(self, planned: Planned) -> Outcome:
         import submitit
 
-        from slnlab.run_directory import RunDirectory
+        from slnlab.run_directory import epoch_finished
 
-        run = RunDirectory(planned.directory)
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         here = submitit.JobEnvironment()
         if first:
@@ -173,7 +183,6 @@ class Job:
         again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
         if again:  # force=true has removed a former run when the job began for the first time
             planned.config.force = False
-        before = _progress(run)
         planned.config.trainer.progress = False
         try:
             with obeying_signals():  # from here on, as importing what training needs takes its time too
@@ -182,13 +191,17 @@ class Job:
         except Stopped as stopped:
             if stopped.signal not in AGAIN:
                 raise
-            if _progress(run) == before:
-                return Outcome("failed", TOO_SHORT)
             if not first:  # one that fails takes the job down before the first has put it back
                 sys.exit(0)
+            if not (epoch_finished() or stopped.waiting):
+                return Outcome("failed", TOO_SHORT)
             # Ends this job too; what is left of it must not write a result. By its place in the array: SLURM_JOB_ID
             # of one of them is the array's own, which would requeue all.
-            subprocess.run(["scontrol", "requeue", here.job_id], check=True, timeout=60)
+            requeue = ["scontrol", "requeue", here.job_id]
+            said = subprocess.run(requeue, capture_output=True, text=True, timeout=60, check=False)
+            if said.returncode:
+                why = said.stderr.strip()
+                return Outcome("failed", f"SLURM did not put the job back ({why}); the same command goes on")
             sys.exit(int(stopped.code or 0))
 
     def checkpoint(self, planned: Planned) -> Any:
@@ -196,12 +209,3 @@ class Job:
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, planned)
-
-
-def _progress(run: Any) -> tuple[int, int]:
-    """Something that changes when an epoch is finished."""
-    try:
-        stat = run.checkpoint.stat()
-    except OSError:
-        return (0, 0)
-    return stat.st_mtime_ns, stat.st_ino

@@ -21,12 +21,11 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.batches import Batch, EvaluationBatch
-from slnlab.distributed import average_buffers, rank, world_size
+from slnlab.distributed import average_buffers, rank, stop_if_told, world_size
 from slnlab.methods.ensemble import Ensemble
 from slnlab.modes import evaluating
 from slnlab.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
-from slnlab.stopping import stop_if_told
 from slnlab.streams import Streams, derive
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -271,7 +270,8 @@ class Method(pl.LightningModule):
                 if isinstance(network, Ensemble) and all(member in said for member in network.members):
                     said[network] = network.of(said[member] for member in network.members)
                 else:
-                    said[network] = network(batch.image)
+                    # A copy, as the next network's CUDA graph may overwrite it (trainer.compile).
+                    said[network] = network(batch.image).clone()
             logits = said[network].float()
             accuracy, loss = self._metrics[split, name]
             accuracy.update(logits, batch.label)

@@ -22,7 +22,8 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.of(member(images) for member in self.members)
+        # Copies, as the next network's CUDA graph may overwrite what this one has said (trainer.compile).
+        return self.of(member(images).clone() for member in self.members)
 
     def of(self, logits: Iterable[Tensor]) -> Tensor:
         """What it says where its members say this: (B, C) from each of them, in their order → (B, C)."""

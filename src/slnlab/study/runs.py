@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DIVERGED = re.compile(r"the loss is (nan|-?inf)")
-"""What a run has written down whose loss diverged."""
+DIVERGED = re.compile(rf"\b{Diverged.__name__}: ")
+"""In what a run that diverged has written down."""
 
 
 def run(job: Job, wait: bool = False, watch: Watch | None = None) -> Result:

@@ -1,0 +1,123 @@
+"""What a job of launcher=slurm does when its time is over, and what it asks SLURM for; without a cluster."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from slnlab import run_directory
+from slnlab.config import compose
+from slnlab.errors import ConfigError
+from slnlab.launchers import slurm
+from slnlab.launchers.runs import Outcome, Planned
+from slnlab.processes import joined
+from slnlab.run_directory import RunDirectory
+from slnlab.stopping import Stopped
+
+PUT_BACK = (128 + signal.SIGUSR2, [["scontrol", "requeue", "7_0"]])
+
+submitit = pytest.importorskip("submitit")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[Outcome | int, list[list[str]]]]:
+    """Do a job in which training does this until SIGUSR2 comes; its outcome or exit code, and what SLURM was asked."""
+
+    def job(training: Callable[[], None], refuses: str = "") -> tuple[Outcome | int, list[list[str]]]:
+        asked: list[list[str]] = []
+
+        def do(planned: Planned, wait: bool) -> Outcome:
+            with RunDirectory(planned.directory).locked():
+                training()
+                raise Stopped(signal.SIGUSR2)
+
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            asked.append(command)
+            return subprocess.CompletedProcess(command, int(bool(refuses)), "", refuses)
+
+        here = SimpleNamespace(job_id="7_0", hostname="node", paths=SimpleNamespace(stdout="log"))
+        monkeypatch.setattr(submitit, "JobEnvironment", lambda: here)
+        monkeypatch.setattr(slurm, "do", do)
+        monkeypatch.setattr(slurm.subprocess, "run", run)
+        monkeypatch.setattr(run_directory, "_begun", {})
+        try:
+            return slurm.Job()(Planned(compose([]), tmp_path / "run", (), "a run")), asked
+        except SystemExit as end:
+            return int(end.code or 0), asked
+
+    return job
+
+
+def save(run: RunDirectory) -> None:
+    run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    run.checkpoint.write_text("an epoch")
+
+
+def test_a_job_that_has_finished_an_epoch_is_put_back(told: Callable[..., object], tmp_path: Path) -> None:
+    assert told(lambda: save(RunDirectory(tmp_path / "run"))) == PUT_BACK
+
+
+def test_so_is_one_whose_epochs_were_of_a_run_that_it_needs_first(told: Callable[..., object], tmp_path: Path) -> None:
+    def source() -> None:
+        with (other := RunDirectory(tmp_path / "sln")).locked():
+            save(other)
+
+    assert told(source) == PUT_BACK
+
+
+def test_and_one_that_waits_for_another_process_to_make_that_run(told: Callable[..., object], tmp_path: Path) -> None:
+    def waiting() -> None:
+        stopped = Stopped(signal.SIGUSR2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run_directory, "stop_if_told", lambda: (_ for _ in ()).throw(stopped))
+            with RunDirectory(tmp_path / "sln").locked(wait=True):
+                pass
+
+    assert told(waiting) == PUT_BACK
+
+
+def test_one_that_has_finished_none_would_never_end(told: Callable[..., object], tmp_path: Path) -> None:
+    save(RunDirectory(tmp_path / "run"))  # by the job before
+    assert told(lambda: None) == (Outcome("failed", slurm.TOO_SHORT), [])
+
+
+def test_slurms_reason_is_said_when_it_does_not_put_a_job_back(told: Callable[..., object], tmp_path: Path) -> None:
+    outcome, _ = told(lambda: save(RunDirectory(tmp_path / "run")), refuses="Requested operation is disabled\n")  # type: ignore[misc]
+    assert isinstance(outcome, Outcome)
+    assert outcome.state == "failed"
+    assert "(Requested operation is disabled)" in outcome.message
+
+
+def test_jobs_ask_to_be_put_back() -> None:
+    """Sites with JobRequeue=0 do it only then."""
+    assert slurm._checked({})["additional_parameters"] == {"requeue": True}
+    assert slurm._checked({"additional_parameters": {"exclusive": "user"}})["additional_parameters"] == {
+        "requeue": True,
+        "exclusive": "user",
+    }
+    assert slurm._checked({"additional_parameters": {"no-requeue": True}})["additional_parameters"] == {
+        "no-requeue": True
+    }
+
+
+def test_a_shell_within_an_allocation_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """salloc --ntasks-per-node=2, and a command typed there."""
+    for name, value in {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 1, "SLURM_STEP_ID": 4294967290}.items():
+        monkeypatch.setenv(name, str(value))
+    with joined(devices=1, num_nodes=1, on_gpus=False):
+        pass
+
+
+def test_tasks_without_a_number_per_node_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """srun -n 2: Lightning cannot tell which process is where."""
+    for name, value in {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_ID": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    refused = pytest.raises(ConfigError, match=r"2 processes: say --ntasks-per-node, not --ntasks")
+    with refused, joined(devices=2, num_nodes=1, on_gpus=False):
+        pass
