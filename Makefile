@@ -46,7 +46,7 @@ check: lint types test  ## everything that CI runs
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@
 
-experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN first, then another method (390 runs)
+experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN first, then another method (400 runs)
 	$(BIN)/python -m slnlab.train -m experiment=methods_digits launcher=local runs_dir=runs/methods_digits
 	$(BIN)/python -m slnlab.train -m experiment=sln_first_digits init.weights=raw,momentum launcher=local runs_dir=runs/methods_digits
 	$(BIN)/python -m slnlab.report runs/methods_digits --seeds 0,1,2,3,4 --costs $@/costs.json --out $@
@@ -61,13 +61,17 @@ experiments/methods_fashion: $(STAMP)  ## sigma chosen on noisy labels, the pape
 	rm $@/curves.png  # 28 configurations: no picture to learn from
 
 TUNE := $(BIN)/python -m slnlab.tune data.noisy_val=260 seed=0,1,2,3,4 runs_dir=runs/digits_tuned
-experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its hyper-parameters chosen on noisy labels (53 runs)
+experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its hyper-parameters chosen on noisy labels (106 runs)
 	$(TUNE) noise=asym method=backward optimizer.lr=0.001,0.002,0.005,0.01
 	$(TUNE) noise=sym method=backward optimizer.lr=0.001,0.002,0.005,0.01
 	$(TUNE) noise=asym method=nce_rce loss.alpha=1,10 loss.beta=0.1,1
 	$(TUNE) noise=asym method=co_teaching method.forget_rate=0.2,0.4,estimated
 	$(TUNE) noise=asym method=jocor method.co_lambda=0.1,0.5,0.65,0.9
 	$(TUNE) noise=sym method=jocor method.co_lambda=0.1,0.5,0.65,0.9
+	$(TUNE) noise=asym method=truncated_gce method.first_pruning=5,10,20,40
+	$(TUNE) noise=asym method=pes_semi method.early_epochs=4,8,16
+	$(TUNE) noise=asym method=ce optimizer.lr=0.005,0.01,0.02,0.05
+	$(TUNE) noise=sym method=ce optimizer.lr=0.005,0.01,0.02,0.05
 	for study in runs/digits_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
 	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
