@@ -155,14 +155,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(name: str, made: Callable[..., Run], 
 def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -> None:
     """All of it at once; and what it refuses is refused with the reason that its YAML gives."""
     node = compose([f"method={name}"]).method
-    beside = getattr(get_class(node._target_), "composes", ())
     together: list[str] = []
     for key, overrides in COMPOSED.items():
-        section = key.split(".")[0]
-        if key in node.refuses or (section in ("mixup", "sam") and section not in beside):
+        if key in node.refuses:
             with pytest.raises(ConfigError) as error:
                 made(name, *overrides)
-            assert node.refuses.get(key, "does not compose with") in str(error.value)
+            assert node.refuses[key] in str(error.value)
         else:
             together += overrides
     run = made(name, *together)
@@ -171,6 +169,24 @@ def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -
     if "correction.enabled" not in node.refuses:
         assert any(isinstance(callback, MomentumModel) for callback in run.trainer.callbacks)
         assert (run.method.table["weight"] < 1).any()
+
+
+@pytest.mark.parametrize("switch", ["mixup.alpha=1", "sam.rho=0.05"])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_the_class_cannot_take_is_refused_with_a_reason_before_anything_is_built(name: str, switch: str) -> None:
+    """Before a first stage (`init.from`) has been trained for nothing: YAML and class must say the same."""
+    config = compose([f"method={name}", switch])
+    key = switch.split("=")[0]
+    takes = key.split(".")[0] in getattr(get_class(config.method._target_), "composes", ())
+    reason = config.method.refuses.get(key)
+    assert bool(reason) or takes, "assemble.method would refuse it later, and without a reason"
+    if reason:
+        with pytest.raises(ConfigError) as error:
+            check(config)
+        assert f"{key}: {reason}" in str(error.value)
+    else:
+        check(config)
+        assemble.method(config)
 
 
 class NoStreams:
