@@ -34,6 +34,7 @@ NEEDED = {
     ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
     ("noise", "real"): ["data=clothing1m"],
     ("noise", "run"): ["noise.path=."],
+    ("scheduler", "linear"): ["scheduler.constant_epochs=24"],  # the published 80 are of 200 epochs
 }
 """What an option cannot do without."""
 
@@ -266,6 +267,10 @@ MISTAKES = [
     (["loss=gce", "loss.q=0"], "loss.q", "greater than 0"),
     (["logger=wandb", "logger.mode=maybe"], "logger.mode", "'online', 'offline' or 'disabled'"),
     (["trainer.devices=100"], "trainer.devices", "cannot share a batch of 17, the last of an epoch"),
+    (["method=co_teaching_plus", "scheduler=linear"], "scheduler.constant_epochs", "less than 60"),
+    (["scheduler=linear", "scheduler.constant_epochs=60"], "scheduler.constant_epochs", "the run has 60 epochs"),
+    (["scheduler=linear", "scheduler.constant_epochs=9", "scheduler.beta1=0.1"], "scheduler.beta1", "optimizer=adam"),
+    (["method=sop_plus", "method.view2_norm=cifar10"], "method.view2_norm", "1 channel(s); own"),
     (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "max_epochs"),
 ]
 

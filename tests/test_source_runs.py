@@ -13,6 +13,7 @@ from slnlab import assemble
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.identity import group_hash, identity, run_subdir
+from slnlab.models import SmallCNN
 from slnlab.plain import plain
 from slnlab.result import Result
 from slnlab.run_directory import RunDirectory
@@ -26,6 +27,14 @@ TINY = (
     "trainer.progress=false",
     "model.widths=[4,4,8,8]",
 )
+
+
+class Unknown(SmallCNN):
+    """A network that does not say which of its modules are its parts."""
+
+    parts = None  # type: ignore[assignment]
+
+
 Runs = tuple[Path, DictConfig, Result]
 
 
@@ -177,6 +186,14 @@ def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: 
     for overrides, message in cases:
         with pytest.raises(ConfigError, match=message):
             check(tiny(folder, *overrides))
+
+
+def test_what_only_the_method_itself_can_refuse_is_said_before_its_first_stage_is_trained(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "method=pes", "init.from=sln", "model._target_=test_source_runs.Unknown")
+    check(config)
+    with pytest.raises(ConfigError, match=r"method\.last_stage: Unknown does not say"):
+        train(config)
+    assert not [*tmp_path.rglob("config.yaml"), *tmp_path.rglob("sln")]
 
 
 def test_damaged_weights_are_said_so(done: Runs, tmp_path: Path) -> None:
