@@ -157,6 +157,13 @@ FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
 """Keys of methods that begin as another method: for so many epochs."""
 
 
+BEGINNINGS = {
+    "first_pruning": "no sample would ever be pruned; an epoch of the run, or null: never",
+    "sieve_from": "every sample would always be kept; an epoch of the run, or null: always",
+}
+"""Keys of methods that name the epoch, counted from 1, in which something begins, and what happens if it never does."""
+
+
 def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
     data, correction, trainer = config["data"], config["correction"], config["trainer"]
@@ -222,6 +229,12 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 f"method.{key}",
                 f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that it would end "
                 f"before {method['name']} begins to differ from what it starts as",
+            )
+    for key, otherwise in BEGINNINGS.items():
+        if (method.get(key) or 0) > trainer["max_epochs"]:
+            yield (
+                f"method.{key}",
+                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that {otherwise}",
             )
     yield from _of_schedule(config)
     if method.get("view2_norm") == "cifar10" and data["channels"] != 3:
