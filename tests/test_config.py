@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from slnlab.errors import ConfigError
 from slnlab.identity import group_hash, run_subdir
 from slnlab.plain import plain
 from slnlab.run_directory import RunDirectory
+from slnlab.schemas.base import Count, Positive, Rate, allowed_by
 from slnlab.schemas.config import GROUPS
 
 OPTIONS = sorted(
@@ -34,6 +36,7 @@ NEEDED = {
     ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
     ("noise", "real"): ["data=clothing1m"],
     ("noise", "run"): ["noise.path=."],
+    ("scheduler", "linear"): ["scheduler.constant_epochs=24"],  # the published 80 are of 200 epochs
 }
 """What an option cannot do without."""
 
@@ -266,6 +269,10 @@ MISTAKES = [
     (["loss=gce", "loss.q=0"], "loss.q", "greater than 0"),
     (["logger=wandb", "logger.mode=maybe"], "logger.mode", "'online', 'offline' or 'disabled'"),
     (["trainer.devices=100"], "trainer.devices", "cannot share a batch of 17, the last of an epoch"),
+    (["method=co_teaching_plus", "scheduler=linear"], "scheduler.constant_epochs", "less than 60"),
+    (["scheduler=linear", "scheduler.constant_epochs=60"], "scheduler.constant_epochs", "the run has 60 epochs"),
+    (["scheduler=linear", "scheduler.constant_epochs=9", "scheduler.beta1=0.1"], "scheduler.beta1", "optimizer=adam"),
+    (["method=sop_plus", "method.view2_norm=cifar10"], "method.view2_norm", "1 channel(s); own"),
     (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "max_epochs"),
 ]
 
@@ -276,6 +283,33 @@ def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str,
         check(compose(overrides))
     assert key in str(error.value)
     assert allowed in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["method=co_teaching", "method.forget_rate=estimate"],
+            "method.forget_rate: 'estimate' is not allowed: a number in [0, 1), or 'estimated'",
+        ),
+        (
+            ["method=sigua", "method.forget_rate=1.5"],
+            "method.forget_rate: 1.5 is not allowed: a number in [0, 1), or 'estimated'",
+        ),
+        (["init.from=3"], "init.from: 3 is not allowed: a string, a list of strings, or null"),
+        (["init.from=[sln,3]"], "init.from: ['sln', 3] is not allowed: a string, a list of strings, or null"),
+    ],
+)
+def test_a_key_of_several_types_is_named_once_with_all_of_them(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(compose(overrides))
+    assert str(error.value) == said
+
+
+def test_what_types_allow_is_said_in_words() -> None:
+    assert allowed_by(Count | Literal["all", "none"] | None) == "an integer in [1, inf), 'all' or 'none', or null"
+    assert allowed_by(Positive | list[Rate]) == "a number in (0, inf), or a list of numbers in [0, 1)"
+    assert allowed_by(dict[str, Any] | bool) == "a mapping, or true or false"
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from slnlab.config import CONF_DIR
+from slnlab.config import CONF_DIR, compose
 from slnlab.result import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +25,15 @@ def test_the_readme_lists_every_choice() -> None:
         (row,) = re.findall(rf"^\| `{group}` \|.*$", readme, re.MULTILINE)
         for option in (CONF_DIR / group).glob("*.yaml"):
             assert f"`{option.stem}`" in row, f"{group}={option.stem}"
+
+
+def test_the_readme_names_the_methods_that_mixup_and_sam_do_not_go_with() -> None:
+    (row,) = re.findall(r"^\| `mixup.alpha`, `sam.rho` \|.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    of_mixup, of_sam = row.split("except mixup beside ")[1].split(", and SAM beside ")
+    methods = [compose([f"method={path.stem}"]).method for path in (CONF_DIR / "method").glob("*.yaml")]
+    for key, said in (("mixup.alpha", of_mixup), ("sam.rho", of_sam)):
+        single = {method.name for method in methods if method.get("networks", 1) == 1 and key in method.refuses}
+        assert set(re.findall(r"`(\w+)`", said)) == single
 
 
 def test_every_file_the_readme_points_to_exists() -> None:

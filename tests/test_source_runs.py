@@ -13,10 +13,11 @@ from slnlab import assemble
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.identity import group_hash, identity, run_subdir
+from slnlab.models import SmallCNN
 from slnlab.plain import plain
 from slnlab.result import Result
 from slnlab.run_directory import RunDirectory
-from slnlab.source_runs import source_runs, start_from
+from slnlab.source_runs import source_runs, start_from, with_source_runs
 from slnlab.train import train
 
 TINY = (
@@ -26,6 +27,14 @@ TINY = (
     "trainer.progress=false",
     "model.widths=[4,4,8,8]",
 )
+
+
+class Unknown(SmallCNN):
+    """A network that does not say which of its modules are its parts."""
+
+    parts = None  # type: ignore[assignment]
+
+
 Runs = tuple[Path, DictConfig, Result]
 
 
@@ -131,6 +140,55 @@ def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
     assert made["noise"]["name"] == "asym"
 
 
+@pytest.mark.parametrize("typed", [[], ["data.noisy_val=8", "data.split_seed=3"]])
+def test_what_is_chosen_by_was_not_trained_on_before(typed: list[str], tmp_path: Path) -> None:
+    """method=early_stopping holds out a tenth of 60 by itself, the SLN before it nothing."""
+    config = tiny(tmp_path, "method=early_stopping", "init.from=sln", *typed)
+    check(config)
+    (run,) = source_runs(config)
+    assert run.config is not None
+    made = plain(run.config)["data"]
+    assert made == plain(config)["data"]
+    assert (made["train_size"], made["noisy_val"], made["split_seed"]) == ((60, 8, 3) if typed else (60, 6, 0))
+
+
+def test_a_first_stage_that_holds_out_samples_itself_goes_on_doing_so(tmp_path: Path) -> None:
+    (run,) = source_runs(tiny(tmp_path, "method=sigua", "init.from=early_stopping"))
+    assert run.config is not None
+    check(run.config)
+    assert run.config.data.noisy_val == 6
+
+
+def test_what_may_have_been_trained_on_before_is_said(
+    done: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, _, _ = done
+    source = sources(folder)[1]  # trained on 60 of digits, nothing held out
+    held = tmp_path / "held"
+    train(tiny(tmp_path, "method=sln", "data.noisy_val=8", "data.split_seed=3"), held)
+
+    def said(path: Path, *overrides: str) -> list[str]:
+        caplog.clear()
+        with_source_runs(tiny(tmp_path, "method=sigua", f"init.from={path}", *overrides), train)
+        return [record.getMessage() for record in caplog.records if "holds out" in record.getMessage()]
+
+    assert said(source) == [], "nothing is held out"
+    (message,) = said(source, "data.noisy_val=6")
+    assert f"init.from: {source}" in message
+    assert "data.noisy_val=0 there, 6 here" in message
+    for safe in ("data.noisy_val=8", "data.noisy_val=5"):
+        assert said(held, safe, "data.split_seed=3") == [], "the 5 are among the 8"
+    assert "data.noisy_val=8 there, 9 here" in said(held, "data.noisy_val=9", "data.split_seed=3")[0]
+    assert "data.split_seed=3 there, 0 here" in said(held, "data.noisy_val=8")[0]
+    assert (
+        "data.train_size=60 there, 59 here"
+        in said(held, "data.noisy_val=8", "data.split_seed=3", "data.train_size=59")[0]
+    )
+    assert (
+        "data.name=digits there, mine here" in said(held, "data.noisy_val=8", "data.split_seed=3", "data.name=mine")[0]
+    )
+
+
 def test_runs_without_it_are_the_runs_they_were() -> None:
     assert "init" not in identity(compose())
     assert run_subdir(compose(["init.weights=momentum"])) == run_subdir(compose())
@@ -177,6 +235,14 @@ def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: 
     for overrides, message in cases:
         with pytest.raises(ConfigError, match=message):
             check(tiny(folder, *overrides))
+
+
+def test_what_only_the_method_itself_can_refuse_is_said_before_its_first_stage_is_trained(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "method=pes", "init.from=sln", "model._target_=test_source_runs.Unknown")
+    check(config)
+    with pytest.raises(ConfigError, match=r"method\.last_stage: Unknown does not say"):
+        train(config)
+    assert not [*tmp_path.rglob("config.yaml"), *tmp_path.rglob("sln")]
 
 
 def test_damaged_weights_are_said_so(done: Runs, tmp_path: Path) -> None:

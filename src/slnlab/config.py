@@ -11,7 +11,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -25,7 +26,7 @@ from pydantic import ValidationError
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
 from slnlab.plain import flat, plain, said_by
-from slnlab.schemas.base import Section
+from slnlab.schemas.base import Section, allowed_by
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
 
 _HERE = Path(__file__).resolve().parent
@@ -94,7 +95,7 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             schema.model_validate(node)
         except ValidationError as error:
             sound = False
-            yield from _explain_validation(prefix, schema, error)
+            yield from _explain_validation(prefix, schema, node, error)
     yield from redefinitions(config)
     if sound:
         yield from contradictions(config)
@@ -120,11 +121,18 @@ def schema_of(group: str, node: Any) -> type[Section]:
     return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
 
 
-def _explain_validation(prefix: str, schema: type[Section], error: ValidationError) -> Iterator[tuple[str, str]]:
+def _explain_validation(
+    prefix: str, schema: type[Section], node: Any, error: ValidationError
+) -> Iterator[tuple[str, str]]:
+    told: set[str] = set()
     for item in error.errors():
-        path = [str(part) for part in item["loc"]]
+        path, several = _place(schema, item["loc"])
         key = ".".join([prefix, *path] if prefix else path)
-        if item["type"] == "extra_forbidden":
+        if several is not None:  # pydantic has an error for each type
+            if key not in told:
+                told.add(key)
+                yield key, f"{_value(node, path)!r} is not allowed: {allowed_by(several)}"
+        elif item["type"] == "extra_forbidden":
             known = sorted([*_keys_at(schema, path[:-1]), *(GROUPS if key == path[0] else ())])
             yield key, f"there is no such key{_near(path[-1], known)}; the keys are {', '.join(known)}"
         else:
@@ -133,6 +141,27 @@ def _explain_validation(prefix: str, schema: type[Section], error: ValidationErr
                 yield key, "is missing"
             else:
                 yield key, f"{item['input']!r} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _place(schema: type[Section], loc: Sequence[int | str]) -> tuple[list[str], Any]:
+    """The key that an error is about; and its types, if it may be of several. Otherwise None.
+
+    Behind a key of several types pydantic puts its name for the one that it has tried (`constrained-float`).
+    """
+    path = [str(part) for part in loc]
+    node: Any = schema
+    for number, part in enumerate(loc[:-1]):
+        fields = node.model_fields if isinstance(node, type) and issubclass(node, Section) else {}
+        node = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+        if get_origin(node) in (Union, UnionType) and len({*get_args(node)} - {NoneType}) > 1:
+            return path[: number + 1], node
+    return path, None
+
+
+def _value(node: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        node = node[part]
+    return node
 
 
 def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:

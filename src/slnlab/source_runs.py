@@ -33,6 +33,9 @@ BUDGET = ("data", "optimizer", "scheduler", "trainer")
 """Of these it has what differs there from that method's own values, as the user's choice: DivideMix brings a budget of
 its own for Clothing1M, and that is not SLN's."""
 
+SPLIT = ("train_size", "noisy_val", "split_seed")
+"""Keys of `data` that say which samples are held out."""
+
 APART = 1000
 """Between the seeds of the two runs that a two-network method starts from: so far that no other run shares them."""
 
@@ -130,6 +133,12 @@ def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
                         made[section][key] = here[section].get(key)
             for key, value in chosen.items():
                 OmegaConf.update(made, key, value)
+        if here["data"]["noisy_val"] and "data" not in typed:
+            # By them this run chooses, so they must not have been trained on before, whatever made them be held out:
+            # method=early_stopping brings them itself, and the method that is made does not.
+            for key in SPLIT:
+                if f"data.{key}" not in typed:
+                    made.data[key] = here["data"][key]
         made.runs_dir = config.runs_dir
         if "seed" not in typed:
             made.seed = config.seed
@@ -198,6 +207,15 @@ def with_source_runs(config: DictConfig, train: Callable[..., Result]) -> DictCo
     for run in runs:
         if run.identity["noise"] != identity(config)["noise"]:
             log.warning("init.from: %s trained on other noise than this run", run.directory)
+        for key, there, here in _other_split(run.identity["data"], identity(config)["data"]):
+            log.warning(
+                "init.from: %s may have been trained on samples that this run holds out (data.%s=%s there, %s here); "
+                "what is chosen by them would seem better than it is",
+                run.directory,
+                key,
+                there,
+                here,
+            )
         if run.config is None:
             continue
         finished = (run.directory / "result.json").exists()
@@ -210,6 +228,21 @@ def with_source_runs(config: DictConfig, train: Callable[..., Result]) -> DictCo
     filled = OmegaConf.create(plain(config))
     filled.init["from"] = [str(run.directory) for run in runs]
     return filled
+
+
+def _other_split(there: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Where samples that are held out here may be training samples there: triples of (key, there, here).
+
+    More of the same split may be held out there: the fewer are the first of them.
+    """
+    if not here["noisy_val"]:
+        return
+    theirs, ours = ({**data, "train_size": data.get("train_size") or data.get("num_train")} for data in (there, here))
+    for key in ("name", "train_size", "split_seed"):
+        if theirs.get(key) != ours[key]:
+            yield key, theirs.get(key), ours[key]
+    if theirs.get("noisy_val", 0) < ours["noisy_val"]:
+        yield "noisy_val", theirs.get("noisy_val", 0), ours["noisy_val"]
 
 
 def start_from(method: Method, runs: Sequence[SourceRun], weights: str) -> None:

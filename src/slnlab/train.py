@@ -123,6 +123,9 @@ def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) ->
         if run.finished:
             log.info("already finished: %s (force=true runs it again)", run.result)
             return None
+    # Thrown away: what only the classes know to be wrong, as which modules of a network are its parts, is said before
+    # another run is trained for this one.
+    assemble.method(config)
     other_run = train if world_size() == 1 else _refuse_to_begin
     started = with_estimate(with_source_runs(config, other_run), other_run)
     complete = with_probabilities(config, other_run)

@@ -34,7 +34,7 @@ def test_the_loss_before_and_after_the_sieve(bare: Callable[..., Bare]) -> None:
     assert -log(0.2) > -log(0.2 * 0.7 * 0.1) / 3
     prior = [2 / 3, 1 / 3, 0.0]
     losses = [-log(row[y]) - 0.5 * regulariser(row, prior) for row, y in zip(ROWS, GIVEN, strict=True)]
-    for sieve_from, kept in ((4, [True, True, True]), (3, [True, False, True])):
+    for sieve_from, kept in ((4, [True, True, True]), ("null", [True, True, True]), (3, [True, False, True])):
         made = at_epoch(bare(*SETUP, f"method.sieve_from={sieve_from}", given=GIVEN, num_classes=3), 3)
         loss = made.loss(probabilities(ROWS))
         expected = sum(value for value, keep in zip(losses, kept, strict=True) if keep) / sum(kept)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,18 +15,22 @@ import torch
 import yaml
 from by_hand import Bare
 from hydra.utils import get_class
+from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor
 from torch.optim import SGD
 
-from slnlab import assemble
+from slnlab import SampleTable, assemble
 from slnlab.callbacks import MomentumModel
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.data import ImageDataModule
 from slnlab.data.batches import Batch
 from slnlab.distributed import shard
 from slnlab.errors import ConfigError
-from slnlab.methods import Method, SingleNetwork
+from slnlab.methods import Method, SingleNetwork, dividemix, elr_plus
+from slnlab.methods.dividemix import DivideMix
+from slnlab.methods.elr_plus import ELRPlus
 from slnlab.methods.sam import SharpnessAware
+from slnlab.methods.small_loss import SmallLoss
 from slnlab.models import SmallCNN
 from slnlab.result import read_metrics
 from slnlab.run_directory import RunDirectory
@@ -155,14 +160,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(name: str, made: Callable[..., Run], 
 def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -> None:
     """All of it at once; and what it refuses is refused with the reason that its YAML gives."""
     node = compose([f"method={name}"]).method
-    beside = getattr(get_class(node._target_), "composes", ())
     together: list[str] = []
     for key, overrides in COMPOSED.items():
-        section = key.split(".")[0]
-        if key in node.refuses or (section in ("mixup", "sam") and section not in beside):
+        if key in node.refuses:
             with pytest.raises(ConfigError) as error:
                 made(name, *overrides)
-            assert node.refuses.get(key, "does not compose with") in str(error.value)
+            assert node.refuses[key] in str(error.value)
         else:
             together += overrides
     run = made(name, *together)
@@ -171,6 +174,24 @@ def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -
     if "correction.enabled" not in node.refuses:
         assert any(isinstance(callback, MomentumModel) for callback in run.trainer.callbacks)
         assert (run.method.table["weight"] < 1).any()
+
+
+@pytest.mark.parametrize("switch", ["mixup.alpha=1", "sam.rho=0.05"])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_the_class_cannot_take_is_refused_with_a_reason_before_anything_is_built(name: str, switch: str) -> None:
+    """Before a first stage (`init.from`) has been trained for nothing: YAML and class must say the same."""
+    config = compose([f"method={name}", switch])
+    key = switch.split("=")[0]
+    takes = key.split(".")[0] in getattr(get_class(config.method._target_), "composes", ())
+    reason = config.method.refuses.get(key)
+    assert bool(reason) or takes, "assemble.method would refuse it later, and without a reason"
+    if reason:
+        with pytest.raises(ConfigError) as error:
+            check(config)
+        assert f"{key}: {reason}" in str(error.value)
+    else:
+        check(config)
+        assemble.method(config)
 
 
 class NoStreams:
@@ -208,4 +229,47 @@ def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.Monkey
         if key not in refused:
             switch()
             method.step(Batch(index, image, shard(len(index))))
+            method.steps += 1
+
+
+def its_steps(method: Method, batch: Batch) -> list[Any]:
+    """What `step` is given, of every kind and for every network."""
+    if isinstance(method, ELRPlus):
+        return [elr_plus.Turn(number, 7, batch) for number in (0, 1)]
+    if isinstance(method, DivideMix):
+        images: Any = SimpleNamespace(index=batch.index, view=lambda _: torch.empty_like(batch.image))
+        return [batch, *(dividemix.Turn(number, images, images, 8.0) for number in (0, 1))]
+    return [batch]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in SINGLE])
+def test_nor_does_a_step_of_those_with_a_loop_of_their_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch 6 of each: the ramp of what is forgotten has begun, and co-teaching+ is still co-teaching."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    everything = {"dividemix": ["method.lambda_u=25", "method.warm_up_penalty=1"], "elr_plus": ["data=cifar100"]}
+    overrides = [f"method={name}", "model=cnn", "model.widths=[2,2,2,2]", *everything.get(name, [])]
+    config = compose(overrides)
+    check(config)
+    method = assemble.method(config)
+    assert not isinstance(method, SingleNetwork)
+    table = SampleTable(torch.arange(12) % 10, config.data.num_classes)
+    trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(table=table), precision_plugin=Precision(), current_epoch=5, max_epochs=100
+    )
+    method._trainer = trainer  # type: ignore[assignment]
+    method.setup("fit")
+    method.to("meta")
+    method.table.to("meta")
+    method.streams = NoStreams()  # type: ignore[assignment]
+    method._optimizers = [SGD(network.parameters(), lr=0.1) for network in method.networks.values()]
+    if isinstance(method, SmallLoss):
+        assert 0 < method.forget_rate < 1
+    size = 32 if config.data.channels == 3 else 8
+    image = torch.empty(4, config.data.channels, size, size, device="meta")
+    batch = Batch(torch.empty(4, dtype=torch.int64, device="meta"), image, shard(4))
+    for sigma in (0.0, 0.5):
+        if sigma and "sln.sigma" not in YAML[name]["refuses"]:
+            method.sln.sigma = sigma  # type: ignore[union-attr]
+        for step in its_steps(method, batch):
+            method.step(step)
             method.steps += 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf.errors import ConfigAttributeError
 
-from slnlab.config import check, compose, explain
+from slnlab.config import CONF_DIR, check, compose, explain
 from slnlab.errors import ConfigError
 from slnlab.identity import run_subdir
 from slnlab.plain import plain
@@ -74,6 +74,20 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
     check(config)
     assert {key: at(plain(config), key) for key in expected} == expected
     assert plain(config)["trainer"]["max_epochs"] == 300, "the budget is the data set's, whatever the method"
+
+
+@pytest.mark.parametrize("data", sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml")))
+@pytest.mark.parametrize(("method", "key"), [("truncated_gce", "first_pruning"), ("cores2", "sieve_from")])
+def test_what_begins_later_begins_within_the_run(method: str, key: str, data: str) -> None:
+    """Otherwise the run would be plain GCE, or CORES² without its sieve, under the method's name."""
+    config = compose([f"data={data}", f"method={method}"])
+    check(config)
+    epochs = config.trainer.max_epochs
+    assert config.method[key] < epochs
+    check(compose([f"data={data}", f"method={method}", f"method.{key}={epochs}"]))
+    check(compose([f"data={data}", f"method={method}", f"method.{key}=null"]))
+    with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null: "):
+        check(compose([f"data={data}", f"method={method}", f"method.{key}={epochs + 1}"]))
 
 
 @pytest.mark.parametrize("kind", ["sym", "asym"])

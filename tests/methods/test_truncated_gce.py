@@ -72,13 +72,14 @@ def test_it_prunes_in_eval_mode(bare: Callable[..., Bare]) -> None:
     assert made.method.network.training, "it is back in its mode"
 
 
-def test_when_it_prunes(bare: Callable[..., Bare]) -> None:
-    """At the start of epochs 3, 5, 7, … counted from 1."""
-    made = bare(*Q1, given=GIVEN, num_classes=3)
+@pytest.mark.parametrize(("first", "expected"), [("3", [3, 5, 7]), ("null", [])])
+def test_when_it_prunes(first: str, expected: list[int], bare: Callable[..., Bare]) -> None:
+    """At the start of epochs 3, 5, 7, … counted from 1; or never."""
+    made = bare(*Q1, f"method.first_pruning={first}", given=GIVEN, num_classes=3)
     times: list[int] = []
     made.trainer.datamodule.passes = passes(ROWS, times)
     made.method.optimizers = lambda use_pl_optimizer: []  # type: ignore[method-assign, assignment]
     for epoch in range(8):
         made.trainer.current_epoch = epoch
         made.method.on_train_epoch_start()
-    assert [epoch + 1 for epoch in times] == [3, 5, 7]
+    assert [epoch + 1 for epoch in times] == expected

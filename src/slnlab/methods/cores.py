@@ -29,12 +29,12 @@ class CORES2(SingleNetwork):
         network: see `SingleNetwork`.
         strength: β ≥ 0.
         ramp: two epochs, from 1.
-        sieve_from: an epoch, from 1.
+        sieve_from: an epoch, from 1; None: every sample is always kept.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 
     def __init__(
-        self, network: nn.Module, *, strength: float, ramp: Sequence[int], sieve_from: int, **options: Any
+        self, network: nn.Module, *, strength: float, ramp: Sequence[int], sieve_from: int | None, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.strength, self.ramp, self.sieve_from = strength, tuple(ramp), sieve_from
@@ -68,7 +68,8 @@ class CORES2(SingleNetwork):
         if self.advancing:
             own = expected_loss(self.targets(batch.index), entropies)
             keep = (own <= every_class.mean(1)).detach()
-            self.table["selected"][batch.index] = keep if self.current_epoch + 1 >= self.sieve_from else True
+            sieving = self.sieve_from is not None and self.current_epoch + 1 >= self.sieve_from
+            self.table["selected"][batch.index] = keep if sieving else True
         kept = self.table["selected"][batch.index]
         losses = expected_loss(targets, entropies) - self.beta * (self.prior.to(every_class) * every_class).sum(1)
         # The mean over the kept of all processes, written as a sum over the batch divided by its size.

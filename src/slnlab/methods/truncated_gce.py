@@ -25,13 +25,13 @@ class TruncatedGCE(SingleNetwork):
     Args:
         network: see `SingleNetwork`.
         truncation: k in (0, 1).
-        first_pruning: at the start of this epoch, counted from 1.
+        first_pruning: at the start of this epoch, counted from 1; None: never.
         pruning_every: then again after so many epochs.
         options: see `SingleNetwork`; `class_losses` is GCE.
     """
 
     def __init__(
-        self, network: nn.Module, *, truncation: float, first_pruning: int, pruning_every: int, **options: Any
+        self, network: nn.Module, *, truncation: float, first_pruning: int | None, pruning_every: int, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.truncation, self.first_pruning, self.pruning_every = truncation, first_pruning, pruning_every
@@ -48,6 +48,8 @@ class TruncatedGCE(SingleNetwork):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
+        if self.first_pruning is None:
+            return
         since = self.current_epoch + 1 - self.first_pruning
         if since >= 0 and since % self.pruning_every == 0:
             self.prune()

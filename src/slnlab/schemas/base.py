@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,6 +18,51 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+
+
+_WORDS = {
+    bool: ("true or false", "true or false"),
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("a string", "strings"),
+    dict: ("a mapping", "mappings"),
+    NoneType: ("null", "null"),
+}
+
+
+def allowed_by(kind: Any, plural: bool = False) -> str:
+    """What a type of a schema allows, in words; of many, in the plural.
+
+    >>> allowed_by(NoiseRate)
+    "a number in [0, 1), or 'estimated'"
+    >>> allowed_by(str | list[str] | None)
+    'a string, a list of strings, or null'
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        *others, last = [allowed_by(part, plural) for part in parts]
+        return f"{', '.join(others)}, or {last}"
+    if origin is Literal:
+        return " or ".join(repr(part) for part in parts)
+    if origin is list:
+        return f"{'lists' if plural else 'a list'} of {allowed_by(parts[0], plural=True)}"
+    if origin is Annotated:
+        return allowed_by(parts[0], plural) + _interval(*parts[1:])
+    words = _WORDS.get(origin or kind)
+    return words[plural] if words else str(kind)
+
+
+def _interval(*annotations: Any) -> str:
+    """The bounds of a number, as in ` in [0, 1)`."""
+    bounds: dict[str, Any] = {}
+    for annotation in annotations:
+        for bound in getattr(annotation, "metadata", ()):
+            bounds |= {name: getattr(bound, name) for name in ("ge", "gt", "le", "lt") if hasattr(bound, name)}
+    if not bounds:
+        return ""
+    low = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds.get('gt', '-inf')}"
+    high = f"{bounds['le']}]" if "le" in bounds else f"{bounds.get('lt', 'inf')})"
+    return f" in {low}, {high}"
 
 
 def unused(reason: str) -> AfterValidator:

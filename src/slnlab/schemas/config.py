@@ -157,6 +157,13 @@ FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
 """Keys of methods that begin as another method: for so many epochs."""
 
 
+BEGINNINGS = {
+    "first_pruning": "no sample would ever be pruned; an epoch of the run, or null: never",
+    "sieve_from": "every sample would always be kept; an epoch of the run, or null: always",
+}
+"""Keys of methods that name the epoch, counted from 1, in which something begins, and what happens if it never does."""
+
+
 def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
     data, correction, trainer = config["data"], config["correction"], config["trainer"]
@@ -223,6 +230,15 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that it would end "
                 f"before {method['name']} begins to differ from what it starts as",
             )
+    for key, otherwise in BEGINNINGS.items():
+        if (method.get(key) or 0) > trainer["max_epochs"]:
+            yield (
+                f"method.{key}",
+                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that {otherwise}",
+            )
+    yield from _of_schedule(config)
+    if method.get("view2_norm") == "cifar10" and data["channels"] != 3:
+        yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); own"
     if data.get("sampling") == "balanced" and method.get("average_losses", 1) > 1:
         yield "method.average_losses", "with data.sampling=balanced most samples have no loss of the epochs before; 1"
     for key, reason in method["refuses"].items():
@@ -231,6 +247,22 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in method.get("needs", {}).items():
         if not _at(config, key):
             yield key, reason
+
+
+def _of_schedule(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `slnlab.schedules` would refuse too, but only when the optimisers are made, after any first stage."""
+    scheduler, optimizer = config["scheduler"], config["optimizer"]
+    if scheduler["name"] != "linear":
+        return
+    constant, total = scheduler["constant_epochs"], scheduler["total_epochs"]
+    if constant >= total:
+        yield (
+            "scheduler.constant_epochs",
+            f"{constant}, but the run has {total} epochs, so that the line would have none; less than {total} "
+            "(published: 80 of 200)",
+        )
+    if scheduler["beta1"] is not None and optimizer["_target_"] == "torch.optim.SGD":
+        yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; null, or optimizer=adam"
 
 
 def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

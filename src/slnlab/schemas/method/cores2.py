@@ -15,4 +15,4 @@ def _ascending(ramp: list[int]) -> list[int]:
 class Schema(CE):
     strength: NonNegative
     ramp: Annotated[list[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
-    sieve_from: Count
+    sieve_from: Count | None

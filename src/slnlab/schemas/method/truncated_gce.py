@@ -8,5 +8,5 @@ from slnlab.schemas.method.ce import Schema as CE
 
 class Schema(CE):
     truncation: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-    first_pruning: Count
+    first_pruning: Count | None
     pruning_every: Count
