@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from slnlab import run_directory
 from slnlab.config import compose
@@ -72,13 +75,33 @@ def test_so_is_one_whose_epochs_were_of_a_run_that_it_needs_first(told: Callable
 
 def test_and_one_that_waits_for_another_process_to_make_that_run(told: Callable[..., object], tmp_path: Path) -> None:
     def waiting() -> None:
-        stopped = Stopped(signal.SIGUSR2)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run_directory, "stop_if_told", lambda: (_ for _ in ()).throw(stopped))
-            with RunDirectory(tmp_path / "sln").locked(wait=True):
-                pass
+        (tmp_path / "sln").mkdir()
+        with FileLock(tmp_path / "sln" / ".lock"), stopping_at(2), RunDirectory(tmp_path / "sln").locked(wait=True):
+            pass
 
     assert told(waiting) == PUT_BACK
+
+
+def test_but_not_one_that_was_told_before_it_came_to_that(told: Callable[..., object], tmp_path: Path) -> None:
+    def beginning() -> None:
+        with stopping_at(1), RunDirectory(tmp_path / "sln").locked(wait=True):
+            pass
+
+    assert told(beginning) == (Outcome("failed", slurm.TOO_SHORT), [])
+
+
+@contextmanager
+def stopping_at(call: int) -> Iterator[None]:
+    """SIGUSR2 is noticed when it is looked for the so-many-th time."""
+    looked = count(1)
+
+    def look() -> None:
+        if next(looked) == call:
+            raise Stopped(signal.SIGUSR2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_directory, "stop_if_told", look)
+        yield
 
 
 def test_one_that_has_finished_none_would_never_end(told: Callable[..., object], tmp_path: Path) -> None:

@@ -89,15 +89,16 @@ class RunDirectory:
             DataError: the directory cannot be written.
             Stopped: a signal came while waiting.
         """
-        lock = FileLock(self.path / ".lock")
+        lock, waited = FileLock(self.path / ".lock"), False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             while not lock.is_locked:
                 stop_if_told()
                 with suppress(*([Timeout] if wait else [])):
                     lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` looks for a moment
+                waited = not lock.is_locked
         except Stopped as stopped:
-            stopped.waiting = True
+            stopped.waiting = waited
             raise
         except Timeout:
             raise Busy(f"another process is running in {self.path}") from None
