@@ -30,7 +30,7 @@ NOT_YET = "not yet run"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of issue 3: what is compared, and the bound as the issue words it."""
+    """A row: what is compared, and the bound that was set for it."""
 
     title: str
     bound: str
@@ -88,19 +88,19 @@ ROWS: dict[str, Row] = {
         "growth",
     ),
     "start_up": Row(
-        "Start to first step on digits; a refused configuration (issue 2)",
+        "Start to first step on digits; a refused configuration",
         "≤ ⅓ of the import time · ≤ ½ of import torch",
         "processes",
         "start_up",
     ),
     "extra_run": Row(
-        "An extra run of one epoch on digits in a warm process of launcher=local, beyond its training (issue 5)",
+        "An extra run of one epoch on digits in a warm process of launcher=local, beyond its training",
         "≤ ⅓ of importing torch and Lightning",
         "sweeps",
         "extra_run",
     ),
     "thousand_runs": Row(
-        "1,000 finished runs: status, report, locks; against one run of digits (issue 5)",
+        "1,000 finished runs: status, report, locks; against one run of digits",
         "none set",
         "sweeps",
         "thousand_runs",

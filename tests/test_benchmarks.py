@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = {  # the rows of the bench table in issue 3, part A
+ROWS = {  # what the bench is expected to have
     "augmentation",
     "overhead",
     "sln_step",
