@@ -38,7 +38,10 @@ def with_estimate(config: DictConfig, train: Callable[..., Result]) -> DictConfi
     noisy = noisy_run(config)
     directory = RunDirectory(Path(config.runs_dir) / run_subdir(noisy))
     if not directory.probabilities.exists():
-        if not directory.finished or not directory.checkpoint.exists():
+        from slnlab.distributed import world_size
+
+        # Of several processes (SLURM's, torchrun's) one is here, which would predict its part only: `train` refuses.
+        if not directory.finished or not directory.checkpoint.exists() or world_size() > 1:
             log.info(
                 "method=%s estimates its transition matrix from a network that learned the noisy labels, and none is "
                 "stored in %s. Training it for %d epochs first.",

@@ -1,0 +1,29 @@
+"""The run that a transition matrix is estimated from. What it does is in methods/test_loss_correction.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slnlab.config import compose
+from slnlab.errors import SlnlabError
+from slnlab.identity import run_subdir
+from slnlab.run_directory import RunDirectory
+from slnlab.transition_run import noisy_run, with_estimate
+
+
+def test_one_of_several_processes_does_not_predict_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is finished, and what it says of the labels is not stored; each process would see its part of them."""
+    config = compose(["method=forward", f"runs_dir={tmp_path}"])
+    run = RunDirectory(tmp_path / run_subdir(noisy_run(config)))
+    run.checkpoint.parent.mkdir(parents=True)
+    run.checkpoint.touch()
+    run.result.touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SlnlabError("make that run in one process first")
+
+    monkeypatch.setattr("slnlab.distributed.world_size", lambda: 2)
+    with pytest.raises(SlnlabError, match="in one process first"):
+        with_estimate(config, refuse)  # type: ignore[arg-type]
