@@ -77,7 +77,7 @@ class Cell:
     exit_code: int
     epochs_begun: int
     epochs_kept: int
-    epochs_replayed: int
+    steps_kept: int
     second_exit_code: int
     differences: str
 
@@ -268,6 +268,15 @@ def epochs_kept(directory: Path) -> int:
     return 0
 
 
+def steps_kept(directory: Path) -> int:
+    """Of how many steps of the epoch after those a file knows; 0: it is begun anew."""
+    import torch
+
+    found = [torch.load(path, weights_only=True) for path in directory.glob("checkpoints/within-*.ckpt")]
+    assert len({state["steps_of_epoch"] for state in found}) <= 1
+    return found[0]["steps_of_epoch"] if found and found[0]["epoch"] == epochs_kept(directory) else 0
+
+
 def differences(a: Path, b: Path, epochs: int = EPOCHS) -> list[str]:
     """What is not the same, bit for bit, in two finished runs; timings aside."""
     import numpy as np
@@ -316,7 +325,7 @@ def cell(phase: str, number: signal.Signals, to: str, whole: Path, directory: Pa
     first = forked(*overrides, until=(phase, number, to))
     begun = [int(line.split()[1]) for line in first.stdout.splitlines() if line.startswith("begun ")]
     assert len(begun) == 1, f"{phase}: the signal was never sent\n{first.stdout}\n{first.stderr}"
-    kept = epochs_kept(directory)
+    kept, steps = epochs_kept(directory), steps_kept(directory)
     second = forked(*overrides)
     found = [second.stderr.strip().splitlines()[-1]] if second.returncode else differences(whole, directory)
     return Cell(
@@ -327,7 +336,7 @@ def cell(phase: str, number: signal.Signals, to: str, whole: Path, directory: Pa
         exit_code=128 - first.returncode if first.returncode < 0 else first.returncode,
         epochs_begun=begun[0],
         epochs_kept=kept,
-        epochs_replayed=begun[0] - kept,
+        steps_kept=steps,
         second_exit_code=second.returncode,
         differences=", ".join(found),
     )
@@ -337,9 +346,9 @@ def page(cells: list[Cell], seconds: float) -> str:
     """The page that describes the table."""
     import pytorch_lightning
 
-    columns = ["phase", "signal", "to", "exit code", "epochs begun", "kept", "replayed"]
+    columns = ["phase", "signal", "to", "exit code", "epochs begun", "kept", "and steps"]
     rows = [
-        (f"{c.phase}: {PHASES[c.phase]}", c.signal, c.to, c.exit_code, c.epochs_begun, c.epochs_kept, c.epochs_replayed)
+        (f"{c.phase}: {PHASES[c.phase]}", c.signal, c.to, c.exit_code, c.epochs_begun, c.epochs_kept, c.steps_kept)
         for c in cells
     ]
     return f"""# Kill matrix: runs ended at awkward moments and started again
@@ -364,8 +373,8 @@ run that was never stopped is compared the same way first, and a run of another 
 
 137 is a process that was killed; 1 a launcher that has said which of its processes had died; 128 + the signal's
 number is what slnlab exits with when it is told to stop. *Kept*:
-epochs in the newest whole checkpoint when the process had ended. With SIGTERM in *result*, the result was complete
-before the exit.
+epochs in the newest whole checkpoint when the process had ended, *and steps*, of 24, of the one that had begun: a run
+that is told to stop between two is saved there. With SIGTERM in *result*, the result was complete before the exit.
 
 **Not shown.** GPUs; several machines; loss of power, which a process cannot
 make.

@@ -109,7 +109,7 @@ LOCAL: dict[str, tuple[Event, str]] = {
     ),
 }
 NOT_ASKED = {("begun", "scancel --signal=USR1"), ("begun", "scancel --signal=USR2")}
-"""Before the first epoch these fail the run, and say that its time limit is too short: test_slurm.py."""
+"""Before the first step these fail the run, and say that its time limit is too short: test_slurm.py."""
 
 
 def void(_: object) -> None:

@@ -20,6 +20,7 @@ import torch
 from slnlab.config import compose
 from slnlab.distributed import Shard, gather, shard
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.stopping import Stopped
 from slnlab.train import train
 
 COMMON = (
@@ -115,19 +116,28 @@ def test_an_error_in_one_process_ends_the_run_with_its_message(tmp_path: Path, m
     assert not (tmp_path / "result.json").exists()
 
 
-def test_a_killed_process_takes_the_run_down_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_stopped_or_killed_process_takes_the_run_down_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
     overrides = [*COMMON, "method._target_=two_processes.Misbehaving", "trainer.devices=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(compose(overrides), whole)
-    monkeypatch.setenv("MISBEHAVE", "1 7 SIGKILL")
-    with pytest.raises(SlnlabError, match=r"process 1 of 2.*SIGKILL.*goes on after the last finished epoch"):
+    # Told to stop within an epoch of corrected labels: both are saved after the same step, though only one was told.
+    monkeypatch.setenv("MISBEHAVE", "1 6 SIGUSR1")
+    with pytest.raises(Stopped):
         train(compose(overrides), killed)
-    # The kill comes three steps after an epoch's row was written.
-    assert time.time() - (killed / "metrics.csv").stat().st_mtime < 60
+    first, second = (torch.load(path, weights_only=True) for path in sorted(killed.rglob("within-*.ckpt")))
+    assert first["method"]["steps"] == second["method"]["steps"] == 7
+    assert not torch.equal(first["method"]["sample_table"]["loss"], second["method"]["sample_table"]["loss"])
+    # Then one of them is killed, after a step that the other has done too.
+    monkeypatch.setenv("MISBEHAVE", "1 7 SIGKILL")
+    with pytest.raises(SlnlabError, match=r"process 1 of 2.*SIGKILL.*goes on from what was saved last"):
+        train(compose(overrides), killed)
+    # The kill comes at the first step of this command.
+    assert time.time() - (killed / "environment.json").stat().st_mtime < 60
     assert kill_matrix.epochs_kept(killed) == 2
     monkeypatch.delenv("MISBEHAVE")
     train(compose(overrides), killed)
     assert kill_matrix.differences(whole, killed, epochs=4) == []
+    assert not list(killed.rglob("within-*.ckpt")), "nothing is left over"
 
 
 def command(*overrides: str) -> list[str]:

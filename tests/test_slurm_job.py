@@ -65,6 +65,15 @@ def test_a_job_that_has_finished_an_epoch_is_put_back(told: Callable[..., object
     assert told(lambda: save(RunDirectory(tmp_path / "run"))) == PUT_BACK
 
 
+def test_so_is_one_that_was_saved_within_its_first(told: Callable[..., object], tmp_path: Path) -> None:
+    def some_steps() -> None:
+        run = RunDirectory(tmp_path / "run")
+        save(run)
+        run.checkpoint.replace(run.checkpoint.with_name("within-0.ckpt"))
+
+    assert told(some_steps) == PUT_BACK
+
+
 def test_so_is_one_whose_epochs_were_of_a_run_that_it_needs_first(told: Callable[..., object], tmp_path: Path) -> None:
     def source() -> None:
         with (other := RunDirectory(tmp_path / "sln")).locked():

@@ -27,6 +27,7 @@ from slnlab.callbacks.progress import EpochProgress
 from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
+from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.checkpoint import Checkpoints
 from slnlab.cores import processes_here
 from slnlab.data import IndexedDataModule
@@ -207,8 +208,8 @@ def trainer(
     config: DictConfig, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
 ) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
-    record = RunRecord(run, labels(config), watch)
-    callbacks: list[pl.Callback] = [EpochTimer(), OwnSignals()]
+    record, timer, files = RunRecord(run, labels(config), watch), EpochTimer(), checkpoints(config, run)
+    callbacks: list[pl.Callback] = [timer, OwnSignals()]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))
     if config.correction.enabled:
@@ -218,17 +219,19 @@ def trainer(
     callbacks.append(MemorisationMonitor())
     if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(_title(config), labels(config)))
-    callbacks.append(record)
+    callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]
     _quieten()
     made = pl.Trainer(
-        **_options(config.trainer, "accelerator", "progress", "threads", "compile", "profile"),
+        **_options(
+            config.trainer, "accelerator", "progress", "threads", "compile", "profile", "checkpoint_every_steps"
+        ),
         accelerator=_accelerator(config),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
         # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
         strategy=_strategy(config) if world_size() > 1 else "auto",
         callbacks=callbacks,
         logger=list(loggers) or False,
-        plugins=[checkpoints(config, run), LightningEnvironment()],
+        plugins=[files, LightningEnvironment()],
         default_root_dir=run.path,
         # Progress, summary and checkpoints are ours: Lightning's count its calls, of which one holds many steps.
         enable_progress_bar=False,
@@ -297,4 +300,6 @@ def _quieten() -> None:
     warnings.filterwarnings(
         "ignore", message=".*srun. command is available on your system.*"
     )  # SLURM jobs start their own
+    # A run that was stopped after an epoch's last step goes on with the schedule.
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before .*optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

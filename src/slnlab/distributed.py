@@ -73,8 +73,8 @@ def stopping_together() -> Iterator[None]:
 def stop_if_told() -> None:
     """`slnlab.stopping.stop_if_told`, for loops that all processes of a run are in.
 
-    One process that leaves alone has the others wait for it, on GPUs for ten minutes. Where slnlab has started them,
-    it ends them; under SLURM or torchrun they leave in the same step, whichever of them was told.
+    They leave in the same step, whichever of them was told: it is saved, and one process that left alone would have the
+    others wait for it, on GPUs for ten minutes.
 
     Raises:
         Stopped: this process, or inside `stopping_together` one of them, was told to stop.

@@ -23,6 +23,7 @@ NOT_IDENTITY = (
     "trainer.threads",
     "trainer.compile",
     "trainer.profile",
+    "trainer.checkpoint_every_steps",
     "data.source.root",
     "data.source.download",
     "data.workers",

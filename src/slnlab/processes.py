@@ -155,7 +155,7 @@ def _explained(
     who = f"process {failure.error_index} of {count}, counted from 0,"
     if isinstance(failure, ProcessRaisedException):
         return SlnlabError(f"{who} failed: {failure}")
-    return SlnlabError(f"{who} has died ({failure}); the same command goes on after the last finished epoch")
+    return SlnlabError(f"{who} has died ({failure}); the same command goes on from what was saved last")
 
 
 def _one_of_them(
@@ -188,7 +188,8 @@ def _one_of_them(
             world_size=count,
         )
         try:
-            function(*arguments)
+            with stopping_together():
+                function(*arguments)
         except SlnlabError as error:
             (folder / f"error{rank}").write_bytes(pickle.dumps(error))
             sys.exit(1)

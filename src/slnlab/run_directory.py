@@ -37,9 +37,9 @@ _begun: dict[Path, tuple[int, int]] = {}
 """The runs that this process has begun, and what was saved of each then."""
 
 
-def epoch_finished() -> bool:
-    """Whether any run that this process has begun, the ones that another needs first among them, has got an epoch
-    further since."""
+def got_further() -> bool:
+    """Whether any run that this process has begun, the ones that another needs first among them, has been saved
+    since."""
     return any(RunDirectory(path)._saved() != before for path, before in _begun.items())
 
 
@@ -49,7 +49,8 @@ class RunDirectory:
     - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, git state)
     - `noise.npz`: the noise record; another run takes it with `noise=run noise.path=…`
     - `metrics.csv`: one row per epoch
-    - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before
+    - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before;
+      `within-<process>.ckpt`: what the steps of a begun epoch have changed
     - `samples.npz`: per training sample, what the final weights say about its label
     - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
@@ -118,12 +119,13 @@ class RunDirectory:
             lock.release()
 
     def _saved(self) -> tuple[int, int]:
-        """Something that changes whenever an epoch is finished."""
-        try:
-            stat = self.checkpoint.stat()
-        except OSError:
-            return 0, 0
-        return stat.st_mtime_ns, stat.st_ino
+        """Something that changes whenever the run is saved."""
+        found = (0, 0)
+        for path in self.checkpoint.parent.glob("*.ckpt"):
+            with suppress(OSError):  # another process of the run has replaced it
+                stat = path.stat()
+                found = max(found, (stat.st_mtime_ns, stat.st_ino))
+        return found
 
     def refuse_another_run(self, config: DictConfig) -> None:
         """Make sure that what lies here, if anything, was made by this very configuration.

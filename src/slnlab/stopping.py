@@ -1,7 +1,6 @@
 """Being told to stop: SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run after the step that it is in.
 
-Nothing is saved then. A run goes on from its last finished epoch, bit for bit, so whatever the step has changed will
-happen again.
+`slnlab.callbacks.within_epoch` saves it then, and it goes on with the step after.
 """
 
 from __future__ import annotations
@@ -31,6 +30,8 @@ class Stopped(SystemExit):
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(128 + received)
         self.signal = received
+        self.between_steps = False
+        """Rather than in the middle of whatever was going on."""
         self.waiting = False
         """For another process, to end a run; so there was nothing that this one could have got on with."""
 
@@ -52,12 +53,10 @@ def stop_if_told() -> None:
 
 def stopped(received: signal.Signals) -> Stopped:
     """The exception to raise, after telling the user what happens next."""
-    log.warning(
-        "%s: stopping. The same command goes on after the last finished epoch. Exit code %d.",
-        received.name,
-        128 + received,
-    )
-    return Stopped(received)
+    log.warning("%s: stopping. The same command goes on from here. Exit code %d.", received.name, 128 + received)
+    exception = Stopped(received)
+    exception.between_steps = True
+    return exception
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kill_matrix
 import numpy as np
 import pytest
 import torch
@@ -19,12 +21,15 @@ from torchvision.transforms import functional as tv
 from slnlab import distributed
 from slnlab.config import compose
 from slnlab.data import StreamedDataModule
+from slnlab.data.batches import Batch
 from slnlab.data.clothing1m import Clothing1M
 from slnlab.data.decoding import Paths
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
 from slnlab.methods.dividemix import DivideMix, Turn
+from slnlab.methods.single_network import SingleNetwork
 from slnlab.result import Result, read_metrics
+from slnlab.stopping import Stopped
 from slnlab.train import train
 
 REAL = {"_target_": "slnlab.noise.clean", "name": "real", "rate": 0.0, "seed": 0}
@@ -522,6 +527,33 @@ def test_label_correction_rewrites_exactly_the_epochs_subset(shared: Path, tmp_p
     soft = table["soft"][corrected]
     torch.testing.assert_close(soft.sum(1), torch.ones(len(corrected)))
     assert ((soft > 0) & (soft < 1)).all(), "soft predictions"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_stopped_within_an_epoch_reads_the_rest_of_it(
+    shared: Path, tmp_path: Path, workers: int, decoded: Callable[[], list[tuple[int, str]]]
+) -> None:
+    """With balanced sampling and label correction, whose pass over the epoch's samples is made once more."""
+    overrides = [*small(shared, tmp_path, f"data.workers={workers}"), "data.batch_size=2"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(compose(overrides), whole)
+    loss = SingleNetwork.loss
+
+    def told(method: SingleNetwork, batch: Batch) -> Tensor:
+        if (method.current_epoch, method.steps_of_epoch) == (1, 6):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(method, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SingleNetwork, "loss", told)
+        with pytest.raises(Stopped):
+            train(compose(overrides), stopped)
+    decoded()
+    train(compose(overrides), stopped)
+    assert kill_matrix.differences(whole, stopped, epochs=3) == []
+    epoch, done, evaluation = 3 * 7, 7 * 2, SIZES["clean_val"] + SIZES["clean_test"]
+    second, third, judged = epoch + (epoch - done), epoch + epoch, 2 * epoch  # an epoch: correction, training
+    assert len(decoded()) == second + evaluation + third + evaluation + judged
 
 
 def test_a_run_in_two_processes(shared: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,6 +36,7 @@ from slnlab.methods.small_loss import SmallLoss
 from slnlab.models import SmallCNN
 from slnlab.result import read_metrics
 from slnlab.run_directory import RunDirectory
+from slnlab.stopping import Stopped, obeying_signals
 
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
 
@@ -102,11 +105,14 @@ class StopAfter(pl.Callback):
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., Run]:
-    def make(method: str, *overrides: str, callbacks: tuple[pl.Callback, ...] = ()) -> Run:
+    def make(
+        method: str, *overrides: str, callbacks: tuple[pl.Callback, ...] = (), directory: Path | None = None
+    ) -> Run:
         config = compose([*TINY, f"method={method}", *IN_THREE_EPOCHS.get(method, []), *overrides])
         check(config)
-        directory = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-        directory.mkdir()
+        if directory is None:
+            directory = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+            directory.mkdir()
         trainer = assemble.trainer(config, RunDirectory(directory), [])[0]
         trainer.callbacks.extend(callbacks)
         return Run(assemble.method(config), assemble.datamodule(config), trainer)
@@ -154,6 +160,53 @@ def test_a_stopped_run_goes_on_bit_for_bit(name: str, made: Callable[..., Run], 
                 parameter.zero_()  # nothing of it may count
         second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
         assert_the_same(second, whole)
+
+
+def stop_within(run: Run, epoch: int, steps: int) -> None:
+    """Fit, and be told to stop in a step of this epoch before which so many are done."""
+    step = run.method.step
+
+    def told(batch: Any) -> None:
+        if (run.trainer.current_epoch, run.method.steps_of_epoch) == (epoch, steps):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        step(batch)
+
+    run.method.step = told  # type: ignore[method-assign]
+    last = RunDirectory(Path(run.trainer.default_root_dir)).checkpoint
+    with pytest.raises(Stopped), obeying_signals():
+        run.trainer.fit(run.method, run.data, ckpt_path=last if last.exists() else None, weights_only=True)
+    assert run.method.steps_of_epoch == steps + 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_is_stopped_within_an_epoch_goes_on_with_the_step_after(
+    name: str, made: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Without doing a step twice, and bit for bit."""
+    whole = made(name, "momentum.enabled=true")
+    whole.trainer.fit(whole.method, whole.data)
+    directory = tmp_path / "stopped"
+    directory.mkdir()
+    for epoch, steps in ((1, 1), (2, 0)):
+        run = made(name, "momentum.enabled=true", directory=directory)
+        stop_within(run, epoch, steps)
+        saved = [path.name for path in (directory / "checkpoints").glob("within-*")]
+        assert saved == (["within-0.ckpt"] if run.method.saved_within_epoch else [])
+    last = made(name, "momentum.enabled=true", directory=directory)
+    with torch.no_grad():
+        for parameter in last.method.parameters():
+            parameter.zero_()  # nothing of it may count
+    done: list[tuple[int, int]] = []
+    step = last.method.step
+
+    def watched(batch: Any) -> None:
+        done.append((last.trainer.current_epoch, last.method.steps_of_epoch))
+        step(batch)
+
+    last.method.step = watched  # type: ignore[method-assign]
+    last.trainer.fit(last.method, last.data, ckpt_path=RunDirectory(directory).checkpoint, weights_only=True)
+    assert done[:1] in ([(2, 1)], [])  # PES has a single step there
+    assert_the_same(last, whole)
 
 
 @pytest.mark.parametrize("name", METHODS)

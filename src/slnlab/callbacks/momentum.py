@@ -113,6 +113,10 @@ class MomentumModel(pl.Callback):
         return {name: average.module.state_dict() for name, average in self.averages.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._handles:  # while it follows the networks
+            for name, average in self.averages.items():
+                average.module.load_state_dict(state_dict[name])
+            return
         # Lightning restores callbacks before the networks are on their device; the averages are made after.
         self._saved = state_dict
 

@@ -33,6 +33,15 @@ class EpochTimer(pl.Callback):
     First among the callbacks, so that what the others do before an epoch counts.
     """
 
+    @property
+    def spent(self) -> float:
+        """Seconds on the epoch so far."""
+        return time.perf_counter() - self._start
+
+    def add(self, seconds: float) -> None:
+        """Those that were spent on the epoch before the run was stopped."""
+        self._start -= seconds
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
 
@@ -40,7 +49,7 @@ class EpochTimer(pl.Callback):
         if trainer.is_last_batch:
             if trainer.strategy.root_device.type == "cuda":
                 torch.cuda.synchronize()  # what was launched is not yet done
-            self._seconds = time.perf_counter() - self._start
+            self._seconds = self.spent
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         images = len(trainer.datamodule.train_index)  # type: ignore[attr-defined]

@@ -184,8 +184,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def reading(self, batches: Sequence[Tensor], *, whole: bool = False) -> Callable[[int], Images]:
         """The images of these batches of training samples, which will be asked for by number.
 
-        Where images stream from disk, worker processes read ahead as long as the numbers come in order, from the time
-        that number 0 is asked for to the last one.
+        Where images stream from disk, worker processes read ahead as long as the numbers come in order, from the first
+        one that is asked for to the last.
 
         Args:
             batches: rows of the sample table (B,), of whole global batches; B may be 0.
@@ -282,5 +282,10 @@ class EpochBatches:
         made = made_by.batches(epoch) if hasattr(made_by, "batches") else self.datamodule.epoch(epoch)
         steps, groups = list(made), len(self)
         size = max(STEPS_PER_CALL, -(-len(steps) // groups))
-        for group in range(groups):
-            yield (make() for make in steps[group * size : (group + 1) * size])
+
+        def group(first: int) -> Iterator[Batch]:
+            for number, make in enumerate(steps[first : first + size], first):
+                if number >= getattr(made_by, "steps_of_epoch", 0):  # not done before the run was stopped
+                    yield make()
+
+        yield from map(group, range(0, groups * size, size))

@@ -77,7 +77,8 @@ class Decoder(Dataset[Any]):
 class Reader:
     """Decoded batches by number, read ahead by worker processes as long as they are asked for in order.
 
-    Batch 0 begins anew. A batch out of order is decoded where it is asked for: the pixels are the same.
+    Reading ahead begins at the first batch that is asked for, and anew at batch 0. One out of order is decoded where it
+    is asked for: the pixels are the same.
 
     Args:
         decoder: rows → images.
@@ -89,12 +90,12 @@ class Reader:
     def __init__(self, decoder: Decoder, batches: Sequence[Tensor], workers: int, device: torch.device) -> None:
         self.decoder, self.device, self.workers = decoder, device, workers
         self.batches = [batch.numpy() for batch in batches]
-        self._next = 0
+        self._next: int | None = None
         self._ahead: Iterator[Any] | None = None
 
     def __call__(self, number: int) -> Stored:
-        if self.workers and number == 0:
-            self._next, self._ahead = 0, iter(self._loader())
+        if self.workers and (number == 0 or self._next is None):
+            self._next, self._ahead = number, iter(self._loader(number))
         if self._ahead is not None and number == self._next:
             found = next(self._ahead)
             self._next += 1
@@ -108,12 +109,13 @@ class Reader:
         images = found.to(self.device, non_blocking=True)
         return images, torch.arange(len(images), device=self.device)
 
-    def _loader(self) -> DataLoader[Any]:
+    def _loader(self, first: int) -> DataLoader[Any]:
+        batches = self.batches[first:]
         return DataLoader(
             self.decoder,
-            sampler=self.batches,  # the rows of a batch are its item
+            sampler=batches,  # the rows of a batch are its item
             batch_size=None,
-            num_workers=min(self.workers, len(self.batches)),
+            num_workers=min(self.workers, len(batches)),
             # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew
             # takes seconds, and every pass has new workers.
             multiprocessing_context="fork" if sys.platform == "linux" else None,

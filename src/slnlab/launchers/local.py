@@ -87,7 +87,7 @@ def _outcome(future: Future[Outcome], planned: Planned) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        message = "its process has died; the same command goes on after the last finished epoch"
+        message = "its process has died; the same command goes on from what was saved last"
         return Outcome("failed", message, str(planned.directory / "train.log"), sound=False)
     except SystemExit:  # told to stop
         return Outcome("failed", "stopped")

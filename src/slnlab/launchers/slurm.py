@@ -29,7 +29,7 @@ from slnlab.stopping import Stopped, obeying_signals, stop_if_told
 
 log = logging.getLogger(__name__)
 
-TOO_SHORT = "no epoch was finished within the time limit; raise timeout_min"
+TOO_SHORT = "not a step was finished within the time limit; raise timeout_min"
 
 AGAIN = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
 """Signals after which a job puts itself back into the queue."""
@@ -172,7 +172,7 @@ class Job:
     def __call__(self, planned: Planned) -> Outcome:
         import submitit
 
-        from slnlab.run_directory import epoch_finished
+        from slnlab.run_directory import got_further
 
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         here = submitit.JobEnvironment()
@@ -193,7 +193,7 @@ class Job:
                 raise
             if not first:  # one that fails takes the job down before the first has put it back
                 sys.exit(0)
-            if not (epoch_finished() or stopped.waiting):
+            if not (got_further() or stopped.waiting):
                 return Outcome("failed", TOO_SHORT)
             # Ends this job too; what is left of it must not write a result. By its place in the array: SLURM_JOB_ID
             # of one of them is the array's own, which would requeue all.

@@ -89,12 +89,22 @@ class Method(pl.LightningModule):
         self.reset_optimizer_each_epoch = reset_optimizer_each_epoch
         self.clip_norm = clip_norm
         self.steps = 0
+        self.steps_of_epoch = 0
+        """Those that are done."""
+        self.epoch_trained = False
+        """Whether what follows the last of them is done too."""
+        self.seen: list[Tensor] = []
+        """Of several processes: the rows of the sample table that this one has written since the epoch began."""
         self.table: SampleTable
         self.streams: Streams
         self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext
         """For the profiler."""
-        self._seen: list[Tensor] = []
+
+    @property
+    def saved_within_epoch(self) -> bool:
+        """Whether what the steps of this epoch change is what every method's do: networks, optimisers, sample table."""
+        return True
 
     @property
     def noise_rate_used(self) -> NoiseRateUsed | None:
@@ -171,7 +181,7 @@ class Method(pl.LightningModule):
         self.table["loss"][index] = cross_entropy(logits, self.table["given"][index], reduction="none")
         self.table["prediction"][index] = logits.argmax(1)
         if world_size() > 1:
-            self._seen.append(index)
+            self.seen.append(index)
 
     def normal(self, purpose: str, batch: Batch) -> Tensor:
         """Standard normal draws (B, C) for the samples of the batch; a sample's do not depend on the processes."""
@@ -207,6 +217,7 @@ class Method(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.seed_globally("global", self.current_epoch)
+        self.steps_of_epoch, self.epoch_trained = 0, False
         optimizers = self.optimizers(use_pl_optimizer=False)
         self._optimizers: list[Optimizer] = optimizers if isinstance(optimizers, list) else [optimizers]
         if self.reset_optimizer_each_epoch:
@@ -217,20 +228,22 @@ class Method(pl.LightningModule):
         for batch in batches:
             self.step(batch)
             self.steps += 1
+            self.steps_of_epoch += 1
             stop_if_told()
-        if self.trainer.is_last_batch:
+        if self.trainer.is_last_batch and not self.epoch_trained:
             # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
             schedulers = self.lr_schedulers() or []
             for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
                 scheduler.step()  # type: ignore[call-arg]
             self._agree()
+            self.epoch_trained = True
 
     def _agree(self) -> None:
         """Make what the processes have apart the same in all, before anything is evaluated, corrected or saved."""
         average_buffers(self.evaluators.values())
-        if self._seen:
-            self.table.share(torch.cat(self._seen))
-            self._seen.clear()
+        if self.seen:
+            self.table.share(torch.cat(self.seen))
+            self.seen.clear()
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         split = self.trainer.datamodule.evaluation_splits[dataloader_idx]  # type: ignore[attr-defined]

@@ -111,6 +111,10 @@ class PES(SingleNetwork):
         self.weights: Tensor | None = None
         self.observing = True
 
+    @property
+    def saved_within_epoch(self) -> bool:
+        return self.current_epoch != self.early_epochs  # in which a step may begin a phase
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.table.add("selected", fill=True, dtype=torch.bool)

@@ -77,6 +77,7 @@ class Trainer(Section):
     devices: Count
     num_nodes: Count
     sync_batchnorm: bool
+    checkpoint_every_steps: Count | None
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
     threads: Count | None

@@ -1,0 +1,147 @@
+"""Within an epoch: a run that is told to stop is saved between two steps, and goes on there."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from slnlab.callbacks.run_record import EpochTimer
+from slnlab.checkpoint import Checkpoints
+from slnlab.distributed import gather, rank, world_size
+from slnlab.errors import DataError
+from slnlab.methods.base import Method
+from slnlab.stopping import Stopped
+
+log = logging.getLogger(__name__)
+
+
+class WithinEpoch(pl.Callback):
+    """Saves a run between two steps of an epoch, when it is told to stop or every so many steps, and goes on there.
+
+    Saved is what the steps change. What happens at an epoch's beginning (label correction, a method's split of the
+    samples) is not: a run that goes on does it once more, from the checkpoint of the epoch before, and comes to the
+    same. Then what is saved here takes its place, and the steps that are done are left out.
+
+    Each process has a file of its own, as before the epoch's end running statistics and sample tables differ. They are
+    used if all are there and of the same step; otherwise the run goes on after its last finished epoch.
+
+    Last among the callbacks: an epoch counts as begun until the run record has saved it.
+
+    Args:
+        checkpoints: of the run; `within-<process>.ckpt` is beside the others.
+        timer: counts the seconds before a stop too.
+        every_steps: save also every so many steps (in whole calls of Lightning's, see `STEPS_PER_CALL`); None: only
+            when told to stop.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, timer: EpochTimer, every_steps: int | None = None) -> None:
+        self.checkpoints, self.timer, self.every_steps = checkpoints, timer, every_steps
+        self._found: dict[str, Any] | None = None
+        self._saved = 0
+        """Steps of the epoch that are on disk."""
+
+    @property
+    def path(self) -> Path:
+        """This process's file."""
+        return self.checkpoints.last.with_name(f"within-{rank()}.ckpt")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._found = self._load(trainer.current_epoch)
+        steps = torch.tensor([self._found["steps_of_epoch"] if self._found else 0], device=pl_module.device)
+        if self._found is not None and not bool((gather(steps) == steps).all()):
+            self._found = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self._found is not None:  # and everything that belongs to the epoch's beginning has happened
+            self._put_back(trainer, pl_module, self._found)
+            self._found = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Method)
+        if self.every_steps and pl_module.steps_of_epoch - self._saved >= self.every_steps:
+            self._save(trainer, pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Stopped) and exception.between_steps:
+            self._save(trainer, pl_module)
+            trainer.strategy.barrier()  # the first process that leaves ends the others
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
+        pl_module.steps_of_epoch = 0  # the run record has saved it
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if rank() == 0:
+            for path in self.path.parent.glob("within-*.ckpt"):  # also those of more processes, before
+                path.unlink(missing_ok=True)
+
+    def _save(self, trainer: pl.Trainer, method: pl.LightningModule) -> None:
+        assert isinstance(method, Method)
+        if self._found is not None or method.steps_of_epoch <= self._saved or not method.saved_within_epoch:
+            return
+        of_method: dict[str, Any] = {}
+        method.on_save_checkpoint(of_method)
+        device = method.device
+        state = {
+            "epoch": trainer.current_epoch,
+            "processes": world_size(),
+            "steps_of_epoch": method.steps_of_epoch,
+            "epoch_trained": method.epoch_trained,
+            "seen": torch.cat(method.seen) if method.seen else None,
+            "seconds": self.timer.spent,
+            "method": of_method,
+            "modules": method.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            "schedulers": [each.scheduler.state_dict() for each in trainer.lr_scheduler_configs],
+            "callbacks": {
+                callback.state_key: its
+                for callback in trainer.callbacks  # type: ignore[attr-defined]
+                if (its := callback.state_dict())
+            },
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        try:
+            self.checkpoints.save_checkpoint(state, self.path)
+        except DataError as error:
+            log.warning("%s. A run that is stopped goes on after its last finished epoch", error)
+        else:
+            self._saved = method.steps_of_epoch
+
+    def _load(self, epoch: int) -> dict[str, Any] | None:
+        if not self.path.exists():
+            return None
+        try:
+            state = self.checkpoints.load_checkpoint(self.path)
+        except DataError as error:
+            log.warning("%s; the run goes on after its last finished epoch", error)
+            return None
+        return state if (state["epoch"], state["processes"]) == (epoch, world_size()) else None
+
+    def _put_back(self, trainer: pl.Trainer, method: pl.LightningModule, state: dict[str, Any]) -> None:
+        assert isinstance(method, Method)
+        method.load_state_dict(state["modules"])
+        for optimizer, its in zip(trainer.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its)
+        for each, its in zip(trainer.lr_scheduler_configs, state["schedulers"], strict=True):
+            each.scheduler.load_state_dict(its)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback.state_key in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][callback.state_key])
+        method.on_load_checkpoint(state["method"])
+        method.steps_of_epoch = self._saved = state["steps_of_epoch"]
+        method.epoch_trained = state["epoch_trained"]
+        method.seen = [] if state["seen"] is None else [state["seen"].to(method.device)]
+        self.timer.add(state["seconds"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and method.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], method.device)
+        if rank() == 0:
+            log.info("going on after step %d of epoch %d", state["steps_of_epoch"], state["epoch"] + 1)

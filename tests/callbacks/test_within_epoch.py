@@ -1,0 +1,228 @@
+"""Runs that are stopped between two steps of an epoch and go on there.
+
+That it is so for every method is in tests/methods/test_every_method.py, for several processes in test_processes.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kill_matrix
+import pytest
+import torch
+
+from slnlab.callbacks.within_epoch import WithinEpoch
+from slnlab.checkpoint import Checkpoints
+from slnlab.config import compose
+from slnlab.errors import DataError
+from slnlab.identity import run_subdir
+from slnlab.methods import Method
+from slnlab.methods.single_network import SingleNetwork
+from slnlab.result import Result, read_metrics
+from slnlab.stopping import Stopped
+
+TinyRun = Callable[..., tuple[Result, Path]]
+
+STEPS = 20
+OVERRIDES = (
+    "method=sln_mo_lc",
+    "correction.last_epochs=2",
+    "data.noisy_val=20",
+    "data.batch_size=5",
+    "data.train_size=120",
+    "trainer.max_epochs=3",
+    "scheduler=cosine",
+)
+"""A run of 3 epochs of 20 steps, 16 of them in the first call of Lightning's."""
+
+
+@pytest.fixture
+def whole(tiny_run: TinyRun, tmp_path: Path) -> Path:
+    return tiny_run(*OVERRIDES, directory=tmp_path / "whole")[1]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that were begun, since the list was emptied."""
+    loss, begun = SingleNetwork.loss, list[int]()
+
+    def noted(self: SingleNetwork, batch: Any) -> Any:
+        begun.append(self.steps)
+        return loss(self, batch)
+
+    monkeypatch.setattr(SingleNetwork, "loss", noted)
+    return begun
+
+
+def at(owner: Any, name: str, when: Callable[..., bool], what: Callable[[], None]) -> pytest.MonkeyPatch:
+    """Something happens once, before `owner.name`."""
+    inner, patch, done = getattr(owner, name), pytest.MonkeyPatch(), False
+
+    def wrapped(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal done
+        if not done and when(self):
+            done = True
+            what()
+        return inner(self, *arguments, **options)
+
+    patch.setattr(owner, name, wrapped)
+    return patch
+
+
+def tell() -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def stop_in(step: int, run: Callable[[], Any]) -> None:
+    with at(SingleNetwork, "loss", lambda method: method.steps == step, tell).context(), pytest.raises(Stopped):
+        run()
+
+
+def within(directory: Path) -> Path:
+    return directory / "checkpoints" / "within-0.ckpt"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [0, 3, 15, 19, 20 + 16, 40 + 18],
+    ids=["the first", "in epoch 1", "a call's last", "an epoch's last", "corrected", "in the last epoch"],
+)
+def test_a_run_goes_on_with_the_step_after_the_one_that_it_stopped_in(
+    step: int, tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop_in(step, lambda: tiny_run(*OVERRIDES))
+    assert within(tmp_path / "run").exists()
+    steps.clear()
+    with caplog.at_level(logging.INFO):
+        tiny_run(*OVERRIDES)
+    assert steps == list(range(step + 1, 3 * STEPS)), "none twice, none left out"
+    assert f"going on after step {step % STEPS + 1} of epoch {step // STEPS + 1}" in caplog.text
+    assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
+    assert not within(tmp_path / "run").exists(), "nothing is left over"
+
+
+def test_so_does_one_that_is_stopped_while_it_is_evaluated(
+    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
+) -> None:
+    """Then the schedule has moved on already, and must not do it again."""
+    told = at(Method, "_evaluate", lambda method: method.current_epoch == 1, tell)
+    with told.context(), pytest.raises(Stopped):
+        tiny_run(*OVERRIDES)
+    steps.clear()
+    tiny_run(*OVERRIDES)
+    assert steps[0] == 2 * STEPS
+    assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
+
+
+def test_one_may_be_stopped_as_often_as_one_likes(
+    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
+) -> None:
+    for step in (21, 25, 26, 38):
+        stop_in(step, lambda: tiny_run(*OVERRIDES))
+    tiny_run(*OVERRIDES)
+    assert steps == list(range(3 * STEPS))
+    assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
+
+
+def test_every_so_many_steps_it_is_saved_for_the_worst_case(
+    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
+) -> None:
+    """An error is no end that anybody is told of, as little as a lost machine is."""
+
+    def fail() -> None:
+        raise RuntimeError("a bolt from the blue")
+
+    overrides = (*OVERRIDES, "trainer.checkpoint_every_steps=10")
+    failing = at(SingleNetwork, "loss", lambda method: method.steps == STEPS + 18, fail)
+    with failing.context(), pytest.raises(RuntimeError):
+        tiny_run(*overrides)
+    steps.clear()
+    tiny_run(*OVERRIDES)
+    assert steps == list(range(STEPS + 16, 3 * STEPS)), "from the end of a call of 16 steps"
+    assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
+
+
+def test_how_often_it_is_saved_makes_no_other_run() -> None:
+    assert run_subdir(compose(["trainer.checkpoint_every_steps=10"])) == run_subdir(compose([]))
+    assert compose(["data=clothing1m"]).trainer.checkpoint_every_steps == 1000
+    assert compose([]).trainer.checkpoint_every_steps is None
+
+
+@pytest.mark.parametrize("what", ["damaged", "of an epoch that is over", "of two processes"])
+def test_a_file_that_is_of_no_use_costs_the_epoch_and_no_more(
+    what: str, tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, kept = tmp_path / "run", tmp_path / "kept.ckpt"
+    stop_in(5, lambda: tiny_run(*OVERRIDES))
+    shutil.copy(within(run), kept)
+    stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
+    if what == "of an epoch that is over":
+        shutil.copy(kept, within(run))
+    elif what == "of two processes":
+        state = torch.load(within(run), weights_only=True)
+        torch.save(state | {"processes": 2}, within(run))
+    else:
+        within(run).write_bytes(within(run).read_bytes()[:-100])
+    steps.clear()
+    tiny_run(*OVERRIDES)
+    assert steps[0] == STEPS
+    assert kill_matrix.differences(whole, run, epochs=3) == []
+    assert ("truncated, damaged" in caplog.text) == (what == "damaged")
+
+
+def test_a_full_disk_does_not_keep_a_run_from_stopping(
+    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = Checkpoints.save_checkpoint
+
+    def full(self: Checkpoints, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if Path(path).name.startswith("within"):
+            raise DataError(f"{path}: cannot be written: No space left on device")
+        save(self, checkpoint, path, storage_options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save_checkpoint", full)
+        stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
+    assert "No space left on device. A run that is stopped goes on after its last finished epoch" in caplog.text
+    steps.clear()
+    tiny_run(*OVERRIDES)
+    assert steps[0] == STEPS
+    assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
+
+
+def test_in_the_middle_of_a_step_nothing_is_saved(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """A second signal does not wait for its end."""
+
+    def twice() -> None:
+        tell()
+        tell()
+
+    told = at(SingleNetwork, "loss", lambda method: method.steps == 7, twice)
+    with told.context(), pytest.raises(Stopped):
+        tiny_run(*OVERRIDES)
+    assert not within(tmp_path / "run").exists()
+
+
+def test_the_seconds_before_the_stop_count(tiny_run: TinyRun, tmp_path: Path) -> None:
+    stop_in(STEPS + 17, lambda: tiny_run(*OVERRIDES))
+    state = torch.load(within(tmp_path / "run"), weights_only=True)
+    torch.save(state | {"seconds": 1000.0}, within(tmp_path / "run"))
+    tiny_run(*OVERRIDES)
+    seconds = [row["seconds"] for row in read_metrics(tmp_path / "run" / "metrics.csv")]
+    assert seconds[1] > 1000 > max(seconds[0], seconds[2])
+
+
+def test_it_comes_after_the_record_of_the_epoch() -> None:
+    """Which is when what it has saved is of no more use."""
+    from slnlab import assemble
+    from slnlab.callbacks.run_record import RunRecord
+    from slnlab.run_directory import RunDirectory
+
+    trainer, _ = assemble.trainer(compose(["trainer.accelerator=cpu"]), RunDirectory(Path("nowhere")), [])
+    assert [type(callback) for callback in trainer.callbacks[-2:]] == [RunRecord, WithinEpoch]  # type: ignore[attr-defined]
