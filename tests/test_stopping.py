@@ -65,6 +65,22 @@ def test_a_second_signal_is_obeyed_at_once() -> None:
     assert sent == 2
 
 
+def test_but_what_programs_send_may_come_twice() -> None:
+    """As SIGUSR2 from the command to the processes of its runs."""
+    sent = 0
+
+    @obeying_signals()
+    def loop() -> None:
+        nonlocal sent
+        for sent in (1, 2, 3):  # noqa: B007
+            send(signal.SIGUSR2)
+        stop_if_told()
+
+    with pytest.raises(Stopped):
+        loop()
+    assert sent == 3
+
+
 def test_a_signal_after_the_last_step_is_not_forgotten() -> None:
     """So that a sweep ends."""
     with pytest.raises(Stopped), obeying_signals():

@@ -18,6 +18,9 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
 
+IMPATIENT = (signal.SIGINT, signal.SIGTERM)
+"""A second one of these is obeyed at once. SIGUSR1 and SIGUSR2 are sent by programs, ours too, perhaps repeatedly."""
+
 _received: signal.Signals | None = None  # of the process, as signals are
 
 
@@ -61,7 +64,7 @@ def stopped(received: signal.Signals) -> Stopped:
 
 @contextmanager
 def obeying_signals() -> Iterator[None]:
-    """Inside the block a signal is obeyed at the next `stop_if_told`, a second one at once.
+    """Inside the block a signal is obeyed at the next `stop_if_told`; a second one, if it is `IMPATIENT`, at once.
 
     The handlers that were there are put back afterwards. Outside the main thread, where Python allows no handlers,
     the block does nothing.
@@ -99,6 +102,7 @@ def take_signals() -> None:
 
 def _remember(number: int, frame: FrameType | None) -> None:
     global _received
-    if _received is not None:
+    if _received is None:
+        _received = signal.Signals(number)
+    elif number in IMPATIENT:
         raise Stopped(_received)
-    _received = signal.Signals(number)

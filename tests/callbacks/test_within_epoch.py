@@ -197,11 +197,11 @@ def test_a_full_disk_does_not_keep_a_run_from_stopping(
 
 
 def test_in_the_middle_of_a_step_nothing_is_saved(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """A second signal does not wait for its end."""
+    """A second Ctrl-C does not wait for its end."""
 
     def twice() -> None:
         tell()
-        tell()
+        os.kill(os.getpid(), signal.SIGINT)
 
     told = at(SingleNetwork, "loss", lambda method: method.steps == 7, twice)
     with told.context(), pytest.raises(Stopped):
