@@ -173,7 +173,7 @@ def test_a_time_limit_that_is_too_short_for_a_step_is_said(cluster: dict[str, st
     slurm(cluster, "scancel", "--signal=USR2", job_of(begun.parent))
     said, _ = running.communicate(timeout=150)
     assert running.returncode == 1, said
-    assert "not a step was finished within the time limit; raise timeout_min" in said
+    assert "nothing could be saved within the time limit; raise timeout_min" in said
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from slnlab import stopping
 from slnlab.methods import Method
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.result import Result
@@ -51,7 +52,8 @@ def test_a_signal_is_obeyed_between_steps(number: signal.Signals, code: int) -> 
     assert (stopped.value.signal, stopped.value.code) == (number, code)
 
 
-def test_a_second_signal_is_obeyed_at_once() -> None:
+def test_a_second_signal_is_obeyed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "PATIENCE", 0.0)
     sent = 0
 
     @obeying_signals()
@@ -65,20 +67,30 @@ def test_a_second_signal_is_obeyed_at_once() -> None:
     assert sent == 2
 
 
-def test_but_what_programs_send_may_come_twice() -> None:
-    """As SIGUSR2 from the command to the processes of its runs."""
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        # From the command to the processes of its runs; after which a Ctrl-C reaches them as well.
+        [signal.SIGUSR2, signal.SIGUSR2, signal.SIGINT],
+        # From `timeout`, to the command and to its group.
+        [signal.SIGTERM, signal.SIGTERM],
+    ],
+)
+def test_but_not_what_is_the_same_one_again(numbers: list[signal.Signals]) -> None:
     sent = 0
 
     @obeying_signals()
     def loop() -> None:
         nonlocal sent
-        for sent in (1, 2, 3):  # noqa: B007
-            send(signal.SIGUSR2)
+        for number in numbers:
+            send(number)
+            sent += 1
         stop_if_told()
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped) as stopped:
         loop()
-    assert sent == 3
+    assert sent == len(numbers)
+    assert stopped.value.signal == numbers[0]
 
 
 def test_a_signal_after_the_last_step_is_not_forgotten() -> None:

@@ -33,14 +33,14 @@ PACKAGES = (
 )
 
 
-_begun: dict[Path, tuple[int, int]] = {}
+_begun: dict[Path, frozenset[tuple[str, int, int]]] = {}
 """The runs that this process has begun, and what was saved of each then."""
 
 
 def got_further() -> bool:
     """Whether any run that this process has begun, the ones that another needs first among them, has been saved
     since."""
-    return any(RunDirectory(path)._saved() != before for path, before in _begun.items())
+    return any(RunDirectory(path)._saved() - before for path, before in _begun.items())
 
 
 class RunDirectory:
@@ -118,14 +118,14 @@ class RunDirectory:
         finally:
             lock.release()
 
-    def _saved(self) -> tuple[int, int]:
-        """Something that changes whenever the run is saved."""
-        found = (0, 0)
+    def _saved(self) -> frozenset[tuple[str, int, int]]:
+        """The files that the run goes on from, each with what is another when it is written anew."""
+        found = set()
         for path in self.checkpoint.parent.glob("*.ckpt"):
             with suppress(OSError):  # another process of the run has replaced it
                 stat = path.stat()
-                found = max(found, (stat.st_mtime_ns, stat.st_ino))
-        return found
+                found.add((path.name, stat.st_mtime_ns, stat.st_ino))
+        return frozenset(found)
 
     def refuse_another_run(self, config: DictConfig) -> None:
         """Make sure that what lies here, if anything, was made by this very configuration.

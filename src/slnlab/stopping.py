@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,9 +20,13 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(
 )
 
 IMPATIENT = (signal.SIGINT, signal.SIGTERM)
-"""A second one of these is obeyed at once. SIGUSR1 and SIGUSR2 are sent by programs, ours too, perhaps repeatedly."""
+"""Of which a second one is obeyed at once. SIGUSR1 and SIGUSR2 are sent by programs, ours too, perhaps repeatedly."""
+
+PATIENCE = 1.0
+"""Seconds after the first of them in which another is the same one: sent to a process and to its group, say."""
 
 _received: signal.Signals | None = None  # of the process, as signals are
+_impatient_since: float | None = None
 
 
 class Stopped(SystemExit):
@@ -56,7 +61,7 @@ def stop_if_told() -> None:
 
 def stopped(received: signal.Signals) -> Stopped:
     """The exception to raise, after telling the user what happens next."""
-    log.warning("%s: stopping. The same command goes on from here. Exit code %d.", received.name, 128 + received)
+    log.warning("%s: stopping. The same command goes on. Exit code %d.", received.name, 128 + received)
     exception = Stopped(received)
     exception.between_steps = True
     return exception
@@ -64,7 +69,7 @@ def stopped(received: signal.Signals) -> Stopped:
 
 @contextmanager
 def obeying_signals() -> Iterator[None]:
-    """Inside the block a signal is obeyed at the next `stop_if_told`; a second one, if it is `IMPATIENT`, at once.
+    """Inside the block a signal is obeyed at the next `stop_if_told`; a second one that is `IMPATIENT`, at once.
 
     The handlers that were there are put back afterwards. Outside the main thread, where Python allows no handlers,
     the block does nothing.
@@ -72,7 +77,7 @@ def obeying_signals() -> Iterator[None]:
     Raises:
         Stopped: a signal came; at the latest at the end of the block.
     """
-    global _received
+    global _received, _impatient_since
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -90,7 +95,7 @@ def obeying_signals() -> Iterator[None]:
             if handler is not None:  # one that was not installed from Python cannot be put back
                 signal.signal(number, handler)
         if _remember not in before.values():
-            _received = None
+            _received = _impatient_since = None
 
 
 def take_signals() -> None:
@@ -101,8 +106,10 @@ def take_signals() -> None:
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    global _received
-    if _received is None:
-        _received = signal.Signals(number)
-    elif number in IMPATIENT:
-        raise Stopped(_received)
+    global _received, _impatient_since
+    _received = _received or signal.Signals(number)
+    if number in IMPATIENT:
+        now = time.monotonic()
+        if _impatient_since is not None and now - _impatient_since >= PATIENCE:
+            raise Stopped(_received)
+        _impatient_since = _impatient_since or now

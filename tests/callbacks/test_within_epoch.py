@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import kill_matrix
 import pytest
 import torch
 
+from slnlab import stopping
+from slnlab.callbacks import within_epoch
 from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.checkpoint import Checkpoints
 from slnlab.config import compose
@@ -189,18 +192,58 @@ def test_a_full_disk_does_not_keep_a_run_from_stopping(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save_checkpoint", full)
         stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
-    assert "No space left on device. A run that is stopped goes on after its last finished epoch" in caplog.text
+    assert "No space left on device. A stop costs what was done since the run was saved last" in caplog.text
     steps.clear()
     tiny_run(*OVERRIDES)
     assert steps[0] == STEPS
     assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
 
 
-def test_in_the_middle_of_a_step_nothing_is_saved(tiny_run: TinyRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", [True, False], ids=["with a file", "without one"])
+@pytest.mark.parametrize("others", ["the same", "another step", "another start", "none"])
+def test_the_files_of_all_processes_are_used_or_none(
+    others: str, found: bool, tiny_run: TinyRun, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever this process has found, it hears of the other's: otherwise that one would wait for it."""
+    run = tmp_path / "run"
+    stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
+    start = torch.load(within(run), weights_only=True)["start"]
+    if not found:
+        within(run).unlink()
+    steps.clear()
+    heard = {"the same": [6, start], "another step": [5, start], "another start": [6, start + 1], "none": [0, 0]}
+    asked = []
+
+    def gathered(rows: torch.Tensor) -> torch.Tensor:
+        asked.append(rows.tolist())
+        return torch.cat([rows, torch.tensor([heard[others]])])
+
+    monkeypatch.setattr(within_epoch, "gather", gathered)
+    tiny_run(*OVERRIDES)
+    assert asked == [[[6, start] if found else [0, 0]]]
+    assert steps[0] == (STEPS + 6 if found and others == "the same" else STEPS)
+
+
+def test_what_another_process_could_not_save_is_not_kept(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of which it were would be put back into the queue for ever."""
+    monkeypatch.setattr(
+        within_epoch, "gather", lambda rows: torch.cat([rows, torch.zeros_like(rows)]) if rows.ndim == 1 else rows
+    )
+    stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
+    assert not within(tmp_path / "run").exists()
+
+
+def test_in_the_middle_of_a_step_nothing_is_saved(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A second Ctrl-C does not wait for its end."""
 
+    monkeypatch.setattr(stopping, "PATIENCE", 0.0)
+
     def twice() -> None:
-        tell()
+        os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     told = at(SingleNetwork, "loss", lambda method: method.steps == 7, twice)
@@ -216,6 +259,16 @@ def test_the_seconds_before_the_stop_count(tiny_run: TinyRun, tmp_path: Path) ->
     tiny_run(*OVERRIDES)
     seconds = [row["seconds"] for row in read_metrics(tmp_path / "run" / "metrics.csv")]
     assert seconds[1] > 1000 > max(seconds[0], seconds[2])
+
+
+def test_those_of_an_evaluation_do_not(tiny_run: TinyRun, tmp_path: Path) -> None:
+    def late() -> None:
+        time.sleep(3)
+        tell()
+
+    with at(Method, "_evaluate", lambda method: method.current_epoch == 1, late).context(), pytest.raises(Stopped):
+        tiny_run(*OVERRIDES)
+    assert torch.load(within(tmp_path / "run"), weights_only=True)["seconds"] < 3
 
 
 def test_it_comes_after_the_record_of_the_epoch() -> None:

@@ -35,8 +35,8 @@ class EpochTimer(pl.Callback):
 
     @property
     def spent(self) -> float:
-        """Seconds on the epoch so far."""
-        return time.perf_counter() - self._start
+        """Seconds of training in the epoch so far."""
+        return time.perf_counter() - self._start if self._seconds is None else self._seconds
 
     def add(self, seconds: float) -> None:
         """Those that were spent on the epoch before the run was stopped."""
@@ -44,6 +44,7 @@ class EpochTimer(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
+        self._seconds: float | None = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.is_last_batch:
@@ -53,7 +54,7 @@ class EpochTimer(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         images = len(trainer.datamodule.train_index)  # type: ignore[attr-defined]
-        pl_module.log_dict({"seconds": self._seconds, "images_per_second": images / self._seconds}, logger=False)
+        pl_module.log_dict({"seconds": self.spent, "images_per_second": images / self.spent}, logger=False)
 
 
 class RunRecord(pl.Callback):

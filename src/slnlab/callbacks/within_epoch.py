@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from slnlab.callbacks.run_record import EpochTimer
 from slnlab.checkpoint import Checkpoints
-from slnlab.distributed import gather, rank, world_size
+from slnlab.distributed import from_first, gather, rank, world_size
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.stopping import Stopped
@@ -27,7 +28,8 @@ class WithinEpoch(pl.Callback):
     same. Then what is saved here takes its place, and the steps that are done are left out.
 
     Each process has a file of its own, as before the epoch's end running statistics and sample tables differ. They are
-    used if all are there and of the same step; otherwise the run goes on after its last finished epoch.
+    used if all are there, of the same step and from the same start of the run; otherwise the run goes on after its last
+    finished epoch.
 
     Last among the callbacks: an epoch counts as begun until the run record has saved it.
 
@@ -41,8 +43,10 @@ class WithinEpoch(pl.Callback):
     def __init__(self, checkpoints: Checkpoints, timer: EpochTimer, every_steps: int | None = None) -> None:
         self.checkpoints, self.timer, self.every_steps = checkpoints, timer, every_steps
         self._found: dict[str, Any] | None = None
-        self._saved = 0
-        """Steps of the epoch that are on disk."""
+        self._start = 0
+        """Names this start of the run: on GPUs the next one does not come to the same bits."""
+        self._saved = self._tried = 0
+        """Steps of the epoch that are on disk, and that were to be."""
 
     @property
     def path(self) -> Path:
@@ -50,13 +54,15 @@ class WithinEpoch(pl.Callback):
         return self.checkpoints.last.with_name(f"within-{rank()}.ckpt")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = from_first(lambda: secrets.randbits(62))
         self._found = self._load(trainer.current_epoch)
-        steps = torch.tensor([self._found["steps_of_epoch"] if self._found else 0], device=pl_module.device)
-        if self._found is not None and not bool((gather(steps) == steps).all()):
+        mine = (self._found["steps_of_epoch"], self._found["start"]) if self._found else (0, 0)
+        everyones = gather(torch.tensor([mine], device=pl_module.device))  # also of a process that has found nothing
+        if not bool((everyones == everyones[0]).all()):
             self._found = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._saved = 0
+        self._saved = self._tried = 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if self._found is not None:  # and everything that belongs to the epoch's beginning has happened
@@ -65,13 +71,17 @@ class WithinEpoch(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Method)
-        if self.every_steps and pl_module.steps_of_epoch - self._saved >= self.every_steps:
+        if self.every_steps and pl_module.steps_of_epoch - self._tried >= self.every_steps:
             self._save(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped) and exception.between_steps:
             self._save(trainer, pl_module)
-            trainer.strategy.barrier()  # the first process that leaves ends the others
+            # Nobody leaves before all are saved, as the first one that does ends the others; and what one of them could
+            # not save is of no use to the others, nor to whoever wants to know whether the run has got further.
+            saved = torch.tensor([self._saved], device=pl_module.device)
+            if self._saved != int(gather(saved).min()):
+                self.path.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
@@ -86,11 +96,13 @@ class WithinEpoch(pl.Callback):
         assert isinstance(method, Method)
         if self._found is not None or method.steps_of_epoch <= self._saved or not method.saved_within_epoch:
             return
+        self._tried = method.steps_of_epoch
         of_method: dict[str, Any] = {}
         method.on_save_checkpoint(of_method)
         device = method.device
         state = {
             "epoch": trainer.current_epoch,
+            "start": self._start,
             "processes": world_size(),
             "steps_of_epoch": method.steps_of_epoch,
             "epoch_trained": method.epoch_trained,
@@ -111,7 +123,7 @@ class WithinEpoch(pl.Callback):
         try:
             self.checkpoints.save_checkpoint(state, self.path)
         except DataError as error:
-            log.warning("%s. A run that is stopped goes on after its last finished epoch", error)
+            log.warning("%s. A stop costs what was done since the run was saved last", error)
         else:
             self._saved = method.steps_of_epoch
 
@@ -136,7 +148,7 @@ class WithinEpoch(pl.Callback):
             if callback.state_key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][callback.state_key])
         method.on_load_checkpoint(state["method"])
-        method.steps_of_epoch = self._saved = state["steps_of_epoch"]
+        method.steps_of_epoch = self._saved = self._tried = state["steps_of_epoch"]
         method.epoch_trained = state["epoch_trained"]
         method.seen = [] if state["seen"] is None else [state["seen"].to(method.device)]
         self.timer.add(state["seconds"])

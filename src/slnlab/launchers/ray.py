@@ -25,7 +25,8 @@ def launch(
     cpus_per_run: float = 1.0,
 ) -> list[Outcome]:
     """Do the runs as Ray tasks. A worker that dies, or a node that is lost, has its run begun again by Ray, up to three
-    times; it goes on after its last finished epoch.
+    times; it goes on from what was saved last. So does a run that is ended because this command is told to stop: Ray
+    gives it no time to save.
 
     Args:
         plan: what to do. A run of several processes asks for as many GPUs and cores.

@@ -1,11 +1,11 @@
 """On a SLURM cluster: one job array, a job per run, through submitit.
 
-A job that is preempted, requeued, or near its time limit ends after its optimiser step and goes on after its last
-finished epoch, with the same bits. Who puts it back into the queue:
+A job that is preempted, requeued, or near its time limit ends after its optimiser step and goes on with the next, with
+the same bits. Who puts it back into the queue:
 
 - SLURM itself, for preemption (PreemptMode=REQUEUE), `scontrol requeue` and a node that is lost;
-- the job, when it gets SIGUSR1 or SIGUSR2: SLURM sends the latter `signal_delay_s` before the time limit. Unless no
-  epoch was finished since it began: then the time limit is too short for one, and the run fails and says so.
+- the job, when it gets SIGUSR1 or SIGUSR2: SLURM sends the latter `signal_delay_s` before the time limit. Unless
+  nothing was saved since it began: then the time limit is too short, and the run fails and says so.
 
 SIGTERM alone means that somebody cancels the job.
 """
@@ -29,7 +29,7 @@ from slnlab.stopping import Stopped, obeying_signals, stop_if_told
 
 log = logging.getLogger(__name__)
 
-TOO_SHORT = "not a step was finished within the time limit; raise timeout_min"
+TOO_SHORT = "nothing could be saved within the time limit; raise timeout_min"
 
 AGAIN = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
 """Signals after which a job puts itself back into the queue."""
