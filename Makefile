@@ -22,7 +22,7 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20
 
-test-slow: $(STAMP)  ## what takes minutes of waiting: a SLURM node that disappears
+test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time limit within an epoch, two processes killed
 	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)

@@ -63,6 +63,7 @@ def test_the_comparison_sees_the_least_bit(part: str, whole: Path, tmp_path: Pat
     assert kill_matrix.differences(whole, other) == [part]
 
 
+@pytest.mark.slow  # test_processes.py ends one of the two; this is a minute's worth of starting processes
 def test_so_is_one_of_two_processes(tmp_path: Path) -> None:
     """Here the one that the user started is killed, and its processes end by themselves."""
     whole, directory = tmp_path / "whole", tmp_path / "killed"

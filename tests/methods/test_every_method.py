@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -103,8 +104,31 @@ class StopAfter(pl.Callback):
         trainer.should_stop = trainer.current_epoch == self.epoch
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A run of the method with the momentum model that was never stopped; each is done once."""
+
+    @functools.cache
+    def run(method: str) -> Run:
+        whole = maker(tmp_path_factory.mktemp(method))(method, "momentum.enabled=true")
+        start = copy.deepcopy(whole.method.networks.state_dict())
+        whole.trainer.fit(whole.method, whole.data)
+        assert len(whole.metrics) == 3
+        for key, tensor in whole.method.networks.state_dict().items():
+            assert torch.isfinite(tensor).all()
+            if key.endswith("classifier.weight"):
+                assert not torch.equal(tensor, start[key])
+        return whole
+
+    return run
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., Run]:
+    return maker(tmp_path)
+
+
+def maker(tmp_path: Path) -> Callable[..., Run]:
     def make(
         method: str, *overrides: str, callbacks: tuple[pl.Callback, ...] = (), directory: Path | None = None
     ) -> Run:
@@ -139,16 +163,10 @@ def assert_the_same(mine: Run, its: Run) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_stopped_run_goes_on_bit_for_bit(name: str, made: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(
+    name: str, uninterrupted: Callable[[str], Run], made: Callable[..., Run], tmp_path: Path
+) -> None:
     """With the momentum model, and a second process's worth of nothing in between."""
-    whole = made(name, "momentum.enabled=true")
-    start = copy.deepcopy(whole.method.networks.state_dict())
-    whole.trainer.fit(whole.method, whole.data)
-    assert len(whole.metrics) == 3
-    for key, tensor in whole.method.networks.state_dict().items():
-        assert torch.isfinite(tensor).all()
-        if key.endswith("classifier.weight"):
-            assert not torch.equal(tensor, start[key])
     for stop in (0, 1):
         first = made(name, "momentum.enabled=true", callbacks=(StopAfter(stop),))
         first.trainer.fit(first.method, first.data)
@@ -159,7 +177,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(name: str, made: Callable[..., Run], 
             for parameter in second.method.parameters():
                 parameter.zero_()  # nothing of it may count
         second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
-        assert_the_same(second, whole)
+        assert_the_same(second, uninterrupted(name))
 
 
 def stop_within(run: Run, epoch: int, steps: int) -> None:
@@ -180,11 +198,9 @@ def stop_within(run: Run, epoch: int, steps: int) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_is_stopped_within_an_epoch_goes_on_with_the_step_after(
-    name: str, made: Callable[..., Run], tmp_path: Path
+    name: str, uninterrupted: Callable[[str], Run], made: Callable[..., Run], tmp_path: Path
 ) -> None:
     """Without doing a step twice, and bit for bit."""
-    whole = made(name, "momentum.enabled=true")
-    whole.trainer.fit(whole.method, whole.data)
     directory = tmp_path / "stopped"
     directory.mkdir()
     for epoch, steps in ((1, 1), (2, 0)):
@@ -206,7 +222,7 @@ def test_a_run_that_is_stopped_within_an_epoch_goes_on_with_the_step_after(
     last.method.step = watched  # type: ignore[method-assign]
     last.trainer.fit(last.method, last.data, ckpt_path=RunDirectory(directory).checkpoint, weights_only=True)
     assert done[:1] in ([(2, 1)], [])  # PES has a single step there
-    assert_the_same(last, whole)
+    assert_the_same(last, uninterrupted(name))
 
 
 @pytest.mark.parametrize("name", METHODS)
