@@ -205,7 +205,10 @@ def with_source_runs(config: DictConfig, train: Callable[..., Result]) -> DictCo
     if not runs:
         return config
     for run in runs:
-        if run.identity["noise"] != identity(config)["noise"]:
+        data = run.identity["data"]["name"]
+        if data != config.data.name:
+            log.warning("init.from: %s trained on %s, not on %s", run.directory, data, config.data.name)
+        elif run.identity["noise"] != identity(config)["noise"]:
             log.warning("init.from: %s trained on other noise than this run", run.directory)
         for key, there, here in _other_split(run.identity["data"], identity(config)["data"]):
             log.warning(
