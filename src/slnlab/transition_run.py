@@ -58,9 +58,11 @@ def with_estimate(config: DictConfig, train: Callable[..., Result]) -> DictConfi
 
 
 def noisy_run(config: DictConfig) -> DictConfig:
-    """The configuration of the run on noisy labels: cross entropy, the best epoch on held-out noisy labels.
+    """The configuration of the run on noisy labels: cross entropy, the epoch of smallest loss on held-out noisy labels.
 
-    It is trained as `config` is, but never reads the test set. Where `config` holds nothing out, it holds out a tenth.
+    By its loss, as in the code of Patrini et al.: the estimate is made of probabilities, and a network may grow too
+    sure of itself while its accuracy still rises. It is trained as `config` is, but never reads the test set. Where
+    `config` holds nothing out, it holds out a tenth.
     """
     made = compose([f"data={config.data.name}", "method=early_stopping"])
     here = plain(config)
@@ -70,6 +72,7 @@ def noisy_run(config: DictConfig) -> DictConfig:
         size = made.data.train_size or made.data.num_train
         made.data.noisy_val = made.data.noisy_val or max(1, size // 10)
         made.data.test = False
+        made.method.criterion = "loss"
         made.method.labels = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",
@@ -78,7 +81,7 @@ def noisy_run(config: DictConfig) -> DictConfig:
 
 
 def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., Result]) -> None:
-    """Write the softmax of the run's best weights on the images that it was trained on, as they are."""
+    """Write the softmax of the run's best weights on all training images, those held out included, as they are."""
     import torch
 
     from slnlab import assemble
@@ -94,6 +97,9 @@ def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., R
     checkpoint = assemble.checkpoints(config, directory).load_checkpoint(directory.checkpoint)
     network = assemble.method(config).network.to(device)
     network.load_state_dict(checkpoint["best"]["weights"])
+    rows = torch.cat([datamodule.train_index, datamodule.val_index]).sort().values
+    batches = rows.split(datamodule.eval_batch_size)
+    read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():
-        said = [network(image).float().softmax(1) for _, image in datamodule.passes("clean", "transition", 0)]
-    save_probabilities(directory.probabilities, torch.cat(said), datamodule.table["given"][datamodule.train_index])
+        said = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
+    save_probabilities(directory.probabilities, torch.cat(said), datamodule.table["given"][rows])
