@@ -19,12 +19,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
+from slnlab.image_folder import read_image_folder
 from slnlab.plain import flat, plain, said_by
 from slnlab.schemas.base import Section, allowed_by
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
@@ -105,18 +106,20 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def schema_of(group: str, node: Any) -> type[Section]:
-    """The schema of one option of a group: its own, or the group's.
+    """The schema of one option of a group: its own, that of the class which it builds, or the group's.
 
     A `_target_` outside slnlab without a schema of ours may have keys that only it knows.
     """
     base = GROUPS[group]
     node = node if isinstance(node, dict) else {}
-    name = str(node.get("name"))
-    module = f"slnlab.schemas.{group}.{name}"
-    if name.isidentifier() and importlib.util.find_spec(module):
-        schema: type[Section] = importlib.import_module(module).Schema
-        return schema
-    if str(node.get("_target_", "slnlab.")).startswith("slnlab."):
+    target = str(node.get("_target_", "slnlab."))
+    built = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
+    for name in (str(node.get("name")), built):
+        module = f"slnlab.schemas.{group}.{name}"
+        if name.isidentifier() and importlib.util.find_spec(module):
+            schema: type[Section] = importlib.import_module(module).Schema
+            return schema
+    if target.startswith("slnlab."):
         return base
     return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
 
@@ -244,6 +247,8 @@ def register_resolvers() -> None:
     - `${slnlab.times:a,b}`: the product.
     - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
+    - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
+      digest, or whether there is a split val_clean or test.
     """
 
     def subdir(*, _root_: DictConfig) -> str:
@@ -255,6 +260,19 @@ def register_resolvers() -> None:
     def part(share: float, *, _root_: DictConfig) -> int:
         return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
 
+    def image_folder(what: str, *, _root_: DictConfig) -> Any:
+        if OmegaConf.is_missing(_root_.data.source, "root"):
+            raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
+        found = read_image_folder(str(_root_.data.source.root))
+        said = {
+            "num_classes": len(found.classes),
+            "num_train": len(found.splits["train"].paths),
+            "digest": found.digest,
+        }
+        said |= {split: bool(listing.paths) for split, listing in found.splits.items()}
+        return ListConfig(found.classes) if what == "classes" else said[what]
+
+    OmegaConf.register_new_resolver("slnlab.image_folder", image_folder, replace=True)
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
     OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
