@@ -32,6 +32,7 @@ LAUNCHERS = sorted(path.stem for path in (config.CONF_DIR / "launcher").glob("*.
 CLUSTERS = sorted(path.stem for path in (config.CONF_DIR / "cluster").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob("*.yaml"))
 NEEDED = {
+    ("data", "folder"): ["data.source.root={images}"],
     ("noise", "csv"): ["noise.path=."],
     ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
     ("noise", "real"): ["data=clothing1m"],
@@ -50,7 +51,11 @@ def test_every_folder_of_conf_is_covered() -> None:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_passes_its_schema_and_builds(group: str, name: str, tmp_path: Path) -> None:
-    composed = compose([f"{group}={name}", *NEEDED.get((group, name), [])])
+    for made in ("cat", "dog"):
+        (tmp_path / "images" / made).mkdir(parents=True)
+        (tmp_path / "images" / made / "1.jpg").touch()
+    needed = [override.format(images=tmp_path / "images") for override in NEEDED.get((group, name), [])]
+    composed = compose([f"{group}={name}", *needed])
     check(composed)
     if group != "trainer":
         assert composed[group].name == name, "run directories and schemas are found by this name"

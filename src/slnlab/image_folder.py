@@ -31,12 +31,8 @@ class ImageFolderContents(NamedTuple):
 
     classes: list[str]
     splits: dict[str, Listing]
-
-    @property
-    def digest(self) -> str:
-        """Of all paths, so of all labels: another folder, or this one after an image was moved, is other data."""
-        paths = sorted(path for listing in self.splits.values() for path in listing.paths)
-        return hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest: str
+    """Of all paths, so of all labels: another folder, or this one after an image was moved, is other data."""
 
 
 _read: dict[str, tuple[dict[str, int], ImageFolderContents]] = {}
@@ -104,7 +100,9 @@ def _contents(top: Path, folders: dict[str, Path]) -> tuple[dict[str, int], Imag
         if split == "train":
             pairs.sort(key=lambda pair: hashlib.sha256(os.fsencode(pair[0])).digest())
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
-    return looked_into, ImageFolderContents(classes, splits)
+    every = sorted(path for listing in splits.values() for path in listing.paths)
+    digest = hashlib.sha256(os.fsencode("\n".join(every))).hexdigest()[:16]
+    return looked_into, ImageFolderContents(classes, splits, digest)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -65,7 +65,6 @@ def test_the_first_images_are_a_sample_of_all_and_the_same_everywhere(tmp_path: 
     here = read_image_folder(str(put(tmp_path / "here", *names)))
     there = read_image_folder(str(put(tmp_path / "there", *reversed(names))))
     assert here == there
-    assert here.digest == there.digest
     counts = np.bincount(here.splits["train"].labels[:60], minlength=3)
     assert counts.min() >= 12, "20 of each are expected, with a standard deviation of 2.6"
 
