@@ -247,6 +247,7 @@ def register_resolvers() -> None:
     - `${slnlab.times:a,b}`: the product.
     - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
+    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1; `${slnlab.part_of_steps:0.5}`: of the run's.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
       digest, or whether there is a split val_clean or test.
     """
@@ -276,6 +277,19 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
     OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
+
+    def steps_of_epoch(*, _root_: DictConfig) -> int:
+        data = _root_.data
+        size = (data.train_size or data.num_train) - data.noisy_val
+        if data.get("sampling") == "balanced" and data.per_class is not None:
+            size = data.per_class * data.num_classes
+        return max(1, size // data.batch_size)
+
+    def part_of_steps(share: float, *, _root_: DictConfig) -> int:
+        return max(1, int(share * _root_.trainer.max_epochs * steps_of_epoch(_root_=_root_)))
+
+    OmegaConf.register_new_resolver("slnlab.steps_of_epoch", steps_of_epoch, replace=True)
+    OmegaConf.register_new_resolver("slnlab.part_of_steps", part_of_steps, replace=True)
 
     def warm_up(epochs: int, *, _root_: DictConfig) -> int:
         return epochs if OmegaConf.select(_root_, "init.from") is None else 0
