@@ -59,8 +59,9 @@ class EarlyStopping(SingleNetwork):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.best_score = checkpoint["best"]["score"]
-        self.evaluators["best"].load_state_dict(checkpoint["best"]["weights"])
+        best = checkpoint["best"]
+        self.best_score = best["score"] if "score" in best else best["accuracy"]  # a run from before there was a choice
+        self.evaluators["best"].load_state_dict(best["weights"])
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:
