@@ -113,13 +113,14 @@ def schema_of(group: str, node: Any) -> type[Section]:
     base = GROUPS[group]
     node = node if isinstance(node, dict) else {}
     target = str(node.get("_target_", "slnlab."))
-    built = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
+    ours = target.startswith("slnlab.")
+    built = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower() if ours else ""
     for name in (str(node.get("name")), built):
         module = f"slnlab.schemas.{group}.{name}"
         if name.isidentifier() and importlib.util.find_spec(module):
             schema: type[Section] = importlib.import_module(module).Schema
             return schema
-    if target.startswith("slnlab."):
+    if ours:
         return base
     return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
 

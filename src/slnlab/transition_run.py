@@ -58,11 +58,9 @@ def with_estimate(config: DictConfig, train: Callable[..., Result]) -> DictConfi
 
 
 def noisy_run(config: DictConfig) -> DictConfig:
-    """The configuration of the run on noisy labels: cross entropy, the epoch of smallest loss on held-out noisy labels.
+    """The configuration of the run on noisy labels: cross entropy, the best epoch on held-out noisy labels.
 
-    By its loss, as in the code of Patrini et al.: the estimate is made of probabilities, and a network may grow too
-    sure of itself while its accuracy still rises. It is trained as `config` is, but never reads the test set. Where
-    `config` holds nothing out, it holds out a tenth.
+    It is trained as `config` is, but never reads the test set. Where `config` holds nothing out, it holds out a tenth.
     """
     made = compose([f"data={config.data.name}", "method=early_stopping"])
     here = plain(config)
@@ -72,7 +70,7 @@ def noisy_run(config: DictConfig) -> DictConfig:
         size = made.data.train_size or made.data.num_train
         made.data.noisy_val = made.data.noisy_val or max(1, size // 10)
         made.data.test = False
-        made.method.criterion = "loss"
+        made.method.criterion = config.method.criterion
         made.method.labels = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",

@@ -30,6 +30,8 @@ class LossCorrection(SingleNetwork):
             `estimate_from`), or a file with T.
         drop_above: see `slnlab.analysis.transition.estimate_transition`.
         clip: of backward correction, see `slnlab.losses.Backward`.
+        criterion: of the network that T is estimated from, see `EarlyStopping`; by the probabilities' own quality, loss, as
+            in the code of Patrini et al.: a network may grow too sure of itself while its accuracy still rises.
         estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
             that learned from the given labels. `slnlab.train` makes it where it is missing.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
@@ -48,12 +50,14 @@ class LossCorrection(SingleNetwork):
         transition: str,
         drop_above: float | None = 0.97,
         clip: float | None = None,
+        criterion: Literal["loss", "accuracy"] = "loss",
         estimate_from: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
         self.corrects, self.clip_outputs = corrects, clip
         self.transition, self.drop_above, self.estimate_from = transition, drop_above, estimate_from
+        self.criterion = criterion
         self._used: TransitionUsed | None = None
 
     @property
