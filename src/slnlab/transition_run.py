@@ -95,7 +95,7 @@ def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., R
     checkpoint = assemble.checkpoints(config, directory).load_checkpoint(directory.checkpoint)
     network = assemble.method(config).network.to(device)
     network.load_state_dict(checkpoint["best"]["weights"])
-    rows = torch.cat([datamodule.train_index, datamodule.val_index]).sort().values
+    rows = torch.arange(len(datamodule.table), device=device)
     batches = rows.split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():

@@ -30,8 +30,8 @@ class LossCorrection(SingleNetwork):
             `estimate_from`), or a file with T.
         drop_above: see `slnlab.analysis.transition.estimate_transition`.
         clip: of backward correction, see `slnlab.losses.Backward`.
-        criterion: of the network that T is estimated from, see `EarlyStopping`; by the probabilities' own quality, loss, as
-            in the code of Patrini et al.: a network may grow too sure of itself while its accuracy still rises.
+        criterion: of the network that T is estimated from, see `EarlyStopping`. "loss" is that of the authors' code: a
+            network may grow too sure of itself while its accuracy still rises, and T̂ is made of probabilities.
         estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
             that learned from the given labels. `slnlab.train` makes it where it is missing.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
