@@ -377,3 +377,12 @@ def test_runs_that_are_averaged_share_the_group() -> None:
 
 def test_an_integer_and_the_equal_float_are_one_run() -> None:
     assert run_subdir(compose(["sln.sigma=1"])) == run_subdir(compose(["sln.sigma=1.0"]))
+
+
+def test_an_option_of_ones_own_may_build_what_a_library_has(tmp_path: Path) -> None:
+    """With keys that only the library knows, though the class has the name of an option of ours."""
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "nesterov.yaml").write_text(
+        "_target_: torch.optim.SGD\nname: nesterov\nlr: 0.1\nmomentum: 0.9\nnesterov: true\n"
+    )
+    check(compose([f"hydra.searchpath=[{tmp_path}]", "optimizer=nesterov"]))

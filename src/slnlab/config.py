@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from slnlab.identity import run_subdir
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import flat, plain, said_by
 from slnlab.schemas.base import Section, allowed_by
-from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
+from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, epoch_size, redefinitions
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parents[1]
@@ -228,10 +229,15 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
         table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
-    for name in (_root_.data.name, noise_kind(_root_=_root_)):
+    for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
         if isinstance(found, DictConfig):
             found = found[name] if name in found else found["default"]
     return found
+
+
+def data_kind(*, _root_: DictConfig) -> str:
+    """The data set that presets go by: of one that was made from another (`defaults: [folder, _self_]`), the other."""
+    return str(_root_.preset.get("like") or _root_.data.name)
 
 
 def noise_kind(*, _root_: DictConfig) -> str:
@@ -248,7 +254,9 @@ def register_resolvers() -> None:
     - `${slnlab.times:a,b}`: the product.
     - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
-    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1; `${slnlab.part_of_steps:0.5}`: of the run's.
+    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1.
+    - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1.
+    - `${slnlab.data_kind:}`: see `data_kind`.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
       digest, or whether there is a split val_clean or test.
     """
@@ -276,18 +284,23 @@ def register_resolvers() -> None:
 
     OmegaConf.register_new_resolver("slnlab.image_folder", image_folder, replace=True)
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
+    OmegaConf.register_new_resolver("slnlab.data_kind", data_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
 
+    def batches(_root_: DictConfig) -> float:
+        size = epoch_size(_root_.data)
+        if size is None:
+            raise ConfigError(
+                f"data.per_class: must be given, because method={_root_.method.name} counts the steps of an epoch"
+            )
+        return size / _root_.data.batch_size
+
     def steps_of_epoch(*, _root_: DictConfig) -> int:
-        data = _root_.data
-        size = (data.train_size or data.num_train) - data.noisy_val
-        if data.get("sampling") == "balanced" and data.per_class is not None:
-            size = data.per_class * data.num_classes
-        return max(1, size // data.batch_size)
+        return max(1, math.floor(batches(_root_)))
 
     def part_of_steps(share: float, *, _root_: DictConfig) -> int:
-        return max(1, int(share * _root_.trainer.max_epochs * steps_of_epoch(_root_=_root_)))
+        return max(1, int(share * _root_.trainer.max_epochs * math.ceil(batches(_root_))))
 
     OmegaConf.register_new_resolver("slnlab.steps_of_epoch", steps_of_epoch, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_steps", part_of_steps, replace=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,11 +51,12 @@ def read_image_folder(root: str) -> ImageFolderContents:
         root: the folder. Without `train/` all that it holds is for training.
 
     Raises:
-        DataError: no such folder, no classes, a class without images, or one that only `val` or `test` has.
+        DataError: no such folder, one that cannot be read, a link back to a folder that it lies in, no classes, a class
+            without images, or one that only `val` or `test` has.
     """
-    top = Path(root)
-    if not top.is_dir():
-        raise DataError(f"data.source.root: {root} is no folder")
+    top = Path(root).expanduser()
+    if not root or not top.is_dir():
+        raise DataError(f"data.source.root: {root!r} is no folder")
     folders = {split: top / name for split, name in SPLITS.items()}
     if not folders["train"].is_dir():
         for split in ("val_clean", "test"):
@@ -80,21 +82,22 @@ def _contents(top: Path, folders: dict[str, Path]) -> tuple[dict[str, int], Imag
     classes = [path.name for path in _folders(folders["train"])]
     if len(classes) < 2:
         raise DataError(f"{folders['train']}: wants a folder for each class, at least 2, and has {len(classes)}")
+    number_of = {name: number for number, name in enumerate(classes)}
     splits = dict.fromkeys(SPLITS, Listing([], []))
     for split, folder in folders.items():
         pairs: list[tuple[str, int]] = []
         for path in _folders(folder):
-            if path.name not in classes:
+            if path.name not in number_of:
                 raise DataError(f"{path}: is no class of {folders['train']}, which has {', '.join(classes)}")
             images = []
-            for where, inner, names in os.walk(path, followlinks=True):
+            for where, names in _walk(path, ()):
                 looked_into[where] = _changed(where)
-                inner[:] = sorted(name for name in inner if not name.startswith("."))
                 inside = os.path.relpath(where, top)
-                images += [os.path.join(inside, name) for name in sorted(names) if _is_image(name)]
+                images += [os.path.join(inside, name) for name in names]
             if not images:
                 raise DataError(f"{path}: has no image; they end in {', '.join(SUFFIXES)}")
-            pairs += [(image, classes.index(path.name)) for image in images]
+            label = number_of[path.name]
+            pairs += [(image, label) for image in images]
         if not pairs:
             raise DataError(f"{folder}: has no folder of a class")
         if split == "train":
@@ -109,5 +112,17 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+def _walk(folder: str | Path, above: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """Pairs of a folder, this one and those below it, and the images in it; links are followed."""
+    here = os.path.realpath(folder)
+    if here in above:
+        raise DataError(f"{folder}: is a link back to {here}, which it lies in")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    yield str(folder), [entry.name for entry in shown if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir()]
+    for entry in shown:
+        if entry.is_dir():
+            yield from _walk(entry.path, (*above, here))

@@ -121,11 +121,10 @@ def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
     here = plain(config)
     composed = compose([f"data={config.data.name}", f"method={config.method.name}"])
     chosen = {key: OmegaConf.select(made, key) for key in typed if "." in key}
-    with open_dict(composed), open_dict(made):
-        # Where the files are is this run's to say; with data=folder nothing else is known before.
-        composed.data.source = here["data"]["source"]
-        if "data" not in typed:
-            made.data.source = here["data"]["source"]
+    for node in (composed, made):  # with data=folder nothing is known before it is said where the images are
+        for key, value in here["data"]["source"].items():
+            if OmegaConf.is_missing(node.data.source, key):
+                node.data.source[key] = value
     usual = plain(composed)
     with open_dict(made):
         for section in (*SAME, *BUDGET):

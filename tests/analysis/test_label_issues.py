@@ -41,7 +41,7 @@ def test_the_least_believed_label_comes_first() -> None:
 
 def test_classes_and_files_by_name() -> None:
     not_utf8 = os.fsdecode(b"\xff.png")
-    paths = {"path": np.array(["a.png", 'b, "c".png', "d.png", not_utf8])}
+    paths = {"path": np.array([b"a.png", b'b, "c".png', b"d.png", b"\xff.png"])}
     lines = written(COLUMNS | paths, classes=["cat", "dog", "owl"])
     assert lines == [
         "index,path,given_label,predicted_label,label_quality",

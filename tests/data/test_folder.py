@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from slnlab.config import check, compose
-from slnlab.data.folder import ImageFolder
+from slnlab.config import CONF_DIR, check, compose
 from slnlab.errors import ConfigError, DataError
-from slnlab.identity import group_hash
+from slnlab.identity import group_hash, identity
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import plain
+from slnlab.source_runs import source_runs
 from slnlab.train import train
 
 
@@ -101,33 +102,85 @@ def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp
     assert group_hash(compose(composed(folder))) == before
 
 
-def test_images_that_change_before_the_run_begins_are_noticed(folder: Path) -> None:
-    config = plain(compose(composed(folder)))
-    source = ImageFolder(str(folder), config["data"]["source"]["contents"])
-    source.prepare()
+SMALL = ("model=cnn", "data.image_size=8", "data.padding=1", "data.workers=0", "trainer.accelerator=cpu")
+SMALL += ("trainer.progress=false", "optimizer.lr=0.02")
+
+
+def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path: Path) -> None:
+    config = compose(composed(folder, *SMALL, "trainer.max_epochs=2"))
+    before = identity(config)
+
+    def watch(row: dict[str, float]) -> None:
+        put(folder, "train/cat/new.png", "train/owl/1.png")
+
+    result = train(config, tmp_path / "run", watch=watch)
+    assert result.identity == before
+    assert identity(config)["data"]["num_classes"] == 3, "they are another run's"
+
+
+def test_images_that_come_before_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
+    """While a run that it needs first was made, say."""
+    config = OmegaConf.create(plain(compose(composed(folder, *SMALL))))
     (folder / "train" / "cat" / "0.png").unlink()
-    with pytest.raises(DataError, match="come, gone or been moved"):
-        source.prepare()
+    with pytest.raises(DataError, match=f"^{folder}: images have come, gone or been moved since this run was config"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("key", "name"), [("clean_val", "val"), ("test", "test")])
+def test_a_split_that_is_not_there_is_named(folder: Path, tmp_path: Path, key: str, name: str) -> None:
+    shutil.rmtree(folder / "test")
+    with pytest.raises(DataError, match=f"^data.{key}: {folder} has no {name}/; data.{key}=false"):
+        train(compose(composed(folder, *SMALL, f"data.{key}=true")), tmp_path / "run")
+
+
+def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere", "1.png", "2.png")
+    (folder / "train" / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert len(read_image_folder(str(folder)).splits["train"].paths) == 16 + 2
+    (folder / "train" / "cat" / "up").symlink_to(folder / "train" / "cat")
+    with pytest.raises(DataError, match=r"cat/up: is a link back to .*cat, which it lies in"):
+        read_image_folder(str(folder))
+
+
+def test_a_first_stage_may_have_images_of_its_own(folder: Path, tmp_path: Path) -> None:
+    other = put(tmp_path / "other", *(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(11)))
+    both = composed(folder, "method=sigua", "method.forget_rate=0.2", "init.from=sln")
+    (same,) = source_runs(compose(both))
+    assert same.identity["data"] == identity(compose(both))["data"]
+    (its_own,) = source_runs(compose([*both, f'init.overrides=["data.source.root={other}"]']))
+    assert its_own.config is not None
+    assert its_own.config.data.num_train == 22
+    assert its_own.config.data.source.contents == read_image_folder(str(other)).digest
+
+
+def test_steps_of_an_epoch_that_only_the_labels_know_are_refused(folder: Path) -> None:
+    balanced = composed(folder, "method=elr_plus", "data.sampling=balanced")
+    with pytest.raises(ConfigError, match=r"^data.per_class: must be given, because method=elr_plus counts"):
+        check(compose(balanced))
+    config = compose([*balanced, "data.per_class=5", "data.batch_size=4"])
+    check(config)
+    assert config.method.ramp_steps == int(0.57 * 20 * 3), "10 images are 3 batches"
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "is no folder"),
-        (["train/cat/1.png"], "wants a folder for each class, at least 2, and has 1"),
-        (["test/cat/1.png", "test/dog/1.png"], "has test/ but no train/"),
+        ([], "' is no folder"),
+        (["train/cat/1.png"], "/train: wants a folder for each class, at least 2, and has 1"),
+        (["test/cat/1.png", "test/dog/1.png"], " has test/ but no train/"),
         (
             ["train/cat/1.png", "train/dog/1.png", "val/bird/1.png"],
-            "val/bird: is no class of .*train, which has cat, dog",
+            "/val/bird: is no class of .*train, which has cat, dog",
         ),
-        (["train/cat/1.png", "train/dog/1.txt.png", "test/.x/1.png"], "test: has no folder of a class"),
+        (["train/cat/1.png", "train/dog/1.txt.png", "test/.x/1.png"], "/test: has no folder of a class"),
     ],
 )
 def test_what_cannot_be_used_is_said_while_the_configuration_is_composed(
     tmp_path: Path, names: list[str], message: str
 ) -> None:
     put(tmp_path / "images", *names)
-    with pytest.raises(ConfigError, match=f"^[^:]*: .*{message}|^[^:]*{message}"):
+    where = f"(data.source.root: )?'?{tmp_path}/images"
+    with pytest.raises(ConfigError, match=f"^{where}{message}"):
         plain(compose(composed(tmp_path / "images")))
 
 
@@ -161,14 +214,7 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
         Image.fromarray((pixels.reshape(8, 8) * 15).astype(np.uint8)).save(path)
         if misfiled:
             wrong.add(str(path.relative_to(root)))
-    small = ["model=cnn", "data.image_size=8", "data.padding=1", "data.flip=false", "data.workers=0"]
-    small += [
-        "optimizer.lr=0.02",
-        "trainer.max_epochs=10",
-        "momentum.decay=0.9",
-        "trainer.accelerator=cpu",
-        "trainer.progress=false",
-    ]
+    small = [*SMALL, "data.flip=false", "trainer.max_epochs=10", "momentum.decay=0.9"]
     config = compose(composed(root, *small, "method=sln_mo_lc", "correction.last_epochs=2"))
     result = train(config, tmp_path / "run")
     assert result.evaluators["momentum"].test_accuracy.last > 0.9  # type: ignore[union-attr]
@@ -181,7 +227,7 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
     qualities = [float(issue["label_quality"]) for issue in issues]
     assert qualities == sorted(qualities)
     with np.load(tmp_path / "run" / "samples.npz") as samples:
-        assert {samples["path"][int(issue["index"])] for issue in issues} == set(listed)
+        assert {os.fsdecode(samples["path"][int(issue["index"])]) for issue in issues} == set(listed)
         assert len(samples["path"]) == 600
 
 
@@ -194,7 +240,12 @@ def test_a_data_set_of_ones_own_may_be_made_from_it(folder: Path, tmp_path: Path
         "defaults: [folder, _self_]\n"
         f"data: {{name: pets, image_size: 64, source: {{root: '{folder}'}}}}\n"
     )
-    config = compose(["hydra.searchpath=[" + str(tmp_path / "conf") + "]", "data=pets", "method=sln"])
+    mine = ["hydra.searchpath=[" + str(tmp_path / "conf") + "]", "data=pets"]
+    for method in (path.stem for path in (CONF_DIR / "method").glob("*.yaml")):
+        config, reference = (plain(compose([*chosen, f"method={method}"])) for chosen in (mine, composed(folder)[:2]))
+        assert config["method"] == reference["method"], method
+        assert config["sln"] == reference["sln"]
+    config = compose([*mine, "method=sln"])
     check(config)
     config.data.sampling = "random"
     with pytest.raises(ConfigError, match=r"data.sampling: 'random' is not allowed: input should be 'standard' or"):

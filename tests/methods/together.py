@@ -34,6 +34,7 @@ def _fit(name: str, overrides: Sequence[str], folder: Path, stops: Sequence[int 
     run = RunDirectory(folder / name)
     run.path.mkdir(parents=True, exist_ok=True)
     checkpoint: Path | None = None
+    steps = []
     for stop in stops:
         method = assemble.method(config)
         trainer, record = assemble.trainer(config, run, [])
@@ -41,11 +42,12 @@ def _fit(name: str, overrides: Sequence[str], folder: Path, stops: Sequence[int 
             trainer.callbacks.append(StopAfter(stop))  # type: ignore[attr-defined]
         trainer.fit(method, assemble.datamodule(config), ckpt_path=checkpoint, weights_only=True)
         checkpoint = run.checkpoint
+        steps.append(method.steps)
     found = {
         "networks": {key: network.state_dict() for key, network in method.evaluators.items()},
         "table": method.table.state_dict(),
         "rows": [{key: value for key, value in row.items() if "second" not in key} for row in record.rows],
-        "steps": method.steps,
+        "steps": steps,
     }
     torch.save(found, folder / f"{name}.rank{rank()}.pt")
 
@@ -62,6 +64,8 @@ def come_to(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
 def assert_same_bits(together: Path, name: str) -> None:
     """Of the run that was not stopped and the one that was, in each of two processes."""
     for number in (0, 1):
+        steps = torch.load(together / STOPPED / f"{name}.rank{number}.pt", weights_only=True)["steps"]
+        assert 0 < steps[0] < steps[1], "it was stopped"
         whole, resumed = (come_to(folder, name, number) for folder in (together, together / STOPPED))
         assert resumed.keys() == whole.keys()
         for key, tensor in whole.items():

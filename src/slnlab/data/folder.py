@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -23,13 +24,16 @@ class ImageFolder:
     name = "folder"
 
     def __init__(self, root: str, contents: str | None = None) -> None:
-        self.root, self.contents = root, contents
+        self.root, self.contents = os.path.expanduser(root), contents
 
     def prepare(self) -> None:
         self._read()
 
     def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
         paths, labels = self._read().splits[split]
+        if not paths:
+            key, folder = {"val_clean": ("clean_val", "val"), "test": ("test", "test")}[split]
+            raise DataError(f"data.{key}: {self.root} has no {folder}/; data.{key}=false")
         return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
 
     def _read(self) -> ImageFolderContents:
