@@ -53,12 +53,14 @@ experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN
 	rm $@/curves.png  # 70 configurations: no picture to learn from
 
 TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
-  seed=0 runs_dir=runs/methods_fashion_tuned
-experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (99 runs)
-	$(TUNE_FASHION) noise=sym method=sln sln.sigma=0.1,0.2,0.5,1
-	$(TUNE_FASHION) noise=asym method=sln sln.sigma=0.1,0.2,0.5,1
-	$(TUNE_FASHION) noise=sym method=ce optimizer.lr=0.005,0.01,0.02,0.05
-	for study in runs/methods_fashion_tuned/studies/*; do cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
+  runs_dir=runs/methods_fashion_tuned
+experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (108 runs)
+	$(TUNE_FASHION) seed=0 noise=sym method=sln sln.sigma=0.1,0.2,0.5,1
+	$(TUNE_FASHION) seed=0 noise=asym method=sln sln.sigma=0.1,0.2,0.5,1
+	$(TUNE_FASHION) seed=0,1,2 noise=sym method=ce optimizer.lr=0.005,0.01,0.02,0.05
+	$(TUNE_FASHION) seed=0,1,2 noise=asym method=ce optimizer.lr=0.005,0.01,0.02,0.05
+	for study in runs/methods_fashion_tuned/studies/*; do \
+	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
 	$(BIN)/python -m slnlab.train -m experiment=methods_fashion launcher=local runs_dir=runs/methods_fashion
 	$(BIN)/python -m slnlab.report runs/methods_fashion --out $@
 	rm $@/curves.png  # 28 configurations: no picture to learn from

@@ -40,3 +40,19 @@ def tiny_run(tmp_path: Path) -> Callable[..., tuple[Result, Path]]:
         return train(config, directory, list(overrides)), directory
 
     return run
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Overrides that choose a data set; folder has two classes, with twenty images that nobody can open."""
+
+    def choose(name: str) -> list[str]:
+        if name != "folder":
+            return [f"data={name}"]
+        for number in range(20):
+            image = tmp_path / "images" / ("cat", "dog")[number % 2] / f"{number}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.touch()
+        return ["data=folder", f"data.source.root={tmp_path / 'images'}"]
+
+    return choose

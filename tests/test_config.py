@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,8 +50,11 @@ def test_every_folder_of_conf_is_covered() -> None:
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_every_option_composes_passes_its_schema_and_builds(group: str, name: str, tmp_path: Path) -> None:
-    composed = compose([f"{group}={name}", *NEEDED.get((group, name), [])])
+def test_every_option_composes_passes_its_schema_and_builds(
+    group: str, name: str, tmp_path: Path, data_set: Callable[[str], list[str]]
+) -> None:
+    chosen = data_set(name) if group == "data" else [f"{group}={name}"]
+    composed = compose([*chosen, *NEEDED.get((group, name), [])])
     check(composed)
     if group != "trainer":
         assert composed[group].name == name, "run directories and schemas are found by this name"
@@ -373,3 +377,12 @@ def test_runs_that_are_averaged_share_the_group() -> None:
 
 def test_an_integer_and_the_equal_float_are_one_run() -> None:
     assert run_subdir(compose(["sln.sigma=1"])) == run_subdir(compose(["sln.sigma=1.0"]))
+
+
+def test_an_option_of_ones_own_may_build_what_a_library_has(tmp_path: Path) -> None:
+    """With keys that only the library knows, though the class has the name of an option of ours."""
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "nesterov.yaml").write_text(
+        "_target_: torch.optim.SGD\nname: nesterov\nlr: 0.1\nmomentum: 0.9\nnesterov: true\n"
+    )
+    check(compose([f"hydra.searchpath=[{tmp_path}]", "optimizer=nesterov"]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -243,6 +245,31 @@ def test_what_only_the_method_itself_can_refuse_is_said_before_its_first_stage_i
     with pytest.raises(ConfigError, match=r"method\.last_stage: Unknown does not say"):
         train(config)
     assert not [*tmp_path.rglob("config.yaml"), *tmp_path.rglob("sln")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (("data", "name"), "cifar10", "trained on cifar10, not on digits"),
+        (("noise", "rate"), 0.1, "trained on other noise than this run"),
+    ],
+)
+def test_weights_from_elsewhere_are_mentioned(
+    done: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture, key: tuple[str, str], value: Any, message: str
+) -> None:
+    folder, _, _ = done
+    copy = shutil.copytree(sources(folder)[1], tmp_path / "copy")
+
+    def warnings() -> list[str]:
+        caplog.clear()
+        with_source_runs(tiny(folder, "method=sigua", f"init.from=[{copy}]"), train)
+        return [record.getMessage() for record in caplog.records]
+
+    assert warnings() == []
+    result = json.loads((copy / "result.json").read_text())
+    result["identity"][key[0]][key[1]] = value
+    (copy / "result.json").write_text(json.dumps(result))
+    assert warnings() == [f"init.from: {copy} {message}"]
 
 
 def test_damaged_weights_are_said_so(done: Runs, tmp_path: Path) -> None:

@@ -13,6 +13,19 @@ from slnlab.run_directory import RunDirectory
 from slnlab.transition_run import noisy_run, with_estimate
 
 
+def test_it_is_chosen_by_its_loss_and_is_no_other_run_for_what_only_its_method_says(tmp_path: Path) -> None:
+    """The baseline `early_stopping` goes by accuracy; both corrections share the estimate."""
+    made = [noisy_run(compose([f"method={name}", f"runs_dir={tmp_path}"])) for name in ("forward", "backward")]
+    assert [run.method.criterion for run in made] == ["loss", "loss"]
+    assert run_subdir(made[0]) == run_subdir(made[1])
+    by_accuracy = compose(["method=forward", "method.criterion=accuracy", f"runs_dir={tmp_path}"])
+    assert noisy_run(by_accuracy).method.criterion == "accuracy"
+    assert run_subdir(by_accuracy) != run_subdir(compose(["method=forward"]))
+    baseline = compose(["method=early_stopping", "data.test=false"])
+    assert baseline.method.criterion == "accuracy"
+    assert run_subdir(baseline) != run_subdir(made[0])
+
+
 def test_one_of_several_processes_does_not_predict_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is finished, and what it says of the labels is not stored; each process would see its part of them."""
     config = compose(["method=forward", f"runs_dir={tmp_path}"])

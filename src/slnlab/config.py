@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,15 +20,16 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
+from slnlab.image_folder import read_image_folder
 from slnlab.plain import flat, plain, said_by
 from slnlab.schemas.base import Section, allowed_by
-from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
+from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, epoch_size, redefinitions
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parents[1]
@@ -105,18 +107,21 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def schema_of(group: str, node: Any) -> type[Section]:
-    """The schema of one option of a group: its own, or the group's.
+    """The schema of one option of a group: its own, that of the class which it builds, or the group's.
 
     A `_target_` outside slnlab without a schema of ours may have keys that only it knows.
     """
     base = GROUPS[group]
     node = node if isinstance(node, dict) else {}
-    name = str(node.get("name"))
-    module = f"slnlab.schemas.{group}.{name}"
-    if name.isidentifier() and importlib.util.find_spec(module):
-        schema: type[Section] = importlib.import_module(module).Schema
-        return schema
-    if str(node.get("_target_", "slnlab.")).startswith("slnlab."):
+    target = str(node.get("_target_", "slnlab."))
+    ours = target.startswith("slnlab.")
+    built = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower() if ours else ""
+    for name in (str(node.get("name")), built):
+        module = f"slnlab.schemas.{group}.{name}"
+        if name.isidentifier() and importlib.util.find_spec(module):
+            schema: type[Section] = importlib.import_module(module).Schema
+            return schema
+    if ours:
         return base
     return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
 
@@ -224,10 +229,15 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
         table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
-    for name in (_root_.data.name, noise_kind(_root_=_root_)):
+    for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
         if isinstance(found, DictConfig):
             found = found[name] if name in found else found["default"]
     return found
+
+
+def data_kind(*, _root_: DictConfig) -> str:
+    """The data set that presets go by: of one that was made from another (`defaults: [folder, _self_]`), the other."""
+    return str(_root_.preset.get("like") or _root_.data.name)
 
 
 def noise_kind(*, _root_: DictConfig) -> str:
@@ -244,6 +254,11 @@ def register_resolvers() -> None:
     - `${slnlab.times:a,b}`: the product.
     - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
+    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1.
+    - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1.
+    - `${slnlab.data_kind:}`: see `data_kind`.
+    - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
+      digest, or whether there is a split val_clean or test.
     """
 
     def subdir(*, _root_: DictConfig) -> str:
@@ -255,9 +270,40 @@ def register_resolvers() -> None:
     def part(share: float, *, _root_: DictConfig) -> int:
         return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
 
+    def image_folder(what: str, *, _root_: DictConfig) -> Any:
+        if OmegaConf.is_missing(_root_.data.source, "root"):
+            raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
+        found = read_image_folder(str(_root_.data.source.root))
+        said = {
+            "num_classes": len(found.classes),
+            "num_train": len(found.splits["train"].paths),
+            "digest": found.digest,
+        }
+        said |= {split: bool(listing.paths) for split, listing in found.splits.items()}
+        return ListConfig(found.classes) if what == "classes" else said[what]
+
+    OmegaConf.register_new_resolver("slnlab.image_folder", image_folder, replace=True)
     OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
+    OmegaConf.register_new_resolver("slnlab.data_kind", data_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
+
+    def batches(_root_: DictConfig) -> float:
+        size = epoch_size(_root_.data)
+        if size is None:
+            raise ConfigError(
+                f"data.per_class: must be given, because method={_root_.method.name} counts the steps of an epoch"
+            )
+        return size / _root_.data.batch_size
+
+    def steps_of_epoch(*, _root_: DictConfig) -> int:
+        return max(1, math.floor(batches(_root_)))
+
+    def part_of_steps(share: float, *, _root_: DictConfig) -> int:
+        return max(1, int(share * _root_.trainer.max_epochs * math.ceil(batches(_root_))))
+
+    OmegaConf.register_new_resolver("slnlab.steps_of_epoch", steps_of_epoch, replace=True)
+    OmegaConf.register_new_resolver("slnlab.part_of_steps", part_of_steps, replace=True)
 
     def warm_up(epochs: int, *, _root_: DictConfig) -> int:
         return epochs if OmegaConf.select(_root_, "init.from") is None else 0

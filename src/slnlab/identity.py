@@ -46,6 +46,8 @@ ADDED_LATER = {
     "trainer.num_nodes": 1,
     "trainer.sync_batchnorm": False,
     "clip_norm": None,
+    "method.clip": None,
+    "method.criterion": "accuracy",
     "mixup": {"alpha": 0},
     "sam": {"rho": 0},
 }

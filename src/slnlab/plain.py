@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,7 +43,7 @@ def said_by(error: BaseException) -> str:
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
-        text = str(seen)
+        text = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(seen))  # by a resolver of ours
         for advice in ("\nTo append to your config", "\n    full_key", "\nConfig search path"):
             text = text.split(advice)[0].strip()
         if text and not any(text in part for part in parts):

@@ -52,6 +52,7 @@ class RunDirectory:
     - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before;
       `within-<process>.ckpt`: what the steps of a begun epoch have changed
     - `samples.npz`: per training sample, what the final weights say about its label
+    - `label_issues.csv`: the labels that they do not agree with, the likeliest mistakes first
     - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
     - `failure.txt`: why the run ended before, if it was by an error; gone when it begins again
@@ -67,6 +68,7 @@ class RunDirectory:
         self.metrics = path / "metrics.csv"
         self.checkpoint = path / "checkpoints" / "last.ckpt"
         self.samples = path / "samples.npz"
+        self.label_issues = path / "label_issues.csv"
         self.probabilities = path / "probabilities.npz"
         self.wandb_id = path / "wandb_id"
         self.profile = path / "profile"
@@ -149,8 +151,8 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what a run has made here, and nothing else."""
-        files = (self.result, self.metrics, self.samples, self.noise, self.probabilities, self.wandb_id, self.pruned)
-        for made in files:
+        records = (self.result, self.metrics, self.samples, self.label_issues, self.noise)
+        for made in (*records, self.probabilities, self.wandb_id, self.pruned):
             made.unlink(missing_ok=True)
         for folder in (self.checkpoint.parent, self.path / "tensorboard", self.profile):
             if folder.exists():

@@ -119,20 +119,25 @@ def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
         raise ConfigError(f"init.from: {method} is neither a directory nor a method to make: {error}") from None
     typed = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     here = plain(config)
-    usual = plain(compose([f"data={config.data.name}", f"method={config.method.name}"]))
+    composed = compose([f"data={config.data.name}", f"method={config.method.name}"])
+    chosen = {key: OmegaConf.select(made, key) for key in typed if "." in key}
+    for node in (composed, made):  # with data=folder nothing is known before it is said where the images are
+        for key, value in here["data"]["source"].items():
+            if OmegaConf.is_missing(node.data.source, key):
+                node.data.source[key] = value
+    usual = plain(composed)
     with open_dict(made):
         for section in (*SAME, *BUDGET):
             if section in typed:  # another option of the group was chosen
                 continue
-            chosen = {key: OmegaConf.select(made, key) for key in typed if key.startswith(f"{section}.")}
             if section in SAME or here[section].get("name") != usual[section].get("name"):
                 made[section] = here[section]
             else:
                 for key in here[section].keys() | usual[section].keys():
                     if here[section].get(key) != usual[section].get(key):
                         made[section][key] = here[section].get(key)
-            for key, value in chosen.items():
-                OmegaConf.update(made, key, value)
+        for key, value in chosen.items():
+            OmegaConf.update(made, key, value)
         if here["data"]["noisy_val"] and "data" not in typed:
             # By them this run chooses, so they must not have been trained on before, whatever made them be held out:
             # method=early_stopping brings them itself, and the method that is made does not.
@@ -205,7 +210,10 @@ def with_source_runs(config: DictConfig, train: Callable[..., Result]) -> DictCo
     if not runs:
         return config
     for run in runs:
-        if run.identity["noise"] != identity(config)["noise"]:
+        data = run.identity["data"]["name"]
+        if data != config.data.name:
+            log.warning("init.from: %s trained on %s, not on %s", run.directory, data, config.data.name)
+        elif run.identity["noise"] != identity(config)["noise"]:
             log.warning("init.from: %s trained on other noise than this run", run.directory)
         for key, there, here in _other_split(run.identity["data"], identity(config)["data"]):
             log.warning(

@@ -19,12 +19,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config import CONF_DIR, check, explain
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.identity import run_subdir
+from slnlab.plain import plain
 
 if TYPE_CHECKING:
     from slnlab.callbacks.run_record import Watch
@@ -62,6 +63,7 @@ def train(
         Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
     check(config)
+    config = OmegaConf.create(plain(config))  # what it takes from files stays what it was when the run began
 
     from slnlab import assemble
     from slnlab.distributed import from_first, world_size

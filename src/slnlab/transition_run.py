@@ -70,6 +70,7 @@ def noisy_run(config: DictConfig) -> DictConfig:
         size = made.data.train_size or made.data.num_train
         made.data.noisy_val = made.data.noisy_val or max(1, size // 10)
         made.data.test = False
+        made.method.criterion = config.method.criterion
         made.method.labels = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",
@@ -78,7 +79,7 @@ def noisy_run(config: DictConfig) -> DictConfig:
 
 
 def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., Result]) -> None:
-    """Write the softmax of the run's best weights on the images that it was trained on, as they are."""
+    """Write the softmax of the run's best weights on all training images, those held out included, as they are."""
     import torch
 
     from slnlab import assemble
@@ -94,6 +95,9 @@ def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., R
     checkpoint = assemble.checkpoints(config, directory).load_checkpoint(directory.checkpoint)
     network = assemble.method(config).network.to(device)
     network.load_state_dict(checkpoint["best"]["weights"])
+    rows = torch.arange(len(datamodule.table), device=device)
+    batches = rows.split(datamodule.eval_batch_size)
+    read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():
-        said = [network(image).float().softmax(1) for _, image in datamodule.passes("clean", "transition", 0)]
-    save_probabilities(directory.probabilities, torch.cat(said), datamodule.table["given"][datamodule.train_index])
+        said = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
+    save_probabilities(directory.probabilities, torch.cat(said), datamodule.table["given"][rows])

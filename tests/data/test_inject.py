@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,8 @@ CLASS_MAPS = {
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml")))
-def test_the_class_map_of_every_data_set(name: str) -> None:
-    config = compose([f"data={name}", "noise=asym"])
+def test_the_class_map_of_every_data_set(name: str, data_set: Callable[[str], list[str]]) -> None:
+    config = compose([*data_set(name), "noise=asym"])
     resolved = resolve_class_map(config.noise.class_map, config.data.num_classes, config.data.classes)
     assert all(0 <= c < config.data.num_classes for pair in resolved.items() for c in pair)
     assert all(source != target for source, target in resolved.items())

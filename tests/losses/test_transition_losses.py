@@ -43,6 +43,28 @@ def test_backward_by_hand() -> None:
     torch.testing.assert_close(backward(logits, transition), expected, rtol=1e-13, atol=0)
 
 
+def test_backward_with_its_authors_clip() -> None:
+    """S = (1/5, 4/5) is clipped to (1/4, 3/4); where it is clipped the loss has no slope, and is bounded."""
+    logits = torch.tensor([[1.0, 4.0]], dtype=torch.float64).log()
+    transition = torch.tensor([[0.75, 0.25], [0.5, 0.5]], dtype=torch.float64)
+    expected = torch.tensor([[2 * log(4) - log(4 / 3), -2 * log(4) + 3 * log(4 / 3)]], dtype=torch.float64)
+    torch.testing.assert_close(backward(logits, transition, clip=0.25), expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(backward(logits, transition, clip=1e-7), backward(logits, transition))
+    for dtype in (torch.float32, torch.float64):
+        sure = torch.tensor([[1e4, 0.0]], dtype=dtype, requires_grad=True)
+        losses = backward(sure, transition, clip=1e-7)
+        bound = -log(1e-7)  # S = (1 - 1e-7, 1e-7)
+        torch.testing.assert_close(losses, torch.tensor([[-bound, 3 * bound]], dtype=dtype))
+        (gradient,) = torch.autograd.grad(losses.sum(), sure)
+        assert gradient.tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, -1.0, float("nan")])
+def test_a_clip_that_leaves_nothing_is_refused(clip: float) -> None:
+    with pytest.raises(ConfigError, match=r"^backward: clip = .*\(0, 1/2\)"):
+        Backward(CYCLE, clip)
+
+
 def test_backward_of_symmetric_noise_is_the_closed_form() -> None:
     """T = aI + bJ with a + Cb = 1 has the inverse (I − bJ)/a, so L_y = (ℓ_y − bΣℓ)/a."""
     b = 0.4 / 4

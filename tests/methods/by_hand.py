@@ -32,6 +32,7 @@ class Bare:
             datamodule=SimpleNamespace(
                 table=SampleTable(labels, num_classes),
                 train_index=torch.arange(len(labels)),
+                rows=lambda epoch: torch.arange(len(labels)),
                 noise_record=NoiseRecord(true=labels, given=labels, num_classes=num_classes, name="none", rate=0.0),
             ),
             precision_plugin=Precision(),

@@ -56,6 +56,16 @@ def test_the_prior_is_of_the_labels_kept_in_the_epoch_before(bare: Callable[...,
     assert made.method.prior.tolist() == pytest.approx([1, 0, 0])  # type: ignore[union-attr]
 
 
+def test_the_prior_is_of_the_samples_of_the_epoch_before(bare: Callable[..., Bare]) -> None:
+    """Where every epoch draws its own: those of epoch 3 are the last two, of which one is kept."""
+    made = at_epoch(bare(*SETUP, given=GIVEN, num_classes=3), 3)
+    made.trainer.datamodule.rows = lambda epoch: torch.tensor([1, 2] if epoch == 2 else [0, 1])
+    made.trainer.datamodule.train_index = torch.tensor([0, 1])
+    made.table["selected"][:] = torch.tensor([True, False, True])
+    at_epoch(made, 4)
+    assert made.method.prior.tolist() == pytest.approx([0, 1, 0])  # type: ignore[union-attr]
+
+
 def test_the_ramp(bare: Callable[..., Bare]) -> None:
     made = bare(*SETUP, given=GIVEN, num_classes=3)
     betas = [at_epoch(made, epoch).method.beta for epoch in range(1, 9)]

@@ -28,11 +28,13 @@ class Weights(pl.Callback):
         self.seen.append(copy.deepcopy(pl_module.network.state_dict()))
 
 
-def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("criterion", ["accuracy", "loss"])
+def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path, criterion: str) -> None:
     """After five epochs the learning rate is a hundred times too large."""
     config = compose(
         [
             "method=early_stopping",
+            f"method.criterion={criterion}",
             "data.train_size=200",
             "data.noisy_val=60",
             "trainer.max_epochs=8",
@@ -48,15 +50,18 @@ def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path) -> Non
     trainer.callbacks.append(weights)
     trainer.fit(method, data)
     rows = read_metrics(run.metrics)
-    accuracies = [row["val/network/accuracy"] for row in rows]
-    best = accuracies.index(max(accuracies))
+    sign = 1 if criterion == "accuracy" else -1
+    scores = [sign * row[f"val/network/{criterion}"] for row in rows]
+    best = scores.index(max(scores))
     assert best < 6, "or this test shows nothing"
     for name, tensor in method.evaluators["best"].state_dict().items():
         assert torch.equal(tensor, weights.seen[best][name]), name
     for epoch, row in enumerate(rows):
-        at = accuracies.index(max(accuracies[: epoch + 1]))
+        at = scores.index(max(scores[: epoch + 1]))
         assert row["test/best/accuracy"] == pytest.approx(rows[at]["test/network/accuracy"])
         assert row["val/best/loss"] == pytest.approx(rows[at]["val/network/loss"], rel=1e-5)
+    if criterion == "loss":
+        return
     stopped, whole = summarise_test(rows, "best"), summarise_test(rows, "network")
     assert stopped is not None
     assert whole is not None

@@ -129,7 +129,6 @@ def test_the_estimate_is_of_the_best_weights_on_the_images_as_they_are(
     (file,) = runs.rglob("probabilities.npz")
     with np.load(file) as content:
         stored = torch.from_numpy(content["probabilities"])
-    assert stored.shape == (180, 10), "the 20 held out are not among them"
     best = torch.load(file.parent / "checkpoints" / "last.ckpt", weights_only=True)["best"]["weights"]
     network = SmallCNN(1, 10)
     network.load_state_dict(best)
@@ -137,10 +136,7 @@ def test_the_estimate_is_of_the_best_weights_on_the_images_as_they_are(
     pixels = (Digits().load("train").images[:200].double() / 255 - data.mean[0]) / data.std[0]
     with torch.no_grad():
         every = network.eval()(pixels.float()).softmax(1)
-    # Some 180 of the 200, in their order.
-    nearest = torch.cdist(stored, every).argmin(1)
-    assert torch.equal(nearest, nearest.unique())
-    torch.testing.assert_close(stored, every[nearest], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stored, every, rtol=1e-4, atol=1e-5)  # the 20 that chose the epoch included
     used = forward.transition_used
     assert used is not None
     torch.testing.assert_close(torch.tensor(used.matrix).double(), estimate_transition(stored, 0.97))

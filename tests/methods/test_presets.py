@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,44 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml")))
 @pytest.mark.parametrize(("method", "key"), [("truncated_gce", "first_pruning"), ("cores2", "sieve_from")])
-def test_what_begins_later_begins_within_the_run(method: str, key: str, data: str) -> None:
+def test_what_begins_later_begins_within_the_run(
+    method: str, key: str, data: str, data_set: Callable[[str], list[str]]
+) -> None:
     """Otherwise the run would be plain GCE, or CORES² without its sieve, under the method's name."""
-    config = compose([f"data={data}", f"method={method}"])
+    chosen = [*data_set(data), f"method={method}"]
+    config = compose(chosen)
     check(config)
     epochs = config.trainer.max_epochs
     assert config.method[key] < epochs
-    check(compose([f"data={data}", f"method={method}", f"method.{key}={epochs}"]))
-    check(compose([f"data={data}", f"method={method}", f"method.{key}=null"]))
+    check(compose([*chosen, f"method.{key}={epochs}"]))
+    check(compose([*chosen, f"method.{key}=null"]))
     with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null: "):
-        check(compose([f"data={data}", f"method={method}", f"method.{key}={epochs + 1}"]))
+        check(compose([*chosen, f"method.{key}={epochs + 1}"]))
+
+
+@pytest.mark.parametrize("method", sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml")))
+def test_every_method_has_values_for_images_of_ones_own(method: str, data_set: Callable[[str], list[str]]) -> None:
+    """Those that need the noise rate, which nobody knows here, say so."""
+    chosen = [*data_set("folder"), f"method={method}"]
+    if "forget_rate" in compose(chosen).method:
+        with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not say .* or `estimated`"):
+            check(compose(chosen))
+        chosen.append("method.forget_rate=estimated")
+    check(compose(chosen))
+
+
+@pytest.mark.parametrize(
+    ("method", "chosen", "key", "steps"),
+    [
+        ("pes_semi", ["data=fashion_mnist"], "steps", 60000 // 128),
+        ("pes_semi", ["data=fashion_mnist", "data.train_size=6000", "data.noisy_val=600"], "steps", 5400 // 128),
+        ("pes_semi", ["data=clothing1m"], "steps", 14 * 18976 // 32),
+        ("elr_plus", ["data=fashion_mnist"], "ramp_steps", int(0.57 * 60 * 468)),
+        ("elr_plus", ["data=cifar10"], "ramp_steps", 40000),
+    ],
+)
+def test_what_is_counted_in_steps_is_of_the_run(method: str, chosen: list[str], key: str, steps: int) -> None:
+    assert plain(compose([*chosen, f"method={method}"]))["method"][key] == steps
 
 
 @pytest.mark.parametrize("kind", ["sym", "asym"])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from test_every_method import SINGLE
-from together import fit_each
+from together import assert_same_bits, come_to, fit_each
 
 from slnlab.processes import in_processes
 
@@ -60,28 +59,25 @@ RUNS = {
 }
 
 
+REMEMBERING = ("cores2", "early_stopping", "elr", "everything", "pes", "pes_semi", "sln_mo_lc", "sop_plus")
+"""What is more than weights, optimiser and given labels must come back too, in every process."""
+
+
 @pytest.fixture(scope="module")
 def came_to(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     fit_each(RUNS, alone)
     in_two = {name: [*overrides, "trainer.devices=2"] for name, overrides in RUNS.items()}
-    in_processes(2, False, fit_each, in_two, together)
+    in_processes(2, False, fit_each, in_two, together, REMEMBERING)
     return alone, together
-
-
-def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    tensors = {f"table.{name}": column for name, column in state["table"].items()}
-    for name, network in state["networks"].items():
-        tensors |= {f"{name}.{key}": tensor for key, tensor in network.items()}
-    return tensors
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_are_one(name: str, came_to: tuple[Path, Path]) -> None:
     alone, together = came_to
-    wanted = flat(torch.load(alone / f"{name}.rank0.pt", weights_only=True))
+    wanted = come_to(alone, name)
     for rank in (0, 1):
-        found = flat(torch.load(together / f"{name}.rank{rank}.pt", weights_only=True))
+        found = come_to(together, name, rank)
         assert found.keys() == wanted.keys()
         for key, tensor in wanted.items():
             # Columns are float32, and logarithms of what is left of 1 lose digits.
@@ -93,3 +89,8 @@ def test_two_processes_are_one(name: str, came_to: tuple[Path, Path]) -> None:
         assert 0 < wanted["table.selected"].sum() < 47, "or this shows nothing"
     if name in ("sop", "sop_plus"):
         assert wanted["table.sop_u"].abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_two_processes_that_are_stopped_go_on_bit_for_bit(name: str, came_to: tuple[Path, Path]) -> None:
+    assert_same_bits(came_to[1], name)

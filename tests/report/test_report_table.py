@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from slnlab.analysis.table import _ranges
@@ -129,6 +131,25 @@ def test_seed_ranges(seeds, text):
     assert _ranges(seeds) == text
 
 
+def test_results_csv_says_which_noise_a_method_was_told_or_found(make_run, tmp_path, read_csv):
+    path = make_run("runs/0") / "result.json"
+    content = json.loads(path.read_text())
+    content["noise_rate_used"] = {"value": 0.3, "source": "loss mixture"}
+    content["transition_used"] = {
+        "source": "estimated",
+        "matrix": [[0.8, 0.2], [0.1, 0.9]],
+        "max_error": 0.2,
+        "mean_error": 0.05,
+        "row_l1": [0.4, 0.1],
+    }
+    path.write_text(json.dumps(content))
+    report([tmp_path / "runs"], tmp_path / "out")
+    (line,) = read_csv(tmp_path / "out/results.csv")
+    assert (line["noise_rate_used"], line["noise_rate_source"]) == ("0.3", "loss mixture")
+    assert line["transition_source"] == "estimated"
+    assert (line["transition_max_error"], line["transition_mean_error"]) == ("0.2", "0.05")
+
+
 def test_results_csv_holds_raw_values(make_run, tmp_path, read_csv):
     make_run("runs/0", [0.5, 1 / 3], method="sln", sigma=0.5, seed=7)
     report([tmp_path / "runs"], tmp_path / "out")
@@ -163,6 +184,11 @@ def test_results_csv_holds_raw_values(make_run, tmp_path, read_csv):
         "total_seconds": "3.0",
         "realised_rate": "0.38",
         "noise_hash": "abc",
+        "noise_rate_used": "",
+        "noise_rate_source": "",
+        "transition_source": "",
+        "transition_max_error": "",
+        "transition_mean_error": "",
         "git_commit": "c0ffee",
         "git_dirty": "False",
         "processor": "Abacus",

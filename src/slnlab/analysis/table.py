@@ -222,6 +222,7 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
                     "oracle_epoch": test.oracle.epoch if test else None,
                     "realised_rate": result.label_noise.get("realised_rate"),
                     "noise_hash": result.label_noise.get("hash"),
+                    **_used(result),
                     "git_commit": git.get("commit"),
                     "git_dirty": git.get("dirty"),
                     "processor": environment.get("processor"),
@@ -230,6 +231,18 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
                 }
             )
     write_csv(path, lines)
+
+
+def _used(result: Result) -> dict[str, Any]:
+    """What a method that needs to know the noise was told or found."""
+    rate, transition = result.noise_rate_used, result.transition_used
+    return {
+        "noise_rate_used": rate.value if rate else None,
+        "noise_rate_source": rate.source if rate else None,
+        "transition_source": transition.source if transition else None,
+        "transition_max_error": transition.max_error if transition else None,
+        "transition_mean_error": transition.mean_error if transition else None,
+    }
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from slnlab.analysis.label_issues import best_informed, write_label_issues
 from slnlab.analysis.labels import findings, judge
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
@@ -141,10 +143,18 @@ class RunRecord(pl.Callback):
         self.transition_used = pl_module.transition_used
         if not trainer.is_global_zero:
             return
+        paths = datamodule.paths(index)
+        if paths is not None:
+            columns["path"] = np.array([os.fsencode(path) for path in paths])  # text would take four times as much
+        judging = best_informed(pl_module.evaluators)
         with self.run.writing_result():
             self._write_metrics()
             with replacing(self.run.samples) as file:
                 np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+            with replacing(self.run.label_issues) as file:
+                issues = write_label_issues(file, columns, judging, datamodule.classes)
+        label = self.labels.get(judging, judging)
+        log.info("%s disagrees with %d of %d training labels: %s", label, issues, len(index), self.run.label_issues)
 
     def _summarise(self, name: str, found: LabelFindings) -> Evaluator:
         return Evaluator(

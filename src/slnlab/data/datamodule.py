@@ -52,6 +52,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         split_seed: which ones.
         test: False: the test set is never read.
         seed: of order and augmentation.
+        classes: their names.
         name: of the data set.
 
     After `setup`: `noise_record` (None where the true labels are unknown), `table` (rows in data set order),
@@ -73,11 +74,13 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         split_seed: int = 0,
         test: bool = True,
         seed: int = 0,
+        classes: Sequence[str] | None = None,
         name: str,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.name = name
+        self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed, self.test = train_size, noisy_val, split_seed, test
         self.seed = seed
@@ -173,6 +176,10 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """Of the label noise, for the result."""
         assert self.noise_record is not None
         return self.noise_record.summary()
+
+    def paths(self, rows: Tensor) -> list[str] | None:
+        """Of training samples (M,) the files of their images, as the data set names them; None: they have none."""
+        return None
 
     def to(self, device: torch.device | str) -> IndexedDataModule:
         """Move the sample table and whatever else batches are made from; returns itself."""

@@ -42,7 +42,11 @@ class Paths:
         return len(self._ends) - 1
 
     def __getitem__(self, row: int) -> Path:
-        return self.root / os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
+        return self.root / self.relative(row)
+
+    def relative(self, row: int) -> str:
+        """The path as it was given."""
+        return os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
 
 
 class Decoder(Dataset[Any]):

@@ -25,7 +25,6 @@ class ImageDataModule(IndexedDataModule):
         source: where images and labels come from.
         noise: what spoils the labels; a mapping is a node of `conf/noise/`.
         padding: random crop after zero padding by so many pixels.
-        classes: names, for class maps.
         channels, num_train: what the files must hold; None: whatever they do.
         options: see `IndexedDataModule`.
     """
@@ -35,7 +34,6 @@ class ImageDataModule(IndexedDataModule):
         source: Source,
         noise: LabelNoise | Mapping[str, Any],
         *,
-        classes: Sequence[str] | None = None,
         name: str | None = None,
         channels: int | None = None,
         num_train: int | None = None,
@@ -44,7 +42,6 @@ class ImageDataModule(IndexedDataModule):
         super().__init__(name=name or source.name, **options)
         self.source = source
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
-        self.classes = list(classes) if classes else None
         self.expected = {"channels": channels, "num_train": num_train}
         self._images: Tensor
         self._test_images: Tensor | None = None

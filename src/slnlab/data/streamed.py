@@ -72,7 +72,6 @@ class StreamedDataModule(IndexedDataModule):
         workers: processes that decode, for each process of the run; None: as many as CPUs, 0: none.
         num_train: how many training images the files must hold; None: whatever they do.
         channels: 3.
-        classes: their names.
         options: see `IndexedDataModule`.
 
     Raises:
@@ -92,7 +91,6 @@ class StreamedDataModule(IndexedDataModule):
         workers: int | None = None,
         num_train: int | None = None,
         channels: int = 3,
-        classes: Sequence[str] | None = None,
         name: str | None = None,
         **options: Any,
     ) -> None:
@@ -102,7 +100,6 @@ class StreamedDataModule(IndexedDataModule):
         if channels != 3 or len(self.normalise.mean) != 3:
             raise ConfigError(f"data.channels, data.mean: images from files have 3 channels, not {channels}")
         self.source = source
-        self.classes = list(classes) if classes else None
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
         self._size = (image_size, image_size)
@@ -131,6 +128,9 @@ class StreamedDataModule(IndexedDataModule):
         counts = given[shuffled].bincount(minlength=self.num_classes)
         rank = torch.arange(len(pool)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
         return by_class[rank < self._of_each_class].sort().values.to(self._pool.device)
+
+    def paths(self, rows: Tensor) -> list[str]:
+        return [self._train.paths.relative(row) for row in rows.tolist()]
 
     def noise_summary(self) -> dict[str, Any]:
         """What is known of the noise: that it is there. The hash is that of the given labels (`NoiseRecord.hash`)."""

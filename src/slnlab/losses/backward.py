@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log, log1p
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ class Backward(Corrected):
 
     It is unbiased: averaged over the given labels that T makes of a true one, it is the cross entropy of the true
     one, Σ_j T_ij L_j = −log S_i. The price is its range: it is negative in places, and unbounded below. Patrini et
-    al. (2017), theorem 1. T is inverted once, in float64; made once per matrix, used in every step:
+    al. (2017), theorem 1. Their code bounds it: S is clipped to [clip, 1 − clip], so that a sample of which the network
+    is that sure has no gradient any more. T is inverted once, in float64; made once per matrix, used in every step:
 
         >>> import torch
         >>> loss = Backward(torch.tensor([[0.75, 0.25], [0.25, 0.75]]))  # its inverse: [[1.5, -0.5], [-0.5, 1.5]]
@@ -30,12 +32,17 @@ class Backward(Corrected):
 
     Args:
         transition: (C, C), T[i, j] = P(given j | true i); checked and copied, no gradient reaches it.
+        clip: in (0, 1/2); the authors' 1e-7. None: the loss of the theorem.
 
     Raises:
-        ConfigError: it is not square, holds what is no probability, a row does not sum to 1, or it is singular.
+        ConfigError: it is not square, holds what is no probability, a row does not sum to 1, or it is singular; or a
+            clip out of its range.
     """
 
-    def __init__(self, transition: Any) -> None:
+    def __init__(self, transition: Any, clip: float | None = None) -> None:
+        if clip is not None and not 0.0 < clip < 0.5:
+            raise ConfigError(f"backward: clip = {clip}, but it must be in (0, 1/2), or None")
+        self.clip = clip
         matrix = check_transition(transition, "backward: transition")
         condition = float(torch.linalg.cond(matrix))
         if not condition <= LARGEST_CONDITION:
@@ -49,22 +56,25 @@ class Backward(Corrected):
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits (B, C) → losses (B, C), of either sign, float32 or float64."""
         losses = cross_entropy(logits)
+        if self.clip is not None:
+            losses = losses.clamp(-log1p(-self.clip), -log(self.clip))
         inverse = self.matrix_for(losses)
         with torch.autocast(losses.device.type, enabled=False):  # which would run the product in half precision
             return losses @ inverse.T
 
 
-def backward(logits: Tensor, transition: Any) -> Tensor:
+def backward(logits: Tensor, transition: Any, clip: float | None = None) -> Tensor:
     """Backward-corrected cross entropy of every class; see :class:`Backward`, which inverts a matrix only once.
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
         transition: (C, C), T[i, j] = P(given j | true i), not singular.
+        clip: in (0, 1/2), or None.
 
     Returns:
         (B, C), of either sign.
 
     Raises:
-        ConfigError: transition is no transition matrix, singular, or not of C classes.
+        ConfigError: transition is no transition matrix, singular, or not of C classes; or clip is out of its range.
     """
-    return Backward(transition)(logits)
+    return Backward(transition, clip)(logits)

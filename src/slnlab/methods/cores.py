@@ -53,8 +53,8 @@ class CORES2(SingleNetwork):
         self.renew_prior()
 
     def renew_prior(self) -> None:
-        """π from the labels that were kept; if none was, it stays."""
-        rows = self.trainer.datamodule.train_index  # type: ignore[attr-defined]
+        """π from the labels that were kept in the epoch before, of its samples; if none was, it stays."""
+        rows = self.trainer.datamodule.rows(max(self.current_epoch - 1, 0))  # type: ignore[attr-defined]
         kept = self.table["selected"][rows].float()
         counts = torch.zeros(self.table.num_classes, device=kept.device).scatter_add_(
             0, self.table["given"][rows], kept

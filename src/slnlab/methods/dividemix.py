@@ -43,7 +43,7 @@ def co_refine(given: Tensor, clean: Tensor, views: Sequence[Tensor], temperature
 
 
 def co_guess(views: Sequence[Tensor], temperature: float) -> Tensor:
-    """Targets of unlabelled samples: the sharpened mean of softmaxes (B, C) of both networks on both views; eq. 5."""
+    """Targets of unlabelled samples: the sharpened mean of the softmaxes (B, C) of both networks on both views."""
     return sharpen(torch.stack(list(views)).mean(0), temperature)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import math
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,13 +20,18 @@ class EarlyStopping(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
+        criterion: what is best: the largest "accuracy", or the smallest "loss" (cross entropy), which also asks for
+            probabilities that are right.
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, **options: Any) -> None:
+    def __init__(
+        self, network: nn.Module, *, criterion: Literal["accuracy", "loss"] = "accuracy", **options: Any
+    ) -> None:
         super().__init__(network, **options)
+        self.criterion = criterion
         self.evaluators["best"] = copy.deepcopy(network).requires_grad_(False).eval()
-        self.best_accuracy = -1.0
+        self.best_score = -math.inf
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -35,9 +41,10 @@ class EarlyStopping(SingleNetwork):
         self.evaluators["best"].to(self.device)
 
     def on_validation_epoch_end(self) -> None:
-        accuracy = float(self._metrics["val", "network"][0].compute())
-        if accuracy > self.best_accuracy:
-            self.best_accuracy = accuracy
+        accuracy, loss = self._metrics["val", "network"]
+        score = float(accuracy.compute()) if self.criterion == "accuracy" else -float(loss.compute())
+        if score > self.best_score:
+            self.best_score = score
             with torch.no_grad():
                 for best, now in zip(_tensors(self.evaluators["best"]), _tensors(self.network), strict=True):
                     best.copy_(now)
@@ -48,12 +55,13 @@ class EarlyStopping(SingleNetwork):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["best"] = {"accuracy": self.best_accuracy, "weights": self.evaluators["best"].state_dict()}
+        checkpoint["best"] = {"score": self.best_score, "weights": self.evaluators["best"].state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.best_accuracy = checkpoint["best"]["accuracy"]
-        self.evaluators["best"].load_state_dict(checkpoint["best"]["weights"])
+        best = checkpoint["best"]
+        self.best_score = best["score"] if "score" in best else best["accuracy"]  # a run from before there was a choice
+        self.evaluators["best"].load_state_dict(best["weights"])
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:

@@ -29,6 +29,9 @@ class LossCorrection(SingleNetwork):
         transition: "known" (what the noise did to the training labels), "estimated" (from the predictions in
             `estimate_from`), or a file with T.
         drop_above: see `slnlab.analysis.transition.estimate_transition`.
+        clip: of backward correction, see `slnlab.losses.Backward`.
+        criterion: of the network that T is estimated from, see `EarlyStopping`. "loss" is that of the authors' code: a
+            network may grow too sure of itself while its accuracy still rises, and T̂ is made of probabilities.
         estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
             that learned from the given labels. `slnlab.train` makes it where it is missing.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
@@ -46,12 +49,15 @@ class LossCorrection(SingleNetwork):
         corrects: Literal["forward", "backward"],
         transition: str,
         drop_above: float | None = 0.97,
+        clip: float | None = None,
+        criterion: Literal["loss", "accuracy"] = "loss",
         estimate_from: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
-        self.corrects = corrects
+        self.corrects, self.clip_outputs = corrects, clip
         self.transition, self.drop_above, self.estimate_from = transition, drop_above, estimate_from
+        self.criterion = criterion
         self._used: TransitionUsed | None = None
 
     @property
@@ -67,7 +73,7 @@ class LossCorrection(SingleNetwork):
         matrix = known if known is not None and self.transition == "known" else self._matrix()
         if len(matrix) != self.table.num_classes:
             raise ConfigError(f"method.transition: has {len(matrix)} classes, the data have {self.table.num_classes}")
-        self.class_losses = Forward(matrix) if self.corrects == "forward" else Backward(matrix)
+        self.class_losses = Forward(matrix) if self.corrects == "forward" else Backward(matrix, self.clip_outputs)
         error = compare(matrix, known) if known is not None else None
         source: Any = self.transition if self.transition in ("known", "estimated") else "file"
         self._used = TransitionUsed(

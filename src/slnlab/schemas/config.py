@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -194,10 +194,9 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
-    epoch_size = train_size - data["noisy_val"]
-    if data.get("sampling") == "balanced" and data["per_class"] is not None:
-        epoch_size = data["per_class"] * data["num_classes"]
-    smallest = epoch_size % data["batch_size"] or data["batch_size"]
+    # How many balanced sampling draws of each class only the labels say; then no last batch is known to be too small.
+    size = epoch_size(data) or data["batch_size"]
+    smallest = size % data["batch_size"] or data["batch_size"]
     processes = trainer["devices"] * trainer["num_nodes"]
     if processes > smallest:
         yield (
@@ -248,6 +247,13 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in method.get("needs", {}).items():
         if not _at(config, key):
             yield key, reason
+
+
+def epoch_size(data: Mapping[str, Any]) -> int | None:
+    """How many training samples an epoch has; None: as many as balanced sampling finds of the smallest class."""
+    if data.get("sampling") != "balanced":
+        return int((data["train_size"] or data["num_train"]) - data["noisy_val"])
+    return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
 
 
 def _of_schedule(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

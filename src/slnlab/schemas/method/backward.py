@@ -1,3 +1,9 @@
-from slnlab.schemas.method.forward import Schema
+from typing import Annotated
 
-__all__ = ["Schema"]
+from pydantic import Field
+
+from slnlab.schemas.method.forward import Schema as Forward
+
+
+class Schema(Forward):
+    clip: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)] | None

@@ -1,3 +1,7 @@
-from slnlab.schemas.method.ce import Schema
+from typing import Literal
 
-__all__ = ["Schema"]
+from slnlab.schemas.method.ce import Schema as CE
+
+
+class Schema(CE):
+    criterion: Literal["accuracy", "loss"]

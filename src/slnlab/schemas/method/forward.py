@@ -21,4 +21,5 @@ class Schema(CE):
     corrects: Literal["forward", "backward"]
     transition: Annotated[str, AfterValidator(_source)]
     drop_above: Annotated[float, Field(gt=0, lt=1)] | None
+    criterion: Literal["loss", "accuracy"]
     estimate_from: Annotated[Any, AfterValidator(_left_alone)]

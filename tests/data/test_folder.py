@@ -1,0 +1,251 @@
+"""A folder of images of one's own: what is read, what is refused, and a run that lists the wrong labels."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision import datasets
+
+from slnlab.config import check, compose
+from slnlab.errors import ConfigError, DataError
+from slnlab.identity import group_hash, identity
+from slnlab.image_folder import read_image_folder
+from slnlab.plain import plain
+from slnlab.source_runs import source_runs
+from slnlab.train import train
+
+
+def put(root: Path, *names: str) -> Path:
+    """Images of one pixel each."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (1, 1), (number % 256, 0, 0)).save(root / name)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes with ten and six images, one of them in a folder of its own, and a test set."""
+    cats = [f"train/cat/{n}.png" for n in range(9)] + ["train/cat/old/9.JPG"]
+    dogs = [f"train/dog/{n}.png" for n in range(6)]
+    return put(tmp_path / "images", *cats, *dogs, "test/cat/a.png", "test/dog/a.png", "test/dog/b.png")
+
+
+def composed(folder: Path, *overrides: str) -> list[str]:
+    return ["data=folder", f"data.source.root={folder}", "method=sln", *overrides]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_labels_are_torchvisions(folder: Path, split: str) -> None:
+    reference = datasets.ImageFolder(str(folder / split))
+    contents = read_image_folder(str(folder))
+    assert contents.classes == reference.classes
+    paths, labels = contents.splits[split]
+    found = {str(folder / path): label for path, label in zip(paths, labels, strict=True)}
+    assert found == dict(reference.samples)
+    assert len(paths) == len(found)
+
+
+def test_what_is_hidden_is_no_image_and_no_class(folder: Path) -> None:
+    before = read_image_folder(str(folder))
+    put(folder, "train/.ipynb_checkpoints/a.png", "train/cat/._3.png", "train/cat/.thumbs/3.png")
+    (folder / "train" / "cat" / "notes.txt").write_text("mostly cats")
+    assert read_image_folder(str(folder)) == before
+
+
+def test_the_first_images_are_a_sample_of_all_and_the_same_everywhere(tmp_path: Path) -> None:
+    names = [f"{kind}/{n}.png" for kind in ("a", "b", "c") for n in range(40)]
+    here = read_image_folder(str(put(tmp_path / "here", *names)))
+    there = read_image_folder(str(put(tmp_path / "there", *reversed(names))))
+    assert here == there
+    counts = np.bincount(here.splits["train"].labels[:60], minlength=3)
+    assert counts.min() >= 12, "20 of each are expected, with a standard deviation of 2.6"
+
+
+def test_without_train_all_of_it_is_for_training(folder: Path) -> None:
+    contents = read_image_folder(str(folder / "train"))
+    assert [len(contents.splits[split].paths) for split in ("train", "val_clean", "test")] == [16, 0, 0]
+    config = compose(composed(folder / "train"))
+    check(config)
+    assert (config.data.test, config.data.clean_val, config.data.num_train) == (False, False, 16)
+
+
+def test_the_configuration_knows_what_is_there(folder: Path) -> None:
+    config = plain(compose(composed(folder)))
+    data = config["data"]
+    assert (data["num_classes"], data["classes"], data["num_train"]) == (2, ["cat", "dog"], 16)
+    assert (data["test"], data["clean_val"]) == (True, False)
+    assert config["model"]["num_classes"] == 2
+    put(folder, "val/cat/1.png")
+    assert plain(compose(composed(folder)))["data"]["clean_val"] is True
+
+
+def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp_path: Path) -> None:
+    for inside in folder.rglob("*/"):
+        os.utime(inside, (0, 0))  # a file system may tell the time in steps
+    before = group_hash(compose(composed(folder)))
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert group_hash(compose(composed(moved))) == before
+    (folder / "train" / "cat" / "old" / "9.JPG").rename(folder / "train" / "dog" / "9.JPG")
+    put(folder, "train/cat/old/8.JPG")
+    assert group_hash(compose(composed(folder))) != before
+    (folder / "train" / "dog" / "9.JPG").rename(folder / "train" / "cat" / "old" / "9.JPG")
+    (folder / "train" / "cat" / "old" / "8.JPG").unlink()
+    assert group_hash(compose(composed(folder))) == before
+
+
+SMALL = ("model=cnn", "data.image_size=8", "data.padding=1", "data.workers=0", "trainer.accelerator=cpu")
+SMALL += ("trainer.progress=false", "optimizer.lr=0.02")
+
+
+def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path: Path) -> None:
+    config = compose(composed(folder, *SMALL, "trainer.max_epochs=2"))
+    before = identity(config)
+
+    def watch(row: dict[str, float]) -> None:
+        put(folder, "train/cat/new.png", "train/owl/1.png")
+
+    result = train(config, tmp_path / "run", watch=watch)
+    assert result.identity == before
+    assert identity(config)["data"]["num_classes"] == 3, "they are another run's"
+
+
+def test_images_that_come_before_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
+    """While a run that it needs first was made, say."""
+    config = OmegaConf.create(plain(compose(composed(folder, *SMALL))))
+    (folder / "train" / "cat" / "0.png").unlink()
+    with pytest.raises(DataError, match=f"^{folder}: images have come, gone or been moved since this run was config"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("key", "name"), [("clean_val", "val"), ("test", "test")])
+def test_a_split_that_is_not_there_is_named(folder: Path, tmp_path: Path, key: str, name: str) -> None:
+    shutil.rmtree(folder / "test")
+    with pytest.raises(DataError, match=f"^data.{key}: {folder} has no {name}/; data.{key}=false"):
+        train(compose(composed(folder, *SMALL, f"data.{key}=true")), tmp_path / "run")
+
+
+def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere", "1.png", "2.png")
+    (folder / "train" / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert len(read_image_folder(str(folder)).splits["train"].paths) == 16 + 2
+    (folder / "train" / "cat" / "up").symlink_to(folder / "train" / "cat")
+    with pytest.raises(DataError, match=r"cat/up: is a link back to .*cat, which it lies in"):
+        read_image_folder(str(folder))
+
+
+def test_a_first_stage_may_have_images_of_its_own(folder: Path, tmp_path: Path) -> None:
+    other = put(tmp_path / "other", *(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(11)))
+    both = composed(folder, "method=sigua", "method.forget_rate=0.2", "init.from=sln")
+    (same,) = source_runs(compose(both))
+    assert same.identity["data"] == identity(compose(both))["data"]
+    (its_own,) = source_runs(compose([*both, f'init.overrides=["data.source.root={other}"]']))
+    assert its_own.config is not None
+    assert its_own.config.data.num_train == 22
+    assert its_own.config.data.source.contents == read_image_folder(str(other)).digest
+
+
+def test_steps_of_an_epoch_that_only_the_labels_know_are_refused(folder: Path) -> None:
+    balanced = composed(folder, "method=elr_plus", "data.sampling=balanced")
+    with pytest.raises(ConfigError, match=r"^data.per_class: must be given, because method=elr_plus counts"):
+        check(compose(balanced))
+    config = compose([*balanced, "data.per_class=5", "data.batch_size=4"])
+    check(config)
+    assert config.method.ramp_steps == int(0.57 * 20 * 3), "10 images are 3 batches"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "' is no folder"),
+        (["train/cat/1.png"], "/train: wants a folder for each class, at least 2, and has 1"),
+        (["test/cat/1.png", "test/dog/1.png"], " has test/ but no train/"),
+        (
+            ["train/cat/1.png", "train/dog/1.png", "val/bird/1.png"],
+            "/val/bird: is no class of .*train, which has cat, dog",
+        ),
+        (["train/cat/1.png", "train/dog/1.txt.png", "test/.x/1.png"], "/test: has no folder of a class"),
+    ],
+)
+def test_what_cannot_be_used_is_said_while_the_configuration_is_composed(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    put(tmp_path / "images", *names)
+    where = f"(data.source.root: )?'?{tmp_path}/images"
+    with pytest.raises(ConfigError, match=f"^{where}{message}"):
+        plain(compose(composed(tmp_path / "images")))
+
+
+def test_a_class_without_images_is_named(folder: Path) -> None:
+    (folder / "train" / "owl").mkdir()
+    with pytest.raises(DataError, match=r"train/owl: has no image; they end in \.jpg"):
+        read_image_folder(str(folder))
+
+
+def test_a_folder_must_be_given() -> None:
+    with pytest.raises(ConfigError, match=r"^data.source.root: must be given"):
+        plain(compose(["data=folder"]))
+
+
+def test_noise_on_top_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="noise=real"):
+        check(compose(composed(folder, "noise=sym")))
+
+
+def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
+    """Images of the digits 0 to 3, of which a fifth lie in another one's folder."""
+    images, digits = load_digits(n_class=4, return_X_y=True)
+    rng = np.random.default_rng(0)
+    wrong, root = set(), tmp_path / "images"
+    for number, (pixels, digit) in enumerate(zip(images, digits, strict=True)):
+        split = "train" if number < 600 else "test"
+        misfiled = split == "train" and rng.random() < 0.2
+        label = (digit + rng.integers(1, 4)) % 4 if misfiled else digit
+        path = root / split / ["zero", "one", "two", "three"][label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels.reshape(8, 8) * 15).astype(np.uint8)).save(path)
+        if misfiled:
+            wrong.add(str(path.relative_to(root)))
+    small = [*SMALL, "data.flip=false", "trainer.max_epochs=10", "momentum.decay=0.9"]
+    config = compose(composed(root, *small, "method=sln_mo_lc", "correction.last_epochs=2"))
+    result = train(config, tmp_path / "run")
+    assert result.evaluators["momentum"].test_accuracy.last > 0.9  # type: ignore[union-attr]
+    with (tmp_path / "run" / "label_issues.csv").open(newline="") as file:
+        issues = list(csv.DictReader(file))
+    listed = [issue["path"] for issue in issues]
+    assert len(set(listed) & wrong) / len(wrong) > 0.8, "found"
+    assert len(set(listed) & wrong) / len(listed) > 0.8, "and few that are right"
+    assert [issue["given_label"] for issue in issues] == [Path(path).parts[1] for path in listed]
+    qualities = [float(issue["label_quality"]) for issue in issues]
+    assert qualities == sorted(qualities)
+    with np.load(tmp_path / "run" / "samples.npz") as samples:
+        assert {os.fsdecode(samples["path"][int(issue["index"])]) for issue in issues} == set(listed)
+        assert len(samples["path"]) == 600
+
+
+def test_a_data_set_of_ones_own_may_be_made_from_it(folder: Path, tmp_path: Path) -> None:
+    """Under its own name: its keys are those of the class that reads it."""
+    conf = tmp_path / "conf" / "data"
+    conf.mkdir(parents=True)
+    (conf / "pets.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [folder, _self_]\n"
+        f"data: {{name: pets, image_size: 64, source: {{root: '{folder}'}}}}\n"
+    )
+    mine = ["hydra.searchpath=[" + str(tmp_path / "conf") + "]", "data=pets"]
+    for method in ("pes_semi", "dividemix", "co_teaching_plus", "cores2"):  # which have values of their own for folder
+        config, reference = (plain(compose([*data, f"method={method}"])) for data in (mine, composed(folder)[:2]))
+        assert config["method"] == reference["method"]
+    config = compose([*mine, "method=sln"])
+    check(config)
+    config.data.sampling = "random"
+    with pytest.raises(ConfigError, match=r"data.sampling: 'random' is not allowed: input should be 'standard' or"):
+        check(config)
