@@ -54,7 +54,7 @@ experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN
 
 TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned
-experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (108 runs)
+experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (114 runs)
 	$(TUNE_FASHION) seed=0 noise=sym method=sln sln.sigma=0.1,0.2,0.5,1
 	$(TUNE_FASHION) seed=0 noise=asym method=sln sln.sigma=0.1,0.2,0.5,1
 	$(TUNE_FASHION) seed=0,1,2 noise=sym method=ce optimizer.lr=0.005,0.01,0.02,0.05
