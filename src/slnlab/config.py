@@ -254,8 +254,8 @@ def register_resolvers() -> None:
     - `${slnlab.times:a,b}`: the product.
     - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
-    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1.
-    - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1.
+    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1; null where only the labels know how many.
+    - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1; likewise.
     - `${slnlab.data_kind:}`: see `data_kind`.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
       digest, or whether there is a split val_clean or test.
@@ -288,19 +288,15 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
 
-    def batches(_root_: DictConfig) -> float:
+    def steps_of_epoch(*, _root_: DictConfig) -> int | None:
+        size = epoch_size(_root_.data)
+        return None if size is None else max(1, size // _root_.data.batch_size)
+
+    def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
         size = epoch_size(_root_.data)
         if size is None:
-            raise ConfigError(
-                f"data.per_class: must be given, because method={_root_.method.name} counts the steps of an epoch"
-            )
-        return size / _root_.data.batch_size
-
-    def steps_of_epoch(*, _root_: DictConfig) -> int:
-        return max(1, math.floor(batches(_root_)))
-
-    def part_of_steps(share: float, *, _root_: DictConfig) -> int:
-        return max(1, int(share * _root_.trainer.max_epochs * math.ceil(batches(_root_))))
+            return None
+        return max(1, int(share * _root_.trainer.max_epochs * math.ceil(size / _root_.data.batch_size)))
 
     OmegaConf.register_new_resolver("slnlab.steps_of_epoch", steps_of_epoch, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_steps", part_of_steps, replace=True)

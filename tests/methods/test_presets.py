@@ -111,7 +111,7 @@ def test_every_method_has_values_for_images_of_ones_own(method: str, data_set: C
         ("pes_semi", ["data=fashion_mnist"], "steps", 60000 // 128),
         ("pes_semi", ["data=fashion_mnist", "data.train_size=6000", "data.noisy_val=600"], "steps", 5400 // 128),
         ("pes_semi", ["data=clothing1m"], "steps", 14 * 18976 // 32),
-        ("elr_plus", ["data=fashion_mnist"], "ramp_steps", int(0.57 * 60 * 468)),
+        ("elr_plus", ["data=fashion_mnist"], "ramp_steps", int(0.57 * 60 * 469)),
         ("elr_plus", ["data=cifar10"], "ramp_steps", 40000),
     ],
 )

@@ -59,7 +59,7 @@ RUNS = {
 }
 
 
-REMEMBERING = ("cores2", "early_stopping", "elr", "everything", "pes", "pes_semi", "sln_mo_lc", "sop_plus")
+REMEMBERING = ("cores2", "early_stopping", "everything", "pes", "sln_mo_lc", "sop_plus")
 """What is more than weights, optimiser and given labels must come back too, in every process."""
 
 

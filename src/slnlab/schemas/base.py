@@ -6,7 +6,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 """A noise rate: [0, 1)."""
@@ -17,7 +17,18 @@ NoiseRate = Rate | Literal["estimated"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
 CountOrZero = Annotated[int, Field(ge=0)]
+
+
+def _known(steps: Any) -> Any:
+    if steps is None:
+        raise ValueError("must be given, or data.per_class, from which it follows")
+    return steps
+
+
+Steps = Annotated[int, BeforeValidator(_known), Field(ge=1)]
+"""Of a run or an epoch; see the resolvers that count them."""
 
 
 _WORDS = {

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from slnlab.schemas.base import Count, NonNegative, Positive
+from slnlab.schemas.base import NonNegative, Positive, Steps
 from slnlab.schemas.config import Method
 
 _Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -16,6 +16,6 @@ class Schema(Method):
     decay: _Decay
     alpha: Positive
     average_decay: _Decay
-    ramp_steps: Count
+    ramp_steps: Steps
     ramp_regulariser: bool
     weight_labels_by_target: bool

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slnlab.schemas.base import Count, CountOrZero, NonNegative, Positive
+from slnlab.schemas.base import Count, CountOrZero, NonNegative, Positive, Steps
 from slnlab.schemas.method.ce import Schema as CE
 
 
@@ -14,7 +14,7 @@ class Schema(CE):
     refining_lr: Positive
     replaced_parts: Literal["frozen", "trained"]
     classifier: Annotated[list[str], Field(min_length=1)] | None
-    steps: Count
+    steps: Steps
     temperature: Positive
     alpha: Positive
     alpha_late: Positive
