@@ -6,24 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from together import assert_same_bits, come_to, fit_each
+from together import COMMON, assert_same_bits, come_to, fit_each
 
 from slnlab.processes import in_processes
-
-COMMON = (
-    "data.train_size=47",
-    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8
-    "data.batch_size=16",
-    "data.eval_batch_size=6",
-    "data.test=false",
-    "momentum.decay=0.5",
-    "trainer.max_epochs=3",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-    # float64 and no batch norm: what is left to differ is the method.
-    "model._target_=two_processes.Float64Network",
-    "model.widths=[4,4,4,4]",
-)
 
 CASES: dict[str, tuple[str, ...]] = {
     "co_teaching": ("method=co_teaching", "method.ramp_epochs=2", "method.forget_rate=estimated", "sln.sigma=0.3"),
@@ -38,7 +23,7 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 
 
-RUNS = {name: [*COMMON, *overrides] for name, overrides in CASES.items()}
+RUNS = {name: [*COMMON, "data.eval_batch_size=6", "data.test=false", *overrides] for name, overrides in CASES.items()}
 
 
 @pytest.fixture(scope="module")

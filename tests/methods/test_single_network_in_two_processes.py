@@ -7,22 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from test_every_method import SINGLE
-from together import assert_same_bits, come_to, fit_each
+from together import COMMON, assert_same_bits, come_to, fit_each
 
 from slnlab.processes import in_processes
-
-COMMON = [
-    "data.train_size=47",
-    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8
-    "data.batch_size=16",
-    "momentum.decay=0.5",
-    "trainer.max_epochs=3",
-    "trainer.accelerator=cpu",
-    "trainer.progress=false",
-    # float64 and no batch norm: what is left to differ is the method.
-    "model._target_=two_processes.Float64Network",
-    "model.widths=[4,4,4,4]",
-]
 
 IN_THREE_EPOCHS = {
     "cores2": ["method.ramp=[0,2]", "method.sieve_from=2"],

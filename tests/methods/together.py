@@ -13,6 +13,19 @@ from slnlab.config import check, compose
 from slnlab.distributed import rank
 from slnlab.run_directory import RunDirectory
 
+COMMON = (
+    "data.train_size=47",
+    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8
+    "data.batch_size=16",
+    "momentum.decay=0.5",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    # float64 and no batch norm: what is left to differ is the method.
+    "model._target_=two_processes.Float64Network",
+    "model.widths=[4,4,4,4]",
+)
+
 STOPPED = "stopped"
 """The folder of the runs that were stopped after their second epoch."""
 

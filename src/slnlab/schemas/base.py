@@ -17,7 +17,6 @@ NoiseRate = Rate | Literal["estimated"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
 CountOrZero = Annotated[int, Field(ge=0)]
 
 
