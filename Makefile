@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-slow bench bench-gpu bench-methods lint types check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-cluster test-slow bench bench-gpu bench-methods lint types check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -21,6 +21,9 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20
+
+test-cluster: $(STAMP)  ## on a real SLURM cluster of one node (root; slurmctld, slurmd, munge): launchers, docs/cluster.md
+	$(BIN)/python -m pytest -m 'cluster and not slow' --durations=10
 
 test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time limit within an epoch, two processes killed
 	$(BIN)/python -m pytest -m slow
@@ -41,7 +44,7 @@ lint: $(STAMP)  ## ruff: style and formatting
 types: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
-check: lint types test  ## everything that CI runs
+check: lint types test test-cluster  ## everything that CI runs
 
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@

@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false")
 """Overrides of a run that takes a second."""
 
-LONGEST = ("test_slurm", "test_cluster_page", "test_kill", "test_launchers", "test_processes", "test_command_line")
+LONGEST = ("test_launchers", "test_processes", "test_command_line", "test_kill")
 """Files that take minutes. They begin first, so that at the end no worker is left alone with one."""
 
 

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import commands
 import matrix_page
 
 PHASES = {
@@ -208,53 +208,12 @@ CORRECTING = ("label correction", 4, 2)  # the third batch of the correction bef
 
 def run_until(phase: str, number: int, *overrides: str, to: str = ONE) -> subprocess.CompletedProcess[str]:
     """The command in a new process, ended at the phase."""
-    return subprocess.run(
-        [sys.executable, __file__, *overrides, "--die", phase, "--signal", str(int(number)), "--to", to],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    arguments = [*overrides, "--die", phase, "--signal", str(int(number)), "--to", to]
+    if to == ONE or Path(sys.argv[0]).name == Path(__file__).name:
+        return commands.run("kill_matrix", *arguments)
+    return subprocess.run(  # its ranks look for this file as the main one
+        [sys.executable, __file__, *arguments], capture_output=True, text=True, check=False
     )
-
-
-def forked(*overrides: str, until: tuple[str, int, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The command in a process that is forked from this one, so that torch is imported only once.
-
-    Args:
-        overrides: of the command.
-        until: phase, signal, and which process it is for.
-    """
-    from slnlab.train import main
-
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        sys.stdout.flush()
-        process = os.fork()
-        if process == 0:
-            code: Any = 1
-            try:
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                if until is not None:
-                    die(*until, list(overrides))
-                else:
-                    sys.argv = ["slnlab.train", *overrides]
-                    main()
-                code = 0
-            except SystemExit as left:  # as the interpreter does it
-                code = 0 if left.code is None else left.code
-                if not isinstance(code, int):
-                    print(code, file=sys.stderr)
-                    code = 1
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(list(overrides), status, out.read(), err.read())
 
 
 def epochs_kept(directory: Path) -> int:
@@ -322,11 +281,11 @@ def processes(to: str) -> str:
 def cell(phase: str, number: signal.Signals, to: str, whole: Path, directory: Path) -> Cell:
     """End a run, start it again, compare it."""
     overrides = (*OVERRIDES, processes(to), f"hydra.run.dir={directory}")
-    first = forked(*overrides, until=(phase, number, to))
+    first = run_until(phase, number, *overrides, to=to)
     begun = [int(line.split()[1]) for line in first.stdout.splitlines() if line.startswith("begun ")]
     assert len(begun) == 1, f"{phase}: the signal was never sent\n{first.stdout}\n{first.stderr}"
     kept, steps = epochs_kept(directory), steps_kept(directory)
-    second = forked(*overrides)
+    second = commands.run("slnlab.train", *overrides)
     found = [second.stderr.strip().splitlines()[-1]] if second.returncode else differences(whole, directory)
     return Cell(
         phase=phase,
@@ -360,9 +319,8 @@ one that was never stopped?
 
 **Set-up.** Digits, `{" ".join(OVERRIDES)}`; one process, and for the rows of *rank 0*, *rank 1* and *launcher*
 `trainer.devices=2`: the launcher is what the user started, the ranks are the processes that it starts. Each row: one
-process of the command gets the signal at the phase; then the same command runs, undisturbed, to its end. (All are
-forked from one that has imported PyTorch, to save the time; `tests/test_kill.py` starts the interpreter anew for some
-rows.) *Identical* compares with a run
+process of the command gets the signal at the phase; then the same command runs, undisturbed, to its end. (Commands are
+forks of a process that has imported PyTorch, to save the time.) *Identical* compares with a run
 that was never stopped, byte by byte: the network, momentum model, sample table, optimiser and schedule in the last
 checkpoint, every row of `metrics.csv` (without `seconds` and `images_per_second`) and all of `samples.npz`. A second
 run that was never stopped is compared the same way first, and a run of another seed must differ.
@@ -396,7 +354,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, together, again, other = (Path(folder) / name for name in ("whole", "together", "again", "other"))
         for directory, seed, to in ((whole, 0, ONE), (again, 0, ONE), (other, 1, ONE), (together, 0, LAUNCHER)):
-            done = forked(*OVERRIDES, processes(to), f"hydra.run.dir={directory}", f"seed={seed}")
+            done = commands.run("slnlab.train", *OVERRIDES, processes(to), f"hydra.run.dir={directory}", f"seed={seed}")
             assert done.returncode == 0, done.stderr
         assert not differences(whole, again), f"two whole runs differ in {differences(whole, again)}"
         assert "state_dict" in differences(whole, other), "a run of another seed is the same: nothing is compared"

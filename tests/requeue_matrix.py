@@ -25,8 +25,23 @@ import psutil
 import slurm_cluster
 from test_slurm import LONG, epochs, job_of, release, slurm, until
 
+RUNS = {
+    "one process": LONG,
+    "two processes": (*LONG, "trainer.devices=2"),
+    "init.from": (
+        "method=co_teaching",
+        "init.from=sln",
+        *(override for override in LONG if not override.startswith(("method=", "correction."))),
+    ),
+}
+"""What is hit: one run, a run whose processes SLURM starts as tasks, and one that makes another run first."""
+
+FIRST_METHOD = "sln"
+"""Of the run that the one with init.from makes first."""
+
 PHASES = {
     "begun": ("the run's directory is there, no epoch is finished", 0),
+    "first run": ("in the run that it starts from, after its third epoch", 3),
     "epoch": ("in an epoch, after the third", 3),
     "correction": ("in an epoch with label correction, after the 21st of 30", 21),
 }
@@ -38,6 +53,7 @@ class Cell:
     """One row of the table."""
 
     launcher: str
+    run: str
     event: str
     phase: str
     epochs_then: int
@@ -45,19 +61,32 @@ class Cell:
     differences: str
 
 
-def sweep(environment: dict[str, str], launcher: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "slnlab.train", "-m", f"launcher={launcher}", *LONG, f"runs_dir={folder}"]
+def sweep(environment: dict[str, str], launcher: str, run: str, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "slnlab.train", "-m", f"launcher={launcher}", *RUNS[run], f"runs_dir={folder}"]
     if launcher == "slurm":
         command.append("hydra.launcher.poll_s=1")
+        command.append(f"hydra.launcher.tasks_per_node={2 if run == 'two processes' else 1}")
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def reached(folder: Path, phase: str) -> Path:
-    """Wait for the moment; the run's directory."""
-    until(lambda: list(folder.rglob("config.yaml")), "the run begins")
-    (directory,) = (path.parent for path in folder.rglob("config.yaml"))
-    until(lambda: epochs(directory) >= PHASES[phase][1], phase)
-    return directory
+def begun(folder: Path, first: bool) -> Path | None:
+    """The directory of the sweep's run, or of the run that it makes first; None: not there yet."""
+    made = (path.parent for path in folder.rglob("config.yaml"))
+    return next((path for path in made if (path.relative_to(folder).parts[2] == FIRST_METHOD) == first), None)
+
+
+def reached(folder: Path, phase: str) -> tuple[Path, int]:
+    """Wait for the moment; the directory of the sweep's run, and how many epochs are done then."""
+    first = phase == "first run"
+    until(lambda: begun(folder, first), "the run begins")
+    at_work = begun(folder, first)
+    assert at_work is not None
+    until(lambda: epochs(at_work) >= PHASES[phase][1], phase)
+    done = epochs(at_work)
+    assert done < EPOCHS, "too late"
+    if first:  # the sweep's run has no configuration yet, but the job has left its number in its directory
+        (at_work,) = (path.parent for path in folder.rglob("train.log"))
+    return at_work, done
 
 
 def worker_of(running: subprocess.Popen[str]) -> int:
@@ -111,35 +140,61 @@ LOCAL: dict[str, tuple[Event, str]] = {
 NOT_ASKED = {("begun", "scancel --signal=USR1"), ("begun", "scancel --signal=USR2")}
 """Before the first step these fail the run, and say that its time limit is too short: test_slurm.py."""
 
+CELLS = [
+    *(
+        (launcher, "one process", event, phase)
+        for launcher, events in (("local", LOCAL), ("slurm", SLURM))
+        for event in events
+        for phase in ("begun", "epoch", "correction")
+        if (phase, event) not in NOT_ASKED
+    ),
+    ("local", "two processes", "SIGTERM to the command", "epoch"),
+    ("local", "two processes", "SIGKILL to the run's process", "correction"),
+    ("slurm", "two processes", "scancel --signal=USR2", "epoch"),
+    ("slurm", "two processes", "scontrol requeue", "correction"),
+    ("slurm", "two processes", "kill -9 of the job's process", "epoch"),
+    ("local", "init.from", "SIGTERM to the command", "first run"),
+    ("local", "init.from", "SIGKILL to the run's process", "epoch"),
+    ("slurm", "init.from", "scancel --signal=USR2", "first run"),
+    ("slurm", "init.from", "scontrol requeue", "epoch"),
+    ("slurm", "init.from", "kill -9 of the job's process", "first run"),
+]
+
 
 def void(_: object) -> None:
     """For a lambda that is to return nothing."""
 
 
-def cell(environment: dict[str, str], launcher: str, event: str, phase: str, whole: Path, folder: Path) -> Cell:
+def cell(
+    environment: dict[str, str], launcher: str, run: str, event: str, phase: str, whole: Path, folder: Path
+) -> Cell:
     """One run, hit once."""
     act, goes_on = (SLURM if launcher == "slurm" else LOCAL)[event]
-    running = sweep(environment, launcher, folder)
-    directory = reached(folder, phase)
-    then = epochs(directory)
-    assert then < EPOCHS, "too late"
+    running = sweep(environment, launcher, run, folder)
+    directory, then = reached(folder, phase)
     act(environment, running, directory)
     if goes_on.startswith("requeued"):
         release(environment, directory)
     else:
         running.communicate(timeout=200)
         assert running.returncode != 0, "nobody has noticed"
-        running = sweep(environment, launcher, folder)
+        running = sweep(environment, launcher, run, folder)
     said, _ = running.communicate(timeout=300)
-    differences = (
-        kill_matrix.differences(whole, directory, EPOCHS) if running.returncode == 0 else [said.splitlines()[-1]]
-    )
-    return Cell(launcher, event, phase, then, goes_on, ", ".join(differences))
+    differences = [said.splitlines()[-1]] if running.returncode else differing(whole, folder)
+    return Cell(launcher, run, event, phase, then, goes_on, ", ".join(differences))
+
+
+def differing(whole: Path, folder: Path) -> list[str]:
+    """What is not the same in any of the runs that were left alone and the same that was hit."""
+    runs = [result.parent.relative_to(whole) for result in whole.rglob("result.json")]
+    assert runs
+    return [what for run in runs for what in kill_matrix.differences(whole / run, folder / run, EPOCHS)]
 
 
 def page(cells: list[Cell], seconds: float) -> str:
-    columns = ["launcher", "what happened", "when", "epochs then", "who started it again"]
-    rows = [(c.launcher, c.event, f"{c.phase}: {PHASES[c.phase][0]}", c.epochs_then, c.went_on) for c in cells]
+    columns = ["launcher", "run", "what happened", "when", "epochs then", "who started it again"]
+    rows = [(c.launcher, c.run, c.event, f"{c.phase}: {PHASES[c.phase][0]}", c.epochs_then, c.went_on) for c in cells]
+    commands = "\n".join(f"- *{name}*: `{' '.join(overrides)}`" for name, overrides in RUNS.items())
     return f"""# Requeue matrix: runs of sweeps that were hit, on each launcher
 
 **Question.** Does a run of a sweep that was signalled, requeued, cancelled or killed end with the same bits as one that
@@ -149,7 +204,12 @@ was left alone, and who starts it again?
 [`results.csv`](results.csv), in {seconds / 60:.0f} minutes.
 
 **Set-up.** A real SLURM cluster of one node, this machine (auth/munge, proctrack/linuxproc, no accounting), and
-launcher=local on the same machine; digits, `{" ".join(LONG)}`. *Identical* compares as the
+launcher=local on the same machine. The runs, on digits:
+
+{commands}
+
+SLURM starts the two processes as tasks of one job (`hydra.launcher.tasks_per_node=2`). The run with `init.from` makes a
+run of SLN first, in the same job; both runs are compared. *Identical* compares as the
 [kill matrix](../kill_matrix/README.md) does. The two minutes that a requeued job waits are skipped
 (`scontrol update StartTime=now`).
 
@@ -178,19 +238,15 @@ def main() -> None:
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        whole = folder / "whole"
-        train(compose(LONG), whole)
+        for run, overrides in RUNS.items():
+            train(compose([*overrides, f"runs_dir={folder / 'whole' / run}"]))
         (folder / "slurm").mkdir()
         with slurm_cluster.cluster(folder / "slurm") as environment:
-            for launcher, events in (("local", LOCAL), ("slurm", SLURM)):
-                for event in events:
-                    for phase in PHASES:
-                        if (phase, event) in NOT_ASKED:
-                            continue
-                        runs = folder / "runs"
-                        cells.append(cell(environment, launcher, event, phase, whole, runs))
-                        print(cells[-1], flush=True)
-                        shutil.rmtree(runs)
+            for launcher, run, event, phase in CELLS:
+                runs = folder / "runs"
+                cells.append(cell(environment, launcher, run, event, phase, folder / "whole" / run, runs))
+                print(cells[-1], flush=True)
+                shutil.rmtree(runs)
     matrix_page.write(known.out, cells, page(cells, time.monotonic() - begin))
     if any(c.differences for c in cells):
         sys.exit("a run that was hit ended differently; see the table")

@@ -25,6 +25,7 @@ def test_there_are_commands_for_every_kind_of_launcher() -> None:
     assert any("launcher=slurm" in command for command in COMMANDS)
 
 
+@pytest.mark.cluster
 @pytest.mark.skipif(slurm_cluster.why_not() is not None, reason=str(slurm_cluster.why_not()))
 def test_every_command_of_the_page(tmp_path: Path) -> None:
     profile = tmp_path / "my_conf" / "cluster" / "mine.yaml"

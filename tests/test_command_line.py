@@ -8,15 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 TINY = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
 
 
-def slnlab(*arguments: str, cwd: Path, module: str = "slnlab.train") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+def slnlab(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return commands.run("slnlab.train", *arguments, cwd=cwd)
 
 
 def results(folder: Path) -> list[Path]:
@@ -140,15 +139,8 @@ def test_the_configuration_can_be_looked_at(tmp_path: Path) -> None:
 
 def test_shell_completion_knows_groups_options_and_keys(tmp_path: Path) -> None:
     def complete(line: str) -> list[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "slnlab.train", "-sc", "query=bash"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
-        )
+        typed = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+        done = commands.run("slnlab.train", "-sc", "query=bash", cwd=tmp_path, env={**os.environ, **typed})
         return done.stdout.split()
 
     assert "noise=part_dependent" in complete("slnlab-train noise=pa")
@@ -193,13 +185,10 @@ def test_a_data_set_and_a_network_of_the_users_own(tmp_path: Path) -> None:
     (conf / "model" / "linear.yaml").write_text(
         "_target_: mine.Linear\nname: linear\nin_channels: ${data.channels}\nnum_classes: ${data.num_classes}\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "slnlab.train", "--config-dir", "conf", "data=inverted", "noise=dependent", *TINY],
+    done = commands.run(
+        "slnlab.train",
+        *("--config-dir", "conf", "data=inverted", "noise=dependent", *TINY),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr

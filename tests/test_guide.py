@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 from slnlab.noise import NoiseRecord
@@ -30,24 +29,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in files:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text)
-    (command,) = re.findall(r"^PYTHONPATH=\. python (-m slnlab\.train .*trimmed.*)$", GUIDE, re.MULTILINE)
+    (command,) = re.findall(r"^PYTHONPATH=\. python -m slnlab\.train (.*trimmed.*)$", GUIDE, re.MULTILINE)
+    small = ["data.train_size=300", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
+    arguments = [*command.split(), *small, "hydra.run.dir=run"]
     path = os.pathsep.join([str(made), *filter(None, [os.environ.get("PYTHONPATH")])])
-    subprocess.run(
-        [
-            sys.executable,
-            *command.split(),
-            "data.train_size=300",
-            "trainer.max_epochs=2",
-            "trainer.accelerator=cpu",
-            "trainer.progress=false",
-            "hydra.run.dir=run",
-        ],
-        cwd=made,
-        env={**os.environ, "PYTHONPATH": path},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    done = commands.run("slnlab.train", *arguments, cwd=made, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
     return made / "run"
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
+from commands import Command
 from omegaconf import OmegaConf
 
 from slnlab.config import compose
@@ -25,19 +26,13 @@ HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH",
 MISBEHAVING = "method._target_=two_processes.Misbehaving"
 
 
-def sweep(folder: Path, *overrides: str, misbehave: str = "") -> subprocess.Popen[str]:
+def sweep(folder: Path, *overrides: str, misbehave: str = "") -> Command:
     environment = {**os.environ, "PYTHONPATH": HERE, "MISBEHAVE": misbehave or "-1 0 -"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "slnlab.train", "-m", *SMALL, f"runs_dir={folder}", *overrides],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    arguments = ("-m", *SMALL, f"runs_dir={folder}", *overrides)
+    return Command("slnlab.train", *arguments, env=environment, merged=True, session=True)
 
 
-def said_by(running: subprocess.Popen[str], code: int) -> str:
+def said_by(running: Command, code: int) -> str:
     said, _ = running.communicate(timeout=300)
     assert running.returncode == code, said
     return said
@@ -220,9 +215,7 @@ def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None
 
     directory = RunDirectory(made_run(tmp_path, "a/b/c/d/seed0", 1))
     stop = time.monotonic() + 2
-    looking = subprocess.Popen(
-        [sys.executable, "-m", "slnlab.sweep", "status", str(tmp_path), "--watch", "0"], stdout=subprocess.DEVNULL
-    )
+    looking = Command("slnlab.sweep", "status", str(tmp_path), "--watch", "0")
     try:
         while time.monotonic() < stop:
             with directory.locked():
@@ -233,10 +226,10 @@ def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None
 
 def test_status_as_a_command(tmp_path: Path) -> None:
     made_run(tmp_path, "a/b/c/d/seed0", 10, finished=True)
-    command = [sys.executable, "-m", "slnlab.sweep", "status", str(tmp_path)]
-    assert "1 done" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (run,) = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    status = functools.partial(commands.run, "slnlab.sweep", "status")
+    assert "1 done" in status(str(tmp_path)).stdout
+    (run,) = json.loads(status(str(tmp_path), "--json").stdout)
     assert Run(**run) == Run("a/b/c/d/seed0", "done", 10, 10, 25.0)
-    nowhere = subprocess.run([*command[:-1], str(tmp_path / "no")], capture_output=True, text=True, check=False)
+    nowhere = status(str(tmp_path / "no"))
     assert nowhere.returncode == 1
     assert "there is no such folder" in nowhere.stderr

@@ -7,12 +7,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import commands
 import kill_matrix
 import pytest
 import torch
@@ -140,10 +139,6 @@ def test_a_stopped_or_killed_process_takes_the_run_down_and_the_run_goes_on(tmp_
     assert not list(killed.rglob("within-*.ckpt")), "nothing is left over"
 
 
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "slnlab.train", *overrides]
-
-
 def environment() -> dict[str, str]:
     here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
@@ -151,13 +146,8 @@ def environment() -> dict[str, str]:
 
 def test_a_sweep_of_mixed_device_counts(tmp_path: Path) -> None:
     """Each run once, none left over, no process waits for another's."""
-    done = subprocess.run(
-        command(*COMMON, "trainer.devices=2,1", f"runs_dir={tmp_path}", "trainer.max_epochs=2", "-m"),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    overrides = (*COMMON, "trainer.devices=2,1", f"runs_dir={tmp_path}", "trainer.max_epochs=2", "-m")
+    done = commands.run("slnlab.train", *overrides, env=environment(), timeout=180)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.rglob("result.json"))) == 2
     assert len(re.findall("finished: ", done.stdout + done.stderr)) == 2
@@ -168,14 +158,8 @@ def test_a_sweep_of_mixed_device_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("whom", ["the command", "all processes"])
 def test_told_to_stop(whom: str, tmp_path: Path) -> None:
     """Both ways that a cluster does it."""
-    running = subprocess.Popen(
-        command(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}"),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    overrides = (*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}")
+    running = commands.Command("slnlab.train", *overrides, env=environment(), merged=True, session=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -200,12 +184,11 @@ def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) 
         port = free.getsockname()[1]
     started = {"TORCHELASTIC_RUN_ID": "one", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     running = [
-        subprocess.Popen(
-            command(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}"),
+        commands.Command(
+            "slnlab.train",
+            *(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}"),
             env={**environment(), **started, "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            merged=True,
         )
         for rank in range(2)
     ]

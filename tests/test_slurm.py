@@ -19,7 +19,10 @@ import slurm_cluster
 from slnlab.config import compose
 from slnlab.train import train
 
-pytestmark = pytest.mark.skipif(slurm_cluster.why_not() is not None, reason=str(slurm_cluster.why_not()))
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(slurm_cluster.why_not() is not None, reason=str(slurm_cluster.why_not())),
+]
 
 SMALL = ("data.train_size=200", "trainer.max_epochs=2", "trainer.accelerator=cpu")
 LONG = (
