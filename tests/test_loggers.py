@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import wandb
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from slnlab import loggers, wandb_settings
+from slnlab import assemble, loggers, wandb_settings
 from slnlab.callbacks.run_record import RunRecord
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
@@ -274,37 +275,42 @@ def test_a_typed_key_wins_over_the_environment_and_that_over_ours(
     assert {key: settings[key] for key in chosen} == chosen
 
 
-def test_the_command_uses_the_environment(tiny_run: TinyRun, seen: list[Seen], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The values of conf/logger/wandb.yaml say nothing by themselves."""
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    return compose(["logger=wandb"])
+
+
+def test_the_values_of_the_configuration_leave_it_to_the_environment(
+    composed: DictConfig, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    _, path = tiny_run("logger=wandb", "trainer.max_epochs=1")
+    (logger,) = assemble.loggers(composed, RunDirectory(tmp_path))
     assert [(run.run.offline, run.project) for run in seen] == [(True, "mine")]
-    assert [epochs(found.path) for found in recordings([path])] == [[1]]
+    assemble.close([logger], exit_code=0)
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("key", "value", "message"),
     [
-        (
-            f"logger.tags=[{'a' * 65}]",
-            r"logger.tags: .* refused by W&B: Tag 'a+\.\.\.a+' is 65 characters",
-        ),
-        ("logger.tags=[one,'']", r"logger.tags: .* refused by W&B: Tag at index 1 is empty"),
-        ("logger.project=noise/asym", r"logger.project: 'noise/asym' is not allowed: refused by W&B: .* found '/'"),
-        ("logger.project='a:b'", r"logger.project: .* found ':'"),
-        (f"logger.project={'a' * 129}", r"logger.project: .* exceeded 128 characters"),
-        ("logger.project=", "logger.project: '' is not allowed: it is empty; null"),
-        ("logger.entity=me/noise", "logger.entity: .* a user or team name cannot contain '/'"),
-        ("logger.entity=", "logger.entity: '' is not allowed: it is empty; null"),
+        ("tags", ["a" * 65], r"refused by W&B: Tag 'a+\.\.\.a+' is 65 characters"),
+        ("tags", ["one", ""], "refused by W&B: Tag at index 1 is empty"),
+        ("project", "noise/asym", "'noise/asym' is not allowed: refused by W&B: .* found '/'"),
+        ("project", "a:b", "found ':'"),
+        ("project", "a" * 129, "exceeded 128 characters"),
+        ("project", "", "'' is not allowed: it is empty; null"),
+        ("entity", "me/noise", "a user or team name cannot contain '/'"),
+        ("entity", "", "'' is not allowed: it is empty; null"),
     ],
 )
 def test_a_key_that_wandb_refuses_is_a_configuration_error(
-    override: str, message: str, monkeypatch: pytest.MonkeyPatch
+    key: str, value: Any, message: str, composed: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean_environment(monkeypatch)
-    with pytest.raises(ConfigError, match=message):
-        check(compose(["logger=wandb", override]))
+    config = OmegaConf.merge(composed, {"logger": {key: value}})
+    assert isinstance(config, DictConfig)
+    with pytest.raises(ConfigError, match=f"logger.{key}: .*{message}"):
+        check(config)
 
 
 @pytest.mark.parametrize(
@@ -320,20 +326,20 @@ def test_a_key_that_wandb_refuses_is_a_configuration_error(
     ],
 )
 def test_a_variable_that_wandb_refuses_is_a_configuration_error(
-    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, message: str, composed: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean_environment(monkeypatch)
+    check(composed)
     monkeypatch.setenv(name, value)
-    check(compose())
     with pytest.raises(ConfigError, match=f"logger: {name} in the environment is refused by W&B: .*{message}"):
-        check(compose(["logger=wandb"]))
+        check(composed)
 
 
-def test_a_key_that_wandb_refuses_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_wandb_refuses_is_not_repeated(composed: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     clean_environment(monkeypatch)
     monkeypatch.setenv("WANDB_API_KEY", "secret ")
     with pytest.raises(ConfigError, match="WANDB_API_KEY in the environment is refused by W&B") as caught:
-        check(compose(["logger=wandb"]))
+        check(composed)
     assert "secret" not in str(caught.value)
 
 
@@ -364,15 +370,28 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, seen: list[Seen]) -> None:
 
 
 def test_a_server_that_does_not_answer_leaves_an_offline_recording(
-    tiny_run: TinyRun, unreachable: None, caplog: pytest.LogCaptureFixture
+    start: Start, unreachable: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        _, path = tiny_run("logger=wandb", "trainer.max_epochs=1", "logger.timeout=0.5")
-    assert (path / "result.json").exists()
-    (message,) = [r.message for r in caplog.records if "W&B" in r.message]
-    assert "connection refused" in message
-    assert message.endswith(f"recorded offline; `python -m slnlab.dashboard sync {path}` sends it")
-    assert [(found.state, epochs(found.path)) for found in recordings([path])] == [("to send", [1])]
+    logger = start(timeout=0.5)
+    (message,) = [r.message for r in caplog.records if r.name == "slnlab.loggers"]
+    assert message.startswith("W&B does not take the run (")
+    assert message.endswith(f"recorded offline; `python -m slnlab.dashboard sync {tmp_path}` sends it")
+    logger.log_metrics({"epoch": 1}, step=1)
+    logger.finish(0)
+    assert [(found.state, epochs(found.path)) for found in recordings([tmp_path])] == [("to send", [1])]
+
+
+def test_a_run_of_the_users_own_goes_on_when_the_server_does_not_answer(
+    start: Start, unreachable: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    own = wandb.init(mode="offline", dir=str(tmp_path_factory.mktemp("own")), reinit="create_new")
+    logger = start(timeout=0.5)
+    assert logger.experiment.offline
+    own.log({"a": 1}, step=1)
+    for run in (own, logger.experiment):
+        run.finish(exit_code=0)
+    assert epochs(Path(own.dir).parent) == [1]
+    assert len(recordings([tmp_path])) == 1
 
 
 def test_nobody_is_asked_for_a_key(
@@ -410,46 +429,47 @@ def test_where_wandb_does_not_start_the_run_goes_on(
     assert "W&B does not start (no service); the run goes on without it" in caplog.text
 
 
-def test_what_an_online_run_could_not_send_is_sent_by_sync_and_before_what_follows(
+class Online:
+    """A W&B run whose network is lost in the middle; W&B keeps what it could not send."""
+
+    offline, disabled = False, False
+    starting_step = 0
+
+    def __init__(self, settings: wandb.Settings) -> None:
+        self.id = settings.run_id
+        self.folder = Path(settings.root_dir) / "wandb" / f"run-20260101_000000-{self.id}"
+        self.dir = str(self.folder / "files")
+        self.folder.mkdir(parents=True)
+        (self.folder / f"run-{self.id}.wandb").touch()
+
+    def log(self, data: dict[str, float], step: int) -> None:
+        pass
+
+    def finish(self, exit_code: int) -> None:
+        raise TimeoutError("Timed out finishing run.")
+
+
+def test_what_an_online_run_could_not_send_is_sent_by_sync_before_what_follows(
     start: Start, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The network is lost in the middle: W&B keeps what it could not send, under the name of an online run."""
-    init = wandb.init
-
-    def online(settings: wandb.Settings, **options: Any) -> Any:
-        """As W&B does it, without a server."""
-        settings.mode = "offline"
-        run = init(settings=settings, **options)
-        folder = Path(run.dir).parent
-        made = folder.with_name(folder.name.removeprefix("offline-"))
-        folder.rename(made)
-        finish = run.finish
-        type(run).dir = property(lambda self: str(made / "files"))
-
-        def unfinished(exit_code: int) -> None:
-            finish(exit_code=exit_code)
-            raise TimeoutError("Timed out finishing run.")
-
-        run.finish = unfinished
-        return run
-
     with monkeypatch.context() as patch:
-        patch.setattr(wandb.Run, "dir", wandb.Run.dir)
-        patch.setattr(wandb, "init", online)
+        patch.setattr(wandb, "init", lambda settings, **_: Online(settings))
         logger = start(mode="online")
         logger.log_metrics({"epoch": 1}, step=1)
         assert recordings([tmp_path]) == [], "W&B is sending it"
         logger.finish(0)
     assert f"(Timed out finishing run.); `python -m slnlab.dashboard sync {tmp_path}` sends the rest" in caplog.text
     (first,) = recordings([tmp_path])
-    assert (first.state, epochs(first.path)) == ("to send", [1])
+    assert first.state == "to send"
 
     logger = start(mode="online")
     assert logger.experiment.offline
     assert "has not got this run's earlier epochs yet" in caplog.text
+    logger.log_metrics({"epoch": 1}, step=1)
     logger.log_metrics({"epoch": 2}, step=2)
     logger.finish(0)
-    assert [epochs(found.path) for found in recordings([tmp_path])] == [[1], [2]]
+    _, second = recordings([tmp_path])
+    assert epochs(second.path) == [2]
 
 
 def test_a_connection_that_breaks_is_mentioned_once(

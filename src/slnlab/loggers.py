@@ -91,7 +91,7 @@ def wandb_logger(
     """
     if unused := [name for name in wandb_settings.OURS if os.environ.get(name)]:
         log.warning("%s: without effect, as slnlab names and resumes each of its W&B runs itself", ", ".join(unused))
-    memory = {"id": uuid.uuid4().hex[:8], "epoch": 0}
+    memory = {"id": _new_id(), "epoch": 0}
     try:
         if run.wandb.exists():
             memory = json.loads(run.wandb.read_text())
@@ -127,20 +127,26 @@ def _begin(settings: dict[str, Any], config: Mapping[str, Any], run: RunDirector
         return wandb.init(settings=asked, config=dict(config), reinit="create_new")
 
     mode, how = settings["mode"], "`python -m slnlab.dashboard sync %s` sends it"
-    if mode not in ("offline", "disabled"):
-        if waiting(run.path, settings["run_id"]):  # sent after what follows it, it would be out of order
-            log.warning(
-                f"W&B: what this run has recorded before is not sent yet, so it goes on offline; {how}", run.path
-            )
-            mode = "offline"
-        else:
-            try:
-                with _nobody_to_ask():
-                    return init(mode)
-            except Exception as error:
-                log.warning(f"W&B does not take the run (%s), so it is recorded offline; {how}", error, run.path)
-                mode = "offline"
-    return init(mode)
+    if mode in ("offline", "disabled"):
+        return init(mode)
+    if waiting(run.path, settings["run_id"]):  # sent after what follows it, it would be out of order
+        log.warning(f"W&B has not got this run's earlier epochs yet, so it goes on offline; {how}", run.path)
+        return init("offline")
+    try:
+        with _nobody_to_ask():
+            return init(mode)
+    except Exception as error:
+        log.warning(f"W&B does not take the run (%s), so it is recorded offline; {how}", error, run.path)
+    # W&B's process would refuse the id as in use from now on.
+    if wandb.setup().most_recent_active_run is None:
+        wandb.teardown(exit_code=1)
+    else:  # it belongs to somebody else's run too
+        settings["run_id"] = _new_id()
+    return init("offline")
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:8]
 
 
 @contextmanager
