@@ -9,17 +9,18 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import wandb
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
 from slnlab import assemble, loggers, wandb_settings
-from slnlab.callbacks.run_record import RunRecord
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.loggers import tensorboard_logger, wandb_logger
@@ -173,20 +174,33 @@ def test_wandb_is_told_what_metrics_csv_holds(tiny_run: TinyRun, seen: list[Seen
     assert run.config["noise"]["rate"] == 0.4
 
 
+@pytest.fixture
+def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Inside the context, a run ends when an epoch (from 1) has been logged and its checkpoint is to be written."""
+
+    @contextmanager
+    def cut(epoch: int) -> Iterator[None]:
+        saved = pl.Trainer.save_checkpoint
+
+        def save(self: pl.Trainer, *arguments: Any, **options: Any) -> None:
+            if self.current_epoch + 1 == epoch:
+                raise RuntimeError("power cut")
+            saved(self, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pl.Trainer, "save_checkpoint", save)
+            yield
+
+    return cut
+
+
 def test_a_crash_is_told_and_a_resumed_run_is_the_same_wandb_run(
-    tiny_run: TinyRun, tmp_path: Path, seen: list[Seen], monkeypatch: pytest.MonkeyPatch
+    tiny_run: TinyRun, tmp_path: Path, seen: list[Seen], power_cut: Callable[[int], Any]
 ) -> None:
-    written = RunRecord.on_train_epoch_end
-
-    def crash(self: RunRecord, trainer: Any, module: Any) -> None:
-        written(self, trainer, module)
-        raise RuntimeError("power cut")
-
+    """The epoch that is done again is recorded once."""
     overrides = (*OFFLINE, "trainer.max_epochs=2")
-    with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "on_train_epoch_end", crash)
-        with pytest.raises(RuntimeError, match="power cut"):
-            tiny_run(*overrides)
+    with power_cut(1), pytest.raises(RuntimeError, match="power cut"):
+        tiny_run(*overrides)
     assert seen[0].exit_codes == [1]
     time.sleep(1.1)  # W&B names a folder by the second
     tiny_run(*overrides)
@@ -572,17 +586,18 @@ def test_without_tensorboard_the_extra_is_named_before_anything_is_trained(
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
-def test_a_crash_closes_tensorboard(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_closes_tensorboard_and_a_resumed_run_repeats_nothing(
+    tiny_run: TinyRun, tmp_path: Path, power_cut: Callable[[int], Any]
+) -> None:
     """What was logged until then is on the disk."""
-    written = RunRecord.on_train_epoch_end
 
-    def crash(self: RunRecord, trainer: Any, module: Any) -> None:
-        written(self, trainer, module)
-        raise RuntimeError("power cut")
+    def steps() -> list[int]:
+        events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+        events.Reload()
+        return [scalar.step for scalar in events.Scalars("test/network/accuracy")]
 
-    monkeypatch.setattr(RunRecord, "on_train_epoch_end", crash)
-    with pytest.raises(RuntimeError, match="power cut"):
+    with power_cut(2), pytest.raises(RuntimeError, match="power cut"):
         tiny_run("logger=tensorboard")
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    events.Reload()
-    assert len(events.Scalars("test/network/accuracy")) == 1
+    assert steps() == [1, 2]
+    tiny_run("logger=tensorboard")
+    assert steps() == [1, 2]

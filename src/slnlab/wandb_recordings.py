@@ -63,7 +63,7 @@ def recordings(paths: Sequence[Path]) -> list[Recording]:
 
 def waiting(run: Path, wandb_id: str) -> bool:
     """Whether an earlier start of this W&B run has left something to be sent."""
-    mine = [Recording(path) for path in _offline(run / "wandb") if path.name.endswith(f"-{wandb_id}")]
+    mine = [Recording(path) for path in _offline(run / "wandb") if f"-{wandb_id}" in path.name]
     return any(recording.state == "to send" for recording in mine)
 
 
