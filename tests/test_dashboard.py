@@ -21,6 +21,7 @@ from slnlab import dashboard
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.errors import ConfigError
 from slnlab.result import Result, read_metrics
+from slnlab.wandb_recordings import Recording, recordings, to_be_sent
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -149,6 +150,18 @@ def test_a_server_that_refuses_is_one_message(server: Server, monkeypatch: pytes
         dashboard.main(["project=noises", "entity=lab"])
 
 
+def test_the_environment_names_project_and_entity(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_ENTITY", "lab")
+    dashboard.main(["--dry-run"])
+    dashboard.main(["--dry-run", "project=noises"])
+    assert [line for line in capsys.readouterr().out.splitlines() if "lab/mine" in line or "lab/noises" in line] == [
+        f"slnlab: lab/{project}, runs grouped by configuration over seeds" for project in ("mine", "noises")
+    ]
+
+
 def test_a_wrong_key_is_named() -> None:
     with pytest.raises(SystemExit, match=r"projet=x: there is no such key; the keys are project= and entity="):
         dashboard.main(["projet=x"])
@@ -197,19 +210,36 @@ def test_what_is_not_sent_yet_and_not_going_on_is_sent(
 
         with pytest.raises(SystemExit, match=rf"1 could not be sent; the same command tries again: {resumed}"):
             dashboard.main(["sync", str(tmp_path)])
-    assert commands == [[sys.executable, "-m", "wandb", "sync", str(first), str(resumed)]], "in order of their start"
+    assert commands == [[sys.executable, "-m", "wandb", "sync", "--include-online", str(first), str(resumed)]], (
+        "in order of their start"
+    )
 
     commands.clear()
     with pytest.raises(SystemExit):
         dashboard.main(["sync", str(tmp_path)])
-    assert commands[0][4:] == [str(resumed), str(going_on)], "that run has ended by now"
+    assert commands[0][5:] == [str(resumed), str(going_on)], "that run has ended by now"
+
+
+def test_a_recording_elsewhere_is_found_until_it_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """WANDB_DIR on a scratch disk, which is emptied now and then."""
+    elsewhere = recording(tmp_path / "scratch", "20260101_000000-aaaa")
+    run = tmp_path / "runs/digits/a/seed0"
+    run.mkdir(parents=True)
+    for _ in range(2):
+        to_be_sent(elsewhere, run)
+    (found,) = recordings([tmp_path / "runs"])
+    assert found.state == "to send"
+    assert found.path.resolve() == elsewhere
+    elsewhere.rename(tmp_path / "away")
+    dashboard.main(["sync", str(tmp_path / "runs")])
+    assert "1 recordings: 0 sent, 0 of runs that go on, 0 to send, 1 gone" in capsys.readouterr().out
 
 
 def test_a_sweep_of_thousands_is_sent_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard, "AT_ONCE", 2)
     sizes: list[int] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: sizes.append(len(command) - 4))
-    found = [dashboard.Offline(recording(tmp_path / str(i), "20260101_000000-aaaa"), False) for i in range(5)]
+    monkeypatch.setattr(subprocess, "run", lambda command, check: sizes.append(len(command) - 5))
+    found = [Recording(recording(tmp_path / str(i), "20260101_000000-aaaa"), False) for i in range(5)]
     assert len(dashboard.sync(found)) == 5
     assert sizes == [2, 2, 1]
 
@@ -262,9 +292,8 @@ def test_no_key_or_token_is_written_anywhere(run_with_secrets: Path) -> None:
 
 
 def test_what_was_recorded_offline_is_found_and_wandb_knows_it(run_with_secrets: Path) -> None:
-    (found,) = dashboard.offline([run_with_secrets])
-    assert not found.sent
-    assert not found.running
+    (found,) = recordings([run_with_secrets])
+    assert found.state == "to send"
     command = [sys.executable, "-m", "wandb", "sync", "--dry-run", str(found.path)]
     done = subprocess.run(command, cwd=run_with_secrets, capture_output=True, text=True, check=True)
     assert found.path.name in done.stdout + done.stderr

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import wandb
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
 
-from slnlab.callbacks.run_record import RunRecord
-from slnlab.errors import SlnlabError
+from slnlab import assemble, loggers, wandb_settings
+from slnlab.config import check, compose
+from slnlab.errors import ConfigError, SlnlabError
+from slnlab.loggers import tensorboard_logger, wandb_logger
 from slnlab.result import Result, read_metrics
+from slnlab.run_directory import RunDirectory
+from slnlab.wandb_recordings import recordings
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -45,11 +55,16 @@ class Seen:
         run.log, run.finish = spy_log, spy_finish
 
 
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Seen]]:
     """The W&B runs of this test, in their order; nothing comes from or stays in the environment."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
+    clean_environment(monkeypatch)
+    wandb.teardown()  # what another test has told it
     runs: list[Seen] = []
     init = wandb.init
 
@@ -68,6 +83,48 @@ def folders(run: Path) -> list[str]:
     return [folder.name.split("-")[-1] for folder in sorted((run / "wandb").glob("offline-run-*"))]
 
 
+def records(content: bytes) -> Iterator[Any]:
+    """What a W&B file holds. It is a log as LevelDB's: blocks of 32 KiB, and records that may go over several."""
+    place, payload = 7, b""
+    while place < len(content):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        size, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        payload += content[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(payload)
+            payload = b""
+
+
+def epochs(recording: Path) -> list[int]:
+    """The steps that a finished W&B recording holds, as `wandb sync` would send them."""
+    (file,) = recording.glob("*.wandb")
+    for _ in range(100):  # W&B's own process writes it, up to a moment later
+        found = list(records(file.read_bytes()))
+        if any(record.HasField("exit") for record in found):
+            return [record.history.step.num for record in found if record.HasField("history")]
+        time.sleep(0.05)
+    raise AssertionError(f"{file} has no end")
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(seen: list[Seen], tmp_path: Path) -> Start:
+    """Start W&B as a run in `tmp_path` does."""
+
+    def wandb_of_a_run(**keys: Any) -> Any:
+        names = {"group": "group", "title": "title", "about": ["digits", "sym 0.4", "ce"], "config": {}}
+        unsaid = dict.fromkeys(("mode", "project", "entity", "tags", "timeout"))
+        return wandb_logger(RunDirectory(tmp_path), **(unsaid | names | keys))
+
+    return wandb_of_a_run
+
+
 # W&B
 
 
@@ -76,7 +133,7 @@ def test_two_runs_in_one_process_are_two_wandb_runs(tiny_run: TinyRun, tmp_path:
     paths = [tiny_run(*OFFLINE, f"seed={seed}", directory=tmp_path / f"seed{seed}")[1] for seed in (0, 1)]
     assert seen[0].id != seen[1].id
     assert [folders(path) for path in paths] == [[seen[0].id], [seen[1].id]]
-    assert [(path / "wandb_id").read_text() for path in paths] == [seen[0].id, seen[1].id]
+    assert [json.loads((path / "wandb.json").read_text())["id"] for path in paths] == [seen[0].id, seen[1].id]
     assert [run.name for run in seen] == ["digits sym 0.4 sln seed=0", "digits sym 0.4 sln seed=1"]
     assert [run.exit_codes for run in seen] == [[0], [0]]
     assert wandb.run is None, "nothing is left open"
@@ -117,20 +174,33 @@ def test_wandb_is_told_what_metrics_csv_holds(tiny_run: TinyRun, seen: list[Seen
     assert run.config["noise"]["rate"] == 0.4
 
 
+@pytest.fixture
+def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Inside the context, a run ends when an epoch (from 1) has been logged and its checkpoint is to be written."""
+
+    @contextmanager
+    def cut(epoch: int) -> Iterator[None]:
+        saved = pl.Trainer.save_checkpoint
+
+        def save(self: pl.Trainer, *arguments: Any, **options: Any) -> None:
+            if self.current_epoch + 1 == epoch:
+                raise RuntimeError("power cut")
+            saved(self, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pl.Trainer, "save_checkpoint", save)
+            yield
+
+    return cut
+
+
 def test_a_crash_is_told_and_a_resumed_run_is_the_same_wandb_run(
-    tiny_run: TinyRun, tmp_path: Path, seen: list[Seen], monkeypatch: pytest.MonkeyPatch
+    tiny_run: TinyRun, tmp_path: Path, seen: list[Seen], power_cut: Callable[[int], Any]
 ) -> None:
-    written = RunRecord.on_train_epoch_end
-
-    def crash(self: RunRecord, trainer: Any, module: Any) -> None:
-        written(self, trainer, module)
-        raise RuntimeError("power cut")
-
+    """The epoch that is done again is recorded once."""
     overrides = (*OFFLINE, "trainer.max_epochs=2")
-    with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "on_train_epoch_end", crash)
-        with pytest.raises(RuntimeError, match="power cut"):
-            tiny_run(*overrides)
+    with power_cut(1), pytest.raises(RuntimeError, match="power cut"):
+        tiny_run(*overrides)
     assert seen[0].exit_codes == [1]
     time.sleep(1.1)  # W&B names a folder by the second
     tiny_run(*overrides)
@@ -148,22 +218,272 @@ def test_disabled_it_writes_nothing(tiny_run: TinyRun, seen: list[Seen]) -> None
     assert (path / "result.json").exists()
 
 
+def test_an_epoch_that_is_done_again_is_recorded_once(start: Start, tmp_path: Path) -> None:
+    """A run that is killed between its row and its checkpoint does the epoch again; `wandb sync` would send both."""
+    for steps in ([1, 2, 3], [3, 4], [2, 3, 4, 5]):
+        logger = start(mode="offline")
+        for step in steps:
+            logger.log_metrics({"epoch": step}, step=step)
+        logger.finish(1)
+    assert [epochs(found.path) for found in recordings([tmp_path])] == [[1, 2, 3], [4], [5]]
+
+
+# W&B's environment, and what W&B refuses
+
+
+def test_the_environment_holds_where_the_configuration_says_nothing(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scratch = tmp_path_factory.mktemp("scratch")
+    said = {"MODE": "offline", "PROJECT": "mine", "ENTITY": "lab", "DIR": str(scratch), "TAGS": "one,two"}
+    ours = {"RUN_ID": "same", "NAME": "same", "RUN_GROUP": "same", "RESUME": "never"}
+    for name, value in {**said, **ours, "NOTES": "night", "FINISH_TIMEOUT": "7"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    logger = start()
+    run = logger.experiment
+    assert (run.offline, run.project, run.entity, run.notes) == (True, "mine", "lab", "night")
+    assert run.tags == ("digits", "sym 0.4", "ce", "one", "two")
+    assert run.settings.finish_timeout == 7
+    assert run.id == json.loads((tmp_path / "wandb.json").read_text())["id"] != "same"
+    assert (run.name, run.group) == ("title", "group")
+    assert "WANDB_RUN_ID, WANDB_RESUME, WANDB_NAME, WANDB_RUN_GROUP: without effect" in caplog.text
+    logger.log_metrics({"epoch": 1}, step=1)
+    logger.finish(0)
+    assert len(list((scratch / "wandb").glob("offline-run-*"))) == 1
+    (found,) = recordings([tmp_path])
+    assert epochs(found.path) == [1], "found by sync, although it lies elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("environment", "typed", "chosen"),
+    [
+        ({}, {}, {"mode": "online", "project": "slnlab", "run_tags": ("digits",), "finish_timeout": 60}),
+        ({"WANDB_MODE": "disabled"}, {}, {"mode": "disabled"}),
+        ({"WANDB_MODE": "dryrun"}, {}, {"mode": "offline"}),
+        ({"WANDB_DISABLED": "true"}, {}, {"mode": "disabled"}),
+        ({"WANDB_DISABLED": "false"}, {}, {"mode": "online"}),
+        ({"WANDB_PROJECT": "", "WANDB_FINISH_TIMEOUT": "0"}, {}, {"project": "slnlab", "finish_timeout": 60}),
+        ({"WANDB_SILENT": "false", "WANDB_INIT_TIMEOUT": "5"}, {}, {"silent": False, "init_timeout": 5}),
+        ({"WANDB_MODE": "offline", "WANDB_DISABLED": "true"}, {"mode": "online"}, {"mode": "online"}),
+        ({"WANDB_PROJECT": "theirs"}, {"project": "a"}, {"project": "a"}),
+        ({"WANDB_ENTITY": "theirs"}, {"entity": "a"}, {"entity": "a"}),
+        ({"WANDB_TAGS": "one,two"}, {"tags": ["three"]}, {"run_tags": ("digits", "three")}),
+        ({"WANDB_TAGS": "one,two"}, {"tags": []}, {"run_tags": ("digits",)}),
+        ({"WANDB_INIT_TIMEOUT": "5"}, {"timeout": 2.0}, {"init_timeout": 2, "finish_timeout": 2}),
+    ],
+)  # fmt: skip
+def test_a_typed_key_wins_over_the_environment_and_that_over_ours(
+    environment: dict[str, str],
+    typed: dict[str, Any],
+    chosen: dict[str, Any],
+    seen: list[Seen],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = wandb_settings.settings(**typed, about=["digits"], directory="here")
+    assert {key: settings[key] for key in chosen} == chosen
+
+
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    return compose(["logger=wandb"])
+
+
+def test_the_values_of_the_configuration_leave_it_to_the_environment(
+    composed: DictConfig, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    (logger,) = assemble.loggers(composed, RunDirectory(tmp_path))
+    assert [(run.run.offline, run.project) for run in seen] == [(True, "mine")]
+    assemble.close([logger], exit_code=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("tags", ["a" * 65], r"refused by W&B: Tag 'a+\.\.\.a+' is 65 characters"),
+        ("tags", ["one", ""], "refused by W&B: Tag at index 1 is empty"),
+        ("project", "noise/asym", "'noise/asym' is not allowed: refused by W&B: .* found '/'"),
+        ("project", "a:b", "found ':'"),
+        ("project", "a" * 129, "exceeded 128 characters"),
+        ("project", "", "'' is not allowed: it is empty; null"),
+        ("entity", "me/noise", "a user or team name cannot contain '/'"),
+        ("entity", "", "'' is not allowed: it is empty; null"),
+    ],
+)
+def test_a_key_that_wandb_refuses_is_a_configuration_error(
+    key: str, value: Any, message: str, composed: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean_environment(monkeypatch)
+    config = OmegaConf.merge(composed, {"logger": {key: value}})
+    assert isinstance(config, DictConfig)
+    with pytest.raises(ConfigError, match=f"logger.{key}: .*{message}"):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("WANDB_MODE", "sometimes", "Input should be 'online', 'offline'"),
+        ("WANDB_PROJECT", "noise#1", "Invalid project name"),
+        ("WANDB_TAGS", f"one,{'a' * 65}", "is 65 characters"),
+        ("WANDB_TAGS", "one,,two", "Tag at index 1 is empty"),
+        ("WANDB_ENTITY", "me/noise", "cannot contain '/'"),
+        ("WANDB_BASE_URL", "wandb", "valid URL"),
+        ("WANDB_FORK_FROM", "abc?_step=3", "mutually exclusive"),
+    ],
+)
+def test_a_variable_that_wandb_refuses_is_a_configuration_error(
+    name: str, value: str, message: str, composed: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean_environment(monkeypatch)
+    check(composed)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"logger: {name} in the environment is refused by W&B: .*{message}"):
+        check(composed)
+
+
+def test_a_secret_that_wandb_refuses_is_not_repeated(composed: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean_environment(monkeypatch)
+    monkeypatch.setenv("WANDB_API_KEY", "secret ")
+    with pytest.raises(ConfigError, match="WANDB_API_KEY in the environment is refused by W&B") as caught:
+        check(composed)
+    assert "secret" not in str(caught.value)
+
+
+def test_names_that_slnlab_makes_are_shortened_to_what_wandb_takes(start: Start) -> None:
+    """A data set may be called what its owner likes."""
+    name = "flowers_collected_from_the_web_summer_2026_second_round_relabelled_v3"
+    title, group = f"{name} {name} ce seed=12", f"{name} {name} ce 0123456789"
+    run = start(mode="offline", about=[name, "", "ce"], title=title, group=group).experiment
+    assert [len(tag) for tag in run.tags] == [64, 2]
+    assert run.tags[0].startswith("flowers_collected")
+    assert run.tags[0].endswith("relabelled_v3")
+    assert len(run.name) == len(run.group) == 128
+    assert run.name.endswith("ce seed=12")
+    assert run.group.endswith("ce 0123456789")
+    run.finish(exit_code=0)
+
+
 # W&B, when it fails
 
 
-def test_a_server_that_does_not_answer_costs_the_log_and_not_the_run(
-    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch, seen: list[Seen]) -> None:
+    """A server at a port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567")
+
+
+def test_a_server_that_does_not_answer_leaves_an_offline_recording(
+    start: Start, unreachable: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = start(timeout=0.5)
+    (message,) = [r.message for r in caplog.records if r.name == "slnlab.loggers"]
+    assert message.startswith("W&B does not take the run (")
+    assert message.endswith(f"recorded offline; `python -m slnlab.dashboard sync {tmp_path}` sends it")
+    logger.log_metrics({"epoch": 1}, step=1)
+    logger.finish(0)
+    assert [(found.state, epochs(found.path)) for found in recordings([tmp_path])] == [("to send", [1])]
+
+
+def test_a_run_of_the_users_own_goes_on_when_the_server_does_not_answer(
+    start: Start, unreachable: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    own = wandb.init(mode="offline", dir=str(tmp_path_factory.mktemp("own")), reinit="create_new")
+    logger = start(timeout=0.5)
+    assert logger.experiment.offline
+    own.log({"a": 1}, step=1)
+    for run in (own, logger.experiment):
+        run.finish(exit_code=0)
+    assert epochs(Path(own.dir).parent) == [1]
+    assert len(recordings([tmp_path])) == 1
+
+
+def test_nobody_is_asked_for_a_key(
+    start: Start, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A terminal does not mean that somebody sits there."""
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            raise AssertionError("waits for ever")
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    logger = start()
+    assert logger.experiment.offline
+    assert "`wandb login`" in caplog.text
+    assert sys.stdin is terminal
+    logger.finish(0)
+
+
+def test_where_wandb_does_not_start_the_run_goes_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def init(**_: Any) -> None:
-        raise wandb.errors.CommError("timed out")
+        raise wandb.errors.CommError("no service")
 
     monkeypatch.setattr(wandb, "init", init)
-    with caplog.at_level(logging.WARNING):
-        _, path = tiny_run(*OFFLINE)
-    assert (path / "result.json").exists()
-    assert [r.message for r in caplog.records if "W&B" in r.message] == [
-        f"W&B does not answer (timed out); the run goes on, recorded in {path}"
-    ]
+    assert start(mode="offline") is None
+    assert "W&B does not start (no service); the run goes on without it" in caplog.text
+
+
+class Online:
+    """A W&B run whose network is lost in the middle; W&B keeps what it could not send."""
+
+    offline, disabled = False, False
+    starting_step = 0
+
+    def __init__(self, settings: wandb.Settings) -> None:
+        self.id = settings.run_id
+        self.folder = Path(settings.root_dir) / "wandb" / f"run-20260101_000000-{self.id}"
+        self.dir = str(self.folder / "files")
+        self.folder.mkdir(parents=True)
+        (self.folder / f"run-{self.id}.wandb").touch()
+
+    def log(self, data: dict[str, float], step: int) -> None:
+        pass
+
+    def finish(self, exit_code: int) -> None:
+        raise TimeoutError("Timed out finishing run.")
+
+
+def test_what_an_online_run_could_not_send_is_sent_by_sync_before_what_follows(
+    start: Start, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb, "init", lambda settings, **_: Online(settings))
+        logger = start(mode="online")
+        logger.log_metrics({"epoch": 1}, step=1)
+        assert recordings([tmp_path]) == [], "W&B is sending it"
+        logger.finish(0)
+    assert f"(Timed out finishing run.); `python -m slnlab.dashboard sync {tmp_path}` sends the rest" in caplog.text
+    (first,) = recordings([tmp_path])
+    assert first.state == "to send"
+
+    logger = start(mode="online")
+    assert logger.experiment.offline
+    assert "has not got this run's earlier epochs yet" in caplog.text
+    logger.log_metrics({"epoch": 1}, step=1)
+    logger.log_metrics({"epoch": 2}, step=2)
+    logger.finish(0)
+    _, second = recordings([tmp_path])
+    assert epochs(second.path) == [2]
 
 
 def test_a_connection_that_breaks_is_mentioned_once(
@@ -205,13 +525,15 @@ def test_an_end_that_does_not_come_is_not_waited_for(
         finish(self, exit_code=exit_code)
 
     monkeypatch.setattr(wandb.Run, "finish", end)
+    monkeypatch.setattr(loggers, "GRACE", 0)
     with caplog.at_level(logging.WARNING):
         _, path = tiny_run(*OFFLINE, "logger.timeout=0.2")
     took = time.monotonic() - began[0]
     assert took < 1.5
     assert (path / "result.json").exists()
     (message,) = [r.message for r in caplog.records if "W&B" in r.message]
-    assert ("not finished within 0.2 s" in message) == (how == "hangs")
+    assert ("(no answer)" in message) == (how == "hangs")
+    assert message.endswith(f"`python -m slnlab.dashboard sync {path}` sends the rest")
     if how == "hangs":
         time.sleep(3.2 - took)  # let it end before the fixture takes W&B down
 
@@ -239,6 +561,22 @@ def test_tensorboard_is_told_what_metrics_csv_holds(tiny_run: TinyRun) -> None:
         assert [scalar.value for scalar in scalars] == pytest.approx([row[key] for row in rows], rel=1e-6)
 
 
+def test_tensorboard_shows_an_epoch_that_is_done_again_once(tmp_path: Path) -> None:
+    """A run that is killed between its row and its checkpoint does the epoch again; kill -9 cuts a record in two."""
+    for values in ({1: 0.1, 2: 0.2, 3: 0.3}, {3: 1.3, 4: 1.4}, {2: 2.2, 3: 2.3, 4: 2.4, 5: 2.5}):
+        logger: Any = tensorboard_logger(RunDirectory(tmp_path))
+        for step, value in values.items():
+            logger.log_metrics({"accuracy": value, "epoch": step}, step=step)
+        logger.finalize("failed")
+        written = max((tmp_path / "tensorboard").glob("events.*"), key=lambda path: path.stat().st_mtime_ns)
+        written.write_bytes(written.read_bytes() + b"\x18\0\0")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for key in ("accuracy", "epoch"):
+        assert [scalar.step for scalar in events.Scalars(key)] == [1, 2, 3, 4, 5]
+    assert [scalar.value for scalar in events.Scalars("accuracy")] == pytest.approx([0.1, 2.2, 2.3, 2.4, 2.5])
+
+
 def test_without_tensorboard_the_extra_is_named_before_anything_is_trained(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,17 +586,18 @@ def test_without_tensorboard_the_extra_is_named_before_anything_is_trained(
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
-def test_a_crash_closes_tensorboard(tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_closes_tensorboard_and_a_resumed_run_repeats_nothing(
+    tiny_run: TinyRun, tmp_path: Path, power_cut: Callable[[int], Any]
+) -> None:
     """What was logged until then is on the disk."""
-    written = RunRecord.on_train_epoch_end
 
-    def crash(self: RunRecord, trainer: Any, module: Any) -> None:
-        written(self, trainer, module)
-        raise RuntimeError("power cut")
+    def steps() -> list[int]:
+        events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+        events.Reload()
+        return [scalar.step for scalar in events.Scalars("test/network/accuracy")]
 
-    monkeypatch.setattr(RunRecord, "on_train_epoch_end", crash)
-    with pytest.raises(RuntimeError, match="power cut"):
+    with power_cut(2), pytest.raises(RuntimeError, match="power cut"):
         tiny_run("logger=tensorboard")
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    events.Reload()
-    assert len(events.Scalars("test/network/accuracy")) == 1
+    assert steps() == [1, 2]
+    tiny_run("logger=tensorboard")
+    assert steps() == [1, 2]

@@ -142,7 +142,9 @@ def _explain_validation(
             yield key, f"there is no such key{_near(path[-1], known)}; the keys are {', '.join(known)}"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            if item["type"] == "missing":
+            if not path:
+                yield key, message  # of the section as a whole
+            elif item["type"] == "missing":
                 yield key, "is missing"
             else:
                 yield key, f"{item['input']!r} is not allowed: {message[0].lower()}{message[1:]}"

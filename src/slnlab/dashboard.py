@@ -1,6 +1,6 @@
 """The dashboard of a W&B project, made or updated by `python -m slnlab.dashboard project=slnlab entity=me`.
 
-`python -m slnlab.dashboard sync runs` sends what runs without a network have recorded (`logger.mode=offline`).
+`python -m slnlab.dashboard sync runs` sends what runs without a network have recorded.
 
 A run is grouped in W&B by its configuration without its seed, so every curve is a mean over seeds and its band their
 standard deviation. Needs the extra `dashboard`; `sync` does not.
@@ -14,14 +14,14 @@ import logging
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from slnlab.errors import DataError, SlnlabError
+from slnlab.errors import SlnlabError
+from slnlab.wandb_recordings import Recording, recordings
+from slnlab.wandb_settings import PROJECT
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws
@@ -192,58 +192,13 @@ def _default_entity() -> str:
 # Runs recorded without a network
 
 
-@dataclass(frozen=True)
-class Offline:
-    """What one start of a run has recorded."""
-
-    path: Path
-    running: bool
-    """Still being written: sent now, its end would be missing."""
-
-    @property
-    def sent(self) -> bool:
-        return any(self.path.glob("*.wandb.synced"))
-
-
-def offline(paths: Sequence[Path]) -> list[Offline]:
-    """The W&B recordings of offline runs at or below `paths`, in the order of their directories and their start.
-
-    Raises:
-        DataError: a path that does not exist.
-    """
-    found: list[Offline] = []
-    for path in paths:
-        if not path.is_dir():
-            raise DataError(f"{path}: there is no such directory")
-        for folder in sorted(_recordings(path)):
-            found.append(Offline(folder, _locked(folder.parent.parent)))
-    return list(dict.fromkeys(found))
-
-
-def _recordings(path: Path) -> Iterator[Path]:
-    for name, subfolders, _ in os.walk(path):
-        folder = Path(name)
-        if folder.name == "wandb":
-            yield from (folder / sub for sub in subfolders if sub.startswith("offline-run-"))
-            subfolders.clear()
-
-
-def _locked(run: Path) -> bool:
-    if not (run / ".lock").exists():
-        return False
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def sync(recordings: Sequence[Offline]) -> list[Path]:
+def sync(recordings: Sequence[Recording]) -> list[Path]:
     """Send by `wandb sync` those that are not sent yet and whose run does not go on; which could not be sent."""
-    waiting = [recording for recording in recordings if not recording.sent and not recording.running]
+    waiting = [recording for recording in recordings if recording.state == "to send"]
     for some in _batches([str(recording.path) for recording in waiting], AT_ONCE):
-        subprocess.run([sys.executable, "-m", "wandb", "sync", *some], check=False)
-    return [recording.path for recording in waiting if not recording.sent]
+        # Some began online, and the network was lost.
+        subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *some], check=False)
+    return [recording.path for recording in waiting if recording.state != "sent"]
 
 
 def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -259,15 +214,17 @@ def _sync_command(arguments: Sequence[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively")
     parser.add_argument("--dry-run", action="store_true", help="list them, send nothing")
     asked = parser.parse_intermixed_args(arguments)
-    found = offline(asked.runs)
+    found = recordings(asked.runs)
     if asked.dry_run:
         for recording in found:
-            state = "sent" if recording.sent else "running" if recording.running else "to send"
-            print(f"{state:8} {recording.path}")
+            print(f"{recording.state:8} {recording.path}")
     failed = [] if asked.dry_run else sync(found)
-    running = sum(recording.running and not recording.sent for recording in found)
-    sent = sum(recording.sent for recording in found)
-    print(f"{len(found)} recordings: {sent} sent, {running} of runs that go on, {len(found) - sent - running} to send")
+    count = Counter(recording.state for recording in found)
+    gone = f", {count['gone']} gone with their WANDB_DIR" if count["gone"] else ""
+    print(
+        f"{len(found)} recordings: {count['sent']} sent, {count['running']} of runs that go on, "
+        f"{count['to send']} to send{gone}"
+    )
     if failed:
         raise SlnlabError(
             f"{len(failed)} could not be sent; the same command tries again: {', '.join(map(str, failed))}"
@@ -283,7 +240,7 @@ def _dashboard_command(arguments: Sequence[str]) -> None:
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="project=slnlab entity=<user or team>")
     parser.add_argument("--dry-run", action="store_true", help="print it, send nothing")
     asked = parser.parse_intermixed_args(arguments)
-    keys = {"project": "slnlab", "entity": ""}
+    keys = {"project": os.environ.get("WANDB_PROJECT") or PROJECT, "entity": os.environ.get("WANDB_ENTITY", "")}
     for text in asked.keys:
         key, equals, value = text.partition("=")
         if key not in keys or not equals or not value:

@@ -55,6 +55,7 @@ class RunDirectory:
     - `label_issues.csv`: the labels that they do not agree with, the likeliest mistakes first
     - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
+    - `wandb.json`: with logger=wandb, the id of the W&B run and the last epoch that it was told; `wandb/`: recordings
     - `failure.txt`: why the run ended before, if it was by an error; gone when it begins again
     - `result.json`: see `slnlab.result`; its presence means that the run is finished
     """
@@ -70,7 +71,7 @@ class RunDirectory:
         self.samples = path / "samples.npz"
         self.label_issues = path / "label_issues.csv"
         self.probabilities = path / "probabilities.npz"
-        self.wandb_id = path / "wandb_id"
+        self.wandb = path / "wandb.json"
         self.profile = path / "profile"
         self.pruned = path / "pruned.json"
         self.failure = path / "failure.txt"
@@ -152,7 +153,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what a run has made here, and nothing else."""
         records = (self.result, self.metrics, self.samples, self.label_issues, self.noise)
-        for made in (*records, self.probabilities, self.wandb_id, self.pruned):
+        for made in (*records, self.probabilities, self.wandb, self.pruned):
             made.unlink(missing_ok=True)
         for folder in (self.checkpoint.parent, self.path / "tensorboard", self.profile):
             if folder.exists():
