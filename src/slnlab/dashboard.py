@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from slnlab.errors import DataError, SlnlabError
+from slnlab.terminal import print_anywhere
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws
@@ -298,6 +299,7 @@ def _dashboard_command(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
+    print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["sync"]:

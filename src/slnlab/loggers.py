@@ -70,7 +70,7 @@ def wandb_logger(
             group=group,
             name=title,
             tags=list(dict.fromkeys([*about, *tags])),
-            id=run.wandb_id.read_text().strip(),
+            id=run.wandb_id.read_text(encoding="utf-8").strip(),
             resume="allow",
             dir=str(run.path),
             mode=mode,  # type: ignore[arg-type]
