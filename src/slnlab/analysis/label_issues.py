@@ -94,9 +94,10 @@ def label_warning(issues: LabelIssues, label: str) -> str | None:
     held_out = "" if issues.held_out is None else f" and with {_percent(1 - issues.held_out)} of those held out"
     said = f"{label} disagrees with {_percent(1 - issues.agreement)} of its training labels{held_out}"
     if issues.verdict == "memorised":
+        right = ", or nearly all are right" if issues.held_out is None else ""  # those held out tell the two apart
         return (
-            f"{said}: it has learned them by heart, or nearly all are right. The order in label_issues.csv still says "
-            "something, the number of suspected labels does not. A larger sln.sigma, fewer epochs, method=sln_mo_lc or "
+            f"{said}: it has learned labels by heart{right}. The order in label_issues.csv still says something, the "
+            "number of suspected labels does not. A larger sln.sigma, fewer epochs, method=sln_mo_lc or "
             "method=early_stopping memorise less"
         )
     if issues.verdict == "undertrained":
