@@ -71,7 +71,7 @@ class BareLoop:
                 is_true[wrong].mean(),
             ]
         ).tolist()
-        with (self.directory / "metrics.csv").open("a", newline="") as file:
+        with (self.directory / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(means)
         state = {
             "network": self.network.state_dict(),

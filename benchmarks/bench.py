@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from slnlab.run_directory import environment, processor_name
+from slnlab.terminal import print_anywhere
 
 HERE = Path(__file__).resolve().parent
 NOT_YET = "not yet run"
@@ -146,7 +147,7 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    with open("/proc/meminfo") as file:
+    with open("/proc/meminfo", encoding="utf-8") as file:
         memory = int(file.readline().split()[1]) / 2**20
     described = {"processor": processor_name(), "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
     gpus = environment()["gpus"]
@@ -170,7 +171,7 @@ def number(value: float) -> str:
 
 def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
     """README.md, or GPU.md: a section per machine."""
-    lines = [(HERE / text).read_text().rstrip(), ""]
+    lines = [(HERE / text).read_text(encoding="utf-8").rstrip(), ""]
     for result in results.values():
         described, packages = result["machine"], result["environment"]["packages"]
         if "gpu" in described:
@@ -241,11 +242,12 @@ def summary(result: dict[str, Any]) -> list[str]:
 def write_pages() -> None:
     for folder, text, out in (("results", "page.md", "README.md"), ("results_gpu", "page_gpu.md", "GPU.md")):
         files = sorted((HERE / folder).glob("*.json"))
-        results = {path.stem: json.loads(path.read_text()) for path in files}
-        (HERE / out).write_text(page(results, text))
+        results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+        (HERE / out).write_text(page(results, text), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rows", help=f"comma-separated, of {', '.join({**ROWS, **GPU_ROWS})}; default: all")
@@ -270,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path: Path = options.out or folder / f"{machine_name(options.device)}.json"
     results = blank(rows)
     if path.exists():
-        results["rows"] |= {n: r for n, r in json.loads(path.read_text())["rows"].items() if n in rows}
+        results["rows"] |= {n: r for n, r in json.loads(path.read_text(encoding="utf-8"))["rows"].items() if n in rows}
     described = {key: value for key, value in environment().items() if key not in ("git", "threads")}
     results = {"machine": machine(), "environment": described, **results}
     for name in names:
@@ -282,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             met = {None: "", True: "  met", False: "  MISSED"}[figure["met"]]
             print(f"    {figure['what']}: {number(figure['value'])} {figure['unit']}{within}{met}", flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if not options.out:
         write_pages()
 

@@ -20,6 +20,7 @@ import torch
 from slnlab import assemble
 from slnlab.config import CONF_DIR, compose
 from slnlab.run_directory import RunDirectory, processor_name
+from slnlab.terminal import print_anywhere
 
 STEADY = {
     "co_teaching_plus": ["method.init_epochs=0"],
@@ -69,6 +70,7 @@ def epoch_seconds(method: str, overrides: list[str]) -> float:
 
 
 def main() -> None:
+    print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", help="e.g. data=fashion_mnist data.train_size=6000")
     parser.add_argument("--rounds", type=int, default=3)
@@ -90,7 +92,9 @@ def main() -> None:
         print(f"| {name} | {value:.3f} | {cost[name]:.2f} |")
     if chosen.json:
         about = {"processor": processor_name(), "overrides": chosen.overrides}
-        chosen.json.write_text(json.dumps(about | {"seconds": seconds, "cost": cost}, indent=2) + "\n")
+        chosen.json.write_text(
+            json.dumps(about | {"seconds": seconds, "cost": cost}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def start_up(quick: bool) -> list[Figure]:
                 cwd=ROOT,
                 env={**os.environ, "BENCH_STARTED": repr(time.time())},
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
             )
         lines = [line for line in made.stdout.splitlines() if line.startswith("BENCH")]
         assert lines, made.stderr
@@ -108,7 +108,7 @@ def start_up(quick: bool) -> list[Figure]:
 
     def timed(command: list[str], into: list[float], fails: bool) -> None:
         start = time.perf_counter()
-        made = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+        made = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, encoding="utf-8")
         into.append(time.perf_counter() - start)
         assert (made.returncode != 0) == fails, made.stderr
 
@@ -146,7 +146,7 @@ from benchmarks.our_run import configuration, run
 from slnlab import assemble, report
 torch.set_num_threads(1)
 def memory(key):
-    with open("/proc/self/status") as file:
+    with open("/proc/self/status", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
 modules = sys.argv[3].split()  # what a run of a few images had imported at its end, much of it late
 for module in modules:
@@ -166,7 +166,7 @@ def memory(quick: bool) -> list[Figure]:
 
     def peak(train: int, test: int, modules: str) -> list[str]:
         command = [sys.executable, "-c", _PEAK.replace("MODEL", SMALL), str(train), str(test), modules]
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
         lines = [line for line in made.stdout.splitlines() if line.startswith("BENCH")]
         assert lines, made.stderr
         return lines[0].split()[1:]

@@ -45,8 +45,8 @@ def extra_run(quick: bool) -> list[Figure]:
             pool.submit(_work, Planned(config, directory, (), ""), 1).result()
             whole = time.perf_counter() - start
             if seed:  # the first one imports
-                training = json.loads((directory / "result.json").read_text())["timing"]["total_seconds"]
-                beyond.append(whole - training)
+                result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+                beyond.append(whole - result["timing"]["total_seconds"])
                 start = time.perf_counter()
                 subprocess.run([sys.executable, "-c", IMPORTS], check=True)
                 imports.append(time.perf_counter() - start)
@@ -71,14 +71,14 @@ def thousand_runs(quick: bool) -> list[Figure]:
         train(config, one)
         single = time.perf_counter() - start
         sweep = folder / "sweep"
-        result = json.loads((one / "result.json").read_text())
+        result = json.loads((one / "result.json").read_text(encoding="utf-8"))
         directories = []
         for number in range(count):
             directory = sweep / "digits" / "sym-0.4" / "sln" / f"{number // 5:010x}" / f"seed{number % 5}"
             shutil.copytree(one, directory, ignore=shutil.ignore_patterns("checkpoints", "*.npz"))
             mine = {**result, "seed": number % 5, "group": f"{number // 5:010x}"}
             mine["identity"] = {**result["identity"], "seed": number % 5, "sln": {"sigma": number // 5 / 100}}
-            (directory / "result.json").write_text(json.dumps(mine))
+            (directory / "result.json").write_text(json.dumps(mine), encoding="utf-8")
             directories.append(directory)
         for directory in directories[-10:]:
             (directory / "result.json").unlink()

@@ -272,6 +272,7 @@ def result(config: DictConfig, run: RunDirectory, noise: dict[str, Any], record:
         identity=identity(config),
         epochs=len(rows),
         evaluators=record.evaluators,
+        label_issues=record.label_issues,
         noise_rate_used=record.noise_rate_used,
         transition_used=record.transition_used,
         label_noise=noise,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import SlnlabError
+from slnlab.terminal import print_anywhere
 from slnlab.wandb_recordings import Recording, recordings
 from slnlab.wandb_settings import PROJECT
 
@@ -255,6 +256,7 @@ def _dashboard_command(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
+    print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["sync"]:

@@ -94,7 +94,7 @@ def wandb_logger(
     memory = {"id": _new_id(), "epoch": 0}
     try:
         if run.wandb.exists():
-            memory = json.loads(run.wandb.read_text())
+            memory = json.loads(run.wandb.read_text(encoding="utf-8"))
         settings = wandb_settings.settings(
             mode=mode,
             project=project,
@@ -153,7 +153,7 @@ def _new_id() -> str:
 def _nobody_to_ask() -> Iterator[None]:
     """Without a terminal to read from: where nobody is logged in, W&B would ask for a key, and wait for ever."""
     terminal = sys.stdin
-    with open(os.devnull) as sys.stdin:
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
         try:
             yield
         finally:

@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 from slnlab.distributed import stopping_together
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
+from slnlab.terminal import log_file
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ def _one_of_them(
 ) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if rank == 0:
-        handlers += map(logging.FileHandler, logs)
+        handlers += map(log_file, logs)
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.ERROR,
         format="[%(asctime)s][%(name)s][%(levelname)s] - %(message)s",

@@ -14,6 +14,7 @@ from pathlib import Path
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown, write_results, write_table
 from slnlab.errors import DataError, SlnlabError
+from slnlab.terminal import print_anywhere
 
 
 def report(
@@ -65,7 +66,7 @@ def report(
         write_results(out / "results.csv", groups)
         write_table(out / "table.csv", rows)
         text = "\n\n".join([*parts, *draw_curves(groups, out / "curves.png", secondary)])
-        (out / "table.md").write_text(text + "\n", encoding="utf-8")
+        (out / "table.md").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from error
     return text, len(found.left_out)
@@ -91,6 +92,7 @@ def _seeds(text: str) -> list[int]:
 
 def main() -> None:
     """The command line. Its exit code is 1 also when a result had to be left out of the tables."""
+    print_anywhere()
     parser = argparse.ArgumentParser("python -m slnlab.report", description="Finished runs as tables and figures.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
     parser.add_argument(

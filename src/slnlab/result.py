@@ -87,6 +87,24 @@ class Evaluator(_Record):
     labels: LabelFindings
 
 
+LabelVerdict = Literal["usable", "memorised", "undertrained"]
+
+
+class LabelIssues(_Record):
+    """`label_issues.csv`: whose it is, and how far it can be trusted."""
+
+    evaluator: str = Field(description="whose predictions they are, a key of `evaluators`")
+    reason: str = Field(description="why this one judges, and no other")
+    samples: int = Field(description="training samples in the list")
+    suspected: int = Field(description="those that are predicted to have another label")
+    agreement: float = Field(description="fraction that is predicted to have the given label")
+    held_out: float | None = Field(description="the same of held-out noisy labels; null if none were held out")
+    verdict: LabelVerdict = Field(
+        description="memorised: wrong labels are learned by heart, or nearly absent, so that the order says something "
+        "and the number suspected does not; undertrained: neither does; else usable"
+    )
+
+
 class NoiseRateUsed(_Record):
     """The noise rate that the method was told or found, if it needs one."""
 
@@ -129,6 +147,7 @@ class Result(_Record):
     identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
     epochs: int
     evaluators: dict[str, Evaluator]
+    label_issues: LabelIssues | None = Field(default=None, description="of label_issues.csv")
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
     transition_used: TransitionUsed | None = Field(default=None, description="null: the method does not need one")
     label_noise: dict[str, Any] = Field(
@@ -154,7 +173,7 @@ class Result(_Record):
             DataError: not a result of ours, or of another schema version.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as a result ({error})") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
@@ -170,7 +189,7 @@ class Result(_Record):
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of `metrics.csv`, one per epoch."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 

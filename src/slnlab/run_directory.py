@@ -52,7 +52,7 @@ class RunDirectory:
     - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before;
       `within-<process>.ckpt`: what the steps of a begun epoch have changed
     - `samples.npz`: per training sample, what the final weights say about its label
-    - `label_issues.csv`: the labels that they do not agree with, the likeliest mistakes first
+    - `label_issues.csv`: all training samples, the likeliest wrong labels first
     - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
     - `wandb.json`: with logger=wandb, the id of the W&B run and the last epoch that it was told; `wandb/`: recordings
@@ -116,7 +116,7 @@ class RunDirectory:
         except Exception as error:
             if not self.finished and not isinstance(error, Pruned | ConfigError):  # a typing mistake is no failed run
                 with suppress(DataError), replacing(self.failure) as file:
-                    file.write(f"{type(error).__name__}: {error}\n".encode())
+                    file.write(f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
             raise
         finally:
             lock.release()
@@ -214,7 +214,7 @@ def environment() -> dict[str, Any]:
 
 def processor_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -228,7 +228,7 @@ def git_state() -> dict[str, Any] | None:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(here), *arguments], capture_output=True, encoding="utf-8", check=True
         ).stdout.strip()
 
     try:

@@ -87,7 +87,7 @@ def source_names(config: DictConfig) -> list[str]:
 
 def _finished(path: Path) -> SourceRun:
     try:
-        result = json.loads((path / "result.json").read_text())
+        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
         identity_, evaluator = result["identity"], result["evaluators"]["network"]
         label = evaluator["label"].removesuffix(" (network)")
         return SourceRun(path, result["method"], result["group"], result["seed"], label, identity_, None)

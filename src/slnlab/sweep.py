@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from slnlab.errors import DataError, SlnlabError
 from slnlab.files import replacing
 from slnlab.run_directory import RunDirectory
+from slnlab.terminal import print_anywhere
 
 PLANS = ".sweeps"
 
@@ -91,7 +92,7 @@ def look(folder: Path) -> list[Run]:
     made = (path.parent.relative_to(folder) for path in folder.rglob("config.yaml"))
     found = {str(path) for path in made if "wandb" not in path.parts}  # W&B has files of that name below a run
     for plan in folder.glob(f"{PLANS}/*.json"):
-        found.update(json.loads(plan.read_text())["runs"])
+        found.update(json.loads(plan.read_text(encoding="utf-8"))["runs"])
     return [_look_at(folder, path) for path in sorted(found)]
 
 
@@ -112,7 +113,7 @@ def _look_at(folder: Path, path: str) -> Run:
 
 def _message(run: RunDirectory) -> str:
     try:
-        return run.failure.read_text().strip()
+        return run.failure.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
@@ -120,7 +121,7 @@ def _message(run: RunDirectory) -> str:
 def _progress(run: RunDirectory) -> tuple[int, float]:
     """Epochs done, and the seconds that they took."""
     try:
-        with run.metrics.open(newline="") as file:
+        with run.metrics.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except OSError:
         return 0, 0.0
@@ -190,6 +191,7 @@ def _duration(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    print_anywhere()
     parser = argparse.ArgumentParser(prog="python -m slnlab.sweep", description=__doc__)
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")

@@ -26,6 +26,7 @@ from slnlab.config import CONF_DIR, check, explain
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.identity import run_subdir
 from slnlab.plain import plain
+from slnlab.terminal import print_anywhere
 
 if TYPE_CHECKING:
     from slnlab.callbacks.run_record import Watch
@@ -204,6 +205,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 def main() -> None:
     """The command line: errors that the user can mend are one message and exit code 1, others a traceback."""
+    print_anywhere()
     logging.raiseExceptions = False  # a full disk is said once, not at every line of train.log
     # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -26,6 +26,7 @@ from slnlab.study.page import page
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Final, Study
 from slnlab.study.runs import run, sweep, swept
+from slnlab.terminal import print_anywhere
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
+    print_anywhere()
     asked = _arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
     try:

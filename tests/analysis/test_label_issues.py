@@ -1,65 +1,162 @@
-"""The list of labels that trained weights do not agree with, on four samples worked out by hand."""
+"""The ranking of the training labels on four samples worked out by hand, who judges them, and when it is no use."""
 
 from __future__ import annotations
 
+import csv
 import io
 import os
+import re
 
 import numpy as np
 import pytest
 
-from slnlab.analysis.label_issues import best_informed, write_label_issues
+from slnlab.analysis.label_issues import chosen_evaluator, label_verdict, label_warning, write_label_issues
+from slnlab.result import BestEpoch, Evaluator, LabelFindings, LabelIssues, ValidationAccuracy
 
 COLUMNS = {
     "index": np.array([3, 5, 6, 9]),
     "given": np.array([0, 1, 2, 0]),
-    "network_loss": np.log([2.0, 10.0, 4.0, 1e4]),
     "network_prediction": np.array([1, 2, 2, 2]),
-    "momentum_loss": np.zeros(4),
-    "momentum_prediction": np.array([0, 1, 2, 0]),
+    "network_margin": np.log([1 / 3, 1 / 9, 4.0, 1e-4], dtype=np.float32),
 }
 
 
-def written(columns: dict[str, np.ndarray], evaluator: str = "network", classes: list[str] | None = None) -> list[str]:
+def written(columns: dict[str, np.ndarray], classes: list[str] | None = None) -> tuple[int, list[str]]:
     file = io.BytesIO()
-    count = write_label_issues(file, columns, evaluator, classes)
-    lines = os.fsdecode(file.getvalue()).splitlines()
-    assert count == len(lines) - 1
-    return lines
+    count = write_label_issues(file, columns, "network", classes)
+    return count, file.getvalue().decode("utf-8", "surrogateescape").splitlines()
 
 
-def test_the_least_believed_label_comes_first() -> None:
-    """Its quality is exp(−loss): 1/10,000, 1/10, 1/2. The third sample is predicted as labelled."""
-    assert written(COLUMNS) == [
-        "index,given_label,predicted_label,label_quality",
-        "9,0,2,0.0001",
-        "5,1,2,0.1",
-        "3,0,1,0.5",
-    ]
-    assert len(written(COLUMNS, "momentum")) == 1, "which agrees with every label"
+def test_all_samples_the_least_believed_label_first() -> None:
+    """The margin m is log(p / q), so the quality p / (p + q) is 1 / (1 + exp(-m)): 1/10,001, 1/10, 1/4 and 4/5."""
+    assert written(COLUMNS) == (
+        3,
+        [
+            "rank,index,given_label,predicted_label,label_quality,is_label_issue",
+            "1,9,0,2,9.999e-05,True",
+            "2,5,1,2,0.1,True",
+            "3,3,0,1,0.25,True",
+            "4,6,2,2,0.8,False",
+        ],
+    )
+
+
+def test_labels_learned_by_heart_are_ranked_where_their_probability_is_1() -> None:
+    """A float64 cannot tell 1 / (1 + exp(-50)) from 1, and a float32 overflows in exp(-(-1000))."""
+    margins = np.array([900, 50, 1000, 40], dtype=np.float32)
+    count, lines = written(COLUMNS | {"network_prediction": COLUMNS["given"], "network_margin": margins})
+    assert count == 0
+    rows = list(csv.DictReader(lines))
+    assert [row["index"] for row in rows] == ["9", "5", "3", "6"]
+    assert {row["label_quality"] for row in rows} == {"1"}
+    _, lines = written(COLUMNS | {"network_margin": -margins})
+    assert [row["index"] for row in csv.DictReader(lines)] == ["3", "5", "9", "6"], "suspected ones first in any case"
 
 
 def test_classes_and_files_by_name() -> None:
     not_utf8 = os.fsdecode(b"\xff.png")
     paths = {"path": np.array([b"a.png", b'b, "c".png', b"d.png", b"\xff.png"])}
-    lines = written(COLUMNS | paths, classes=["cat", "dog", "owl"])
+    _, lines = written(COLUMNS | paths, classes=["cat", "døg", "owl"])
     assert lines == [
-        "index,path,given_label,predicted_label,label_quality",
-        f"9,{not_utf8},cat,owl,0.0001",
-        '5,"b, ""c"".png",dog,owl,0.1',
-        "3,a.png,cat,dog,0.5",
+        "rank,index,path,given_label,predicted_label,label_quality,is_label_issue",
+        f"1,9,{not_utf8},cat,owl,9.999e-05,True",
+        '2,5,"b, ""c"".png",døg,owl,0.1,True',
+        "3,3,a.png,cat,døg,0.25,True",
+        "4,6,d.png,owl,owl,0.8,False",
     ]
 
 
+def evaluator(agreement: float, noisy_val: float | None = None, clean_val: float | None = None) -> Evaluator:
+    def accuracy(last: float | None) -> ValidationAccuracy | None:
+        best = BestEpoch(accuracy=1.0, epoch=1)  # of an epoch that is past
+        return None if last is None else ValidationAccuracy(last=last, mean_last_10=1.0, best=best)
+
+    unknown = dict.fromkeys(("true_accuracy", "memorised", "recovered", "auroc", "average_precision"))
+    return Evaluator(
+        label=f"<{agreement}>",
+        test_accuracy=None,
+        noisy_val_accuracy=accuracy(noisy_val),
+        clean_val_accuracy=accuracy(clean_val),
+        labels=LabelFindings(given_accuracy=agreement, **unknown),
+    )
+
+
 @pytest.mark.parametrize(
-    ("evaluators", "name"),
+    ("evaluators", "first_weights", "name", "reason"),
     [
-        (["network"], "network"),
-        (["network", "momentum"], "momentum"),
-        (["network", "best"], "best"),
-        (["network", "network_2", "ensemble", "momentum", "momentum_2"], "ensemble"),
-        (["teacher", "student"], "teacher"),
+        ({"network": evaluator(0.1)}, 0, "network", "no other"),
+        ({"network": evaluator(0.98), "momentum": evaluator(0.6)}, 0.05, "momentum", "average"),
+        (
+            {"network": evaluator(0.649), "momentum": evaluator(0.18)},
+            0.94,
+            "network",
+            r"<0.18> lags: 94\.0 %.* 64\.9 %",
+        ),
+        ({"network": evaluator(0.25), "momentum": evaluator(0.13)}, 0.88, "network", r"13\.0 %"),  # both early
+        ({"network": evaluator(0.73), "momentum": evaluator(0.73)}, 0.88, "momentum", "average"),  # no harm was done
+        ({"network": evaluator(0.9), "best": evaluator(0.2), "momentum": evaluator(0.7)}, 0.9, "best", "held-out"),
+        (
+            {"network": evaluator(0.9, 0.5), "momentum": evaluator(0.6, 0.58)},
+            0.9,
+            "momentum",
+            r"58\.0 % .*held-out noisy",
+        ),
+        (
+            {"network": evaluator(0.9, 0.59), "momentum": evaluator(0.6, 0.58)},
+            0,
+            "network",
+            r"59\.0 % .*held-out noisy",
+        ),
+        ({"network": evaluator(0.9, 0.5), "momentum": evaluator(0.6, 0.5)}, 0, "momentum", "held-out noisy"),
+        ({"network": evaluator(0.9, 0.5, 0.7), "momentum": evaluator(0.6, 0.6, 0.6)}, 0, "network", "clean validation"),
+        (
+            {name: evaluator(0.7) for name in ("network", "network_2", "ensemble", "momentum", "momentum_2")},
+            0,
+            "ensemble",
+            "average",
+        ),
+        ({"teacher": evaluator(0.5), "student": evaluator(0.9)}, 0, "teacher", "first"),
     ],
 )
-def test_whose_word_counts(evaluators: list[str], name: str) -> None:
-    assert best_informed(evaluators) == name
+def test_who_judges(evaluators: dict[str, Evaluator], first_weights: float, name: str, reason: str) -> None:
+    judging, why = chosen_evaluator(evaluators, first_weights)
+    assert judging == name
+    assert re.search(reason, why), why
+
+
+@pytest.mark.parametrize(
+    ("agreement", "commonest", "held_out", "verdict"),
+    [
+        (0.6, 0.1, None, "usable"),
+        (0.979, 0.1, None, "usable"),
+        (0.98, 0.1, None, "memorised"),
+        (1.0, 0.5, None, "memorised"),
+        (0.933, 0.1, 0.72, "memorised"),  # 6.7 % of what it has seen, 28 % of what it has not
+        (0.86, 0.1, 0.72, "memorised"),  # exactly half
+        (0.8, 0.1, 0.72, "usable"),
+        (0.99, 0.1, 0.985, "usable"),  # so few are wrong
+        (0.49, 0.1, None, "undertrained"),
+        (0.49, 0.1, 0.5, "undertrained"),
+        (0.52, 0.52, None, "undertrained"),  # all samples in the commonest of two classes
+        (0.53, 0.52, None, "usable"),
+    ],
+)
+def test_when_the_list_is_no_use(agreement: float, commonest: float, held_out: float | None, verdict: str) -> None:
+    assert label_verdict(agreement, commonest, held_out) == verdict
+    issues = LabelIssues(
+        evaluator="momentum",
+        reason="",
+        samples=1000,
+        suspected=round(1000 * (1 - agreement)),
+        agreement=agreement,
+        held_out=held_out,
+        verdict=label_verdict(agreement, commonest, held_out),
+    )
+    warning = label_warning(issues, "SLN-MO")
+    if verdict == "usable":
+        assert warning is None
+    else:
+        assert warning is not None
+        assert warning.startswith(f"SLN-MO disagrees with {100 * (1 - agreement):.1f} %")
+        assert ("by heart" in warning) == (verdict == "memorised")
+        assert ("those held out" in warning) == (held_out is not None)

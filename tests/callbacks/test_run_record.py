@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from slnlab.callbacks.memorisation import MemorisationMonitor
@@ -51,6 +54,49 @@ def test_the_rows_of_before_stay_as_they_were_written(
     after = metrics.read_text().splitlines()
     assert after[:3] == before
     assert [row.split(",")[0] for row in after] == ["epoch", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "evaluator", "verdict"),
+    [
+        (
+            ["method=ce", "noise=none", "data.padding=0", "data.batch_size=10", "trainer.max_epochs=6"],
+            "network",
+            "memorised",
+        ),
+        (["method=sln", "momentum.decay=0.999"], "network", "undertrained"),  # 4 steps; the momentum model lags
+        (["method=early_stopping", "data.noisy_val=20"], "best", "undertrained"),
+    ],
+)
+def test_who_judges_the_labels_and_how_well(
+    tiny_run: TinyRun,
+    caplog: pytest.LogCaptureFixture,
+    overrides: list[str],
+    evaluator: str,
+    verdict: str,
+) -> None:
+    """The list, the result and the log say the same; labels learned by heart are ranked all the same."""
+    with caplog.at_level(logging.INFO):
+        result, path = tiny_run(*overrides)
+    issues = result.label_issues
+    assert issues is not None
+    assert issues.evaluator == evaluator
+    assert issues.verdict == verdict
+    assert issues.agreement == result.evaluators[issues.evaluator].labels.given_accuracy
+    assert (issues.held_out is None) == ("data.noisy_val=20" not in overrides)
+    with (path / "label_issues.csv").open(newline="", encoding="utf-8") as file:
+        ranked = list(csv.DictReader(file))
+    with np.load(path / "samples.npz") as samples:
+        margin = dict(zip(samples["index"], samples[f"{issues.evaluator}_margin"], strict=True))
+        prediction = dict(zip(samples["index"], samples[f"{issues.evaluator}_prediction"], strict=True))
+    assert [int(row["rank"]) for row in ranked] == list(range(1, issues.samples + 1))
+    assert [int(row["index"]) for row in ranked] == sorted(margin, key=margin.__getitem__)
+    assert all(row["predicted_label"] == str(prediction[int(row["index"])]) for row in ranked)
+    assert sum(row["is_label_issue"] == "True" for row in ranked) == issues.suspected
+    label = result.evaluators[issues.evaluator].label
+    assert f"{label} disagrees with {issues.suspected} of {issues.samples} training labels" in caplog.text
+    assert ("by heart" in caplog.text) == (verdict == "memorised")
+    assert ("trained too little" in caplog.text) == (verdict == "undertrained")
 
 
 @pytest.mark.parametrize(("method", "network"), [("ce", "network"), ("sln", "momentum"), ("co_teaching", "network_2")])

@@ -218,13 +218,24 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
     config = compose(composed(root, *small, "method=sln_mo_lc", "correction.last_epochs=2"))
     result = train(config, tmp_path / "run")
     assert result.evaluators["momentum"].test_accuracy.last > 0.9  # type: ignore[union-attr]
-    with (tmp_path / "run" / "label_issues.csv").open(newline="") as file:
-        issues = list(csv.DictReader(file))
+    with (tmp_path / "run" / "label_issues.csv").open(newline="", encoding="utf-8") as file:
+        ranked = list(csv.DictReader(file))
+    assert {row["path"] for row in ranked} == set(read_image_folder(str(root)).splits["train"][0]), "all, once"
+    assert len(ranked) == 600
+    issues = [row for row in ranked if row["is_label_issue"] == "True"]
+    assert ranked[: len(issues)] == issues, "suspected ones first"
+    assert result.label_issues is not None
+    assert result.label_issues.model_dump(include={"evaluator", "samples", "suspected", "verdict"}) == {
+        "evaluator": "momentum",
+        "samples": 600,
+        "suspected": len(issues),
+        "verdict": "usable",
+    }
     listed = [issue["path"] for issue in issues]
     assert len(set(listed) & wrong) / len(wrong) > 0.8, "found"
     assert len(set(listed) & wrong) / len(listed) > 0.8, "and few that are right"
     assert [issue["given_label"] for issue in issues] == [Path(path).parts[1] for path in listed]
-    qualities = [float(issue["label_quality"]) for issue in issues]
+    qualities = [float(row["label_quality"]) for row in ranked]
     assert qualities == sorted(qualities)
     with np.load(tmp_path / "run" / "samples.npz") as samples:
         assert {os.fsdecode(samples["path"][int(issue["index"])]) for issue in issues} == set(listed)

@@ -1,39 +1,127 @@
-"""The training labels that trained weights do not agree with: `label_issues.csv`, the likeliest mistakes first."""
+"""The training labels ranked by what trained weights think of them: `label_issues.csv`, and how far to trust it.
+
+Nothing here sees a test set or a true label.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from slnlab.result import Evaluator, LabelIssues, LabelVerdict
+
 Columns = Mapping[str, npt.NDArray[Any]]
-"""Of `samples.npz`: `index`, `given`, for each evaluator its loss and prediction, and of images from files `path`, in
-bytes and as the data set says it: relative to its root."""
+"""Of `samples.npz`: `index`, `given`, for each evaluator its loss, prediction and margin, and of images from files
+`path`, in bytes and as the data set says it: relative to its root."""
+
+PREFERRED = ("ensemble", "momentum")
+"""Averages, of logits or of weights, rank labels better than one network."""
+
+LAGS = 0.1
+"""The share of the first weights in a momentum model, decay to the power of steps, above which it lags if it agrees
+with fewer labels than its network. Fewer alone is no lag: a network that has memorised agrees with more than both."""
+
+MEMORISED = 0.98
+"""The agreement from which wrong labels are learned by heart, or nearly absent: ten popular test sets have 3.3 % wrong
+labels on average (Northcutt et al. 2021, Pervasive label errors)."""
 
 
-def best_informed(evaluators: Collection[str]) -> str:
-    """The evaluator whose word counts: two networks together, else weights that are an average, else a network's.
+def chosen_evaluator(evaluators: Mapping[str, Evaluator], first_weights: float = 0.0) -> tuple[str, str]:
+    """Who judges the labels, and why.
 
-    >>> best_informed(["network", "momentum"])
-    'momentum'
+    1. `best`, whose weights were chosen on held-out labels.
+    2. Where there is a clean validation set, or else held-out noisy labels: who is right most often there.
+    3. Otherwise the ensemble, or the momentum model unless it lags (see `LAGS`), or the first network.
+
+    Args:
+        evaluators: those with weights, by name, with what the finished run has found.
+        first_weights: the share in [0, 1] of its first weights in a momentum model.
+
+    Returns:
+        (name, reason).
     """
-    return next(name for name in ("ensemble", "momentum", "best", *evaluators) if name in evaluators)
+    names = sorted(evaluators, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+    if len(names) == 1:
+        return names[0], "there is no other"
+    if "best" in names:
+        return "best", "its weights were the best on held-out labels"
+    for key, labels in (("clean_val_accuracy", "clean validation"), ("noisy_val_accuracy", "held-out noisy")):
+        held_out = {name: found.last for name in names if (found := getattr(evaluators[name], key))}
+        if held_out:
+            name = max(held_out, key=held_out.__getitem__)  # the preferred one of equals
+            return name, f"it predicts {_percent(held_out[name])} of the {labels} labels, the most"
+    agreement = {name: evaluators[name].labels.given_accuracy for name in names}
+    if names[0] == "momentum" and first_weights > LAGS and agreement["momentum"] < agreement["network"]:
+        behind, ahead = _percent(agreement["momentum"]), _percent(agreement["network"])
+        lagging = f"{evaluators['momentum'].label} lags: {_percent(first_weights)} of it are its first weights"
+        return "network", f"{lagging}, and it agrees with {behind} of the labels instead of {ahead}"
+    return names[0], "an average is preferred to one network" if names[0] in PREFERRED else "it is the first"
+
+
+def label_verdict(agreement: float, commonest: float, held_out: float | None) -> LabelVerdict:
+    """How far the list of suspected labels can be trusted.
+
+    Args:
+        agreement: the fraction of the given training labels that the evaluator predicts.
+        commonest: the fraction that has the commonest given label: what a constant prediction agrees with.
+        held_out: the same evaluator's accuracy on held-out noisy labels; None: none were held out.
+
+    Returns:
+        "undertrained": it agrees with less than half of the labels, or with no more than a constant prediction.
+        "memorised": it agrees with `MEMORISED` of them or more; or, where labels were held out, it disagrees less than
+        half as often with those that it was trained on.
+        "usable": neither.
+    """
+    if agreement < 0.5 or agreement <= commonest:
+        return "undertrained"
+    limit = MEMORISED if held_out is None else (1 + held_out) / 2
+    return "memorised" if agreement >= limit else "usable"
+
+
+def label_warning(issues: LabelIssues, label: str) -> str | None:
+    """What to tell the user of a list that is not "usable".
+
+    Args:
+        issues: the list.
+        label: display name of its evaluator.
+    """
+    held_out = "" if issues.held_out is None else f" and with {_percent(1 - issues.held_out)} of those held out"
+    said = f"{label} disagrees with {_percent(1 - issues.agreement)} of its training labels{held_out}"
+    if issues.verdict == "memorised":
+        right = ", or nearly all are right" if issues.held_out is None else ""  # those held out tell the two apart
+        return (
+            f"{said}: it has learned labels by heart{right}. The order in label_issues.csv still says something, the "
+            "number of suspected labels does not. A larger sln.sigma, fewer epochs, method=sln_mo_lc or "
+            "method=early_stopping memorise less"
+        )
+    if issues.verdict == "undertrained":
+        return (
+            f"{said}: it has trained too little, or most labels are wrong. Do not trust the suspected labels in "
+            "label_issues.csv; more epochs or another optimizer.lr may help"
+        )
+    return None
 
 
 def write_label_issues(file: BinaryIO, columns: Columns, evaluator: str, classes: Sequence[str] | None) -> int:
-    """A line for every training sample that is predicted to be of another class than its label says.
+    """A line for every sample that the run has trained on, the likeliest mistake first.
 
-    Samples are those that the run has trained on: not what it held out, and with balanced sampling those of its first
-    epoch.
+    Left out are samples that were held out, and with balanced sampling those outside the first epoch.
 
-    Its columns are the sample's `index` and, of an image from a file, `path`; `given_label` and `predicted_label`, by
-    name where there are names; `label_quality`, the probability in [0, 1] that is left to the given label (the
-    *self-confidence* of confident learning, Northcutt et al. 2021), ascending.
+    The columns, named as cleanlab names them where it has them:
+
+    - `rank`: from 1.
+    - `index`, and of an image from a file `path`.
+    - `given_label`, `predicted_label`: by name where there are names.
+    - `label_quality`: p / (p + q) in [0, 1], p the probability of the given label and q the largest of another.
+    - `is_label_issue`: True where the prediction is another label, which is where `label_quality` is below 0.5.
+
+    Ranked is by the margin log(p / q) of the logits, which still tells labels apart whose `label_quality` is 1.
 
     Args:
         file: to write to.
@@ -42,18 +130,24 @@ def write_label_issues(file: BinaryIO, columns: Columns, evaluator: str, classes
         classes: names of the classes.
 
     Returns:
-        How many there are.
+        How many are suspected.
     """
-    loss, predicted, given = columns[f"{evaluator}_loss"], columns[f"{evaluator}_prediction"], columns["given"]
-    issues = (predicted != given).nonzero()[0]
-    issues = issues[np.argsort(-loss[issues], kind="stable")]
+    margin, predicted, given = columns[f"{evaluator}_margin"], columns[f"{evaluator}_prediction"], columns["given"]
+    suspected = predicted != given
+    order = np.lexsort((margin, ~suspected))  # the margin alone does not say who wins a tie of logits
+    quality = 1 / (1 + np.exp(-margin.astype(np.float64).clip(-700, 700)))
     name = classes.__getitem__ if classes else str
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     places = [key for key in ("index", "path") if key in columns]
-    writer.writerow([*places, "given_label", "predicted_label", "label_quality"])
-    for row in issues.tolist():
+    writer.writerow(["rank", *places, "given_label", "predicted_label", "label_quality", "is_label_issue"])
+    for rank, row in enumerate(order.tolist(), 1):
         where = [os.fsdecode(value) if isinstance(value := columns[key][row], bytes) else value for key in places]
-        writer.writerow([*where, name(given[row]), name(predicted[row]), f"{np.exp(-loss[row]):.4g}"])
-    file.write(os.fsencode(text.getvalue()))  # a file's name need not be UTF-8
-    return len(issues)
+        labels = name(given[row]), name(predicted[row])
+        writer.writerow([rank, *where, *labels, f"{quality[row]:.6g}", bool(suspected[row])])
+    file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # a file's name need not be UTF-8
+    return int(suspected.sum())
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

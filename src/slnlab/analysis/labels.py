@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -16,34 +17,44 @@ from slnlab.result import LabelFindings
 from slnlab.samples import SampleTable
 
 
+class Judged(NamedTuple):
+    """What trained weights say of M samples, each (M,), ordered by row, on the CPU."""
+
+    rows: Tensor
+    """Of the sample table, int64."""
+    loss: Tensor
+    """Cross entropy against the given label, in nats."""
+    prediction: Tensor
+    """Predicted label, int64."""
+    margin: Tensor
+    """Logit of the given label less the largest of another: below 0 where another label is predicted. It still tells
+    samples apart whose loss has become 0."""
+
+
 @torch.no_grad()
-def judge(
-    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss against the given label (M,) and predicted label (M,) of every sample in `batches`, in eval mode.
+def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable) -> Judged:
+    """What the network says of every sample in `batches`, in eval mode; in a process group, of all processes.
 
     Args:
         network: its mode is put back afterwards.
         batches: pairs (rows of the table (B,), images).
 
-    Returns:
-        (rows, losses, predictions), each (M,), ordered by row, on the CPU; in a process group, of all processes.
-
     Raises:
         Diverged: a loss is not finite.
     """
-    rows, losses, predictions = [], [], []
+    parts: list[tuple[Tensor, ...]] = []
     with evaluating(network):
         for index, image in batches:
             logits = network(image).float()
-            rows.append(index)
-            losses.append(cross_entropy(logits, table["given"][index], reduction="none"))
-            predictions.append(logits.argmax(1))
-    row, loss, prediction = (gather(torch.cat(column)).cpu() for column in (rows, losses, predictions))
-    if not loss.isfinite().all():
+            given = table["given"][index].unsqueeze(1)
+            loss = cross_entropy(logits, given.squeeze(1), reduction="none")
+            others = logits.scatter(1, given, -torch.inf).amax(1)
+            parts.append((index, loss, logits.argmax(1), logits.gather(1, given).squeeze(1) - others))
+    judged = Judged(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
+    if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
-    order = row.argsort()  # several processes have it in pieces
-    return row[order], loss[order], prediction[order]
+    order = judged.rows.argsort()  # several processes have it in pieces
+    return Judged(*(column[order] for column in judged))
 
 
 def findings(

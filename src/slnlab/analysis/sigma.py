@@ -21,6 +21,7 @@ from slnlab.analysis.table import Row, make_rows, write_csv
 from slnlab.errors import DataError, SlnlabError
 from slnlab.identity import digest
 from slnlab.plain import flat
+from slnlab.terminal import print_anywhere
 
 FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
@@ -151,6 +152,7 @@ def _draw(rows: Sequence[Row], out: Path) -> None:
 
 def main() -> None:
     """The command line. Its exit code is 1 also when a result had to be left out."""
+    print_anywhere()
     parser = argparse.ArgumentParser("python -m slnlab.analysis.sigma", description="Test accuracy against σ.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the numbers go to FILE.csv")

@@ -277,7 +277,7 @@ def _names(row: Row) -> dict[str, Any]:
 
 def write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     """Lines that share their keys, with a header; None is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(lines[0]) if lines else [])
         writer.writeheader()
         writer.writerows(lines)

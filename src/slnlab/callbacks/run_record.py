@@ -14,13 +14,22 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from slnlab.analysis.label_issues import best_informed, write_label_issues
+from slnlab.analysis.label_issues import chosen_evaluator, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
+from slnlab.callbacks.momentum import MomentumModel
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, TransitionUsed, summarise_test, summarise_validation
+from slnlab.result import (
+    Evaluator,
+    LabelFindings,
+    LabelIssues,
+    NoiseRateUsed,
+    TransitionUsed,
+    summarise_test,
+    summarise_validation,
+)
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -77,6 +86,7 @@ class RunRecord(pl.Callback):
         self.run, self.labels, self.watch = run, labels, watch
         self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
+        self.label_issues: LabelIssues | None = None
         self.noise_rate_used: NoiseRateUsed | None = None
         self.transition_used: TransitionUsed | None = None
 
@@ -128,7 +138,8 @@ class RunRecord(pl.Callback):
         columns: dict[str, np.ndarray] = {}
         for name, network in pl_module.evaluators.items():
             # Lightning has taken the network off the device by now.
-            index, loss, prediction = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
+            judged = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
+            index, loss, prediction, margin = judged
             known = {
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
@@ -136,6 +147,7 @@ class RunRecord(pl.Callback):
             self.evaluators[name] = self._summarise(name, found)
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
+            columns[f"{name}_margin"] = margin.numpy()
         for name, members in pl_module.means.items():
             mean = LabelFindings.mean([self.evaluators[member].labels for member in members])
             self.evaluators[name] = self._summarise(name, mean)
@@ -146,15 +158,36 @@ class RunRecord(pl.Callback):
         paths = datamodule.paths(index)
         if paths is not None:
             columns["path"] = np.array([os.fsencode(path) for path in paths])  # text would take four times as much
-        judging = best_informed(pl_module.evaluators)
+        decay = next((callback.decay for callback in trainer.callbacks if isinstance(callback, MomentumModel)), 0.0)  # type: ignore[attr-defined]
+        weighed = {name: self.evaluators[name] for name in pl_module.evaluators}
+        judging, why = chosen_evaluator(weighed, first_weights=decay**pl_module.steps)
         with self.run.writing_result():
             self._write_metrics()
             with replacing(self.run.samples) as file:
                 np.savez_compressed(file, **columns)  # type: ignore[arg-type]
             with replacing(self.run.label_issues) as file:
-                issues = write_label_issues(file, columns, judging, datamodule.classes)
-        label = self.labels.get(judging, judging)
-        log.info("%s disagrees with %d of %d training labels: %s", label, issues, len(index), self.run.label_issues)
+                suspected = write_label_issues(file, columns, judging, datamodule.classes)
+        self.label_issues = self._issues(judging, why, suspected, columns["given"])
+
+    def _issues(self, judging: str, why: str, suspected: int, given: np.ndarray) -> LabelIssues:
+        """What there is to say of `label_issues.csv`, which is logged too."""
+        samples, evaluator = len(given), self.evaluators[judging]
+        agreement = evaluator.labels.given_accuracy
+        held_out = evaluator.noisy_val_accuracy.last if evaluator.noisy_val_accuracy else None
+        issues = LabelIssues(
+            evaluator=judging,
+            reason=why,
+            samples=samples,
+            suspected=suspected,
+            agreement=agreement,
+            held_out=held_out,
+            verdict=label_verdict(agreement, np.bincount(given).max() / samples, held_out),
+        )
+        says = "%s disagrees with %d of %d training labels (it judges because %s): %s"
+        log.info(says, evaluator.label, suspected, samples, why, self.run.label_issues)
+        if warning := label_warning(issues, evaluator.label):
+            log.warning("%s", warning)
+        return issues
 
     def _summarise(self, name: str, found: LabelFindings) -> Evaluator:
         return Evaluator(

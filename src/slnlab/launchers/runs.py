@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from slnlab import config
 from slnlab.errors import Busy, SlnlabError
+from slnlab.terminal import log_file
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def do(planned: Planned, wait: bool = False) -> Outcome:
     path = planned.directory / "train.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path)
+        handler = log_file(path)
     except OSError as error:
         return Outcome("failed", f"{path}: cannot be written: {error.strerror or error}")
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))

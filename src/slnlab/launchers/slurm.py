@@ -155,7 +155,7 @@ def _states(array: str) -> dict[str, str] | None:
     """State of each job of the array that SLURM still knows; None: SLURM does not answer now."""
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={array}"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if said.returncode and "Invalid job id" not in said.stderr:  # which is: all of them are long gone
@@ -178,7 +178,7 @@ class Job:
         here = submitit.JobEnvironment()
         if first:
             planned.directory.mkdir(parents=True, exist_ok=True)
-            with (planned.directory / "slurm.txt").open("a") as file:
+            with (planned.directory / "slurm.txt").open("a", encoding="utf-8") as file:
                 print(f"job {here.job_id} on {here.hostname}, log {here.paths.stdout}", file=file)
         again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
         if again:  # force=true has removed a former run when the job began for the first time
@@ -198,7 +198,9 @@ class Job:
             # Ends this job too; what is left of it must not write a result. By its place in the array: SLURM_JOB_ID
             # of one of them is the array's own, which would requeue all.
             requeue = ["scontrol", "requeue", here.job_id]
-            said = subprocess.run(requeue, capture_output=True, text=True, timeout=60, check=False)
+            said = subprocess.run(
+                requeue, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+            )
             if said.returncode:
                 why = said.stderr.strip()
                 return Outcome("failed", f"SLURM did not put the job back ({why}); the same command goes on")

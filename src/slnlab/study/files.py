@@ -26,7 +26,7 @@ def save(study: Study, directory: Path) -> None:
     with replacing(directory / "study.json") as file:
         file.write((json.dumps(study.model_dump(), indent=2) + "\n").encode())
     with replacing(directory / "study.md") as file:
-        file.write((page(study) + "\n").encode())
+        file.write((page(study) + "\n").encode(errors="backslashreplace"))
     _write_trials(study, directory / "trials.csv")
 
 
@@ -40,4 +40,4 @@ def _write_trials(study: Study, path: Path) -> None:
         mean = trial.accuracy if trial.state == "finished" else None
         writer.writerow([*trial.values.values(), trial.state, *trial.accuracies, *missing, mean])
     with replacing(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="backslashreplace"))

@@ -69,7 +69,9 @@ def swept(job: Job) -> Result:
     if directory.finished:
         return Result.load(directory.result)
     failure = job.directory / "failure.txt"
-    why = failure.read_text().strip() if failure.exists() else "the launcher has left no result; see its log"
+    why = "the launcher has left no result; see its log"
+    if failure.exists():
+        why = failure.read_text(encoding="utf-8").strip()
     if DIVERGED.search(why):
         raise Diverged(why)
     raise SlnlabError(f"{job.directory}: {why}")
