@@ -7,7 +7,6 @@ for this again. torch is not imported.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import multiprocessing
@@ -45,7 +44,10 @@ WORTH_PROCESSES = 4 * 2**20
 """Bytes of images from which on other processes help: to start them takes a while."""
 
 EVERY = 30.0
-"""Seconds between two lines in a log."""
+"""Seconds between two lines in a log, and after which what was found is kept."""
+
+RECENT = 2 * 10**9
+"""Nanoseconds after a change in which a file may change again at the same time of its clock: it is looked at again."""
 
 
 class Verdict(NamedTuple):
@@ -55,31 +57,33 @@ class Verdict(NamedTuple):
     problem: str | None
 
 
-def why_unreadable(file: bytes) -> str | None:
-    """Decode an image, given the content of its file; None, or what is wrong with it."""
-    if not file:
-        return "is empty"
+def why_unreadable(path: str) -> str | None:
+    """Decode an image file whole; None, or what is wrong with it."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(file)) as image:
+            warnings.simplefilter("ignore")  # of Pillow's, about damaged metadata and large images
+            with Image.open(path) as image:
                 image.convert("RGB")
     except Image.UnidentifiedImageError:
-        start = file[:200].lstrip().lower()
-        return "is a web page" if start.startswith((b"<!doctype html", b"<html")) else "is no image that Pillow knows"
-    except Exception as error:  # Pillow's decoders have many words for a damaged file
+        return "is no image that Pillow knows"
+    except Exception as error:  # each format has a parser of its own, with its own errors about damaged files
         return str(error) or type(error).__name__
     return None
 
 
 def look(path: str) -> Verdict:
-    """Read and decode one image."""
+    """Read one image twice: as bytes, and decoded."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            whole = file.read()
     except OSError as error:
         return Verdict("", error.strerror or str(error))
-    return Verdict(hashlib.blake2b(content, digest_size=16).hexdigest(), why_unreadable(content))
+    content, start = hashlib.blake2b(whole, digest_size=16).hexdigest(), whole[:200]
+    if not whole:
+        return Verdict(content, "is empty")
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return Verdict(content, "is a web page")
+    return Verdict(content, why_unreadable(path))
 
 
 def verdicts(root: Path, paths: Sequence[str], workers: int | None = None) -> dict[str, Verdict]:
@@ -108,7 +112,8 @@ def verdicts(root: Path, paths: Sequence[str], workers: int | None = None) -> di
         try:
             for path, verdict in zip(todo, _progress(_looks(root, todo, size, workers), len(todo)), strict=True):
                 found[path] = verdict
-                if verdict.content:  # a file that could not be opened may be by then: permissions have no mtime
+                # A file that could not be opened may be by then: permissions have no mtime.
+                if verdict.content and time.time_ns() - stamps[path][1] > RECENT:
                     new[path] = stamps[path], verdict
                 if time.monotonic() - saved > EVERY:
                     cache.add(new)
@@ -188,6 +193,8 @@ class _Cache:
 
     def add(self, found: dict[str, tuple[Stamp, Verdict]]) -> None:
         """Keep what was found, beside what others have found since."""
+        if not found:
+            return
         self.known = self._load() | found
         content = {"reader": READER, "files": {path: [*stamp, *v] for path, (stamp, v) in self.known.items()}}
         for file in self.files:
@@ -213,9 +220,8 @@ class _Cache:
 
 
 def _cache_folders() -> list[Path]:
-    """The user's cache; where that cannot be written, the system's folder for temporary files."""
-    user = os.environ.get("XDG_CACHE_HOME")
-    with suppress(RuntimeError):  # no home
-        user = user or str(Path.home() / ".cache")
+    """`SLNLAB_CACHE` or the user's cache; where that cannot be written, the system's folder for temporary files."""
+    places = [os.environ.get("SLNLAB_CACHE"), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")]
+    user = next(place for place in places if place)
     temporary = Path(tempfile.gettempdir()) / f"slnlab-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
-    return [*([Path(user) / "slnlab" / "images"] if user else []), temporary / "images"]
+    return [Path(user) / "slnlab" / "images", temporary / "images"]

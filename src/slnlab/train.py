@@ -154,6 +154,7 @@ def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
 def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
     """Train, and write the result; of several processes the first writes."""
     from slnlab import assemble
+    from slnlab.analysis.learned import learned_little
     from slnlab.distributed import rank
     from slnlab.source_runs import source_runs, start_from
 
@@ -172,6 +173,8 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
             result = assemble.result(config, run, datamodule.noise_summary(), record)
             with run.writing_result():
                 result.save(run.result)
+            if (warning := learned_little(result)) is not None:
+                log.warning("%s", warning)
         finished = True
     except Pruned:
         finished = True  # for the loggers: nothing has gone wrong
