@@ -23,6 +23,7 @@ from slnlab.errors import ConfigError, DataError
 from slnlab.identity import group_hash, identity
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import plain
+from slnlab.probability_run import clean_run
 from slnlab.source_runs import source_runs
 from slnlab.train import train
 
@@ -242,25 +243,9 @@ def test_a_class_may_be_called_as_a_split(tmp_path: Path, names: tuple[str, ...]
 
 def test_what_is_an_image_is_seen_where_its_name_does_not_say(tmp_path: Path) -> None:
     root = put(tmp_path / "images", "cat/1.png", "dog/1.png")
-    kinds = {
-        "1": "PNG",
-        "2": "JPEG",
-        "3.gif": "GIF",
-        "4.jfif": "JPEG",
-        "5.jpe": "JPEG",
-        "6.avif": "AVIF",
-        "7.PNG~": "PNG",
-    }
-    kinds |= {
-        "7.PNG~": "PNG",
-        "8.image": "WEBP",
-        "9": "BMP",
-        "10": "TIFF",
-        "11": "PPM",
-        "12": "AVIF",
-        "13": "GIF",
-        "14": "JPEG2000",
-    }
+    kinds = {"1": "PNG", "2": "JPEG", "3.gif": "GIF", "4.jfif": "JPEG", "5.jpe": "JPEG", "6.avif": "AVIF"}
+    kinds |= {"7.PNG~": "PNG", "8.image": "WEBP", "9": "BMP", "10": "TIFF", "11": "PPM", "12": "AVIF", "13": "GIF"}
+    kinds["14"] = "JPEG2000"
     for name, kind in kinds.items():
         Image.new("RGB", (16, 16)).save(root / "cat" / name, format=kind)
     for name in ("notes", "page.html", "a.txt", "b.txt", "empty"):
@@ -393,6 +378,44 @@ def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path)
     ):
         with pytest.raises(DataError, match=message):
             streamed(folder, "noise=csv", f"noise.path={table(bad, header)}")
+
+
+def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_same_images(
+    folder: Path, tmp_path: Path
+) -> None:
+    put(folder, *(f"train/{kind}/more{n}.png" for kind in ("cat", "dog") for n in range(20)))
+    chosen = ["noise=dependent", "noise.rate=0.25", "trainer.max_epochs=1", f"runs_dir={tmp_path}"]
+    config = compose(composed(folder, *SMALL, *chosen, "method=ce"))
+    config.noise.clean_run.append("trainer.max_epochs=1")
+    clean = clean_run(config)
+    assert (clean.model.name, clean.data.image_size, clean.data.padding) == ("cnn", 8, 1)
+    result = train(config)
+    assert result.label_noise["num_wrong"] == int(0.25 * 56)
+    assert result.evaluators["network"].labels.memorised is not None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "milestones", "decay", "last"),
+    [
+        (["model=cnn"], 60, [30, 45], round(1 - 1 / int(0.05 * 60 * 13), 4), 10),
+        (["model=cnn", "trainer.max_epochs=6"], 6, [3, 4], round(1 - 1 / int(0.05 * 6 * 13), 4), 1),
+        (["model=cnn", "trainer.max_epochs=1"], 1, [1, 1], 0.0, 1),
+        (["model=cnn", "trainer.max_epochs=9000"], 9000, [4500, 6750], 0.999, 1530),
+        (["model.pretrained=false"], 60, [30, 45], round(1 - 1 / int(0.05 * 60 * 13), 4), 10),
+        ([], 20, [10], round(1 - 1 / int(0.05 * 20 * 13), 4), 10),
+        (["trainer.max_epochs=8"], 8, [4], 0.8, 4),
+    ],
+)
+def test_the_schedule_is_of_how_the_network_starts_and_of_how_long_the_run_is(
+    folder: Path, overrides: list[str], epochs: int, milestones: list[int], decay: float, last: int
+) -> None:
+    put(folder, *(f"train/cat/more{n}.png" for n in range(400 - 16)))
+    config = compose(composed(folder, "method=sln_mo_lc", *overrides))
+    check(config)
+    found = plain(config)
+    assert (found["trainer"]["max_epochs"], found["scheduler"]["milestones"]) == (epochs, milestones)
+    assert (found["momentum"]["decay"], found["correction"]["last_epochs"]) == (decay, last)
+    assert found["optimizer"]["lr"] == (0.001 if len(milestones) == 1 else 0.02)
 
 
 def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
