@@ -102,7 +102,7 @@ def _changed(folder: str) -> int:
 
 
 def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
-    looked_into = {str(top): _changed(str(top))}
+    looked_into: dict[str, int] = {}
     folders = split_folders(top)
     train = class_names(folders["train"])
     number_of = {name: number for number, name in enumerate(train)}
@@ -110,11 +110,11 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
     left_out: Counter[str] = Counter()
     homeless: list[str] = []
     remarks = [f"the classes {quoted(names)} differ by case only" for names in same_but_for_case(train)]
-    for split, folder in folders.items():
+    for folder in {top, *folders.values()}:
         looked_into[str(folder)] = _changed(str(folder))
-        for entry in entries(folder):
-            if not entry.is_dir() and why_no_image(entry) is None:
-                homeless.append(os.path.relpath(entry.path, top))
+        loose = (entry for entry in entries(folder) if not entry.is_dir())
+        homeless += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
+    for split, folder in folders.items():
         found, matched = (train, []) if split == "train" else match_classes(folder, folders["train"], train)
         remarks += matched
         pairs: list[tuple[str, int]] = []
@@ -148,7 +148,7 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
     digest = _digest(top, splits)
-    contents = ImageFolderContents(list(train), splits, digest, called, left_out, homeless, remarks, {})
+    contents = ImageFolderContents(list(train), splits, digest, called, left_out, sorted(homeless), remarks, {})
     return looked_into, contents
 
 
