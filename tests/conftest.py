@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SLNLAB_CACHE", tempfile.mkdtemp(prefix="slnlab-tests-"))
 os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so through logger.mode
 
 from collections.abc import Callable

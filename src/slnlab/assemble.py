@@ -68,7 +68,7 @@ def on_gpus(config: DictConfig) -> bool:
 
 def datamodule(config: DictConfig) -> IndexedDataModule:
     """The data, and the noise that spoils them."""
-    options = _options(config.data, "source")
+    options = _options(config.data, "source", "unreadable")  # which the source has
     noise = OmegaConf.to_container(config.noise, resolve=True)
     module = get_class(config.data._target_)(
         source=instantiate(config.data.source),

@@ -258,6 +258,10 @@ def register_resolvers() -> None:
     - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
     - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1; null where only the labels know how many.
     - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1; likewise.
+    - `${slnlab.part_of_epochs:0.5}`: so many of the run's epochs, rounded down, at least 1.
+    - `${slnlab.memory:0.05}`: the decay with which a momentum model averages over that share of the run's steps, at
+      most 0.999; 0.99 where only the labels know how many there are.
+    - `${slnlab.start:}`: `fine_tuning` or `from_scratch`, as the network's `pretrained` says.
     - `${slnlab.data_kind:}`: see `data_kind`.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
       digest, or whether there is a split val_clean or test.
@@ -275,7 +279,7 @@ def register_resolvers() -> None:
     def image_folder(what: str, *, _root_: DictConfig) -> Any:
         if OmegaConf.is_missing(_root_.data.source, "root"):
             raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
-        found = read_image_folder(str(_root_.data.source.root))
+        found = read_image_folder(str(_root_.data.source.root), _root_.data.unreadable, _root_.data.workers)
         said = {
             "num_classes": len(found.classes),
             "num_train": len(found.splits["train"].paths),
@@ -300,6 +304,19 @@ def register_resolvers() -> None:
             return None
         return max(1, int(share * _root_.trainer.max_epochs * math.ceil(size / _root_.data.batch_size)))
 
+    def memory(share: float, *, _root_: DictConfig) -> float:
+        steps = part_of_steps(share, _root_=_root_)
+        return 0.99 if steps is None else min(0.999, round(1 - 1 / steps, 4))
+
+    def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
+        return max(1, int(share * _root_.trainer.max_epochs))
+
+    def start(*, _root_: DictConfig) -> str:
+        return "fine_tuning" if OmegaConf.select(_root_, "model.pretrained") else "from_scratch"
+
+    OmegaConf.register_new_resolver("slnlab.memory", memory, replace=True)
+    OmegaConf.register_new_resolver("slnlab.part_of_epochs", part_of_epochs, replace=True)
+    OmegaConf.register_new_resolver("slnlab.start", start, replace=True)
     OmegaConf.register_new_resolver("slnlab.steps_of_epoch", steps_of_epoch, replace=True)
     OmegaConf.register_new_resolver("slnlab.part_of_steps", part_of_steps, replace=True)
 

@@ -27,6 +27,8 @@ NOT_IDENTITY = (
     "data.source.root",
     "data.source.download",
     "data.workers",
+    "data.unreadable",  # without the files that it leaves out it is the same folder
+    "data.source.unreadable",
     "method.labels",
     "method.networks",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition

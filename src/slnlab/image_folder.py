@@ -1,4 +1,4 @@
-"""What is in a folder of images with one folder for each class, by names alone: no image is opened, torch not imported.
+"""What is in a folder of images with one folder for each class: no image is decoded, and torch is not imported.
 
 The configuration takes from here the number of classes and of images, so that it can be checked before torch is loaded.
 """
@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from slnlab.errors import DataError
+from slnlab.errors import ConfigError, DataError
+from slnlab.folder_layout import (
+    SPLITS,
+    class_names,
+    entries,
+    match_classes,
+    same_but_for_case,
+    split_folders,
+    walk,
+    why_no_image,
+)
+from slnlab.image_check import verdicts
+from slnlab.messages import quoted
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of the files that count as images, in either case: torchvision's."""
-
-SPLITS = {"train": "train", "val_clean": "val", "test": "test"}
-"""The folder of each split."""
+Unreadable = Literal["refuse", "skip"]
+"""What becomes of images that cannot be read: the run ends before training, or goes on without them."""
 
 
 class Listing(NamedTuple):
@@ -34,13 +45,23 @@ class ImageFolderContents(NamedTuple):
     splits: dict[str, Listing]
     digest: str
     """Of all paths, so of all labels: another folder, or this one after an image was moved, is other data."""
+    folders: dict[str, str]
+    """What the folder of each split is called."""
+    left_out: Counter[str]
+    """Files that are no images, by suffix or reason."""
+    homeless: list[str]
+    """Images that lie in no folder of a class, relative to the root."""
+    remarks: list[str]
+    """On the names of folders."""
+    unreadable: dict[str, str]
+    """With `unreadable="skip"` the images that were left out because they cannot be read, and why."""
 
 
 _read: dict[str, tuple[dict[str, int], ImageFolderContents]] = {}
 """Of each root when its folders were last changed, and what it held: composing one run asks for it dozens of times."""
 
 
-def read_image_folder(root: str) -> ImageFolderContents:
+def read_image_folder(root: str, unreadable: Unreadable = "refuse", workers: int | None = None) -> ImageFolderContents:
     """Look into `root/train/<class>/`, and into `val/` and `test/` beside it; or into `root/<class>/`.
 
     Classes are numbered in the order of their names, as torchvision's ImageFolder does; images may lie in folders of
@@ -48,24 +69,27 @@ def read_image_folder(root: str) -> ImageFolderContents:
     depends on their names alone, so that the first n of them are a sample.
 
     Args:
-        root: the folder. Without `train/` all that it holds is for training.
+        root: the folder. Without `train/` all that it holds is for training. See `slnlab.folder_layout.SPLITS` for
+            other names of the splits.
+        unreadable: "skip" leaves out images that cannot be read, which takes a look at each (`slnlab.image_check`).
+        workers: processes that do so; None: as many as CPUs.
 
     Raises:
-        DataError: no such folder, one that cannot be read, a link back to a folder that it lies in, no classes, a class
-            without images, or one that only `val` or `test` has.
+        ConfigError: another value of `unreadable`.
+        DataError: no such folder, one that cannot be read, a link back to a folder that it lies in, folders that look
+            like splits and are none, no classes, a class without images, or one that only `val` or `test` has.
     """
+    if unreadable not in get_args(Unreadable):
+        raise ConfigError(f"data.unreadable: {unreadable!r} is not allowed: refuse or skip")
     top = Path(root).expanduser()
     if not root or not top.is_dir():
         raise DataError(f"data.source.root: {root!r} is no folder")
-    folders = {split: top / name for split, name in SPLITS.items()}
-    if not folders["train"].is_dir():
-        for split in ("val_clean", "test"):
-            if folders[split].is_dir():
-                raise DataError(f"data.source.root: {root} has {SPLITS[split]}/ but no train/")
-        folders = {"train": top}
-    known = _read.get(root)
+    known = _read.get(root + unreadable)
     if known is None or any(_changed(folder) != when for folder, when in known[0].items()):
-        known = _read[root] = _contents(top, {split: folder for split, folder in folders.items() if folder.is_dir()})
+        known = _contents(top)
+        if unreadable == "skip":
+            known = (known[0], _readable(top, known[1], workers))
+        _read[root + unreadable] = known
     return known[1]
 
 
@@ -77,52 +101,92 @@ def _changed(folder: str) -> int:
         return -1
 
 
-def _contents(top: Path, folders: dict[str, Path]) -> tuple[dict[str, int], ImageFolderContents]:
-    looked_into = {str(folder): _changed(str(folder)) for folder in (top, *folders.values())}
-    classes = [path.name for path in _folders(folders["train"])]
-    if len(classes) < 2:
-        raise DataError(f"{folders['train']}: wants a folder for each class, at least 2, and has {len(classes)}")
-    number_of = {name: number for number, name in enumerate(classes)}
+def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
+    looked_into: dict[str, int] = {}
+    folders = split_folders(top)
+    train = class_names(folders["train"])
+    number_of = {name: number for number, name in enumerate(train)}
     splits = dict.fromkeys(SPLITS, Listing([], []))
+    left_out: Counter[str] = Counter()
+    homeless: list[str] = []
+    remarks = [f"the classes {quoted(names)} differ by case only" for names in same_but_for_case(train)]
+    for folder in {top, *folders.values()}:
+        looked_into[str(folder)] = _changed(str(folder))
+        loose = (entry for entry in entries(folder) if not entry.is_dir())
+        homeless += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
     for split, folder in folders.items():
+        found, matched = (train, []) if split == "train" else match_classes(folder, folders["train"], train)
+        remarks += matched
         pairs: list[tuple[str, int]] = []
-        for path in _folders(folder):
-            if path.name not in number_of:
-                raise DataError(f"{path}: is no class of {folders['train']}, which has {', '.join(classes)}")
-            images = []
-            for where, names in _walk(path, ()):
+        empty: list[str] = []
+        for name, path in found.items():
+            images: list[str] = []
+            for where, files in walk(path):
                 looked_into[where] = _changed(where)
-                inside = os.path.relpath(where, top)
-                images += [os.path.join(inside, name) for name in names]
+                for file in files:
+                    reason = why_no_image(file)
+                    if reason is None:
+                        images.append(os.path.relpath(file.path, top))
+                    else:
+                        left_out[reason] += 1
+            pairs += [(image, number_of[name]) for image in images]
             if not images:
-                raise DataError(f"{path}: has no image; they end in {', '.join(SUFFIXES)}")
-            label = number_of[path.name]
-            pairs += [(image, label) for image in images]
-        if not pairs:
+                empty.append(name)
+        if not found:
             raise DataError(f"{folder}: has no folder of a class")
+        if empty and split == "train":
+            raise DataError(
+                f"{folder}: has no image of {quoted(empty)}{_files(left_out)}; put some there, or remove the folder"
+            )
+        if not pairs:
+            raise DataError(f"{folder}: has no image{_files(left_out)}")
+        missing = [name for name in train if name not in found or name in empty]
+        if missing:
+            remarks.append(f"{folder.name}/ has no image of {quoted(missing)}")
         if split == "train":
-            pairs.sort(key=lambda pair: hashlib.sha256(os.fsencode(pair[0])).digest())
+            pairs.sort(key=lambda pair: hashlib.sha256(_name(pair[0])).digest())
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
-    every = sorted(path for listing in splits.values() for path in listing.paths)
-    digest = hashlib.sha256(os.fsencode("\n".join(every))).hexdigest()[:16]
-    return looked_into, ImageFolderContents(classes, splits, digest)
+    called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
+    digest = _digest(top, splits)
+    contents = ImageFolderContents(list(train), splits, digest, called, left_out, sorted(homeless), remarks, {})
+    return looked_into, contents
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _digest(top: Path, splits: dict[str, Listing]) -> str:
+    every = sorted(_name(path) for listing in splits.values() for path in listing.paths)
+    return hashlib.sha256(b"\n".join(every)).hexdigest()[:16]
 
 
-def _walk(folder: str | Path, above: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Pairs of a folder, this one and those below it, and the images in it; links are followed."""
-    here = os.path.realpath(folder)
-    if here in above:
-        raise DataError(f"{folder}: is a link back to {here}, which it lies in")
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
-    shown = [entry for entry in entries if not entry.name.startswith(".")]
-    yield str(folder), [entry.name for entry in shown if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir()]
-    for entry in shown:
-        if entry.is_dir():
-            yield from _walk(entry.path, (*above, here))
+def _name(path: str) -> bytes:
+    """A path as bytes that are the same on every system."""
+    return os.fsencode(unicodedata.normalize("NFC", path))
+
+
+def _files(left_out: Counter[str]) -> str:
+    return f" (only files {list_left_out(left_out)})" if left_out else ""
+
+
+def list_left_out(left_out: Counter[str]) -> str:
+    """`12 .txt, 1 hidden`, the commonest first, at most eight kinds."""
+    shown = [f"{count} {kind}" for kind, count in left_out.most_common(8)]
+    rest = sum(left_out.values()) - sum(count for _, count in left_out.most_common(8))
+    return ", ".join(shown) + (f", {rest} others" if rest else "")
+
+
+def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
+    """The same without the images that cannot be read: what the folder would hold if they were removed."""
+    every = [path for listing in contents.splits.values() for path in listing.paths]
+    problems = {path: verdict.problem for path, verdict in verdicts(top, every, workers).items()}
+    bad = {path: problem for path, problem in problems.items() if problem}
+    splits = {split: _without(listing, bad) for split, listing in contents.splits.items()}
+    for split, folder in contents.folders.items():
+        classes = range(len(contents.classes)) if split == "train" else set(contents.splits[split].labels)
+        lost = [contents.classes[label] for label in sorted(set(classes) - set(splits[split].labels))]
+        if lost:
+            raise DataError(f"{top / folder}: no image of {quoted(lost)} can be read ({next(iter(bad.values()))})")
+    return contents._replace(splits=splits, digest=_digest(top, splits), unreadable=bad)
+
+
+def _without(listing: Listing, paths: Collection[str]) -> Listing:
+    kept = [(path, label) for path, label in zip(*listing, strict=True) if path not in paths]
+    return Listing([path for path, _ in kept], [label for _, label in kept])

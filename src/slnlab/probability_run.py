@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+SAMPLES = ("source", "train_size", "num_train", "num_classes", "channels", "classes", "mean", "std")
+"""Keys of `data` that the run on clean labels has from the run that it is made for."""
+
+PIXELS = ("image_size", "padding", "workers")
+"""Likewise where images stream from files: these are what the network is made for, and have no preset."""
+
+
 def with_probabilities(config: DictConfig, train: Callable[..., Result]) -> DictConfig:
     """The configuration with `noise.probabilities` filled in; other noise passes as it is.
 
@@ -64,7 +71,7 @@ def clean_run(config: DictConfig) -> DictConfig:
     made = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
     data = plain(config)["data"]
     with open_dict(made):
-        for key in ("source", "train_size", "num_train", "num_classes", "channels", "classes", "mean", "std"):
+        for key in SAMPLES + (PIXELS if "image_size" in data else ()):
             made.data[key] = data[key]
         made.data.test = False
         made.method.labels = {"network": "CE (clean labels, for noise=dependent)"}

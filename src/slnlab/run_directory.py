@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.files import remove_begun, replacing
 from slnlab.identity import identity
+from slnlab.messages import short
 from slnlab.plain import flat, plain
 from slnlab.stopping import Stopped, stop_if_told
 
@@ -53,6 +54,7 @@ class RunDirectory:
       `within-<process>.ckpt`: what the steps of a begun epoch have changed
     - `samples.npz`: per training sample, what the final weights say about its label
     - `label_issues.csv`: all training samples, the likeliest wrong labels first
+    - `unreadable.csv`, `duplicates.csv`: of a folder's images, those that cannot be read and those that are copies
     - `profile/`: with trainer.profile=true, where the time of a few steps went
     - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
     - `wandb.json`: with logger=wandb, the id of the W&B run and the last epoch that it was told; `wandb/`: recordings
@@ -143,7 +145,7 @@ class RunDirectory:
         there, here = (flat(identity(node)) for node in (stored, config))
         differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
         if differing:
-            first = ", ".join(f"{k}={there.get(k)!r} there, {here.get(k)!r} here" for k in differing[:3])
+            first = ", ".join(f"{k}={short(there.get(k))} there, {short(here.get(k))} here" for k in differing[:3])
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
             raise ConfigError(
                 f"{self.path} holds another run ({first}{more}); "

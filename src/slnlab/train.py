@@ -136,6 +136,7 @@ def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) ->
     datamodule = assemble.datamodule(complete)
     datamodule.prepare_data()
     datamodule.setup()
+    datamodule.inspect(run.path)
     if config.force:
         run.clear()
     checkpoint = assemble.checkpoints(config, run).newest()

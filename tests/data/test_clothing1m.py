@@ -346,21 +346,6 @@ def test_without_the_data_set_the_remedy_is_said(tmp_path: Path) -> None:
         make(tmp_path)
 
 
-def test_other_noise_is_refused(shared: Path) -> None:
-    with pytest.raises(ConfigError, match="noise=real"):
-        StreamedDataModule(
-            Clothing1M(str(shared)),
-            {"name": "sym"},
-            num_classes=3,
-            batch_size=8,
-            eval_batch_size=8,
-            mean=[0.0] * 3,
-            std=[1.0] * 3,
-            image_size=24,
-            padding=2,
-        )
-
-
 # Whole runs
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import SMALL, composed, put
 from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -21,26 +22,6 @@ from slnlab.image_folder import read_image_folder
 from slnlab.plain import plain
 from slnlab.source_runs import source_runs
 from slnlab.train import train
-
-
-def put(root: Path, *names: str) -> Path:
-    """Images of one pixel each."""
-    for number, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (1, 1), (number % 256, 0, 0)).save(root / name)
-    return root
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two classes with ten and six images, one of them in a folder of its own, and a test set."""
-    cats = [f"train/cat/{n}.png" for n in range(9)] + ["train/cat/old/9.JPG"]
-    dogs = [f"train/dog/{n}.png" for n in range(6)]
-    return put(tmp_path / "images", *cats, *dogs, "test/cat/a.png", "test/dog/a.png", "test/dog/b.png")
-
-
-def composed(folder: Path, *overrides: str) -> list[str]:
-    return ["data=folder", f"data.source.root={folder}", "method=sln", *overrides]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -58,7 +39,9 @@ def test_what_is_hidden_is_no_image_and_no_class(folder: Path) -> None:
     before = read_image_folder(str(folder))
     put(folder, "train/.ipynb_checkpoints/a.png", "train/cat/._3.png", "train/cat/.thumbs/3.png")
     (folder / "train" / "cat" / "notes.txt").write_text("mostly cats")
-    assert read_image_folder(str(folder)) == before
+    after = read_image_folder(str(folder))
+    assert (after.classes, after.splits, after.digest) == (before.classes, before.splits, before.digest)
+    assert after.left_out == {"hidden": 1, ".txt": 1}
 
 
 def test_the_first_images_are_a_sample_of_all_and_the_same_everywhere(tmp_path: Path) -> None:
@@ -100,10 +83,6 @@ def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp
     (folder / "train" / "dog" / "9.JPG").rename(folder / "train" / "cat" / "old" / "9.JPG")
     (folder / "train" / "cat" / "old" / "8.JPG").unlink()
     assert group_hash(compose(composed(folder))) == before
-
-
-SMALL = ("model=cnn", "data.image_size=8", "data.padding=1", "data.workers=0", "trainer.accelerator=cpu")
-SMALL += ("trainer.progress=false", "optimizer.lr=0.02")
 
 
 def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path: Path) -> None:
@@ -162,42 +141,9 @@ def test_steps_of_an_epoch_that_only_the_labels_know_are_refused(folder: Path) -
     assert config.method.ramp_steps == int(0.57 * 20 * 3), "10 images are 3 batches"
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ([], "' is no folder"),
-        (["train/cat/1.png"], "/train: wants a folder for each class, at least 2, and has 1"),
-        (["test/cat/1.png", "test/dog/1.png"], " has test/ but no train/"),
-        (
-            ["train/cat/1.png", "train/dog/1.png", "val/bird/1.png"],
-            "/val/bird: is no class of .*train, which has cat, dog",
-        ),
-        (["train/cat/1.png", "train/dog/1.txt.png", "test/.x/1.png"], "/test: has no folder of a class"),
-    ],
-)
-def test_what_cannot_be_used_is_said_while_the_configuration_is_composed(
-    tmp_path: Path, names: list[str], message: str
-) -> None:
-    put(tmp_path / "images", *names)
-    where = f"(data.source.root: )?'?{tmp_path}/images"
-    with pytest.raises(ConfigError, match=f"^{where}{message}"):
-        plain(compose(composed(tmp_path / "images")))
-
-
-def test_a_class_without_images_is_named(folder: Path) -> None:
-    (folder / "train" / "owl").mkdir()
-    with pytest.raises(DataError, match=r"train/owl: has no image; they end in \.jpg"):
-        read_image_folder(str(folder))
-
-
 def test_a_folder_must_be_given() -> None:
     with pytest.raises(ConfigError, match=r"^data.source.root: must be given"):
         plain(compose(["data=folder"]))
-
-
-def test_noise_on_top_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="noise=real"):
-        check(compose(composed(folder, "noise=sym")))
 
 
 def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:

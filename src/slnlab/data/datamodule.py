@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -180,6 +181,16 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def paths(self, rows: Tensor) -> list[str] | None:
         """Of training samples (M,) the files of their images, as the data set names them; None: they have none."""
         return None
+
+    def inspect(self, directory: Path) -> None:
+        """Say what is odd about the data, before they are trained on; once, in one process, after `setup`.
+
+        Args:
+            directory: the run's, for what is too long to say.
+
+        Raises:
+            slnlab.errors.DataError: they cannot be trained on.
+        """
 
     def to(self, device: torch.device | str) -> IndexedDataModule:
         """Move the sample table and whatever else batches are made from; returns itself."""

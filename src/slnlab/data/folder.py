@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from slnlab.data.decoding import Paths
 from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
-from slnlab.image_folder import ImageFolderContents, read_image_folder
+from slnlab.folder_report import report
+from slnlab.image_folder import ImageFolderContents, Unreadable, read_image_folder
 
 
 class ImageFolder:
@@ -19,15 +21,19 @@ class ImageFolder:
     Args:
         root: see `slnlab.image_folder.read_image_folder`.
         contents: the digest of the file names when the run was configured; None: whatever is there.
+        unreadable: what becomes of images that cannot be read.
     """
 
     name = "folder"
 
-    def __init__(self, root: str, contents: str | None = None) -> None:
-        self.root, self.contents = os.path.expanduser(root), contents
+    def __init__(self, root: str, contents: str | None = None, unreadable: Unreadable = "refuse") -> None:
+        self.root, self.contents, self.unreadable = os.path.expanduser(root), contents, unreadable
 
     def prepare(self) -> None:
         self._read()
+
+    def inspect(self, directory: Path, workers: int | None) -> None:
+        report(self.root, self._read(), workers, directory / "unreadable.csv", directory / "duplicates.csv")
 
     def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
         paths, labels = self._read().splits[split]
@@ -37,7 +43,7 @@ class ImageFolder:
         return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
 
     def _read(self) -> ImageFolderContents:
-        found = read_image_folder(self.root)
+        found = read_image_folder(self.root, self.unreadable)
         if self.contents not in (None, found.digest):
             raise DataError(f"{self.root}: images have come, gone or been moved since this run was configured")
         return found

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as tv
 from slnlab.data.probabilities import load_probabilities
 from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError
+from slnlab.messages import quoted
 from slnlab.noise import NoiseRecord, next_class
 from slnlab.streams import Streams
 
@@ -26,8 +27,8 @@ class LabelNoise:
 
     `function` is any function that returns noisy labels (N,), a pair (replaced, donor) of index tensors, or a
     whole `NoiseRecord`. It is given what its parameters ask for by name: `labels`, `images`, `num_classes`,
-    `generator`, `class_map`, `probabilities`, `num_donors`, `rate`, and the other keys of its YAML. So a new
-    noise type is one function and one YAML.
+    `generator`, `class_map`, `probabilities`, `num_donors`, `rate`, `classes` (names), of images from files `paths`
+    instead of `images`, and the other keys of its YAML. So a new noise type is one function and one YAML.
 
     Args:
         function: the noise model.
@@ -64,34 +65,11 @@ class LabelNoise:
             ConfigError: an option that does not fit the data set.
             DataError: a noise file or donor data set that cannot be read.
         """
-        donor = self._donor_source
-
-        @cache
-        def donor_images() -> Tensor:
-            if donor is None:
-                raise ConfigError(_NO_DONOR)
-            if not self._needs_donors:  # so `prepare` left it alone
-                donor.prepare()
-            return donor.load("train").images
-
-        supplies: dict[str, Callable[[], Any]] = {
-            **{key: partial(self.options.get, key) for key in self.options},
-            "labels": lambda: clean.labels.clone(),  # a function that edits them in place must not edit the truth
-            "images": lambda: clean.images,
-            "num_classes": lambda: num_classes,
-            "rate": lambda: self.rate,
-            "generator": lambda: Streams(self.seed)("label noise"),
-            "num_donors": lambda: len(donor_images()),
-        }
-        if "class_map" in self.options:
-            supplies["class_map"] = partial(resolve_class_map, self.options["class_map"], num_classes, classes)
-        if "probabilities" in self.options:
-            path = self.options["probabilities"]
-            supplies["probabilities"] = partial(load_probabilities, path, clean.labels, num_classes)
-        made = self.function(**{name: supplies[name]() for name in self._arguments(supplies)})
-        record = self._record(made, clean.labels, num_classes, donor.name if donor else None)
+        donor_images = cache(self._donor_images)
+        record = self._made(clean.labels, num_classes, classes, donor_images, images=lambda: clean.images)
         images = clean.images
         if len(record.replaced):
+            donor = self._donor_source
             if donor and donor.name != record.donor_source:
                 raise ConfigError(f"noise.donor: the replaced images are of {record.donor_source}, not of {donor.name}")
             offered, last = donor_images(), int(record.donor.max())
@@ -100,6 +78,62 @@ class LabelNoise:
             images = images.clone()
             images[record.replaced] = conform(offered[record.donor], images.shape[1:])
         return LabelledImages(images, record.given), record
+
+    def record(
+        self, labels: Tensor, num_classes: int, classes: list[str] | None = None, **more: Callable[[], Any]
+    ) -> NoiseRecord:
+        """What is done to these labels, where the images stay as they are.
+
+        Args:
+            labels: true labels (N,).
+            num_classes: C.
+            classes: their names.
+            more: makes what the function may ask for by these names, such as `paths`.
+
+        Raises:
+            ConfigError: an option that does not fit the data set, something asked for that is not at hand, or noise
+                that replaces images.
+            DataError: a noise file that cannot be read.
+        """
+        record = self._made(labels, num_classes, classes, self._donor_images, **more)
+        if len(record.replaced):
+            raise ConfigError(f"noise: {self.name} replaces images, and these stay in their files")
+        return record
+
+    def _made(
+        self,
+        labels: Tensor,
+        num_classes: int,
+        classes: list[str] | None,
+        donor_images: Callable[[], Tensor],
+        **more: Callable[[], Any],
+    ) -> NoiseRecord:
+        supplies: dict[str, Callable[[], Any]] = {
+            **{key: partial(self.options.get, key) for key in self.options},
+            "labels": lambda: labels.clone(),  # a function that edits them in place must not edit the truth
+            "num_classes": lambda: num_classes,
+            "classes": lambda: classes,
+            "rate": lambda: self.rate,
+            "generator": lambda: Streams(self.seed)("label noise"),
+            "num_donors": lambda: len(donor_images()),
+            **more,
+        }
+        if "class_map" in self.options:
+            supplies["class_map"] = partial(resolve_class_map, self.options["class_map"], num_classes, classes)
+        if "probabilities" in self.options:
+            path = self.options["probabilities"]
+            supplies["probabilities"] = partial(load_probabilities, path, labels, num_classes)
+        made = self.function(**{name: supplies[name]() for name in self._arguments(supplies)})
+        donor = self._donor_source
+        return self._record(made, labels, num_classes, donor.name if donor else None)
+
+    def _donor_images(self) -> Tensor:
+        donor = self._donor_source
+        if donor is None:
+            raise ConfigError(_NO_DONOR)
+        if not self._needs_donors:  # so `prepare` left it alone
+            donor.prepare()
+        return donor.load("train").images
 
     def prepare(self) -> None:
         """Fetch what the donor data set needs, unless only a stored record will tell whether it is needed."""
@@ -171,7 +205,7 @@ def resolve_class_map(
         return {numbers[str(source)]: numbers[str(target)] for source, target in class_map.items()}
     except KeyError as error:
         raise ConfigError(
-            f"noise.class_map: there is no class {error.args[0]!r}; the classes are {', '.join(numbers)}"
+            f"noise.class_map: there is no class {error.args[0]!r}; the classes are {quoted(numbers)}"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -13,6 +14,7 @@ from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
+from slnlab.data.inject import LabelNoise
 from slnlab.distributed import shard, world_size
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -30,7 +32,10 @@ class LabelledPaths(NamedTuple):
 
 
 class FileSource(Protocol):
-    """A data set of image files. To add one: a class with these members, and a file in `conf/data/`."""
+    """A data set of image files. To add one: a class with these members, and a file in `conf/data/`.
+
+    It may have `inspect(directory, workers)` too: see `IndexedDataModule.inspect`.
+    """
 
     name: str
 
@@ -42,7 +47,7 @@ class FileSource(Protocol):
         """
 
     def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
-        """The images of a split: `train` with the noisy labels of the data set, the others with correct ones.
+        """The images of a split: `train` with the labels of the data set, which may be noisy, the others correct ones.
 
         Raises:
             slnlab.errors.DataError: missing or corrupt lists.
@@ -50,7 +55,7 @@ class FileSource(Protocol):
 
 
 class StreamedDataModule(IndexedDataModule):
-    """Images from files, with the noisy labels that they come with.
+    """Images from files, with the noisy labels that they come with, or with labels that are spoiled on purpose.
 
     Worker processes decode and bring the images to one size, as bytes; crop, flip and normalisation are made of whole
     batches on the device, per sample, from named streams. So nothing depends on the number of workers, and what is held
@@ -62,7 +67,8 @@ class StreamedDataModule(IndexedDataModule):
 
     Args:
         source: where images and labels come from.
-        noise: the node of `conf/noise/real.yaml`; the labels are noisy already, and how is unknown.
+        noise: a node of `conf/noise/`. `real`: the labels are noisy already, and how is unknown. Any other takes them
+            for true; it must do without the images, which are not in memory.
         image_size: height and width s of what the network sees: a random crop, and in evaluation the middle, of the
             image at s + 2·padding.
         padding: pixels on each side that the crop leaves out on average.
@@ -75,13 +81,13 @@ class StreamedDataModule(IndexedDataModule):
         options: see `IndexedDataModule`.
 
     Raises:
-        ConfigError: another noise than the labels' own, images that are not of 3 channels.
+        ConfigError: images that are not of 3 channels.
     """
 
     def __init__(
         self,
         source: FileSource,
-        noise: Mapping[str, Any],
+        noise: LabelNoise | Mapping[str, Any],
         *,
         image_size: int,
         padding: int,
@@ -95,11 +101,10 @@ class StreamedDataModule(IndexedDataModule):
         **options: Any,
     ) -> None:
         super().__init__(padding=padding, name=name or source.name, **options)
-        if noise["name"] != "real":
-            raise ConfigError(f"noise: the labels of {self.name} are noisy as they are; noise=real")
         if channels != 3 or len(self.normalise.mean) != 3:
             raise ConfigError(f"data.channels, data.mean: images from files have 3 channels, not {channels}")
         self.source = source
+        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
         self._size = (image_size, image_size)
@@ -133,7 +138,9 @@ class StreamedDataModule(IndexedDataModule):
         return [self._train.paths.relative(row) for row in rows.tolist()]
 
     def noise_summary(self) -> dict[str, Any]:
-        """What is known of the noise: that it is there. The hash is that of the given labels (`NoiseRecord.hash`)."""
+        """Of the labels' own noise that it is there, and the hash of the given labels (`NoiseRecord.hash`)."""
+        if self.noise_record is not None:
+            return self.noise_record.summary()
         given = self.table["given"].cpu()
         record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
         return {"name": "real", "num_samples": len(given), "hash": record.hash}
@@ -167,19 +174,31 @@ class StreamedDataModule(IndexedDataModule):
     def _prepare(self) -> None:
         self.source.prepare()
 
+    def inspect(self, directory: Path) -> None:
+        look = getattr(self.source, "inspect", None)
+        if look is not None:
+            look(directory, self.workers)
+
     def _read(self) -> None:
         paths, labels = self.source.load("train")
         if self.num_train not in (None, len(labels)):
             raise DataError(f"data.num_train: the configuration says {self.num_train}, the files hold {len(labels)}")
         size = self._training_size(len(labels))
         self._check_labels("training", labels)
-        self.noise_record = None
-        self.table = SampleTable(labels[:size].clone(), self.num_classes)
+        self.noise_record, labels = None, labels[:size]
+        if self.noise.name == "real":
+            self.table = SampleTable(labels, self.num_classes)
+        else:
+            record = self.noise.record(
+                labels, self.num_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
+            )
+            self.noise_record = record
+            self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
         self._hold_out(size)
         pixels = self._size[0] + 2 * self.crop_flip.padding
         self._train = Decoder(paths, pixels)
         if self.sampling == "balanced":
-            smallest, which = labels[self._pool].bincount(minlength=self.num_classes).min(0)
+            smallest, which = self.table["given"][self._pool].bincount(minlength=self.num_classes).min(0)
             self._of_each_class = int(smallest) if self.per_class is None else self.per_class
             if self._of_each_class > smallest:
                 raise ConfigError(

@@ -1,7 +1,7 @@
 """Label-noise models: pure functions of (labels, images or class probabilities, generator).
 
 Labels are int64 CPU tensors of shape (N,). Every function leaves its arguments alone (the generator's state
-apart) and imports nothing of slnlab but its errors, so it serves in any PyTorch program:
+apart) and imports nothing of slnlab but its errors and plain helpers, so it serves in any PyTorch program:
 
     >>> import torch
     >>> from slnlab.noise import symmetric

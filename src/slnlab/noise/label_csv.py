@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.files import replacing
+from slnlab.messages import quoted
 from slnlab.noise._check import check_labels, check_num_classes
 
 __all__ = ["from_csv", "to_csv"]
@@ -21,19 +24,31 @@ _HEADER = ["label", "label_noisy"]
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
-def from_csv(labels: Tensor, path: str | os.PathLike[str], num_classes: int) -> Tensor:
+def from_csv(
+    labels: Tensor,
+    path: str | os.PathLike[str],
+    num_classes: int,
+    paths: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Tensor:
     """Given labels from a file: header ``label,label_noisy``, one row per training sample in data set order.
 
     The ``label`` column must repeat the data's true labels: a file made for another order of the samples, or
     another data set, would otherwise become noise of an unknown rate.
 
+    Images from files are named instead: a column ``path`` and a column ``label``, the given one, among others that do
+    not count. Rows in any order; each training image has one, and rows of other files, such as test images, do not
+    count.
+
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
         path: the file, UTF-8; LF or CRLF line ends.
         num_classes: C, at least 2.
+        paths: of images from files, N of them, as the data set says them.
+        classes: names of the classes, by which, or by number, a ``label`` beside a ``path`` is given.
 
     Returns:
-        Given labels, (N,) int64: the column ``label_noisy``.
+        Given labels, (N,) int64: the column ``label_noisy``, or ``label`` beside ``path``.
 
     Raises:
         ConfigError: labels or num_classes of another type, shape or range.
@@ -44,6 +59,8 @@ def from_csv(labels: Tensor, path: str | os.PathLike[str], num_classes: int) -> 
     num_classes = check_num_classes(num_classes)
     expected = check_labels(labels, num_classes).tolist()
     rows = _read(Path(path))
+    if paths is not None:
+        return torch.tensor(_by_path(path, rows, paths, num_classes, classes or []), dtype=torch.int64)
     if not rows or [name.strip() for name in rows[0]] != _HEADER:
         found = ",".join(rows[0]) if rows else ""
         raise DataError(f"{path}: line 1 must be the header 'label,label_noisy', found {found[:80]!r}")
@@ -93,6 +110,51 @@ def to_csv(path: str | os.PathLike[str], true_labels: Tensor, given_labels: Tens
     lines = [",".join(_HEADER), *(f"{true},{given}" for true, given in pairs)]
     with replacing(Path(path)) as file:
         file.write(("\n".join(lines) + "\n").encode("ascii"))
+
+
+def _by_path(
+    file: str | os.PathLike[str],
+    rows: list[list[str]],
+    paths: Sequence[str],
+    num_classes: int,
+    classes: Sequence[str],
+) -> list[int]:
+    header = [name.strip() for name in rows[0]] if rows else []
+    if not {"path", "label"} <= set(header):
+        raise DataError(
+            f"{file}: line 1 must be a header with the columns 'path' and 'label', as these images come from files; "
+            f"found {','.join(header)[:80]!r}"
+        )
+    at_path, at_label = header.index("path"), header.index("label")
+    # Names win over numbers where both exist, as in a class map.
+    numbers = {**{str(c): c for c in range(num_classes)}, **{name: c for c, name in enumerate(classes)}}
+    wanted = {_plain(path): row for row, path in enumerate(paths)}
+    given: dict[int, int] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise DataError(f"{file}: line {line}: must have {len(header)} columns, has {len(row)}")
+        sample = wanted.get(_plain(row[at_path]))
+        if sample is None:
+            continue
+        if sample in given:
+            raise DataError(f"{file}: line {line}: a second row of {paths[sample]!r}")
+        label = unicodedata.normalize("NFC", row[at_label].strip())
+        if label not in numbers:
+            known = quoted(classes) if classes else f"0 to {num_classes - 1}"
+            raise DataError(f"{file}: line {line}: there is no class {label[:80]!r}; the classes are {known}")
+        given[sample] = numbers[label]
+    missing = [path for row, path in enumerate(paths) if row not in given]
+    if missing:
+        raise DataError(
+            f"{file}: has no row of {len(missing)} of {len(paths)} training images, such as {quoted(missing, 3)}; "
+            "the column path holds paths as label_issues.csv does, relative to data.source.root"
+        )
+    return [given[row] for row in range(len(paths))]
+
+
+def _plain(path: str) -> str:
+    """The same for two ways to write a path."""
+    return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))
 
 
 def _read(path: Path) -> list[list[str]]:

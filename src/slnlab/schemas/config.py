@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from slnlab.messages import quoted
 from slnlab.schemas.base import Component, Count, CountOrZero, NonNegative, Positive, Rate, Section
 
 
@@ -165,6 +166,14 @@ BEGINNINGS = {
 """Keys of methods that name the epoch, counted from 1, in which something begins, and what happens if it never does."""
 
 
+_NEED_IMAGES = {
+    "part_dependent": "is made from all images at once",
+    "open_set": "replaces images",
+    "human": "belongs to the images of CIFAR",
+}
+"""Noise that does not go with images which stream from files (those have the key data.sampling), and why."""
+
+
 def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
     data, correction, trainer = config["data"], config["correction"], config["trainer"]
@@ -209,15 +218,18 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "method.forget_rate",
             f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",
         )
-    own_noise = bool(config["preset"].get("own_noise"))
-    if own_noise != (config["noise"]["name"] == "real"):
+    noise = config["noise"]["name"]
+    own_noise = config["preset"].get("own_noise", False)
+    if own_noise is not None and own_noise != (noise == "real"):
         yield (
             "noise",
             f"the labels of {data['name']} are noisy as they are, and how is unknown; noise=real"
             if own_noise
             else f"{data['name']} has no noise of its own; noise=none trains on its labels as they are",
         )
-    if own_noise and config["softmax_average"]["enabled"]:
+    if "sampling" in data and noise in _NEED_IMAGES:
+        yield "noise", f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files; another noise"
+    if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
@@ -304,7 +316,7 @@ def class_map_errors(class_map: Any, data: dict[str, Any]) -> Iterator[str]:
     for source, target in class_map.items():
         for label in (source, target):
             if str(label) not in names and str(label) not in numbers:
-                by_name = f" or {', '.join(names)}" if set(names) - numbers else ""
+                by_name = f" or {quoted(names)}" if set(names) - numbers else ""
                 allowed = f"0 to {data['num_classes'] - 1}{by_name}"
                 yield f"there is no class {label!r} in {data['name']}; the classes are {allowed}"
         if str(source) == str(target):

@@ -10,3 +10,4 @@ class Schema(Data):
     per_class: Count | None
     clean_val: bool
     workers: CountOrZero | None
+    unreadable: Literal["refuse", "skip"] = "refuse"

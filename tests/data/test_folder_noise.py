@@ -1,0 +1,125 @@
+"""Labels of a folder that are trusted: spoiled on purpose, or replaced; and the presets of its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from folders import SMALL, composed, put
+from omegaconf import OmegaConf
+
+from slnlab import assemble
+from slnlab.config import check, compose
+from slnlab.data import IndexedDataModule
+from slnlab.errors import ConfigError, DataError
+from slnlab.image_folder import read_image_folder
+from slnlab.plain import plain
+from slnlab.probability_run import clean_run
+from slnlab.train import train
+
+
+@pytest.mark.parametrize("noise", ["part_dependent", "open_set", "human"])
+def test_noise_that_needs_the_images_is_refused(folder: Path, noise: str) -> None:
+    options = {"open_set": ["+noise.donor._target_=x"], "human": [f"noise.path={folder}", "noise.annotation=worse"]}
+    with pytest.raises(ConfigError, match=f"{noise} .* those of folder stay in their files"):
+        check(compose(composed(folder, f"noise={noise}", *options.get(noise, []))))
+
+
+def streamed(folder: Path, *overrides: str) -> IndexedDataModule:
+    """The data of a run, as it would train on them."""
+    config = OmegaConf.create(plain(compose(composed(folder, *SMALL, *overrides))))
+    check(config)
+    datamodule = assemble.datamodule(config)
+    datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
+def test_labels_that_are_true_may_be_spoiled(folder: Path) -> None:
+    clean = streamed(folder, "noise=none")
+    assert clean.noise_record is not None
+    assert clean.noise_summary()["num_wrong"] == 0
+    assert clean.table["true"].tolist() == read_image_folder(str(folder)).splits["train"].labels
+    for noise, rate in ((["noise=sym", "noise.rate=0.5"], 0.5), (["noise=asym", "noise.class_map={cat: dog}"], 0.25)):
+        spoiled = streamed(folder, *noise)
+        assert spoiled.noise_record is not None
+        assert torch.equal(spoiled.table["true"], clean.table["true"])
+        assert torch.equal(spoiled.table["wrong"], spoiled.table["given"] != spoiled.table["true"])
+        assert abs(spoiled.noise_record.realised_rate - rate) < 0.2
+    again = folder / "noise.npz"
+    spoiled.noise_record.save(again)
+    assert torch.equal(streamed(folder, "noise=run", f"noise.path={again}").table["given"], spoiled.table["given"])
+
+
+def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path) -> None:
+    paths, true = read_image_folder(str(folder)).splits["train"]
+    file = tmp_path / "labels.csv"
+
+    def table(rows: list[str], header: str = "label,path,note") -> Path:
+        file.write_text("\n".join([header, *rows]) + "\n")
+        return file
+
+    names = [
+        "dog" if path.endswith("3.png") else ("cat", "dog")[label] for path, label in zip(paths, true, strict=True)
+    ]
+    rows = [f"{name},./{path},x" for name, path in zip(names, paths, strict=True)]
+    table([*sorted(rows), "cat,test/cat/a.png,"])
+    found = streamed(folder, "noise=csv", f"noise.path={file}")
+    assert found.table["given"].tolist() == [("cat", "dog").index(name) for name in names]
+    assert int(found.table["wrong"].sum()) == 1
+    by_number = table([("0" if row.startswith("cat") else "1") + row[3:] for row in rows])
+    again = streamed(folder, "noise=csv", f"noise.path={by_number}", "data.train_size=12")
+    assert again.table["given"].tolist() == found.table["given"].tolist()[:12]
+    owl = ["owl" + rows[0][3:], *rows[1:]]
+    for bad, header, message in (
+        (
+            rows[1:],
+            "label,path,note",
+            f"no row of 1 of 16 training images, such as '{paths[0]}'; the column path holds",
+        ),
+        ([*rows, rows[0]], "label,path,note", f"line 18: a second row of '{paths[0]}'"),
+        (owl, "label,path,note", r"line 2: there is no class 'owl'; the classes are 'cat', 'dog'"),
+        (rows, "label,label_noisy", r"line 1 must be a header with the columns 'path' and 'label', as these"),
+        (["cat"], "label,path,note", r"line 2: must have 3 columns, has 1"),
+    ):
+        with pytest.raises(DataError, match=message):
+            streamed(folder, "noise=csv", f"noise.path={table(bad, header)}")
+
+
+def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_same_images(
+    folder: Path, tmp_path: Path
+) -> None:
+    put(folder, *(f"train/{kind}/more{n}.png" for kind in ("cat", "dog") for n in range(20)))
+    chosen = ["noise=dependent", "noise.rate=0.25", "trainer.max_epochs=1", f"runs_dir={tmp_path}"]
+    config = compose(composed(folder, *SMALL, *chosen, "method=ce"))
+    config.noise.clean_run.append("trainer.max_epochs=1")
+    clean = clean_run(config)
+    assert (clean.model.name, clean.data.image_size, clean.data.padding) == ("cnn", 8, 1)
+    result = train(config)
+    assert result.label_noise["num_wrong"] == int(0.25 * 56)
+    assert result.evaluators["network"].labels.memorised is not None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "milestones", "decay", "last"),
+    [
+        (["model=cnn"], 60, [30, 45], round(1 - 1 / int(0.05 * 60 * 13), 4), 10),
+        (["model=cnn", "trainer.max_epochs=6"], 6, [3, 4], round(1 - 1 / int(0.05 * 6 * 13), 4), 1),
+        (["model=cnn", "trainer.max_epochs=1"], 1, [1, 1], 0.0, 1),
+        (["model=cnn", "trainer.max_epochs=9000"], 9000, [4500, 6750], 0.999, 1530),
+        (["model.pretrained=false"], 60, [30, 45], round(1 - 1 / int(0.05 * 60 * 13), 4), 10),
+        ([], 20, [10], round(1 - 1 / int(0.05 * 20 * 13), 4), 10),
+        (["trainer.max_epochs=8"], 8, [4], 0.8, 4),
+    ],
+)
+def test_the_schedule_is_of_how_the_network_starts_and_of_how_long_the_run_is(
+    folder: Path, overrides: list[str], epochs: int, milestones: list[int], decay: float, last: int
+) -> None:
+    put(folder, *(f"train/cat/more{n}.png" for n in range(400 - 16)))
+    config = compose(composed(folder, "method=sln_mo_lc", *overrides))
+    check(config)
+    found = plain(config)
+    assert (found["trainer"]["max_epochs"], found["scheduler"]["milestones"]) == (epochs, milestones)
+    assert (found["momentum"]["decay"], found["correction"]["last_epochs"]) == (decay, last)
+    assert found["optimizer"]["lr"] == (0.001 if len(milestones) == 1 else 0.02)

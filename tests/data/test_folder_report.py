@@ -1,0 +1,231 @@
+"""What is said of a folder of images before it is trained on: unreadable files, copies, what was left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slnlab import image_check
+from slnlab.config import compose
+from slnlab.errors import ConfigError, DataError
+from slnlab.folder_report import report
+from slnlab.identity import group_hash
+from slnlab.image_check import verdicts
+from slnlab.image_folder import read_image_folder
+from slnlab.plain import plain
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve different images of each of two classes, and two for the test of each; all are an hour old."""
+    monkeypatch.setenv("SLNLAB_CACHE", str(tmp_path / "cache"))
+    noise = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 2)):
+        for kind in ("cat", "dog"):
+            (tmp_path / "photos" / split / kind).mkdir(parents=True)
+            for number in range(count):
+                image = Image.fromarray(noise.integers(0, 255, (16, 16, 3), dtype=np.uint8))
+                image.save(tmp_path / "photos" / split / kind / f"{number}.png")
+    return aged(tmp_path / "photos")
+
+
+def aged(root: Path) -> Path:
+    for path in root.rglob("*.*"):
+        if path.is_file():
+            os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    return root
+
+
+def spoil(root: Path) -> dict[str, str]:
+    """Files of every kind that cannot be read, and what is said of each."""
+    whole = (root / "train" / "cat" / "0.png").read_bytes()
+    jpeg = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(jpeg, "JPEG")
+    contents = {
+        "train/cat/short.png": (whole[:-40], "truncated"),
+        "train/cat/half.jpg": (jpeg.getvalue()[:400], "runcated"),
+        "train/cat/empty.png": (b"", "is empty"),
+        "train/dog/page.jpg": (b"\n<!DOCTYPE html><title>404</title>", "is a web page"),
+        "train/dog/text.webp": (b"not found", "is no image that Pillow knows"),
+        "test/dog/head.png": (whole[:20], ""),
+    }
+    for name, (content, _) in contents.items():
+        (root / name).write_bytes(content)
+    (root / "test/cat/gone.png").symlink_to(root / "nowhere.png")
+    aged(root)
+    return {**{name: message for name, (_, message) in contents.items()}, "test/cat/gone.png": "No such file"}
+
+
+def told(root: Path, directory: Path, **options: str) -> None:
+    contents = read_image_folder(str(root), **options)  # type: ignore[arg-type]
+    report(str(root), contents, 0, directory / "unreadable.csv", directory / "duplicates.csv")
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_all_unreadable_files_are_said_at_once(folder: Path, tmp_path: Path) -> None:
+    spoiled = spoil(folder)
+    with pytest.raises(DataError, match=rf"^{folder}: 7 of 35 images cannot be read\. Rem.*unreadable=skip") as message:
+        told(folder, tmp_path)
+    assert "'test/cat/gone.png': No such file" in str(message.value)
+    assert f"and 2 more; all are in {tmp_path}/unreadable.csv" in str(message.value)
+    found = {row["path"]: row["problem"] for row in rows(tmp_path / "unreadable.csv")}
+    assert found.keys() == spoiled.keys()
+    for path, problem in spoiled.items():
+        assert problem in found[path], path
+        (folder / path).unlink()
+    told(folder, tmp_path)
+    assert not (tmp_path / "unreadable.csv").exists()
+
+
+def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoiled = spoil(folder)
+    overrides = ["data=folder", f"data.source.root={folder}", "model=cnn"]
+    skipping = compose([*overrides, "data.unreadable=skip"])
+    assert plain(skipping)["data"]["num_train"] == 24
+    told(folder, tmp_path, unreadable="skip")
+    assert "7 of 35 images cannot be read and are left out" in caplog.text
+    assert len(rows(tmp_path / "unreadable.csv")) == 7
+    skipped = group_hash(skipping)
+    for path in spoiled:
+        (folder / path).unlink()
+    assert group_hash(compose(overrides)) == group_hash(compose([*overrides, "data.unreadable=skip"])) == skipped
+
+
+def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
+    for image in (folder / "train" / "dog").iterdir():
+        image.write_text("404")
+    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no image that Pillow knows"):
+        read_image_folder(str(folder), "skip")
+
+
+def test_what_becomes_of_them_is_one_of_two_things(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.unreadable: 'ignore' is not allowed: refuse or skip"):
+        plain(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
+
+
+def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = read_image_folder(str(folder)).splits["train"].paths
+    before = verdicts(folder, paths)
+    seen: list[str] = []
+    really = image_check.look
+    monkeypatch.setattr(image_check, "look", lambda path: (seen.append(path), really(path))[1])
+    assert verdicts(folder, paths) == before
+    assert seen == []
+    changed = folder / paths[0]
+    changed.write_bytes(b"x" * changed.stat().st_size)
+    assert verdicts(folder, paths)[paths[0]].problem is not None
+    assert seen == [str(changed)], "its size is the same"
+    assert verdicts(folder, paths)[paths[0]].problem is not None
+    assert len(seen) == 2, "it might have changed again in the same moment"
+    (cache,) = (tmp_path / "cache").rglob("*.json")
+    cache.write_text('{"reader": 1, "files": 3')
+    verdicts(folder, paths)
+    assert len(seen) == 2 + len(paths), "a damaged cache costs another look"
+    content = json.loads(cache.read_text())
+    cache.write_text(json.dumps(content | {"reader": "Pillow 1.0"}))
+    verdicts(folder, paths)
+    assert len(seen) == 2 + 2 * len(paths), "another Pillow may read other images"
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}, "nothing in the user's folder"
+
+
+def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = read_image_folder(str(folder)).splits["train"].paths
+    really, seen = image_check.look, []
+
+    def stopped(path: str) -> image_check.Verdict:
+        seen.append(path)
+        if len(seen) == 10:
+            raise KeyboardInterrupt
+        return really(path)
+
+    monkeypatch.setattr(image_check, "look", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        verdicts(folder, paths)
+    verdicts(folder, paths)
+    assert len(seen) == 10 + len(paths) - 9
+
+
+def test_a_home_that_cannot_be_written_costs_nothing_but_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLNLAB_CACHE", "/dev/null/nowhere")
+    monkeypatch.setattr(image_check.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    paths = read_image_folder(str(folder)).splits["train"].paths
+    before = verdicts(folder, paths)
+    assert list((tmp_path / "tmp").rglob("*.json"))
+    monkeypatch.setattr(image_check.tempfile, "gettempdir", lambda: "/dev/null")
+    assert verdicts(folder, paths) == before
+
+
+def test_processes_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(80):
+        (folder / "train" / "cat" / f"copy{number}.png").write_bytes(b"" if number % 3 else b"x")
+    paths = read_image_folder(str(folder)).splits["train"].paths
+    alone = verdicts(folder, paths, workers=0)
+    monkeypatch.setenv("SLNLAB_CACHE", str(folder.parent / "other cache"))
+    monkeypatch.setattr(image_check, "WORTH_PROCESSES", 0)
+    assert verdicts(folder, paths, workers=2) == alone
+    monkeypatch.setattr(image_check, "why_unreadable", lambda path: os._exit(1))
+    monkeypatch.setenv("SLNLAB_CACHE", str(folder.parent / "third cache"))
+    with pytest.raises(DataError, match=r"a process that looked at images has died.*data\.workers=0"):
+        verdicts(folder, paths, workers=2)
+
+
+def test_copies_are_listed_those_first_that_spoil_the_result(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told(folder, tmp_path)
+    assert not (tmp_path / "duplicates.csv").exists()
+    assert "cop" not in caplog.text
+    train = folder / "train"
+    shutil.copy(train / "cat" / "0.png", train / "cat" / "again.png")
+    shutil.copy(train / "cat" / "1.png", train / "dog" / "cat.png")
+    shutil.copy(train / "dog" / "2.png", folder / "test" / "dog" / "leak.png")
+    (folder / "val" / "cat").mkdir(parents=True)
+    shutil.copy(folder / "test" / "cat" / "0.png", folder / "val" / "cat" / "same.png")
+    told(folder, tmp_path)
+    for said in (
+        r"1 of 5 images of test/ are copies of images of train/, so the accuracy there is too high "
+        "('test/dog/leak.png', 'train/dog/2.png')",
+        "1 of 5 images of test/ are copies of images of val/, so the choice favours them",
+        "1 image(s) lie in several classes, of which at most one is right ('train/cat/1.png', 'train/dog/cat.png')",
+        "1 image(s) are copies of others of their class ('train/cat/0.png', 'train/cat/again.png')",
+    ):
+        assert said in caplog.text
+    listed = rows(tmp_path / "duplicates.csv")
+    assert [row["kind"] for row in listed] == ["several splits"] * 4 + ["several classes"] * 2 + ["same class"] * 2
+    assert {(row["split"], row["label"]) for row in listed if row["path"] == "test/dog/leak.png"} == {("test", "dog")}
+
+
+def test_the_report_counts_what_is_there_and_what_was_left_out(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(3):
+        (folder / "train" / "cat" / f"{number}.heic").write_text("of a phone")
+        shutil.move(folder / "train" / "dog" / f"{number}.png", folder / "train" / f"{number}.png")
+    shutil.rmtree(folder / "test" / "cat")
+    told(folder, tmp_path)
+    for said in (
+        "2 classes; train 21 images (9 to 12 of a class), no val, test 2",
+        "files that are left out as no images: 3 .heic",
+        "3 image(s) in no folder of a class are left out: 'train/0.png', 'train/1.png', 'train/2.png'",
+        "fewer than 10 training images (the fewest: 9) has the class 'dog'",
+        "test/ has no image of 'cat'",
+    ):
+        assert said in caplog.text
