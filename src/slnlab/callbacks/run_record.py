@@ -20,7 +20,15 @@ from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, TransitionUsed, summarise_test, summarise_validation
+from slnlab.result import (
+    Evaluator,
+    LabelFindings,
+    NoiseRateUsed,
+    Preprocessing,
+    TransitionUsed,
+    summarise_test,
+    summarise_validation,
+)
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -77,6 +85,7 @@ class RunRecord(pl.Callback):
         self.run, self.labels, self.watch = run, labels, watch
         self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
+        self.preprocessing: Preprocessing
         self.noise_rate_used: NoiseRateUsed | None = None
         self.transition_used: TransitionUsed | None = None
 
@@ -139,6 +148,7 @@ class RunRecord(pl.Callback):
         for name, members in pl_module.means.items():
             mean = LabelFindings.mean([self.evaluators[member].labels for member in members])
             self.evaluators[name] = self._summarise(name, mean)
+        self.preprocessing = datamodule.preprocessing
         self.noise_rate_used = pl_module.noise_rate_used
         self.transition_used = pl_module.transition_used
         if not trainer.is_global_zero:
