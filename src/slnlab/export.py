@@ -28,7 +28,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", required=True)
     parser.add_argument(
-        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: the best informed"
+        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
     )
     return parser.parse_args(arguments)
 

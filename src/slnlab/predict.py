@@ -162,15 +162,15 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m slnlab.predict",
         description="Classify images with a finished run, preprocessed as in its evaluation.",
-        epilog=f"Exit codes: 0 all images are classified; {SOME_UNREADABLE} some files could not be read, and are listed "
-        "at the end; 1 error, no file is written; 2 usage.",
+        epilog=f"Exit codes: 0 all images are classified; {SOME_UNREADABLE} some files could not be read, and are "
+        "listed at the end; 1 error, no file is written; 2 usage.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, and folders that are searched")
     parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="written when all is done; default: to stdout")
     parser.add_argument("--all", action="store_true", help="the probability of every class, in columns of its own")
     parser.add_argument(
-        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: the best informed"
+        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     parser.add_argument("--batch-size", type=_count, metavar="N", help="images to a batch; default: as in evaluation")
@@ -182,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = _arguments(arguments)
     try:
         files = Files(asked.paths)
+        if asked.out and asked.out.is_dir():
+            raise DataError(f"{asked.out}: cannot be written: it is a folder")
         target: AbstractContextManager[BinaryIO] = replacing(asked.out) if asked.out else nullcontext(sys.stdout.buffer)
         with target as file:  # a file that cannot be written is said before anything is classified
             from slnlab.inference.trained_run import load

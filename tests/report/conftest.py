@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slnlab.identity import digest
-from slnlab.result import Evaluator, LabelFindings, Result, Timing, summarise_test
+from slnlab.result import Evaluator, LabelFindings, Preprocessing, Result, Timing, summarise_test
 
 LABELS = {
     "ce": {"network": "CE"},

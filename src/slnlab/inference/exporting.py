@@ -56,8 +56,9 @@ def export(run: TrainedRun, format: str, path: Path) -> float:
         DataError: a file cannot be written.
     """
     kind, model = FORMATS[format], copy.deepcopy(run.probabilities).cpu().eval().requires_grad_(False)
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: cannot be written: there is no folder {path.parent}")
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise DataError(f"{path}: cannot be written: {reason}")
     channels = len(run.preprocessing.mean)
     shape = (5, channels, *run.preprocessing.resize)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

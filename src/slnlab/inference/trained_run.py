@@ -66,8 +66,8 @@ class TrainedRun:
         """The training samples of `samples.npz` as columns of equal length, e.g. for `pandas.DataFrame(run.samples)`.
 
         `index` in the data set and, of images from files, `path`; `given`, and where known `true` and `wrong`, as class
-        numbers; the loss and the prediction of each evaluator's final weights (`momentum_loss`, …); and `label_quality`,
-        the probability in [0, 1] that the weights of `model` leave to the given label.
+        numbers; the loss and the prediction of each evaluator's final weights (`momentum_loss`, …); and
+        `label_quality`, the probability in [0, 1] that the weights of `model` leave to the given label.
 
         Raises:
             DataError: the file is gone or cannot be read.
