@@ -402,6 +402,7 @@ def test_the_table_of_a_folder(done: Done, pile: Path, tmp_path: Path, capsys: p
     out = tmp_path / "p.csv"
     (pile / "deep" / "broken.jpg").write_bytes(b"no image")
     (pile / "empty.png").touch()
+    os.mkfifo(pile / "pipe.png")
     code = run_command(done("sln"), pile, "-o", out, "--all", "--batch-size", 2, "--device", "cpu")
     assert code == predict.SOME_UNREADABLE
     with out.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -417,8 +418,8 @@ def test_the_table_of_a_folder(done: Done, pile: Path, tmp_path: Path, capsys: p
     said = capsys.readouterr().err
     assert f"5 images classified by SLN-MO (momentum): {out}" in said
     assert "left out of the folders, as their names are not those of images: 1 .txt" in said
-    assert "3 could not be read:" in said
-    for what in ("broken.jpg: is no image", "empty.png: is no image", "up: is a link back to"):
+    assert "4 could not be read:" in said
+    for what in ("pipe.png: is no file", "broken.jpg: is no image", "empty.png: is no image", "up: is a link back to"):
         assert what in said
 
 

@@ -70,7 +70,8 @@ class Files:
             if entry.is_dir():
                 yield from self._below(entry.path, (*above, here))
             elif entry.name.lower().endswith(SUFFIXES):
-                yield entry.path
+                # To open a named pipe would wait for ever.
+                yield entry.path if entry.is_file() else DataError(f"{entry.path}: is no file")
             else:
                 self.left_out[Path(entry.name).suffix.lower() or "none"] += 1
 
