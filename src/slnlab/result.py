@@ -140,8 +140,8 @@ class Result(_Record):
     group: str = Field(description="hash of the configuration without its seed: runs to average")
     identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
     epochs: int
-    evaluators: dict[str, Evaluator]
     preprocessing: Preprocessing
+    evaluators: dict[str, Evaluator]
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
     transition_used: TransitionUsed | None = Field(default=None, description="null: the method does not need one")
     label_noise: dict[str, Any] = Field(

@@ -20,15 +20,7 @@ from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import (
-    Evaluator,
-    LabelFindings,
-    NoiseRateUsed,
-    Preprocessing,
-    TransitionUsed,
-    summarise_test,
-    summarise_validation,
-)
+from slnlab.result import Evaluator, LabelFindings, NoiseRateUsed, TransitionUsed, summarise_test, summarise_validation
 from slnlab.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -85,7 +77,6 @@ class RunRecord(pl.Callback):
         self.run, self.labels, self.watch = run, labels, watch
         self.rows: list[dict[str, float]] = []
         self.evaluators: dict[str, Evaluator] = {}
-        self.preprocessing: Preprocessing
         self.noise_rate_used: NoiseRateUsed | None = None
         self.transition_used: TransitionUsed | None = None
 

@@ -93,14 +93,20 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
             f"{preprocessing.resize[0]}×{preprocessing.resize[1]} pixels"
         )
     whole = image if isinstance(image, Image.Image) else read_image(image)
-    whole = whole.convert(MODES[channels])
-    height, width = preprocessing.resize
-    if whole.width * height >= width * whole.height:  # wider than what is wanted
-        size = [height, int(height * whole.width / whole.height)]
+    fitted = middle(whole.convert(MODES[channels]), *preprocessing.resize)
+    return torch.from_numpy(np.array(fitted)).view(*preprocessing.resize, channels).permute(2, 0, 1)
+
+
+def middle(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The image scaled (bilinear, antialias) until it covers this size, and the middle of that.
+
+    Of a square it is what `slnlab.data.decoding` makes for training, pixel for pixel.
+    """
+    if image.width * height >= width * image.height:  # wider than what is wanted
+        size = [height, int(height * image.width / image.height)]
     else:
-        size = [int(width * whole.height / whole.width), width]
-    fitted = tv.center_crop(tv.resize(whole, size), [height, width])
-    return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
+        size = [int(width * image.height / image.width), width]
+    return tv.center_crop(tv.resize(image, size), [height, width])
 
 
 def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor:
