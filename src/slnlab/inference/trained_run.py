@@ -158,8 +158,8 @@ def load(run: str | os.PathLike[str], weights: str | None = None, device: str | 
 
     Args:
         run: its directory.
-        weights: `network`, `momentum`, `ensemble`, …, as in its `result.json`; None: those that `label_issues.csv` is
-            made with.
+        weights: `network`, `momentum`, `ensemble`, …, as in its `result.json`; None: those that judge the labels in
+            `label_issues.csv`.
         device: `cpu`, `cuda`, `cuda:1`, …
 
     Raises:
