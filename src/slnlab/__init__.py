@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slnlab.callbacks.correction import LabelCorrection
     from slnlab.callbacks.momentum import MomentumModel
+    from slnlab.inference.trained_run import load
     from slnlab.samples import SampleTable
     from slnlab.sln import StochasticLabelNoise
 
     __version__: str
 
-__all__ = ["LabelCorrection", "MomentumModel", "SampleTable", "StochasticLabelNoise", "__version__"]
+__all__ = ["LabelCorrection", "MomentumModel", "SampleTable", "StochasticLabelNoise", "__version__", "load"]
 
 _HOMES = {
     "LabelCorrection": "slnlab.callbacks.correction",
     "MomentumModel": "slnlab.callbacks.momentum",
+    "load": "slnlab.inference.trained_run",
     "SampleTable": "slnlab.samples",
     "StochasticLabelNoise": "slnlab.sln",
 }

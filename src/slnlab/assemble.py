@@ -83,8 +83,8 @@ def datamodule(config: DictConfig) -> IndexedDataModule:
 
 def method(config: DictConfig) -> Method:
     """The method with its freshly initialised networks; the initialisation of each has a random stream of its own."""
-    kind: type[Any] = get_class(config.method._target_)
-    built = kind(
+    kind: type[Any] = _class("method", config.method._target_, Method)
+    built: Method = kind(
         *(_network(config, number) for number in range(len(kind.network_names))),
         class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
         sigma=config.sln.sigma,
@@ -95,8 +95,22 @@ def method(config: DictConfig) -> Method:
         seed=config.seed,
         **_options(config.method, "labels", "networks", "refuses", "needs", "fixed"),
     )
-    assert isinstance(built, Method)
     return built
+
+
+def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
+    """The class of this name, which must be of a kind: what a configuration names is not called before.
+
+    Raises:
+        ConfigError: it cannot be imported, or is of another kind.
+    """
+    try:
+        found = get_class(target)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{section}._target_: {target} cannot be imported ({error}); is it on PYTHONPATH?") from error
+    if not issubclass(found, kind):
+        raise ConfigError(f"{section}._target_: {target} is no {kind.__module__.removesuffix('.base')}.{kind.__name__}")
+    return found
 
 
 def _composed(config: DictConfig, kind: type[Any]) -> dict[str, Any]:
@@ -121,8 +135,7 @@ def _composed(config: DictConfig, kind: type[Any]) -> dict[str, Any]:
 def _network(config: DictConfig, number: int) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(derive(config.seed, "initialisation", number))
-        network = get_class(config.model._target_)(**_options(config.model))
-    assert isinstance(network, torch.nn.Module)
+        network: torch.nn.Module = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
     if config.trainer.compile:
         # In place, so that neither the names in a checkpoint nor what a momentum model copies change. Every batch
         # shape (whole, last, evaluation) is compiled for itself: CUDA graphs have fixed shapes. What is outside the
@@ -271,6 +284,7 @@ def result(config: DictConfig, run: RunDirectory, noise: dict[str, Any], record:
         group=group_hash(config),
         identity=identity(config),
         epochs=len(rows),
+        preprocessing=record.preprocessing,
         evaluators=record.evaluators,
         label_issues=record.label_issues,
         noise_rate_used=record.noise_rate_used,

@@ -134,6 +134,18 @@ class TransitionUsed(_Record):
     row_l1: list[float] | None = Field(description="of each true class, the sum of the differences, in [0, 2]")
 
 
+class Preprocessing(_Record):
+    """From an image to what the network sees in evaluation; sizes are (height, width) in pixels."""
+
+    resize: tuple[int, int] = Field(
+        description="the image is scaled (bilinear, antialias) until it covers this size, and its middle is cut out; "
+        "an image of this size keeps its pixels"
+    )
+    crop: tuple[int, int] = Field(description="the middle of that: what the network sees")
+    mean: list[float] = Field(description="of each channel, subtracted from its pixels in [0, 1]")
+    std: list[float] = Field(description="of each channel; the difference is divided by it")
+
+
 class Result(_Record):
     """`result.json`."""
 
@@ -146,6 +158,7 @@ class Result(_Record):
     group: str = Field(description="hash of the configuration without its seed: runs to average")
     identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
     epochs: int
+    preprocessing: Preprocessing
     evaluators: dict[str, Evaluator]
     label_issues: LabelIssues | None = Field(default=None, description="of label_issues.csv")
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")

@@ -29,6 +29,8 @@ from slnlab.data import ImageDataModule
 from slnlab.data.batches import Batch
 from slnlab.distributed import shard
 from slnlab.errors import ConfigError
+from slnlab.identity import identity
+from slnlab.inference.weights import trained_networks
 from slnlab.methods import Method, SingleNetwork, dividemix, elr_plus
 from slnlab.methods.dividemix import DivideMix
 from slnlab.methods.elr_plus import ELRPlus
@@ -223,6 +225,22 @@ def test_a_run_that_is_stopped_within_an_epoch_goes_on_with_the_step_after(
     last.trainer.fit(last.method, last.data, ckpt_path=RunDirectory(directory).checkpoint, weights_only=True)
     assert done[:1] in ([(2, 1)], [])  # PES has a single step there
     assert_the_same(last, uninterrupted(name))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_everybody_who_was_evaluated_is_loaded_from_the_checkpoint(
+    name: str, uninterrupted: Callable[[str], Run]
+) -> None:
+    its = uninterrupted(name)
+    config = compose([*TINY, f"method={name}", *IN_THREE_EPOCHS.get(name, []), "momentum.enabled=true"])
+    directory = RunDirectory(Path(its.trainer.default_root_dir))
+    result: Any = SimpleNamespace(identity=identity(config), epochs=3)
+    loaded = trained_networks(directory, config, result)
+    assert loaded.keys() == its.method.evaluators.keys()
+    for evaluator, network in its.method.evaluators.items():
+        state = loaded[evaluator].state_dict()
+        assert state.keys() == network.state_dict().keys()
+        assert all(torch.equal(state[key], tensor) for key, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slnlab.identity import digest
-from slnlab.result import Evaluator, LabelFindings, Result, Timing, summarise_test
+from slnlab.result import Evaluator, LabelFindings, Preprocessing, Result, Timing, summarise_test
 
 LABELS = {
     "ce": {"network": "CE"},
@@ -93,6 +93,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 )
                 for evaluator, label in LABELS[method].items()
             },
+            preprocessing=Preprocessing(resize=(8, 8), crop=(8, 8), mean=[0.5], std=[0.5]),
             label_noise={"realised_rate": 0.38, "hash": "abc"},
             timing=Timing(seconds_per_epoch=1.5 + seed, images_per_second=100.0, total_seconds=3.0),
             environment={"processor": "Abacus", "gpus": [], "git": {"commit": "c0ffee", "dirty": False}},

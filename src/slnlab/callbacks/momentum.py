@@ -97,8 +97,7 @@ class MomentumModel(pl.Callback):
             self._handles.append(self.averages[name].follow(_optimizer_of(name, network, trainer.optimizers)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._saved:  # of a checkpoint that is only evaluated; training has used it up
-            self._make(pl_module)
+        self.restore(pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.on_validation_start(trainer, pl_module)
@@ -119,6 +118,11 @@ class MomentumModel(pl.Callback):
             return
         # Lightning restores callbacks before the networks are on their device; the averages are made after.
         self._saved = state_dict
+
+    def restore(self, pl_module: pl.LightningModule) -> None:
+        """Make the momentum models that `load_state_dict` has read, to be evaluated and not trained; once."""
+        if self._saved:  # training has used it up
+            self._make(pl_module)
 
     def _make(self, pl_module: pl.LightningModule) -> None:
         for name, network in self._networks(pl_module).items():

@@ -151,6 +151,7 @@ class RunRecord(pl.Callback):
         for name, members in pl_module.means.items():
             mean = LabelFindings.mean([self.evaluators[member].labels for member in members])
             self.evaluators[name] = self._summarise(name, mean)
+        self.preprocessing = datamodule.preprocessing
         self.noise_rate_used = pl_module.noise_rate_used
         self.transition_used = pl_module.transition_used
         if not trainer.is_global_zero:

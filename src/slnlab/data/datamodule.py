@@ -17,6 +17,7 @@ from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples
 from slnlab.distributed import Shard, shard, stop_if_told
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
+from slnlab.result import Preprocessing
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
@@ -168,6 +169,13 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     @property
     def image_size(self) -> tuple[int, int]:
         return self._size
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From an image to what the network sees in evaluation."""
+        return Preprocessing(
+            resize=self._size, crop=self._size, mean=list(self.normalise.mean), std=list(self.normalise.std)
+        )
 
     @property
     def steps_per_epoch(self) -> int:

@@ -18,6 +18,7 @@ from slnlab.data.inject import LabelNoise
 from slnlab.distributed import shard, world_size
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
+from slnlab.result import Preprocessing
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
@@ -111,6 +112,11 @@ class StreamedDataModule(IndexedDataModule):
         self._train: Decoder
         self._evaluated: dict[Split, tuple[Decoder, Tensor]] = {}
         self._drawn: tuple[int, Tensor] | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        height, width = (side + 2 * self.crop_flip.padding for side in self._size)
+        return super().preprocessing.model_copy(update={"resize": (height, width)})
 
     @property
     def evaluation_splits(self) -> list[Split]:

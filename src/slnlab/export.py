@@ -1,0 +1,50 @@
+"""Write a finished run's model for other programs: `python -m slnlab.export RUN --format onnx -o model.onnx`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slnlab.errors import SlnlabError
+
+FORMATS = {
+    "torch": "the weights alone, a state_dict",
+    "torchscript": "TorchScript, for torch.jit.load and C++",
+    "pt2": "a program of torch.export, which takes TorchScript's place",
+    "onnx": "ONNX, for onnxruntime and others; needs pip install 'slnlab[export]'",
+}
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m slnlab.export",
+        description="Write the model of a finished run for other programs. FILE.json beside it says what goes in and "
+        "comes out. The file is read back and compared with the run's own predictions before it is put in its place.",
+        epilog="Formats: " + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()) + ".",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", required=True)
+    parser.add_argument(
+        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: errors that the user can mend are one message and exit code 1."""
+    asked = _arguments(arguments)
+    try:
+        from slnlab.inference.exporting import export
+        from slnlab.inference.trained_run import load
+
+        difference = export(load(asked.run, asked.weights), asked.format, asked.out)
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+    print(f"{asked.out}, and {asked.out}.json beside it; probabilities differ from the run's by {difference:.1g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A finished run as a classifier: its weights, predictions on new images, and files for other programs."""

@@ -1,0 +1,211 @@
+"""A trained model as a file for other programs, compared with the run's own predictions before it is written."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from slnlab.errors import DataError, SlnlabError
+from slnlab.files import replacing
+from slnlab.inference.preprocessing import Probabilities
+from slnlab.inference.trained_run import TrainedRun
+from slnlab.methods.ensemble import Ensemble
+
+TOLERANCE = 1e-5
+"""How far a probability may be from the run's own: other programs sum in another order."""
+
+
+class Format(NamedTuple):
+    """How a model becomes bytes, and how they become a function of images, as another program would make it.
+
+    Args:
+        write: (model, images as an example) → the file's bytes.
+        read: (bytes, model) → images → probabilities.
+        output: what the file's function returns; None: it is weights only.
+    """
+
+    write: Callable[[Probabilities, Tensor], bytes]
+    read: Callable[[bytes, Probabilities], Callable[[Tensor], Tensor]]
+    output: str | None = "probabilities"
+
+
+def export(run: TrainedRun, format: str, path: Path) -> float:
+    """Write the run's model to a file, and what it expects and returns to `<path>.json`.
+
+    Args:
+        run: on the CPU.
+        format: a name in `FORMATS`.
+        path: of the file.
+
+    Returns:
+        The largest difference of a probability from the run's own, on random images.
+
+    Raises:
+        SlnlabError: a package of the extra is missing, the network cannot be written in this format, or what was
+            written does not give the same numbers.
+        DataError: a file cannot be written.
+    """
+    kind, model = FORMATS[format], copy.deepcopy(run.probabilities).cpu().eval().requires_grad_(False)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise DataError(f"{path}: cannot be written: {reason}")
+    channels = len(run.preprocessing.mean)
+    shape = (5, channels, *run.preprocessing.resize)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about TorchScript's age, and PyTorch's own use of itself
+        try:
+            written = kind.write(model, images[:2])
+        except SlnlabError:
+            raise
+        except Exception as error:  # the exporters have many words for an operation that they do not know
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            name = type(run.model).__name__
+            raise SlnlabError(f"--format {format}: {name} cannot be written in this format ({reason})") from error
+        function = kind.read(written, model)
+        expected = torch.from_numpy(run.predict(images).probabilities)
+        # Another number of images than that of the example; one alone is what breaks most often.
+        found = torch.cat([function(images[:4]), function(images[4:])])
+    difference = float((found - expected).abs().max())
+    if not difference <= TOLERANCE:  # also where it is not a number
+        raise SlnlabError(
+            f"--format {format}: the written model's probabilities differ from the run's by {difference:.2g}, and "
+            f"{TOLERANCE:g} is allowed; nothing was written"
+        )
+    about = {**description(run), "format": format, "input": _input(kind), "output": _output(kind)}
+    about["largest_difference"] = difference
+    with replacing(path) as file:
+        file.write(written)
+    with replacing(path.with_name(f"{path.name}.json")) as file:
+        file.write((json.dumps(about, indent=2) + "\n").encode())
+    return difference
+
+
+def description(run: TrainedRun) -> dict[str, Any]:
+    """What another program has to know of the model, as plain JSON."""
+    members = len(run.model.members) if isinstance(run.model, Ensemble) else 1
+    return {
+        "run": str(run.directory),
+        "weights": run.weights,
+        "label": run.result.evaluators[run.weights].label,
+        "network": OmegaConf.to_container(run.config.model, resolve=True),
+        "members": members,
+        "classes": run.classes,
+        "preprocessing": run.preprocessing.model_dump(),
+        "slnlab": metadata.version("slnlab"),
+        "torch": torch.__version__,
+    }
+
+
+def _input(kind: Format) -> str:
+    if kind.output is None:
+        return (
+            "float32 (N, channels, *crop): the image resized, its middle cropped, pixels divided by 255, mean "
+            "subtracted, divided by std"
+        )
+    return (
+        "uint8 (N, channels, *resize), named images: the image resized; the model crops and normalises it, so that "
+        "mean, std and crop are only for information"
+    )
+
+
+def _output(kind: Format) -> str:
+    if kind.output is None:
+        return "logits (N, classes); of several members, whose weights are members.0.*, members.1.*, their mean"
+    return "float32 (N, classes), named probabilities, rows summing to one"
+
+
+# Each format
+
+
+def _write_weights(model: Probabilities, _: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    state = model.network.state_dict()
+    # Copies: of a tensor that is a part of another, the whole would be saved.
+    torch.save({name: tensor.contiguous().clone() for name, tensor in state.items()}, buffer)
+    return buffer.getvalue()
+
+
+def _read_weights(written: bytes, model: Probabilities) -> Callable[[Tensor], Tensor]:
+    network = copy.deepcopy(model)
+    with torch.no_grad():
+        for tensor in (*network.network.parameters(), *network.network.buffers()):
+            tensor.zero_()  # so that only what was read counts
+    network.network.load_state_dict(torch.load(io.BytesIO(written), weights_only=True))
+    return network
+
+
+def _write_torchscript(model: Probabilities, example: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(model, example), buffer)
+    return buffer.getvalue()
+
+
+def _read_torchscript(written: bytes, _: Probabilities) -> Callable[[Tensor], Tensor]:
+    loaded: nn.Module = torch.jit.load(io.BytesIO(written))
+    return loaded
+
+
+def _program(model: Probabilities, example: Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+
+
+def _write_pt2(model: Probabilities, example: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(_program(model, example), buffer)
+    return buffer.getvalue()
+
+
+def _read_pt2(written: bytes, _: Probabilities) -> Callable[[Tensor], Tensor]:
+    return torch.export.load(io.BytesIO(written)).module()
+
+
+def _write_onnx(model: Probabilities, example: Tensor) -> bytes:
+    _onnxruntime()
+    program = _program(model, example)
+    made = torch.onnx.export(
+        program,
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["probabilities"],
+    )
+    assert made is not None
+    serialised: bytes = made.model_proto.SerializeToString()
+    return serialised
+
+
+def _read_onnx(written: bytes, _: Probabilities) -> Callable[[Tensor], Tensor]:
+    session = _onnxruntime().InferenceSession(written, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["probabilities"], {"images": images.numpy()})[0])
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise SlnlabError(
+            f"--format onnx needs the extra: pip install 'slnlab[export]' ({error.name} is missing)"
+        ) from None
+    return onnxruntime
+
+
+FORMATS = {
+    "torch": Format(_write_weights, _read_weights, output=None),
+    "torchscript": Format(_write_torchscript, _read_torchscript),
+    "pt2": Format(_write_pt2, _read_pt2),
+    "onnx": Format(_write_onnx, _read_onnx),
+}

@@ -1,0 +1,220 @@
+"""Classify images with a finished run: `python -m slnlab.predict RUN photos -o predictions.csv`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from slnlab.errors import DataError, SlnlabError
+from slnlab.files import replacing
+from slnlab.image_folder import SUFFIXES
+
+if TYPE_CHECKING:
+    from slnlab.inference.trained_run import TrainedRun
+
+SOME_UNREADABLE = 3
+"""Exit code: all is written, without some files."""
+
+
+class Files:
+    """The image files of paths, found while they are asked for.
+
+    A file counts whatever its name; of a folder count the images in it and below, in the order of their names, without
+    what is hidden. Links are followed.
+
+    Args:
+        paths: files and folders.
+
+    Attributes:
+        left_out: how many files of the folders are no images by their name, by suffix.
+
+    Raises:
+        DataError: a path that does not exist or cannot be looked at.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            try:
+                os.stat(path)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        self.paths = paths
+        self.left_out: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[str | DataError]:
+        for path in self.paths:
+            yield from self._below(str(path), ()) if path.is_dir() else [str(path)]
+
+    def _below(self, folder: str, above: tuple[str, ...]) -> Iterator[str | DataError]:
+        here = os.path.realpath(folder)
+        if here in above:
+            yield DataError(f"{folder}: is a link back to {here}, which it lies in")
+            return
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield DataError(f"{folder}: cannot be read: {error.strerror}")
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from self._below(entry.path, (*above, here))
+            elif entry.name.lower().endswith(SUFFIXES):
+                # To open a named pipe would wait for ever.
+                yield entry.path if entry.is_file() else DataError(f"{entry.path}: is no file")
+            else:
+                self.left_out[Path(entry.name).suffix.lower() or "none"] += 1
+
+
+class Summary(NamedTuple):
+    """How many images were classified, and what is wrong with the files that could not be read."""
+
+    classified: int
+    unreadable: list[DataError]
+
+
+def predict(
+    run: TrainedRun,
+    files: Files,
+    file: BinaryIO,
+    *,
+    every_class: bool = False,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Write a line of CSV for each image as soon as its batch is classified; nothing but a batch is held in memory.
+
+    Columns: `path`, `predicted_label`, `probability` (of that label, in [0, 1]), and of `every_class` one
+    `probability_<class>` for each.
+
+    Args:
+        run: whose model.
+        files: to classify.
+        file: to write to: UTF-8, and bytes of a file's name as they are.
+        every_class: write the probabilities of all classes.
+        batch_size: files to a batch; None: as in evaluation.
+        progress: is told of each batch.
+
+    Raises:
+        DataError: there is no image.
+    """
+    classified, unreadable = 0, list[DataError]()
+    header = ["path", "predicted_label", "probability"]
+    _write(file, [header + [f"probability_{name}" for name in run.classes] * every_class])
+    for paths, probabilities, wrong in run.stream(files, batch_size):
+        best, labels = probabilities.max(1).values.tolist() if paths else [], run.names(probabilities)
+        rest = probabilities.tolist() if every_class else [[]] * len(paths)
+        rows = zip(paths, labels, best, rest, strict=True)
+        _write(file, [[path, label, f"{p:.6g}", *(f"{q:.6g}" for q in others)] for path, label, p, others in rows])
+        classified += len(paths)
+        unreadable += wrong
+        if progress:
+            progress(classified, len(unreadable))
+    if not classified and not unreadable:
+        raise DataError(f"{', '.join(map(str, files.paths))}: no image; their names end in {', '.join(SUFFIXES)}")
+    return Summary(classified, unreadable)
+
+
+def _write(file: BinaryIO, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    file.flush()
+
+
+class Progress:
+    """How many images are done, and how fast: one line that is rewritten on a terminal, else one every 30 seconds."""
+
+    EVERY = 30.0
+
+    def __init__(self) -> None:
+        self.began = self.said = time.monotonic()
+
+    def __call__(self, classified: int, unreadable: int) -> None:
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if now - self.said < (0.2 if terminal else self.EVERY):
+            return
+        self.said = now
+        line = f"{classified:,} images, {classified / (now - self.began):,.0f} a second, {unreadable:,} unreadable"
+        print(f"\r{line}\033[K" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError(text)
+    return value
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m slnlab.predict",
+        description="Classify images with a finished run, preprocessed as in its evaluation.",
+        epilog=f"Exit codes: 0 all images are classified; {SOME_UNREADABLE} some files could not be read, and are "
+        "listed at the end; 1 error, no file is written; 2 usage.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, and folders that are searched")
+    parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="written when all is done; default: to stdout")
+    parser.add_argument("--all", action="store_true", help="the probability of every class, in columns of its own")
+    parser.add_argument(
+        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    parser.add_argument("--batch-size", type=_count, metavar="N", help="images to a batch; default: as in evaluation")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see its `--help` for the exit codes."""
+    asked = _arguments(arguments)
+    try:
+        files = Files(asked.paths)
+        if asked.out and asked.out.is_dir():
+            raise DataError(f"{asked.out}: cannot be written: it is a folder")
+        target: AbstractContextManager[BinaryIO] = replacing(asked.out) if asked.out else nullcontext(sys.stdout.buffer)
+        with target as file:  # a file that cannot be written is said before anything is classified
+            from slnlab.inference.trained_run import load
+
+            run = load(asked.run, asked.weights, asked.device)
+            progress = Progress()
+            try:
+                summary = predict(
+                    run, files, file, every_class=asked.all, batch_size=asked.batch_size, progress=progress
+                )
+            finally:
+                progress.close()
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever reads stdout has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    label = run.result.evaluators[run.weights].label
+    said = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
+    if files.left_out:
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in files.left_out.most_common())
+        said.append(f"left out of the folders, as their names are not those of images: {kinds}")
+    if summary.unreadable:
+        said += [f"{len(summary.unreadable):,} could not be read:", *(f"  {error}" for error in summary.unreadable)]
+    print("\n".join(said), file=sys.stderr)
+    if summary.unreadable:
+        sys.exit(SOME_UNREADABLE)
+
+
+if __name__ == "__main__":
+    main()
