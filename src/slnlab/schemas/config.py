@@ -112,6 +112,7 @@ class Mixup(Section):
 class SharpnessAware(Section):
     rho: NonNegative
     decay_in_ascent: bool
+    decay_in_step: Literal["perturbed", "own"]
 
 
 class Init(Section):
