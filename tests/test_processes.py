@@ -214,7 +214,7 @@ def anybody_in(process_group: int) -> bool:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.train_size=33", "data.noisy_val=0"], "2 processes cannot share a batch of 1, the last of an epoch"),
+        (["data.batch_size=3"], r"data.batch_size: 3 samples, but 2 process\(es\) need at least 4"),
         (["trainer.sync_batchnorm=true"], "on GPUs only"),
     ],
 )

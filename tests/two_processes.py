@@ -35,6 +35,23 @@ class Float64Network(nn.Module):
         return logits
 
 
+class OnePixel(nn.Module):
+    """Batch norm over a single pixel of digits: a batch of one sample has no variance."""
+
+    def __init__(self, in_channels: int, num_classes: int, widths: list[int]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, widths[0], 8),
+            nn.BatchNorm2d(widths[0]),
+            nn.Flatten(),
+            nn.Linear(widths[0], num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits
+
+
 class Recording(SingleNetwork):
     """Writes `rank<r>.pt` beside the run's other files: every step's gradients, and each epoch's whole state."""
 

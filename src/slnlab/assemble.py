@@ -121,7 +121,14 @@ def _composed(config: DictConfig, kind: type[Any]) -> dict[str, Any]:
     """
     sections = {
         "mixup": ("mixup.alpha", {"mixup": config.mixup.alpha}),
-        "sam": ("sam.rho", {"sam": config.sam.rho, "sam_decay_in_ascent": config.sam.decay_in_ascent}),
+        "sam": (
+            "sam.rho",
+            {
+                "sam": config.sam.rho,
+                "sam_decay_in_ascent": config.sam.decay_in_ascent,
+                "sam_decay_in_step": config.sam.decay_in_step,
+            },
+        ),
     }
     taken: dict[str, Any] = {}
     for name, (switch, options) in sections.items():

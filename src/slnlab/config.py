@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from slnlab.batching import batch_sizes
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
 from slnlab.image_folder import read_image_folder
@@ -302,7 +302,7 @@ def register_resolvers() -> None:
         size = epoch_size(_root_.data)
         if size is None:
             return None
-        return max(1, int(share * _root_.trainer.max_epochs * math.ceil(size / _root_.data.batch_size)))
+        return max(1, int(share * _root_.trainer.max_epochs * len(batch_sizes(size, _root_.data.batch_size))))
 
     def memory(share: float, *, _root_: DictConfig) -> float:
         steps = part_of_steps(share, _root_=_root_)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from slnlab import stopping
+from slnlab.batching import FEWEST
 from slnlab.errors import SlnlabError
 
 
@@ -104,9 +105,14 @@ class Shard(NamedTuple):
 
 
 def shard(total: int) -> Shard:
-    """This process's part of `total` rows: contiguous, and no process has more than one row more than another."""
-    here, processes = rank(), world_size()
-    return Shard(here * total // processes, (here + 1) * total // processes, total)
+    """This process's part of `total` rows: contiguous, and as even as can be.
+
+    No process has a single row, unless `total` is 1: batch norm could not train on it. Of a batch with fewer than two
+    rows for each process the last processes have none.
+    """
+    sharing = max(1, min(world_size(), total // FEWEST))
+    start, stop = (min(place, sharing) * total // sharing for place in (rank(), rank() + 1))
+    return Shard(start, stop, total)
 
 
 def gather(rows: Tensor) -> Tensor:

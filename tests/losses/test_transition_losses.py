@@ -59,10 +59,41 @@ def test_backward_with_its_authors_clip() -> None:
         assert gradient.tolist() == [[0.0, 0.0]]
 
 
+def test_forward_with_its_authors_clip() -> None:
+    """S = (1/5, 4/5) is clipped to (1/4, 3/4): S·T = (3/4·1/4 + 1/2·3/4, 1/4·1/4 + 1/2·3/4) = (9, 7)/16."""
+    logits = torch.tensor([[1.0, 4.0]], dtype=torch.float64).log()
+    transition = torch.tensor([[0.75, 0.25], [0.5, 0.5]], dtype=torch.float64)
+    expected = torch.tensor([[-log(9 / 16), -log(7 / 16)]], dtype=torch.float64)
+    torch.testing.assert_close(forward(logits, transition, clip=0.25), expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(forward(logits, transition, clip=1e-7), forward(logits, transition))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_that_is_too_sure_learns_nothing_with_the_clip(dtype: torch.dtype) -> None:
+    """Given 1 comes from true 1 alone, with 1/2. S = (1, e^−20) is clipped to (1 − 1e-7, 1e-7), and S·T is
+    (1 − 1e-7/2, 1e-7/2); without the clip all the weight is on true 1.
+    """
+    transition = torch.tensor([[1.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
+    sure = torch.tensor([[20.0, 0.0]], dtype=dtype, requires_grad=True)
+    losses = forward(sure, transition, clip=1e-7)
+    expected = torch.tensor([[0.5e-7, log(2e7)]], dtype=dtype)
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-7)
+    (clipped,) = torch.autograd.grad(losses[0, 1], sure)
+    assert clipped.tolist() == [[0.0, 0.0]]
+    (free,) = torch.autograd.grad(forward(sure, transition)[0, 1], sure)
+    torch.testing.assert_close(free, torch.tensor([[1.0, -1.0]], dtype=dtype), rtol=1e-6, atol=1e-6)
+
+
+def test_a_label_that_never_is_given_teaches_forward_nothing_with_the_clip_either() -> None:
+    transition = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    assert forward(torch.tensor([[20.0, 0.0]]), transition, clip=1e-7)[0, 1].item() == pytest.approx(126 * log(2))
+
+
+@pytest.mark.parametrize("loss", [Forward, Backward])
 @pytest.mark.parametrize("clip", [0.0, 0.5, -1.0, float("nan")])
-def test_a_clip_that_leaves_nothing_is_refused(clip: float) -> None:
-    with pytest.raises(ConfigError, match=r"^backward: clip = .*\(0, 1/2\)"):
-        Backward(CYCLE, clip)
+def test_a_clip_that_leaves_nothing_is_refused(loss: type[Forward | Backward], clip: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^{loss.__name__.lower()}: clip = .*\(0, 1/2\)"):
+        loss(CYCLE, clip)
 
 
 def test_backward_of_symmetric_noise_is_the_closed_form() -> None:

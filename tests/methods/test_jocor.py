@@ -83,7 +83,12 @@ def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "noise", "co_lambda", "forget_rate"),
-    [("cifar10", "sym", 0.9, 0.4), ("cifar10", "asym", 0.9, 0.2), ("cifar100", "sym", 0.85, 0.4)],
+    [
+        ("cifar10", "sym", 0.9, 0.4),
+        ("cifar10", "asym", 0.9, 0.2),
+        ("cifar100", "sym", 0.85, 0.4),
+        ("clothing1m", "real", 0.9, 0.4),  # ours
+    ],
 )
 def test_presets_are_the_authors(data: str, noise: str, co_lambda: float, forget_rate: float) -> None:
     method = plain(compose([f"data={data}", f"noise={noise}", "method=jocor"]))["method"]

@@ -12,7 +12,7 @@ import torch
 from by_hand import Bare, probabilities
 
 from slnlab.analysis.transition import estimate_transition
-from slnlab.config import compose
+from slnlab.config import check, compose
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
@@ -58,6 +58,19 @@ def test_the_known_matrix_by_hand(bare: Callable[..., Bare]) -> None:
         assert used is not None
         assert (used.source, used.max_error) == ("known", 0.0)
         assert used.matrix == [[0.75, 0.25], [0.0, 1.0]]
+
+
+def test_the_clip_is_a_key(bare: Callable[..., Bare]) -> None:
+    """T = 1, S = (1 − 1e-9, 1e-9), given 1: −log of 1e-7 as in the authors' code, of 1e-9 as in the paper."""
+    logits = torch.tensor([[9 * log(10), 0.0]], dtype=torch.float64)
+    for method in ("forward", "backward"):
+        for clip, expected in (([], 7 * log(10)), (["method.clip=null"], 9 * log(10))):
+            made = setup_with(
+                bare(f"method={method}", "method.transition=known", *clip, given=[0, 1], num_classes=2), [0, 1], [0, 1]
+            )
+            assert made.loss(logits, index=[1]).item() == pytest.approx(expected, rel=1e-6)
+        with pytest.raises(ConfigError, match=r"method\.clip.*less than 0\.5"):
+            check(compose([f"method={method}", "method.clip=0.5"]))
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])

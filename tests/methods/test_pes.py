@@ -79,6 +79,17 @@ def test_the_selection_is_in_eval_mode(name: str, bare: Callable[..., Bare]) -> 
     assert made.method.network.training, "it is back in its mode"
 
 
+@pytest.mark.parametrize(("confident", "sizes"), [(0, []), (1, []), (2, [2]), (9, [4, 5]), (10, [4, 4, 2])])
+def test_a_pass_has_no_batch_of_a_single_sample(confident: int, sizes: list[int], bare: Callable[..., Bare]) -> None:
+    made = bare("method=pes", given=[0] * 12, num_classes=2)
+    made.trainer.datamodule.batch_size = 4
+    made.trainer.datamodule.reading = lambda batches: lambda step: SimpleNamespace(batch=lambda _: batches[step])
+    made.table["selected"][confident:] = False
+    batches = [make() for make in made.method.batches(90)]
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(torch.cat(batches).tolist() if batches else []) == list(range(sum(sizes)))
+
+
 class Witness:
     """What every step has moved, by part."""
 

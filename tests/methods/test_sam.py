@@ -16,7 +16,7 @@ from slnlab import assemble
 from slnlab.config import compose
 from slnlab.errors import ConfigError
 from slnlab.methods import SingleNetwork
-from slnlab.methods.sam import SharpnessAware, running_statistics_kept
+from slnlab.methods.sam import Decayed, SharpnessAware, running_statistics_kept
 from slnlab.run_directory import RunDirectory
 
 
@@ -27,23 +27,36 @@ class Point(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("decay_in_ascent", "worst", "gradient"), [(False, (13.0, 12.0), (18.0, 0.0)), (True, (5.0, 24.0), (10.0, 12.0))]
+    ("decay_in_ascent", "decay_in_step", "worst", "gradient"),
+    [
+        (False, "own", (13.0, 12.0), (18.0, 0.0)),
+        (True, "own", (5.0, 24.0), (10.0, 12.0)),
+        (False, "perturbed", (13.0, 12.0), (31.0, 0.0)),
+        (True, "perturbed", (5.0, 24.0), (15.0, 24.0)),
+    ],
 )
-def test_a_parabola(decay_in_ascent: bool, worst: tuple[float, float], gradient: tuple[float, float]) -> None:
+def test_a_parabola(
+    decay_in_ascent: bool, decay_in_step: Decayed, worst: tuple[float, float], gradient: tuple[float, float]
+) -> None:
     """L = |θ − c|²/2 with c = (−5, 12), at (0, 12): g is (5, 0), with a decay of 1 it is (5, 12), of length 13.
 
-    With ρ = 13 the ascent is by (13, 0) or by (5, 12); the gradient there is θ' − c, without the decay.
+    With ρ = 13 the ascent is by (13, 0) or by (5, 12); the gradient there is θ' − c. The optimiser adds the decay θ.
+    For it to be θ', the ascent is in the gradient.
     """
     point, centre = Point(0.0, 12.0), torch.tensor([-5.0, 12.0], dtype=torch.float64)
     optimizer = SGD(point.parameters(), lr=1.0, weight_decay=1.0)
     ((point.at - centre) ** 2 / 2).sum().backward()
-    with SharpnessAware(13.0, decay_in_ascent).at_the_worst(point, optimizer):
+    with SharpnessAware(13.0, decay_in_ascent, decay_in_step).at_the_worst(point, optimizer):
         assert point.at.tolist() == pytest.approx(worst)
         optimizer.zero_grad()
         ((point.at - centre) ** 2 / 2).sum().backward()
     assert point.at.tolist() == [0.0, 12.0]
     assert point.at.grad is not None
     assert point.at.grad.tolist() == pytest.approx(gradient)
+    optimizer.step()
+    decayed = worst if decay_in_step == "perturbed" else (0.0, 12.0)
+    by_hand = [at - (w - c) - d for at, w, c, d in zip((0.0, 12.0), worst, centre.tolist(), decayed, strict=True)]
+    assert point.at.tolist() == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize("rho", [0.0, -1.0, math.inf, math.nan])
@@ -66,12 +79,15 @@ def test_running_statistics_stay_and_the_batchs_are_used() -> None:
         torch.testing.assert_close(frozen(batch), batch / math.sqrt(1 + 1e-5))
 
 
-def test_training_is_the_loop_of_the_paper(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decayed", ["perturbed", "own"])
+def test_training_is_the_loop_of_the_paper(decayed: str, tmp_path: Path) -> None:
     """Algorithm 1 written out: g with decay, up by ρ, the gradient there, back, step."""
     config = compose(
         [
             "method=ce",
             "sam.rho=0.1",
+            f"sam.decay_in_step={decayed}",
+            "optimizer.weight_decay=0.5",
             "data.train_size=60",
             "data.batch_size=10",
             "trainer.max_epochs=2",
@@ -107,6 +123,8 @@ def test_training_is_the_loop_of_the_paper(tmp_path: Path) -> None:
             optimizer.zero_grad()
             cross_entropy(network(image), given[index]).backward()
             for parameter, former in zip(network.parameters(), start, strict=True):
+                if decayed == "perturbed":  # decay · θ', of which the optimiser adds decay · θ
+                    parameter.grad += decay * (parameter.data - former)
                 parameter.data = former
             network.load_state_dict(statistics, strict=False)
             optimizer.step()

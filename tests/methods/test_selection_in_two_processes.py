@@ -26,12 +26,20 @@ CASES: dict[str, tuple[str, ...]] = {
 RUNS = {name: [*COMMON, "data.eval_batch_size=6", "data.test=false", *overrides] for name, overrides in CASES.items()}
 
 
+ONE_PIXEL = {
+    name: (*RUNS[name], "model._target_=two_processes.OnePixel", "data.noisy_val=14", "trainer.devices=2")
+    for name in ("co_teaching", "dividemix")
+}
+"""33 samples to train on, batches of 16 and 17, and a network whose batch norm needs two."""
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """All cases in one pair of processes, since starting them takes longer than training."""
     alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
     fit_each(RUNS, alone)
     in_two = {name: [*overrides, "trainer.devices=2"] for name, overrides in RUNS.items()}
+    in_two |= {f"{name}_one_pixel": overrides for name, overrides in ONE_PIXEL.items()}
     in_processes(2, False, fit_each, in_two, together, list(RUNS))
     return alone, together
 
@@ -58,3 +66,12 @@ def test_two_processes_select_and_learn_as_one(name: str, folders: tuple[Path, P
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_that_are_stopped_go_on_bit_for_bit(name: str, folders: tuple[Path, Path]) -> None:
     assert_same_bits(folders[1], name)
+
+
+@pytest.mark.parametrize("name", ONE_PIXEL)
+def test_no_process_is_given_a_single_sample(name: str, folders: tuple[Path, Path]) -> None:
+    """Batch norm would raise."""
+    one, two = (come_to(folders[1], f"{name}_one_pixel", process) for process in (0, 1))
+    for key, tensor in one.items():
+        assert torch.isfinite(tensor).all(), key
+        assert torch.equal(tensor, two[key]), key

@@ -52,10 +52,18 @@ def test_of_the_rejected_the_smaller_losses_are_bad() -> None:
     torch.testing.assert_close(method.network.logits.grad[:, 0], torch.tensor([0.1 * 0.7, -0.1 / 2, 0, -0.2 / 2]))
 
 
+def test_of_a_fraction_that_rounds_to_none_one_is_bad() -> None:
+    """int(.3 · 2) = 0 of the samples 0 and 2: the one of smaller loss, 0, as in the authors' code."""
+    method = bare(gamma=0.1, bad_fraction=0.3)
+    method.loss(batch_of(4)).backward()
+    torch.testing.assert_close(method.network.logits.grad[:, 0], torch.tensor([0.1 * 0.7, -0.1 / 2, 0, -0.2 / 2]))
+
+
 @pytest.mark.parametrize(
     ("forget_rate", "bad_fraction", "expected"),
     [
         (0.0, 1.0, sum(-math.log(p) for p in P) / 4),  # nothing rejected
+        (0.0, 0.3, sum(-math.log(p) for p in P) / 4),  # nor with a fraction
         (0.5, 0.0, -(math.log(0.9) + math.log(0.8)) / 2),  # nothing bad
         (0.9, 1.0, 0.1 * sum(math.log(p) for p in P) / 4),  # nothing kept: int(0.1 · 4) = 0
     ],

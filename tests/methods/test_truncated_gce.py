@@ -18,9 +18,9 @@ ROWS = [[0.8, 0.1, 0.1], [0.4, 0.3, 0.3], [0.2, 0.3, 0.5], [0.1, 0.6, 0.3]]
 GIVEN = [0, 0, 2, 1]
 
 
-def passes(rows: list[list[float]], times: list[int]) -> Callable[..., list[Samples]]:
+def passes(rows: list[list[float]], times: list[int], wanted: str = "clean") -> Callable[..., list[Samples]]:
     def make(views: str, purpose: str, epoch: int) -> list[Samples]:
-        assert views == "clean"
+        assert views == wanted
         times.append(epoch)
         images = torch.tensor(rows).log()
         return [Samples(torch.tensor([2, 0]), images[[2, 0]]), Samples(torch.tensor([1, 3]), images[[1, 3]])]
@@ -43,6 +43,13 @@ def test_before_and_after_pruning_by_hand(bare: Callable[..., Bare]) -> None:
     assert logits.grad[1:3].abs().max() == 0
     # ∂(1 − p)/∂f = p·(S − onehot): at the first sample .8·(−.2, .1, .1)
     assert logits.grad[0].tolist() == pytest.approx([-0.16 / 4, 0.08 / 4, 0.08 / 4])
+
+
+def test_it_prunes_on_augmented_images_if_it_is_told_to(bare: Callable[..., Bare]) -> None:
+    made = bare(*Q1, "method.views=augmented", given=GIVEN, num_classes=3)
+    made.trainer.datamodule.passes = passes(ROWS, [], wanted="augmented")
+    made.method.prune()
+    assert made.table["selected"].tolist() == [True, False, False, True]
 
 
 def test_the_value_at_the_truncation(bare: Callable[..., Bare]) -> None:

@@ -15,7 +15,7 @@ from slnlab.run_directory import RunDirectory
 
 COMMON = (
     "data.train_size=47",
-    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8
+    "data.noisy_val=12",  # 35 to train on: batches of 16, 16 and 3, of which the second process has none
     "data.batch_size=16",
     "momentum.decay=0.5",
     "trainer.max_epochs=3",

@@ -46,6 +46,8 @@ class AutoAugmented:
 
     def __call__(self, images: Tensor, part: Shard, streams: Streams, step: int) -> Tensor:
         """uint8 (B, C, H, W), which are these rows of a batch, as network input of the same shape."""
+        if not len(images):  # a process may have no row of a small batch
+            return self.normalise(images)
         height, width = images.shape[2:]
         augmented = self._by_policy(images, part, streams.seed, step)
         draws = self.crop_flip.draw(part.total, streams("strong crop", step), images.device)

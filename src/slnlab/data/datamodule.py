@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from slnlab.batching import batch_sizes
 from slnlab.data.augment import CropFlip, Normalise
-from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples
+from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples, in_batches
 from slnlab.distributed import Shard, shard, stop_if_told
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -45,7 +46,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     Args:
         num_classes: C.
-        batch_size: global training batch; the last partial batch of an epoch is kept.
+        batch_size: global training batch, ≥ 2; see `slnlab.batching.batch_sizes` for the last batch of an epoch.
         eval_batch_size: batch of evaluation passes.
         mean, std: per channel, in units of [0, 1].
         padding, flip: random crop out of images with so many pixels more on each side, and random horizontal flip.
@@ -179,7 +180,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.train_index) // self.batch_size)
+        return len(batch_sizes(len(self.train_index), self.batch_size))
 
     def noise_summary(self) -> dict[str, Any]:
         """Of the label noise, for the result."""
@@ -230,7 +231,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """The training batches of an epoch, in its order, this process's part of each, made when called."""
         rows = self.rows(epoch)
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
-        batches = order.split(self.batch_size)
+        batches = in_batches(order, self.batch_size)
         read = self.reading(batches)
         for step in range(len(batches)):
             yield partial(self._training_batch, read, epoch, step)

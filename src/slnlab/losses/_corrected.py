@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import log, log1p
+
 import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError
+from slnlab.losses.cross_entropy import cross_entropy
 
 
 class Corrected:
@@ -15,11 +18,26 @@ class Corrected:
 
     Args:
         matrix: (C, C) float64 on the CPU.
+        clip: in (0, 1/2), or None.
+
+    Raises:
+        ConfigError: a clip out of its range.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Tensor, clip: float | None = None) -> None:
+        if clip is not None and not 0.0 < clip < 0.5:
+            raise ConfigError(f"{self._name}: clip = {clip}, but it must be in (0, 1/2), or None")
+        self.matrix, self.clip = matrix, clip
         self._held: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__.lower()
+
+    def clipped(self, logits: Tensor) -> Tensor:
+        """−log S (B, C) of logits (B, C), with S clipped to [clip, 1 − clip]. An S beyond that has no gradient."""
+        losses = cross_entropy(logits)
+        return losses if self.clip is None else losses.clamp(-log1p(-self.clip), -log(self.clip))
 
     def matrix_for(self, losses: Tensor) -> Tensor:
         """The matrix beside `losses` (B, C).
@@ -29,8 +47,7 @@ class Corrected:
         """
         size = len(self.matrix)
         if losses.ndim != 2 or losses.shape[1] != size:
-            name = type(self).__name__.lower()
-            raise ConfigError(f"{name}: a transition matrix of {size} classes, but logits {tuple(losses.shape)}")
+            raise ConfigError(f"{self._name}: a transition matrix of {size} classes, but logits {tuple(losses.shape)}")
         key = (losses.device, losses.dtype)
         if key not in self._held:  # a copy in every step would wait for the device
             self._held[key] = self.matrix.to(losses.device, losses.dtype)

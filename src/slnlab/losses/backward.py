@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import log, log1p
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 from slnlab.errors import ConfigError
 from slnlab.losses._check import check_transition
 from slnlab.losses._corrected import Corrected
-from slnlab.losses.cross_entropy import cross_entropy
 
 LARGEST_CONDITION = 1e6
 """Above this condition number T counts as singular: its inverse would leave a float32 loss no correct digit."""
@@ -40,9 +38,6 @@ class Backward(Corrected):
     """
 
     def __init__(self, transition: Any, clip: float | None = None) -> None:
-        if clip is not None and not 0.0 < clip < 0.5:
-            raise ConfigError(f"backward: clip = {clip}, but it must be in (0, 1/2), or None")
-        self.clip = clip
         matrix = check_transition(transition, "backward: transition")
         condition = float(torch.linalg.cond(matrix))
         if not condition <= LARGEST_CONDITION:
@@ -51,13 +46,11 @@ class Backward(Corrected):
                 f"{LARGEST_CONDITION:.0e} is allowed): its true labels cannot be told from the given ones; "
                 "forward needs no inverse"
             )
-        super().__init__(torch.linalg.inv(matrix))
+        super().__init__(torch.linalg.inv(matrix), clip)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits (B, C) → losses (B, C), of either sign, float32 or float64."""
-        losses = cross_entropy(logits)
-        if self.clip is not None:
-            losses = losses.clamp(-log1p(-self.clip), -log(self.clip))
+        losses = self.clipped(logits)
         inverse = self.matrix_for(losses)
         with torch.autocast(losses.device.type, enabled=False):  # which would run the product in half precision
             return losses @ inverse.T

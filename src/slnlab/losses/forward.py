@@ -10,7 +10,6 @@ from torch import Tensor
 
 from slnlab.losses._check import check_transition
 from slnlab.losses._corrected import Corrected
-from slnlab.losses.cross_entropy import cross_entropy
 
 IMPOSSIBLE = -log(torch.finfo(torch.float32).tiny)
 """The loss of a given label that T says never occurs: 87.3, −log of the smallest normal float32."""
@@ -20,7 +19,8 @@ class Forward(Corrected):
     """Forward correction, L_y = −log (S·T)_y with S = softmax(logits): cross entropy of what T makes of S.
 
     The network learns the distribution of the *true* label; T spoils it, as the labels were spoiled, before it is
-    compared with the given one. Patrini et al. (2017), theorem 2. Made once per matrix, used in every step:
+    compared with the given one. Patrini et al. (2017), theorem 2. Their code clips S to [clip, 1 − clip] first, so that
+    a class of which the network is that sure has no gradient any more. Made once per matrix, used in every step:
 
         >>> import torch
         >>> loss = Forward(torch.tensor([[0.75, 0.25], [0.0, 1.0]]))
@@ -36,18 +36,20 @@ class Forward(Corrected):
 
     Args:
         transition: (C, C), T[i, j] = P(given j | true i); checked and copied, no gradient reaches it.
+        clip: in (0, 1/2); the authors' 1e-7. None: the loss of the theorem.
 
     Raises:
-        ConfigError: it is not square, holds what is no probability, or a row does not sum to 1.
+        ConfigError: it is not square, holds what is no probability, or a row does not sum to 1; or a clip out of its
+            range.
     """
 
-    def __init__(self, transition: Any) -> None:
+    def __init__(self, transition: Any, clip: float | None = None) -> None:
         # T_ij = 0 becomes log T_ij = −∞, which logsumexp ignores.
-        super().__init__(check_transition(transition, "forward: transition").log())
+        super().__init__(check_transition(transition, "forward: transition").log(), clip)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits (B, C) → losses (B, C) in [0, ∞), up to rounding, float32 or float64."""
-        losses = cross_entropy(logits)
+        losses = self.clipped(logits)
         log_transition = self.matrix_for(losses)
         # Not log(S @ T): where the softmax is 0 in floating point its logarithm still has a value and a slope.
         never = log_transition.isneginf().all(dim=0)
@@ -55,17 +57,18 @@ class Forward(Corrected):
         return torch.where(never, IMPOSSIBLE, -torch.logsumexp(joint, dim=1))
 
 
-def forward(logits: Tensor, transition: Any) -> Tensor:
+def forward(logits: Tensor, transition: Any, clip: float | None = None) -> Tensor:
     """Forward-corrected cross entropy of every class; see :class:`Forward`, which checks a matrix only once.
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
         transition: (C, C), T[i, j] = P(given j | true i).
+        clip: in (0, 1/2), or None.
 
     Returns:
         (B, C), in [0, ∞).
 
     Raises:
-        ConfigError: transition is no transition matrix, or not of C classes.
+        ConfigError: transition is no transition matrix, or not of C classes; or clip is out of its range.
     """
-    return Forward(transition)(logits)
+    return Forward(transition, clip)(logits)

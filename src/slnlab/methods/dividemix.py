@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.data.batches import Batch, Images
+from slnlab.batching import FEWEST
+from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
@@ -70,9 +71,9 @@ class Turn(NamedTuple):
     number: int
     """Which network trains: 0 or 1."""
     labelled: Images
-    """L ≥ 1, of the whole global batch."""
+    """L ≥ 2, of the whole global batch."""
     unlabelled: Images
-    """U ≥ 0, none if all samples are labelled."""
+    """U ≥ 2, or none if all samples are labelled."""
     progress: float
     """Epochs since the warm-up, with fractions."""
 
@@ -83,11 +84,16 @@ class DivideMix(Method):
     Li et al. (2020), algorithm 1. At the start of every epoch after the warm-up each network's losses of all training
     samples (eval mode, images as they are, given labels) are split by `fit_loss_mixture`, both before either trains;
     the probabilities that labels are right are the columns `clean` and `clean_2` of the sample table. Then network 1
-    trains with `clean_2`, one epoch of the samples above the threshold, and after it network 2 with `clean`. A
-    step takes half a batch of labelled samples and as many unlabelled ones, two augmented views of each. The own
-    network predicts them in train mode, the other in eval mode. Where no sample is labelled a network takes no step,
-    where all are there is no unlabelled part. `selected` is what network 1 held for rightly labelled samples,
-    `selected_2` what network 2 did. The columns `loss` and `prediction`, of network 1, are those of the split.
+    trains with `clean_2`, and after it network 2 with `clean`. A step takes half a batch of labelled samples and as
+    many unlabelled ones, two augmented views of each. The own network predicts them in train mode, the other in eval
+    mode. `selected` is what network 1 held for rightly labelled samples, `selected_2` what network 2 did. The columns
+    `loss` and `prediction`, of network 1, are those of the split.
+
+    The steps of a network in an epoch are one pass over its labelled samples, as in the authors' code: the more samples
+    it trusts, the more steps. The last batch follows `in_batches`, so fewer than two labelled samples make no step.
+    The unlabelled ones are drawn anew as often as the steps need them. Their batches are whole, across the end of a
+    pass, where the authors' code begins a new pass after a partial batch. A single unlabelled sample is in a batch
+    twice; where there is none, there is no unlabelled part.
 
     The first epoch after the warm-up begins with a weight of 0 on the unlabelled part (in their code epochs count
     from 0). In warm-up both networks see the same batches.
@@ -203,18 +209,19 @@ class DivideMix(Method):
         rows = datamodule.train_index
         is_labelled = self.table["selected_2" if number == 0 else "selected"][rows]
         labelled, unlabelled = rows[is_labelled], rows[~is_labelled]
-        half = max(datamodule.batch_size // 2, 1)
+        half = max(datamodule.batch_size // 2, FEWEST)
         order = self.streams("labelled", epoch, number)
         labelled = labelled[torch.randperm(len(labelled), generator=order, device=rows.device)]
-        steps = -(-len(labelled) // half)
-        size = min(half, len(unlabelled))
+        parts = in_batches(labelled, half)
+        steps = len(parts)
+        size = max(min(half, len(unlabelled)), FEWEST) if len(unlabelled) else 0
         order = self.streams("unlabelled", epoch, number)
         rounds = -(-steps * size // len(unlabelled)) if size else 0
         drawn = [torch.randperm(len(unlabelled), generator=order, device=rows.device) for _ in range(rounds)]
         others = unlabelled[torch.cat(drawn)] if drawn else unlabelled[:0]
         batches: list[Tensor] = []
         for step in range(steps):
-            batches += [labelled[step * half : (step + 1) * half], others[step * size : (step + 1) * size]]
+            batches += [parts[step], others[step * size : (step + 1) * size]]
         read = datamodule.reading(batches, whole=True)
         for step in range(steps):
             yield partial(self._turn, read, number, step, epoch - self.warm_up_epochs + step / steps)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, log_softmax, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.batches import Batch, Images
+from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather
 from slnlab.methods.base import Method
@@ -117,7 +117,7 @@ class ELRPlus(Method):
         datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         rows = datamodule.train_index
         order = torch.randperm(len(rows), generator=self.streams("ELR+ order", epoch, number), device=rows.device)
-        batches = rows[order].split(datamodule.batch_size)
+        batches = in_batches(rows[order], datamodule.batch_size)
         read = datamodule.reading(batches)
         for step in range(len(batches)):
             yield partial(self._turn, read, epoch, number, step, epoch * len(batches) + step + 1)

@@ -29,7 +29,7 @@ class LossCorrection(SingleNetwork):
         transition: "known" (what the noise did to the training labels), "estimated" (from the predictions in
             `estimate_from`), or a file with T.
         drop_above: see `slnlab.analysis.transition.estimate_transition`.
-        clip: of backward correction, see `slnlab.losses.Backward`.
+        clip: of the softmax, see `slnlab.losses.Forward`, `slnlab.losses.Backward`.
         criterion: of the network that T is estimated from, see `EarlyStopping`. "loss" is that of the authors' code: a
             network may grow too sure of itself while its accuracy still rises, and T̂ is made of probabilities.
         estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
@@ -73,7 +73,8 @@ class LossCorrection(SingleNetwork):
         matrix = known if known is not None and self.transition == "known" else self._matrix()
         if len(matrix) != self.table.num_classes:
             raise ConfigError(f"method.transition: has {len(matrix)} classes, the data have {self.table.num_classes}")
-        self.class_losses = Forward(matrix) if self.corrects == "forward" else Backward(matrix, self.clip_outputs)
+        corrected = Forward if self.corrects == "forward" else Backward
+        self.class_losses = corrected(matrix, self.clip_outputs)
         error = compare(matrix, known) if known is not None else None
         source: Any = self.transition if self.transition in ("known", "estimated") else "file"
         self._used = TransitionUsed(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Adam
 
-from slnlab.data.batches import Batch
+from slnlab.data.batches import Batch, in_batches
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather
 from slnlab.losses import expected_loss
@@ -62,7 +62,7 @@ class PES(SingleNetwork):
       counts as one epoch for the schedule;
     - from then on each epoch selects the samples whose given label is the argmax of the mean softmax (eval mode) of
       two augmented views, and trains on them with class-weighted cross entropy, Σ w_y ℓ / Σ w_y over the batch, w
-      those of `class_weights` among the selected samples.
+      those of `class_weights` among the selected samples. A single selected sample makes no step.
 
     (Bai et al., 2021, section 3; the details are those of their code.) In that code the main optimiser goes on with
     the parameters that were there before, so that B and H get no further update: `replaced_parts="frozen"`; with
@@ -168,7 +168,7 @@ class PES(SingleNetwork):
         datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
 
         order = torch.randperm(len(rows), generator=self.streams("PES order", epoch, number), device=rows.device)
-        batches = rows[order].split(datamodule.batch_size) if len(rows) else ()  # of no rows there is one empty batch
+        batches = in_batches(rows[order], datamodule.batch_size)
         read = datamodule.reading(batches)
 
         def make(step: int) -> Batch:

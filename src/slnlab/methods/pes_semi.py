@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from slnlab.batching import FEWEST
 from slnlab.data.batches import Batch, Images
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.distributed import gather, shard
@@ -23,11 +24,14 @@ from slnlab.methods.single_network import softmax
 def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
     """How many of a batch are labelled and unlabelled: half and half if the latter are more, else their share of all.
 
-    >>> sizes(30, 10, 128), sizes(10, 30, 128)
-    ((96, 32), (64, 64))
+    Neither is 1, because the network predicts each part alone in train mode: 1 becomes 2.
+
+    >>> sizes(30, 10, 128), sizes(10, 30, 128), sizes(99, 1, 128)
+    ((96, 32), (64, 64), (126, 2))
     """
     of_unlabelled = batch // 2 if unlabelled > labelled else batch * unlabelled // max(labelled + unlabelled, 1)
-    return batch - of_unlabelled, of_unlabelled
+    of_unlabelled = FEWEST if of_unlabelled == 1 else of_unlabelled
+    return max(batch - of_unlabelled, FEWEST), of_unlabelled
 
 
 class Mixing(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from slnlab.errors import ConfigError
+
+Decayed = Literal["perturbed", "own"]
 
 
 class SharpnessAware:
@@ -25,22 +28,25 @@ class SharpnessAware:
     Args:
         rho: the radius ρ, finite and > 0. Label noise: .1, at 80 % .05; otherwise .05 (the paper).
         decay_in_ascent: g includes the weight decay, as in the authors' code; False: it is a part of the step only,
-            as in common PyTorch versions. (In the step it is that of θ, theirs that of the worst point.)
+            as in common PyTorch versions.
+        decay_in_step: the weights whose decay is a part of the step. "perturbed": those at θ + ρ·g/‖g‖, as in the
+            authors' code, where the decay is a term of the loss; "own": θ, as in common PyTorch versions.
 
     Raises:
         ConfigError: rho is not positive and finite.
     """
 
-    def __init__(self, rho: float, decay_in_ascent: bool = True) -> None:
+    def __init__(self, rho: float, decay_in_ascent: bool = True, decay_in_step: Decayed = "perturbed") -> None:
         if not 0 < rho < float("inf"):
             raise ConfigError(f"sam.rho={rho}: must be finite and > 0")
-        self.rho, self.decay_in_ascent = rho, decay_in_ascent
+        self.rho, self.decay_in_ascent, self.decay_in_step = rho, decay_in_ascent, decay_in_step
 
     @contextmanager
     def at_the_worst(self, network: nn.Module, optimizer: Optimizer) -> Iterator[None]:
         """Inside the block the parameters are θ + ρ·g/(‖g‖ + 1e-12); g is the gradients at its beginning.
 
-        Afterwards they are θ again, bit for bit, and the gradients are whatever the block has made of them.
+        Afterwards they are θ again, bit for bit. The gradients are what the block has made of them; with the decay of
+        the perturbed weights in the step they have decay · ρ·g/(‖g‖ + 1e-12) added, as the optimiser adds decay · θ.
 
         Args:
             network: whose batch norms keep their running statistics.
@@ -48,20 +54,27 @@ class SharpnessAware:
         """
         parameters: list[Tensor] = []
         directions: list[Tensor] = []
+        decays: list[float] = []
         for group in optimizer.param_groups:
-            decay = group.get("weight_decay", 0.0) if self.decay_in_ascent else 0.0
+            decay = group.get("weight_decay", 0.0)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameters.append(parameter)
-                    directions.append(parameter.grad + decay * parameter.detach())
+                    decays.append(decay)
+                    in_ascent = decay if self.decay_in_ascent else 0.0
+                    directions.append(parameter.grad + in_ascent * parameter.detach())
         before = [parameter.detach().clone() for parameter in parameters]
         norm = torch.stack(torch._foreach_norm(directions)).norm()
         with torch.no_grad():
-            for parameter, direction in zip(parameters, directions, strict=True):
-                parameter.add_(direction * (self.rho / (norm + 1e-12)))
+            moves = [direction * (self.rho / (norm + 1e-12)) for direction in directions]
+            torch._foreach_add_(parameters, moves)
         try:
             with running_statistics_kept(network):
                 yield
+            if self.decay_in_step == "perturbed":
+                for parameter, move, decay in zip(parameters, moves, decays, strict=True):
+                    if parameter.grad is not None:
+                        parameter.grad.add_(move, alpha=decay)
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)

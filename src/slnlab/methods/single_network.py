@@ -11,7 +11,7 @@ from slnlab.data.batches import Batch
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
-from slnlab.methods.sam import SharpnessAware
+from slnlab.methods.sam import Decayed, SharpnessAware
 from slnlab.sln import StochasticLabelNoise
 
 
@@ -31,7 +31,7 @@ class SingleNetwork(Method):
         sigma: standard deviation of the stochastic label noise, ≥ 0.
         mixup: α of mixup's Beta(α, α); 0: off. See `slnlab.methods.mixup`.
         sam: radius ρ of sharpness-aware minimisation; 0: off. See `slnlab.methods.sam`.
-        sam_decay_in_ascent: the weight decay is a part of the gradient that SAM ascends.
+        sam_decay_in_ascent, sam_decay_in_step: see `slnlab.methods.sam`.
         options: see `Method`.
     """
 
@@ -46,13 +46,14 @@ class SingleNetwork(Method):
         mixup: float = 0.0,
         sam: float = 0.0,
         sam_decay_in_ascent: bool = True,
+        sam_decay_in_step: Decayed = "perturbed",
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
         self.class_losses = class_losses
         self.sln = StochasticLabelNoise(sigma)
         self.mixup = mixup
-        self.sam = SharpnessAware(sam, sam_decay_in_ascent) if sam else None
+        self.sam = SharpnessAware(sam, sam_decay_in_ascent, sam_decay_in_step) if sam else None
         self.advancing = True
         """False in SAM's second pass over a batch: nothing is to be remembered."""
 

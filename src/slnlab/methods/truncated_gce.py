@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
+from slnlab.data.datamodule import View
 from slnlab.distributed import gather
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
@@ -19,21 +20,32 @@ class TruncatedGCE(SingleNetwork):
     """Mean over the whole batch of w_i·(ℓ_i − L(k)), ℓ GCE, L(k) = (1 − k^q)/q its value at probability k.
 
     Equation 11 of the paper by alternating: w_i = 1 until the first pruning; a pruning sets w_i = 1 iff the
-    network, in eval mode and on the image as it is, gives the unperturbed target a probability p_i > k. The public
-    code prunes with the network that was best on the test set; here it is the network as it is. `selected` is w.
+    network, in eval mode, gives the unperturbed target a probability p_i > k. `selected` is w.
+
+    There is no code of the authors. The public code is somebody else's, and differs in two choices. It prunes with the
+    network that was best on the test set; here it is the network as it is. It predicts augmented images (`views`).
 
     Args:
         network: see `SingleNetwork`.
         truncation: k in (0, 1).
         first_pruning: at the start of this epoch, counted from 1; None: never.
         pruning_every: then again after so many epochs.
+        views: of a pruning: "clean", the image as it is, so that no draw decides who is pruned; or "augmented".
         options: see `SingleNetwork`; `class_losses` is GCE.
     """
 
     def __init__(
-        self, network: nn.Module, *, truncation: float, first_pruning: int | None, pruning_every: int, **options: Any
+        self,
+        network: nn.Module,
+        *,
+        truncation: float,
+        first_pruning: int | None,
+        pruning_every: int,
+        views: View = "clean",
+        **options: Any,
     ) -> None:
         super().__init__(network, **options)
+        self.views = views
         self.truncation, self.first_pruning, self.pruning_every = truncation, first_pruning, pruning_every
         two_classes = torch.tensor([[math.log(truncation), math.log(1 - truncation)]], dtype=torch.float64)
         self.at_truncation = float(self.class_losses(two_classes)[0, 0])
@@ -59,7 +71,7 @@ class TruncatedGCE(SingleNetwork):
         """Select the samples that the network finds likely enough."""
         said: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
-            for index, image in self.trainer.datamodule.passes("clean", "pruning", self.current_epoch):  # type: ignore[attr-defined]
+            for index, image in self.trainer.datamodule.passes(self.views, "pruning", self.current_epoch):  # type: ignore[attr-defined]
                 likelihood = (self.targets(index) * self.network(image).float().softmax(1)).sum(1)
                 said.append((index, likelihood > self.truncation))
         index, likely = (gather(torch.cat(column)) for column in zip(*said, strict=True))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from slnlab.batching import FEWEST
 from slnlab.messages import quoted
 from slnlab.schemas.base import Component, Count, CountOrZero, NonNegative, Positive, Rate, Section
 
@@ -112,6 +113,7 @@ class Mixup(Section):
 class SharpnessAware(Section):
     rho: NonNegative
     decay_in_ascent: bool
+    decay_in_step: Literal["perturbed", "own"]
 
 
 class Init(Section):
@@ -203,16 +205,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
-    # How many balanced sampling draws of each class only the labels say; then no last batch is known to be too small.
-    size = epoch_size(data) or data["batch_size"]
-    smallest = size % data["batch_size"] or data["batch_size"]
-    processes = trainer["devices"] * trainer["num_nodes"]
-    if processes > smallest:
-        yield (
-            "trainer.devices",
-            f"{processes} processes cannot share a batch of {smallest}, the last of an epoch; "
-            "change data.batch_size, data.train_size or data.noisy_val",
-        )
+    yield from _of_batches(config)
     if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
@@ -259,6 +252,18 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in method.get("needs", {}).items():
         if not _at(config, key):
             yield key, reason
+
+
+def _of_batches(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where processes cannot have the two samples of a batch each that batch norm needs."""
+    data, processes = config["data"], config["trainer"]["devices"] * config["trainer"]["num_nodes"]
+    fewest, size = FEWEST * processes, epoch_size(data)
+    needs = f"but {processes} process(es) need at least {fewest} in a batch, two each, for batch norm"
+    for key in ("batch_size", "eval_batch_size"):
+        if data[key] < fewest:
+            yield f"data.{key}", f"{data[key]} samples, {needs}"
+    if size is not None and 0 < size < fewest:  # none at all: see data.noisy_val
+        yield "data.train_size", f"leaves {size} sample(s) to train on, {needs}"
 
 
 def epoch_size(data: Mapping[str, Any]) -> int | None:

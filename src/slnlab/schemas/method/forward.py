@@ -19,6 +19,7 @@ def _left_alone(path: Any) -> None:
 
 class Schema(CE):
     corrects: Literal["forward", "backward"]
+    clip: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)] | None
     transition: Annotated[str, AfterValidator(_source)]
     drop_above: Annotated[float, Field(gt=0, lt=1)] | None
     criterion: Literal["loss", "accuracy"]

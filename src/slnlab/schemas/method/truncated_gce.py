@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,3 +10,4 @@ class Schema(CE):
     truncation: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
     first_pruning: Count | None
     pruning_every: Count
+    views: Literal["augmented", "clean"]
