@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as tv
 
 from slnlab.data.datamodule import Stored
 from slnlab.errors import DataError
+from slnlab.image_files import Background, read_rgb
 
 
 class Paths:
@@ -49,6 +49,38 @@ class Paths:
         return os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
 
 
+LONGEST = 4
+"""Of an image that is longer than so many times its width, or the other way round, only the middle is enlarged."""
+
+
+def decode(
+    path: str | os.PathLike[str],
+    size: int,
+    pixel_range: Sequence[float] | None = None,
+    background: Background = "white",
+) -> Tensor:
+    """The middle square of an image: uint8 (3, size, size). What the file says is read by `read_rgb`.
+
+    The shorter side becomes `size` (bilinear with antialias), of the longer one the middle `size` stay. Of images that
+    are longer than `LONGEST` squares the rest is cut off before: enlarging it would cost memory and time for nothing.
+    The pixels are then sampled at most one pixel of the file beside where they would be.
+
+    Args:
+        path: of the file.
+        size: pixels s of either side.
+        pixel_range, background: see `slnlab.image_files.read_rgb`.
+
+    Raises:
+        DataError: see `slnlab.image_files.read_rgb`.
+    """
+    whole = read_rgb(path, pixel_range, background)
+    longest = LONGEST * min(whole.size)
+    if max(whole.size) > longest:
+        whole = tv.center_crop(whole, [min(whole.height, longest), min(whole.width, longest)])
+    square = tv.center_crop(tv.resize(whole, [size]), [size, size])
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
 class Decoder(Dataset[Any]):
     """Item: rows (B,) → their images (B, 3, size, size) uint8, or, where one cannot be read, a message.
 
@@ -65,16 +97,10 @@ class Decoder(Dataset[Any]):
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> Tensor | str:
         images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
         for image, row in zip(images, rows.tolist(), strict=True):
-            path = self.paths[row]
             try:
-                with Image.open(path) as file:
-                    whole = file.convert("RGB")
-            except FileNotFoundError:
-                return f"{path}: no such file"
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                return f"{path}: is no image that can be read ({error})"
-            square = tv.center_crop(tv.resize(whole, self.size), [self.size, self.size])
-            image.copy_(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+                image.copy_(decode(self.paths[row], self.size))
+            except DataError as error:
+                return str(error)
         return images
 
 
