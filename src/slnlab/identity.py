@@ -27,6 +27,7 @@ NOT_IDENTITY = (
     "data.source.root",
     "data.source.download",
     "data.workers",
+    "data.read_timeout",
     "method.labels",
     "method.networks",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition

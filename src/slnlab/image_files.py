@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageColor
 
 from slnlab.errors import DataError
@@ -57,9 +58,10 @@ def read_rgb(
         DataError: no file, no image, one that Pillow cannot read whole, one of too many pixels, or a deep image without
             a range or with pixels that are not finite. The message begins with the path.
     """
-    image = _loaded(path)
-    if image.mode in DEEP:
-        return _from_deep(path, image, pixel_range, background)
+    image = load(path)
+    deep = deep_pixels(path, image)
+    if deep is not None:
+        return _scaled(path, deep, pixel_range, background)
     try:
         if image.has_transparency_data:
             # Premultiplied modes have a way to RGBA by this detour only.
@@ -70,23 +72,21 @@ def read_rgb(
         raise DataError(f"{path}: is no image that can be read (mode {image.mode}: {error})") from error
 
 
-def unreadable(
-    path: str | os.PathLike[str], pixel_range: Sequence[float] | None = None, background: Background = "white"
-) -> str | None:
-    """Why an image cannot be read, in a message that begins with its path; None: it can. It is decoded whole.
-
-    Args:
-        path, pixel_range, background: see `read_rgb`.
-    """
+def unreadable(path: str | os.PathLike[str]) -> str | None:
+    """Why an image cannot be read, in a message that begins with its path; None: it can. It is decoded whole."""
     try:
-        read_rgb(path, pixel_range, background)
+        read_rgb(path, pixel_range=(0, 1))  # which range a deep image has is a matter of all of them
     except DataError as error:
         return str(error)
     return None
 
 
-def _loaded(path: str | os.PathLike[str]) -> Image.Image:
-    """The first image of a file, decoded and upright, in the mode that it is stored in."""
+def load(path: str | os.PathLike[str]) -> Image.Image:
+    """The first image of a file, decoded and upright, in the mode that it is stored in.
+
+    Raises:
+        DataError: see `read_rgb`.
+    """
     try:
         # Of large images Pillow warns as of an attack, of twice as large ones it raises.
         with warnings.catch_warnings():
@@ -116,19 +116,38 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _from_deep(
-    path: str | os.PathLike[str], image: Image.Image, pixel_range: Sequence[float] | None, background: Background
-) -> Image.Image:
+def deep_pixels(path: str | os.PathLike[str], image: Image.Image) -> npt.NDArray[np.float64] | None:
+    """Pixels (H, W) of a deep image as they are stored, NaN where it is transparent; None: it has 8 bits.
+
+    Args:
+        path: named in messages.
+        image: as `load` gives it.
+
+    Raises:
+        DataError: a pixel is not a finite number.
+    """
+    if image.mode not in DEEP:
+        return None
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise DataError(f"{path}: has pixels that are not finite numbers")
+    if "transparency" in image.info:  # one value
+        values[values == image.info["transparency"]] = np.nan
+    return values
+
+
+def _scaled(
+    path: str | os.PathLike[str],
+    values: npt.NDArray[np.float64],
+    pixel_range: Sequence[float] | None,
+    background: Background,
+) -> Image.Image:
     if pixel_range is None:
         raise DataError(
-            f"{path}: has pixels of more than 8 bits (from {values.min():g} to {values.max():g}), other images have "
-            "not; data.pixel_range=[BLACK,WHITE] says what is black and white in all images of more than 8 bits"
+            f"{path}: has more than 8 bits, unlike other images of the data set (values {np.nanmin(values):g} to "
+            f"{np.nanmax(values):g}); give data.pixel_range=[BLACK,WHITE] for all images of more than 8 bits"
         )
-    low, high = pixel_range
-    grey = (values - low) * (255 / (high - low))
-    if "transparency" in image.info:  # one value that is transparent
-        grey[values == image.info["transparency"]] = ImageColor.getcolor(background, "L")
-    return Image.fromarray((grey.clip(0, 255) + 0.5).astype(np.uint8)).convert("RGB")
+    black, white = pixel_range
+    grey = ((values - black) * (255 / (white - black))).clip(0, 255) + 0.5
+    grey[np.isnan(values)] = ImageColor.getcolor(background, "L")
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

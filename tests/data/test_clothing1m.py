@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as tv
 
-from slnlab import distributed
+from slnlab import distributed, image_files
 from slnlab.config import compose
 from slnlab.data import StreamedDataModule
 from slnlab.data.batches import Batch
@@ -441,7 +441,7 @@ def test_methods_that_select_run_with_their_own_values(shared: Path, tmp_path: P
 @pytest.fixture
 def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[int, str]]]:
     """By which process was which image decoded, since the last time this was asked? Also of forked processes."""
-    log, real, start = tmp_path / "decoded.txt", Image.open, 0
+    log, real, start = tmp_path / "decoded.txt", image_files.load, 0
     log.touch()
 
     def logged(path: Path) -> Any:
@@ -455,7 +455,7 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
         start += len(lines)
         return [(int(process), path) for process, path in (line.split(" ") for line in lines)]
 
-    monkeypatch.setattr(Image, "open", logged)
+    monkeypatch.setattr(image_files, "load", logged)
     return since
 
 
