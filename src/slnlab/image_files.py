@@ -88,9 +88,8 @@ def load(path: str | os.PathLike[str]) -> Image.Image:
         DataError: see `read_rgb`.
     """
     try:
-        # Of large images Pillow warns as of an attack, of twice as large ones it raises.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # Pillow warns of damaged metadata, and of large images as of an attack
             with Image.open(path) as file:
                 file.load()
                 return _upright(file)

@@ -153,34 +153,34 @@ def _death(worker: _Worker, name: str) -> SlnlabError:
 
 
 def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int) -> list[_Worker]:
-    # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew takes
-    # seconds, and every pass has new workers.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    count, reason = min(wanted, _room()), "too many open files (ulimit -n)"
     workers: list[_Worker] = []
-    count = min(wanted, _room())
-    reason = "too many open files (ulimit -n)"
-    for number in range(count):
+    while count and not workers:
         try:
-            receiver, sender = context.Pipe(duplex=False)
-            with suppress(ImportError, AttributeError, OSError):  # fewer turns of both processes, where it is allowed
-                import fcntl
-
-                fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
-            process = context.Process(target=_work, args=(sender, decode, batches[number::count]), daemon=True)
-            process.start()
-        except OSError as error:
-            reason = error.strerror or str(error)
+            for number in range(count):
+                workers.append(_begin(decode, batches[number::count]))
+        except OSError as error:  # no more processes, or no memory for one
             _end(workers)
             workers.clear()
-            if number > 1:
-                return _start(decode, batches, number // 2)
-            count = 0
-            break
-        sender.close()  # here; so the pipe ends when the worker does
-        workers.append(_Worker(process, receiver))
+            count, reason = count // 2, error.strerror or str(error)
     if count < wanted:
         log.warning("data.workers: %d instead of %d processes decode images: %s", count, wanted, reason)
     return workers
+
+
+def _begin(decode: Decode, batches: Sequence[npt.NDArray[np.int64]]) -> _Worker:
+    # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew takes
+    # seconds, and every pass has new workers.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    receiver, sender = context.Pipe(duplex=False)
+    with suppress(ImportError, AttributeError, OSError):  # fewer turns of both processes, where the system allows it
+        import fcntl
+
+        fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+    process = context.Process(target=_work, args=(receiver, sender, decode, batches), daemon=True)
+    process.start()
+    sender.close()  # here; so the pipe ends when the worker does
+    return _Worker(process, receiver)
 
 
 def _room() -> int:
@@ -205,8 +205,9 @@ def _end(workers: Sequence[_Worker]) -> None:
             worker.process.kill()
 
 
-def _work(pipe: Connection, decode: Decode, batches: Sequence[npt.NDArray[np.int64]]) -> None:
+def _work(other_end: Connection, pipe: Connection, decode: Decode, batches: Sequence[npt.NDArray[np.int64]]) -> None:
     """What a worker does. It ends when nobody reads its pipe any more."""
+    other_end.close()
     _leave_signals()
     try:
         for rows in batches:
