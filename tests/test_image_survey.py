@@ -94,7 +94,7 @@ def test_shapes_that_the_background_hides_are_refused(tmp_path: Path, caplog: py
     black = put(tmp_path / "black", *[logo(0)] * 3)
     with pytest.raises(DataError, match=rf"^data.background: 3 of 3 .* over white, such as {white[0]}; black or grey"):
         check_visible(white, "white")
-    with pytest.raises(DataError, match="over black, .*; grey or white"):
+    with pytest.raises(DataError, match=r"over black, .*; grey or white"):
         check_visible(black, "black")
     for paths, background in ((white, "black"), (black, "white"), (white + black, "grey")):
         check_visible(paths, background)  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ from slnlab.config import compose
 from slnlab.data import StreamedDataModule
 from slnlab.data.batches import Batch
 from slnlab.data.clothing1m import Clothing1M
-from slnlab.data.decoding import Paths
-from slnlab.errors import ConfigError, DataError
+from slnlab.data.decoding import Decoder, Paths
+from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.identity import run_subdir
 from slnlab.methods.dividemix import DivideMix, Turn
 from slnlab.methods.single_network import SingleNetwork
@@ -554,6 +554,30 @@ def test_a_run_that_is_stopped_within_an_epoch_reads_the_rest_of_it(
     epoch, done, evaluation = 3 * 7, 7 * 2, SIZES["clean_val"] + SIZES["clean_test"]
     second, third, judged = epoch + (epoch - done), epoch + epoch, 2 * epoch  # an epoch: correction, training
     assert len(decoded()) == second + evaluation + third + evaluation + judged
+
+
+def test_a_worker_that_is_killed_costs_the_begun_epoch_and_no_more(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = small(shared, tmp_path / "runs", "data.workers=2", "data.eval_batch_size=5")
+    killed, image_of = tmp_path / "killed", Decoder.__call__
+
+    def kills_once(decoder: Decoder, row: int) -> Tensor:
+        done = next(tmp_path.glob("runs/**/metrics.csv"), None)
+        if done is not None and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return image_of(decoder, row)
+
+    monkeypatch.setattr(Decoder, "__call__", kills_once)
+    with pytest.raises(SlnlabError, match=rf"^{shared}/images/.*\.jpg: the process that decoded it has died \(SIGKILL"):
+        train(compose(overrides))
+    metrics = next(tmp_path.glob("runs/**/metrics.csv"))
+    before = read_metrics(metrics)
+    assert 1 <= len(before) < 3
+    train(compose(overrides))
+    assert read_metrics(metrics)[: len(before)] == before
+    assert len(read_metrics(metrics)) == 3
 
 
 def test_a_run_in_two_processes(shared: Path, tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ def test_deep_images_have_one_range_that_is_found_in_training(xrays: Path) -> No
     datamodule.setup()
     darks, brights = [], []
     for batch in datamodule.evaluation_batches("test"):
-        darks.append(batch.image[0, 0, 0, 0].item() * 255)
-        brights.append(batch.image[0, 0, -1, -1].item() * 255)
+        darks.append(round(batch.image[0, 0, 0, 0].item() * 255, 3))
+        brights.append(round(batch.image[0, 0, -1, -1].item() * 255, 3))
     assert darks == [0, 0]
     assert brights == [102, 255], "the same value as in training, and what is brighter than anything there"
 
@@ -138,13 +138,11 @@ def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None
     assert identity(compose(said))["data"]["pixel_range"] == [0, 4095]
     assert group_hash(compose(said)) != group_hash(compose(composed(xrays, *SMALL)))
     put(xrays, "train/ill/8_bits.png")
-    with pytest.raises(
-        ConfigError, match=r"data.pixel_range: the images have different depths .*8_bits.png has 8 bits"
-    ):
+    with pytest.raises(ConfigError, match=r"data.pixel_range: the images have different .*8_bits.png has 8 bits"):
         plain(compose(composed(xrays, *SMALL)))
     check(compose(said))
     assert plain(compose(composed(folder)))["data"]["pixel_range"] is None
-    for wrong in ("[5,1]", "[1]", "[0,.inf]", "[0,1,2]"):
+    for wrong in ("[5,1]", "[1]", "[0,inf]", "[0,1,2]"):
         with pytest.raises(ConfigError, match=r"^data.pixel_range: .*must be \[BLACK, WHITE\], two numbers"):
             check(compose(composed(folder, f"data.pixel_range={wrong}")))
 
