@@ -90,7 +90,7 @@ def test_nothing_needs_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     ("happens", "kind", "message"),
     [
         (refuse, DataError, r"^image 7: is no image$"),
-        (kill_oneself, SlnlabError, r"^image 7: .* has died \(SIGKILL: .*memory is short; fewer data.workers"),
+        (kill_oneself, SlnlabError, r"^image 7: .* has died \(SIGKILL, .*memory is short; fewer data.workers"),
         (lambda: os._exit(3), SlnlabError, r"^image 7: the process that decoded it has died \(exit code 3"),
         (lambda: time.sleep(60), DataError, r"^image 7: is not read after 0.5 s; .*data.read_timeout=SECONDS"),
         (lambda: 1 / 0, RuntimeError, r"Traceback[\s\S]*ZeroDivisionError"),

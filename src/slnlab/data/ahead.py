@@ -145,11 +145,9 @@ def _death(worker: _Worker, name: str) -> SlnlabError:
     worker.process.join(5)
     code = worker.process.exitcode
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
-    reason = "the system kills when memory is short; fewer data.workers need less" if how == "SIGKILL" else "see above"
-    return SlnlabError(
-        f"{name}: the process that decoded it has died ({how}: {reason}). What was saved is whole, and the same "
-        "command goes on"
-    )
+    if how == "SIGKILL":
+        how += ", as the system does when memory is short; fewer data.workers need less"
+    return SlnlabError(f"{name}: the process that decoded it has died ({how}). The same command goes on")
 
 
 def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int) -> list[_Worker]:
