@@ -132,6 +132,11 @@ def test_the_limit_of_open_files_allows_fewer_workers(
         assert taken(ahead) == [batch.tolist() for batch in BATCHES]
 
 
+def test_without_a_limit_of_open_files_all_workers_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert len(Ahead(Squares(), BATCHES, 5).workers) == 5
+
+
 def test_the_limit_of_processes_allows_fewer_workers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple, Protocol
@@ -162,8 +163,14 @@ def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int
             workers.clear()
             count, reason = count // 2, error.strerror or str(error)
     if count < wanted:
-        log.warning("data.workers: %d instead of %d processes decode images: %s", count, wanted, reason)
+        _warn(f"data.workers: {count} instead of {wanted} processes decode images: {reason}")
     return workers
+
+
+@cache
+def _warn(message: str) -> None:
+    """Once, and not at every pass over the images."""
+    log.warning("%s", message)
 
 
 def _begin(decode: Decode, batches: Sequence[npt.NDArray[np.int64]]) -> _Worker:
@@ -187,10 +194,12 @@ def _room() -> int:
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        free = limit - len(os.listdir("/dev/fd"))
+        is_open = len(os.listdir("/dev/fd"))
     except (ImportError, OSError):
         return sys.maxsize
-    return max(0, (free - _FILES_LEFT) // _FILES_PER_WORKER)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(0, (limit - is_open - _FILES_LEFT) // _FILES_PER_WORKER)
 
 
 def _end(workers: Sequence[_Worker]) -> None:
