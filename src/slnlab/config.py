@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from slnlab.batching import batch_sizes
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir
-from slnlab.image_folder import read_image_folder
+from slnlab.image_folder import ImageFolderContents, read_image_folder
 from slnlab.plain import flat, plain, said_by
 from slnlab.schemas.base import Section, allowed_by
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, epoch_size, redefinitions
@@ -264,7 +264,7 @@ def register_resolvers() -> None:
     - `${slnlab.start:}`: `fine_tuning` or `from_scratch`, as the network's `pretrained` says.
     - `${slnlab.data_kind:}`: see `data_kind`.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
-      digest, or whether there is a split val_clean or test.
+      digest, whether there is a split val_clean or test, or the pixel_range of its images (`find_pixel_range`).
     """
 
     def subdir(*, _root_: DictConfig) -> str:
@@ -279,7 +279,10 @@ def register_resolvers() -> None:
     def image_folder(what: str, *, _root_: DictConfig) -> Any:
         if OmegaConf.is_missing(_root_.data.source, "root"):
             raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
-        found = read_image_folder(str(_root_.data.source.root), _root_.data.unreadable, _root_.data.workers)
+        root = str(_root_.data.source.root)
+        found = read_image_folder(root, _root_.data.unreadable, _root_.data.workers)
+        if what == "pixel_range":
+            return _pixel_range(root, found)
         said = {
             "num_classes": len(found.classes),
             "num_train": len(found.splits["train"].paths),
@@ -328,6 +331,20 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("slnlab.run_subdir", subdir, replace=True)
     OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)
 
+
+def _pixel_range(root: str, contents: ImageFolderContents) -> ListConfig | None:
+    """Of images that have more than 8 bits; looked at once."""
+    from slnlab.image_survey import find_pixel_range  # Pillow, which most configurations can do without
+
+    known = (root, contents.digest)
+    if known not in _pixel_ranges:
+        top = Path(root).expanduser()
+        _pixel_ranges[known] = find_pixel_range([[top / path for path in s.paths] for s in contents.splits.values()])
+    found = _pixel_ranges[known]
+    return None if found is None else ListConfig(found)
+
+
+_pixel_ranges: dict[tuple[str, str], list[float] | None] = {}
 
 composed_runs: dict[tuple[str, ...], DictConfig] = {}
 """Of the sweep that this process is about to start: a run's overrides → its configuration. Composing takes about a

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.errors import SlnlabError
+from slnlab.terminal import print_anywhere
 
 FORMATS = {
     "torch": "the weights alone, a state_dict",
@@ -35,6 +36,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: errors that the user can mend are one message and exit code 1."""
+    print_anywhere()
     asked = _arguments(arguments)
     try:
         from slnlab.inference.exporting import export

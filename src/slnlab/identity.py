@@ -29,6 +29,7 @@ NOT_IDENTITY = (
     "data.workers",
     "data.unreadable",  # without the files that it leaves out it is the same folder
     "data.source.unreadable",
+    "data.read_timeout",
     "method.labels",
     "method.networks",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition

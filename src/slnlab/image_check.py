@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,18 +23,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import PIL
-from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from slnlab.cores import cores
 from slnlab.errors import DataError
 from slnlab.files import replacing
+from slnlab.image_files import unreadable
 from slnlab.stopping import stop_if_told
 
 log = logging.getLogger(__name__)
 
-READER = f"Pillow {PIL.__version__}, 1"
-"""Verdicts of another Pillow, or of another `why_unreadable` (the number), do not count."""
+READER = f"Pillow {PIL.__version__}, 2"
+"""Verdicts of another Pillow, or of another `unreadable` (the number), do not count."""
 
 CHUNK = 32
 """Images that a process is given at once."""
@@ -57,20 +56,6 @@ class Verdict(NamedTuple):
     problem: str | None
 
 
-def why_unreadable(path: str) -> str | None:
-    """Decode an image file whole; None, or what is wrong with it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's, about damaged metadata and large images
-            with Image.open(path) as image:
-                image.convert("RGB")
-    except Image.UnidentifiedImageError:
-        return "is no image that Pillow knows"
-    except Exception as error:  # each format has a parser of its own, with its own errors about damaged files
-        return str(error) or type(error).__name__
-    return None
-
-
 def look(path: str) -> Verdict:
     """Read one image twice: as bytes, and decoded."""
     try:
@@ -83,7 +68,7 @@ def look(path: str) -> Verdict:
         return Verdict(content, "is empty")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return Verdict(content, "is a web page")
-    return Verdict(content, why_unreadable(path))
+    return Verdict(content, unreadable(Path(path)))
 
 
 def verdicts(root: Path, paths: Sequence[str], workers: int | None = None) -> dict[str, Verdict]:

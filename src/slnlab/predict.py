@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from slnlab.errors import DataError, SlnlabError
 from slnlab.files import replacing
-from slnlab.image_folder import SUFFIXES
+from slnlab.folder_layout import why_no_image
+from slnlab.terminal import print_anywhere
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -35,7 +36,7 @@ class Files:
         paths: files and folders.
 
     Attributes:
-        left_out: how many files of the folders are no images by their name, by suffix.
+        left_out: how many files of the folders are no images, by suffix or reason.
 
     Raises:
         DataError: a path that does not exist or cannot be looked at.
@@ -69,11 +70,10 @@ class Files:
                 continue
             if entry.is_dir():
                 yield from self._below(entry.path, (*above, here))
-            elif entry.name.lower().endswith(SUFFIXES):
-                # To open a named pipe would wait for ever.
-                yield entry.path if entry.is_file() else DataError(f"{entry.path}: is no file")
+            elif (kind := why_no_image(entry)) is None:
+                yield entry.path
             else:
-                self.left_out[Path(entry.name).suffix.lower() or "none"] += 1
+                self.left_out[kind] += 1
 
 
 class Summary(NamedTuple):
@@ -121,7 +121,7 @@ def predict(
         if progress:
             progress(classified, len(unreadable))
     if not classified and not unreadable:
-        raise DataError(f"{', '.join(map(str, files.paths))}: no image; their names end in {', '.join(SUFFIXES)}")
+        raise DataError(f"{', '.join(map(str, files.paths))}: no image")
     return Summary(classified, unreadable)
 
 
@@ -180,6 +180,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see its `--help` for the exit codes."""
+    print_anywhere()
     asked = _arguments(arguments)
     try:
         files = Files(asked.paths)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slnlab.errors import DataError
 from slnlab.files import replacing
+from slnlab.image_files import Background
 
 SCHEMA_VERSION = 1
 
@@ -142,6 +143,8 @@ class Preprocessing(_Record):
         "an image of this size keeps its pixels"
     )
     crop: tuple[int, int] = Field(description="the middle of that: what the network sees")
+    pixel_range: list[float] | None = Field(default=None, description="black and white of images of more than 8 bits")
+    background: Background = Field(default="white", description="behind transparent pixels")
     mean: list[float] = Field(description="of each channel, subtracted from its pixels in [0, 1]")
     std: list[float] = Field(description="of each channel; the difference is divided by it")
 

@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as tv
 
-from slnlab import distributed
+from slnlab import distributed, image_files
 from slnlab.config import compose
 from slnlab.data import StreamedDataModule
 from slnlab.data.batches import Batch
 from slnlab.data.clothing1m import Clothing1M
-from slnlab.data.decoding import Paths
-from slnlab.errors import ConfigError, DataError
+from slnlab.data.decoding import Decoder, Paths
+from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.identity import run_subdir
 from slnlab.methods.dividemix import DivideMix, Turn
 from slnlab.methods.single_network import SingleNetwork
@@ -426,7 +426,7 @@ def test_methods_that_select_run_with_their_own_values(shared: Path, tmp_path: P
 @pytest.fixture
 def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[int, str]]]:
     """By which process was which image decoded, since the last time this was asked? Also of forked processes."""
-    log, real, start = tmp_path / "decoded.txt", Image.open, 0
+    log, real, start = tmp_path / "decoded.txt", image_files.load, 0
     log.touch()
 
     def logged(path: Path) -> Any:
@@ -440,7 +440,7 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
         start += len(lines)
         return [(int(process), path) for process, path in (line.split(" ") for line in lines)]
 
-    monkeypatch.setattr(Image, "open", logged)
+    monkeypatch.setattr(image_files, "load", logged)
     return since
 
 
@@ -539,6 +539,30 @@ def test_a_run_that_is_stopped_within_an_epoch_reads_the_rest_of_it(
     epoch, done, evaluation = 3 * 7, 7 * 2, SIZES["clean_val"] + SIZES["clean_test"]
     second, third, judged = epoch + (epoch - done), epoch + epoch, 2 * epoch  # an epoch: correction, training
     assert len(decoded()) == second + evaluation + third + evaluation + judged
+
+
+def test_a_worker_that_is_killed_costs_the_begun_epoch_and_no_more(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = small(shared, tmp_path / "runs", "data.workers=2", "data.eval_batch_size=5")
+    killed, image_of = tmp_path / "killed", Decoder.__call__
+
+    def kills_once(decoder: Decoder, row: int) -> Tensor:
+        done = next(tmp_path.glob("runs/**/metrics.csv"), None)
+        if done is not None and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return image_of(decoder, row)
+
+    monkeypatch.setattr(Decoder, "__call__", kills_once)
+    with pytest.raises(SlnlabError, match=rf"^{shared}/images/.*\.jpg: the process that decoded it has died \(SIGKILL"):
+        train(compose(overrides))
+    metrics = next(tmp_path.glob("runs/**/metrics.csv"))
+    before = read_metrics(metrics)
+    assert 1 <= len(before) < 3
+    train(compose(overrides))
+    assert read_metrics(metrics)[: len(before)] == before
+    assert len(read_metrics(metrics)) == 3
 
 
 def test_a_run_in_two_processes(shared: Path, tmp_path: Path) -> None:

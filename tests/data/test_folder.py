@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from slnlab import assemble
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, DataError
 from slnlab.identity import group_hash, identity
@@ -83,6 +84,54 @@ def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp
     (folder / "train" / "dog" / "9.JPG").rename(folder / "train" / "cat" / "old" / "9.JPG")
     (folder / "train" / "cat" / "old" / "8.JPG").unlink()
     assert group_hash(compose(composed(folder))) == before
+
+
+@pytest.fixture
+def xrays(tmp_path: Path) -> Path:
+    """Grey of 12 bits and more in 16: training images of 1000 to 2275, test images of 1000 and 3550."""
+    for name in ("train/ill/a", "train/well/a", "test/ill/a", "test/well/a"):
+        path = tmp_path / "xrays" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        grey = np.repeat([1000, 1510 if "ill" in name else 2275 if "train" in name else 3550], 50)
+        Image.fromarray(np.repeat(grey[:, None], 100, 1).astype(np.uint16)).save(path)
+    return tmp_path / "xrays"
+
+
+def test_deep_images_have_one_range_that_is_found_in_training(xrays: Path) -> None:
+    """And stands in the configuration, from where evaluation, a resumed run and predictions have it."""
+    config = compose(composed(xrays, *SMALL, "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=1"))
+    assert plain(config)["data"]["pixel_range"] == [1000, 2275]
+    assert identity(config)["data"]["pixel_range"] == [1000, 2275]
+    datamodule = assemble.datamodule(OmegaConf.create(plain(config)))
+    datamodule.setup()
+    darks, brights = [], []
+    for batch in datamodule.evaluation_batches("test"):
+        darks.append(round(batch.image[0, 0, 0, 0].item() * 255, 3))
+        brights.append(round(batch.image[0, 0, -1, -1].item() * 255, 3))
+    assert darks == [0, 0]
+    assert brights == [102, 255], "the same value as in training, and what is brighter than anything there"
+
+
+def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None:
+    said = composed(xrays, *SMALL, "data.pixel_range=[0,4095]")
+    assert identity(compose(said))["data"]["pixel_range"] == [0, 4095]
+    assert group_hash(compose(said)) != group_hash(compose(composed(xrays, *SMALL)))
+    put(xrays, "train/ill/8_bits.png")
+    with pytest.raises(ConfigError, match=r"data.pixel_range: the images have different .*8_bits.png has 8 bits"):
+        plain(compose(composed(xrays, *SMALL)))
+    check(compose(said))
+    assert plain(compose(composed(folder)))["data"]["pixel_range"] is None
+    for wrong in ("[5,1]", "[1]", "[0,inf]", "[0,1,2]"):
+        with pytest.raises(ConfigError, match=r"^data.pixel_range: .*must be \[BLACK, WHITE\], two numbers"):
+            check(compose(composed(folder, f"data.pixel_range={wrong}")))
+
+
+def test_how_long_an_image_may_take_is_no_part_of_the_run_and_its_background_is(folder: Path) -> None:
+    before = group_hash(compose(composed(folder)))
+    assert group_hash(compose(composed(folder, "data.read_timeout=null"))) == before
+    assert group_hash(compose(composed(folder, "data.background=black"))) != before
+    with pytest.raises(ConfigError, match=r"^data.background: 'red' is not allowed: .*'white', 'grey' or 'black'"):
+        check(compose(composed(folder, "data.background=red")))
 
 
 def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path: Path) -> None:

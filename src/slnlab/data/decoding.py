@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as tv
 
+from slnlab.data.ahead import Ahead
 from slnlab.data.datamodule import Stored
-from slnlab.errors import DataError
+from slnlab.image_files import Background, read_rgb
 
 
 class Paths:
@@ -49,32 +46,75 @@ class Paths:
         return os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
 
 
-class Decoder(Dataset[Any]):
-    """Item: rows (B,) → their images (B, 3, size, size) uint8, or, where one cannot be read, a message.
+LONGEST = 4
+"""Of an image that is longer than so many times its width, or the other way round, only the middle is enlarged."""
 
-    The message is a value because an exception would come out of a worker with a traceback for a text.
+
+def decode(
+    path: str | os.PathLike[str],
+    size: int,
+    pixel_range: Sequence[float] | None = None,
+    background: Background = "white",
+) -> Tensor:
+    """The middle square of an image: uint8 (3, size, size). What the file says is read by `read_rgb`.
+
+    Args:
+        path: of the file.
+        size: pixels s of either side.
+        pixel_range, background: see `slnlab.image_files.read_rgb`.
+
+    Raises:
+        DataError: see `slnlab.image_files.read_rgb`.
+    """
+    square = middle(read_rgb(path, pixel_range, background), size, size)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def middle(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The image scaled (bilinear with antialias) until it covers this size, and the middle of that.
+
+    Of images that are longer than `LONGEST` squares the rest is cut off before: enlarging it would cost memory and time
+    for nothing. The pixels are then sampled at most one pixel of the file beside where they would be.
+    """
+    longest = LONGEST * min(image.size)
+    if max(image.size) > longest:
+        image = tv.center_crop(image, [min(image.height, longest), min(image.width, longest)])
+    if image.width * height >= width * image.height:  # wider than what is wanted
+        size = [height, int(height * image.width / image.height)]
+    else:
+        size = [int(width * image.height / image.width), width]
+    return tv.center_crop(tv.resize(image, size), [height, width])
+
+
+class Decoder:
+    """Row → its image (3, size, size) uint8, see `decode`.
 
     Args:
         paths: of the images.
-        size: pixels s. The shorter side becomes s (bilinear with antialias), of the longer one the middle s stay.
+        size, pixel_range, background: see `decode`.
     """
 
-    def __init__(self, paths: Paths, size: int) -> None:
-        self.paths, self.size = paths, size
+    def __init__(
+        self,
+        paths: Paths,
+        size: int,
+        pixel_range: Sequence[float] | None = None,
+        background: Background = "white",
+    ) -> None:
+        self.paths, self.size, self.pixel_range, self.background = paths, size, pixel_range, background
 
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Tensor | str:
+    def __call__(self, row: int) -> Tensor:
+        return decode(self.paths[row], self.size, self.pixel_range, self.background)
+
+    def name(self, row: int) -> str:
+        """The image's path."""
+        return str(self.paths[row])
+
+    def batch(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Images (B, 3, size, size) of rows (B,)."""
         images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
         for image, row in zip(images, rows.tolist(), strict=True):
-            path = self.paths[row]
-            try:
-                with Image.open(path) as file:
-                    whole = file.convert("RGB")
-            except FileNotFoundError:
-                return f"{path}: no such file"
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                return f"{path}: is no image that can be read ({error})"
-            square = tv.center_crop(tv.resize(whole, self.size), [self.size, self.size])
-            image.copy_(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+            image.copy_(self(row))
         return images
 
 
@@ -89,48 +129,33 @@ class Reader:
         batches: rows (B,) of each batch, on the CPU.
         workers: processes; 0: decode in this one.
         device: where the images go.
+        timeout: seconds that an image may take a worker; None: for ever.
     """
 
-    def __init__(self, decoder: Decoder, batches: Sequence[Tensor], workers: int, device: torch.device) -> None:
-        self.decoder, self.device, self.workers = decoder, device, workers
+    def __init__(
+        self,
+        decoder: Decoder,
+        batches: Sequence[Tensor],
+        workers: int,
+        device: torch.device,
+        timeout: float | None = None,
+    ) -> None:
+        self.decoder, self.device, self.workers, self.timeout = decoder, device, workers, timeout
         self.batches = [batch.numpy() for batch in batches]
         self._next: int | None = None
-        self._ahead: Iterator[Any] | None = None
+        self._ahead: Ahead | None = None
 
     def __call__(self, number: int) -> Stored:
         if self.workers and (number == 0 or self._next is None):
-            self._next, self._ahead = number, iter(self._loader(number))
+            pinned = self.device.type == "cuda"
+            ahead = Ahead(self.decoder, self.batches[number:], self.workers, self.timeout, pinned)
+            self._next, self._ahead = number, ahead if ahead.workers else None
         if self._ahead is not None and number == self._next:
             found = next(self._ahead)
             self._next += 1
             if self._next == len(self.batches):
-                self._ahead = None  # its processes end
+                self._ahead = None
         else:
-            found = self.decoder[self.batches[number]]
-        if isinstance(found, str):
-            self._ahead = None
-            raise DataError(found)
+            found = self.decoder.batch(self.batches[number])
         images = found.to(self.device, non_blocking=True)
         return images, torch.arange(len(images), device=self.device)
-
-    def _loader(self, first: int) -> DataLoader[Any]:
-        batches = self.batches[first:]
-        return DataLoader(
-            self.decoder,
-            sampler=batches,  # the rows of a batch are its item
-            batch_size=None,
-            num_workers=min(self.workers, len(batches)),
-            # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew
-            # takes seconds, and every pass has new workers.
-            multiprocessing_context="fork" if sys.platform == "linux" else None,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # the global one belongs to the training
-        )
-
-
-def _leave_signals(_: int) -> None:
-    """Ctrl-C is the main process's to answer; it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -17,10 +18,14 @@ from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
 from slnlab.distributed import shard, world_size
 from slnlab.errors import ConfigError, DataError
+from slnlab.image_files import Background
+from slnlab.image_survey import check_visible
 from slnlab.noise import NoiseRecord
 from slnlab.result import Preprocessing
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
+
+log = logging.getLogger(__name__)
 
 Sampling = Literal["standard", "balanced"]
 
@@ -79,6 +84,8 @@ class StreamedDataModule(IndexedDataModule):
         workers: processes that decode, for each process of the run; None: as many as CPUs, 0: none.
         num_train: how many training images the files must hold; None: whatever they do.
         channels: 3.
+        pixel_range, background: see `slnlab.image_files.read_rgb`.
+        read_timeout: seconds that an image may take a worker; None: for ever.
         options: see `IndexedDataModule`.
 
     Raises:
@@ -98,6 +105,9 @@ class StreamedDataModule(IndexedDataModule):
         workers: int | None = None,
         num_train: int | None = None,
         channels: int = 3,
+        pixel_range: Sequence[float] | None = None,
+        background: Background = "white",
+        read_timeout: float | None = None,
         name: str | None = None,
         **options: Any,
     ) -> None:
@@ -108,6 +118,7 @@ class StreamedDataModule(IndexedDataModule):
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
+        self.pixel_range, self.background, self.read_timeout = pixel_range, background, read_timeout
         self._size = (image_size, image_size)
         self._train: Decoder
         self._evaluated: dict[Split, tuple[Decoder, Tensor]] = {}
@@ -116,7 +127,8 @@ class StreamedDataModule(IndexedDataModule):
     @property
     def preprocessing(self) -> Preprocessing:
         height, width = (side + 2 * self.crop_flip.padding for side in self._size)
-        return super().preprocessing.model_copy(update={"resize": (height, width)})
+        read = {"pixel_range": self.pixel_range and list(self.pixel_range), "background": self.background}
+        return super().preprocessing.model_copy(update={"resize": (height, width), **read})
 
     @property
     def evaluation_splits(self) -> list[Split]:
@@ -175,7 +187,7 @@ class StreamedDataModule(IndexedDataModule):
         sizes = [len(batch) for batch in batches]
         # One copy to the CPU, not one for each batch.
         rows = torch.cat([*batches]).cpu().split(sizes) if batches else []
-        return Reader(decoder, rows, workers, self.table.device)
+        return Reader(decoder, rows, workers, self.table.device, self.read_timeout)
 
     def _prepare(self) -> None:
         self.source.prepare()
@@ -191,6 +203,11 @@ class StreamedDataModule(IndexedDataModule):
             raise DataError(f"data.num_train: the configuration says {self.num_train}, the files hold {len(labels)}")
         size = self._training_size(len(labels))
         self._check_labels("training", labels)
+        if self.pixel_range is not None:
+            log.info(
+                "data.pixel_range: pixels from %g to %g become 0 to 255 in images of more than 8 bits",
+                *self.pixel_range,
+            )
         self.noise_record, labels = None, labels[:size]
         if self.noise.name == "real":
             self.table = SampleTable(labels, self.num_classes)
@@ -201,8 +218,8 @@ class StreamedDataModule(IndexedDataModule):
             self.noise_record = record
             self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
         self._hold_out(size)
-        pixels = self._size[0] + 2 * self.crop_flip.padding
-        self._train = Decoder(paths, pixels)
+        check_visible(paths, self.background)
+        self._train = self._decoder(paths)
         if self.sampling == "balanced":
             smallest, which = self.table["given"][self._pool].bincount(minlength=self.num_classes).min(0)
             self._of_each_class = int(smallest) if self.per_class is None else self.per_class
@@ -219,7 +236,10 @@ class StreamedDataModule(IndexedDataModule):
         for split in wanted:
             files, true = self.source.load(split)
             self._check_labels(split, true)
-            self._evaluated[split] = (Decoder(files, pixels), true)
+            self._evaluated[split] = (self._decoder(files), true)
+
+    def _decoder(self, paths: Paths) -> Decoder:
+        return Decoder(paths, self._size[0] + 2 * self.crop_flip.padding, self.pixel_range, self.background)
 
     def to(self, device: torch.device | str) -> StreamedDataModule:
         """Move the sample table, to which the batches follow; returns itself."""

@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as tv
 
+from slnlab.data.decoding import middle
 from slnlab.errors import ConfigError, DataError
+from slnlab.image_files import read_rgb
 from slnlab.result import Preprocessing
 
 MODES = {1: "L", 3: "RGB"}
@@ -59,21 +61,6 @@ class Probabilities(nn.Module):
         return logits.float().softmax(1)
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The image in a file, in colour.
-
-    Raises:
-        DataError: there is none that can be read.
-    """
-    try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{os.fspath(path)}: no such file") from None
-    except Exception as error:  # each format has a parser of its own, with its own errors about damaged files
-        raise DataError(f"{os.fspath(path)}: is no image that can be read ({error})") from error
-
-
 def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preprocessing) -> Tensor:
     """An image in the network's channels at the size `resize`: uint8 (channels, height, width).
 
@@ -92,21 +79,10 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
             f"images: the network sees {channels} channels, and an image file has 1 or 3; give arrays of "
             f"{preprocessing.resize[0]}×{preprocessing.resize[1]} pixels"
         )
-    whole = image if isinstance(image, Image.Image) else read_image(image)
-    fitted = middle(whole.convert(MODES[channels]), *preprocessing.resize)
+    if not isinstance(image, Image.Image):
+        image = read_rgb(image, preprocessing.pixel_range, preprocessing.background)
+    fitted = middle(image.convert(MODES[channels]), *preprocessing.resize)
     return torch.from_numpy(np.array(fitted)).view(*preprocessing.resize, channels).permute(2, 0, 1)
-
-
-def middle(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The image scaled (bilinear, antialias) until it covers this size, and the middle of that.
-
-    Of a square it is what `slnlab.data.decoding` makes for training, pixel for pixel.
-    """
-    if image.width * height >= width * image.height:  # wider than what is wanted
-        size = [height, int(height * image.width / image.height)]
-    else:
-        size = [int(width * image.height / image.width), width]
-    return tv.center_crop(tv.resize(image, size), [height, width])
 
 
 def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor:

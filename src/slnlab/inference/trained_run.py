@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from scipy.special import expit
 from torch import Tensor, nn
 
-from slnlab.analysis.label_issues import best_informed
 from slnlab.cores import cores
 from slnlab.errors import ConfigError, DataError
 from slnlab.inference.preprocessing import Probabilities, decoded, stacked
@@ -66,8 +66,8 @@ class TrainedRun:
         """The training samples of `samples.npz` as columns of equal length, e.g. for `pandas.DataFrame(run.samples)`.
 
         `index` in the data set and, of images from files, `path`; `given`, and where known `true` and `wrong`, as class
-        numbers; the loss and the prediction of each evaluator's final weights (`momentum_loss`, …); and
-        `label_quality`, the probability in [0, 1] that the weights of `model` leave to the given label.
+        numbers; loss, prediction and margin of each evaluator's final weights (`momentum_loss`, …); and `label_quality`
+        in [0, 1] by the weights of `model`, as in `label_issues.csv`.
 
         Raises:
             DataError: the file is gone or cannot be read.
@@ -75,7 +75,7 @@ class TrainedRun:
         try:
             with np.load(self._samples, allow_pickle=False) as file:
                 columns = {name: file[name] for name in file.files}
-            columns["label_quality"] = np.exp(-columns[f"{self.weights}_loss"])
+            columns["label_quality"] = expit(columns[f"{self.weights}_margin"])
         except Exception as error:  # numpy and zipfile have many words for a broken archive
             raise DataError(f"{self._samples}: cannot be read as the training samples ({error})") from error
         if "path" in columns:
@@ -169,7 +169,8 @@ def load(run: str | os.PathLike[str], weights: str | None = None, device: str | 
     place = usable(device)
     directory, config, result = finished(Path(run))
     networks = trained_networks(directory, config, result)
-    chosen = best_informed(networks) if weights is None else weights
+    judge = result.label_issues.evaluator if result.label_issues else next(iter(networks))
+    chosen = judge if weights is None else weights
     if chosen not in networks:
         raise ConfigError(f"weights: {directory.path} has no {chosen!r}; it has {', '.join(networks)}")
     networks[chosen].to(place)

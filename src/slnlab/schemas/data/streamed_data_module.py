@@ -1,7 +1,17 @@
-from typing import Literal
+from math import isfinite
+from typing import Annotated, Literal
 
-from slnlab.schemas.base import Count, CountOrZero
+from pydantic import AfterValidator
+
+from slnlab.image_files import Background
+from slnlab.schemas.base import Count, CountOrZero, Positive
 from slnlab.schemas.config import Data
+
+
+def _ascending(pixel_range: list[float]) -> list[float]:
+    if not (len(pixel_range) == 2 and all(map(isfinite, pixel_range)) and pixel_range[0] < pixel_range[1]):
+        raise ValueError("must be [BLACK, WHITE], two numbers, the smaller one first")
+    return pixel_range
 
 
 class Schema(Data):
@@ -11,3 +21,6 @@ class Schema(Data):
     clean_val: bool
     workers: CountOrZero | None
     unreadable: Literal["refuse", "skip"] = "refuse"
+    pixel_range: Annotated[list[float], AfterValidator(_ascending)] | None
+    background: Background
+    read_timeout: Positive | None
