@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import logging
 import math
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.types import RunMode
+from hydra.version import VersionBase
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from packaging.version import Version
 from pydantic import ValidationError
 
 from slnlab.errors import ConfigError, DataError
-from slnlab.identity import run_subdir
+from slnlab.identity import identity, run_subdir
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import flat, plain, said_by
+from slnlab.quoting import mended
 from slnlab.schemas.base import Section, allowed_by
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, epoch_size, redefinitions
+
+log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parents[1]
@@ -37,11 +45,17 @@ CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _H
 """The configuration: a checkout's `conf/`, or the copy inside an installed package."""
 
 extra_config_dirs: list[str] = []
-"""In a process that does a sweep's run: the --config-dir of the command that has started it."""
+"""Of the command that this process is, or that has started it: its --config-dir, and others that it searches."""
+
+_composing = threading.Lock()
+"""Hydra keeps what it has found of itself in the process, and finds it once."""
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose the configuration of a run as the command line does.
+
+    Also inside another application of Hydra, and in threads: it is always slnlab's configuration, and theirs stays
+    as it is.
 
     Args:
         overrides: Hydra overrides, such as `["noise=asym", "sln.sigma=0.5"]`.
@@ -49,14 +63,42 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: a key or an option that does not exist; the message names it and what is near.
     """
+    config = compose_with_hydra(overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
+    """The same with Hydra's own node.
+
+    Raises:
+        ConfigError: see `compose`.
+    """
     try:
-        if GlobalHydra.instance().is_initialized():  # the command line's, which knows a --config-dir of the user's
-            return hydra_compose("train", overrides=list(overrides))
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            searched = [f"hydra.searchpath=[{','.join(extra_config_dirs)}]"] if extra_config_dirs else []
-            return hydra_compose("train", overrides=[*searched, *overrides])
+        return _load(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error
+
+
+def _load(overrides: Sequence[str]) -> DictConfig:
+    # By a loader of our own: `hydra.compose` asks the process's only Hydra, which may be another application's.
+    with _composing:
+        base = VersionBase.instance()
+        theirs, base.version_base = base.version_base, Version("1.3")
+        try:
+            path = create_config_search_path(str(CONF_DIR))
+            for folder in extra_config_dirs:
+                path.append("command-line", folder)
+            return ConfigLoaderImpl(path).load_configuration("train", list(overrides), RunMode.RUN, from_shell=False)
+        finally:
+            base.version_base = theirs
+
+
+def searched_dirs(config: DictConfig) -> tuple[str, ...]:
+    """Of the command line that has composed this: where it looks for options beside slnlab's own."""
+    sources = config.hydra.runtime.config_sources
+    return tuple(s.path for s in sources if s.provider == "command-line" or s.provider.startswith("hydra.searchpath"))
 
 
 def check(config: DictConfig) -> None:
@@ -183,14 +225,18 @@ def _near(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
-    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are.
+def explain(error: BaseException, overrides: Sequence[str] = (), several: bool = False) -> str:
+    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are; of one that was typed so
+    that it cannot be read, how to type it.
 
     Args:
         error: what was raised.
         overrides: what was typed; it says which options' keys are the known ones.
+        several: a comma separates values of a sweep.
     """
     message = said_by(error)
+    if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
+        return mended(overrides, {*GROUPS, *Root.model_fields, "hydra"}, several) or message
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")
@@ -204,9 +250,9 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The keys below `path` in the configuration of the options that were chosen."""
     try:
-        node: Any = compose([override for override in overrides if override.split("=")[0] in GROUPS])
-    except ConfigError:  # several options at once: a sweep, of which the first configuration is the default one
-        node = compose()
+        node: Any = _load([override for override in overrides if override.split("=")[0] in GROUPS])
+    except (HydraException, OmegaConfBaseException):  # several options at once: a sweep, whose first is the default one
+        node = _load([])
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
@@ -258,7 +304,7 @@ def register_resolvers() -> None:
     - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1; likewise.
     - `${slnlab.data_kind:}`: see `data_kind`.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
-      digest, or whether there is a split val_clean or test.
+      or whether there is a split val_clean or test.
     """
 
     def subdir(*, _root_: DictConfig) -> str:
@@ -277,7 +323,6 @@ def register_resolvers() -> None:
         said = {
             "num_classes": len(found.classes),
             "num_train": len(found.splits["train"].paths),
-            "digest": found.digest,
         }
         said |= {split: bool(listing.paths) for split, listing in found.splits.items()}
         return ListConfig(found.classes) if what == "classes" else said[what]
@@ -315,6 +360,38 @@ composed_runs: dict[tuple[str, ...], DictConfig] = {}
 tenth of a second a run, so launchers take it from here."""
 
 
+def directory_in_sweep(config: DictConfig, number: int) -> Path:
+    """Where a run of a sweep lies, whichever launcher does it.
+
+    Args:
+        config: of the run, with Hydra's own node.
+        number: of the run in the sweep, from 0, which `hydra.sweep.subdir` may name.
+    """
+    with open_dict(config):
+        config.hydra.job.num = number
+        config.hydra.job.id = f"job_id_for_{number}"
+    return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+
+
+def shared_directories(runs: Sequence[tuple[str, Path, DictConfig]]) -> Iterator[str]:
+    """Of a sweep's runs, each with a name, those that are the same run: a line for each, which is done once.
+
+    Raises:
+        ConfigError: two different runs would have one directory.
+    """
+    first: dict[Path, tuple[str, DictConfig]] = {}
+    for name, directory, config in runs:
+        other, its = first.setdefault(directory, (name, config))
+        if its is config:
+            continue
+        if identity(its) != identity(config):
+            raise ConfigError(
+                f"the runs {other!r} and {name!r} would share the directory {directory}; "
+                "leave hydra.sweep.subdir as it is, or let it tell them apart"
+            )
+        yield f"{name!r} is the same run as {other!r} and is done once: what differs does not change the result"
+
+
 class CheckBeforeRunning(Callback):
     """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
 
@@ -322,6 +399,7 @@ class CheckBeforeRunning(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        extra_config_dirs[:] = searched_dirs(config)
         try:
             check(config)
             Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
@@ -332,6 +410,7 @@ class CheckBeforeRunning(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check every run of the sweep, so that the last one does not fail after hours of the others."""
+        extra_config_dirs[:] = searched_dirs(config)
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -341,7 +420,7 @@ class CheckBeforeRunning(Callback):
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
             *config.hydra.overrides.task,
         ]
-        directories: list[Path] = []
+        runs: list[tuple[str, Path, DictConfig]] = []
         parsed = OverridesParser.create().parse_overrides(overrides)
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
@@ -349,15 +428,18 @@ class CheckBeforeRunning(Callback):
                     # Hydra's own loader, which also knows a --config-dir of the user's.
                     composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
                     check(composed)
-                    composed_runs[tuple(run)] = composed
+                    directory = directory_in_sweep(composed, len(runs))
                 except (HydraException, OmegaConfBaseException, ConfigError) as error:
                     sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
-                directories.append(Path(composed.hydra.sweep.dir) / run_subdir(composed))
+                composed_runs[tuple(run)] = composed
+                runs.append((" ".join(run), directory, composed))
         from slnlab.sweep import write_plan  # which needs this module
 
         try:
-            write_plan(Path(config.hydra.sweep.dir), directories, overrides)
-        except DataError as error:
+            for line in shared_directories(runs):
+                log.warning("%s", line)
+            write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
+        except (ConfigError, DataError) as error:
             sys.exit(f"error: {error}")
 
 

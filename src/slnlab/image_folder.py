@@ -32,8 +32,6 @@ class ImageFolderContents(NamedTuple):
 
     classes: list[str]
     splits: dict[str, Listing]
-    digest: str
-    """Of all paths, so of all labels: another folder, or this one after an image was moved, is other data."""
 
 
 _read: dict[str, tuple[dict[str, int], ImageFolderContents]] = {}
@@ -103,9 +101,7 @@ def _contents(top: Path, folders: dict[str, Path]) -> tuple[dict[str, int], Imag
         if split == "train":
             pairs.sort(key=lambda pair: hashlib.sha256(os.fsencode(pair[0])).digest())
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
-    every = sorted(path for listing in splits.values() for path in listing.paths)
-    digest = hashlib.sha256(os.fsencode("\n".join(every))).hexdigest()[:16]
-    return looked_into, ImageFolderContents(classes, splits, digest)
+    return looked_into, ImageFolderContents(classes, splits)
 
 
 def _folders(folder: Path) -> list[Path]:

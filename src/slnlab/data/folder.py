@@ -10,7 +10,7 @@ import torch
 from slnlab.data.decoding import Paths
 from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
-from slnlab.image_folder import ImageFolderContents, read_image_folder
+from slnlab.image_folder import read_image_folder
 
 
 class ImageFolder:
@@ -18,26 +18,19 @@ class ImageFolder:
 
     Args:
         root: see `slnlab.image_folder.read_image_folder`.
-        contents: the digest of the file names when the run was configured; None: whatever is there.
     """
 
     name = "folder"
 
-    def __init__(self, root: str, contents: str | None = None) -> None:
-        self.root, self.contents = os.path.expanduser(root), contents
+    def __init__(self, root: str) -> None:
+        self.root = os.path.expanduser(root)
 
     def prepare(self) -> None:
-        self._read()
+        read_image_folder(self.root)
 
     def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
-        paths, labels = self._read().splits[split]
+        paths, labels = read_image_folder(self.root).splits[split]
         if not paths:
             key, folder = {"val_clean": ("clean_val", "val"), "test": ("test", "test")}[split]
             raise DataError(f"data.{key}: {self.root} has no {folder}/; data.{key}=false")
         return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
-
-    def _read(self) -> ImageFolderContents:
-        found = read_image_folder(self.root)
-        if self.contents not in (None, found.digest):
-            raise DataError(f"{self.root}: images have come, gone or been moved since this run was configured")
-        return found

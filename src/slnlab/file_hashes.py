@@ -1,0 +1,123 @@
+"""Hashes of files, each read once: they are kept in the user's cache directory, by what changes with a file's content.
+
+Later a file costs one `stat`. Safe with several processes: the cache is replaced whole, and whatever of it is lost is
+read again. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from slnlab.errors import DataError
+from slnlab.files import replacing
+
+log = logging.getLogger(__name__)
+
+RECENT_NS = 2_000_000_000
+"""A file that was changed so shortly before it was read may change again unnoticed: its hash is not kept."""
+
+PATIENCE = 10
+"""A look at all files holds for so many times as long as it took: composing one run asks for it dozens of times."""
+
+_State = tuple[int, int, int, int]
+"""Size, times of change of content and of inode in ns, and inode: while they stay, so does the content."""
+
+_hashes: dict[str, tuple[_State, str]] = {}
+_loaded: set[str] = set()
+_looks: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, str]]] = {}
+
+
+def file_hashes(root: Path, paths: Iterable[str], fresh: bool) -> dict[str, str]:
+    """The MD5 of each file, the hash that published data sets state; of one that cannot be read, why.
+
+    Args:
+        root: of the paths.
+        paths: relative to it.
+        fresh: look at them again, also if they were looked at just now.
+    """
+    asked = (os.path.realpath(root), tuple(paths))
+    until, hashes = _looks.get(asked, (0.0, {}))
+    begun = time.monotonic()
+    if fresh or begun >= until:
+        hashes = _hash_changed(*asked)
+        if len(_looks) > 100:
+            _looks.clear()
+        took = time.monotonic() - begun
+        _looks[asked] = (begun + PATIENCE * took if took > 0.01 else 0.0, hashes)
+    return hashes
+
+
+def _hash_changed(root: str, paths: tuple[str, ...]) -> dict[str, str]:
+    cache = _cache_file(root)
+    if root not in _loaded:
+        _loaded.add(root)
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            kept = json.loads(cache.read_text()) if cache else {}
+            _hashes.update({os.path.join(root, path): (tuple(line[:4]), line[4]) for path, line in kept.items()})
+    hashes: dict[str, str] = {}
+    states: dict[str, _State] = {}
+    for path in paths:
+        full = os.path.join(root, path)
+        try:
+            states[path] = _state(full)
+        except OSError as error:
+            hashes[path] = f"unreadable: {error.strerror}"
+            continue
+        known = _hashes.get(full)
+        if known is not None and known[0] == states[path]:
+            hashes[path] = known[1]
+    changed = [path for path in paths if path not in hashes]
+    if not changed:
+        return hashes
+    size = sum(states[path][0] for path in changed)
+    if size > 1e9 or len(changed) > 20_000:
+        log.info("reading %d files (%.1f GB) of %s once, to tell their contents", len(changed), size / 1e9, root)
+    keep = False
+    with ThreadPoolExecutor(8) as pool:
+        for path, digest in zip(changed, pool.map(_md5, (os.path.join(root, path) for path in changed)), strict=True):
+            hashes[path] = digest
+            recent = time.time_ns() - max(states[path][1:3]) < RECENT_NS
+            if not recent and not digest.startswith("unreadable"):
+                _hashes[os.path.join(root, path)] = (states[path], digest)
+                keep = True
+    if keep and cache:
+        inside = os.path.join(root, "")
+        here = {path[len(inside) :]: kept for path, kept in _hashes.items() if path.startswith(inside)}
+        lines = {path: [*state, md5] for path, (state, md5) in here.items()}
+        with suppress(OSError, DataError):  # a read-only home costs time, nothing else
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(cache) as file:
+                file.write(json.dumps(lines).encode())
+    return hashes
+
+
+def _state(path: str) -> _State:
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _md5(path: str) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return digest.hexdigest()
+
+
+def _cache_file(root: str) -> Path | None:
+    """Of the hashes of files below `root`; None without a home directory."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    if not os.path.isabs(home):
+        return None
+    return Path(home) / "slnlab" / "contents" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
