@@ -33,7 +33,7 @@ class SlnlabLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module
 
-        from slnlab.config import composed_runs, directory_in_sweep, searched_dirs, shared_directories
+        from slnlab.before_running import composed_runs, directory_in_sweep, searched_dirs, shared_directories
         from slnlab.errors import SlnlabError
         from slnlab.identity import settled
         from slnlab.launchers.runs import Planned, missing, summary

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -86,6 +87,7 @@ class RunDirectory:
         self.pruned = path / "pruned.json"
         self.failure = path / "failure.txt"
         self.result = path / "result.json"
+        self._described = False
 
     @property
     def finished(self) -> bool:
@@ -124,7 +126,8 @@ class RunDirectory:
                 remove_begun(folder)
             yield
         except Exception as error:
-            if not self.finished and not isinstance(error, Pruned | ConfigError):  # a typing mistake is no failed run
+            # A typing mistake that is refused before the run begins is no failed run.
+            if not self.finished and not isinstance(error, Pruned | (NoneType if self._described else ConfigError)):
                 with suppress(DataError), replacing(self.failure) as file:
                     file.write(f"{type(error).__name__}: {error}\n".encode())
             raise
@@ -157,7 +160,7 @@ class RunDirectory:
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
             for key in (key for key in differing if key.endswith(".contents")):
                 more += changes(plain(config), self.identity, key.removesuffix(".contents"))
-            advice = f"; {LONGER}: {override('init.from', str(self.path))}" if LENGTH in differing else ""
+            advice = f". {LONGER}: {override('init.from', str(self.path))}" if LENGTH in differing else ""
             raise ConfigError(
                 f"{self.path} holds another run ({first}{more}); "
                 f"name another hydra.run.dir, or force=true to replace it{advice}"
@@ -230,6 +233,7 @@ class RunDirectory:
         ):
             with replacing(path) as file:
                 file.write(text.encode())
+        self._described = True
 
 
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

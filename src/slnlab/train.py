@@ -208,7 +208,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 
 def _typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides, and Hydra's options, which may stand between them: its own parser takes overrides in one piece only."""
+    """Overrides, and Hydra's options. Options may stand between overrides, which Hydra's own parser refuses."""
     asked, unknown = get_args_parser().parse_known_intermixed_args(words)
     wrong = [word for word in unknown if "=" in word]
     if wrong:
