@@ -59,7 +59,7 @@ def _hash_changed(root: str, paths: tuple[str, ...]) -> dict[str, str]:
     cache = _cache_file(root)
     if root not in _loaded:
         _loaded.add(root)
-        with suppress(OSError, ValueError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, AttributeError, IndexError):
             kept = json.loads(cache.read_text()) if cache else {}
             _hashes.update({os.path.join(root, path): (tuple(line[:4]), line[4]) for path, line in kept.items()})
     hashes: dict[str, str] = {}

@@ -37,7 +37,12 @@ PACKAGES = (
 
 LENGTH = "trainer.max_epochs"
 
-LONGER = "The learning rate and label correction follow the length, so no run is extended; to train on from its weights"
+LONGER = (
+    "No run is extended, as its schedules follow its length; to train on from its weights, for trainer.max_epochs more"
+)
+
+OF_IMAGES = {"data.num_train", "data.num_classes", "data.classes", "data.clean_val", "data.test", "model.num_classes"}
+"""Keys that follow from the images of a folder."""
 
 LATEST = 100
 """So many runs beside a new one are looked at."""
@@ -160,7 +165,7 @@ class RunDirectory:
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
             for key in (key for key in differing if key.endswith(".contents")):
                 more += changes(plain(config), self.identity, key.removesuffix(".contents"))
-            advice = f". {LONGER}: {override('init.from', str(self.path))}" if LENGTH in differing else ""
+            advice = self._longer(config) if LENGTH in differing else ""
             raise ConfigError(
                 f"{self.path} holds another run ({first}{more}); "
                 f"name another hydra.run.dir, or force=true to replace it{advice}"
@@ -175,9 +180,11 @@ class RunDirectory:
             return None
         here = flat(json.loads(json.dumps(identity(config))))
         files = {f"{key}.contents" if key in SOURCES else key for key in plain(config)["contents"] or ()}
-        beside = [path.parent for path in self.path.parent.parent.glob(f"*/{self.path.name}/{self.identity.name}")]
-        beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for other in map(RunDirectory, beside[:LATEST]):
+        beside: list[Path] = []
+        with suppress(OSError):  # one has just been removed
+            beside = list(self.path.parent.parent.glob(f"*/{self.path.name}/{self.identity.name}"))
+            beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for other in (RunDirectory(path.parent) for path in beside[:LATEST]):
             with suppress(OSError, ValueError, KeyError):
                 there = flat(json.loads(other.identity.read_text())["identity"])
                 differing = _differing(there, here)
@@ -185,14 +192,19 @@ class RunDirectory:
                     lengths = (there[LENGTH], here[LENGTH])
                     if all((there.get(key), here.get(key)) == lengths for key in differing):  # T_max and the like
                         return (
-                            f"the same with {LENGTH}={lengths[0]} is finished in {other.path}; this run begins anew. "
-                            f"{LONGER}: {override('init.from', str(other.path))}"
+                            f"the same with {LENGTH}={lengths[0]} is finished in {other.path}; this run begins anew"
+                            f"{other._longer(config)}"
                         )
-                elif differing and set(differing) <= files:
-                    return (
-                        f"the same run on other contents of {', '.join(differing)} is {other.path}; this is a new one"
-                    )
+                elif files & set(differing) and set(differing) <= files | OF_IMAGES:
+                    names = ", ".join(key.removesuffix(".contents") for key in differing if key in files)
+                    return f"the same run on other contents of {names} is {other.path}; this one begins anew"
         return None
+
+    def _longer(self, config: DictConfig) -> str:
+        """What to type to train on from the weights of this run."""
+        if config.method.get("networks", 1) > 1:  # it would start from a run of each
+            return ""
+        return f". {LONGER}: {override('init.from', str(self.path))}"
 
     def clear(self) -> None:
         """Remove what a run has made here, and nothing else."""

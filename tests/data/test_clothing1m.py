@@ -334,6 +334,18 @@ def test_lists_that_are_wrong_are_named(own: Path) -> None:
         make(own)
 
 
+def test_the_labels_file_names_images_twice_or_by_tabs(own: Path) -> None:
+    """As long as it agrees with itself; and it has labels of images that no list names."""
+    (first, label), *_ = expected = given(own)
+    labels = own / "noisy_label_kv.txt"
+    before = labels.read_text()
+    labels.write_text(f"\ufeff{first}\t{label}\r\nimages/no such list.jpg 1\r\n{before}", encoding="utf-8", newline="")
+    assert make(own).table["given"].tolist() == [given for _, given in expected]
+    labels.write_text(f"{before}{first} {label + 1}\n")
+    with pytest.raises(DataError, match=rf"line 43 gives {first} the label {label + 1}, a line above {label}$"):
+        make(own)
+
+
 def test_lists_may_lie_in_annotations(own: Path) -> None:
     (own / "annotations").mkdir()
     for file in own.glob("*.txt"):

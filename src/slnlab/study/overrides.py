@@ -25,7 +25,7 @@ def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], lis
     """Overrides with one value, those with several, by key, and those that say who does the runs."""
     fixed, space, launcher = [], {}, []
     try:
-        parsed = {text: OverridesParser.create().parse_override(text) for text in _with_experiment(overrides)}
+        parsed = {text: OverridesParser.create().parse_overrides([text])[0] for text in _with_experiment(overrides)}
     except HydraException as error:
         raise ConfigError(explain(error, overrides, several=True)) from error
     for text, override in parsed.items():
