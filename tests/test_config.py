@@ -389,9 +389,9 @@ def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: 
     with initialize_config_dir(str(tmp_path), version_base="1.2"):
         theirs = GlobalHydra.instance().hydra
         assert compose(["method=ce"]) == expected
-        with pytest.raises(ConfigError, match="^x: there is no such key"):
+        with pytest.raises(ConfigError, match=r"^x: there is no such key"):
             compose(["x=2"])
-        with pytest.raises(ConfigError, match="trainer.max_epoch: there is no such key .did you mean max_epochs"):
+        with pytest.raises(ConfigError, match=r"trainer.max_epoch: there is no such key .did you mean max_epochs"):
             compose(["trainer.max_epoch=2"])
         assert GlobalHydra.instance().hydra is theirs
         assert str(hydra.version.getbase()) == "1.2"

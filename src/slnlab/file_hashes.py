@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 RECENT_NS = 2_000_000_000
 """A file that was changed so shortly before it was read may change again unnoticed: its hash is not kept."""
 
+MANY = 2000
 PATIENCE = 10
-"""A look at all files holds for so many times as long as it took: composing one run asks for it dozens of times."""
+"""Of more than MANY files a look holds for PATIENCE times as long as it took: composing one run asks for it dozens of
+times. It never holds where a run begins (`fresh`)."""
 
 _State = tuple[int, int, int, int]
 """Size, times of change of content and of inode in ns, and inode: while they stay, so does the content."""
@@ -50,8 +52,9 @@ def file_hashes(root: Path, paths: Iterable[str], fresh: bool) -> dict[str, str]
         hashes = _hash_changed(*asked)
         if len(_looks) > 100:
             _looks.clear()
-        took = time.monotonic() - begun
-        _looks[asked] = (begun + PATIENCE * took if took > 0.01 else 0.0, hashes)
+        if len(hashes) > MANY:
+            now = time.monotonic()
+            _looks[asked] = (now + PATIENCE * (now - begun), hashes)
     return hashes
 
 

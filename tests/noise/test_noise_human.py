@@ -89,9 +89,9 @@ def test_the_published_form(path: Path, classes: int) -> None:
     given = entries["worse_label" if classes == 10 else "noisy_label"].tolist()
     assert human(labels, path, annotation, classes).tolist() == given
     assert human(labels[:40], path, annotation, classes, num_train=size).tolist() == given[:40]
-    with pytest.raises(DataError, match="has 300 entries, but the data has 40 samples$"):
+    with pytest.raises(DataError, match=r"has 300 entries, but the data has 40 samples$"):
         human(labels[:40], path, annotation, classes)
-    with pytest.raises(DataError, match="has 300 entries, but the data has 40 samples, the first of 50$"):
+    with pytest.raises(DataError, match=r"has 300 entries, but the data has 40 samples, the first of 50$"):
         human(labels[:40], path, annotation, classes, num_train=50)
     if classes == 100:
         with pytest.raises(DataError, match="clean_label has classes up to 99, the data have 10; is it the file of"):

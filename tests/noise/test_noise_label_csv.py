@@ -47,9 +47,9 @@ def test_of_a_file_for_all_samples_the_first_are_used(path: Path) -> None:
     path.write_text(GOOD)
     assert from_csv(LABELS[:2], path, 3, num_train=4).tolist() == [1, 0]
     assert from_csv(LABELS, path, 3, num_train=9).tolist() == [1, 0, 1, 0]
-    with pytest.raises(DataError, match="has 4 data rows, but the data has 2 samples$"):
+    with pytest.raises(DataError, match=r"has 4 data rows, but the data has 2 samples$"):
         from_csv(LABELS[:2], path, 3)
-    with pytest.raises(DataError, match="has 4 data rows, but the data has 2 samples, the first of 5$"):
+    with pytest.raises(DataError, match=r"has 4 data rows, but the data has 2 samples, the first of 5$"):
         from_csv(LABELS[:2], path, 3, num_train=5)
 
 
