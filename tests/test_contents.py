@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
@@ -21,6 +23,7 @@ from slnlab.errors import ConfigError, DataError
 from slnlab.identity import run_subdir, settled
 from slnlab.plain import plain
 from slnlab.run_directory import RunDirectory
+from slnlab.sweep import look
 from slnlab.train import train
 
 
@@ -234,6 +237,47 @@ def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_pa
     refuse_changed(plain(config), tmp_path / "none")
     assert unverified(plain(config))
     assert run_subdir(config) == run_subdir(compose(asked)), "whether they are verified does not change what they are"
+
+
+# More epochs
+
+
+def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
+    """Whatever follows from the length; in another directory and in the same."""
+    config = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=3", f'runs_dir="{tmp_path}/schöne runs"'])
+    short = RunDirectory(Path(config.runs_dir) / run_subdir(config))
+    short.path.mkdir(parents=True)
+    short.describe(settled(config), [])
+    longer = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=6"])
+    longer.runs_dir = config.runs_dir
+    new = RunDirectory(Path(config.runs_dir) / run_subdir(longer))
+    assert new.nearly_the_same(settled(longer)) is None, "it is not finished"
+    short.result.write_text("{}")
+    said = new.nearly_the_same(settled(longer))
+    assert said is not None
+    assert said.startswith(f"the same with trainer.max_epochs=3 is finished in {short.path}; this run begins anew. ")
+    (typed,) = shlex.split(said.rsplit("trainer.max_epochs more: ")[1])
+    assert OverridesParser.create().parse_override(typed).value() == str(short.path)
+    with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* to train on from its weights"):
+        short.refuse_another_run(longer)
+    longer.sln.sigma = 0.3
+    assert new.nearly_the_same(settled(longer)) is None, "it differs in more"
+
+
+def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_path: Path) -> None:
+    config = settled(compose(["method=ce"]))
+
+    def refuse(run: RunDirectory, describe: bool) -> None:
+        with run.locked():
+            if describe:
+                run.describe(config, [])
+            raise ConfigError("it cannot work")
+
+    for describe, state in ((False, "missing"), (True, "failed")):
+        run = RunDirectory(tmp_path / f"{describe}" / "run")
+        with pytest.raises(ConfigError):
+            refuse(run, describe)
+        assert [found.state for found in look(tmp_path / f"{describe}")] == ([state] if describe else [])
 
 
 # Sweeps
