@@ -243,7 +243,7 @@ def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
         node = _load([])
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
-    return [str(key) for key in node] if isinstance(node, DictConfig) else []
+    return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:
