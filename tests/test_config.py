@@ -399,6 +399,14 @@ def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: 
     assert not GlobalHydra.instance().is_initialized()
 
 
+def test_the_commands_own_folders_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "mine.yaml").write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")
+    monkeypatch.setattr(config, "extra_config_dirs", [str(tmp_path)])
+    assert compose(["noise=mine"]).noise.name == "mine"
+    assert compose().noise.name == "sym"
+
+
 def test_threads_compose_at_the_same_time() -> None:
     rates = [number / 10 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:

@@ -83,7 +83,7 @@ def _load(overrides: Sequence[str]) -> DictConfig:
         try:
             path = create_config_search_path(str(CONF_DIR))
             for folder in extra_config_dirs:
-                path.append("command-line", folder)
+                path.prepend("command-line", folder, anchor="schema")  # which Hydra wants last
             return ConfigLoaderImpl(path).load_configuration("train", list(overrides), RunMode.RUN, from_shell=False)
         finally:
             base.version_base = theirs
