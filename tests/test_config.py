@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+import hydra
 import pytest
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
@@ -380,6 +383,38 @@ def test_runs_that_are_averaged_share_the_group() -> None:
 
 def test_an_integer_and_the_equal_float_are_one_run() -> None:
     assert run_subdir(compose(["sln.sigma=1"])) == run_subdir(compose(["sln.sigma=1.0"]))
+
+
+def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: Path) -> None:
+    """Whose own state, its version_base included, stays as it was."""
+    (tmp_path / "train.yaml").write_text("x: 1\n")
+    expected = compose(["method=ce"])
+    with initialize_config_dir(str(tmp_path), version_base="1.2"):
+        theirs = GlobalHydra.instance().hydra
+        assert compose(["method=ce"]) == expected
+        with pytest.raises(ConfigError, match=r"^x: there is no such key"):
+            compose(["x=2"])
+        with pytest.raises(ConfigError, match=r"trainer.max_epoch: there is no such key .did you mean max_epochs"):
+            compose(["trainer.max_epoch=2"])
+        assert GlobalHydra.instance().hydra is theirs
+        assert str(hydra.version.getbase()) == "1.2"
+        assert hydra.compose("train") == {"x": 1}
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_the_commands_own_folders_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "mine.yaml").write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")
+    monkeypatch.setattr(config, "extra_config_dirs", [str(tmp_path)])
+    assert compose(["noise=mine"]).noise.name == "mine"
+    assert compose().noise.name == "sym"
+
+
+def test_threads_compose_at_the_same_time() -> None:
+    rates = [number / 10 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda rate: compose([f"noise.rate={rate}"]).noise.rate, rates))
+    assert made == rates
 
 
 def test_an_option_of_ones_own_may_build_what_a_library_has(tmp_path: Path) -> None:

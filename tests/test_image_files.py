@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +177,9 @@ def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Pat
     assert unreadable(tmp_path / "gone.png") == f"{tmp_path}/gone.png: no such file"
 
 
-def test_a_large_image_is_read_without_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
+    """In an interpreter of its own: pytest has filters of warnings for itself."""
     Image.fromarray(PICTURE).save(tmp_path / "x.png")
-    assert (read(tmp_path / "x.png") == PICTURE).all()
-    assert not recwarn.list
+    script = "from slnlab.image_files import Image, read_rgb; Image.MAX_IMAGE_PIXELS = 10; read_rgb('x.png')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

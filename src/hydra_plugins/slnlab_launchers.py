@@ -33,25 +33,24 @@ class SlnlabLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module
 
-        from slnlab.config import composed_runs
+        from slnlab.before_running import composed_runs, directory_in_sweep, searched_dirs, shared_directories
         from slnlab.errors import SlnlabError
-        from slnlab.identity import run_subdir
+        from slnlab.identity import settled
         from slnlab.launchers.runs import Planned, missing, summary
-        from slnlab.plain import plain
 
-        sources = self.config.hydra.runtime.config_sources
-        dirs = tuple(source.path for source in sources if source.provider == "command-line")
+        dirs = searched_dirs(self.config)
         plan = []
         same = set(job_overrides[0]).intersection(*job_overrides)
-        for overrides in job_overrides:
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
             name = " ".join(o for o in overrides if o not in same)
             composed = composed_runs.get(tuple(overrides))
             if composed is None:  # from a sweeper that chooses its runs as it goes
                 composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            directory = Path(composed.hydra.sweep.dir) / run_subdir(composed)
-            settled = OmegaConf.create(plain(composed))
-            plan.append(Planned(settled, directory, tuple(overrides), name or str(directory), dirs))
-        left = missing(plan)
+            directory = directory_in_sweep(composed, number)
+            plan.append(Planned(settled(composed), directory, tuple(overrides), name or str(directory), dirs))
+        list(shared_directories([(str(planned), planned.directory, planned.config) for planned in plan]))
+        once = {planned.directory: planned for planned in reversed(plan)}  # the first of those that are the same
+        left = missing(list(reversed(once.values())))
         launch = import_module(f"slnlab.launchers.{self.engine}").launch
         folder = Path(self.config.hydra.sweep.dir)
         outcomes = launch(left, folder=folder, **self.options) if left else []

@@ -29,12 +29,14 @@ from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.checkpoint import Checkpoints
+from slnlab.contents import for_class, unverified
 from slnlab.cores import processes_here
 from slnlab.data import IndexedDataModule
 from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
 from slnlab.identity import digest, group_hash, identity
 from slnlab.methods import Method
+from slnlab.plain import plain
 from slnlab.result import Result, summarise_timing
 from slnlab.run_directory import RunDirectory, environment
 from slnlab.source_runs import labels
@@ -71,7 +73,7 @@ def datamodule(config: DictConfig) -> IndexedDataModule:
     options = _options(config.data, "source", "unreadable")  # which the source has
     noise = OmegaConf.to_container(config.noise, resolve=True)
     module = get_class(config.data._target_)(
-        source=instantiate(config.data.source),
+        source=instantiate(for_class(plain(config)["data"]["source"])),
         noise=noise,
         seed=config.seed,
         name=config.data.name,
@@ -279,11 +281,13 @@ def _strategy(config: DictConfig) -> DDPStrategy:
     return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn)
 
 
-def result(config: DictConfig, run: RunDirectory, noise: dict[str, Any], record: RunRecord) -> Result:
+def result(config: DictConfig, run: RunDirectory, data: IndexedDataModule, record: RunRecord) -> Result:
     """What the finished run has to say."""
     rows = record.rows
+    others = unverified(plain(config))
     return Result(
-        data=config.data.name,
+        data=f"{config.data.name} (unverified files)" if others else config.data.name,
+        unverified_pixels=data.pixels_hash() if others else None,
         noise=config.noise.name,
         noise_rate=config.noise.rate,
         method=config.method.name,
@@ -296,7 +300,7 @@ def result(config: DictConfig, run: RunDirectory, noise: dict[str, Any], record:
         label_issues=record.label_issues,
         noise_rate_used=record.noise_rate_used,
         transition_used=record.transition_used,
-        label_noise=noise,
+        label_noise=data.noise_summary(),
         timing=summarise_timing(rows),
         environment=environment(),
     )

@@ -8,26 +8,29 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from hydra.version import VersionBase
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from packaging.version import Version
 from pydantic import ValidationError
 
 from slnlab.batching import batch_sizes
-from slnlab.errors import ConfigError, DataError
+from slnlab.contents import of_source
+from slnlab.errors import ConfigError
 from slnlab.identity import run_subdir
 from slnlab.image_folder import ImageFolderContents, read_image_folder
 from slnlab.plain import flat, plain, said_by
+from slnlab.quoting import mended
 from slnlab.schemas.base import Section, allowed_by
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, epoch_size, redefinitions
 
@@ -37,11 +40,17 @@ CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _H
 """The configuration: a checkout's `conf/`, or the copy inside an installed package."""
 
 extra_config_dirs: list[str] = []
-"""In a process that does a sweep's run: the --config-dir of the command that has started it."""
+"""Of the command that this process is, or that has started it: its --config-dir, and others that it searches."""
+
+_composing = threading.Lock()
+"""Hydra keeps what it has found of itself in the process, and finds it once."""
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose the configuration of a run as the command line does.
+
+    Also inside another application of Hydra, and in threads: it is always slnlab's configuration, and theirs stays
+    as it is.
 
     Args:
         overrides: Hydra overrides, such as `["noise=asym", "sln.sigma=0.5"]`.
@@ -49,14 +58,36 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: a key or an option that does not exist; the message names it and what is near.
     """
+    config = compose_with_hydra(overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
+    """The same with Hydra's own node.
+
+    Raises:
+        ConfigError: see `compose`.
+    """
     try:
-        if GlobalHydra.instance().is_initialized():  # the command line's, which knows a --config-dir of the user's
-            return hydra_compose("train", overrides=list(overrides))
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            searched = [f"hydra.searchpath=[{','.join(extra_config_dirs)}]"] if extra_config_dirs else []
-            return hydra_compose("train", overrides=[*searched, *overrides])
+        return _load(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error
+
+
+def _load(overrides: Sequence[str]) -> DictConfig:
+    # By a loader of our own: `hydra.compose` asks the process's only Hydra, which may be another application's.
+    with _composing:
+        base = VersionBase.instance()
+        theirs, base.version_base = base.version_base, Version("1.3")
+        try:
+            path = create_config_search_path(str(CONF_DIR))
+            for folder in extra_config_dirs:
+                path.prepend("command-line", folder, anchor="schema")  # which Hydra wants last
+            return ConfigLoaderImpl(path).load_configuration("train", list(overrides), RunMode.RUN, from_shell=False)
+        finally:
+            base.version_base = theirs
 
 
 def check(config: DictConfig) -> None:
@@ -185,14 +216,18 @@ def _near(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
-    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are.
+def explain(error: BaseException, overrides: Sequence[str] = (), several: bool = False) -> str:
+    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are; of one that was typed so
+    that it cannot be read, how to type it.
 
     Args:
         error: what was raised.
         overrides: what was typed; it says which options' keys are the known ones.
+        several: a comma separates values of a sweep.
     """
     message = said_by(error)
+    if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
+        return mended(overrides, {*GROUPS, *Root.model_fields, "hydra"}, several) or message
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")
@@ -206,12 +241,12 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The keys below `path` in the configuration of the options that were chosen."""
     try:
-        node: Any = compose([override for override in overrides if override.split("=")[0] in GROUPS])
-    except ConfigError:  # several options at once: a sweep, of which the first configuration is the default one
-        node = compose()
+        node: Any = _load([override for override in overrides if override.split("=")[0] in GROUPS])
+    except (HydraException, OmegaConfBaseException):  # several options at once: a sweep, whose first is the default one
+        node = _load([])
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
-    return [str(key) for key in node] if isinstance(node, DictConfig) else []
+    return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:
@@ -264,7 +299,7 @@ def register_resolvers() -> None:
     - `${slnlab.start:}`: `fine_tuning` or `from_scratch`, as the network's `pretrained` says.
     - `${slnlab.data_kind:}`: see `data_kind`.
     - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
-      digest, whether there is a split val_clean or test, or the pixel_range of its images (`find_pixel_range`).
+      whether there is a split val_clean or test, or the pixel_range of its images (`find_pixel_range`).
     """
 
     def subdir(*, _root_: DictConfig) -> str:
@@ -279,14 +314,12 @@ def register_resolvers() -> None:
     def image_folder(what: str, *, _root_: DictConfig) -> Any:
         if OmegaConf.is_missing(_root_.data.source, "root"):
             raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
-        root = str(_root_.data.source.root)
-        found = read_image_folder(root, _root_.data.unreadable, _root_.data.workers)
+        found = read_image_folder(str(_root_.data.source.root), _root_.data.unreadable, _root_.data.workers)
         if what == "pixel_range":
-            return _pixel_range(root, found)
+            return _pixel_range(_root_.data.source, found)
         said = {
             "num_classes": len(found.classes),
             "num_train": len(found.splits["train"].paths),
-            "digest": found.digest,
         }
         said |= {split: bool(listing.paths) for split, listing in found.splits.items()}
         return ListConfig(found.classes) if what == "classes" else said[what]
@@ -332,69 +365,22 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)
 
 
-def _pixel_range(root: str, contents: ImageFolderContents) -> ListConfig | None:
+def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfig | None:
     """Of images that have more than 8 bits; looked at once."""
     from slnlab.image_survey import find_pixel_range  # Pillow, which most configurations can do without
 
-    known = (root, contents.digest)
-    if known not in _pixel_ranges:
-        top = Path(root).expanduser()
-        _pixel_ranges[known] = find_pixel_range([[top / path for path in s.paths] for s in contents.splits.values()])
-    found = _pixel_ranges[known]
+    stamp = of_source("data.source", OmegaConf.to_container(source, resolve=True))
+    assert stamp is not None
+    if stamp.digest not in _pixel_ranges:
+        top = Path(source.root).expanduser()
+        listed = [[top / path for path in split.paths] for split in contents.splits.values()]
+        _pixel_ranges[stamp.digest] = find_pixel_range(listed)
+    found = _pixel_ranges[stamp.digest]
     return None if found is None else ListConfig(found)
 
 
-_pixel_ranges: dict[tuple[str, str], list[float] | None] = {}
-
-composed_runs: dict[tuple[str, ...], DictConfig] = {}
-"""Of the sweep that this process is about to start: a run's overrides → its configuration. Composing takes about a
-tenth of a second a run, so launchers take it from here."""
-
-
-class CheckBeforeRunning(Callback):
-    """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
-
-    Hydra turns an exception in a callback into a warning, so these leave through SystemExit.
-    """
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:
-            check(config)
-            Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
-        except ConfigError as error:
-            sys.exit(f"error: {error}")
-        except OSError as error:
-            sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check every run of the sweep, so that the last one does not fail after hours of the others."""
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
-            return  # another sweeper chooses its runs as it goes; each is checked when it starts
-        overrides = [
-            *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
-            *config.hydra.overrides.task,
-        ]
-        directories: list[Path] = []
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        for batch in BasicSweeper.split_arguments(parsed, None):
-            for run in batch:
-                try:
-                    # Hydra's own loader, which also knows a --config-dir of the user's.
-                    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
-                    check(composed)
-                    composed_runs[tuple(run)] = composed
-                except (HydraException, OmegaConfBaseException, ConfigError) as error:
-                    sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
-                directories.append(Path(composed.hydra.sweep.dir) / run_subdir(composed))
-        from slnlab.sweep import write_plan  # which needs this module
-
-        try:
-            write_plan(Path(config.hydra.sweep.dir), directories, overrides)
-        except DataError as error:
-            sys.exit(f"error: {error}")
+_pixel_ranges: dict[str, list[float] | None] = {}
+"""By what the files hold: composing one run asks for it dozens of times."""
 
 
 register_resolvers()

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slnlab.errors import DataError
+from slnlab.file_hashes import file_hashes
 from slnlab.files import replacing
-from slnlab.image_check import verdicts
+from slnlab.image_check import problems
 from slnlab.image_folder import ImageFolderContents, list_left_out
 from slnlab.messages import quoted
 
@@ -50,8 +51,8 @@ def report(
         DataError: images that cannot be read and are not to be skipped, all in one message.
     """
     every = [path for listing in contents.splits.values() for path in listing.paths]
-    found = verdicts(Path(root), every, workers)
-    bad = contents.unreadable | {path: v.problem for path, v in found.items() if v.problem is not None}
+    hashes = file_hashes(Path(root), every, fresh=True)
+    bad = contents.unreadable | problems(Path(root), hashes, workers)
     _write(unreadable_file, ["path", "problem"], sorted(bad.items()))
     if bad:
         shown = "\n  ".join(f"{path!r}: {problem}" for path, problem in sorted(bad.items())[:SHOWN])
@@ -63,7 +64,7 @@ def report(
     log.info("%s: %s", root, _counted(contents))
     for remark in _remarks(contents):
         log.warning("%s: %s", root, remark)
-    copies = list(find_copies(contents, {path: found[path].content for path in every}))
+    copies = list(find_copies(contents, hashes))
     label = _labels(contents)
     rows = [
         [number, group.kind, label[path][0], label[path][1], path]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+import os
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from slnlab import contents
 from slnlab.plain import plain
 
 NOT_IDENTITY = (
@@ -24,8 +25,8 @@ NOT_IDENTITY = (
     "trainer.compile",
     "trainer.profile",
     "trainer.checkpoint_every_steps",
-    "data.source.root",
     "data.source.download",
+    "data.source.verify",
     "data.workers",
     "data.unreadable",  # without the files that it leaves out it is the same folder
     "data.source.unreadable",
@@ -37,8 +38,8 @@ NOT_IDENTITY = (
     "method.needs",
     "method.fixed",
     "noise.like",  # as preset: what is taken for it stands where it is used
-    "noise.donor.root",
     "noise.donor.download",
+    "noise.donor.verify",
 )
 """Keys that cannot change a result, so that two runs that differ only in them are the same run."""
 
@@ -59,46 +60,61 @@ that older runs remain the same runs."""
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
-    """What makes this run this run: the resolved configuration without what cannot change its result."""
+    """What makes this run this run: the resolved configuration without what cannot change its result.
+
+    Of files their contents count and not where they are, as far as `slnlab.contents` knows them.
+
+    Raises:
+        ConfigError, DataError: see `slnlab.contents.digests`.
+    """
     container = plain(config)
+    _put_contents(container, container.pop("contents", None) or contents.digests(container))
     for dotted in NOT_IDENTITY:
         _drop(container, dotted)
     for section, switch in SWITCHES.items():
         if not container[section][switch]:
             container[section] = {switch: container[section][switch]}
     for dotted, value in ADDED_LATER.items():
-        if _get(container, dotted) == value:
+        if contents.node_at(container, dotted) == value:
             _drop(container, dotted)
     if container.pop("init")["from"] is not None:
         from slnlab.source_runs import source_names  # which needs this module
 
         container["init"] = {"from": source_names(config), "weights": config.init.weights}
-    for key in ("path", "probabilities"):  # of files, what is in them and not where they are
-        if container["noise"].get(key):
-            container["noise"][key] = _content_hash(Path(container["noise"][key]))
-    if "transition" in container["method"]:
-        container["method"]["transition"] = _content_hash(Path(container["method"]["transition"]))
     return container
 
 
-def _get(container: dict[str, Any], dotted: str) -> Any:
-    node: Any = container
-    for part in dotted.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
+def settled(config: DictConfig) -> DictConfig:
+    """The configuration with every value resolved and the digests of its files: what a run is from when it begins.
+
+    Raises:
+        ConfigError, DataError: see `slnlab.contents.digests`.
+    """
+    container = plain(config)
+    container["contents"] = container.get("contents") or contents.digests(container)
+    return OmegaConf.create(container)
+
+
+def _put_contents(container: dict[str, Any], digests: dict[str, str]) -> None:
+    """Put the digests in the place of the files."""
+    for key, found in digests.items():
+        section, _, name = key.rpartition(".")
+        node = contents.node_at(container, section)
+        if key in contents.SOURCES:
+            node[name] = {k: v for k, v in node[name].items() if k not in contents.HOW} | {"contents": found}
+        elif node is not None:
+            node[name] = found
+    for key in contents.SOURCES:  # of one that lists no files, where they are is all that is known
+        source = contents.node_at(container, key)
+        if isinstance(source, dict) and isinstance(source.get("root"), str) and key not in digests:
+            source["root"] = os.path.abspath(os.path.expanduser(source["root"]))
 
 
 def _drop(container: dict[str, Any], dotted: str) -> None:
     section, _, key = dotted.rpartition(".")
-    node = _get(container, section) if section else container
+    node = contents.node_at(container, section) if section else container
     if isinstance(node, dict):
         node.pop(key, None)
-
-
-def _content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the noise of a run directory; of a file that is gone, its path."""
-    file = path / "noise.npz" if path.is_dir() else path
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(path)
 
 
 def digest(container: Any) -> str:

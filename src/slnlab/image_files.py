@@ -30,6 +30,10 @@ Background = Literal["white", "grey", "black"]
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of more than 8 bits; they have one channel."""
 
+# Pillow warns of damaged metadata, and of large images as of an attack. Once for all: `catch_warnings` around each
+# image would mix up the filters of threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,11 +92,9 @@ def load(path: str | os.PathLike[str]) -> Image.Image:
         DataError: see `read_rgb`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of damaged metadata, and of large images as of an attack
-            with Image.open(path) as file:
-                file.load()
-                return _upright(file)
+        with Image.open(path) as file:
+            file.load()
+            return _upright(file)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Image.DecompressionBombError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from slnlab.errors import ConfigError, DataError
+from slnlab.file_hashes import file_hashes
 from slnlab.folder_layout import (
     SPLITS,
     class_names,
@@ -24,7 +25,7 @@ from slnlab.folder_layout import (
     walk,
     why_no_image,
 )
-from slnlab.image_check import verdicts
+from slnlab.image_check import problems
 from slnlab.messages import quoted
 
 Unreadable = Literal["refuse", "skip"]
@@ -43,8 +44,6 @@ class ImageFolderContents(NamedTuple):
 
     classes: list[str]
     splits: dict[str, Listing]
-    digest: str
-    """Of all paths, so of all labels: another folder, or this one after an image was moved, is other data."""
     folders: dict[str, str]
     """What the folder of each split is called."""
     left_out: Counter[str]
@@ -147,14 +146,8 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
             pairs.sort(key=lambda pair: hashlib.sha256(_name(pair[0])).digest())
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
-    digest = _digest(top, splits)
-    contents = ImageFolderContents(list(train), splits, digest, called, left_out, sorted(homeless), remarks, {})
+    contents = ImageFolderContents(list(train), splits, called, left_out, sorted(homeless), remarks, {})
     return looked_into, contents
-
-
-def _digest(top: Path, splits: dict[str, Listing]) -> str:
-    every = sorted(_name(path) for listing in splits.values() for path in listing.paths)
-    return hashlib.sha256(b"\n".join(every)).hexdigest()[:16]
 
 
 def _name(path: str) -> bytes:
@@ -176,15 +169,14 @@ def list_left_out(left_out: Counter[str]) -> str:
 def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
     """The same without the images that cannot be read: what the folder would hold if they were removed."""
     every = [path for listing in contents.splits.values() for path in listing.paths]
-    problems = {path: verdict.problem for path, verdict in verdicts(top, every, workers).items()}
-    bad = {path: problem for path, problem in problems.items() if problem}
+    bad = problems(top, file_hashes(top, every, fresh=False), workers)
     splits = {split: _without(listing, bad) for split, listing in contents.splits.items()}
     for split, folder in contents.folders.items():
         classes = range(len(contents.classes)) if split == "train" else set(contents.splits[split].labels)
         lost = [contents.classes[label] for label in sorted(set(classes) - set(splits[split].labels))]
         if lost:
             raise DataError(f"{top / folder}: no image of {quoted(lost)} can be read ({next(iter(bad.values()))})")
-    return contents._replace(splits=splits, digest=_digest(top, splits), unreadable=bad)
+    return contents._replace(splits=splits, unreadable=bad)
 
 
 def _without(listing: Listing, paths: Collection[str]) -> Listing:

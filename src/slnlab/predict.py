@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     said = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
     if files.left_out:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in files.left_out.most_common())
-        said.append(f"left out of the folders, as their names are not those of images: {kinds}")
+        said.append(f"left out of the folders, as they are no images: {kinds}")
     if summary.unreadable:
         said += [f"{len(summary.unreadable):,} could not be read:", *(f"  {error}" for error in summary.unreadable)]
     print("\n".join(said), file=sys.stderr)

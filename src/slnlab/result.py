@@ -153,7 +153,12 @@ class Result(_Record):
     """`result.json`."""
 
     schema_version: int = SCHEMA_VERSION
-    data: str
+    data: str = Field(description="the data set, and whether its files are not the published ones")
+    unverified_pixels: str | None = Field(
+        default=None,
+        description="SHA-256 of the training images (uint8, N × channels × height × width) where the files are not the "
+        "published ones (data.source.verify=false); otherwise null",
+    )
     noise: str
     noise_rate: float = Field(description="as configured; see label_noise.realised_rate")
     method: str

@@ -10,16 +10,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from slnlab.contents import SOURCES, changes, parts
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.files import remove_begun, replacing
 from slnlab.identity import identity
 from slnlab.messages import short
 from slnlab.plain import flat, plain
+from slnlab.quoting import override
 from slnlab.stopping import Stopped, stop_if_told
 
 PACKAGES = (
@@ -32,6 +35,18 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+
+LENGTH = "trainer.max_epochs"
+
+LONGER = (
+    "No run is extended, as its schedules follow its length; to train on from its weights, for trainer.max_epochs more"
+)
+
+OF_IMAGES = {"data.num_train", "data.num_classes", "data.classes", "data.clean_val", "data.test", "model.num_classes"}
+"""Keys that follow from the images of a folder."""
+
+LATEST = 100
+"""So many runs beside a new one are looked at."""
 
 
 _begun: dict[Path, frozenset[tuple[str, int, int]]] = {}
@@ -48,6 +63,7 @@ class RunDirectory:
     """`path/` with
 
     - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, git state)
+    - `identity.json`: what of the configuration makes it this run, and the hashes of the data set's files
     - `noise.npz`: the noise record; another run takes it with `noise=run noise.path=…`
     - `metrics.csv`: one row per epoch
     - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before;
@@ -67,6 +83,7 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.overrides = path / "overrides.yaml"
         self.environment = path / "environment.json"
+        self.identity = path / "identity.json"
         self.noise = path / "noise.npz"
         self.metrics = path / "metrics.csv"
         self.checkpoint = path / "checkpoints" / "last.ckpt"
@@ -78,6 +95,7 @@ class RunDirectory:
         self.pruned = path / "pruned.json"
         self.failure = path / "failure.txt"
         self.result = path / "result.json"
+        self._described = False
 
     @property
     def finished(self) -> bool:
@@ -116,7 +134,8 @@ class RunDirectory:
                 remove_begun(folder)
             yield
         except Exception as error:
-            if not self.finished and not isinstance(error, Pruned | ConfigError):  # a typing mistake is no failed run
+            # A typing mistake that is refused before the run begins is no failed run.
+            if not self.finished and not isinstance(error, Pruned | (NoneType if self._described else ConfigError)):
                 with suppress(DataError), replacing(self.failure) as file:
                     file.write(f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
             raise
@@ -143,14 +162,52 @@ class RunDirectory:
         stored = OmegaConf.load(self.config)
         assert isinstance(stored, DictConfig)
         there, here = (flat(identity(node)) for node in (stored, config))
-        differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+        differing = _differing(there, here)
         if differing:
             first = ", ".join(f"{k}={short(there.get(k))} there, {short(here.get(k))} here" for k in differing[:3])
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
+            for key in (key for key in differing if key.endswith(".contents")):
+                more += changes(plain(config), self.identity, key.removesuffix(".contents"))
+            advice = self._longer(config) if LENGTH in differing else ""
             raise ConfigError(
                 f"{self.path} holds another run ({first}{more}); "
-                "name another hydra.run.dir, or force=true to replace it"
+                f"name another hydra.run.dir, or force=true to replace it{advice}"
             )
+
+    def nearly_the_same(self, config: DictConfig) -> str | None:
+        """One line on a run beside this one that differs in its length only, or in the contents of its files only.
+
+        None where there is no such run, or this one has begun. Of many runs the latest are looked at.
+        """
+        if self.config.exists():
+            return None
+        here = flat(json.loads(json.dumps(identity(config))))
+        files = {f"{key}.contents" if key in SOURCES else key for key in plain(config)["contents"] or ()}
+        beside: list[Path] = []
+        with suppress(OSError):  # one has just been removed
+            beside = list(self.path.parent.parent.glob(f"*/{self.path.name}/{self.identity.name}"))
+            beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for other in (RunDirectory(path.parent) for path in beside[:LATEST]):
+            with suppress(OSError, ValueError, KeyError):
+                there = flat(json.loads(other.identity.read_text())["identity"])
+                differing = _differing(there, here)
+                if LENGTH in differing and other.finished:
+                    lengths = (there[LENGTH], here[LENGTH])
+                    if all((there.get(key), here.get(key)) == lengths for key in differing):  # T_max and the like
+                        return (
+                            f"the same with {LENGTH}={lengths[0]} is finished in {other.path}; this run begins anew"
+                            f"{other._longer(config)}"
+                        )
+                elif files & set(differing) and set(differing) <= files | OF_IMAGES:
+                    names = ", ".join(key.removesuffix(".contents") for key in differing if key in files)
+                    return f"the same run on other contents of {names} is {other.path}; this one begins anew"
+        return None
+
+    def _longer(self, config: DictConfig) -> str:
+        """What to type to train on from the weights of this run."""
+        if config.method.get("networks", 1) > 1:  # it would start from a run of each
+            return ""
+        return f". {LONGER}: {override('init.from', str(self.path))}"
 
     def clear(self) -> None:
         """Remove what a run has made here, and nothing else."""
@@ -187,9 +244,15 @@ class RunDirectory:
             (self.config, OmegaConf.to_yaml(OmegaConf.create(plain(config)))),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),
             (self.environment, json.dumps(environment(), indent=2) + "\n"),
+            (self.identity, json.dumps({"identity": identity(config), "files": parts(plain(config))}, indent=1) + "\n"),
         ):
             with replacing(path) as file:
                 file.write(text.encode())
+        self._described = True
+
+
+def _differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    return [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
 
 
 def environment() -> dict[str, Any]:

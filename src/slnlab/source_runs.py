@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from slnlab.config import check, compose
+from slnlab.contents import digests
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.identity import digest, group_hash, identity, run_subdir
 from slnlab.plain import flat, plain
@@ -103,7 +104,9 @@ _made: dict[tuple[str, str, int], SourceRun] = {}
 
 
 def _to_be_made(config: DictConfig, method: str, number: int) -> SourceRun:
-    key = (json.dumps(plain(config), sort_keys=True), method, number)
+    container = plain(config)
+    files = container["contents"] or digests(container)
+    key = (json.dumps([container, files], sort_keys=True), method, number)
     if key not in _made:
         if len(_made) > 100:  # of a long sweep
             _made.clear()

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config import CONF_DIR, check, explain
+from slnlab.config import CONF_DIR, check, explain, extra_config_dirs
+from slnlab.contents import refuse_changed
 from slnlab.errors import Pruned, SlnlabError
-from slnlab.identity import run_subdir
+from slnlab.identity import run_subdir, settled
 from slnlab.plain import plain
 from slnlab.terminal import print_anywhere
 
@@ -64,7 +66,7 @@ def train(
         Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
     check(config)
-    config = OmegaConf.create(plain(config))  # what it takes from files stays what it was when the run began
+    config = settled(config)  # what it takes from files stays what it was when the run began
 
     from slnlab import assemble
     from slnlab.distributed import from_first, world_size
@@ -126,6 +128,8 @@ def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) ->
         if run.finished:
             log.info("already finished: %s (force=true runs it again)", run.result)
             return None
+        if (remark := run.nearly_the_same(config)) is not None:
+            log.info("%s", remark)
     # Thrown away: what only the classes know to be wrong, as which modules of a network are its parts, is said before
     # another run is trained for this one.
     assemble.method(config)
@@ -135,6 +139,7 @@ def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) ->
     assemble.prepare_networks(config)
     datamodule = assemble.datamodule(complete)
     datamodule.prepare_data()
+    refuse_changed(plain(config), run.identity)
     datamodule.setup()
     datamodule.inspect(run.path)
     if config.force:
@@ -170,7 +175,7 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
         trainer, record = assemble.trainer(config, run, loggers, watch)
         trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
-            result = assemble.result(config, run, datamodule.noise_summary(), record)
+            result = assemble.result(config, run, datamodule, record)
             with run.writing_result():
                 result.save(run.result)
         finished = True
@@ -204,18 +209,39 @@ def _hydra_main(config: DictConfig) -> None:
             log.info("%s: test accuracy %.2f %%", evaluator.label, 100 * evaluator.test_accuracy.last)
 
 
+def _typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides, and Hydra's options. Options may stand between overrides, which Hydra's own parser refuses."""
+    asked, unknown = get_args_parser().parse_known_intermixed_args(words)
+    wrong = [word for word in unknown if "=" in word]
+    if wrong:
+        sys.exit(f"error: {wrong[0]}: keys have no dashes: {wrong[0].lstrip('-')}")
+    if asked.config_dir:
+        extra_config_dirs[:] = [os.path.abspath(asked.config_dir)]
+    left = list(asked.overrides)
+    options = []
+    for word in words:
+        if word in left:
+            left.remove(word)
+        else:
+            options.append(word)
+    return list(asked.overrides), options
+
+
 def main() -> None:
     """The command line: errors that the user can mend are one message and exit code 1, others a traceback."""
     print_anywhere()
     logging.raiseExceptions = False  # a full disk is said once, not at every line of train.log
     # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    overrides, options = _typed(sys.argv[1:])
+    sys.argv[1:] = [*overrides, *options]
+    several = "-m" in options or "--multirun" in options
     try:
         _hydra_main()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {explain(error, sys.argv[1:])}")
+        sys.exit(f"error: {explain(error, overrides, several)}")
     except OSError as error:  # Hydra writes into the run's directory before we do
         if error.errno not in CANNOT_WRITE:
             raise

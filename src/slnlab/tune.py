@@ -19,6 +19,7 @@ from pathlib import Path
 
 from slnlab import config
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.quoting import override
 from slnlab.run_directory import RunDirectory
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
@@ -109,7 +110,7 @@ def _searched(folder: Path | None) -> list[str]:
     if not folder.is_dir():
         raise ConfigError(f"--config-dir: there is no directory {folder}")
     config.extra_config_dirs[:] = [str(folder)]  # for the runs that a trial needs first
-    return [f"hydra.searchpath=[{folder}]"]
+    return shlex.split(override("hydra.searchpath", f"[{folder}]") or "")
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

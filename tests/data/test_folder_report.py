@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab import image_check
+from slnlab import cache, image_check
 from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
+from slnlab.file_hashes import file_hashes
 from slnlab.folder_report import report
 from slnlab.identity import group_hash
-from slnlab.image_check import verdicts
+from slnlab.image_check import problems
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import plain
 
@@ -55,7 +56,7 @@ def spoil(root: Path) -> dict[str, str]:
         "train/cat/half.jpg": (jpeg.getvalue()[:400], "runcated"),
         "train/cat/empty.png": (b"", "is empty"),
         "train/dog/page.jpg": (b"\n<!DOCTYPE html><title>404</title>", "is a web page"),
-        "train/dog/text.webp": (b"not found", "is no image that Pillow knows"),
+        "train/dog/text.webp": (b"not found", "is no image that can be read"),
         "test/dog/head.png": (whole[:20], ""),
     }
     for name, (content, _) in contents.items():
@@ -109,7 +110,7 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
 def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
     for image in (folder / "train" / "dog").iterdir():
         image.write_text("404")
-    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no image that Pillow knows"):
+    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no image that can be read"):
         read_image_folder(str(folder), "skip")
 
 
@@ -118,72 +119,87 @@ def test_what_becomes_of_them_is_one_of_two_things(folder: Path) -> None:
         plain(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
 
 
-def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def look_at(folder: Path, workers: int | None = 0) -> dict[str, str]:
     paths = read_image_folder(str(folder)).splits["train"].paths
-    before = verdicts(folder, paths)
-    seen: list[str] = []
+    return problems(folder, file_hashes(folder, paths, fresh=True), workers)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that are decoded to be checked."""
+    decoded: list[str] = []
     really = image_check.look
-    monkeypatch.setattr(image_check, "look", lambda path: (seen.append(path), really(path))[1])
-    assert verdicts(folder, paths) == before
-    assert seen == []
-    changed = folder / paths[0]
+    monkeypatch.setattr(image_check, "look", lambda path: (decoded.append(path), really(path))[1])
+    return decoded
+
+
+def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen: list[str]) -> None:
+    assert look_at(folder) == {}
+    paths = [str(folder / path) for path in read_image_folder(str(folder)).splits["train"].paths]
+    assert sorted(seen) == sorted(paths)
+    (folder / "train" / "cat" / "0.png").rename(folder / "train" / "cat" / "moved.png")
+    assert look_at(folder) == {}
+    assert len(seen) == len(paths), "by what they hold, wherever they are"
+    changed = folder / "train" / "cat" / "1.png"
     changed.write_bytes(b"x" * changed.stat().st_size)
-    assert verdicts(folder, paths)[paths[0]].problem is not None
-    assert seen == [str(changed)], "its size is the same"
-    assert verdicts(folder, paths)[paths[0]].problem is not None
-    assert len(seen) == 2, "it might have changed again in the same moment"
-    (cache,) = (tmp_path / "cache").rglob("*.json")
-    cache.write_text('{"reader": 1, "files": 3')
-    verdicts(folder, paths)
-    assert len(seen) == 2 + len(paths), "a damaged cache costs another look"
-    content = json.loads(cache.read_text())
-    cache.write_text(json.dumps(content | {"reader": "Pillow 1.0"}))
-    verdicts(folder, paths)
-    assert len(seen) == 2 + 2 * len(paths), "another Pillow may read other images"
+    assert list(look_at(folder)) == ["train/cat/1.png"]
+    assert seen[len(paths) :] == [str(changed)], "its size is the same"
+    (kept,) = (tmp_path / "cache" / "slnlab" / "images").rglob("*.json")
+    kept.write_text('{"reader": 1, "problems": 3')
+    look_at(folder)
+    assert len(seen) == 2 * len(paths) + 1, "a damaged cache costs another look"
+    content = json.loads(kept.read_text())
+    kept.write_text(json.dumps(content | {"reader": "Pillow 1.0"}))
+    look_at(folder)
+    assert len(seen) == 3 * len(paths) + 1, "another Pillow may read other images"
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}, "nothing in the user's folder"
 
 
 def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = read_image_folder(str(folder)).splits["train"].paths
-    really, seen = image_check.look, []
+    really, decoded = image_check.look, []
 
-    def stopped(path: str) -> image_check.Verdict:
-        seen.append(path)
-        if len(seen) == 10:
-            raise KeyboardInterrupt
+    def stopped(path: str) -> str | None:
+        decoded.append(path)
         return really(path)
 
+    def stop_at_the_tenth() -> None:
+        if kept and len(decoded) >= 10:
+            raise KeyboardInterrupt
+
+    kept = True
     monkeypatch.setattr(image_check, "look", stopped)
+    monkeypatch.setattr(image_check, "CHUNK", 1)
+    monkeypatch.setattr(image_check, "stop_if_told", stop_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
-        verdicts(folder, paths)
-    verdicts(folder, paths)
-    assert len(seen) == 10 + len(paths) - 9
+        look_at(folder)
+    kept = False
+    look_at(folder)
+    assert len(decoded) == 24 + 1, "the tenth was not kept"
 
 
 def test_a_home_that_cannot_be_written_costs_nothing_but_time(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]
 ) -> None:
     monkeypatch.setenv("SLNLAB_CACHE", "/dev/null/nowhere")
-    monkeypatch.setattr(image_check.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    paths = read_image_folder(str(folder)).splits["train"].paths
-    before = verdicts(folder, paths)
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    (folder / "train" / "cat" / "0.png").write_bytes(b"")
+    before = look_at(folder)
     assert list((tmp_path / "tmp").rglob("*.json"))
-    monkeypatch.setattr(image_check.tempfile, "gettempdir", lambda: "/dev/null")
-    assert verdicts(folder, paths) == before
+    decoded = len(seen)
+    assert look_at(folder) == before != {}
+    assert len(seen) == decoded
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: "/dev/null")
+    assert look_at(folder) == before
+    assert len(seen) == 2 * decoded
 
 
-def test_processes_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(80):
-        (folder / "train" / "cat" / f"copy{number}.png").write_bytes(b"" if number % 3 else b"x")
-    paths = read_image_folder(str(folder)).splits["train"].paths
-    alone = verdicts(folder, paths, workers=0)
+        (folder / "train" / "cat" / f"copy{number}.png").write_bytes(b"" if number % 3 else bytes([number]))
+    alone = look_at(folder)
+    assert len(alone) == 80
     monkeypatch.setenv("SLNLAB_CACHE", str(folder.parent / "other cache"))
-    monkeypatch.setattr(image_check, "WORTH_PROCESSES", 0)
-    assert verdicts(folder, paths, workers=2) == alone
-    monkeypatch.setattr(image_check, "why_unreadable", lambda path: os._exit(1))
-    monkeypatch.setenv("SLNLAB_CACHE", str(folder.parent / "third cache"))
-    with pytest.raises(DataError, match=r"a process that looked at images has died.*data\.workers=0"):
-        verdicts(folder, paths, workers=2)
+    assert look_at(folder, workers=4) == alone
 
 
 def test_copies_are_listed_those_first_that_spoil_the_result(

@@ -392,6 +392,43 @@ def test_a_cifar_file_with_another_checksum_is_refused(cifar_root: Path, classes
 
 
 @both
+def test_cifar_files_with_other_checksums_are_read_where_that_is_asked_for(cifar_root: Path, classes: Classes) -> None:
+    verified = CIFAR(classes, str(cifar_root), download=False)
+    expected = {split: verified.load(split) for split in SPLITS}
+    for name, content in cifar_files(classes).items():  # the same, written by another pickle
+        (cifar_root / FOLDERS[classes] / name).write_bytes(pickle.dumps(content, protocol=4))
+    assert "data.source.verify=false" in refused(classes, cifar_root)
+    source = CIFAR(classes, str(cifar_root), download=False, verify=False)
+    source.prepare()
+    for split in SPLITS:
+        assert torch.equal(source.load(split).images, expected[split].images)
+        assert torch.equal(source.load(split).labels, expected[split].labels)
+
+
+class Malicious:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.victim,)
+
+
+@both
+def test_nothing_in_an_unverified_cifar_file_is_executed(cifar_root: Path, classes: Classes, tmp_path: Path) -> None:
+    file = cifar_root / FOLDERS[classes] / ("test_batch" if classes == 10 else "test")
+    source = CIFAR(classes, str(cifar_root), download=False, verify=False)
+    evil = pickle.dumps({"data": Malicious(tmp_path / "executed"), "labels": [1]})
+    for broken in (evil, b"", b"no pickle", pickle.dumps({"data": 3}), pickle.dumps([1, 2])):
+        file.write_bytes(broken)
+        with pytest.raises(DataError, match=f"^{file}: is no batch of images in CIFAR's format"):
+            source.load("test")
+    assert not (tmp_path / "executed").exists()
+    file.unlink()
+    with pytest.raises(DataError, match=f"^{file}: no such file"):
+        source.load("test")
+
+
+@both
 @pytest.mark.parametrize("broken", [b"", b"\x80\x02}", b"no pickle", pickle.dumps({"data": 3}), pickle.dumps([1, 2])])
 def test_a_cifar_file_that_is_no_batch_is_refused(
     cifar_root: Path, classes: Classes, broken: bytes, monkeypatch: pytest.MonkeyPatch

@@ -66,6 +66,49 @@ def test_the_fine_labels_of_cifar_100n(path: Path) -> None:
         human(LABELS, path, "worse", 3)
 
 
+PUBLISHED = {
+    10: dict.fromkeys(
+        ("clean_label", "aggre_label", "worse_label", "random_label1", "random_label2", "random_label3"), np.array
+    ),
+    100: {"clean_label": np.array, "noisy_label": np.array, "clean_coarse_label": list, "noisy_coarse_label": list},
+}
+"""The published files' entries, in their order, and what each is."""
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_the_published_form(path: Path, classes: int) -> None:
+    """Of both files, whole and of the first samples; one used for the other's data set is named as such."""
+    rng = np.random.default_rng(0)
+    size = 300
+    entries: dict[str, Any] = {key: kind(rng.integers(0, classes, size)) for key, kind in PUBLISHED[classes].items()}
+    for key, kind in PUBLISHED[classes].items():
+        entries[key] = [int(value) for value in entries[key]] if kind is list else entries[key]
+    torch.save(entries, path)
+    annotation: Any = "worse" if classes == 10 else "noisy"
+    labels = torch.from_numpy(entries["clean_label"])
+    given = entries["worse_label" if classes == 10 else "noisy_label"].tolist()
+    assert human(labels, path, annotation, classes).tolist() == given
+    assert human(labels[:40], path, annotation, classes, num_train=size).tolist() == given[:40]
+    with pytest.raises(DataError, match=r"has 300 entries, but the data has 40 samples$"):
+        human(labels[:40], path, annotation, classes)
+    with pytest.raises(DataError, match=r"has 300 entries, but the data has 40 samples, the first of 50$"):
+        human(labels[:40], path, annotation, classes, num_train=50)
+    if classes == 100:
+        with pytest.raises(DataError, match="clean_label has classes up to 99, the data have 10; is it the file of"):
+            human(labels % 10, path, "worse", 10)
+
+
+def test_an_entry_that_is_not_asked_for_may_be_anything_harmless(path: Path) -> None:
+    torch.save(arrays(TEN, aggre_label=[1.5, "x"], more={"a": None}), path)
+    assert human(LABELS, path, "worse", 3).tolist() == TEN["worse_label"]
+
+
+def test_the_file_in_the_other_order_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "CIFAR-10_human_ordered.npy", arrays(TEN), allow_pickle=True)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"_ordered\.npy: is in the order of TensorFlow's data set; noise=human reads"):
+        human(LABELS, tmp_path / "CIFAR-10_human_ordered.npy", "worse", 3)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
 def test_integers_of_any_width(path: Path, dtype: Any) -> None:
     torch.save({key: values.astype(dtype) for key, values in arrays(TEN).items()}, path)
@@ -148,7 +191,9 @@ def test_nothing_stays_allowed(path: Path) -> None:
         (arrays(TEN, worse_label=np.array([0, 1, 3, 1])), "worse_label of sample 2 is 3, outside the classes [0, 3)"),
         (arrays(TEN, worse_label=np.array([0, -1, 0, 1])), "worse_label of sample 1 is -1, outside"),
         (arrays(TEN, worse_label=np.array([0.0, 1, 2, 1])), "is damaged, or holds more than arrays of integers"),
-        (arrays(TEN, worse_label=[0, 1, 2, 1]), "worse_label is no array of integers"),
+        (arrays(TEN, worse_label=[0, 1, 2.0, 1]), "worse_label is no array or list of integers"),
+        (arrays(TEN, worse_label=["0", "1", "2", "1"]), "worse_label is no array or list of integers"),
+        (arrays(TEN, worse_label=[[0], [1, 2], [1], []]), "worse_label is no array or list of integers"),
         ([1, 2], "is no file of CIFAR-10N"),
         ({"worse_label": np.arange(4)}, "it has no clean_label"),
     ],

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from slnlab import assemble
+from slnlab.config import compose
+from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import from_csv, to_csv
 
@@ -37,6 +40,26 @@ def test_the_second_column_is_read(path: Path, text: str) -> None:
     assert given.dtype == torch.int64
     assert given.tolist() == [1, 0, 1, 0]
     assert from_csv(LABELS, str(path), 3).equal(given)
+
+
+def test_of_a_file_for_all_samples_the_first_are_used(path: Path) -> None:
+    """As with data.train_size; a file for these samples alone will do as well."""
+    path.write_text(GOOD)
+    assert from_csv(LABELS[:2], path, 3, num_train=4).tolist() == [1, 0]
+    assert from_csv(LABELS, path, 3, num_train=9).tolist() == [1, 0, 1, 0]
+    with pytest.raises(DataError, match=r"has 4 data rows, but the data has 2 samples$"):
+        from_csv(LABELS[:2], path, 3)
+    with pytest.raises(DataError, match=r"has 4 data rows, but the data has 2 samples, the first of 5$"):
+        from_csv(LABELS[:2], path, 3, num_train=5)
+
+
+def test_a_run_on_some_of_the_samples_takes_its_rows_of_the_file(path: Path) -> None:
+    true = Digits().load("train").labels
+    to_csv(path, true, (true + 1) % 10)
+    config = compose(["noise=csv", f"noise.path={path}", "data.train_size=50", "data.test=false"])
+    data = assemble.datamodule(config)
+    data.setup()
+    assert data.table["given"].tolist() == ((true[:50] + 1) % 10).tolist()
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,13 @@ class Clothing1M:
         wanted = set(keys)
         labels: dict[str, int] = {}
         for number, line in enumerate(_lines(labels_file), start=1):
-            key, _, label = line.rpartition(" ")
-            if not key or not (label.isascii() and label.isdigit()):
+            key, label = line.rsplit(maxsplit=1) if " " in line or "\t" in line else (line, "")
+            if not (label.isascii() and label.isdigit()):
                 raise DataError(f"{labels_file}: line {number} must be a path and a class, found {line[:80]!r}")
-            if key in wanted:
-                labels[key] = int(label)
+            if key in wanted and labels.setdefault(key, int(label)) != int(label):
+                raise DataError(
+                    f"{labels_file}: line {number} gives {key} the label {label}, a line above {labels[key]}"
+                )
         for key in keys:
             if key not in labels:
                 raise DataError(f"{labels_file}: has no label for {key}, which {keys_file.name} lists")
@@ -74,7 +76,7 @@ class Clothing1M:
 def _lines(path: Path) -> list[str]:
     """The lines of a list, stripped; empty ones do not count."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -187,6 +187,10 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         assert self.noise_record is not None
         return self.noise_record.summary()
 
+    def pixels_hash(self) -> str | None:
+        """SHA-256 of the training images as they were read (`data.source.verify=false`); None: they were verified."""
+        return None
+
     def paths(self, rows: Tensor) -> list[str] | None:
         """Of training samples (M,) the files of their images, as the data set names them; None: they have none."""
         return None

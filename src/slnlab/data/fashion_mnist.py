@@ -24,12 +24,13 @@ class FashionMNIST:
     Args:
         root: the directory that holds (or will hold) `FashionMNIST/raw/`.
         download: fetch the files when neither `root` nor Debian's package has them.
+        verify: False: other files than the published ones are wanted (`slnlab.contents` looks).
     """
 
     name = "fashion_mnist"
 
-    def __init__(self, root: str, download: bool = True) -> None:
-        self.root, self.download = root, download
+    def __init__(self, root: str, download: bool = True, verify: bool = True) -> None:
+        self.root, self.download, self.verify = root, download, verify
 
     def prepare(self) -> None:
         raw = Path(self.root).expanduser() / "FashionMNIST" / "raw"

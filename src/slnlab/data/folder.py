@@ -20,14 +20,13 @@ class ImageFolder:
 
     Args:
         root: see `slnlab.image_folder.read_image_folder`.
-        contents: the digest of the file names when the run was configured; None: whatever is there.
         unreadable: what becomes of images that cannot be read.
     """
 
     name = "folder"
 
-    def __init__(self, root: str, contents: str | None = None, unreadable: Unreadable = "refuse") -> None:
-        self.root, self.contents, self.unreadable = os.path.expanduser(root), contents, unreadable
+    def __init__(self, root: str, unreadable: Unreadable = "refuse") -> None:
+        self.root, self.unreadable = os.path.expanduser(root), unreadable
 
     def prepare(self) -> None:
         self._read()
@@ -43,7 +42,4 @@ class ImageFolder:
         return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
 
     def _read(self) -> ImageFolderContents:
-        found = read_image_folder(self.root, self.unreadable)
-        if self.contents not in (None, found.digest):
-            raise DataError(f"{self.root}: images have come, gone or been moved since this run was configured")
-        return found
+        return read_image_folder(self.root, self.unreadable)

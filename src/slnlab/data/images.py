@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class ImageDataModule(IndexedDataModule):
         self._images: Tensor
         self._test_images: Tensor | None = None
         self._test_labels: Tensor
+        self._pixels_hash: str | None = None
 
     def to(self, device: torch.device | str) -> ImageDataModule:
         """Move images, labels and the sample table; returns itself."""
@@ -54,6 +56,9 @@ class ImageDataModule(IndexedDataModule):
         if self._test_images is not None:
             self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
         return self
+
+    def pixels_hash(self) -> str | None:
+        return self._pixels_hash
 
     def evaluation_batches(self, split: Split) -> EvaluationBatches:
         if split == "val":
@@ -81,11 +86,14 @@ class ImageDataModule(IndexedDataModule):
     def _read(self) -> None:
         data = self.source.load("train")
         self._agree(data)
-        size = self._training_size(len(data.labels))
-        if size < len(data.labels):  # copies, so that the rest is not kept in memory
+        if not getattr(self.source, "verify", True):
+            self._pixels_hash = hashlib.sha256(data.images.numpy().tobytes()).hexdigest()
+        there = len(data.labels)
+        size = self._training_size(there)
+        if size < there:  # copies, so that the rest is not kept in memory
             data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
         self._check_labels("training", data.labels)
-        spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes)
+        spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes, there)
         record = self.noise_record
         self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
         self._hold_out(size)

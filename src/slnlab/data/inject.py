@@ -13,6 +13,7 @@ from hydra.utils import get_method, instantiate
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from slnlab.contents import for_class
 from slnlab.data.probabilities import load_probabilities
 from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError
@@ -27,8 +28,8 @@ class LabelNoise:
 
     `function` is any function that returns noisy labels (N,), a pair (replaced, donor) of index tensors, or a
     whole `NoiseRecord`. It is given what its parameters ask for by name: `labels`, `images`, `num_classes`,
-    `generator`, `class_map`, `probabilities`, `num_donors`, `rate`, `classes` (names), of images from files `paths`
-    instead of `images`, and the other keys of its YAML. So a new noise type is one function and one YAML.
+    `num_train`, `generator`, `class_map`, `probabilities`, `num_donors`, `rate`, `classes` (names), of image files
+    `paths` instead of `images`, and the other keys of its YAML. So a new noise type is one function and one YAML.
 
     Args:
         function: the noise model.
@@ -52,7 +53,7 @@ class LabelNoise:
         return cls(function, options.pop("name"), options.pop("rate"), options.pop("seed"), options)
 
     def apply(
-        self, clean: LabelledImages, num_classes: int, classes: list[str] | None = None
+        self, clean: LabelledImages, num_classes: int, classes: list[str] | None = None, num_train: int | None = None
     ) -> tuple[LabelledImages, NoiseRecord]:
         """The spoiled data, and what was done to them.
 
@@ -60,13 +61,21 @@ class LabelNoise:
             clean: images (N, channels, H, W) and true labels (N,).
             num_classes: C.
             classes: names of the classes, for class maps that use them.
+            num_train: how many training samples the data set has, of which `clean` are the first; None: no more.
 
         Raises:
             ConfigError: an option that does not fit the data set.
             DataError: a noise file or donor data set that cannot be read.
         """
         donor_images = cache(self._donor_images)
-        record = self._made(clean.labels, num_classes, classes, donor_images, images=lambda: clean.images)
+        record = self._made(
+            clean.labels,
+            num_classes,
+            classes,
+            donor_images,
+            images=lambda: clean.images,
+            num_train=lambda: num_train or len(clean.labels),
+        )
         images = clean.images
         if len(record.replaced):
             donor = self._donor_source
@@ -112,6 +121,7 @@ class LabelNoise:
             **{key: partial(self.options.get, key) for key in self.options},
             "labels": lambda: labels.clone(),  # a function that edits them in place must not edit the truth
             "num_classes": lambda: num_classes,
+            "num_train": lambda: len(labels),
             "classes": lambda: classes,
             "rate": lambda: self.rate,
             "generator": lambda: Streams(self.seed)("label noise"),
@@ -174,7 +184,7 @@ class LabelNoise:
     @property
     def _donor_source(self) -> Source | None:
         node = self.options.get("donor")
-        return instantiate(node) if node else None
+        return instantiate(for_class(node)) if node else None
 
     @property
     def _needs_donors(self) -> bool:

@@ -43,11 +43,17 @@ _ALLOWED: list[Any] = [
 ]
 
 
-def human(labels: Tensor, path: str | os.PathLike[str], annotation: Annotation, num_classes: int) -> Tensor:
+def human(
+    labels: Tensor,
+    path: str | os.PathLike[str],
+    annotation: Annotation,
+    num_classes: int,
+    num_train: int | None = None,
+) -> Tensor:
     """Given labels that people gave, from the published ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``.
 
-    The file is a dictionary of integer arrays (N,), saved by ``torch.save``. It is a pickle, but nothing in it is
-    executed: whatever is not needed to rebuild integer arrays is refused. Its ``clean_label`` must repeat the data's
+    The file is a dictionary of integer arrays or lists (N,), saved by ``torch.save``. It is a pickle, but nothing in it
+    is executed: whatever is not needed to rebuild integer arrays is refused. Its ``clean_label`` must repeat the data's
     true labels, because the same annotations are also published in another order of the images.
 
     Rates that the authors report: ``aggre`` about 9 %, ``random1`` 17.23 %, ``random2`` 18.12 %, ``random3`` 17.64 %,
@@ -55,30 +61,44 @@ def human(labels: Tensor, path: str | os.PathLike[str], annotation: Annotation, 
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
-        path: the file.
+        path: the file, of so many samples, or of all ``num_train``, of which the first N are used.
         annotation: of CIFAR-10N the first, second or third annotator of each image (``random1`` to ``random3``), the
             majority of the three (``aggre``), or a wrong one of them wherever there is one (``worse``); of CIFAR-100N
             the only one, ``noisy``.
         num_classes: C, at least 2.
+        num_train: samples of the whole data set, of which ``labels`` are the first; None: no more.
 
     Returns:
         Given labels, (N,) int64.
 
     Raises:
         ConfigError: labels, num_classes or annotation of another type, shape or range, or a torch older than 2.6.
-        DataError: the file is missing or damaged, holds anything but integer arrays, has not this annotation, another
+        DataError: the file is missing or damaged, holds anything but integers, has not this annotation, another
             length, labels outside the classes, or a ``clean_label`` that disagrees with the data (the first such
-            sample is named).
+            sample is named), or is in the other published order.
     """
     num_classes = check_num_classes(num_classes)
     labels = check_labels(labels, num_classes)
     if annotation not in _KEYS:
         raise ConfigError(f"noise.annotation: {annotation!r} is none of {', '.join(get_args(Annotation))}")
-    arrays = _read(Path(path))
-    if _KEYS[annotation] not in arrays:
-        there = [name for name, key in _KEYS.items() if key in arrays]
+    content = _read(Path(path))
+    true = _column(path, content, _TRUE, len(labels), num_train)
+    if int(true.max()) >= num_classes:
+        raise DataError(
+            f"{path}: {_TRUE} has classes up to {int(true.max())}, the data have {num_classes}; is it the file of "
+            "another data set?"
+        )
+    if _KEYS[annotation] not in content:
+        there = [name for name, key in _KEYS.items() if key in content]
         raise DataError(f"{path}: has no annotation {annotation!r}; noise.annotation may be {' or '.join(there)}")
-    true, given = (_column(path, arrays, key, len(labels), num_classes) for key in (_TRUE, _KEYS[annotation]))
+    given = _column(path, content, _KEYS[annotation], len(labels), num_train)
+    for key, values in ((_TRUE, true), (_KEYS[annotation], given)):
+        outside = (values < 0) | (values >= num_classes)
+        if outside.any():
+            sample = int(outside.nonzero()[0])
+            raise DataError(
+                f"{path}: {key} of sample {sample} is {int(values[sample])}, outside the classes [0, {num_classes})"
+            )
     if not torch.equal(true, labels):
         sample = int((true != labels).nonzero()[0])
         raise DataError(
@@ -88,20 +108,28 @@ def human(labels: Tensor, path: str | os.PathLike[str], annotation: Annotation, 
     return given
 
 
-def _column(path: Any, arrays: dict[Any, Any], key: str, size: int, num_classes: int) -> Tensor:
-    values = arrays[key]
-    if values.ndim != 1 or len(values) != size:
+def _column(path: Any, content: dict[Any, Any], key: str, size: int, num_train: int | None) -> Tensor:
+    """The first `size` values of an entry, int64."""
+    try:
+        values = np.asarray(content[key])
+    except ValueError:  # a list of lists of different lengths
+        values = np.empty(0)
+    if values.dtype.kind not in "iu":
+        raise DataError(f"{path}: {key} is no array or list of integers")
+    if values.ndim != 1 or len(values) not in (size, num_train):
         shape = "×".join(map(str, values.shape))
-        raise DataError(f"{path}: {key} has {shape or 'no'} entries, but the data has {size} samples")
-    outside = (values < 0) | (values >= num_classes)
-    if outside.any():
-        sample = int(outside.argmax())
-        raise DataError(f"{path}: {key} of sample {sample} is {values[sample]}, outside the classes [0, {num_classes})")
-    return torch.from_numpy(values.astype(np.int64))
+        wanted = f"{size} samples" if num_train in (None, size) else f"{size} samples, the first of {num_train}"
+        raise DataError(f"{path}: {key} has {shape or 'no'} entries, but the data has {wanted}")
+    return torch.from_numpy(values[:size].astype(np.int64))
 
 
 def _read(path: Path) -> dict[Any, Any]:
-    """The arrays in the file, and no more than arrays."""
+    """The entries of the file: arrays, numbers and plain containers, nothing else."""
+    if path.suffix == ".npy":
+        raise DataError(
+            f"{path}: is in the order of TensorFlow's data set; noise=human reads CIFAR-10_human.pt or "
+            "CIFAR-100_human.pt, which are in the order of the published images"
+        )
     if torch.__version__ < "2.6":  # which cannot be told that a name of old is the function of today
         raise ConfigError(f"noise=human: reading {path} without executing it needs torch 2.6 or newer")
     try:
@@ -122,7 +150,4 @@ def _read(path: Path) -> dict[Any, Any]:
         raise DataError(f"{path}: is truncated, damaged, or was not written by torch.save") from error
     if not isinstance(content, dict) or _TRUE not in content:
         raise DataError(f"{path}: is no file of CIFAR-10N or CIFAR-100N: it has no {_TRUE}")
-    for key, values in content.items():
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
-            raise DataError(f"{path}: {key} is no array of integers")
     return content

@@ -28,6 +28,7 @@ def from_csv(
     labels: Tensor,
     path: str | os.PathLike[str],
     num_classes: int,
+    num_train: int | None = None,
     paths: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Tensor:
@@ -42,8 +43,10 @@ def from_csv(
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
-        path: the file, UTF-8; LF or CRLF line ends.
+        path: the file, UTF-8; LF or CRLF line ends. It has so many rows, or all ``num_train``, of which the first N are
+            used.
         num_classes: C, at least 2.
+        num_train: samples of the whole data set, of which ``labels`` are the first; None: no more.
         paths: of images from files, N of them, as the data set says them.
         classes: names of the classes, by which, or by number, a ``label`` beside a ``path`` is given.
 
@@ -66,11 +69,12 @@ def from_csv(
         raise DataError(f"{path}: line 1 must be the header 'label,label_noisy', found {found[:80]!r}")
     del rows[0]
     # Before the rows: a file for another data set is better described by its length than by its first label.
-    if len(rows) != len(expected):
-        raise DataError(f"{path}: has {len(rows)} data rows, but the data has {len(expected)} samples")
+    if len(rows) not in (len(expected), num_train):
+        whole = "" if num_train in (None, len(expected)) else f", the first of {num_train}"
+        raise DataError(f"{path}: has {len(rows)} data rows, but the data has {len(expected)} samples{whole}")
 
     given: list[int] = []
-    for number, (row, true_label) in enumerate(zip(rows, expected, strict=True), start=1):
+    for number, (row, true_label) in enumerate(zip(rows, expected, strict=False), start=1):
         where = f"{path}: data row {number} (line {number + 1})"
         if len(row) != 2:
             raise DataError(f"{where}: must have 2 columns, has {len(row)}")

@@ -145,6 +145,7 @@ class Root(Section):
     seed: CountOrZero
     force: bool
     runs_dir: str
+    contents: dict[str, str] | None
     clip_norm: Positive | None
     preset: dict[str, Any]
     trainer: Trainer

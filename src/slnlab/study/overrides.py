@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from slnlab.config import CONF_DIR, explain
+from slnlab.config import compose_with_hydra, explain
 from slnlab.errors import ConfigError
 
 OF_THE_STUDY = {
@@ -27,9 +25,9 @@ def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], lis
     """Overrides with one value, those with several, by key, and those that say who does the runs."""
     fixed, space, launcher = [], {}, []
     try:
-        parsed = {text: OverridesParser.create().parse_override(text) for text in _with_experiment(overrides)}
+        parsed = {text: OverridesParser.create().parse_overrides([text])[0] for text in _with_experiment(overrides)}
     except HydraException as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(error, overrides, several=True)) from error
     for text, override in parsed.items():
         key = override.key_or_group
         if key in OF_THE_STUDY:
@@ -55,8 +53,7 @@ def _with_experiment(overrides: Sequence[str]) -> list[str]:
     named = [text for text in overrides if text.startswith("experiment=")]
     if not named:
         return list(overrides)
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        params = hydra_compose("train", overrides=named, return_hydra_config=True).hydra.sweeper.params or {}
+    params = compose_with_hydra(named).hydra.sweeper.params or {}
     keys = [text.split("=", 1)[0] for text in overrides]
     return [*(f"{key}={value}" for key, value in params.items() if key not in keys), *overrides]
 

@@ -1,0 +1,339 @@
+"""Other contents of the files that a run reads are another run; the same contents elsewhere are the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+import slnlab.cache
+from slnlab import file_hashes
+from slnlab.before_running import shared_directories
+from slnlab.config import CONF_DIR, compose
+from slnlab.contents import changes, digests, of_source, parts, refuse_changed, unverified
+from slnlab.errors import ConfigError, DataError
+from slnlab.identity import run_subdir, settled
+from slnlab.plain import plain
+from slnlab.run_directory import RunDirectory
+from slnlab.sweep import look
+from slnlab.train import train
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of hashes."""
+    monkeypatch.delenv("SLNLAB_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for kept in (file_hashes._hashes, file_hashes._loaded, file_hashes._looks):
+        kept.clear()  # type: ignore[attr-defined]
+    return tmp_path / "cache" / "slnlab" / "contents"
+
+
+def images(root: Path) -> Path:
+    for split in ("train", "test"):
+        for name, grey in (("cat", 10), ("dog", 200)):
+            (root / split / name).mkdir(parents=True)
+            for number in range(6):
+                Image.new("L", (8, 8), grey + number).save(root / split / name / f"{number}.png")
+    return root
+
+
+def folder(root: Path, *more: str) -> DictConfig:
+    small = ("model=cnn", "data.image_size=8", "data.padding=1", "data.workers=0", "data.batch_size=4", "method=ce")
+    quick = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false")
+    return compose(["data=folder", f"data.source.root={root}", *small, *quick, *more])
+
+
+def blank(path: Path) -> None:
+    Image.new("L", (8, 8), 99).save(path)
+
+
+# What is another run
+
+
+def test_an_image_replaced_under_its_name_is_another_run(tmp_path: Path) -> None:
+    root = images(tmp_path / "photos")
+    before = run_subdir(folder(root))
+    assert run_subdir(folder(root)) == before
+    blank(root / "train" / "cat" / "3.png")
+    assert run_subdir(folder(root)) != before
+
+
+def test_a_copy_elsewhere_is_the_same_run(tmp_path: Path) -> None:
+    root = images(tmp_path / "photos")
+    shutil.copytree(root, tmp_path / "scratch")
+    assert run_subdir(folder(root)) == run_subdir(folder(tmp_path / "scratch"))
+    blank(tmp_path / "scratch" / "test" / "dog" / "0.png")
+    assert run_subdir(folder(root)) != run_subdir(folder(tmp_path / "scratch"))
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    root = images(tmp_path / "photos")
+    image = root / "train" / "cat" / "0.png"
+    before, stat = run_subdir(folder(root)), image.stat()
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 1
+    image.write_bytes(content)
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert run_subdir(folder(root)) != before
+
+
+ARRAYS = {
+    "fashion_mnist": "FashionMNIST/raw/train-labels-idx1-ubyte",
+    "cifar10": "cifar-10-batches-py/data_batch_2",
+    "cifar100": "cifar-100-python/train",
+    "clothing1m": "annotations/noisy_label_kv.txt",
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_file_of_a_data_set_changed_in_place_is_another_run(tmp_path: Path, name: str) -> None:
+    file = tmp_path / ARRAYS[name]
+    file.parent.mkdir(parents=True)
+    seen = set()
+    for content in (None, "images/0/1.jpg 3\n", "images/0/1.jpg 4\n"):
+        if content is not None:
+            file.write_text(content)
+        seen.add(run_subdir(compose([f"data={name}", f"data.source.root={tmp_path}"])))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+def test_files_that_will_be_fetched_count_as_the_published_ones(tmp_path: Path, name: str) -> None:
+    config = compose([f"data={name}", f"data.source.root={tmp_path / 'nowhere'}"])
+    assert digests(plain(config))["data.source"] == config.data.source.published
+    assert not unverified(plain(settled(config)))
+
+
+PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_published_files_have_the_published_digest(tmp_path: Path) -> None:
+    import gzip
+
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for packed in PUBLISHED.glob("*.gz"):
+        (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    config = compose(["data=fashion_mnist", f"data.source.root={tmp_path}"])
+    found = of_source("data.source", plain(config)["data"]["source"])
+    assert found is not None
+    assert (found.digest, len(found.parts)) == (config.data.source.published, 4)
+
+
+def test_images_of_a_donor_changed_in_place_are_another_run(tmp_path: Path) -> None:
+    (tmp_path / "cifar-100-python").mkdir()
+    seen = set()
+    for content in ("a", "b"):
+        (tmp_path / "cifar-100-python" / "train").write_text(content)
+        seen.add(run_subdir(compose(["data=cifar10", f"data.source.root={tmp_path}", "noise=open_set"])))
+    assert len(seen) == 2
+
+
+# Sources of one's own
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Callable[..., DictConfig]:
+    """A data set whose source has these keys."""
+
+    def composed(**source: Any) -> DictConfig:
+        (tmp_path / "conf" / "data").mkdir(parents=True, exist_ok=True)
+        node = OmegaConf.load(CONF_DIR / "data" / "digits.yaml")
+        node.data.source = {"_target_": "mine.Mine", **source}
+        node.data.name = "mine"
+        (tmp_path / "conf" / "data" / "mine.yaml").write_text("# @package _global_\n" + OmegaConf.to_yaml(node))
+        return compose([f"hydra.searchpath=[{tmp_path / 'conf'}]", "data=mine"])
+
+    return composed
+
+
+def test_a_source_that_lists_its_files_counts_by_their_contents(tmp_path: Path, own: Any) -> None:
+    for root in ("a", "b"):
+        (tmp_path / root / "images" / "deep").mkdir(parents=True)
+        (tmp_path / root / "images" / "deep" / "1.bin").write_text("1")
+        (tmp_path / root / "labels.csv").write_text("x")
+        (tmp_path / root / "notes.txt").write_text(root)
+    for files in (["images", "labels.csv"], ["**/*.bin", "labels.csv"]):
+        first, second = (own(root=str(tmp_path / root), files=files) for root in ("a", "b"))
+        assert run_subdir(first) == run_subdir(second), "notes.txt is not listed"
+    (tmp_path / "b" / "images" / "deep" / "1.bin").write_text("2")
+    assert run_subdir(first) != run_subdir(second)
+
+
+def test_a_source_that_lists_nothing_counts_by_its_keys_and_the_files_that_they_name(tmp_path: Path, own: Any) -> None:
+    assert run_subdir(own(root="a")) != run_subdir(own(root="b"))
+    (tmp_path / "x.npz").write_text("1")
+    shutil.copy(tmp_path / "x.npz", tmp_path / "y.npz")
+    before = run_subdir(own(images=str(tmp_path / "x.npz")))
+    assert run_subdir(own(images=str(tmp_path / "y.npz"))) == before
+    (tmp_path / "x.npz").write_text("2")
+    assert run_subdir(own(images=str(tmp_path / "x.npz"))) != before
+
+
+def test_files_must_be_a_list_and_must_be_there(tmp_path: Path, own: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.source\.files: 'labels.csv' is not allowed: a list of paths below"):
+        run_subdir(own(root=str(tmp_path), files="labels.csv"))
+    config = plain(settled(own(root=str(tmp_path), files=["labels.csv"])))
+    with pytest.raises(DataError, match=r"^data\.source\.files: there is no labels\.csv in '"):
+        refuse_changed(config, tmp_path / "identity.json")
+
+
+# At start and at resume
+
+
+def test_a_finished_run_is_not_the_result_of_other_images(tmp_path: Path) -> None:
+    """And a run does not go on with other images than it began with, wherever it lies."""
+    root = images(tmp_path / "photos")
+    runs = f"runs_dir={tmp_path / 'runs'}"
+    train(folder(root, runs))
+    blank(root / "train" / "dog" / "2.png")
+    (old,) = (tmp_path / "runs").glob("folder/real/ce/*/seed0")
+    config = folder(root, runs)
+    new = RunDirectory(tmp_path / "runs" / run_subdir(config))
+    assert not new.finished
+    assert new.nearly_the_same(settled(config)) == (
+        f"the same run on other contents of data.source is {old}; this one begins anew"
+    )
+    with pytest.raises(ConfigError, match=r"holds another run \(data.source.contents=.*\('train/dog/2.png'\)"):
+        train(config, old)
+
+
+def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: Path) -> None:
+    root = images(tmp_path / "photos")
+    config = settled(folder(root))
+    stored = tmp_path / "identity.json"
+    stored.write_text(json.dumps({"files": parts(plain(config))}))
+    refuse_changed(plain(config), stored)
+    blank(root / "test" / "cat" / "1.png")
+    (root / "train" / "cat" / "new.png").write_bytes((root / "train" / "cat" / "0.png").read_bytes())
+    assert changes(plain(config), stored, "data.source") == " ('test/cat/1.png', 'train/cat/new.png')"
+    with pytest.raises(DataError, match=r"^data\.source: .*photos has changed since this run was configured \('test/"):
+        refuse_changed(plain(config), stored)
+
+
+def test_a_change_among_many_files_is_told_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slnlab.contents.BY_FILE", 3)
+    root = images(tmp_path / "photos")
+    assert sorted(parts(plain(folder(root)))["data.source"]) == ["test/cat", "test/dog", "train/cat", "train/dog"]
+
+
+def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").write_text("other")
+    asked = ["data=fashion_mnist", f"data.source.root={tmp_path}"]
+    with pytest.raises(DataError, match=r"are not the published ones; data\.source\.verify=false reads them all the"):
+        refuse_changed(plain(settled(compose(asked))), tmp_path / "none")
+    config = settled(compose([*asked, "data.source.verify=false"]))
+    refuse_changed(plain(config), tmp_path / "none")
+    assert unverified(plain(config))
+    assert run_subdir(config) == run_subdir(compose(asked)), "whether they are verified does not change what they are"
+
+
+# More epochs
+
+
+def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
+    """Whatever follows from the length; in another directory and in the same."""
+    config = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=3", f'runs_dir="{tmp_path}/schöne runs"'])
+    short = RunDirectory(Path(config.runs_dir) / run_subdir(config))
+    short.path.mkdir(parents=True)
+    short.describe(settled(config), [])
+    longer = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=6"])
+    longer.runs_dir = config.runs_dir
+    new = RunDirectory(Path(config.runs_dir) / run_subdir(longer))
+    assert new.nearly_the_same(settled(longer)) is None, "it is not finished"
+    short.result.write_text("{}")
+    said = new.nearly_the_same(settled(longer))
+    assert said is not None
+    assert said.startswith(f"the same with trainer.max_epochs=3 is finished in {short.path}; this run begins anew. ")
+    (typed,) = shlex.split(said.rsplit("trainer.max_epochs more: ")[1])
+    assert OverridesParser.create().parse_override(typed).value() == str(short.path)
+    with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* to train on from its weights"):
+        short.refuse_another_run(longer)
+    longer.sln.sigma = 0.3
+    assert new.nearly_the_same(settled(longer)) is None, "it differs in more"
+
+
+def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_path: Path) -> None:
+    config = settled(compose(["method=ce"]))
+
+    def refuse(run: RunDirectory, describe: bool) -> None:
+        with run.locked():
+            if describe:
+                run.describe(config, [])
+            raise ConfigError("it cannot work")
+
+    for describe, state in ((False, "missing"), (True, "failed")):
+        run = RunDirectory(tmp_path / f"{describe}" / "run")
+        with pytest.raises(ConfigError):
+            refuse(run, describe)
+        assert [found.state for found in look(tmp_path / f"{describe}")] == ([state] if describe else [])
+
+
+# Sweeps
+
+
+def test_runs_of_a_sweep_that_share_a_directory(tmp_path: Path) -> None:
+    one, two, three = compose(["seed=0"]), compose(["seed=1"]), compose(["seed=0", "trainer.progress=false"])
+    assert list(shared_directories([("a", tmp_path / "a", one), ("b", tmp_path / "b", two)])) == []
+    (line,) = shared_directories([("a", tmp_path, one), ("c", tmp_path, three)])
+    assert line.startswith("'c' is the same run as 'a' and is done once")
+    with pytest.raises(ConfigError, match=f"the runs 'a' and 'b' would share the directory {tmp_path}"):
+        list(shared_directories([("a", tmp_path, one), ("b", tmp_path, two)]))
+
+
+# The cache
+
+
+def test_files_are_read_once_also_by_another_process(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = images(tmp_path / "photos")
+    monkeypatch.setattr(file_hashes, "RECENT_NS", 0)
+    before = run_subdir(folder(root))
+    file_hashes._hashes.clear()
+    file_hashes._loaded.clear()
+    read: list[str] = []
+    md5 = file_hashes._md5
+    monkeypatch.setattr(file_hashes, "_md5", lambda path: (read.append(path), md5(path))[1])
+    assert run_subdir(folder(root)) == before
+    assert read == []
+    blank(root / "train" / "cat" / "0.png")
+    assert run_subdir(folder(root)) != before
+    assert {os.path.basename(path) for path in read} == {"0.png"}
+
+
+@pytest.mark.parametrize("spoiled", ["{", "[1]", '{"train/cat/0.png": [1]}', "no folder"])
+def test_a_cache_that_cannot_be_used_changes_nothing(tmp_path: Path, cache: Path, spoiled: str) -> None:
+    root = images(tmp_path / "photos")
+    before = run_subdir(folder(root))
+    if spoiled == "no folder":
+        cache.parent.mkdir(parents=True)
+        cache.touch()
+    else:
+        cache.mkdir(parents=True)
+        slnlab.cache._files(file_hashes.KIND, os.path.realpath(root))[0].write_text(spoiled)
+    file_hashes._hashes.clear()
+    file_hashes._loaded.clear()
+    assert run_subdir(folder(root)) == before
+
+
+def test_a_file_that_was_just_written_is_read_again(tmp_path: Path, cache: Path) -> None:
+    """It may change once more without another time or size."""
+    (tmp_path / "x.csv").write_text("1")
+    file_hashes.file_hashes(tmp_path, ["x.csv"], fresh=True)
+    assert not file_hashes._hashes
+    os.utime(tmp_path / "x.csv", (1, 1))
+    assert not file_hashes._hashes

@@ -1,0 +1,111 @@
+"""What people type: the message shows what works, read back by the shell's grammar and by Hydra's."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from slnlab.config import compose
+from slnlab.errors import ConfigError
+from slnlab.quoting import mended, override
+from slnlab.study.overrides import split
+from slnlab.train import _typed
+
+VALUES = [
+    "photos/Übung",
+    "photos (1)",
+    "a=b",
+    "a,b",
+    "it's",
+    'a "b"',
+    """it's "so" \\""",
+    "ends\\",
+    "C:\\Übung\\x",
+    "日本/写真",
+    "x#1",
+    "a&b;c!",
+    "[draft] x",
+    "{x}",
+    "",
+    "100%",
+    "  blanks  ",
+    "new\u00a0blank",
+    "x~",
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_what_is_shown_gives_this_very_text(value: str) -> None:
+    text = override("data.source.root", value)
+    assert text is not None
+    (word,) = shlex.split(text)
+    read = OverridesParser.create().parse_override(word)
+    assert (read.key_or_group, read.value(), read.is_sweep_override()) == ("data.source.root", value, False)
+
+
+def shown(message: str | None) -> list[str]:
+    assert message is not None
+    return shlex.split(message.split("; type ")[1].split(", or for")[0])
+
+
+@pytest.mark.parametrize("value", ["photos/Übung", "photos (1)", "a=b", "it's", 'a"b', "x#1", "(1)", "<x>", "日本"])
+def test_compose_and_tune_say_what_to_type(value: str) -> None:
+    typed = ["noise=sym", f"noise.path={value}"]
+    with pytest.raises(ConfigError) as composing:
+        compose(typed)
+    with pytest.raises(ConfigError) as tuning:
+        split([*typed, "sln.sigma=0.1,0.2"])
+    for error in (composing.value, tuning.value):
+        (word,) = shown(str(error))
+        assert OverridesParser.create().parse_override(word).value() == value
+        assert str(error).startswith(f"noise.path={value}: cannot be read as KEY=VALUE; type ")
+        assert "hydra.cc" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["sln.sigma", "=", "0.5"], "sln.sigma=0.5"),
+        (["noise=sym", "sln.sigma=", "0.5", "seed=1"], "sln.sigma=0.5"),
+        (["sln.sigma", "=0.5"], "sln.sigma=0.5"),
+        (["sln.sigma = 0.5"], "sln.sigma=0.5"),
+        (["noise=sym", "seed", "3"], "seed=3"),
+        (["sln.sigma=0.1,", "0.2"], "sln.sigma=0.1,0.2"),
+        (["data.source.root=my", "photos", "(1)"], 'data.source.root="my photos (1)"'),
+        (["data.source.root=Übung,b"], 'data.source.root="Übung",b'),
+        (["init.from=[runs/ä,runs/b]"], 'init.from=["runs/ä",runs/b]'),
+    ],
+)
+def test_words_that_belong_together(words: list[str], wanted: str) -> None:
+    assert shown(mended(words, {"seed", "noise"}, several=True)) == [wanted]
+
+
+def test_a_home_directory_is_written_out() -> None:
+    assert shown(mended(["data.source.root=~/photos"], ())) == [f"data.source.root={os.path.expanduser('~/photos')}"]
+
+
+def test_several_values_without_a_sweep() -> None:
+    message = mended(["sln.sigma=0.1,0.2"], ())
+    assert (
+        message
+        == """sln.sigma=0.1,0.2: has several values; type 'sln.sigma="0.1,0.2"', or for a sweep -m sln.sigma=0.1,0.2"""
+    )
+    assert mended(["sln.sigma=0.1,0.2"], (), several=True) is None
+
+
+def test_a_word_alone_is_named() -> None:
+    assert mended(["noise=sym", "fast"], ()) is not None
+    assert mended(["fast"], ()) == "fast: is not KEY=VALUE"
+    assert mended(["noise=sym", "sln.sigma=0.5", "~logger"], ()) is None
+
+
+def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _typed(["noise=sym", "-m", "seed=0,1"]) == (["noise=sym", "seed=0,1"], ["-m"])
+    assert _typed(["--cfg", "job", "a=1", "--resolve", "b=2"]) == (["a=1", "b=2"], ["--cfg", "job", "--resolve"])
+    monkeypatch.setattr(sys, "argv", ["train"])
+    with pytest.raises(SystemExit, match="error: --seed=1: keys have no dashes: seed=1"):
+        _typed(["--seed=1"])
