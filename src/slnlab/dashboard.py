@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from slnlab.errors import DataError, SlnlabError
+from slnlab.locks import is_held
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws
@@ -216,7 +215,7 @@ def offline(paths: Sequence[Path]) -> list[Offline]:
         if not path.is_dir():
             raise DataError(f"{path}: there is no such directory")
         for folder in sorted(_recordings(path)):
-            found.append(Offline(folder, _locked(folder.parent.parent)))
+            found.append(Offline(folder, is_held(folder.parent.parent)))
     return list(dict.fromkeys(found))
 
 
@@ -226,16 +225,6 @@ def _recordings(path: Path) -> Iterator[Path]:
         if folder.name == "wandb":
             yield from (folder / sub for sub in subfolders if sub.startswith("offline-run-"))
             subfolders.clear()
-
-
-def _locked(run: Path) -> bool:
-    if not (run / ".lock").exists():
-        return False
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def sync(recordings: Sequence[Offline]) -> list[Path]:
