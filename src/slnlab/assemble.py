@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.checkpoint import Checkpoints
-from slnlab.cores import processes_here
+from slnlab.cores import cores, processes_here
 from slnlab.data import IndexedDataModule
 from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
@@ -164,10 +163,10 @@ def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
 
 @contextmanager
 def threads(config: DictConfig) -> Iterator[None]:
-    """trainer.threads of the CPU inside the block; by default what PyTorch chose, or SLURM gave to the task, shared by
-    the processes that are started within it."""
+    """trainer.threads of the CPU inside the block. By default they are the cores granted to this process, at most as
+    many as PyTorch would use (OMP_NUM_THREADS), shared by the processes that are started within the block."""
     before = torch.get_num_threads()
-    available = int(os.environ.get("SLURM_CPUS_PER_TASK") or before)
+    available = min(before, cores())
     torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
     try:
         yield

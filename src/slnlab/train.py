@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config import CONF_DIR, check, explain
+from slnlab.cores import wait_without_spinning
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.identity import run_subdir
 from slnlab.plain import plain
