@@ -65,9 +65,11 @@ def train(
     """
     check(config)
     config = OmegaConf.create(plain(config))  # what it takes from files stays what it was when the run began
+    wait_without_spinning()
 
     from slnlab import assemble
     from slnlab.distributed import from_first, world_size
+    from slnlab.peers import blame
     from slnlab.processes import in_processes, joined
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
@@ -77,7 +79,7 @@ def train(
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
     with ExitStack() as stack:
         stack.enter_context(obeying_signals())
-        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus))
+        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus, run.note_failure))
         stack.enter_context(assemble.threads(config))
         from_first(lambda: stack.enter_context(run.locked(wait)))
         ready = from_first(lambda: _prepare(config, run, overrides))
@@ -88,8 +90,9 @@ def train(
                 in_processes(devices, on_gpus, _fit_in_process, run, ready)
             else:
                 _fit(run, ready, watch)
-        except Exception:
+        except Exception as error:
             stop_if_told()  # and another process has stopped already
+            blame(error)
             raise
         from_first(lambda: None)  # and nobody leaves before the result is there
     log.info("finished: %s", run.path)
