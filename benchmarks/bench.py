@@ -82,6 +82,12 @@ ROWS: dict[str, Row] = {
         "processes",
         "side_by_side",
     ),
+    "two_commands": Row(
+        "Two runs started by hand, together against alone, threads as slnlab chooses",
+        "≤ 2.2×",
+        "processes",
+        "two_commands",
+    ),
     "growth": Row(
         "Growth per image over N = 5k…50k and over C = 10, 100, 1,000",
         "flat · no worse than linear",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import os
 import subprocess
@@ -10,6 +11,8 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.measure import Figure, Spread, compare, in_turns
 
@@ -64,6 +67,45 @@ def _runs_on_demand(pipe: Connection, size: int) -> None:
         with threads(count):
             epochs(configuration("method=sln", "trainer.max_epochs=3", model=SMALL, train=size, test=size // 5))
         pipe.send("done")
+
+
+def two_commands(quick: bool) -> list[Figure]:
+    """`slnlab.train` on digits with as many threads as it chooses: one command alone, two at once, and one alone whose
+    threads spin while they wait; seconds of an epoch, the first left out."""
+    epochs: dict[str, list[float]] = {"alone": [], "two at once": [], "alone, spinning": []}
+    overrides = ("trainer.threads=null", f"trainer.max_epochs={2 if quick else 6}", "trainer.progress=false")
+
+    def commands(name: str, count: int, **variables: str) -> None:
+        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | variables
+        with tempfile.TemporaryDirectory() as directory:
+            running = [
+                subprocess.Popen(
+                    [sys.executable, "-m", "slnlab.train", f"runs_dir={directory}", f"seed={seed}", *overrides],
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                )
+                for seed in range(count)
+            ]
+            assert [process.wait() for process in running] == [0] * count
+            files = [path.open(newline="") for path in Path(directory).rglob("metrics.csv")]
+            seconds = [float(row["seconds"]) for file in files for row in list(csv.DictReader(file))[1:]]
+        epochs[name].append(float(np.median(seconds)))
+
+    in_turns(
+        {
+            "alone": lambda: commands("alone", 1),
+            "two at once": lambda: commands("two at once", 2),
+            "alone, spinning": lambda: commands("alone, spinning", 1, OMP_WAIT_POLICY="active"),
+        },
+        rounds=1 if quick else 5,
+        warmup=0,
+    )
+    details = {f"{name}, s": Spread.of(seconds) for name, seconds in epochs.items()}
+    return [
+        compare("two at once / alone", epochs["two at once"], epochs["alone"], target=2.2, details=details),
+        compare("alone / alone, spinning", epochs["alone"], epochs["alone, spinning"], details=details),
+    ]
 
 
 _FIRST_STEP = """

@@ -8,17 +8,22 @@ import re
 import signal
 import socket
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import commands
 import kill_matrix
 import pytest
 import torch
+import torch.distributed as dist
 
+from slnlab import assemble, processes
 from slnlab.config import compose
 from slnlab.distributed import Shard, gather, shard
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.run_directory import RunDirectory
 from slnlab.stopping import Stopped
 from slnlab.train import train
 
@@ -177,21 +182,27 @@ def test_told_to_stop(whom: str, tmp_path: Path) -> None:
     assert not anybody_in(running.pid), "all have gone"
 
 
-def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) -> None:
-    """As by torchrun. Only the second is told: on GPUs the first would wait for it, and nobody would end that."""
+def started_by_torchrun(*overrides: str, **variables: str) -> list[commands.Command]:
+    """Both processes of a run, as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = {"TORCHELASTIC_RUN_ID": "one", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    running = [
+    started["GROUP_RANK"] = "0"
+    return [
         commands.Command(
             "slnlab.train",
-            *(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}"),
-            env={**environment(), **started, "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
+            *(*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", *overrides),
+            env={**environment(), **started, "RANK": str(rank), "LOCAL_RANK": str(rank), **variables},
             merged=True,
         )
         for rank in range(2)
     ]
+
+
+def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) -> None:
+    """Only the second is told: on GPUs the first would wait for it, and nobody would end that."""
+    running = started_by_torchrun(f"hydra.run.dir={tmp_path}")
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -201,6 +212,19 @@ def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) 
         assert process.returncode == 128 + signal.SIGUSR1, said
         assert "Traceback" not in said
         assert "SIGUSR1: stopping" in said
+
+
+def test_one_of_them_that_dies_alone_ends_the_others(tmp_path: Path) -> None:
+    """Which wait for it without an end, as they do on GPUs."""
+    first, second = started_by_torchrun(
+        f"hydra.run.dir={tmp_path}", "method._target_=two_processes.Misbehaving", MISBEHAVE="1 4 alone-SIGKILL"
+    )
+    second.communicate(timeout=120)
+    assert second.returncode == -signal.SIGKILL
+    said, _ = first.communicate(timeout=30)
+    assert first.returncode == 1, said
+    assert "process 1 of 2, counted from 0, has died; this process waits for it in vain" in said
+    assert (tmp_path / "failure.txt").read_text() == "process 1 of 2, counted from 0, has died\n"
 
 
 def anybody_in(process_group: int) -> bool:
@@ -228,3 +252,38 @@ def test_what_cannot_be_shared_is_refused(overrides: list[str], message: str, tm
 def test_more_gpus_than_there_are_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="PyTorch sees none"):
         train(compose([*COMMON, "trainer.devices=2", "trainer.accelerator=gpu"]), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("visible", "device"), [(1, 0), (2, 1), (8, 1)])
+def test_a_process_that_sees_only_its_own_gpu_takes_it(
+    visible: int, device: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """srun --gpus-per-task=1: to each of the processes its GPU is number 0."""
+    config = compose(["trainer.devices=2", "trainer.accelerator=gpu"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    if visible == 1:
+        with pytest.raises(ConfigError, match=r"trainer\.devices: 2, but PyTorch sees 1 GPU"):
+            assemble.on_gpus(config)  # slnlab is to start the processes, for which there are not enough
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(assemble, "world_size", lambda: 2)
+    assert assemble.on_gpus(config)
+    assert processes.gpu_of(local_rank=1) == device
+    trainer, _ = assemble.trainer(config, RunDirectory(tmp_path), [])
+    assert trainer.strategy.root_device == torch.device("cuda", device)
+    assert trainer.world_size == 2
+
+
+def test_two_processes_with_the_same_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun on a machine that has one."""
+    seen = SimpleNamespace(uuid="GPU-1")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: seen)
+    monkeypatch.setattr(processes, "world_size", lambda: 3)
+    for others, refused in ((["GPU-0", "GPU-2"], False), (["GPU-0", "GPU-1"], True)):
+        monkeypatch.setattr(
+            dist, "all_gather_object", lambda found, own, _, more=others: found.__setitem__(slice(3), [*more, own])
+        )
+        with pytest.raises(ConfigError, match="processes 1 and 2 have the same GPU") if refused else nullcontext():
+            processes._refuse_to_share(None)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from slnlab import run_directory
 from slnlab.config import compose
-from slnlab.errors import ConfigError
+from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers import slurm
 from slnlab.launchers.runs import Outcome, Planned
 from slnlab.processes import joined
@@ -25,6 +25,8 @@ from slnlab.stopping import Stopped
 PUT_BACK = (128 + signal.SIGUSR2, [["scontrol", "requeue", "7_0"]])
 
 submitit = pytest.importorskip("submitit")
+
+Submit = Callable[..., tuple[list[Outcome], list[str]]]
 
 
 @pytest.fixture
@@ -153,3 +155,89 @@ def test_tasks_without_a_number_per_node_are_refused(monkeypatch: pytest.MonkeyP
     refused = pytest.raises(ConfigError, match=r"2 processes: say --ntasks-per-node, not --ntasks")
     with refused, joined(devices=2, num_nodes=1, on_gpus=False):
         pass
+
+
+@pytest.fixture
+def sbatch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Submit:
+    """A cluster whose programs are stand-ins; submit so many runs to it, and read what sbatch was asked for."""
+
+    def submit(
+        runs: int, config: str = "MaxArraySize            = 10", refuses: int = 0, **options: object
+    ) -> tuple[list[Outcome], list[str]]:
+        programs, asked = tmp_path / "bin", tmp_path / "asked"
+        programs.mkdir(exist_ok=True)
+        asked.unlink(missing_ok=True)
+        scripts = {
+            "sbatch": f"""
+n=$(grep -c ^array {asked} 2>/dev/null); n=$((n + 1))
+if [ $n = {refuses} ]; then echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi
+echo array $(grep -oE -- '--(array|dependency)=[^ ]*' "$1") >> {asked}
+echo "Submitted batch job $((100 + n))"
+""",
+            "srun": "",
+            "scontrol": f"echo '{config}'" if config else "exit 1",
+        }
+        for name, script in scripts.items():
+            (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+            (programs / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+        composed = compose([])
+        plan = [Planned(composed, tmp_path / str(number), (), str(number)) for number in range(runs)]
+        outcomes = slurm.launch(plan, folder=tmp_path, wait=False, **options)  # type: ignore[arg-type]
+        return outcomes, [" ".join(line.split()[1:]) for line in asked.read_text().splitlines()]
+
+    return submit
+
+
+@pytest.mark.parametrize(
+    ("runs", "config", "options", "asked"),
+    [
+        (10, "MaxArraySize            = 10", {}, ["--array=0-9%10"]),
+        (12, "MaxArraySize            = 10", {}, ["--array=0-5%6"] * 2),
+        (21, "MaxArraySize=10", {"array_parallelism": 4}, ["--array=0-6%2", "--array=0-6%1", "--array=0-6%1"]),
+        (3, "MaxArraySize = 0", {}, [""] * 3),  # no arrays at all
+        (12, "", {}, ["--array=0-11%12"]),  # scontrol fails
+        (12, "SlurmctldDebug = info", {}, ["--array=0-11%12"]),
+        (4, "", {"array_size": 2}, ["--array=0-1%2"] * 2),
+        (
+            5,
+            "MaxArraySize = 2",
+            {"array_parallelism": 2, "additional_parameters": {"dependency": "afterok:7"}},
+            [
+                "--dependency=afterok:7",
+                "--array=0-1%1 --dependency=afterok:7",
+                "--array=0-1%1 --dependency=afterany:101,afterok:7",
+            ],
+        ),
+    ],
+)
+def test_a_sweep_is_submitted_in_arrays_that_the_cluster_takes(
+    runs: int,
+    config: str,
+    options: dict[str, object],
+    asked: list[str],
+    sbatch: Submit,
+) -> None:
+    """Together they keep to array_parallelism."""
+    outcomes, arrays = sbatch(runs, config, **options)
+    assert [outcome.state for outcome in outcomes] == ["elsewhere"] * runs
+    assert sorted(arrays) == sorted(asked)
+
+
+def test_what_slurm_has_taken_is_not_lost_when_it_refuses_the_rest(
+    sbatch: Submit,
+) -> None:
+    outcomes, _ = sbatch(12, refuses=2)
+    assert [outcome.state for outcome in outcomes] == ["elsewhere"] * 6 + ["failed"] * 6
+    assert outcomes[0].message == "job 101_0"
+    assert "not submitted: " in outcomes[-1].message
+    assert "QOSMaxSubmitJobPerUserLimit" in outcomes[-1].message
+    assert "hydra.launcher.array_size=N" in outcomes[-1].message
+    with pytest.raises(SlnlabError, match=r"QOSMaxSubmitJobPerUserLimit.*MaxSubmitJobs.*hydra\.launcher\.array_size=N"):
+        sbatch(12, refuses=1)
+
+
+def test_an_array_has_at_least_one_run(tmp_path: Path) -> None:
+    for size in (0, -1, "all"):
+        with pytest.raises(ConfigError, match=r"hydra\.launcher\.array_size: .*null, or a number of runs from 1 on"):
+            slurm.launch([], folder=tmp_path, array_size=size)  # type: ignore[arg-type]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from slnlab import peers
 from slnlab.data import Batch
 from slnlab.distributed import rank
 from slnlab.errors import SlnlabError
@@ -79,10 +81,15 @@ class Recording(SingleNetwork):
 
 class Misbehaving(SingleNetwork):
     """Does what MISBEHAVE says: the rank, the step, `raise` or the name of a signal it sends itself, and perhaps in the
-    run of which seed, and only if a file is not there yet."""
+    run of which seed, and only if a file is not there yet. `alone-` before it: the others wait, as in NCCL."""
 
     def loss(self, batch: Batch) -> Tensor:
         who, when, what, *more = os.environ.get("MISBEHAVE", "-1 0 -").split()
+        if what.startswith("alone-"):
+            what = what.removeprefix("alone-")
+            if self.steps == int(when) and rank() != int(who):
+                peers.GRACE = 1.0
+                time.sleep(600)
         if (rank(), self.steps) == (int(who), int(when)) and more[:1] in ([], [str(self.seed)]):
             once = Path(more[1]) if more[1:] else None
             if once is not None and once.exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,13 +29,14 @@ from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.checkpoint import Checkpoints
 from slnlab.contents import for_class, unverified
-from slnlab.cores import processes_here
+from slnlab.cores import cores, processes_here
 from slnlab.data import IndexedDataModule
 from slnlab.distributed import rank, world_size
 from slnlab.errors import ConfigError
 from slnlab.identity import digest, group_hash, identity
 from slnlab.methods import Method
 from slnlab.plain import plain
+from slnlab.processes import started_by
 from slnlab.result import Result, summarise_timing
 from slnlab.run_directory import RunDirectory, environment
 from slnlab.source_runs import labels
@@ -61,7 +61,7 @@ def on_gpus(config: DictConfig) -> bool:
     if accelerator == "gpu" and not (cuda or torch.backends.mps.is_available()):
         raise ConfigError("trainer.accelerator: gpu, but PyTorch sees none on this machine; auto or cpu")
     wanted = accelerator != "cpu" and (cuda > 0 or accelerator == "gpu")
-    if wanted and devices > max(cuda, 1):
+    if wanted and devices > max(cuda, 1) and not (cuda == 1 and started_by()):
         raise ConfigError(f"trainer.devices: {devices}, but PyTorch sees {max(cuda, 1)} GPU(s) on this machine")
     if config.trainer.sync_batchnorm and devices > 1 and not wanted:
         raise ConfigError("trainer.sync_batchnorm: PyTorch has it on GPUs only")
@@ -186,10 +186,10 @@ def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
 
 @contextmanager
 def threads(config: DictConfig) -> Iterator[None]:
-    """trainer.threads of the CPU inside the block; by default what PyTorch chose, or SLURM gave to the task, shared by
-    the processes that are started within it."""
+    """trainer.threads of the CPU inside the block. By default they are the cores granted to this process, at most as
+    many as PyTorch would use (OMP_NUM_THREADS), shared by the processes that are started within the block."""
     before = torch.get_num_threads()
-    available = int(os.environ.get("SLURM_CPUS_PER_TASK") or before)
+    available = min(before, cores())
     torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
     try:
         yield
@@ -245,8 +245,10 @@ def trainer(
     _quieten()
     made = pl.Trainer(
         **_options(
-            config.trainer, "accelerator", "progress", "threads", "compile", "profile", "checkpoint_every_steps"
+            config.trainer,
+            *("accelerator", "devices", "progress", "threads", "compile", "profile", "checkpoint_every_steps"),
         ),
+        devices="auto" if _one_gpu_each(config) else config.trainer.devices,
         accelerator=_accelerator(config),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
         # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
@@ -278,7 +280,14 @@ def _accelerator(config: DictConfig) -> str:
 
 def _strategy(config: DictConfig) -> DDPStrategy:
     in_turn = getattr(get_class(config.method._target_), "trains_in_turn", False)
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn)
+    # Lightning takes the one of the process's place on the machine, and a process that sees one GPU has only the first.
+    gpus = [torch.device("cuda", 0)] * config.trainer.devices if _one_gpu_each(config) else None
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn, parallel_devices=gpus)
+
+
+def _one_gpu_each(config: DictConfig) -> bool:
+    """Whether each of several processes sees its own GPU only, as `srun --gpus-per-task=1` has it."""
+    return world_size() > 1 and on_gpus(config) and torch.cuda.device_count() == 1
 
 
 def result(config: DictConfig, run: RunDirectory, data: IndexedDataModule, record: RunRecord) -> Result:

@@ -59,14 +59,18 @@ _together: dist.ProcessGroup | None = None
 
 
 @contextmanager
-def stopping_together() -> Iterator[None]:
-    """Inside the block the processes of the group agree on when they stop. Every process must enter it."""
+def stopping_together() -> Iterator[dist.ProcessGroup]:
+    """Inside the block the processes of the group agree on when they stop. Every process must enter it.
+
+    Yields:
+        The group through which they do, of the CPUs.
+    """
     global _together
     group = dist.new_group(backend="gloo")  # a number on the CPU, so that nobody waits for a GPU
     assert isinstance(group, dist.ProcessGroup)
     _together = group
     try:
-        yield
+        yield group
     finally:
         _together = None
 

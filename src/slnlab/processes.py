@@ -12,6 +12,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ import torch.distributed as dist
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
-from slnlab.distributed import stopping_together
+from slnlab.distributed import stopping_together, world_size
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.peers import watching
 from slnlab.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
 from slnlab.terminal import log_file
 
@@ -37,18 +39,21 @@ FORWARDED = signal.SIGUSR2 if hasattr(signal, "SIGUSR2") else signal.SIGINT
 
 
 @contextmanager
-def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
+def joined(
+    devices: int, num_nodes: int, on_gpus: bool, ended: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
     """Inside the block, where SLURM (`srun` with several tasks) or torchrun has started this run's processes, they form
     a process group; otherwise, and in a group already, nothing changes.
 
     Args:
         devices, num_nodes: of the run.
-        on_gpus: this process takes the GPU of its place on the node.
+        on_gpus: this process takes the GPU of its place on the node, or the only one that it sees.
+        ended: called with the reason when this process is ended because another one has failed.
 
     Raises:
         ConfigError: there are more or fewer processes than the run is for, or it is unknown how many a node has.
     """
-    found = _started_by()
+    found = started_by()
     if found is None or dist.is_initialized():
         if num_nodes > 1 and not dist.is_initialized():
             raise ConfigError(
@@ -65,25 +70,52 @@ def joined(devices: int, num_nodes: int, on_gpus: bool) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     os.environ["LOCAL_RANK"], os.environ["NODE_RANK"] = str(environment.local_rank()), str(environment.node_rank())
     if on_gpus:
-        torch.cuda.set_device(environment.local_rank())
+        torch.cuda.set_device(gpu_of(environment.local_rank()))
     dist.init_process_group(
         "nccl" if on_gpus else "gloo",
         init_method=f"tcp://{environment.main_address}:{environment.main_port}",
         rank=environment.global_rank(),
         world_size=environment.world_size(),
     )
+    left: threading.Event | None = None
     try:
-        with stopping_together():
-            yield
+        with stopping_together() as group:
+            if on_gpus:
+                _refuse_to_share(group)
+            with watching(environment.main_address, ended) as left:
+                yield
     finally:
         dist.destroy_process_group()
+        if left is not None:
+            left.set()
         for name, value in before.items():
             os.environ.pop(name, None)  # Lightning has removed one of them
             if value is not None:
                 os.environ[name] = value
 
 
-def _started_by() -> tuple[str, ClusterEnvironment] | None:
+def gpu_of(local_rank: int) -> int:
+    """Which of the GPUs that it sees is a process's: that of its place on the machine, or the only one."""
+    return local_rank if torch.cuda.device_count() > 1 else 0
+
+
+def _refuse_to_share(group: dist.ProcessGroup) -> None:
+    """
+    Raises:
+        ConfigError: two processes have the same GPU.
+    """
+    gpus: list[str] = [""] * world_size()
+    dist.all_gather_object(gpus, str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid), group)
+    same = [number for number, gpu in enumerate(gpus) if gpus.count(gpu) > 1]
+    if same:
+        raise ConfigError(
+            f"trainer.devices: processes {same[0]} and {same[1]} have the same GPU; each must see all GPUs of its "
+            "machine, or one of its own (--gpus-per-task=1)"
+        )
+
+
+def started_by() -> tuple[str, ClusterEnvironment] | None:
+    """Who else has started this run's processes, if anybody, and what it says of them."""
     if TorchElasticEnvironment.detect():  # also within a job of SLURM's
         return "torchrun", TorchElasticEnvironment()
     # Of the step, not of the allocation: a shell within it (salloc) has not been started so many times.

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from slnlab.contents import SOURCES, changes, parts
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.files import remove_begun, replacing
 from slnlab.identity import identity
+from slnlab.locks import FolderLock
 from slnlab.messages import short
 from slnlab.plain import flat, plain
 from slnlab.quoting import override
@@ -103,29 +103,27 @@ class RunDirectory:
 
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Keep other processes out; the operating system frees the lock if this one dies.
+        """Keep other processes out; see `slnlab.locks`.
 
         Args:
             wait: until a process that is running here has ended.
 
         Raises:
             Busy: another process is running here, and `wait` is False.
-            DataError: the directory cannot be written.
+            DataError: the directory cannot be written or locked.
             Stopped: a signal came while waiting.
         """
-        lock, waited = FileLock(self.path / ".lock"), False
+        lock, waited = FolderLock(self.path, "another process is running in"), False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            while not lock.is_locked:
+            while not lock.held:
                 stop_if_told()
-                with suppress(*([Timeout] if wait else [])):
+                with suppress(*([Busy] if wait else [])):
                     lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` looks for a moment
-                waited = not lock.is_locked
+                waited = not lock.held
         except Stopped as stopped:
             stopped.waiting = waited
             raise
-        except Timeout:
-            raise Busy(f"another process is running in {self.path}") from None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         _begun.setdefault(self.path, self._saved())
@@ -136,11 +134,15 @@ class RunDirectory:
         except Exception as error:
             # A typing mistake that is refused before the run begins is no failed run.
             if not self.finished and not isinstance(error, Pruned | (NoneType if self._described else ConfigError)):
-                with suppress(DataError), replacing(self.failure) as file:
-                    file.write(f"{type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
+                self.note_failure(f"{type(error).__name__}: {error}")
             raise
         finally:
             lock.release()
+
+    def note_failure(self, reason: str) -> None:
+        """Write down why the run has ended, if that is possible."""
+        with suppress(DataError), replacing(self.failure) as file:
+            file.write(f"{reason}\n".encode(errors="backslashreplace"))
 
     def _saved(self) -> frozenset[tuple[str, int, int]]:
         """The files that the run goes on from, each with what is another when it is written anew."""

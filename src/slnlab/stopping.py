@@ -49,6 +49,12 @@ def told() -> signal.Signals | None:
     return _received
 
 
+def tell(received: signal.Signals) -> None:
+    """Stop as if this signal had come. Any thread may call it."""
+    global _received
+    _received = _received or received
+
+
 def stop_if_told() -> None:
     """To be called between steps.
 

@@ -10,7 +10,6 @@ import argparse
 import csv
 import hashlib
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from omegaconf import OmegaConf
 
 from slnlab.errors import DataError, SlnlabError
 from slnlab.files import replacing
+from slnlab.locks import is_held
 from slnlab.run_directory import RunDirectory
 from slnlab.terminal import print_anywhere
 
@@ -100,14 +100,14 @@ def _look_at(folder: Path, path: str) -> Run:
     run = RunDirectory(folder / path)
     if not run.config.exists():
         failure = _message(run)
-        state: State = "running" if _locked(run) else "failed" if failure else "missing"
+        state: State = "running" if is_held(run.path) else "failed" if failure else "missing"
         return Run(path, state, message=failure)
     epochs, seconds = _progress(run)
     if run.finished:
         return Run(path, "done", epochs, epochs, seconds)
     config = OmegaConf.load(run.config)
     failure = _message(run)
-    state = "running" if _locked(run) else "failed" if failure else "pruned" if run.pruned.exists() else "stopped"
+    state = "running" if is_held(run.path) else "failed" if failure else "pruned" if run.pruned.exists() else "stopped"
     return Run(path, state, epochs, int(config.trainer.max_epochs), seconds, failure)
 
 
@@ -126,23 +126,6 @@ def _progress(run: RunDirectory) -> tuple[int, float]:
     except OSError:
         return 0, 0.0
     return len(rows), sum(float(row["seconds"]) for row in rows)
-
-
-def _locked(run: RunDirectory) -> bool:
-    """Whether a process holds the run's lock, which the operating system takes from one that has died."""
-    try:
-        import fcntl
-
-        handle = os.open(run.path / ".lock", os.O_RDONLY)
-    except (OSError, ModuleNotFoundError):  # Windows has other locks
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def time_left(runs: Sequence[Run]) -> float | None:

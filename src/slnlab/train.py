@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config import CONF_DIR, check, explain, extra_config_dirs
 from slnlab.contents import refuse_changed
+from slnlab.cores import wait_without_spinning
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.identity import run_subdir, settled
 from slnlab.plain import plain
@@ -67,9 +68,11 @@ def train(
     """
     check(config)
     config = settled(config)  # what it takes from files stays what it was when the run began
+    wait_without_spinning()
 
     from slnlab import assemble
     from slnlab.distributed import from_first, world_size
+    from slnlab.peers import blame
     from slnlab.processes import in_processes, joined
     from slnlab.result import Result
     from slnlab.run_directory import RunDirectory
@@ -79,7 +82,7 @@ def train(
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
     with ExitStack() as stack:
         stack.enter_context(obeying_signals())
-        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus))
+        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus, run.note_failure))
         stack.enter_context(assemble.threads(config))
         from_first(lambda: stack.enter_context(run.locked(wait)))
         ready = from_first(lambda: _prepare(config, run, overrides))
@@ -90,8 +93,9 @@ def train(
                 in_processes(devices, on_gpus, _fit_in_process, run, ready)
             else:
                 _fit(run, ready, watch)
-        except Exception:
+        except Exception as error:
             stop_if_told()  # and another process has stopped already
+            blame(error)
             raise
         from_first(lambda: None)  # and nobody leaves before the result is there
     log.info("finished: %s", run.path)

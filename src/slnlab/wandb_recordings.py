@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from slnlab.errors import DataError
+from slnlab.locks import is_held
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def recordings(paths: Sequence[Path]) -> list[Recording]:
         if not path.is_dir():
             raise DataError(f"{path}: there is no such directory")
         for folder in sorted(_offline(path)):
-            found.append(Recording(folder, _locked(folder.parent.parent)))
+            found.append(Recording(folder, is_held(folder.parent.parent)))
     return list(dict.fromkeys(found))
 
 
@@ -73,13 +72,3 @@ def _offline(path: Path) -> Iterator[Path]:
         if folder.name == "wandb":
             yield from (folder / sub for sub in (*subfolders, *files) if sub.startswith("offline-run-"))
             subfolders.clear()
-
-
-def _locked(run: Path) -> bool:
-    if not (run / ".lock").exists():
-        return False
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True

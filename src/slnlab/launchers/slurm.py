@@ -1,4 +1,4 @@
-"""On a SLURM cluster: one job array, a job per run, through submitit.
+"""On a SLURM cluster: a job per run, in job arrays as large as the cluster allows, through submitit.
 
 A job that is preempted, requeued, or near its time limit ends after its optimiser step and goes on with the next, with
 the same bits. Who puts it back into the queue:
@@ -13,7 +13,9 @@ SIGTERM alone means that somebody cancels the job.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,13 +25,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from slnlab.errors import SlnlabError
+from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers.runs import Outcome, Planned, do
 from slnlab.stopping import Stopped, obeying_signals, stop_if_told
 
 log = logging.getLogger(__name__)
 
 TOO_SHORT = "nothing could be saved within the time limit; raise timeout_min"
+
+LIMITS = (
+    "where the cluster limits the size of an array (MaxArraySize) or a user's jobs (MaxSubmitJobs), "
+    "hydra.launcher.array_size=N submits arrays of N runs"
+)
 
 AGAIN = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
 """Signals after which a job puts itself back into the queue."""
@@ -40,9 +47,15 @@ WAITING |= {"RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT"}
 
 
 def launch(
-    plan: Sequence[Planned], *, folder: Path, poll_s: float = 10.0, wait: bool = True, **resources: Any
+    plan: Sequence[Planned],
+    *,
+    folder: Path,
+    poll_s: float = 10.0,
+    wait: bool = True,
+    array_size: int | None = None,
+    **resources: Any,
 ) -> list[Outcome]:
-    """Submit the runs as one job array, and wait until all have ended.
+    """Submit the runs as job arrays, and wait until all have ended.
 
     Args:
         plan: what to do. All get the same resources.
@@ -50,42 +63,101 @@ def launch(
         poll_s: seconds between two questions to `squeue`. It needs no accounting (`sacct`), which submitit's own
             watcher does.
         wait: False: return when they are submitted.
+        array_size: runs in an array at most; None: as many as the cluster allows.
         resources: what submitit's SLURM executor takes: `timeout_min`, `cpus_per_task`, `gpus_per_node`,
             `tasks_per_node`, `mem_gb`, `nodes`, `partition`, `account`, `qos`, `constraint`, `array_parallelism`,
             `signal_delay_s`, `setup`, `additional_parameters`, … None: SLURM's default.
 
     Returns:
-        What became of each, in the order of `plan`.
+        What became of each, in the order of `plan`. Runs whose array SLURM refuses, after it took others, have failed.
 
     Raises:
-        SlnlabError: the extra is not installed, this is no SLURM cluster, or SLURM refuses the job.
+        ConfigError: there is no such resource, or no array of that size.
+        SlnlabError: the extra is not installed, this is no SLURM cluster, or SLURM refuses the first array.
         Stopped: told to stop waiting; the jobs go on.
     """
     try:
         import submitit
     except ModuleNotFoundError:
         raise SlnlabError("launcher=slurm needs the extra: pip install 'slnlab[slurm]'") from None
+    if array_size is not None and (not isinstance(array_size, int) or array_size < 1):
+        raise ConfigError(f"hydra.launcher.array_size: {array_size}; null, or a number of runs from 1 on")
     logs = folder / ".slurm"
     logs.mkdir(parents=True, exist_ok=True)
     try:
         # submitit answers signals until the run begins; a time limit that ends before that is never enough.
         executor = submitit.SlurmExecutor(folder=logs.resolve() / "%j", max_num_timeout=0)
         executor.update_parameters(**_checked(resources))
-        jobs = executor.map_array(Job(), list(plan))
-    except (RuntimeError, ValueError, submitit.core.utils.FailedJobError, FileNotFoundError) as error:
+    except (RuntimeError, ValueError) as error:
         raise SlnlabError(f"launcher=slurm: {error}") from error
-    log.info("submitted %d runs as job %s; SLURM's logs are in %s", len(plan), jobs[0].job_id.split("_")[0], logs)
+    jobs, refused = _submit(executor, plan, array_size or _max_array_size() or len(plan))
+    left_out = [Outcome("failed", f"not submitted: {refused}") for _ in plan[len(jobs) :]]
+    log.info("submitted %d of %d runs; SLURM's logs are in %s", len(jobs), len(plan), logs)
     if not wait:
-        return [Outcome("elsewhere", f"job {job.job_id}") for job in jobs]
+        return [Outcome("elsewhere", f"job {job.job_id}") for job in jobs] + left_out
     with obeying_signals():
-        return _wait(jobs, poll_s)
+        return _wait(jobs, poll_s) + left_out
+
+
+def _submit(executor: Any, plan: Sequence[Planned], array_size: int) -> tuple[list[Any], str]:
+    """Submit the runs as equal arrays of at most `array_size`, of which no more than `array_parallelism` runs work at a
+    time together.
+
+    Returns:
+        The jobs of the first runs, and why SLURM refuses to take the others, if it does.
+
+    Raises:
+        SlnlabError: SLURM refuses the first array.
+    """
+    from submitit.core.utils import FailedJobError
+
+    arrays = math.ceil(len(plan) / array_size)
+    parallelism = executor.parameters.get("array_parallelism", 256)
+    at_once = min(arrays, parallelism)
+    dependency = executor.parameters.get("dependency")
+    jobs: list[Any] = []
+    numbers: list[str] = []
+    for array in range(arrays):
+        place = array % at_once
+        share = parallelism * (place + 1) // at_once - parallelism * place // at_once
+        after = [f"afterany:{numbers[array - at_once]}"] if array >= at_once else []
+        after += [dependency] if dependency else []
+        runs = plan[len(plan) * array // arrays : len(plan) * (array + 1) // arrays]
+        try:
+            executor.update_parameters(array_parallelism=share, dependency=",".join(after) or None)
+            submitted = executor.map_array(Job(), list(runs))
+        except (RuntimeError, ValueError, FailedJobError, FileNotFoundError) as error:
+            why = f"launcher=slurm: {error}; {LIMITS}" if "sbatch" in str(error) else f"launcher=slurm: {error}"
+            if not jobs:
+                raise SlnlabError(why) from error
+            log.error("%s", why)
+            return jobs, why
+        numbers.append(_array(submitted[0]))
+        jobs += submitted
+        log.info("submitted %d runs as job %s", len(runs), numbers[-1])
+    return jobs, ""
+
+
+def _array(job: Any) -> str:
+    return str(job.job_id).split("_")[0]
+
+
+def _max_array_size() -> int | None:
+    """Runs that an array of this cluster can have; None: SLURM does not say."""
+    try:
+        command = ["scontrol", "show", "config"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"^\s*MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
+    return max(1, int(found[1])) if found else None  # 0: there are no arrays, and a job alone is none
 
 
 def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
     """submitit's parameters.
 
     Raises:
-        SlnlabError: there is no such parameter.
+        ConfigError: there is no such parameter.
     """
     import submitit
 
@@ -94,12 +166,15 @@ def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
     parameters: dict[str, Any] = {str(names.get(key, key)): value for key, value in given.items()}
     additional = dict(parameters.get("additional_parameters") or {})
     if "no-requeue" not in additional:  # some sites' jobs are not put back unless they ask for it
-        parameters["additional_parameters"] = {"requeue": True, **additional}
+        additional = {"requeue": True, **additional}
+    if "dependency" in additional:  # to which an array that waits for another one adds
+        parameters["dependency"] = additional.pop("dependency")
+    parameters["additional_parameters"] = additional
     if "mem" in parameters:
         parameters["mem"] = f"{parameters['mem']}GB"
     unknown = sorted(parameters.keys() - submitit.SlurmExecutor._valid_parameters())
     if unknown:
-        raise SlnlabError(
+        raise ConfigError(
             f"hydra.launcher.{unknown[0]}: there is no such parameter; the parameters are "
             f"{', '.join(sorted(submitit.SlurmExecutor._valid_parameters()))}"
         )
@@ -124,7 +199,7 @@ def _wait(jobs: Sequence[Any], poll_s: float, patience: float = 90.0) -> list[Ou
         left = [number for number in range(len(jobs)) if number not in outcomes]
         if left and time.monotonic() - asked >= poll_s:
             asked = time.monotonic()
-            states = _states(jobs[0].job_id.split("_")[0])
+            states = _states([_array(job) for job in jobs])
             for number in left if states is not None else ():
                 state = states.get(jobs[number].job_id)  # type: ignore[union-attr]
                 if state in WAITING:
@@ -151,9 +226,16 @@ def _result(job: Any) -> Outcome:
     return Outcome("failed", TOO_SHORT if "timed-out too many times" in said else said, str(job.paths.stdout))
 
 
-def _states(array: str) -> dict[str, str] | None:
-    """State of each job of the array that SLURM still knows; None: SLURM does not answer now."""
-    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={array}"]
+def _states(arrays: Sequence[str]) -> dict[str, str] | None:
+    """State of each job of the arrays that SLURM still knows; None: SLURM does not answer now."""
+    command = [
+        "squeue",
+        "--noheader",
+        "--array",
+        "--states=all",
+        "--format=%i %T",
+        f"--jobs={','.join(dict.fromkeys(arrays))}",
+    ]
     try:
         said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

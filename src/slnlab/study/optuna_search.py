@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep
 
-from slnlab.errors import Busy, Pruned, SlnlabError
+from slnlab.errors import Pruned, SlnlabError
+from slnlab.locks import FolderLock
 from slnlab.study.files import save
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Study, Trial
@@ -57,6 +57,7 @@ def search(plan: Plan, study: Study) -> None:
 
     Raises:
         Busy: another process works on the study.
+        DataError: the study's folder cannot be written or locked.
         SlnlabError: Optuna is not installed.
     """
     check()
@@ -65,30 +66,31 @@ def search(plan: Plan, study: Study) -> None:
     assert plan.trials is not None
     plan.directory.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lock = FolderLock(plan.directory, "another process works on the study")
+    lock.acquire(timeout=0)
     try:
-        with FileLock(plan.directory / ".lock", timeout=0):
-            found = _open(plan)
-            study.trials = _done(found)[: plan.trials]
-            failed: list[Trial] = []
-            while (number := len(study.trials)) < plan.trials:
-                found.sampler = optuna.samplers.TPESampler(seed=number)
-                asked = found.ask()
-                values = {key: _suggest(plan, key, asked) for key in plan.space}
-                log.info("trial %d of %d: %s", number + 1, plan.trials, typed(values))
-                trial = run_trial(plan, values, watch=_pruning(plan, asked))
-                if trial.state == "failed":
-                    failed.append(trial)
-                else:
-                    asked.set_user_attr(RECORD, trial.model_dump())
-                if trial.state == "finished":
-                    found.tell(asked, trial.accuracy)
-                else:
-                    state = optuna.trial.TrialState.PRUNED if trial.state == "pruned" else optuna.trial.TrialState.FAIL
-                    found.tell(asked, state=state)
-                study.trials = [*_done(found), *failed]
-                save(study, plan.directory)
-    except Timeout:
-        raise Busy(f"another process works on the study {plan.directory}") from None
+        found = _open(plan)
+        study.trials = _done(found)[: plan.trials]
+        failed: list[Trial] = []
+        while (number := len(study.trials)) < plan.trials:
+            found.sampler = optuna.samplers.TPESampler(seed=number)
+            asked = found.ask()
+            values = {key: _suggest(plan, key, asked) for key in plan.space}
+            log.info("trial %d of %d: %s", number + 1, plan.trials, typed(values))
+            trial = run_trial(plan, values, watch=_pruning(plan, asked))
+            if trial.state == "failed":
+                failed.append(trial)
+            else:
+                asked.set_user_attr(RECORD, trial.model_dump())
+            if trial.state == "finished":
+                found.tell(asked, trial.accuracy)
+            else:
+                state = optuna.trial.TrialState.PRUNED if trial.state == "pruned" else optuna.trial.TrialState.FAIL
+                found.tell(asked, state=state)
+            study.trials = [*_done(found), *failed]
+            save(study, plan.directory)
+    finally:
+        lock.release()
 
 
 def _open(plan: Plan) -> optuna.Study:

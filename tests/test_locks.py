@@ -1,0 +1,156 @@
+"""One process at a time in a folder, on file systems with flock and without."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from slnlab import locks, stopping
+from slnlab.errors import Busy, DataError
+from slnlab.locks import FolderLock, is_held
+from slnlab.run_directory import RunDirectory
+from slnlab.sweep import look
+
+
+def without_flock(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A file system whose answer to flock is this error."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_flock(monkeypatch, errno.ENOSYS)
+
+
+def left_behind(folder: Path, *, pid: int | None = None, host: str | None = None, age: float = 0.0) -> Path:
+    """The lease of a process that did not release it, of this machine unless `host` says otherwise."""
+    lease = folder / ".lease"
+    lease.unlink(missing_ok=True)
+    lock = FolderLock(folder, "busy:")
+    lock.acquire(0)
+    text = lease.read_text()
+    lock.release()
+    for name, value in (("pid", pid), ("host", host)):
+        text = text if value is None else re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+    lease.write_text(text)
+    os.utime(lease, (time.time() - age, time.time() - age))
+    return lease
+
+
+def dead_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_one_at_a_time(number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if number is not None:
+        without_flock(monkeypatch, number)
+    first, second = FolderLock(tmp_path, "busy:"), FolderLock(tmp_path, "busy:")
+    assert not is_held(tmp_path)
+    first.acquire(0)
+    assert is_held(tmp_path)
+    with pytest.raises(Busy, match=f"busy: {tmp_path}" if number is None else rf"process {os.getpid()} on .* 0 s ago"):
+        second.acquire(0)
+    first.release()
+    assert not is_held(tmp_path)
+    second.acquire(0)
+    assert second.held
+    second.release()
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_without_flock_a_killed_run_is_stopped_and_its_lock_is_taken_at_once(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text("trainer: {max_epochs: 10}\n")
+    left_behind(run.path)  # of this process, which lives
+    assert [found.state for found in look(tmp_path)] == ["running"]
+    left_behind(run.path, pid=dead_process())
+    assert [found.state for found in look(tmp_path)] == ["stopped"]
+    left_behind(run.path, pid=dead_process())
+    with run.locked():
+        assert [found.state for found in look(tmp_path)] == ["running"]
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_a_lease_of_another_machine_is_respected_while_it_is_renewed(tmp_path: Path) -> None:
+    left_behind(tmp_path, pid=4711, host="node0123", age=40)
+    assert is_held(tmp_path)
+    with pytest.raises(Busy, match=r"process 4711 on node0123 renewed its lease 4\d s ago.* takes over after 120 s"):
+        FolderLock(tmp_path, "busy:").acquire(0)
+    left_behind(tmp_path, host="node0123", age=-3600)  # a clock that is wrong
+    assert is_held(tmp_path)
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_the_lease_of_a_lost_machine_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(locks, "EXPIRES", 1.0)
+    left_behind(tmp_path, pid=4711, host="node0123", age=3000)
+    assert not is_held(tmp_path)
+    lock = FolderLock(tmp_path, "busy:")
+    lock.acquire(0)
+    assert lock.held
+    assert "process 4711 on node0123 has not renewed its lease for 3000 s" in caplog.text
+    lock.release()
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_a_lease_that_looked_abandoned_and_is_renewed_stays_its_holders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was suspended, say."""
+    monkeypatch.setattr(locks, "EXPIRES", 2.0)
+    lease = left_behind(tmp_path, host="node0123", age=3000)
+    renewal = threading.Timer(0.5, lambda: os.utime(lease))
+    renewal.start()
+    with pytest.raises(Busy, match="on node0123 renewed its lease"):
+        FolderLock(tmp_path, "busy:").acquire(0)
+    renewal.join()
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_a_process_whose_lease_was_taken_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "EXPIRES", 0.3)
+    lock = FolderLock(tmp_path, "busy:")
+
+    def working() -> None:
+        with stopping.obeying_signals():
+            lock.acquire(0)
+            left_behind(tmp_path)
+            for _ in range(100):
+                time.sleep(0.05)
+                stopping.stop_if_told()
+
+    with pytest.raises(stopping.Stopped) as stopped:
+        working()
+    assert stopped.value.signal == signal.SIGTERM
+    lock.release()
+    assert (tmp_path / ".lease").exists(), "of the other process"
+
+
+def test_a_lock_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_flock(monkeypatch, errno.ENOLCK)
+    run = RunDirectory(tmp_path)
+    with (
+        pytest.raises(DataError, match=r"lock service .* \(No locks available, ENOLCK\).*rpc.statd.*runs_dir"),
+        run.locked(),
+    ):
+        pass
+    assert not is_held(tmp_path)

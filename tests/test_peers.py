@@ -1,0 +1,119 @@
+"""Processes that SLURM or torchrun has started hear of one that fails or dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from multiprocessing.connection import Client
+
+import pytest
+import torch
+
+from slnlab import peers
+from slnlab.errors import SlnlabError
+from slnlab.peers import DONE, Peers
+
+Group = tuple[list[Peers], list[str], threading.Event]
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> Group:
+    """Three processes of a run, played by this one; what was written down, and whether a process was ended."""
+    monkeypatch.setattr(peers, "GRACE", 0.3)
+    written: list[str] = []
+    ended = threading.Event()
+    monkeypatch.setattr(peers, "_exit", ended.set)
+    members = [Peers(rank, 3, written.append) for rank in range(3)]
+    port, key = members[0].listen()
+    for member in members[1:]:
+        member.connect("127.0.0.1", port, key)
+    deadline = time.monotonic() + 10
+    while len(members[0]._connections) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return members, written, ended
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_all_hear_who_has_failed_and_one_that_stays_is_ended(
+    failing: int, group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    members, written, ended = group
+    others = [member for member in members if member.rank != failing]
+    members[failing].left.set()
+    others[1].left.set()  # it has left by itself, after an error of its transport
+    members[failing].tell("failed: ValueError: no")
+    for member in others:
+        assert member.heard.wait(5)
+        assert member.reason == f"process {failing} of 3, counted from 0, failed: ValueError: no"
+    assert ended.wait(5)
+    assert (
+        f"process {failing} of 3, counted from 0, failed: ValueError: no; this process waits for it in vain"
+        in caplog.text
+    )
+    # Only the first process writes into the run's directory.
+    assert written == ([members[failing].reason] if others[0].rank else [others[0].reason])[: int(others[0].rank == 0)]
+
+
+def test_nobody_is_ended_when_all_have_left(group: Group) -> None:
+    members, written, ended = group
+    for member in members:
+        member.tell(DONE)
+        member.left.set()
+    assert not any(member.heard.wait(0.3) for member in members)
+    assert not ended.is_set()
+    assert not written
+
+
+def test_a_process_that_is_killed_says_nothing_and_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_exit", lambda: None)
+    first = Peers(0, 2, lambda _: None)
+    port, key = first.listen()
+    child = multiprocessing.get_context("fork").Process(target=_connect_and_wait, args=(port, key))
+    child.start()
+    deadline = time.monotonic() + 10
+    while not first._connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not first.heard.is_set()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    assert first.heard.wait(5)
+    assert first.reason == "process 1 of 2, counted from 0, has died"
+    first.left.set()
+    child.join()
+
+
+def _connect_and_wait(port: int, key: bytes) -> None:
+    Peers(1, 2, lambda _: None).connect("127.0.0.1", port, key)
+    time.sleep(600)
+
+
+def test_a_stranger_at_the_port_is_none_of_the_processes() -> None:
+    first, second = (Peers(rank, 2, lambda _: None) for rank in range(2))
+    port, key = first.listen()
+    socket.create_connection(("127.0.0.1", port)).close()
+    with pytest.raises((OSError, EOFError, multiprocessing.AuthenticationError)):
+        Client(("127.0.0.1", port), authkey=b"another").recv_bytes()
+    second.connect("127.0.0.1", port, key)
+    second.tell("failed: at the end")
+    second.left.set()
+    assert first.heard.wait(5)
+    assert first.reason.endswith("failed: at the end")
+    first.left.set()
+
+
+def test_a_lost_connection_is_explained_by_the_failure_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = RuntimeError("[/src/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
+    peers.blame(lost)  # a run of one process
+    first = Peers(0, 2, lambda _: None)
+    first.reason = "process 1 of 2, counted from 0, failed: KeyError: 'x'"
+    first.heard.set()
+    monkeypatch.setattr(peers, "_peers", first)
+    with pytest.raises(SlnlabError, match=r"process 1 of 2.*KeyError"):
+        peers.blame(lost)
+    with pytest.raises(SlnlabError, match=r"process 1 of 2.*KeyError"):
+        peers.blame(torch.distributed.DistBackendError("NCCL error"))
+    peers.blame(ValueError("a bug of this process's own"))
