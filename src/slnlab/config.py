@@ -19,20 +19,17 @@ from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from hydra.version import VersionBase
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 from pydantic import ValidationError
 
-from slnlab.batching import batch_sizes
-from slnlab.contents import of_source
 from slnlab.errors import ConfigError
-from slnlab.identity import run_subdir
-from slnlab.image_folder import ImageFolderContents, read_image_folder
 from slnlab.plain import flat, plain, said_by
 from slnlab.quoting import mended
+from slnlab.resolvers import register_resolvers
 from slnlab.schemas.base import Section, allowed_by
-from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, epoch_size, redefinitions
+from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parents[1]
@@ -247,140 +244,6 @@ def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
-
-
-def preset_of(table: str, *, _root_: DictConfig) -> Any:
-    """A value that depends on the data set, and perhaps on the noise: from a method's table in `conf/method/`.
-
-    >>> config = OmegaConf.create(
-    ...     {
-    ...         "data": {"name": "cifar10"},
-    ...         "noise": {"name": "asym"},
-    ...         "preset": {"phuber_ce": {"tau": {"default": 2, "cifar10": {"default": 2, "asym": 10}}}},
-    ...     }
-    ... )
-    >>> preset_of("phuber_ce.tau", _root_=config)
-    10
-
-    Args:
-        table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
-    """
-    found = OmegaConf.select(_root_, f"preset.{table}")
-    for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
-        if isinstance(found, DictConfig):
-            found = found[name] if name in found else found["default"]
-    return found
-
-
-def data_kind(*, _root_: DictConfig) -> str:
-    """The data set that presets go by: of one that was made from another (`defaults: [folder, _self_]`), the other."""
-    return str(_root_.preset.get("like") or _root_.data.name)
-
-
-def noise_kind(*, _root_: DictConfig) -> str:
-    """The noise type that presets go by: of labels from a file or another run, what `noise.like` says they are."""
-    return str(_root_.noise.get("like") or _root_.noise.name)
-
-
-def register_resolvers() -> None:
-    """Make what `conf/` interpolates known to OmegaConf.
-
-    - `${slnlab.run_dir:}`, `${slnlab.run_subdir:}`: the run's directory.
-    - `${slnlab.preset:a.b}`: what the table `preset.a.b` says for this data set and noise, see `preset_of`.
-    - `${slnlab.noise_kind:}`: see `noise_kind`.
-    - `${slnlab.times:a,b}`: the product.
-    - `${slnlab.warm_up:10}`: so many epochs, but 0 in a run that starts from trained weights (`init.from`).
-    - `${slnlab.part_of_training:0.1}`: so many training samples, rounded down, at least 1.
-    - `${slnlab.steps_of_epoch:}`: whole batches in an epoch, at least 1; null where only the labels know how many.
-    - `${slnlab.part_of_steps:0.5}`: so many of the run's steps, rounded down, at least 1; likewise.
-    - `${slnlab.part_of_epochs:0.5}`: so many of the run's epochs, rounded down, at least 1.
-    - `${slnlab.memory:0.05}`: the decay with which a momentum model averages over that share of the run's steps, at
-      most 0.999; 0.99 where only the labels know how many there are.
-    - `${slnlab.start:}`: `fine_tuning` or `from_scratch`, as the network's `pretrained` says.
-    - `${slnlab.data_kind:}`: see `data_kind`.
-    - `${slnlab.image_folder:what}`: of `data.source.root` (`read_image_folder`): num_classes, classes, num_train,
-      whether there is a split val_clean or test, or the pixel_range of its images (`find_pixel_range`).
-    """
-
-    def subdir(*, _root_: DictConfig) -> str:
-        return run_subdir(_root_)
-
-    def full(*, _root_: DictConfig) -> str:
-        return f"{_root_.runs_dir}/{run_subdir(_root_)}"
-
-    def part(share: float, *, _root_: DictConfig) -> int:
-        return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
-
-    def image_folder(what: str, *, _root_: DictConfig) -> Any:
-        if OmegaConf.is_missing(_root_.data.source, "root"):
-            raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
-        found = read_image_folder(str(_root_.data.source.root), _root_.data.unreadable, _root_.data.workers)
-        if what == "pixel_range":
-            return _pixel_range(_root_.data.source, found)
-        said = {
-            "num_classes": len(found.classes),
-            "num_train": len(found.splits["train"].paths),
-        }
-        said |= {split: bool(listing.paths) for split, listing in found.splits.items()}
-        return ListConfig(found.classes) if what == "classes" else said[what]
-
-    OmegaConf.register_new_resolver("slnlab.image_folder", image_folder, replace=True)
-    OmegaConf.register_new_resolver("slnlab.preset", preset_of, replace=True)
-    OmegaConf.register_new_resolver("slnlab.data_kind", data_kind, replace=True)
-    OmegaConf.register_new_resolver("slnlab.noise_kind", noise_kind, replace=True)
-    OmegaConf.register_new_resolver("slnlab.part_of_training", part, replace=True)
-
-    def steps_of_epoch(*, _root_: DictConfig) -> int | None:
-        size = epoch_size(_root_.data)
-        return None if size is None else max(1, size // _root_.data.batch_size)
-
-    def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
-        size = epoch_size(_root_.data)
-        if size is None:
-            return None
-        return max(1, int(share * _root_.trainer.max_epochs * len(batch_sizes(size, _root_.data.batch_size))))
-
-    def memory(share: float, *, _root_: DictConfig) -> float:
-        steps = part_of_steps(share, _root_=_root_)
-        return 0.99 if steps is None else min(0.999, round(1 - 1 / steps, 4))
-
-    def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
-        return max(1, int(share * _root_.trainer.max_epochs))
-
-    def start(*, _root_: DictConfig) -> str:
-        return "fine_tuning" if OmegaConf.select(_root_, "model.pretrained") else "from_scratch"
-
-    OmegaConf.register_new_resolver("slnlab.memory", memory, replace=True)
-    OmegaConf.register_new_resolver("slnlab.part_of_epochs", part_of_epochs, replace=True)
-    OmegaConf.register_new_resolver("slnlab.start", start, replace=True)
-    OmegaConf.register_new_resolver("slnlab.steps_of_epoch", steps_of_epoch, replace=True)
-    OmegaConf.register_new_resolver("slnlab.part_of_steps", part_of_steps, replace=True)
-
-    def warm_up(epochs: int, *, _root_: DictConfig) -> int:
-        return epochs if OmegaConf.select(_root_, "init.from") is None else 0
-
-    OmegaConf.register_new_resolver("slnlab.warm_up", warm_up, replace=True)
-    OmegaConf.register_new_resolver("slnlab.times", lambda a, b: a * b, replace=True)
-    OmegaConf.register_new_resolver("slnlab.run_subdir", subdir, replace=True)
-    OmegaConf.register_new_resolver("slnlab.run_dir", full, replace=True)
-
-
-def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfig | None:
-    """Of images that have more than 8 bits; looked at once."""
-    from slnlab.image_survey import find_pixel_range  # Pillow, which most configurations can do without
-
-    stamp = of_source("data.source", OmegaConf.to_container(source, resolve=True))
-    assert stamp is not None
-    if stamp.digest not in _pixel_ranges:
-        top = Path(source.root).expanduser()
-        listed = [[top / path for path in split.paths] for split in contents.splits.values()]
-        _pixel_ranges[stamp.digest] = find_pixel_range(listed)
-    found = _pixel_ranges[stamp.digest]
-    return None if found is None else ListConfig(found)
-
-
-_pixel_ranges: dict[str, list[float] | None] = {}
-"""By what the files hold: composing one run asks for it dozens of times."""
 
 
 register_resolvers()
