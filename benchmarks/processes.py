@@ -88,7 +88,7 @@ def two_commands(quick: bool) -> list[Figure]:
                 for seed in range(count)
             ]
             assert [process.wait() for process in running] == [0] * count
-            files = [path.open(newline="") for path in Path(directory).rglob("metrics.csv")]
+            files = [path.open(newline="", encoding="utf-8") for path in Path(directory).rglob("metrics.csv")]
             seconds = [float(row["seconds"]) for file in files for row in list(csv.DictReader(file))[1:]]
         epochs[name].append(float(np.median(seconds)))
 

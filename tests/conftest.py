@@ -9,12 +9,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SLNLAB_CACHE", tempfile.mkdtemp(prefix="slnlab-tests-"))
 os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so through logger.mode
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from slnlab import config
 from slnlab.config import compose
 from slnlab.result import Result
 from slnlab.train import train
@@ -30,6 +31,12 @@ LONGEST = ("test_launchers", "test_processes", "test_command_line", "test_kill")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def no_config_dirs_of_another_test() -> Iterator[None]:
+    yield
+    config.extra_config_dirs.clear()
 
 
 @pytest.fixture

@@ -278,8 +278,9 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     _with_a_full_disk({2, 3}, small_disk / "ballast", monkeypatch)
     with caplog.at_level(logging.WARNING):
         result, path = tiny_run("trainer.max_epochs=4", directory=small_disk / "run")
-    assert len(caplog.messages) == 4, "for two files after two epochs"
-    for message in caplog.messages:
+    said = [message for message in caplog.messages if "label_issues.csv" not in message]
+    assert len(said) == 4, "for two files after two epochs"
+    for message in said:
         assert str(path) in message
         assert "No space left on device. Training goes on" in message
     assert result.evaluators == whole.evaluators

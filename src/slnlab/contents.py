@@ -14,16 +14,21 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import logging
 import os
 import unicodedata
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.file_hashes import file_hashes
 from slnlab.image_folder import read_image_folder
+from slnlab.messages import quoted
 from slnlab.plain import flat
+
+log = logging.getLogger(__name__)
 
 SOURCES = ("data.source", "noise.donor")
 """Nodes that build a data source."""
@@ -37,6 +42,9 @@ HOW = ("root", "download", "verify", *STAMP)
 BY_FILE = 1000
 """Up to so many files a change is told by file, beyond by folder."""
 
+
+MOST = 10_000
+"""Files below `root` that are looked at where a data source does not list its own."""
 
 MISSING = "missing"
 """In the place of a file's hash."""
@@ -78,9 +86,12 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
         if (contents := of_source(key, node_at(container, key), fresh)) is not None:
             found[key] = contents.digest
     for key, value in flat(dict(container)).items():
-        if any(key.startswith(f"{source}.") for source in found) or key.startswith(("hydra.", "contents.", "init.")):
+        section, _, name = key.rpartition(".")
+        if (section in found and name in HOW) or key.startswith(("hydra.", "contents.", "init.")):
             continue
-        if isinstance(value, str) and ("." in value or os.sep in value) and not key.endswith("_target_"):
+        # A name that is no path may be that of a file in the working directory by chance.
+        like_a_path = isinstance(value, str) and ("." in value or os.sep in value or name.endswith("path"))
+        if like_a_path and name != "_target_":
             path = Path(os.path.expanduser(value))
             if key == "noise.path" and path.is_dir():
                 path /= "noise.npz"
@@ -90,20 +101,23 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
 
 
 def of_source(key: str, node: Any, fresh: bool = False) -> Contents | None:
-    """The contents of a data source's files; None if it does not list them.
+    """The contents of a data source's files; None if they are unknown.
 
     Args:
         key: of the node, for messages.
         node: with `root` and `files`: paths below it, of files or folders, with wildcards (`*`, `**`) if need be; or
             `image_folder`, the images that `slnlab.image_folder` finds. Of files that are not there yet, `published` is
-            the digest: they are fetched when the run begins.
+            the digest: they are fetched when the run begins. Without `files` all that lies below `root` counts, if it
+            is no more than `MOST` files.
         fresh: see `digests`.
 
     Raises:
         ConfigError, DataError: see `digests`.
     """
-    files = node.get("files") if isinstance(node, Mapping) else None
-    if files is None:
+    if not isinstance(node, Mapping):
+        return None
+    files = node.get("files")
+    if files is None and (files := _all_below(key, node.get("root"))) is None:
         return None
     if files != "image_folder" and not (isinstance(files, list) and all(isinstance(name, str) for name in files)):
         raise ConfigError(f"{key}.files: {files!r} is not allowed: a list of paths below {key}.root, or image_folder")
@@ -126,8 +140,28 @@ def of_source(key: str, node: Any, fresh: bool = False) -> Contents | None:
         line = os.fsencode(unicodedata.normalize("NFC", path)) + b"\0" + hashes[path].encode() + b"\n"
         whole.update(line)
         folders.setdefault(os.path.dirname(path) or ".", hashlib.md5(usedforsecurity=False)).update(line)
-    by_folder = {folder: digest.hexdigest() for folder, digest in folders.items()}
+    by_folder = {f"{folder}/": digest.hexdigest() for folder, digest in folders.items()}
     return Contents(whole.hexdigest()[:16], hashes if len(hashes) <= BY_FILE else by_folder)
+
+
+def _all_below(key: str, root: Any) -> list[str] | None:
+    """The files of a data source that does not list them; None: it has no folder, or too many files."""
+    if not isinstance(root, str) or not os.path.isdir(os.path.expanduser(root)):
+        return None
+    walked = os.walk(os.path.expanduser(root), followlinks=True)
+    if len(list(islice((name for _, _, names in walked for name in names), MOST + 1))) > MOST:
+        if key not in _warned:
+            log.warning(
+                "%s: has more than %d files below %s, so a change in them is not noticed; list those that it reads in "
+                "%s.files",
+                key, MOST, root, key,
+            )  # fmt: skip
+            _warned.add(key)
+        return None
+    return ["."]
+
+
+_warned: set[str] = set()
 
 
 def _below(root: Path, name: str) -> list[str]:
@@ -198,7 +232,7 @@ def changes(container: Mapping[str, Any], stored: Path, key: str) -> str:
         key: of the data source's node.
     """
     try:
-        then = json.loads(stored.read_text())["files"][key]
+        then = json.loads(stored.read_text(encoding="utf-8"))["files"][key]
         contents = of_source(key, node_at(container, key))
         now = contents.parts if contents else {}
     except (OSError, ValueError, KeyError, ConfigError, DataError):
@@ -206,6 +240,33 @@ def changes(container: Mapping[str, Any], stored: Path, key: str) -> str:
     names = [repr(name) for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     more = f" and {len(names) - 3} more" if names[3:] else ""
     return f" ({', '.join(names[:3])}{more})" if names else ""
+
+
+def refuse_replaced(container: Mapping[str, Any], stored: Path) -> None:
+    """Make sure that the files that a run has read while it trained are still those that it began with.
+
+    Files that have come since are not its own. Of many files only folders are known, and a change there is a warning.
+
+    Args:
+        container, stored: see `refuse_changed`.
+
+    Raises:
+        DataError: names files that are others now, or gone.
+    """
+    try:
+        then = json.loads(stored.read_text(encoding="utf-8"))["files"]["data.source"]
+    except (OSError, ValueError, KeyError):
+        return
+    contents = of_source("data.source", node_at(container, "data.source"), fresh=True)
+    now = contents.parts if contents else {}
+    names = [name for name, found in then.items() if now.get(name) != found]
+    if not names:
+        return
+    said = f"{_where(container, 'data.source')}: {quoted(names, 3)} changed while the run trained"
+    if any(name.endswith("/") for name in then):
+        log.warning("%s, so that its result may be of neither state", said)
+    else:
+        raise DataError(f"{said}, so that its result would be of neither state; force=true begins it anew")
 
 
 def _where(container: Mapping[str, Any], key: str) -> str:

@@ -29,7 +29,7 @@ def _quotas(of_process: Path, mounted: Path) -> Iterator[float]:
         mounted: where the groups' files are.
     """
     try:
-        lines = of_process.read_text().splitlines()
+        lines = of_process.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -48,7 +48,7 @@ def _quotas(of_process: Path, mounted: Path) -> Iterator[float]:
 def _quota(group: Path) -> Iterator[float]:
     for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):  # version 2, version 1
         try:
-            quota, period = " ".join((group / name).read_text() for name in files).split()
+            quota, period = " ".join((group / name).read_text(encoding="utf-8") for name in files).split()
             if int(quota) > 0:
                 yield int(quota) / int(period)
         except (OSError, ValueError):  # there is none: "max"

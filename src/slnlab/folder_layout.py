@@ -37,6 +37,12 @@ SPLITS = {
 
 _WORDS = {word for words in SPLITS.values() for word in words}
 
+_LIKE_WORDS = _WORDS | {"holdout", "eval", "evaluation", "fold", "split"}
+"""Words by which a folder looks like a split, alone or before `set`, `data`, `images`."""
+
+RAW = (".arw", ".cr2", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
+"""Files of cameras that begin as TIFF does, of which Pillow would read a thumbnail."""
+
 _MAY_BE_ALL = "If it is a class, put all classes into one folder called train"
 
 
@@ -84,13 +90,26 @@ def split_folders(top: Path) -> dict[str, Path]:
 
 def _refuse_likenesses(top: Path, there: list[Path]) -> None:
     """`training_set/` and `test_set/`, say, which would be taken for two classes."""
-    words = {f: _WORDS.intersection(re.split(r"[^a-z]+", f.name.casefold())) for f in there}
-    likely = [f for f, found in words.items() if found and visible_folders(f) and not holds_images(f)]
+    inside = {f: visible_folders(f) for f in there}
+    inverted = [f for f, folders in inside.items() if sum(alike(g.name) in _WORDS for g in folders) > 1]
+    if len(inverted) > 1:
+        splits = (g.name for g in inside[inverted[0]] if alike(g.name) in _WORDS)
+        raise DataError(
+            f"{top}: {quoted(f.name for f in inverted)} hold folders of splits ({quoted(splits)}); put the splits "
+            "above the classes, as in train/<class>/"
+        )
+    likely = [f for f in there if _like_a_split(f.name) and inside[f] and not holds_images(f)]
     if len(likely) > 1:
         raise DataError(
             f"{top}: {quoted(f.name for f in likely)} look like splits, with the classes in them; call them "
             f"{', '.join(options[0] for options in SPLITS.values())}"
         )
+
+
+def _like_a_split(name: str) -> bool:
+    """`trainset`, `TestSet`, `val_images`, `fold1`."""
+    words = re.split(r"[^a-z]+", name.casefold())
+    return any(re.sub(r"(set|data|images)$", "", word) in _LIKE_WORDS for word in words)
 
 
 def class_names(folder: Path) -> dict[str, Path]:
@@ -104,6 +123,8 @@ def class_names(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in visible_folders(folder):
         name = class_name(path.name)
+        if "${" in name:
+            raise DataError(f"{path}: '${{' in the name of a class would be read as a reference; rename the folder")
         if name in found:
             raise DataError(
                 f"{folder}: the folders {path.name!r} and {found[name].name!r} have one name but for its encoding or "
@@ -219,6 +240,8 @@ def why_no_image(entry: os.DirEntry[str]) -> str | None:
         return "no regular file"  # reading from a pipe would wait for ever
     if suffix in SUFFIXES:
         return None
+    if suffix in RAW:
+        return suffix
     try:
         with open(entry.path, "rb") as file:
             if SIGNATURES.match(file.read(16)):
@@ -229,7 +252,7 @@ def why_no_image(entry: os.DirEntry[str]) -> str | None:
 
 
 def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Pairs of a folder, this one and the visible ones below it, and the files in it; links are followed.
+    """Pairs of a folder, this one and the visible ones below it, and what else is in it; links are followed.
 
     Raises:
         DataError: a link back to a folder that it lies in, or a folder that cannot be read.
@@ -238,7 +261,7 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[tuple[str,
     if here in above:
         raise DataError(f"{folder}: is a link back to {here}, which it lies in")
     found = entries(folder)
-    yield str(folder), [entry for entry in found if not entry.is_dir()]
+    yield str(folder), [entry for entry in found if not entry.is_dir() or entry.name.startswith(".")]
     for entry in found:
         if entry.is_dir() and not entry.name.startswith("."):
             yield from walk(entry.path, (*above, here))

@@ -96,7 +96,9 @@ class FolderLock:
     def _holder(self) -> str:
         """The process that holds the lease, as filelock has written it down."""
         try:
-            fields = dict(re.findall(r"^(pid|host)=(.*)$", Path(self._lease.lock_file).read_text(), re.MULTILINE))
+            fields = dict(
+                re.findall(r"^(pid|host)=(.*)$", Path(self._lease.lock_file).read_text(encoding="utf-8"), re.MULTILINE)
+            )
             return f"process {fields['pid']} on {fields['host']}"
         except (OSError, KeyError):
             return "another process"
@@ -150,7 +152,7 @@ def _lease_held(path: Path) -> bool:
 def _age(lease: str | Path) -> float | None:
     """Seconds since a lease was renewed, by the clock of the file system; None: there is no lease."""
     try:
-        with tempfile.NamedTemporaryFile(dir=Path(lease).parent, prefix=".now-") as touched:
+        with tempfile.NamedTemporaryFile("w+b", dir=Path(lease).parent, prefix=".now-") as touched:
             now = os.fstat(touched.fileno()).st_mtime
     except OSError:
         now = time.time()

@@ -191,7 +191,7 @@ class RunDirectory:
             beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for other in (RunDirectory(path.parent) for path in beside[:LATEST]):
             with suppress(OSError, ValueError, KeyError):
-                there = flat(json.loads(other.identity.read_text())["identity"])
+                there = flat(json.loads(other.identity.read_text(encoding="utf-8"))["identity"])
                 differing = _differing(there, here)
                 if LENGTH in differing and other.finished:
                     lengths = (there[LENGTH], here[LENGTH])

@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config import CONF_DIR, check, explain, extra_config_dirs
-from slnlab.contents import refuse_changed
+from slnlab.contents import refuse_changed, refuse_replaced
 from slnlab.cores import wait_without_spinning
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.identity import run_subdir, settled
@@ -179,6 +179,8 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
         trainer, record = assemble.trainer(config, run, loggers, watch)
         trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
+            if datamodule.reads_while_training:
+                refuse_replaced(plain(config), run.identity)
             result = assemble.result(config, run, datamodule, record)
             with run.writing_result():
                 result.save(run.result)

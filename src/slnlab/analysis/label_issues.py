@@ -31,6 +31,10 @@ MEMORISED = 0.98
 """The agreement from which wrong labels are learned by heart, or nearly absent: ten popular test sets have 3.3 % wrong
 labels on average (Northcutt et al. 2021, Pervasive label errors)."""
 
+GAP = 0.05
+"""Of the agreement with trained and with held-out labels: twice the standard error of a hundred held-out labels or so.
+Less is no sign of memorising: where nearly all labels are right, both agreements are nearly 1."""
+
 
 def chosen_evaluator(evaluators: Mapping[str, Evaluator], first_weights: float = 0.0) -> tuple[str, str]:
     """Who judges the labels, and why.
@@ -75,13 +79,14 @@ def label_verdict(agreement: float, commonest: float, held_out: float | None) ->
     Returns:
         "undertrained": it agrees with less than half of the labels, or with no more than a constant prediction.
         "memorised": it agrees with `MEMORISED` of them or more; or, where labels were held out, it disagrees less than
-        half as often with those that it was trained on.
+        half as often with those that it was trained on, and `GAP` less often.
         "usable": neither.
     """
     if agreement < 0.5 or agreement <= commonest:
         return "undertrained"
-    limit = MEMORISED if held_out is None else (1 + held_out) / 2
-    return "memorised" if agreement >= limit else "usable"
+    if held_out is None:
+        return "memorised" if agreement >= MEMORISED else "usable"
+    return "memorised" if agreement > (1 + held_out) / 2 and agreement - held_out > GAP else "usable"
 
 
 def label_warning(issues: LabelIssues, label: str) -> str | None:

@@ -62,6 +62,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     `train_index` and `val_index` (rows of it).
     """
 
+    reads_while_training = False
+    """Images are read from their files at every epoch."""
+
     def __init__(
         self,
         *,

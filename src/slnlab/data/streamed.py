@@ -92,6 +92,8 @@ class StreamedDataModule(IndexedDataModule):
         ConfigError: images that are not of 3 channels.
     """
 
+    reads_while_training = True
+
     def __init__(
         self,
         source: FileSource,

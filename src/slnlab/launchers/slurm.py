@@ -146,7 +146,7 @@ def _max_array_size() -> int | None:
     """Runs that an array of this cluster can have; None: SLURM does not say."""
     try:
         command = ["scontrol", "show", "config"]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        said = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r"^\s*MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
