@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import slnlab.cache
-from slnlab import file_hashes
+from slnlab import contents, file_hashes
 from slnlab.before_running import shared_directories
 from slnlab.config import CONF_DIR, compose
 from slnlab.contents import changes, digests, of_source, parts, refuse_changed, unverified
@@ -172,14 +172,40 @@ def test_a_source_that_lists_its_files_counts_by_their_contents(tmp_path: Path, 
     assert run_subdir(first) != run_subdir(second)
 
 
-def test_a_source_that_lists_nothing_counts_by_its_keys_and_the_files_that_they_name(tmp_path: Path, own: Any) -> None:
+@pytest.mark.parametrize("files", [{}, {"files": ["*.npz"]}])
+def test_files_that_other_keys_of_a_source_name_count_too(tmp_path: Path, own: Any, files: dict[str, Any]) -> None:
     assert run_subdir(own(root="a")) != run_subdir(own(root="b"))
-    (tmp_path / "x.npz").write_text("1")
-    shutil.copy(tmp_path / "x.npz", tmp_path / "y.npz")
-    before = run_subdir(own(images=str(tmp_path / "x.npz")))
-    assert run_subdir(own(images=str(tmp_path / "y.npz"))) == before
-    (tmp_path / "x.npz").write_text("2")
-    assert run_subdir(own(images=str(tmp_path / "x.npz"))) != before
+    (tmp_path / "x.txt").write_text("1")
+    shutil.copy(tmp_path / "x.txt", tmp_path / "y.txt")
+    (tmp_path / "data").mkdir()
+    source = files | {"root": str(tmp_path / "data")}
+    before = run_subdir(own(labels=str(tmp_path / "x.txt"), **source))
+    assert run_subdir(own(labels=str(tmp_path / "y.txt"), **source)) == before
+    (tmp_path / "x.txt").write_text("2")
+    assert run_subdir(own(labels=str(tmp_path / "x.txt"), **source)) != before
+
+
+def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
+    tmp_path: Path, own: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for root in ("a", "b"):
+        (tmp_path / root / "deep").mkdir(parents=True)
+        (tmp_path / root / "deep" / "x.npz").write_text("1")
+    before = run_subdir(own(root=str(tmp_path / "a")))
+    assert run_subdir(own(root=str(tmp_path / "b"))) == before
+    (tmp_path / "a" / "deep" / "x.npz").write_text("2")
+    assert run_subdir(own(root=str(tmp_path / "a"))) != before
+    monkeypatch.setattr(contents, "MOST", 0)
+    assert run_subdir(own(root=str(tmp_path / "b"))) != before, "too many files: where they are is all that is known"
+    assert "data.source: has more than 0 files below" in caplog.text
+
+
+def test_a_noise_file_may_have_a_name_without_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels").write_text("label,label_noisy\n")
+    before = run_subdir(compose(["noise=csv", "noise.path=labels"]))
+    (tmp_path / "labels").write_text("label,label_noisy\n0,1\n")
+    assert run_subdir(compose(["noise=csv", "noise.path=labels"])) != before
 
 
 def test_files_must_be_a_list_and_must_be_there(tmp_path: Path, own: Any) -> None:
@@ -226,7 +252,7 @@ def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: P
 def test_a_change_among_many_files_is_told_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slnlab.contents.BY_FILE", 3)
     root = images(tmp_path / "photos")
-    assert sorted(parts(plain(folder(root)))["data.source"]) == ["test/cat", "test/dog", "train/cat", "train/dog"]
+    assert sorted(parts(plain(folder(root)))["data.source"]) == ["test/cat/", "test/dog/", "train/cat/", "train/dog/"]
 
 
 def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_path: Path) -> None:

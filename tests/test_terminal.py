@@ -117,7 +117,7 @@ def without_encoding(source: str) -> Iterator[int]:
             continue
         keys = {keyword.arg for keyword in call.keywords}
         modes = {value.value for value in call.args if isinstance(value, ast.Constant)}
-        opens_text = name in TEXT and not modes & {"rb", "wb", "xb", "ab", "r+b"}
+        opens_text = name in TEXT and not modes & {"rb", "wb", "xb", "ab", "r+b", "w+b"}
         if (opens_text or "text" in keys) and "encoding" not in keys:
             yield call.lineno
 

@@ -96,9 +96,8 @@ class FolderLock:
     def _holder(self) -> str:
         """The process that holds the lease, as filelock has written it down."""
         try:
-            fields = dict(
-                re.findall(r"^(pid|host)=(.*)$", Path(self._lease.lock_file).read_text(encoding="utf-8"), re.MULTILINE)
-            )
+            written = Path(self._lease.lock_file).read_text(encoding="utf-8")
+            fields = dict(re.findall(r"^(pid|host)=(.*)$", written, re.MULTILINE))
             return f"process {fields['pid']} on {fields['host']}"
         except (OSError, KeyError):
             return "another process"

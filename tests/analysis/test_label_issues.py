@@ -132,7 +132,10 @@ def test_who_judges(evaluators: dict[str, Evaluator], first_weights: float, name
         (0.98, 0.1, None, "memorised"),
         (1.0, 0.5, None, "memorised"),
         (0.933, 0.1, 0.72, "memorised"),  # 6.7 % of what it has seen, 28 % of what it has not
-        (0.86, 0.1, 0.72, "memorised"),  # exactly half
+        (0.87, 0.1, 0.72, "memorised"),
+        (0.86, 0.1, 0.72, "usable"),  # exactly half as often
+        (1.0, 0.1, 1.0, "usable"),
+        (1.0, 0.1, 0.97, "usable"),  # of 100 held-out labels 3 may be a chance
         (0.8, 0.1, 0.72, "usable"),
         (0.99, 0.1, 0.985, "usable"),  # so few are wrong
         (0.49, 0.1, None, "undertrained"),

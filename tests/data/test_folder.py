@@ -42,7 +42,7 @@ def test_what_is_hidden_is_no_image_and_no_class(folder: Path) -> None:
     (folder / "train" / "cat" / "notes.txt").write_text("mostly cats")
     after = read_image_folder(str(folder))
     assert (after.classes, after.splits) == (before.classes, before.splits)
-    assert after.left_out == {"hidden": 1, ".txt": 1}
+    assert after.left_out == {"hidden": 2, ".txt": 1}
 
 
 def test_the_first_images_are_a_sample_of_all_and_the_same_everywhere(tmp_path: Path) -> None:
@@ -144,6 +144,17 @@ def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path
     result = train(config, tmp_path / "run", watch=watch)
     assert result.identity == before
     assert identity(config)["data"]["num_classes"] == 3, "they are another run's"
+
+
+def test_images_that_are_replaced_while_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
+    """Its epochs have seen both, so its result would be of neither."""
+
+    def watch(row: dict[str, float]) -> None:
+        Image.new("RGB", (1, 1), (9, 9, 9)).save(folder / "train" / "cat" / "0.png")
+
+    with pytest.raises(DataError, match=r"'train/cat/0.png' changed while the run trained, .* force=true"):
+        train(compose(composed(folder, *SMALL, "trainer.max_epochs=2")), tmp_path / "run", watch=watch)
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_images_that_come_before_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:

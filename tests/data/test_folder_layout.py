@@ -81,6 +81,41 @@ def test_the_usual_names_of_splits_are_understood(tmp_path: Path, train: str, va
     assert {split: len(listing.paths) for split, listing in contents.splits.items()} == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("trainset/cat", "trainset/dog", "TestSet/cat", "TestSet/dog"), "'TestSet', 'trainset' look like splits"),
+        (("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "'fold1', 'fold2' look like splits"),
+        (("train_data/cat", "train_data/dog", "holdout/cat", "holdout/dog"), "look like splits"),
+        (
+            ("cat/train", "cat/test", "dog/train", "dog/test"),
+            "hold folders of splits .'test', 'train'.; put",
+        ),
+    ],
+)
+def test_what_looks_like_splits_is_not_taken_for_classes(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    put(tmp_path, *(f"{name}/{number}.png" for name in names for number in (1, 2)))
+    with pytest.raises(DataError, match=message):
+        read_image_folder(str(tmp_path))
+
+
+def test_folders_within_classes_are_no_splits(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{name}/{year}/1.png" for name in ("cat", "dog") for year in (2025, 2026)))
+    assert read_image_folder(str(tmp_path)).classes == ["cat", "dog"]
+
+
+def test_what_is_left_out_without_a_look_is_counted(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/1.png", "cat/.secret/1.png")
+    (tmp_path / "dog" / "1.CR2").write_bytes(b"II*\0 a thumbnail is first")
+    assert read_image_folder(str(tmp_path)).left_out == {"hidden": 1, ".cr2": 1}
+
+
+def test_a_class_that_would_be_read_as_a_reference_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "${seed}/1.png", "dog/1.png")
+    with pytest.raises(DataError, match=r"'\$\{' in the name of a class"):
+        read_image_folder(str(tmp_path))
+
+
 @pytest.mark.parametrize("names", [("train", "car", "bus"), ("test", "control"), ("dev", "val", "prod")])
 def test_a_class_may_be_called_as_a_split(tmp_path: Path, names: tuple[str, ...]) -> None:
     """CIFAR-100 has the class train."""
