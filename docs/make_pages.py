@@ -51,7 +51,8 @@ class Method(NamedTuple):
     """Its YAML, over the one that it starts from."""
     head: str
     keys: list[Key]
-    costs: float
+    costs: float | None
+    """An epoch's computing time as a multiple of cross entropy's, where it was measured."""
 
     @property
     def method(self) -> dict[str, Any]:
@@ -71,10 +72,10 @@ class Method(NamedTuple):
 @cache
 def methods() -> tuple[Method, ...]:
     costs = json.loads((ROOT / "experiments/methods_digits/costs.json").read_text("utf-8"))["cost"]
-    return tuple(method(path.stem, costs[path.stem]) for path in sorted((CONF / "method").glob("*.yaml")))
+    return tuple(method(path.stem, costs.get(path.stem)) for path in sorted((CONF / "method").glob("*.yaml")))
 
 
-def method(name: str, costs: float) -> Method:
+def method(name: str, costs: float | None) -> Method:
     front, body = (DOCS / "parts" / "methods" / f"{name}.md").read_text("utf-8").split("\n\n", 1)
     said = dict(line.split(": ", 1) for line in front.splitlines())
     head, found = keys((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
@@ -94,18 +95,24 @@ def merged(below: Any, above: Any) -> Any:
     return below if above is None else above
 
 
+@cache
+def definitions() -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    """Classes and functions of methods and losses, by name."""
+    files = [*(SOURCE / "methods").glob("*.py"), *(SOURCE / "losses").glob("*.py")]
+    nodes = (node for path in files for node in ast.parse(path.read_text("utf-8")).body)
+    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
 def arguments(kind: str) -> dict[str, str]:
     """What the docstring of a class or function of slnlab says of its arguments; read from the source."""
-    name = kind.rsplit(".", 1)[-1]
-    for path in [*(SOURCE / "methods").glob("*.py"), *(SOURCE / "losses").glob("*.py")]:
-        for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-                above = [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
-                said = (ast.get_docstring(node) or "").partition("Args:\n")[2].split("\n\n")[0]
-                entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", said, re.MULTILINE)
-                own = {each.strip(): " ".join(text.split()) for names, text in entries for each in names.split(",")}
-                return {key: text for base in above for key, text in arguments(base).items()} | own
-    return {}
+    node = definitions().get(kind.rsplit(".", 1)[-1])
+    if node is None:
+        return {}
+    bases = [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
+    said = (ast.get_docstring(node) or "").partition("Args:\n")[2].split("\n\n")[0]
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", said, re.MULTILINE)
+    own = {each.strip(): " ".join(text.split()) for names, text in entries for each in names.split(",")}
+    return {key: text for base in bases for key, text in arguments(base).items()} | own
 
 
 def shown(value: Any) -> str:
@@ -192,7 +199,7 @@ def card(found: Method) -> str:
     sections = [
         MADE.strip(),
         f"# {found.said['title']}",
-        f"`method={found.name}` · {found.said['paper']} · {alone.lower()} · `{kind}`, see the [API](../api.md#methods)",
+        f"`method={found.name}` · {found.said['paper']} · {alone.lower()} · `{kind}`, see [its class](classes.md)",
         found.body.replace("## Objective", "## Objective\n\n[Notation](index.md#notation).", 1),
         "## Keys",
     ]
@@ -209,7 +216,9 @@ def card(found: Method) -> str:
         "\n".join(f"- It fixes `{key}={value}`." for key, value in fixed.items()),
         "## Cost",
         f"An epoch takes {found.costs:.2f} times the computing time of cross entropy's, measured on digits on a CPU "
-        "([costs.json](../../experiments/methods_digits/costs.json)).",
+        "([costs.json](../../experiments/methods_digits/costs.json))."
+        if found.costs
+        else "Not measured.",
         "## State",
         table(
             "state | |",
@@ -223,9 +232,21 @@ def card(found: Method) -> str:
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
+def classes() -> str:
+    kinds = sorted({each.method["_target_"] for each in methods()})
+    body = "\n".join(f".. autoclass:: {kind}" for kind in kinds)
+    return f"{MADE}# Classes of the methods\n\n```{{eval-rst}}\n{body}\n```\n"
+
+
 def index() -> str:
     rows = [
-        [f"[`{each.name}`]({each.name}.md)", each.said["title"], each.does, each.said["paper"], f"{each.costs:.2f}"]
+        [
+            f"[`{each.name}`]({each.name}.md)",
+            each.said["title"],
+            each.does,
+            each.said["paper"],
+            f"{each.costs:.2f}" if each.costs else "",
+        ]
         for each in methods()
     ]
     single = [each for each in methods() if each.method.get("networks", 1) == 1]
@@ -277,7 +298,8 @@ def configuration() -> str:
 def pages() -> dict[Path, str]:
     """Every generated page: its path and its text."""
     cards = {DOCS / "methods" / f"{each.name}.md": card(each) for each in methods()}
-    return {**cards, DOCS / "methods" / "index.md": index(), DOCS / "configuration.md": configuration()}
+    others = {"methods/index.md": index(), "methods/classes.md": classes(), "configuration.md": configuration()}
+    return {**cards, **{DOCS / name: text for name, text in others.items()}}
 
 
 if __name__ == "__main__":

@@ -60,9 +60,13 @@ PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_a_page_points_to_exists(page: str) -> None:
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
-    for target in targets:
-        assert target.startswith("http") or ((ROOT / page).parent / target).exists(), target
+    text = (ROOT / page).read_text()
+    for target, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", text):
+        path = (ROOT / page).parent / target
+        assert target.startswith("http") or path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in headings}, anchor
 
 
 def test_every_page_is_linked_from_the_index() -> None:

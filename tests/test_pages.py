@@ -75,6 +75,11 @@ def test_a_card_shows_the_keys_and_values_in_force(name: str) -> None:
     assert set(re.findall(r"^- It refuses `([\w.]+)`", card, re.MULTILINE)) == set(method.refuses)
 
 
+def test_a_method_whose_cost_nobody_has_measured_has_a_card(make_pages: ModuleType) -> None:
+    card = make_pages.card(make_pages.method("elr", None))
+    assert "## Cost\n\nNot measured.\n" in card
+
+
 @pytest.mark.parametrize("key", ["mixup.alpha", "sam.rho"])
 def test_the_index_names_the_methods_that_mixup_and_sam_do_not_go_with(key: str) -> None:
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
