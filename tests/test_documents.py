@@ -69,6 +69,14 @@ def test_every_file_a_page_points_to_exists(page: str) -> None:
             assert anchor in {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in headings}, anchor
 
 
+def test_the_walk_of_a_label_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text()
+    places = re.findall(r"^\| `([\w/.]+)` \|", page, re.MULTILINE)
+    assert len(places) >= 8
+    for place in places:
+        assert (ROOT / "src" / "slnlab" / place).exists(), place
+
+
 def test_every_page_is_linked_from_the_index() -> None:
     index = set(re.findall(r"^[\w/-]+$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE))
     assert index >= {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
