@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help demo test test-cluster test-slow bench bench-gpu bench-methods lint types check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -44,7 +45,15 @@ lint: $(STAMP)  ## ruff: style and formatting
 types: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
-check: lint types test test-cluster  ## everything that CI runs
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS_STAMP)  ## the pages of docs/, with the API: docs/_build/index.html
+	$(BIN)/python docs/make_pages.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+check: lint docs types test test-cluster  ## everything that CI runs
 
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@
@@ -109,4 +118,4 @@ build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist
 
 clean:  ## remove the environment and what was built; runs stay
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -227,7 +227,7 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
 
 
 def summary(result: dict[str, Any]) -> list[str]:
-    """The table of README.md at the top: of each row the figures that have a bound."""
+    """The table of docs/speed.md: of each row the figures that have a bound."""
     lines = ["| | bound | measured | met |", "|---|---|---:|---|"]
     for row in result["rows"].values():
         title, bound = row["title"], row["bound"]

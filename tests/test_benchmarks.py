@@ -83,9 +83,9 @@ def test_the_page_is_made_from_the_committed_results(monkeypatch: pytest.MonkeyP
         assert (ROOT / "benchmarks" / out).read_text() == bench.page(results, text)
 
 
-def test_the_readme_shows_the_committed_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_on_speed_shows_the_committed_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import bench
 
     (path,) = (ROOT / "benchmarks" / "results").glob("*.json")
-    assert "\n".join(bench.summary(json.loads(path.read_text()))) in (ROOT / "README.md").read_text()
+    assert "\n".join(bench.summary(json.loads(path.read_text()))) in (ROOT / "docs" / "speed.md").read_text()

@@ -244,11 +244,11 @@ def test_a_sweep_of_thousands_is_sent_in_parts(tmp_path: Path, monkeypatch: pyte
     assert sizes == [2, 2, 1]
 
 
-def test_the_readmes_commands_are_sound(
+def test_the_commands_of_the_page_are_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (CONF_DIR.parent / "README.md").read_text()
-    commands = re.findall(r"^python -m slnlab\.dashboard (.*)$", readme, re.MULTILINE)
+    page = (CONF_DIR.parent / "docs" / "wandb.md").read_text()
+    commands = re.findall(r"^python -m slnlab\.dashboard (.*)$", page, re.MULTILINE)
     assert len(commands) == 2
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)

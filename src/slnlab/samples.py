@@ -89,7 +89,7 @@ class SampleTable:
     def add(
         self, name: str, fill: float = 0.0, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """A new column (N, *shape), filled; an existing one is left as it is."""
+        """A new column `(N, *shape)`, filled; an existing one is left as it is."""
         if name not in self.columns:
             self.columns[name] = torch.full((len(self), *shape), fill, dtype=dtype, device=self.device)
             self._remembered.append(name)

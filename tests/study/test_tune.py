@@ -139,9 +139,9 @@ def test_the_committed_page_is_what_the_study_wrote() -> None:
     assert written in (folder / "README.md").read_text()
 
 
-def test_the_readmes_commands_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (CONF_DIR.parent / "README.md").read_text()
-    commands = re.findall(r"^python -m slnlab\.tune (.*)$", readme, re.MULTILINE)
+def test_the_commands_of_the_page_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (CONF_DIR.parent / "docs" / "tuning.md").read_text()
+    commands = re.findall(r"^python -m slnlab\.tune (.*)$", page, re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
         tune.main([*shlex.split(command, comments=True), "--dry-run"])

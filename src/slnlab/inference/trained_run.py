@@ -40,8 +40,8 @@ class TrainedRun:
     >>> labels, probabilities = run.predict(["a.jpg", "b.jpg"])               # doctest: +SKIP
 
     Attributes:
-        model: the network, a plain module in eval mode: normalised images (N, channels, *crop) float32 → logits (N, C).
-            Of `ensemble` it is the mean of its members' logits. `run.model.to("cuda")` moves it.
+        model: the network, a plain module in eval mode: normalised images `(N, channels, *crop)` float32 → logits
+            (N, C). Of `ensemble` it is the mean of its members' logits. `run.model.to("cuda")` moves it.
         weights: the name of its weights, as in `result.json`; `choices` has all.
         classes: names of the C classes, in the order of the logits.
         config: the run's configuration, without interpolations.

@@ -17,7 +17,7 @@ from slnlab.methods.small_loss import chosen, global_ranks
 class CoTeachingPlus(CoTeaching):
     """Co-teaching for `init_epochs` epochs; afterwards on D = {i : argmax f¹_i ≠ argmax f²_i} of each batch only.
 
-    Of D each network picks the int((1 − R)·|D|) samples of smallest loss (all of D where that is none) and trains on
+    Of D each network picks the `int((1 − R)·|D|)` samples of smallest loss (all of D where that is none) and trains on
     the other's picks; the loss is the mean over them (Yu et al., 2019, algorithm 1). Where the networks agree about
     the whole batch, no step is taken (their public code sometimes trains on all of it instead). Whether they do, the
     host has to know: after `init_epochs` each step waits once for the device.

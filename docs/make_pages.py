@@ -1,0 +1,308 @@
+"""Writes the generated pages: `python docs/make_pages.py`.
+
+A card for each method (`methods/<name>.md`), their index, and `configuration.md` with every key. They come from
+`conf/`, from docstrings (read, not imported) and from measured costs; `parts/` has what is written by hand. A new
+method needs `conf/method/<name>.yaml` and `docs/parts/methods/<name>.md`, and changes no other file.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from yaml_keys import Key, cell, code, keys, table
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+CONF = ROOT / "conf"
+SOURCE = ROOT / "src" / "slnlab"
+CLASS_WISE = ROOT / "tests" / "losses" / "test_class_wise.py"
+
+MADE = "<!-- Made by docs/make_pages.py; `make docs` makes it anew. -->\n\n"
+BESIDE = {
+    "sln.sigma": "stochastic label noise",
+    "momentum.enabled": "the momentum model",
+    "correction.enabled": "label correction",
+    "mixup.alpha": "mixup",
+    "sam.rho": "SAM",
+}
+"""What a method may be combined with, and its name."""
+
+STRUCTURE = {"_target_", "name", "labels", "refuses", "fixed", "needs", "networks", "reset_optimizer_each_epoch"}
+"""Keys below `method` that are the same idea for all methods."""
+
+
+# Methods
+
+
+class Method(NamedTuple):
+    """What a card is made of."""
+
+    name: str
+    said: dict[str, str]
+    """title, paper and published of the part that is written by hand."""
+    body: str
+    config: dict[str, Any]
+    """Its YAML, over the one that it starts from."""
+    head: str
+    keys: list[Key]
+    costs: float | None
+    """An epoch's computing time as a multiple of cross entropy's, where it was measured."""
+
+    @property
+    def method(self) -> dict[str, Any]:
+        chosen: dict[str, Any] = self.config["method"]
+        return chosen
+
+    @property
+    def does(self) -> str:
+        """The two sentences on top."""
+        return cell(self.body.split("\n\n")[0])
+
+    @property
+    def refuses(self) -> dict[str, str]:
+        return self.method.get("refuses") or {}
+
+
+@cache
+def methods() -> tuple[Method, ...]:
+    costs = json.loads((ROOT / "experiments/methods_digits/costs.json").read_text("utf-8"))["cost"]
+    return tuple(method(path.stem, costs.get(path.stem)) for path in sorted((CONF / "method").glob("*.yaml")))
+
+
+def method(name: str, costs: float | None) -> Method:
+    front, body = (DOCS / "parts" / "methods" / f"{name}.md").read_text("utf-8").split("\n\n", 1)
+    said = dict(line.split(": ", 1) for line in front.splitlines())
+    head, found = keys((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
+    config = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
+    for other in config.get("defaults", []):
+        if isinstance(other, str) and other != "_self_":
+            base = method(other, costs)
+            own = {key.path for key in found}
+            found = [key for key in base.keys if key.path not in own] + found
+            config = {key: merged(base.config.get(key), config.get(key)) for key in {**base.config, **config}}
+    return Method(name, said, body.strip(), config, head, found, costs)
+
+
+def merged(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {key: merged(below.get(key), above.get(key)) for key in {**below, **above}}
+    return below if above is None else above
+
+
+@cache
+def definitions() -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    """Classes and functions of methods and losses, by name."""
+    files = [*(SOURCE / "methods").glob("*.py"), *(SOURCE / "losses").glob("*.py")]
+    nodes = (node for path in files for node in ast.parse(path.read_text("utf-8")).body)
+    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
+def arguments(kind: str) -> dict[str, str]:
+    """What the docstring of a class or function of slnlab says of its arguments; read from the source."""
+    node = definitions().get(kind.rsplit(".", 1)[-1])
+    if node is None:
+        return {}
+    bases = [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
+    said = (ast.get_docstring(node) or "").partition("Args:\n")[2].split("\n\n")[0]
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", said, re.MULTILINE)
+    own = {each.strip(): " ".join(text.split()) for names, text in entries for each in names.split(",")}
+    return {key: text for base in bases for key, text in arguments(base).items()} | own
+
+
+def shown(value: Any) -> str:
+    """A value, or a table of values by data set and noise, in one line."""
+    if isinstance(value, dict):
+        parts = {name: f"({shown(at)})" if isinstance(at, dict) else shown(at) for name, at in value.items()}
+        return "; ".join(f"{name}: {part}" for name, part in parts.items())
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = re.sub(r"\$\{slnlab\.times:\$\{([\w.]+)\},([\d.]+)\}", r"\2 · `\1`", text)
+    text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+)\}", r"\1 of the training samples", text)
+    text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+)\}", r"\1 of the run's steps", text)
+    text = text.replace("${slnlab.steps_of_epoch:}", "the steps of an epoch")
+    return re.sub(r"\$\{([\w.]+)\}", r"`\1`", text)
+
+
+def value_of(found: Method, value: str) -> str:
+    """A key's value as a reader wants it: tables instead of the resolvers that read them."""
+    warm_up = re.fullmatch(r"\$\{slnlab\.warm_up:(.*)\}", value)
+    if warm_up:
+        return f"{value_of(found, warm_up[1])}; 0 with `init.from`"
+    preset = re.fullmatch(r"\$\{slnlab\.preset:([\w.]+)\}", value)
+    select = re.fullmatch(r"\$\{oc\.select:preset\.([\w.]+)\.\$\{slnlab\.data_kind:\},(.*)\}", value)
+    if preset or select:
+        at: Any = found.config["preset"]
+        for name in (preset or select)[1].split("."):  # type: ignore[index]
+            at = at[name]
+        return shown({**at, "default": select[2]} if select else at)
+    if value.startswith("${oc.select:preset.sigma"):
+        return shown({path.stem: sigmas(path) for path in sorted((CONF / "data").glob("*.yaml"))})
+    return shown(value)
+
+
+def sigmas(path: Path) -> Any:
+    preset = yaml.safe_load(path.read_text("utf-8"))["preset"]
+    return preset["fine_tuning"]["sigma"] if isinstance(preset["sigma"], str) else preset["sigma"]
+
+
+def key_rows(found: Method) -> list[list[str]]:
+    """Key, value, meaning and source of each key that the method sets."""
+    everywhere = {key.path: key.comment for key in keys((CONF / "train.yaml").read_text("utf-8"))[1]}
+    of_class = arguments(found.method["_target_"])
+    of_loss = arguments((found.method.get("fixed") or {}).get("loss.name", ""))
+    rows, tables = [], tuple(filter(None, (preset_of(key) for key in found.keys)))
+    for key in found.keys:
+        group, _, name = key.path.partition(".")
+        structure = group == "defaults" or name.split(".")[0] in STRUCTURE or key.path.startswith(tables)
+        if not key.value or structure:
+            continue
+        meaning = {"method": of_class, "loss": of_loss}.get(group, {}).get(name) or everywhere.get(key.path, "")
+        top = preset_of(key)
+        below = [
+            (each.path[len(top) :].strip("."), each.comment) for each in found.keys if top and each.path.startswith(top)
+        ]
+        by_data = [f"{at}: {comment}" if at else comment for at, comment in below if comment]
+        source = "; ".join(filter(None, [key.comment, *by_data]))
+        rows.append([code(key.path), cell(value_of(found, key.value)), cell(meaning), cell(source)])
+    return rows
+
+
+def preset_of(key: Key) -> str:
+    """The table of values that a key of a method reads, or nothing."""
+    named = re.search(r"preset[:.](\w+\.\w+)", key.value) if key.path.startswith(("method.", "loss.")) else None
+    return f"preset.{named[1]}" if named else ""
+
+
+def tests_of(found: Method) -> list[str]:
+    made = f"class {found.method['_target_'].rsplit('.', 1)[-1]}("
+    module = next(path.stem for path in (SOURCE / "methods").glob("*.py") if made in path.read_text("utf-8"))
+    loss = (found.method.get("fixed") or {}).get("loss.name", "")
+    names = [f"methods/test_{found.name}", f"methods/test_{module}", f"methods/test_method_{module}"]
+    names += [f"losses/test_{loss}"]
+    names += ["losses/test_class_wise"] if loss and re.search(rf"\b{loss}\b", CLASS_WISE.read_text("utf-8")) else []
+    names += ["methods/test_every_method"]
+    return [f"{name}.py" for name in dict.fromkeys(names) if (ROOT / "tests" / f"{name}.py").exists()]
+
+
+def card(found: Method) -> str:
+    """The page of one method."""
+    kind = found.method["_target_"]
+    fixed = found.method.get("fixed") or {}
+    alone = "One network" if found.method.get("networks", 1) == 1 else "Two networks"
+    composes = [f"{name} (`{key}`)" for key, name in BESIDE.items() if key not in found.refuses]
+    composes += [] if "loss.name" in fixed else ["any class-wise loss (`loss`)"]
+    sections = [
+        MADE.strip(),
+        f"# {found.said['title']}",
+        f"`method={found.name}` · {found.said['paper']} · {alone.lower()} · `{kind}`, see [its class](classes.md)",
+        found.body.replace("## Objective", "## Objective\n\n[Notation](index.md#notation).", 1),
+        "## Keys",
+    ]
+    rows = key_rows(found)
+    sections.append(table("key | value | meaning | source", rows) if rows else "None of its own.")
+    notes = [found.head, *(key.comment for key in found.keys if key.path.startswith("preset") and not key.value)]
+    sections.append("\n\n".join(cell(note) for note in notes if note))
+    sections += [
+        f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) is the file.",
+        "## What it goes with",
+        f"Composes with {', '.join(composes)}." if composes else "",
+        "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in found.refuses.items()),
+        "\n".join(f"- It needs `{key}`: {cell(why)}." for key, why in (found.method.get("needs") or {}).items()),
+        "\n".join(f"- It fixes `{key}={value}`." for key, value in fixed.items()),
+        "## Cost",
+        f"An epoch takes {found.costs:.2f} times the computing time of cross entropy's, measured on digits on a CPU "
+        "([costs.json](../../experiments/methods_digits/costs.json))."
+        if found.costs
+        else "Not measured.",
+        "## State",
+        table(
+            "state | |",
+            [
+                ["implemented and tested", "yes: " + ", ".join(f"`tests/{name}`" for name in tests_of(found))],
+                ["values as published", cell(found.said["published"])],
+                ["number of the paper reached", "not run"],
+            ],
+        ).replace("| state | | |\n|---|---|---|", "| state | |\n|---|---|"),
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def classes() -> str:
+    kinds = sorted({each.method["_target_"] for each in methods()})
+    body = "\n".join(f".. autoclass:: {kind}" for kind in kinds)
+    return f"{MADE}# Classes of the methods\n\n```{{eval-rst}}\n{body}\n```\n"
+
+
+def index() -> str:
+    rows = [
+        [
+            f"[`{each.name}`]({each.name}.md)",
+            each.said["title"],
+            each.does,
+            each.said["paper"],
+            f"{each.costs:.2f}" if each.costs else "",
+        ]
+        for each in methods()
+    ]
+    single = [each for each in methods() if each.method.get("networks", 1) == 1]
+    page = (DOCS / "parts" / "methods.md").read_text("utf-8")
+    for key in ("mixup.alpha", "sam.rho"):
+        without = ", ".join(f"`{each.name}`" for each in single if key in each.refuses)
+        page = page.replace(f"<!-- without {key} -->", without)
+    two = ", ".join(f"`{each.name}`" for each in methods() if each not in single)
+    page = page.replace("<!-- two networks -->", two)
+    return MADE + page.replace("<!-- table -->", table("`method=` | row | what it does | paper | cost", rows))
+
+
+# Configuration
+
+
+def chosen() -> dict[str, str | None]:
+    """The default option of each group of conf/."""
+    entries = yaml.safe_load((CONF / "train.yaml").read_text("utf-8"))["defaults"]
+    named = [item for entry in entries if isinstance(entry, dict) for item in entry.items()]
+    return {name: option for name, option in named if not name.startswith("override")}
+
+
+def section(path: Path, group: str = "") -> str:
+    head, found = keys(path.read_text("utf-8"))
+    said = [f"`{line.strip()}`" if line.startswith("  ") else cell(line) for line in head.splitlines()]
+    kept = [key for key in found if not key.path.startswith(("defaults", "hydra")) and (key.value or key.comment)]
+    rows = [[code(f"{group}{key.path}"), code(key.value), cell(key.comment)] for key in kept]
+    return "\n\n".join(filter(None, ["\n".join(said), table("key | default | meaning", rows)]))
+
+
+def configuration() -> str:
+    page = (DOCS / "parts" / "configuration.md").read_text("utf-8")
+    options = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in chosen()}
+    rows = [
+        [code(group), code(option or "null"), ", ".join(map(code, options[group]))]
+        for group, option in chosen().items()
+    ]
+    page = page.replace("<!-- groups -->", table("group | default | options", rows))
+    page = page.replace("<!-- train -->", section(CONF / "train.yaml").partition("\n\n")[2])
+    for group in re.findall(r"<!-- (\w+) -->", page):
+        inside = "" if "@package _global_" in next((CONF / group).glob("*.yaml")).read_text("utf-8") else f"{group}."
+        parts = [
+            f"### {group}={path.stem}\n\n{section(path, inside)}" for path in sorted((CONF / group).glob("*.yaml"))
+        ]
+        page = page.replace(f"<!-- {group} -->", "\n\n".join(parts))
+    return MADE + page
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page: its path and its text."""
+    cards = {DOCS / "methods" / f"{each.name}.md": card(each) for each in methods()}
+    others = {"methods/index.md": index(), "methods/classes.md": classes(), "configuration.md": configuration()}
+    return {**cards, **{DOCS / name: text for name, text in others.items()}}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
