@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from slnlab.errors import DataError
-from slnlab.image_files import read_rgb, unreadable
+from slnlab.image_files import load, read_rgb, unreadable
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
 
@@ -55,6 +55,20 @@ def test_images_are_turned_as_their_metadata_say_and_once(
         found = read(path)
         assert found.shape == PICTURE.shape, orientation
         assert np.abs(found - PICTURE).max() <= off, orientation
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK"])
+def test_tiff_files_without_compression_are_turned_in_every_mode(tmp_path: Path, mode: str) -> None:
+    """Pillow may read these by memory mapping."""
+    values = PICTURE[..., :1].repeat(4, 2) + np.arange(4, dtype=np.uint8)
+    values = values if mode in ("RGBA", "CMYK") else values[..., 0]
+    values = values.astype(np.uint16) * 257 if mode == "I;16" else values
+    for orientation, stored in STORED.items():
+        image = Image.fromarray(np.ascontiguousarray(stored(values)))
+        image = Image.frombytes("CMYK", image.size, image.tobytes()) if mode == "CMYK" else image
+        assert image.mode == mode
+        image.save(tmp_path / "x.tif", tiffinfo={0x0112: orientation})
+        assert np.array_equal(np.asarray(load(tmp_path / "x.tif")), values), orientation
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*garbage", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])

@@ -92,7 +92,8 @@ def load(path: str | os.PathLike[str]) -> Image.Image:
         DataError: see `read_rgb`.
     """
     try:
-        with Image.open(path) as file:
+        # Pillow maps a TIFF file of a known name into memory by the size that the turned image will have.
+        with open(path, "rb") as opened, Image.open(opened) as file:
             file.load()
             return _upright(file)
     except FileNotFoundError:
