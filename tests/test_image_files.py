@@ -126,6 +126,16 @@ def test_deep_images_are_scaled_by_the_range_that_is_given(tmp_path: Path, name:
     assert (clipped == ((grey - 100) * 5).clip(0, 255)[..., None]).all()
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_deep_tiff_files_whose_zero_is_white_are_inverted(tmp_path: Path, compression: str | None) -> None:
+    """As Pillow does with those of 8 bits."""
+    stored = np.array([[0, 13107, 65535]], np.uint16)
+    for zero, expected in ((0, [255, 204, 0]), (1, [0, 51, 255])):
+        Image.fromarray(stored).save(tmp_path / "x.tif", tiffinfo={262: zero, 0x0112: 6}, compression=compression)
+        assert compression or stored.tobytes() in (tmp_path / "x.tif").read_bytes()
+        assert read(tmp_path / "x.tif", pixel_range=(0, 65535))[:, 0, 0].tolist() == expected
+
+
 def test_a_transparent_value_of_a_deep_image_is_background(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 500, 1000]], np.uint16)).save(tmp_path / "x.png", transparency=0)
     assert read(tmp_path / "x.png", pixel_range=(500, 1000))[0, :, 0].tolist() == [255, 0, 255]

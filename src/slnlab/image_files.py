@@ -3,6 +3,7 @@
 - Orientation: EXIF's (or XMP's) is applied, so that an image stands as a viewer shows it.
 - Depth: images of 8 bits are 0 to 255. Deep ones (integers of 16 or 32 bits, floats) have one colour channel and are
   scaled by a range that belongs to the data set, never to the image. Colour of 16 bits is read by its upper 8 bits.
+  TIFF files of 16 bits whose zero is white are inverted, as those of 8 bits are.
 - Transparency: alpha channels and transparent colours are composited over a background.
 - Colour: everything becomes RGB. Black-and-white, grey and palette images keep their colours; CMYK, YCbCr, LAB and HSV
   are converted by Pillow. Embedded ICC profiles are ignored: pixel values are taken as sRGB.
@@ -33,6 +34,9 @@ DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 # Pillow warns of damaged metadata, and of large images as of an attack. Once for all: `catch_warnings` around each
 # image would mix up the filters of threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""TIFF's tag, and its value of images whose large values are dark, as of scanned film."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -119,7 +123,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def deep_pixels(path: str | os.PathLike[str], image: Image.Image) -> npt.NDArray[np.float64] | None:
-    """Pixels (H, W) of a deep image as they are stored, NaN where it is transparent; None: it has 8 bits.
+    """Pixels (H, W) of a deep image, larger ones brighter, NaN where it is transparent; None: it has 8 bits.
 
     Args:
         path: named in messages.
@@ -131,6 +135,8 @@ def deep_pixels(path: str | os.PathLike[str], image: Image.Image) -> npt.NDArray
     if image.mode not in DEEP:
         return None
     values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = 65535 - values  # of 8 bits Pillow does so itself
     if not np.isfinite(values).all():
         raise DataError(f"{path}: has pixels that are not finite numbers")
     if "transparency" in image.info:  # one value
