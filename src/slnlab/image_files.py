@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageFile
 
 from slnlab.errors import DataError
 
@@ -66,10 +66,46 @@ def read_rgb(
         DataError: no file, no image, one that Pillow cannot read whole, one of too many pixels, or a deep image without
             a range or with pixels that are not finite. The message begins with the path.
     """
-    image = load(path)
-    deep = deep_pixels(path, image)
+    return _rgb(load(path), path, pixel_range, background)
+
+
+def pillow_rgb(
+    image: Image.Image, pixel_range: Sequence[float] | None = None, background: Background = "white"
+) -> Image.Image:
+    """A Pillow image as `read_rgb` reads a file: upright, opaque, RGB of 8 bits.
+
+    Args:
+        image: decoded here if it is not yet.
+        pixel_range, background: see `read_rgb`.
+
+    Raises:
+        DataError: see `read_rgb`. The message begins with the name of the image's file, if there is one.
+    """
+    file = image.filename if isinstance(image, ImageFile.ImageFile) else ""
+    name = os.fsdecode(file) or "a Pillow image"
+    try:
+        if isinstance(image, ImageFile.ImageFile):
+            image.filename = ""  # see `load`
+            try:
+                image.load()
+            finally:
+                image.filename = file
+        upright = _upright(image)
+    except Exception as error:  # see `load`
+        raise DataError(_problem(name, error)) from error
+    return _rgb(upright, name, pixel_range, background)
+
+
+def _rgb(
+    image: Image.Image,
+    name: str | os.PathLike[str],
+    pixel_range: Sequence[float] | None,
+    background: Background,
+) -> Image.Image:
+    """An upright image, with its name for messages; see `read_rgb`."""
+    deep = deep_pixels(name, image)
     if deep is not None:
-        return _scaled(path, deep, pixel_range, background)
+        return _scaled(name, deep, pixel_range, background)
     try:
         if image.has_transparency_data:
             # Premultiplied modes have a way to RGBA by this detour only.
@@ -77,7 +113,7 @@ def read_rgb(
             return Image.alpha_composite(Image.new("RGBA", image.size, background), whole).convert("RGB")
         return image.convert("RGB")
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: is no image that can be read (mode {image.mode}: {error})") from error
+        raise DataError(f"{name}: is no image that can be read (mode {image.mode}: {error})") from error
 
 
 def unreadable(path: str | os.PathLike[str]) -> str | None:
@@ -100,17 +136,22 @@ def load(path: str | os.PathLike[str]) -> Image.Image:
         with open(path, "rb") as opened, Image.open(opened) as file:
             file.load()
             return _upright(file)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(f"{path}: has more than {most:,} pixels, the most that are read; store it smaller") from error
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{path}: is no image that can be read (of no format that Pillow knows)") from None
     except Exception as error:  # each format has a parser of its own, with its own errors about damaged files
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        raise DataError(f"{path}: is no image that can be read ({str(error) or type(error).__name__})") from error
+        raise DataError(_problem(path, error)) from error
+
+
+def _problem(name: str | os.PathLike[str], error: Exception) -> str:
+    """What the error says about the image of this name."""
+    if isinstance(error, FileNotFoundError):
+        return f"{name}: no such file"
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"{name}: has more than {most:,} pixels, the most that are read; store it smaller"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"{name}: is no image that can be read (of no format that Pillow knows)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: cannot be read: {error.strerror}"
+    return f"{name}: is no image that can be read ({str(error) or type(error).__name__})"
 
 
 def _upright(image: Image.Image) -> Image.Image:
