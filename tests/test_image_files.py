@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from slnlab.errors import DataError
-from slnlab.image_files import load, read_rgb, unreadable
+from slnlab.image_files import NotDecoded, load, read_rgb
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
 
@@ -146,7 +147,6 @@ def test_a_deep_image_without_a_range_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[7, 4095]], np.uint16)).save(tmp_path / "x.png")
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.png: has more than 8 bits, .*7 to 4095.* data.pixel_range="):
         read_rgb(tmp_path / "x.png")
-    assert unreadable(tmp_path / "x.png") is None, "of the file itself nothing is wrong"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -154,7 +154,6 @@ def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path, value: float) ->
     Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.tif: has pixels that are not finite"):
         read_rgb(tmp_path / "x.tif", pixel_range=(0, 1))
-    assert unreadable(tmp_path / "x.tif") is not None
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB"])
@@ -183,7 +182,6 @@ def test_of_several_images_in_one_file_the_first_is_read(tmp_path: Path, suffix:
 def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).resize((64, 64)).save(tmp_path / "good.png")
     whole = (tmp_path / "good.png").read_bytes()
-    assert unreadable(tmp_path / "good.png") is None
     header = struct.pack(">II", 20_000, 20_000)  # and a wrong checksum, which is not looked at first
     for name, content, message in (
         ("empty.png", b"", "is no image that can be read"),
@@ -193,12 +191,35 @@ def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Pat
         ("bad.png", whole[:16] + header + whole[24:], "is no image that can be read"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"^{tmp_path / name}: {message}"):
+        with pytest.raises(DataError, match=rf"^{tmp_path / name}: {message}") as error:
             read_rgb(tmp_path / name)
-        assert str(unreadable(tmp_path / name)).startswith(f"{tmp_path / name}: ")
+        assert not isinstance(error.value, NotDecoded)
     (tmp_path / "folder.png").mkdir()
-    assert unreadable(tmp_path / "folder.png") == f"{tmp_path}/folder.png: cannot be read: Is a directory"
-    assert unreadable(tmp_path / "gone.png") == f"{tmp_path}/gone.png: no such file"
+    for name, message in (("folder.png", "cannot be read: Is a directory"), ("gone.png", "no such file")):
+        with pytest.raises(NotDecoded, match=f"^{tmp_path / name}: {message}$"):
+            read_rgb(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "too little memory"),
+        (OSError("out of memory error when reading image file"), "too little memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.convert"])
+def test_what_the_system_refuses_is_told_from_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, message: str
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise error
+
+    Image.fromarray(PICTURE).save(tmp_path / "x.png")
+    monkeypatch.setattr(where, refused)
+    with pytest.raises(NotDecoded, match=f"^{tmp_path}/x.png: cannot be read: {message}$"):
+        read_rgb(tmp_path / "x.png")
 
 
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:

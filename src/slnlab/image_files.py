@@ -35,6 +35,9 @@ DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 # image would mix up the filters of threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+_OUT_OF_MEMORY = ("out of memory error when reading image file", "decoder error -9")
+"""What Pillow's decoders say of it, in an OSError without a number."""
+
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 """TIFF's tag, and its value of images whose large values are dark, as of scanned film."""
 
@@ -49,6 +52,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation → what makes the image upright."""
+
+
+class NotDecoded(DataError):
+    """The system, not what the file holds, kept an image from being read: memory, open files, a disk, permissions."""
 
 
 def read_rgb(
@@ -92,7 +99,7 @@ def pillow_rgb(
                 image.filename = file
         upright = _upright(image)
     except Exception as error:  # see `load`
-        raise DataError(_problem(name, error)) from error
+        raise _problem(name, error) from error
     return _rgb(upright, name, pixel_range, background)
 
 
@@ -103,33 +110,26 @@ def _rgb(
     background: Background,
 ) -> Image.Image:
     """An upright image, with its name for messages; see `read_rgb`."""
-    deep = deep_pixels(name, image)
-    if deep is not None:
-        return _scaled(name, deep, pixel_range, background)
     try:
+        deep = deep_pixels(name, image)
+        if deep is not None:
+            return _scaled(name, deep, pixel_range, background)
         if image.has_transparency_data:
             # Premultiplied modes have a way to RGBA by this detour only.
             whole = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, background), whole).convert("RGB")
         return image.convert("RGB")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{name}: is no image that can be read (mode {image.mode}: {error})") from error
-
-
-def unreadable(path: str | os.PathLike[str]) -> str | None:
-    """Why an image cannot be read, in a message that begins with its path; None: it can. It is decoded whole."""
-    try:
-        read_rgb(path, pixel_range=(0, 1))  # which range a deep image has is a matter of all of them
-    except DataError as error:
-        return str(error)
-    return None
+    except DataError:
+        raise
+    except (ValueError, OSError, MemoryError) as error:
+        raise _problem(name, error) from error
 
 
 def load(path: str | os.PathLike[str]) -> Image.Image:
     """The first image of a file, decoded and upright, in the mode that it is stored in.
 
     Raises:
-        DataError: see `read_rgb`.
+        DataError: see `read_rgb`; `NotDecoded` where another try may succeed.
     """
     try:
         # Pillow maps a TIFF file of a known name into memory by the size that the turned image will have.
@@ -137,21 +137,23 @@ def load(path: str | os.PathLike[str]) -> Image.Image:
             file.load()
             return _upright(file)
     except Exception as error:  # each format has a parser of its own, with its own errors about damaged files
-        raise DataError(_problem(path, error)) from error
+        raise _problem(path, error) from error
 
 
-def _problem(name: str | os.PathLike[str], error: Exception) -> str:
+def _problem(name: str | os.PathLike[str], error: Exception) -> DataError:
     """What the error says about the image of this name."""
     if isinstance(error, FileNotFoundError):
-        return f"{name}: no such file"
+        return NotDecoded(f"{name}: no such file")
+    if isinstance(error, MemoryError) or str(error) in _OUT_OF_MEMORY:
+        return NotDecoded(f"{name}: cannot be read: too little memory")
+    if isinstance(error, OSError) and error.strerror:
+        return NotDecoded(f"{name}: cannot be read: {error.strerror}")
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return f"{name}: has more than {most:,} pixels, the most that are read; store it smaller"
+        return DataError(f"{name}: has more than {most:,} pixels, the most that are read; store it smaller")
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"{name}: is no image that can be read (of no format that Pillow knows)"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{name}: cannot be read: {error.strerror}"
-    return f"{name}: is no image that can be read ({str(error) or type(error).__name__})"
+        return DataError(f"{name}: is no image that can be read (of no format that Pillow knows)")
+    return DataError(f"{name}: is no image that can be read ({str(error) or type(error).__name__})")
 
 
 def _upright(image: Image.Image) -> Image.Image:

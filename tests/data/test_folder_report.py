@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from slnlab.file_hashes import file_hashes
 from slnlab.folder_report import report
 from slnlab.identity import group_hash
 from slnlab.image_check import problems
+from slnlab.image_files import NotDecoded
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import plain
 
@@ -155,10 +157,29 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}, "nothing in the user's folder"
 
 
+def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
+    """Too little memory, too many open files, a disk that does not answer: of the image nothing is wrong."""
+    really, refused = image_check.read_rgb, folder / "train" / "cat" / "0.png"
+
+    def short_of_memory(path: str, **options: Any) -> Any:
+        if path == str(refused):
+            raise NotDecoded(f"{path}: cannot be read: too little memory")
+        return really(path, **options)
+
+    (folder / "train" / "dog" / "0.png").write_bytes(b"x")
+    broken = {"train/dog/0.png": "is no image that can be read (of no format that Pillow knows)"}
+    monkeypatch.setattr(image_check, "read_rgb", short_of_memory)
+    assert look_at(folder) == broken | {"train/cat/0.png": "cannot be read: too little memory"}
+    monkeypatch.setattr(image_check, "read_rgb", really)
+    decoded = len(seen)
+    assert look_at(folder) == broken
+    assert seen[decoded:] == [str(refused)]
+
+
 def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really, decoded = image_check.look, []
 
-    def stopped(path: str) -> str | None:
+    def stopped(path: str) -> image_check.Look:
         decoded.append(path)
         return really(path)
 
