@@ -23,7 +23,7 @@ from slnlab import cache
 from slnlab.cores import cores
 from slnlab.errors import DataError
 from slnlab.file_hashes import NOT_READ
-from slnlab.image_files import NotDecoded, read_rgb
+from slnlab.image_files import NotDecoded, depth, load, rgb
 from slnlab.stopping import stop_if_told
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,14 @@ EVERY = 30.0
 
 
 class Look(NamedTuple):
-    """What is wrong with an image, None: nothing; and whether that follows from what its file holds."""
+    """What was found in an image."""
 
     problem: str | None
+    """What is wrong; None: nothing."""
+    depth: str | None = None
+    """See `slnlab.image_files.depth`; None: it cannot be read."""
     lasting: bool = True
+    """Whether this follows from what its file holds."""
 
 
 def look(path: str) -> Look:
@@ -60,14 +64,21 @@ def look(path: str) -> Look:
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return Look("is a web page")
     try:
-        read_rgb(path, pixel_range=(0, 1))  # which range a deep image has is a matter of all of them
+        image = load(path)
+        rgb(image, path, pixel_range=(0, 1))  # which range a deep image has is a matter of all of them
     except DataError as error:
         return Look(str(error).removeprefix(f"{path}: "), lasting=not isinstance(error, NotDecoded))
-    return Look(None)
+    return Look(None, depth(image))
 
 
 def problems(root: Path, hashes: Mapping[str, str], workers: int | None = None) -> dict[str, str]:
-    """The images that cannot be read, and why.
+    """The images that cannot be read, and why; see `looks`."""
+    found = looks(root, hashes, workers)
+    return {path: image.problem for path, image in found.items() if image.problem is not None}
+
+
+def looks(root: Path, hashes: Mapping[str, str], workers: int | None = None) -> dict[str, Look]:
+    """What was found in each image.
 
     Args:
         root: directory that the paths are relative to.
@@ -79,26 +90,33 @@ def problems(root: Path, hashes: Mapping[str, str], workers: int | None = None) 
     """
     real = os.path.realpath(root)
     before = cache.kept(KIND, real)
-    known: dict[str, str | None] = {}
-    passing: dict[str, str | None] = {}
-    if isinstance(before, dict) and before.get("reader") == READER and isinstance(before.get("problems"), dict):
-        known = before["problems"]
+    known: dict[str, Look] = {}
+    passing: dict[str, Look] = {}
+    if isinstance(before, dict) and before.get("reader") == READER and isinstance(before.get("looks"), dict):
+        known = {content: Look(*found) for content, found in before["looks"].items()}
     paths = {content: path for path, content in hashes.items() if not content.startswith(NOT_READ)}
     new = [content for content in paths if content not in known]
     saved = time.monotonic()
     try:
         looked = _progress(_looks([str(root / paths[content]) for content in new], workers), len(new))
         for content, found in zip(new, looked, strict=True):
-            (known if found.lasting else passing)[content] = found.problem
+            (known if found.lasting else passing)[content] = found
             if time.monotonic() - saved > EVERY:
-                cache.keep(KIND, real, {"reader": READER, "problems": known})
+                _keep(real, known)
                 saved = time.monotonic()
     finally:
         if new:
-            cache.keep(KIND, real, {"reader": READER, "problems": known})
+            _keep(real, known)
     seen = known | passing
-    verdicts = {path: seen.get(content, content.removeprefix(NOT_READ)) for path, content in hashes.items()}
-    return {path: problem for path, problem in verdicts.items() if problem is not None}
+    return {
+        path: seen[content] if content in seen else Look(content.removeprefix(NOT_READ), lasting=False)
+        for path, content in hashes.items()
+    }
+
+
+def _keep(real: str, known: Mapping[str, Look]) -> None:
+    looks = {content: (found.problem, found.depth) for content, found in known.items()}
+    cache.keep(KIND, real, {"reader": READER, "looks": looks})
 
 
 def _looks(paths: Sequence[str], workers: int | None) -> Iterator[Look]:

@@ -73,7 +73,7 @@ def read_rgb(
         DataError: no file, no image, one that Pillow cannot read whole, one of too many pixels, or a deep image without
             a range or with pixels that are not finite. The message begins with the path.
     """
-    return _rgb(load(path), path, pixel_range, background)
+    return rgb(load(path), path, pixel_range, background)
 
 
 def pillow_rgb(
@@ -100,16 +100,16 @@ def pillow_rgb(
         upright = _upright(image)
     except Exception as error:  # see `load`
         raise _problem(name, error) from error
-    return _rgb(upright, name, pixel_range, background)
+    return rgb(upright, name, pixel_range, background)
 
 
-def _rgb(
+def rgb(
     image: Image.Image,
     name: str | os.PathLike[str],
-    pixel_range: Sequence[float] | None,
-    background: Background,
+    pixel_range: Sequence[float] | None = None,
+    background: Background = "white",
 ) -> Image.Image:
-    """An upright image, with its name for messages; see `read_rgb`."""
+    """An image as `load` gives it, with its name for messages; see `read_rgb`."""
     try:
         deep = deep_pixels(name, image)
         if deep is not None:
@@ -163,6 +163,11 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # damaged metadata: the pixels are whole, and viewers show them as they are stored
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def depth(image: Image.Image) -> str:
+    """`8 bits`, `16 or 32 bits`, or `floats`; of an image that is not decoded yet, too."""
+    return "8 bits" if image.mode not in DEEP else "floats" if image.mode == "F" else "16 or 32 bits"
 
 
 def deep_pixels(path: str | os.PathLike[str], image: Image.Image) -> npt.NDArray[np.float64] | None:

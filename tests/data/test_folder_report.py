@@ -9,13 +9,12 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab import cache, image_check
+from slnlab import assemble, cache, image_check, image_survey
 from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
 from slnlab.file_hashes import file_hashes
@@ -147,7 +146,7 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert list(look_at(folder)) == ["train/cat/1.png"]
     assert seen[len(paths) :] == [str(changed)], "its size is the same"
     (kept,) = (tmp_path / "cache" / "slnlab" / "images").rglob("*.json")
-    kept.write_text('{"reader": 1, "problems": 3')
+    kept.write_text('{"reader": 1, "looks": 3')
     look_at(folder)
     assert len(seen) == 2 * len(paths) + 1, "a damaged cache costs another look"
     content = json.loads(kept.read_text())
@@ -159,18 +158,18 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
 
 def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
     """Too little memory, too many open files, a disk that does not answer: of the image nothing is wrong."""
-    really, refused = image_check.read_rgb, folder / "train" / "cat" / "0.png"
+    really, refused = image_check.load, folder / "train" / "cat" / "0.png"
 
-    def short_of_memory(path: str, **options: Any) -> Any:
+    def short_of_memory(path: str) -> Image.Image:
         if path == str(refused):
             raise NotDecoded(f"{path}: cannot be read: too little memory")
-        return really(path, **options)
+        return really(path)
 
     (folder / "train" / "dog" / "0.png").write_bytes(b"x")
     broken = {"train/dog/0.png": "is no image that can be read (of no format that Pillow knows)"}
-    monkeypatch.setattr(image_check, "read_rgb", short_of_memory)
+    monkeypatch.setattr(image_check, "load", short_of_memory)
     assert look_at(folder) == broken | {"train/cat/0.png": "cannot be read: too little memory"}
-    monkeypatch.setattr(image_check, "read_rgb", really)
+    monkeypatch.setattr(image_check, "load", really)
     decoded = len(seen)
     assert look_at(folder) == broken
     assert seen[decoded:] == [str(refused)]
@@ -221,6 +220,34 @@ def test_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPat
     assert len(alone) == 80
     monkeypatch.setenv("SLNLAB_CACHE", str(folder.parent / "other cache"))
     assert look_at(folder, workers=4) == alone
+
+
+@pytest.mark.parametrize("odd", ["train/dog/7.png", "test/cat/1.png"])
+@pytest.mark.parametrize(("others", "value"), [("8 bits", 3000), ("16 or 32 bits", 3)])
+def test_depths_that_the_sample_does_not_meet_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str], odd: str, others: str, value: int
+) -> None:
+    """Found once, and kept; a range that somebody has typed allows them."""
+    if others != "8 bits":
+        for number, path in enumerate(sorted(folder.rglob("*.png"))):
+            Image.fromarray(np.array([[1000, 2000 + number]], np.uint16)).save(path)
+    told(folder, tmp_path)
+    Image.fromarray(np.array([[value, 0]], np.uint8 if others != "8 bits" else np.uint16)).save(folder / odd)
+    aged(folder)
+    monkeypatch.setattr(image_survey, "SAMPLE", 1)
+    overrides = ["data=folder", f"data.source.root={folder}", "model=cnn", "data.workers=0"]
+    found = assemble.datamodule(compose(overrides))
+    seen.clear()
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths .*=\[BLACK,WHITE\]") as error:
+            found.inspect(tmp_path)
+        assert f"{folder / odd} has {'8' if others != '8 bits' else '16 or 32'} bits" in str(error.value)
+        assert f".png has {others}" in str(error.value)
+    assert seen == [str(folder / odd)]
+    assemble.datamodule(compose([*overrides, "data.pixel_range=[0,4095]"])).inspect(tmp_path)
+    if others == "8 bits":
+        with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths"):
+            assemble.datamodule(compose([*overrides, "data.pixel_range=null"])).inspect(tmp_path)
 
 
 def test_copies_are_listed_those_first_that_spoil_the_result(

@@ -40,7 +40,8 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. To add one: a class with these members, and a file in `conf/data/`.
 
-    It may have `inspect(directory, workers)` too: see `IndexedDataModule.inspect`.
+    It may have `inspect(directory, workers, mixed_depths)` too, see `IndexedDataModule.inspect`. `mixed_depths`: images
+    of 8 bits and of more may lie side by side, as the range of the latter was given and not found in a sample.
     """
 
     name: str
@@ -85,6 +86,7 @@ class StreamedDataModule(IndexedDataModule):
         num_train: how many training images the files must hold; None: whatever they do.
         channels: 3.
         pixel_range, background: see `slnlab.image_files.read_rgb`.
+        range_found: the range comes from a sample of the images, so all must have the sample's depth.
         read_timeout: seconds that an image may take a worker; None: for ever.
         options: see `IndexedDataModule`.
 
@@ -106,6 +108,7 @@ class StreamedDataModule(IndexedDataModule):
         num_train: int | None = None,
         channels: int = 3,
         pixel_range: Sequence[float] | None = None,
+        range_found: bool = False,
         background: Background = "white",
         read_timeout: float | None = None,
         name: str | None = None,
@@ -118,7 +121,8 @@ class StreamedDataModule(IndexedDataModule):
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
-        self.pixel_range, self.background, self.read_timeout = pixel_range, background, read_timeout
+        self.pixel_range, self.range_found, self.background = pixel_range, range_found, background
+        self.read_timeout = read_timeout
         self._size = (image_size, image_size)
         self._train: Decoder
         self._evaluated: dict[Split, tuple[Decoder, Tensor]] = {}
@@ -195,7 +199,7 @@ class StreamedDataModule(IndexedDataModule):
     def inspect(self, directory: Path) -> None:
         look = getattr(self.source, "inspect", None)
         if look is not None:
-            look(directory, self.workers)
+            look(directory, self.workers, self.pixel_range is not None and not self.range_found)
 
     def _read(self) -> None:
         paths, labels = self.source.load("train")
