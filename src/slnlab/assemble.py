@@ -71,8 +71,6 @@ def on_gpus(config: DictConfig) -> bool:
 def datamodule(config: DictConfig) -> IndexedDataModule:
     """The data, and the noise that spoils them."""
     options = _options(config.data, "source", "unreadable")  # which the source has
-    if OmegaConf.is_interpolation(config.data, "pixel_range"):  # nobody has typed it
-        options["range_found"] = True
     noise = OmegaConf.to_container(config.noise, resolve=True)
     module = get_class(config.data._target_)(
         source=instantiate(for_class(plain(config)["data"]["source"])),

@@ -19,7 +19,7 @@ from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
 from slnlab.file_hashes import file_hashes
 from slnlab.folder_report import report
-from slnlab.identity import group_hash
+from slnlab.identity import group_hash, identity, settled
 from slnlab.image_check import problems
 from slnlab.image_files import NotDecoded
 from slnlab.image_folder import read_image_folder
@@ -222,8 +222,9 @@ def test_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPat
     assert look_at(folder, workers=4) == alone
 
 
-@pytest.mark.parametrize("odd", ["train/dog/7.png", "test/cat/1.png"])
-@pytest.mark.parametrize(("others", "value"), [("8 bits", 3000), ("16 or 32 bits", 3)])
+@pytest.mark.parametrize(
+    ("odd", "others", "value"), [("test/cat/1.png", "8 bits", 3000), ("train/dog/7.png", "16 or 32 bits", 3)]
+)
 def test_depths_that_the_sample_does_not_meet_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str], odd: str, others: str, value: int
 ) -> None:
@@ -236,7 +237,7 @@ def test_depths_that_the_sample_does_not_meet_are_refused(
     aged(folder)
     monkeypatch.setattr(image_survey, "SAMPLE", 1)
     overrides = ["data=folder", f"data.source.root={folder}", "model=cnn", "data.workers=0"]
-    found = assemble.datamodule(compose(overrides))
+    found = assemble.datamodule(settled(compose(overrides)))
     seen.clear()
     for _ in range(2):
         with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths .*=\[BLACK,WHITE\]") as error:
@@ -244,10 +245,12 @@ def test_depths_that_the_sample_does_not_meet_are_refused(
         assert f"{folder / odd} has {'8' if others != '8 bits' else '16 or 32'} bits" in str(error.value)
         assert f".png has {others}" in str(error.value)
     assert seen == [str(folder / odd)]
-    assemble.datamodule(compose([*overrides, "data.pixel_range=[0,4095]"])).inspect(tmp_path)
+    typed = settled(compose([*overrides, "data.pixel_range=[0,4095]"]))
+    assemble.datamodule(typed).inspect(tmp_path)
+    assert identity(typed) == identity(compose([*overrides, "data.pixel_range=[0,4095]", "data.mixed_depths=false"]))
     if others == "8 bits":
         with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths"):
-            assemble.datamodule(compose([*overrides, "data.pixel_range=null"])).inspect(tmp_path)
+            assemble.datamodule(settled(compose([*overrides, "data.pixel_range=null"]))).inspect(tmp_path)
 
 
 def test_copies_are_listed_those_first_that_spoil_the_result(

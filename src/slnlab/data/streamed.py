@@ -41,7 +41,7 @@ class FileSource(Protocol):
     """A data set of image files. To add one: a class with these members, and a file in `conf/data/`.
 
     It may have `inspect(directory, workers, mixed_depths)` too, see `IndexedDataModule.inspect`. `mixed_depths`: images
-    of 8 bits and of more may lie side by side, as the range of the latter was given and not found in a sample.
+    of 8 bits and of more may lie side by side, as somebody has given the range of the latter.
     """
 
     name: str
@@ -86,7 +86,7 @@ class StreamedDataModule(IndexedDataModule):
         num_train: how many training images the files must hold; None: whatever they do.
         channels: 3.
         pixel_range, background: see `slnlab.image_files.read_rgb`.
-        range_found: the range comes from a sample of the images, so all must have the sample's depth.
+        mixed_depths: with a range, images of 8 bits and of more may lie side by side.
         read_timeout: seconds that an image may take a worker; None: for ever.
         options: see `IndexedDataModule`.
 
@@ -108,7 +108,7 @@ class StreamedDataModule(IndexedDataModule):
         num_train: int | None = None,
         channels: int = 3,
         pixel_range: Sequence[float] | None = None,
-        range_found: bool = False,
+        mixed_depths: bool = True,
         background: Background = "white",
         read_timeout: float | None = None,
         name: str | None = None,
@@ -121,7 +121,7 @@ class StreamedDataModule(IndexedDataModule):
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
-        self.pixel_range, self.range_found, self.background = pixel_range, range_found, background
+        self.pixel_range, self.mixed_depths, self.background = pixel_range, mixed_depths, background
         self.read_timeout = read_timeout
         self._size = (image_size, image_size)
         self._train: Decoder
@@ -199,7 +199,7 @@ class StreamedDataModule(IndexedDataModule):
     def inspect(self, directory: Path) -> None:
         look = getattr(self.source, "inspect", None)
         if look is not None:
-            look(directory, self.workers, self.pixel_range is not None and not self.range_found)
+            look(directory, self.workers, self.pixel_range is not None and self.mixed_depths)
 
     def _read(self) -> None:
         paths, labels = self.source.load("train")
