@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from slnlab.errors import DataError
-from slnlab.image_files import read_rgb, unreadable
+from slnlab.image_files import NotDecoded, load, read_rgb
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
 
@@ -55,6 +56,20 @@ def test_images_are_turned_as_their_metadata_say_and_once(
         found = read(path)
         assert found.shape == PICTURE.shape, orientation
         assert np.abs(found - PICTURE).max() <= off, orientation
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK"])
+def test_tiff_files_without_compression_are_turned_in_every_mode(tmp_path: Path, mode: str) -> None:
+    """Pillow may read these by memory mapping."""
+    values = PICTURE[..., :1].repeat(4, 2) + np.arange(4, dtype=np.uint8)
+    values = values if mode in ("RGBA", "CMYK") else values[..., 0]
+    values = values.astype(np.uint16) * 257 if mode == "I;16" else values
+    for orientation, stored in STORED.items():
+        image = Image.fromarray(np.ascontiguousarray(stored(values)))
+        image = Image.frombytes("CMYK", image.size, image.tobytes()) if mode == "CMYK" else image
+        assert image.mode == mode
+        image.save(tmp_path / "x.tif", tiffinfo={0x0112: orientation})
+        assert np.array_equal(np.asarray(load(tmp_path / "x.tif")), values), orientation
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*garbage", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])
@@ -112,6 +127,16 @@ def test_deep_images_are_scaled_by_the_range_that_is_given(tmp_path: Path, name:
     assert (clipped == ((grey - 100) * 5).clip(0, 255)[..., None]).all()
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_deep_tiff_files_whose_zero_is_white_are_inverted(tmp_path: Path, compression: str | None) -> None:
+    """As Pillow does with those of 8 bits."""
+    stored = np.array([[0, 13107, 65535]], np.uint16)
+    for zero, expected in ((0, [255, 204, 0]), (1, [0, 51, 255])):
+        Image.fromarray(stored).save(tmp_path / "x.tif", tiffinfo={262: zero, 0x0112: 6}, compression=compression)
+        assert compression or stored.tobytes() in (tmp_path / "x.tif").read_bytes()
+        assert read(tmp_path / "x.tif", pixel_range=(0, 65535))[:, 0, 0].tolist() == expected
+
+
 def test_a_transparent_value_of_a_deep_image_is_background(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 500, 1000]], np.uint16)).save(tmp_path / "x.png", transparency=0)
     assert read(tmp_path / "x.png", pixel_range=(500, 1000))[0, :, 0].tolist() == [255, 0, 255]
@@ -122,7 +147,6 @@ def test_a_deep_image_without_a_range_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[7, 4095]], np.uint16)).save(tmp_path / "x.png")
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.png: has more than 8 bits, .*7 to 4095.* data.pixel_range="):
         read_rgb(tmp_path / "x.png")
-    assert unreadable(tmp_path / "x.png") is None, "of the file itself nothing is wrong"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -130,7 +154,6 @@ def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path, value: float) ->
     Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.tif: has pixels that are not finite"):
         read_rgb(tmp_path / "x.tif", pixel_range=(0, 1))
-    assert unreadable(tmp_path / "x.tif") is not None
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB"])
@@ -159,7 +182,6 @@ def test_of_several_images_in_one_file_the_first_is_read(tmp_path: Path, suffix:
 def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).resize((64, 64)).save(tmp_path / "good.png")
     whole = (tmp_path / "good.png").read_bytes()
-    assert unreadable(tmp_path / "good.png") is None
     header = struct.pack(">II", 20_000, 20_000)  # and a wrong checksum, which is not looked at first
     for name, content, message in (
         ("empty.png", b"", "is no image that can be read"),
@@ -169,12 +191,35 @@ def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Pat
         ("bad.png", whole[:16] + header + whole[24:], "is no image that can be read"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"^{tmp_path / name}: {message}"):
+        with pytest.raises(DataError, match=rf"^{tmp_path / name}: {message}") as error:
             read_rgb(tmp_path / name)
-        assert str(unreadable(tmp_path / name)).startswith(f"{tmp_path / name}: ")
+        assert not isinstance(error.value, NotDecoded)
     (tmp_path / "folder.png").mkdir()
-    assert unreadable(tmp_path / "folder.png") == f"{tmp_path}/folder.png: cannot be read: Is a directory"
-    assert unreadable(tmp_path / "gone.png") == f"{tmp_path}/gone.png: no such file"
+    for name, message in (("folder.png", "cannot be read: Is a directory"), ("gone.png", "no such file")):
+        with pytest.raises(NotDecoded, match=f"^{tmp_path / name}: {message}$"):
+            read_rgb(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "too little memory"),
+        (OSError("out of memory error when reading image file"), "too little memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.convert"])
+def test_what_the_system_refuses_is_told_from_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, message: str
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise error
+
+    Image.fromarray(PICTURE).save(tmp_path / "x.png")
+    monkeypatch.setattr(where, refused)
+    with pytest.raises(NotDecoded, match=f"^{tmp_path}/x.png: cannot be read: {message}$"):
+        read_rgb(tmp_path / "x.png")
 
 
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:

@@ -194,6 +194,41 @@ def test_every_pixel_is_normalised_as_in_training() -> None:
         assert torch.equal(seen[0], Normalise(RGB["mean"], RGB["std"])(middle))
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "jpg"), ("L", "tif"), ("I;16", "png"), ("I;16", "tif"), ("F", "tif"), ("RGBA", "png")]
+)
+def test_a_pillow_image_has_the_pixels_of_its_file(
+    mode: str, suffix: str, orientation: int, loaded: bool, tmp_path: Path
+) -> None:
+    """Orientation, depth and transparency too."""
+    values = np.random.default_rng(0).integers(0, 256, (9, 14, {"RGB": 3, "RGBA": 4}.get(mode, 1)), dtype=np.uint8)
+    kind = {"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8)
+    exif, path = Image.Exif(), tmp_path / f"x.{suffix}"
+    exif[0x0112] = orientation
+    Image.fromarray(values.astype(kind).squeeze()).save(path, exif=exif)
+    how = Preprocessing(resize=(8, 8), crop=(8, 8), pixel_range=[20, 200], background="grey", **RGB)
+    expected = pixels(path, how)
+    with Image.open(path) as image:
+        assert image.mode == mode
+        if loaded and not (suffix == "tif" and orientation == 6):  # Pillow itself spoils these: see `image_files.load`
+            image.load()
+        assert torch.equal(pixels(image, how), expected)
+        assert torch.equal(pixels(image, how), expected), "the image is as it was"
+
+
+def test_a_pillow_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    how = Preprocessing(resize=(8, 8), crop=(8, 8), **RGB)
+    path = tmp_path / "x.png"
+    Image.fromarray(np.arange(10_000, dtype=np.uint16).reshape(100, 100)).save(path)
+    with Image.open(path) as image, pytest.raises(DataError, match=rf"^{path}: has more than 8 bits"):
+        pixels(image, how)
+    path.write_bytes(path.read_bytes()[:200])
+    with Image.open(path) as image, pytest.raises(DataError, match=rf"^{path}: is no image that can be read"):
+        pixels(image, how)
+
+
 # What may be given
 
 

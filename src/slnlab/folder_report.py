@@ -14,8 +14,9 @@ from typing import NamedTuple
 from slnlab.errors import DataError
 from slnlab.file_hashes import file_hashes
 from slnlab.files import replacing
-from slnlab.image_check import problems
+from slnlab.image_check import looks
 from slnlab.image_folder import ImageFolderContents, list_left_out
+from slnlab.image_survey import check_depths
 from slnlab.messages import quoted
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,12 @@ class Copies(NamedTuple):
 
 
 def report(
-    root: str, contents: ImageFolderContents, workers: int | None, unreadable_file: Path, duplicates_file: Path
+    root: str,
+    contents: ImageFolderContents,
+    workers: int | None,
+    unreadable_file: Path,
+    duplicates_file: Path,
+    mixed_depths: bool = False,
 ) -> None:
     """Say what is there, and refuse what cannot be trained on.
 
@@ -46,13 +52,15 @@ def report(
         workers: processes that look at the images; None: as many as CPUs.
         unreadable_file: written with every image that cannot be read, and why; removed if there is none.
         duplicates_file: written with all copies; likewise.
+        mixed_depths: images of 8 bits and of more may lie side by side, as the range of the latter was given.
 
     Raises:
-        DataError: images that cannot be read and are not to be skipped, all in one message.
+        DataError: images that cannot be read and are not to be skipped, all in one message, or of different depths.
     """
     every = [path for listing in contents.splits.values() for path in listing.paths]
     hashes = file_hashes(Path(root), every, fresh=True)
-    bad = contents.unreadable | problems(Path(root), hashes, workers)
+    found = looks(Path(root), hashes, workers)
+    bad = contents.unreadable | {path: look.problem for path, look in found.items() if look.problem is not None}
     _write(unreadable_file, ["path", "problem"], sorted(bad.items()))
     if bad:
         shown = "\n  ".join(f"{path!r}: {problem}" for path, problem in sorted(bad.items())[:SHOWN])
@@ -61,6 +69,8 @@ def report(
         if len(contents.unreadable) < len(bad):
             raise DataError(f"{counted}. Remove them, or leave them out with data.unreadable=skip\n  {shown}{more}")
         log.warning("%s and are left out:\n  %s%s", counted, shown, more)
+    if not mixed_depths:
+        check_depths({look.depth: Path(root, path) for path, look in found.items() if look.depth is not None})
     log.info("%s: %s", root, _counted(contents))
     for remark in _remarks(contents):
         log.warning("%s: %s", root, remark)

@@ -31,6 +31,7 @@ NOT_IDENTITY = (
     "data.unreadable",  # without the files that it leaves out it is the same folder
     "data.source.unreadable",
     "data.read_timeout",
+    "data.mixed_depths",  # says what is refused
     "method.labels",
     "method.networks",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition

@@ -3,6 +3,7 @@
 - Orientation: EXIF's (or XMP's) is applied, so that an image stands as a viewer shows it.
 - Depth: images of 8 bits are 0 to 255. Deep ones (integers of 16 or 32 bits, floats) have one colour channel and are
   scaled by a range that belongs to the data set, never to the image. Colour of 16 bits is read by its upper 8 bits.
+  TIFF files of 16 bits whose zero is white are inverted, as those of 8 bits are.
 - Transparency: alpha channels and transparent colours are composited over a background.
 - Colour: everything becomes RGB. Black-and-white, grey and palette images keep their colours; CMYK, YCbCr, LAB and HSV
   are converted by Pillow. Embedded ICC profiles are ignored: pixel values are taken as sRGB.
@@ -20,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageFile
 
 from slnlab.errors import DataError
 
@@ -34,6 +35,12 @@ DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 # image would mix up the filters of threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+_OUT_OF_MEMORY = ("out of memory error when reading image file", "decoder error -9")
+"""What Pillow's decoders say of it, in an OSError without a number."""
+
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""TIFF's tag, and its value of images whose large values are dark, as of scanned film."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,6 +52,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation → what makes the image upright."""
+
+
+class NotDecoded(DataError):
+    """The system, not what the file holds, kept an image from being read: memory, open files, a disk, permissions."""
 
 
 def read_rgb(
@@ -62,50 +73,87 @@ def read_rgb(
         DataError: no file, no image, one that Pillow cannot read whole, one of too many pixels, or a deep image without
             a range or with pixels that are not finite. The message begins with the path.
     """
-    image = load(path)
-    deep = deep_pixels(path, image)
-    if deep is not None:
-        return _scaled(path, deep, pixel_range, background)
+    return rgb(load(path), path, pixel_range, background)
+
+
+def pillow_rgb(
+    image: Image.Image, pixel_range: Sequence[float] | None = None, background: Background = "white"
+) -> Image.Image:
+    """A Pillow image as `read_rgb` reads a file: upright, opaque, RGB of 8 bits.
+
+    Args:
+        image: decoded here if it is not yet.
+        pixel_range, background: see `read_rgb`.
+
+    Raises:
+        DataError: see `read_rgb`. The message begins with the name of the image's file, if there is one.
+    """
+    file = image.filename if isinstance(image, ImageFile.ImageFile) else ""
+    name = os.fsdecode(file) or "a Pillow image"
     try:
+        if isinstance(image, ImageFile.ImageFile):
+            image.filename = ""  # see `load`
+            try:
+                image.load()
+            finally:
+                image.filename = file
+        upright = _upright(image)
+    except Exception as error:  # see `load`
+        raise _problem(name, error) from error
+    return rgb(upright, name, pixel_range, background)
+
+
+def rgb(
+    image: Image.Image,
+    name: str | os.PathLike[str],
+    pixel_range: Sequence[float] | None = None,
+    background: Background = "white",
+) -> Image.Image:
+    """An image as `load` gives it, with its name for messages; see `read_rgb`."""
+    try:
+        deep = deep_pixels(name, image)
+        if deep is not None:
+            return _scaled(name, deep, pixel_range, background)
         if image.has_transparency_data:
             # Premultiplied modes have a way to RGBA by this detour only.
             whole = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, background), whole).convert("RGB")
         return image.convert("RGB")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: is no image that can be read (mode {image.mode}: {error})") from error
-
-
-def unreadable(path: str | os.PathLike[str]) -> str | None:
-    """Why an image cannot be read, in a message that begins with its path; None: it can. It is decoded whole."""
-    try:
-        read_rgb(path, pixel_range=(0, 1))  # which range a deep image has is a matter of all of them
-    except DataError as error:
-        return str(error)
-    return None
+    except DataError:
+        raise
+    except (ValueError, OSError, MemoryError) as error:
+        raise _problem(name, error) from error
 
 
 def load(path: str | os.PathLike[str]) -> Image.Image:
     """The first image of a file, decoded and upright, in the mode that it is stored in.
 
     Raises:
-        DataError: see `read_rgb`.
+        DataError: see `read_rgb`; `NotDecoded` where another try may succeed.
     """
     try:
-        with Image.open(path) as file:
+        # Pillow maps a TIFF file of a known name into memory by the size that the turned image will have.
+        with open(path, "rb") as opened, Image.open(opened) as file:
             file.load()
             return _upright(file)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(f"{path}: has more than {most:,} pixels, the most that are read; store it smaller") from error
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{path}: is no image that can be read (of no format that Pillow knows)") from None
     except Exception as error:  # each format has a parser of its own, with its own errors about damaged files
-        if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        raise DataError(f"{path}: is no image that can be read ({str(error) or type(error).__name__})") from error
+        raise _problem(path, error) from error
+
+
+def _problem(name: str | os.PathLike[str], error: Exception) -> DataError:
+    """What the error says about the image of this name."""
+    if isinstance(error, FileNotFoundError):
+        return NotDecoded(f"{name}: no such file")
+    if isinstance(error, MemoryError) or str(error) in _OUT_OF_MEMORY:
+        return NotDecoded(f"{name}: cannot be read: too little memory")
+    if isinstance(error, OSError) and error.strerror:
+        return NotDecoded(f"{name}: cannot be read: {error.strerror}")
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return DataError(f"{name}: has more than {most:,} pixels, the most that are read; store it smaller")
+    if isinstance(error, Image.UnidentifiedImageError):
+        return DataError(f"{name}: is no image that can be read (of no format that Pillow knows)")
+    return DataError(f"{name}: is no image that can be read ({str(error) or type(error).__name__})")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -117,8 +165,13 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
+def depth(image: Image.Image) -> str:
+    """`8 bits`, `16 or 32 bits`, or `floats`; of an image that is not decoded yet, too."""
+    return "8 bits" if image.mode not in DEEP else "floats" if image.mode == "F" else "16 or 32 bits"
+
+
 def deep_pixels(path: str | os.PathLike[str], image: Image.Image) -> npt.NDArray[np.float64] | None:
-    """Pixels (H, W) of a deep image as they are stored, NaN where it is transparent; None: it has 8 bits.
+    """Pixels (H, W) of a deep image, larger ones brighter, NaN where it is transparent; None: it has 8 bits.
 
     Args:
         path: named in messages.
@@ -130,6 +183,8 @@ def deep_pixels(path: str | os.PathLike[str], image: Image.Image) -> npt.NDArray
     if image.mode not in DEEP:
         return None
     values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = 65535 - values  # of 8 bits Pillow does so itself
     if not np.isfinite(values).all():
         raise DataError(f"{path}: has pixels that are not finite numbers")
     if "transparency" in image.info:  # one value

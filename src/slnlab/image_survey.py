@@ -6,7 +6,7 @@ torch is not imported: the configuration takes the range from here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from slnlab.errors import DataError
-from slnlab.image_files import DEEP, Background, deep_pixels, load, read_rgb
+from slnlab.image_files import DEEP, Background, deep_pixels, depth, load, read_rgb
 
 
 class Paths(Protocol):
@@ -53,20 +53,32 @@ def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
     for path in chain.from_iterable(samples):
         try:
             with Image.open(path) as file:
-                depth = "8 bits" if file.mode not in DEEP else "floats" if file.mode == "F" else "16 or 32 bits"
-                if depth == "8 bits" and ";16" in str(file.tile):  # how Pillow will unpack it
+                found = depth(file)
+                if found == "8 bits" and ";16" in str(file.tile):  # how Pillow will unpack it
                     colour.append(path)
         except Exception:  # no image; whoever reads it says so
             continue
-        depths.setdefault(depth, path)
-    if len(depths) > 1:
-        found = ", ".join(f"{path} has {depth}" for depth, path in depths.items())
+        depths.setdefault(found, path)
+    check_depths(depths)
+    _check_colour(colour)
+    return None if not depths.keys() - {"8 bits"} else _extremes(samples[0])
+
+
+def check_depths(examples: Mapping[str, Path]) -> None:
+    """Compare depths of images whose range nobody has given.
+
+    Args:
+        examples: of each depth (`slnlab.image_files.depth`) one image.
+
+    Raises:
+        DataError: there are several.
+    """
+    if len(examples) > 1:
+        found = ", ".join(f"{path} has {depth}" for depth, path in examples.items())
         raise DataError(
             f"data.pixel_range: the images have different depths ({found}); make them alike, or give "
             "data.pixel_range=[BLACK,WHITE] for those of more than 8 bits; the others have 0 to 255"
         )
-    _check_colour(colour)
-    return None if not depths.keys() - {"8 bits"} else _extremes(samples[0])
 
 
 def check_visible(paths: Paths, background: Background) -> None:

@@ -110,6 +110,12 @@ def image_folder(what: str, *, _root_: DictConfig) -> Any:
     return sizes[what] if what in sizes else bool(found.splits[what].paths)
 
 
+def typed(dotted: str, *, _root_: DictConfig) -> bool:
+    """Whether a key's value stands there as it is, and no other value or file decides on it."""
+    section, _, key = dotted.rpartition(".")
+    return not OmegaConf.is_interpolation(OmegaConf.select(_root_, section), key)
+
+
 def run_dir(*, _root_: DictConfig) -> str:
     """The run's directory."""
     return f"{_root_.runs_dir}/{run_subdir(_root_)}"
@@ -134,6 +140,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "start": start,
     "steps_of_epoch": steps_of_epoch,
     "times": operator.mul,
+    "typed": typed,
     "warm_up": warm_up,
 }
 """`${slnlab.NAME:ARGUMENTS}` in YAML → the function, which is given the whole configuration too."""

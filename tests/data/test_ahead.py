@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from slnlab.data import ahead as ahead_module
 from slnlab.data.ahead import Ahead
 from slnlab.errors import DataError, SlnlabError
 
@@ -106,6 +107,15 @@ def test_what_happens_to_a_worker_is_said_at_the_batch_that_it_was_at(
         next(ahead)
     assert not multiprocessing.active_children()
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(("batch", "name"), [([4, 5], "image 4"), ([], "an empty batch")])
+def test_a_worker_that_dies_before_its_first_image_is_said_at_that_image(
+    batch: list[int], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead_module, "_leave_signals", kill_oneself)
+    with pytest.raises(SlnlabError, match=f"^{name}: the process that decoded it has died"):
+        next(Ahead(Squares(), [np.array(batch, np.int64)], 1))
 
 
 def test_images_that_take_long_together_are_not_too_late() -> None:

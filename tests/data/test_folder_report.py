@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab import cache, image_check
+from slnlab import assemble, cache, image_check, image_survey
 from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
 from slnlab.file_hashes import file_hashes
 from slnlab.folder_report import report
-from slnlab.identity import group_hash
+from slnlab.identity import group_hash, identity, settled
 from slnlab.image_check import problems
+from slnlab.image_files import NotDecoded
 from slnlab.image_folder import read_image_folder
 from slnlab.plain import plain
 
@@ -145,7 +146,7 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert list(look_at(folder)) == ["train/cat/1.png"]
     assert seen[len(paths) :] == [str(changed)], "its size is the same"
     (kept,) = (tmp_path / "cache" / "slnlab" / "images").rglob("*.json")
-    kept.write_text('{"reader": 1, "problems": 3')
+    kept.write_text('{"reader": 1, "looks": 3')
     look_at(folder)
     assert len(seen) == 2 * len(paths) + 1, "a damaged cache costs another look"
     content = json.loads(kept.read_text())
@@ -155,10 +156,29 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}, "nothing in the user's folder"
 
 
+def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
+    """Too little memory, too many open files, a disk that does not answer: of the image nothing is wrong."""
+    really, refused = image_check.load, folder / "train" / "cat" / "0.png"
+
+    def short_of_memory(path: str) -> Image.Image:
+        if path == str(refused):
+            raise NotDecoded(f"{path}: cannot be read: too little memory")
+        return really(path)
+
+    (folder / "train" / "dog" / "0.png").write_bytes(b"x")
+    broken = {"train/dog/0.png": "is no image that can be read (of no format that Pillow knows)"}
+    monkeypatch.setattr(image_check, "load", short_of_memory)
+    assert look_at(folder) == broken | {"train/cat/0.png": "cannot be read: too little memory"}
+    monkeypatch.setattr(image_check, "load", really)
+    decoded = len(seen)
+    assert look_at(folder) == broken
+    assert seen[decoded:] == [str(refused)]
+
+
 def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really, decoded = image_check.look, []
 
-    def stopped(path: str) -> str | None:
+    def stopped(path: str) -> image_check.Look:
         decoded.append(path)
         return really(path)
 
@@ -200,6 +220,37 @@ def test_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPat
     assert len(alone) == 80
     monkeypatch.setenv("SLNLAB_CACHE", str(folder.parent / "other cache"))
     assert look_at(folder, workers=4) == alone
+
+
+@pytest.mark.parametrize(
+    ("odd", "others", "value"), [("test/cat/1.png", "8 bits", 3000), ("train/dog/7.png", "16 or 32 bits", 3)]
+)
+def test_depths_that_the_sample_does_not_meet_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str], odd: str, others: str, value: int
+) -> None:
+    """Found once, and kept; a range that somebody has typed allows them."""
+    if others != "8 bits":
+        for number, path in enumerate(sorted(folder.rglob("*.png"))):
+            Image.fromarray(np.array([[1000, 2000 + number]], np.uint16)).save(path)
+    told(folder, tmp_path)
+    Image.fromarray(np.array([[value, 0]], np.uint8 if others != "8 bits" else np.uint16)).save(folder / odd)
+    aged(folder)
+    monkeypatch.setattr(image_survey, "SAMPLE", 1)
+    overrides = ["data=folder", f"data.source.root={folder}", "model=cnn", "data.workers=0"]
+    found = assemble.datamodule(settled(compose(overrides)))
+    seen.clear()
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths .*=\[BLACK,WHITE\]") as error:
+            found.inspect(tmp_path)
+        assert f"{folder / odd} has {'8' if others != '8 bits' else '16 or 32'} bits" in str(error.value)
+        assert f".png has {others}" in str(error.value)
+    assert seen == [str(folder / odd)]
+    typed = settled(compose([*overrides, "data.pixel_range=[0,4095]"]))
+    assemble.datamodule(typed).inspect(tmp_path)
+    assert identity(typed) == identity(compose([*overrides, "data.pixel_range=[0,4095]", "data.mixed_depths=false"]))
+    if others == "8 bits":
+        with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths"):
+            assemble.datamodule(settled(compose([*overrides, "data.pixel_range=null"]))).inspect(tmp_path)
 
 
 def test_copies_are_listed_those_first_that_spoil_the_result(

@@ -105,7 +105,7 @@ class Ahead:
         images = torch.empty(
             len(rows), 3, self.decode.size, self.decode.size, dtype=torch.uint8, pin_memory=self.pinned
         )
-        name, begun = "its first image", 0
+        name, begun = self.decode.name(int(rows[0])) if len(rows) else "an empty batch", 0
         while begun <= len(rows):
             found = bytearray(len(rows) + 1 - begun)
             size = self._read(worker, memoryview(found), name)

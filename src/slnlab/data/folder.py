@@ -31,8 +31,9 @@ class ImageFolder:
     def prepare(self) -> None:
         self._read()
 
-    def inspect(self, directory: Path, workers: int | None) -> None:
-        report(self.root, self._read(), workers, directory / "unreadable.csv", directory / "duplicates.csv")
+    def inspect(self, directory: Path, workers: int | None, mixed_depths: bool) -> None:
+        unreadable, duplicates = directory / "unreadable.csv", directory / "duplicates.csv"
+        report(self.root, self._read(), workers, unreadable, duplicates, mixed_depths)
 
     def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
         paths, labels = self._read().splits[split]

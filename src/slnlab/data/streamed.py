@@ -40,7 +40,8 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. To add one: a class with these members, and a file in `conf/data/`.
 
-    It may have `inspect(directory, workers)` too: see `IndexedDataModule.inspect`.
+    It may have `inspect(directory, workers, mixed_depths)` too, see `IndexedDataModule.inspect`. `mixed_depths`: images
+    of 8 bits and of more may lie side by side, as somebody has given the range of the latter.
     """
 
     name: str
@@ -85,6 +86,7 @@ class StreamedDataModule(IndexedDataModule):
         num_train: how many training images the files must hold; None: whatever they do.
         channels: 3.
         pixel_range, background: see `slnlab.image_files.read_rgb`.
+        mixed_depths: with a range, images of 8 bits and of more may lie side by side.
         read_timeout: seconds that an image may take a worker; None: for ever.
         options: see `IndexedDataModule`.
 
@@ -108,6 +110,7 @@ class StreamedDataModule(IndexedDataModule):
         num_train: int | None = None,
         channels: int = 3,
         pixel_range: Sequence[float] | None = None,
+        mixed_depths: bool = True,
         background: Background = "white",
         read_timeout: float | None = None,
         name: str | None = None,
@@ -120,7 +123,8 @@ class StreamedDataModule(IndexedDataModule):
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
         self.workers, self.num_train = workers, num_train
-        self.pixel_range, self.background, self.read_timeout = pixel_range, background, read_timeout
+        self.pixel_range, self.mixed_depths, self.background = pixel_range, mixed_depths, background
+        self.read_timeout = read_timeout
         self._size = (image_size, image_size)
         self._train: Decoder
         self._evaluated: dict[Split, tuple[Decoder, Tensor]] = {}
@@ -197,7 +201,7 @@ class StreamedDataModule(IndexedDataModule):
     def inspect(self, directory: Path) -> None:
         look = getattr(self.source, "inspect", None)
         if look is not None:
-            look(directory, self.workers)
+            look(directory, self.workers, self.pixel_range is not None and self.mixed_depths)
 
     def _read(self) -> None:
         paths, labels = self.source.load("train")

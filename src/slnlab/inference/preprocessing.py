@@ -17,7 +17,7 @@ from torchvision.transforms import functional as tv
 
 from slnlab.data.decoding import middle
 from slnlab.errors import ConfigError, DataError
-from slnlab.image_files import read_rgb
+from slnlab.image_files import pillow_rgb, read_rgb
 from slnlab.result import Preprocessing
 
 MODES = {1: "L", 3: "RGB"}
@@ -68,7 +68,7 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
     where it sees three. Smaller images are scaled up. What lies outside the middle is not seen.
 
     Raises:
-        DataError: a file that cannot be read.
+        DataError: a file or a Pillow image that cannot be read.
         ConfigError: neither a path nor a Pillow image, or the network sees neither 1 nor 3 channels.
     """
     if not isinstance(image, str | os.PathLike | Image.Image):
@@ -79,9 +79,9 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
             f"images: the network sees {channels} channels, and an image file has 1 or 3; give arrays of "
             f"{preprocessing.resize[0]}×{preprocessing.resize[1]} pixels"
         )
-    if not isinstance(image, Image.Image):
-        image = read_rgb(image, preprocessing.pixel_range, preprocessing.background)
-    fitted = middle(image.convert(MODES[channels]), *preprocessing.resize)
+    how = preprocessing.pixel_range, preprocessing.background
+    whole = pillow_rgb(image, *how) if isinstance(image, Image.Image) else read_rgb(image, *how)
+    fitted = middle(whole.convert(MODES[channels]), *preprocessing.resize)
     return torch.from_numpy(np.array(fitted)).view(*preprocessing.resize, channels).permute(2, 0, 1)
 
 

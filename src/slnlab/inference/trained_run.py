@@ -90,14 +90,14 @@ class TrainedRun:
         """Classify images, preprocessed as the evaluation of the run did it. Arithmetic is float32.
 
         Args:
-            images: paths or Pillow images, one or many; or an array or tensor of uint8, (N, channels, H, W) or
-                (N, H, W, channels), or of one channel (N, H, W). Colour becomes grey where the network sees one
-                channel. Every size is allowed: the image is scaled until it covers what was seen in training, and its
-                middle is cut out.
+            images: paths or Pillow images, one or many, both read as in training (`slnlab.image_files`); or an array or
+                tensor of uint8, (N, channels, H, W) or (N, H, W, channels), or of one channel (N, H, W). Colour becomes
+                grey where the network sees one channel. Every size is allowed: the image is scaled until it covers what
+                was seen in training, and its middle is cut out.
             batch_size: images to a batch; None: as in evaluation.
 
         Raises:
-            DataError: a file that cannot be read as an image.
+            DataError: a file or a Pillow image that cannot be read.
             ConfigError: an array of another type or shape.
         """
         size = self._size(batch_size)

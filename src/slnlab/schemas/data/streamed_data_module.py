@@ -22,5 +22,6 @@ class Schema(Data):
     workers: CountOrZero | None
     unreadable: Literal["refuse", "skip"] = "refuse"
     pixel_range: Annotated[list[float], AfterValidator(_ascending)] | None
+    mixed_depths: bool = True
     background: Background
     read_timeout: Positive | None
