@@ -1,9 +1,10 @@
 """The lock of a folder: one process at a time trains a run, or chooses the trials of a study.
 
-The operating system's lock (flock) ends with its process. Where the file system has none (Lustre mounted without flock,
-some network and FUSE file systems), the lock is a lease: a file `.lease` that its holder renews. Another process takes
-the lease over when the holder has died on this machine, or has not renewed it for `EXPIRES` seconds. The clocks of two
-machines are never compared.
+It has two parts. The operating system's lock (flock) ends with its process. A mount without it (Lustre without flock,
+some network and FUSE file systems), or with one that other machines do not see, has the lease alone: a file `.lease`
+that its holder renews. Everybody takes the lease, as one machine may mount with flock what another mounts without.
+Another process takes it over when the holder has died on this machine, or has not renewed it for `EXPIRES` seconds. The
+clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -43,12 +45,13 @@ class FolderLock:
         self._lease = SoftFileLease(
             folder / ".lease", lease_duration=EXPIRES, poll_interval=0.2, on_compromise=lambda _: self._lost()
         )
-        self._leased = self._warned = False
+        self._past_flock = self._warned = self._is_lost = False
+        self._thread = 0
 
     @property
     def held(self) -> bool:
         """Whether this object holds it."""
-        return bool(self._flock.is_locked or self._lease.is_locked)
+        return bool(self._lease.is_locked)
 
     def acquire(self, timeout: float) -> None:
         """Take the lock.
@@ -62,36 +65,50 @@ class FolderLock:
             DataError: the folder cannot be locked or written.
             Stopped: a signal came while a lease was watched.
         """
-        while not self.held:
-            try:
-                self._acquire(timeout)
-            except Timeout:
-                age = _age(self._lease.lock_file) if self._leased else None
-                if age is None:
-                    raise Busy(f"{self.busy} {self.folder}") from None
-                if age <= EXPIRES:
-                    raise Busy(
-                        f"{self.busy} {self.folder} ({self._holder()} renewed its lease {age:.0f} s ago; if it is gone,"
-                        f" the same command takes over after {EXPIRES:.0f} s without renewal)"
-                    ) from None
-                self._warn(age)
-                stopping.stop_if_told()
+        try:
+            while not self.held:
+                self._try(timeout)
                 timeout = 1.0
-            except OSError as error:
-                raise DataError(f"{self.folder}: {_why(error)}") from error
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
-        self._flock.release()
         self._lease.release()
+        self._flock.release()
+        if self._is_lost:
+            self._is_lost = False
+            stopping.forget(self._thread)
+
+    def _try(self, timeout: float) -> None:
+        """Take the lock; or return when a lease that nobody seems to renew needs watching."""
+        self._past_flock = False
+        try:
+            self._acquire(timeout)
+        except Timeout:
+            age = _age(self._lease.lock_file) if self._past_flock else None
+            if age is None:
+                raise Busy(f"{self.busy} {self.folder}") from None
+            if age <= EXPIRES:
+                raise Busy(
+                    f"{self.busy} {self.folder} ({self._holder()} renewed its lease {age:.0f} s ago; if it is gone,"
+                    f" the same command takes over after {EXPIRES:.0f} s without renewal)"
+                ) from None
+            self._warn(age)
+            stopping.stop_if_told()
+        except OSError as error:
+            raise DataError(f"{self.folder}: {_why(error)}") from error
 
     def _acquire(self, timeout: float) -> None:
-        try:
-            self._flock.acquire(timeout=timeout)
-        except OSError as error:
-            if isinstance(error, Timeout) or error.errno not in HAS_NO_FLOCK:
-                raise
-            self._leased = True
-            self._lease.acquire(timeout=timeout)
+        if not self._flock.is_locked:
+            try:
+                self._flock.acquire(timeout=timeout)
+            except OSError as error:
+                if isinstance(error, Timeout) or error.errno not in HAS_NO_FLOCK:
+                    raise
+        self._past_flock = True
+        self._thread = threading.get_ident()  # before the lease can be lost
+        self._lease.acquire(timeout=timeout)
 
     def _holder(self) -> str:
         """The process that holds the lease, as filelock has written it down."""
@@ -113,12 +130,18 @@ class FolderLock:
 
     def _lost(self) -> None:
         log.error("%s: another process has taken the lease, which was not renewed in time; stopping", self.folder)
-        stopping.tell(signal.SIGTERM)
+        self._is_lost = True
+        stopping.tell(signal.SIGTERM, self._thread)
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process holds the lock of a folder. Nobody who takes the lock meanwhile is disturbed for longer than a
-    moment."""
+    moment.
+
+    Raises:
+        DataError: the file system's lock service does not answer.
+    """
+    # flock first: of a process in another container on this machine the lease would look abandoned.
     return _flock_held(folder / ".lock") or _lease_held(folder / ".lease")
 
 
@@ -132,6 +155,8 @@ def _flock_held(path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
+        if error.errno == errno.ENOLCK:
+            raise DataError(f"{path.parent}: {_why(error)}") from error
         return error.errno in (errno.EAGAIN, errno.EACCES)
     finally:
         os.close(handle)
