@@ -17,6 +17,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from slnlab import config
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.quoting import override
@@ -168,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study = tune(plan, asked.leave_out_failed)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:  # a key's value is asked for in many places
+        sys.exit(f"error: {config.explain(error, asked.overrides, several=True)}")
     print(page(study))
     print(f"\nstudy: {plan.directory / 'study.md'}")
 
