@@ -51,4 +51,8 @@ def said_by(error: BaseException) -> str:
         full_key = full_key or getattr(seen, "full_key", None)
         seen = seen.__cause__
     message = ": ".join(parts)
+    if "nterpolation" in message and full_key and not message.startswith(full_key):
+        message = f"{full_key}: {message}"
+    if "Interpolation key" in message and "for the text itself" not in message:
+        message += "; ${...} names a key: leave $HOME and the like to the shell, and type \\${ for the text itself"
     return f"{full_key}: must be given" if "Missing mandatory value" in message else message

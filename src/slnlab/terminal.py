@@ -19,6 +19,15 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def can_print(text: str) -> bool:
+    """Whether messages show this very text, rather than escaped characters."""
+    try:
+        text.encode(getattr(sys.stderr, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def log_file(path: str | Path) -> logging.FileHandler:
     """A handler that appends UTF-8 to a file; bytes of a file's name that are not UTF-8 are escaped.
 

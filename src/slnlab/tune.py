@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slnlab import config
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.quoting import override
+from slnlab.quoting import override, with_dashes
 from slnlab.run_directory import RunDirectory
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
@@ -124,7 +124,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "overrides",
-        nargs="+",
+        nargs="*",
         metavar="KEY=VALUE[,VALUE...]",
         help="as for slnlab.train; what has several values is searched over, seed=0,1,2 are the final runs'",
     )
@@ -143,7 +143,14 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-pruning", action="store_true", help="with --trials: end no trial early")
     parser.add_argument("--leave-out-failed", action="store_true", help="choose even if some trials failed")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
-    return parser.parse_intermixed_args(arguments)  # options may stand between keys
+    # As for slnlab.train, though here a key may have several values in any case.
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    words = sys.argv[1:] if arguments is None else arguments
+    asked, unknown = parser.parse_known_intermixed_args(words)  # options may stand between keys
+    if unknown:
+        wrong = with_dashes(words, unknown, config.FIRST_PARTS)
+        parser.error(wrong or f"unrecognized arguments: {' '.join(unknown)}")
+    return asked
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -132,6 +132,17 @@ def test_options_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[
         tune.main(["--config-dir", "nowhere", "method=gce", "loss.q=0.3,0.7", "--dry-run"])
 
 
+def test_dashes_as_for_train(capsys: pytest.CaptureFixture[str]) -> None:
+    """-m is accepted, as a study has several values anyway; a key is no option."""
+    for words in (["-m", *sigmas()], [*sigmas(), "--multirun"]):
+        tune.main([*words, "--dry-run"])
+        assert capsys.readouterr().out.count("trial ") == 2
+    for words in (["--sln.sigma", "0.1,0.5"], ["--sln.sigma=0.1,0.5"]):
+        with pytest.raises(SystemExit):
+            tune.main([*words, "--dry-run"])
+        assert f"{words[0]}: keys have no dashes: sln.sigma=0.1,0.5" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
