@@ -30,7 +30,7 @@ from slnlab.study.page import page
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Final, Study
 from slnlab.study.runs import run, sweep, swept
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
+@ending_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     print_anywhere()
