@@ -155,10 +155,9 @@ def test_a_terminal_without_the_characters_is_not_shown_what_cannot_be_typed(mon
 
 def test_a_reference_that_leads_nowhere_is_named_with_what_to_type() -> None:
     with pytest.raises(
-        ConfigError, match=r"^runs_dir: Interpolation key 'HOME' not found; .*type \\\$\{ for the text itself$"
+        ConfigError, match=r"^runs_dir: Interpolation key 'HOME' not found; .* shell, in double quotes$"
     ):
         check(compose(["runs_dir=${HOME}/x"]))
-    assert compose([r"runs_dir=\${HOME}/x"]).runs_dir == "${HOME}/x"
 
 
 def test_a_word_alone_is_named() -> None:

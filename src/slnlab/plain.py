@@ -53,6 +53,6 @@ def said_by(error: BaseException) -> str:
     message = ": ".join(parts)
     if "nterpolation" in message and full_key and not message.startswith(full_key):
         message = f"{full_key}: {message}"
-    if "Interpolation key" in message and "for the text itself" not in message:
-        message += "; ${...} names a key: leave $HOME and the like to the shell, and type \\${ for the text itself"
+    if "Interpolation key" in message and "to the shell" not in message:
+        message += "; ${...} names a key of the configuration: leave $HOME and the like to the shell, in double quotes"
     return f"{full_key}: must be given" if "Missing mandatory value" in message else message
