@@ -159,6 +159,21 @@ def test_a_lock_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatc
         look(tmp_path)
 
 
+def test_a_killed_process_whose_parent_has_not_noticed_holds_nothing(tmp_path: Path) -> None:
+    """As in a container without an init."""
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    left_behind(tmp_path, pid=zombie.pid)
+    lease = tmp_path / ".lease"
+    lease.write_text(re.sub(r"^start=.*\n", "", lease.read_text(), flags=re.MULTILINE))
+    assert not is_held(tmp_path)
+    lock = FolderLock(tmp_path, "busy:")
+    lock.acquire(0)
+    assert lock.held
+    lock.release()
+    zombie.wait()
+
+
 @pytest.mark.parametrize("holder_has_flock", [True, False])
 def test_one_mount_has_flock_and_another_has_not(
     holder_has_flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -86,6 +87,9 @@ class FolderLock:
         try:
             self._acquire(timeout)
         except Timeout:
+            if self._flock.is_locked and _is_zombie(self._lease.lock_file):
+                Path(self._lease.lock_file).unlink(missing_ok=True)
+                return
             age = _age(self._lease.lock_file) if self._past_flock else None
             if age is None:
                 raise Busy(f"{self.busy} {self.folder}") from None
@@ -111,14 +115,8 @@ class FolderLock:
         self._lease.acquire(timeout=timeout)
 
     def _holder(self) -> str:
-        """The process that holds the lease, as filelock has written it down."""
-        try:
-            fields = dict(
-                re.findall(r"^(pid|host)=(.*)$", Path(self._lease.lock_file).read_text(encoding="utf-8"), re.MULTILINE)
-            )
-            return f"process {fields['pid']} on {fields['host']}"
-        except (OSError, KeyError):
-            return "another process"
+        holder = _holder(self._lease.lock_file)
+        return f"process {holder[0]} on {holder[1]}" if holder else "another process"
 
     def _warn(self, age: float) -> None:
         if not self._warned:
@@ -171,7 +169,30 @@ def _lease_held(path: Path) -> bool:
             return False
     except OSError:  # it is held, or the folder is not ours to write to
         age = _age(path)
-        return age is not None and age <= EXPIRES
+        return age is not None and age <= EXPIRES and not _is_zombie(path)
+
+
+def _holder(lease: str | Path) -> tuple[str, str] | None:
+    """Process and machine that hold a lease, as filelock has written them down."""
+    try:
+        text = Path(lease).read_text(encoding="utf-8")
+        fields = dict(re.findall(r"^(pid|host)=(.*)$", text, re.MULTILINE))
+        return fields["pid"], fields["host"]
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _is_zombie(lease: str | Path) -> bool:
+    """Whether the holder has died on this machine and its parent has not noticed; filelock takes it for alive."""
+    holder = _holder(lease)
+    if holder is None or holder[1] != socket.gethostname():
+        return False
+    try:
+        return (
+            Path(f"/proc/{holder[0]}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2][:2] == " Z"
+        )
+    except OSError:
+        return False
 
 
 def _age(lease: str | Path) -> float | None:
