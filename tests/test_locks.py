@@ -147,10 +147,76 @@ def test_a_process_whose_lease_was_taken_stops(tmp_path: Path, monkeypatch: pyte
 
 def test_a_lock_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_flock(monkeypatch, errno.ENOLCK)
-    run = RunDirectory(tmp_path)
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text("trainer: {max_epochs: 10}\n")
     with (
         pytest.raises(DataError, match=r"lock service .* \(No locks available, ENOLCK\).*rpc.statd.*runs_dir"),
         run.locked(),
     ):
         pass
+    with pytest.raises(DataError, match=r"lock service .*ENOLCK"):
+        look(tmp_path)
+
+
+def test_a_killed_process_whose_parent_has_not_noticed_holds_nothing(tmp_path: Path) -> None:
+    """As in a container without an init."""
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    left_behind(tmp_path, pid=zombie.pid)
+    lease = tmp_path / ".lease"
+    lease.write_text(re.sub(r"^start=.*\n", "", lease.read_text(), flags=re.MULTILINE))
     assert not is_held(tmp_path)
+    lock = FolderLock(tmp_path, "busy:")
+    lock.acquire(0)
+    assert lock.held
+    lock.release()
+    zombie.wait()
+
+
+@pytest.mark.parametrize("holder_has_flock", [True, False])
+def test_one_mount_has_flock_and_another_has_not(
+    holder_has_flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = FolderLock(tmp_path, "busy:"), FolderLock(tmp_path, "busy:")
+    for lock in (first, second):
+        with monkeypatch.context() as patch:
+            if holder_has_flock != (lock is first):
+                without_flock(patch, errno.ENOSYS)
+            if lock is first:
+                lock.acquire(0)
+            else:
+                assert is_held(tmp_path)
+                with pytest.raises(Busy, match=rf"process {os.getpid()} on .* 0 s ago"):
+                    lock.acquire(0)
+    first.release()
+    assert not is_held(tmp_path)
+    second.acquire(0)  # and so the refused one has kept nothing
+    second.release()
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_a_lease_that_a_thread_has_lost_stops_none_of_the_later_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "EXPIRES", 0.3)
+    told: list[signal.Signals | None] = []
+
+    def work() -> None:
+        lock = FolderLock(tmp_path, "busy:")
+        with stopping.obeying_signals():
+            lock.acquire(0)
+            left_behind(tmp_path)
+            deadline = time.monotonic() + 5
+            while stopping.told() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            told.append(stopping.told())
+            lock.release()
+        told.append(stopping.told())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        assert stopping.told() is None, "the run of another thread goes on"
+        thread.join(0.05)
+    assert told == [signal.SIGTERM, None]

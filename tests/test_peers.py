@@ -105,6 +105,49 @@ def test_a_stranger_at_the_port_is_none_of_the_processes() -> None:
     first.left.set()
 
 
+def test_strangers_who_say_nothing_keep_nobody_waiting() -> None:
+    first, second = (Peers(rank, 2, lambda _: None) for rank in range(2))
+    port, key = first.listen()
+    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+        second.connect("127.0.0.1", port, key)
+        second.left.set()
+        second.tell("failed: at the end")
+        assert first.heard.wait(5)
+    first.left.set()
+
+
+def test_a_failure_is_heard_of_before_all_have_connected_and_by_those_who_come_later() -> None:
+    members = [Peers(rank, 3, lambda _: None) for rank in range(3)]
+    port, key = members[0].listen()
+    members[1].connect("127.0.0.1", port, key)
+    for member in members:
+        member.left.set()
+    members[1].tell("failed: KeyError: 'x'")
+    assert members[0].heard.wait(5)
+    members[2].connect("127.0.0.1", port, key)
+    assert members[2].heard.wait(5)
+    assert members[0].reason == members[2].reason == "process 1 of 3, counted from 0, failed: KeyError: 'x'"
+
+
+def test_a_first_process_that_does_not_answer_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peers, "WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        Peers(1, 2, lambda _: None).connect("127.0.0.1", port, b"key")
+    assert f"127.0.0.1:{port} cannot be reached (no answer within 0 s)" in caplog.text
+
+
+def test_no_port_to_listen_at_is_an_error_that_the_others_get_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(SlnlabError, match=r"cannot listen to the others of its run: .*Too many open files"):
+        Peers(0, 2, lambda _: None).listen()
+
+
 def test_a_lost_connection_is_explained_by_the_failure_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = RuntimeError("[/src/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer")
     peers.blame(lost)  # a run of one process

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shlex
 import sys
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from slnlab.config import compose
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.quoting import mended, override
 from slnlab.study.overrides import split
@@ -77,6 +79,7 @@ def test_compose_and_tune_say_what_to_type(value: str) -> None:
         (["sln.sigma=0.1,", "0.2"], "sln.sigma=0.1,0.2"),
         (["data.source.root=my", "photos", "(1)"], 'data.source.root="my photos (1)"'),
         (["data.source.root=Übung,b"], 'data.source.root="Übung",b'),
+        (["runs_dir=the", "seed"], "runs_dir=the seed"),
         (["init.from=[runs/ä,runs/b]"], 'init.from=["runs/ä",runs/b]'),
     ],
 )
@@ -97,6 +100,66 @@ def test_several_values_without_a_sweep() -> None:
     assert mended(["sln.sigma=0.1,0.2"], (), several=True) is None
 
 
+KINDS: dict[str, set[type]] = {"sln.sigma": {float}, "logger.tags": {list, type(None)}, "data.source.root": {str}}
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("sln.sigma=0.1,0.2", "for a sweep type -m sln.sigma=0.1,0.2"),
+        ("logger.tags=a,b", "type 'logger.tags=[a,b]'"),
+        ("logger.tags=a,ü b", """type 'logger.tags=[a,"ü b"]'"""),
+        ("data.source.root=photos (a, b)", """type 'data.source.root="photos (a, b)"'"""),
+        ("data.source.root=[x (a, b), c]", """type 'data.source.root=["x (a, b)",c]'"""),
+        (
+            "data.source.root=it's,b",
+            """type 'data.source.root="it'"'"'s,b"', or for a sweep -m 'data.source.root="it'"'"'s",b'""",
+        ),
+    ],
+)
+def test_what_a_comma_means_depends_on_the_key_and_on_brackets(word: str, advice: str) -> None:
+    message = mended([word], (), kinds=lambda key: KINDS[key])
+    assert message is not None
+    assert message.split("KEY=VALUE; ")[-1].split("values; ")[-1] == advice
+
+
+@pytest.mark.parametrize("value", ["photos (a, b)", '"a, b" é', "{a,b}", "x [1,(2,3)]", "(a, b"])
+def test_in_a_sweep_too_commas_in_brackets_and_quotes_separate_nothing(value: str) -> None:
+    (word,) = shown(mended([f"data.source.root={value}"], (), several=True))
+    read = OverridesParser.create().parse_override(word)
+    assert (read.value(), read.is_sweep_override()) == (value, False)
+
+
+def test_the_schema_says_what_a_key_holds() -> None:
+    with pytest.raises(ConfigError, match=r"type 'logger.tags=\[a,b\]'$"):
+        compose(["logger=wandb", "logger.tags=a,b"])
+    with pytest.raises(ConfigError, match=r"has several values; for a sweep type -m seed=0,1$"):
+        compose(["seed=0,1"])
+    for words in (["experiment=a", "b"], ["noise=sym", "b", "seed=1"]):
+        with pytest.raises(ConfigError, match=r"^b: is not KEY=VALUE$"):
+            compose(words)
+
+
+@pytest.mark.parametrize("words", [["=0.5"], ["+=0.5"], ["noise=sym", "=0.5"], ["=0.5", "noise=sym"]])
+def test_an_override_without_a_key_is_named(words: list[str]) -> None:
+    (word,) = [word for word in words if "0.5" in word]
+    with pytest.raises(ConfigError, match=re.escape(f"{word}: is not KEY=VALUE")):
+        compose(words)
+
+
+def test_a_terminal_without_the_characters_is_not_shown_what_cannot_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert str(mended(["runs_dir=Übung"], ())).endswith("; put the value in double quotes inside single quotes")
+    assert shown(mended(["runs_dir=(1)"], ())) == ['runs_dir="(1)"']
+
+
+def test_a_reference_that_leads_nowhere_is_named_with_what_to_type() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^runs_dir: Interpolation key 'HOME' not found; .* shell, in double quotes$"
+    ):
+        check(compose(["runs_dir=${HOME}/x"]))
+
+
 def test_a_word_alone_is_named() -> None:
     assert mended(["noise=sym", "fast"], ()) is not None
     assert mended(["fast"], ()) == "fast: is not KEY=VALUE"
@@ -109,3 +172,5 @@ def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train"])
     with pytest.raises(SystemExit, match="error: --seed=1: keys have no dashes: seed=1"):
         _typed(["--seed=1"])
+    with pytest.raises(SystemExit, match=r"error: --sln\.sigma: keys have no dashes: sln.sigma=0.5"):
+        _typed(["noise=sym", "--sln.sigma", "0.5", "seed=1"])

@@ -237,7 +237,8 @@ def test_what_slurm_has_taken_is_not_lost_when_it_refuses_the_rest(
         sbatch(12, refuses=1)
 
 
-def test_an_array_has_at_least_one_run(tmp_path: Path) -> None:
-    for size in (0, -1, "all"):
-        with pytest.raises(ConfigError, match=r"hydra\.launcher\.array_size: .*null, or a number of runs from 1 on"):
-            slurm.launch([], folder=tmp_path, array_size=size)  # type: ignore[arg-type]
+@pytest.mark.parametrize("key", ["array_size", "array_parallelism"])
+@pytest.mark.parametrize("runs", [0, -1, 2.5, True, "all"])
+def test_an_array_has_at_least_one_run(key: str, runs: object, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{key}: {runs}; null, or a number of runs from 1 on"):
+        slurm.launch([], folder=tmp_path, **{key: runs})  # type: ignore[arg-type]

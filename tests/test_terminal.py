@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab.terminal import log_file, print_anywhere
+from slnlab.terminal import ending_with_its_reader, log_file, print_anywhere
 
 ROOT = Path(__file__).resolve().parents[1]
 SAID = "σ → ± \udcff"
@@ -91,6 +91,33 @@ def test_every_command_prints_on_an_ascii_terminal(monkeypatch: pytest.MonkeyPat
     print(SAID, end="")
     assert shown(out).endswith(r"\u03c3 \u2192 \xb1 \udcff"), "after its own help"
     assert len(shown(out)) > 200
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_command_ends_quietly_when_nobody_reads_on(monkeypatch: pytest.MonkeyPatch, buffered: bool) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = io.TextIOWrapper(os.fdopen(writing, "wb", 0 if not buffered else -1), encoding="utf-8", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit) as ended:
+        ending_with_its_reader(lambda: print(SAID[0]))()
+    assert ended.value.code == 141
+    stream.close()  # as Python's end does
+
+
+def test_but_not_when_another_pipe_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    def training() -> None:
+        raise BrokenPipeError("of a worker")
+
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        ending_with_its_reader(training)()
+
+
+@pytest.mark.parametrize(
+    "command", sorted({name for name in COMMANDS if name.startswith("slnlab.")} - {"slnlab.train"})
+)
+def test_every_command_that_prints_is_such_a_one(command: str) -> None:
+    assert hasattr(importlib.import_module(command).main, "__wrapped__")
 
 
 def test_commands_are_found() -> None:

@@ -12,21 +12,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from hydra.version import VersionBase
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 from pydantic import ValidationError
 
 from slnlab.errors import ConfigError
 from slnlab.plain import flat, plain, said_by
-from slnlab.quoting import mended
+from slnlab.quoting import has_no_key, mended
 from slnlab.resolvers import register_resolvers
 from slnlab.schemas.base import Section, allowed_by
 from slnlab.schemas.config import GROUPS, Root, class_map_errors, contradictions, redefinitions
@@ -38,6 +38,9 @@ CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _H
 
 extra_config_dirs: list[str] = []
 """Of the command that this process is, or that has started it: its --config-dir, and others that it searches."""
+
+FIRST_PARTS = {*GROUPS, *Root.model_fields, "hydra"}
+"""Of keys."""
 
 _composing = threading.Lock()
 """Hydra keeps what it has found of itself in the process, and finds it once."""
@@ -73,7 +76,18 @@ def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
         raise ConfigError(explain(error, overrides)) from error
 
 
+def refuse_without_key(overrides: Sequence[str], several: bool = False) -> None:
+    """What Hydra would take for an option of no group.
+
+    Raises:
+        ConfigError: an override has no key.
+    """
+    for text in filter(has_no_key, overrides):
+        raise ConfigError(mended(overrides, FIRST_PARTS, several) or f"{text}: is not KEY=VALUE")
+
+
 def _load(overrides: Sequence[str]) -> DictConfig:
+    refuse_without_key(overrides)
     # By a loader of our own: `hydra.compose` asks the process's only Hydra, which may be another application's.
     with _composing:
         base = VersionBase.instance()
@@ -224,7 +238,7 @@ def explain(error: BaseException, overrides: Sequence[str] = (), several: bool =
     """
     message = said_by(error)
     if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
-        return mended(overrides, {*GROUPS, *Root.model_fields, "hydra"}, several) or message
+        return mended(overrides, FIRST_PARTS, several, lambda key: _kinds(key, overrides)) or message
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")
@@ -237,13 +251,44 @@ def explain(error: BaseException, overrides: Sequence[str] = (), several: bool =
 
 def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The keys below `path` in the configuration of the options that were chosen."""
-    try:
-        node: Any = _load([override for override in overrides if override.split("=")[0] in GROUPS])
-    except (HydraException, OmegaConfBaseException):  # several options at once: a sweep, whose first is the default one
-        node = _load([])
+    node: Any = _of_options(overrides)
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
+
+
+def _of_options(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of the options that were chosen."""
+    try:
+        return _load([override for override in overrides if override.split("=")[0] in GROUPS])
+    except (HydraException, OmegaConfBaseException):  # several options at once: a sweep, whose first is the default one
+        return _load([])
+
+
+def _kinds(key: str, overrides: Sequence[str]) -> set[type]:
+    """The types that a key's values may have; dict: it chooses an option; none: it is not known."""
+    if key and (CONF_DIR / key).is_dir():
+        return {dict}
+    group, *path = key.split(".")
+    node: Any = Root
+    if group in GROUPS:
+        node = schema_of(group, OmegaConf.to_container(_of_options(overrides)[group]))
+    else:
+        path = [group, *path]
+    for part in path:
+        fields = node.model_fields if isinstance(node, type) and issubclass(node, Section) else {}
+        node = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+    return set() if node is None else set(_single_types(node))
+
+
+def _single_types(annotation: Any) -> Iterator[type]:
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _single_types(member)
+    elif get_origin(annotation) is Annotated:
+        yield from _single_types(get_args(annotation)[0])
+    else:
+        yield get_origin(annotation) or annotation
 
 
 register_resolvers()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import SlnlabError
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 from slnlab.wandb_recordings import Recording, recordings
 from slnlab.wandb_settings import PROJECT
 
@@ -254,6 +254,7 @@ def _dashboard_command(arguments: Sequence[str]) -> None:
     print(save(workspace(keys["project"], keys["entity"] or _default_entity())))
 
 
+@ending_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     print_anywhere()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.errors import SlnlabError
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 
 FORMATS = {
     "torch": "the weights alone, a state_dict",
@@ -34,6 +34,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@ending_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: errors that the user can mend are one message and exit code 1."""
     print_anywhere()

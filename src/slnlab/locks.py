@@ -1,9 +1,10 @@
 """The lock of a folder: one process at a time trains a run, or chooses the trials of a study.
 
-The operating system's lock (flock) ends with its process. Where the file system has none (Lustre mounted without flock,
-some network and FUSE file systems), the lock is a lease: a file `.lease` that its holder renews. Another process takes
-the lease over when the holder has died on this machine, or has not renewed it for `EXPIRES` seconds. The clocks of two
-machines are never compared.
+It has two parts. The operating system's lock (flock) ends with its process. A mount without it (Lustre without flock,
+some network and FUSE file systems), or with one that other machines do not see, has the lease alone: a file `.lease`
+that its holder renews. Everybody takes the lease, as one machine may mount with flock what another mounts without.
+Another process takes it over when the holder has died on this machine, or has not renewed it for `EXPIRES` seconds. The
+clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import logging
 import os
 import re
 import signal
+import socket
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -43,12 +46,13 @@ class FolderLock:
         self._lease = SoftFileLease(
             folder / ".lease", lease_duration=EXPIRES, poll_interval=0.2, on_compromise=lambda _: self._lost()
         )
-        self._leased = self._warned = False
+        self._past_flock = self._warned = self._is_lost = False
+        self._thread = 0
 
     @property
     def held(self) -> bool:
         """Whether this object holds it."""
-        return bool(self._flock.is_locked or self._lease.is_locked)
+        return bool(self._lease.is_locked)
 
     def acquire(self, timeout: float) -> None:
         """Take the lock.
@@ -62,45 +66,57 @@ class FolderLock:
             DataError: the folder cannot be locked or written.
             Stopped: a signal came while a lease was watched.
         """
-        while not self.held:
-            try:
-                self._acquire(timeout)
-            except Timeout:
-                age = _age(self._lease.lock_file) if self._leased else None
-                if age is None:
-                    raise Busy(f"{self.busy} {self.folder}") from None
-                if age <= EXPIRES:
-                    raise Busy(
-                        f"{self.busy} {self.folder} ({self._holder()} renewed its lease {age:.0f} s ago; if it is gone,"
-                        f" the same command takes over after {EXPIRES:.0f} s without renewal)"
-                    ) from None
-                self._warn(age)
-                stopping.stop_if_told()
+        try:
+            while not self.held:
+                self._try(timeout)
                 timeout = 1.0
-            except OSError as error:
-                raise DataError(f"{self.folder}: {_why(error)}") from error
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
-        self._flock.release()
         self._lease.release()
+        self._flock.release()
+        if self._is_lost:
+            self._is_lost = False
+            stopping.forget(self._thread)
+
+    def _try(self, timeout: float) -> None:
+        """Take the lock; or return when a lease that nobody seems to renew needs watching."""
+        self._past_flock = False
+        try:
+            self._acquire(timeout)
+        except Timeout:
+            if self._flock.is_locked and _is_zombie(self._lease.lock_file):
+                Path(self._lease.lock_file).unlink(missing_ok=True)
+                return
+            age = _age(self._lease.lock_file) if self._past_flock else None
+            if age is None:
+                raise Busy(f"{self.busy} {self.folder}") from None
+            if age <= EXPIRES:
+                raise Busy(
+                    f"{self.busy} {self.folder} ({self._holder()} renewed its lease {age:.0f} s ago; if it is gone,"
+                    f" the same command takes over after {EXPIRES:.0f} s without renewal)"
+                ) from None
+            self._warn(age)
+            stopping.stop_if_told()
+        except OSError as error:
+            raise DataError(f"{self.folder}: {_why(error)}") from error
 
     def _acquire(self, timeout: float) -> None:
-        try:
-            self._flock.acquire(timeout=timeout)
-        except OSError as error:
-            if isinstance(error, Timeout) or error.errno not in HAS_NO_FLOCK:
-                raise
-            self._leased = True
-            self._lease.acquire(timeout=timeout)
+        if not self._flock.is_locked:
+            try:
+                self._flock.acquire(timeout=timeout)
+            except OSError as error:
+                if isinstance(error, Timeout) or error.errno not in HAS_NO_FLOCK:
+                    raise
+        self._past_flock = True
+        self._thread = threading.get_ident()  # before the lease can be lost
+        self._lease.acquire(timeout=timeout)
 
     def _holder(self) -> str:
-        """The process that holds the lease, as filelock has written it down."""
-        try:
-            written = Path(self._lease.lock_file).read_text(encoding="utf-8")
-            fields = dict(re.findall(r"^(pid|host)=(.*)$", written, re.MULTILINE))
-            return f"process {fields['pid']} on {fields['host']}"
-        except (OSError, KeyError):
-            return "another process"
+        holder = _holder(self._lease.lock_file)
+        return f"process {holder[0]} on {holder[1]}" if holder else "another process"
 
     def _warn(self, age: float) -> None:
         if not self._warned:
@@ -112,12 +128,18 @@ class FolderLock:
 
     def _lost(self) -> None:
         log.error("%s: another process has taken the lease, which was not renewed in time; stopping", self.folder)
-        stopping.tell(signal.SIGTERM)
+        self._is_lost = True
+        stopping.tell(signal.SIGTERM, self._thread)
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process holds the lock of a folder. Nobody who takes the lock meanwhile is disturbed for longer than a
-    moment."""
+    moment.
+
+    Raises:
+        DataError: the file system's lock service does not answer.
+    """
+    # flock first: of a process in another container on this machine the lease would look abandoned.
     return _flock_held(folder / ".lock") or _lease_held(folder / ".lease")
 
 
@@ -131,6 +153,8 @@ def _flock_held(path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
+        if error.errno == errno.ENOLCK:
+            raise DataError(f"{path.parent}: {_why(error)}") from error
         return error.errno in (errno.EAGAIN, errno.EACCES)
     finally:
         os.close(handle)
@@ -145,7 +169,30 @@ def _lease_held(path: Path) -> bool:
             return False
     except OSError:  # it is held, or the folder is not ours to write to
         age = _age(path)
-        return age is not None and age <= EXPIRES
+        return age is not None and age <= EXPIRES and not _is_zombie(path)
+
+
+def _holder(lease: str | Path) -> tuple[str, str] | None:
+    """Process and machine that hold a lease, as filelock has written them down."""
+    try:
+        text = Path(lease).read_text(encoding="utf-8")
+        fields = dict(re.findall(r"^(pid|host)=(.*)$", text, re.MULTILINE))
+        return fields["pid"], fields["host"]
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _is_zombie(lease: str | Path) -> bool:
+    """Whether the holder has died on this machine and its parent has not noticed; filelock takes it for alive."""
+    holder = _holder(lease)
+    if holder is None or holder[1] != socket.gethostname():
+        return False
+    try:
+        return (
+            Path(f"/proc/{holder[0]}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2][:2] == " Z"
+        )
+    except OSError:
+        return False
 
 
 def _age(lease: str | Path) -> float | None:

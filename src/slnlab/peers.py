@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 
 import torch.distributed as dist
 
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 GRACE = 30.0
 """Seconds in which a process may end by itself after another one has failed; then it is ended."""
+
+WITHIN = 30.0
+"""Seconds that a process waits for its connection to the first one. It may still come later."""
 
 DONE = "done"
 """What a process says that leaves without a failure."""
@@ -84,26 +87,43 @@ class Peers:
         self.left, self.heard = threading.Event(), threading.Event()
         self.reason = ""
         self._connections: dict[Connection, int] = {}
+        self._said = ""
 
     def listen(self) -> tuple[int, bytes]:
-        """As the first process: take the connections of the others, at this port, with this key."""
+        """As the first process: take the connections of the others, at this port, with this key.
+
+        Raises:
+            SlnlabError: this machine does not allow it.
+        """
         key = secrets.token_bytes(16)
-        listener = Listener(("", 0), backlog=self.count, authkey=key)
-        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
-        return int(listener.address[1]), key
+        try:
+            server = socket.create_server(("", 0), backlog=self.count)
+        except OSError as error:
+            raise SlnlabError(f"the first process cannot listen to the others of its run: {error}") from error
+        port = int(server.getsockname()[1])
+        threading.Thread(target=self._serve, args=(server, key), daemon=True).start()
+        return port, key
 
     def connect(self, host: str, port: int, key: bytes) -> None:
-        """As another process: connect to the first one."""
-        try:
-            connection = Client((host, port), authkey=key)
-            connection.send_bytes(str(self.rank).encode())
-        except (OSError, EOFError, AuthenticationError) as error:
-            log.warning(
-                "%s:%d cannot be reached (%s); if a process fails alone, others may wait for it", host, port, error
-            )
-            return
-        self._keep(connection, 0)
-        threading.Thread(target=self._hear, daemon=True).start()
+        """As another process: connect to the first one, and hear it from then on."""
+        lost = f"{host}:{port} cannot be reached (%s); if a process fails alone, others may wait for it"
+        tried = threading.Event()
+
+        def meet() -> None:
+            try:
+                connection = Client((host, port), authkey=key)
+                connection.send_bytes(str(self.rank).encode())
+                self._keep(connection, 0)
+            except (OSError, EOFError, AuthenticationError) as error:
+                log.warning(lost, error)
+                return
+            finally:
+                tried.set()
+            self._hear(connection)
+
+        threading.Thread(target=meet, daemon=True).start()
+        if not tried.wait(WITHIN):
+            log.warning(lost, f"no answer within {WITHIN:.0f} s")
 
     def tell(self, what: str) -> None:
         """Tell the others how this process leaves."""
@@ -112,13 +132,23 @@ class Peers:
         elif not self.heard.is_set():
             self._send(DONE)
 
-    def _serve(self, listener: Listener) -> None:
-        while len(self._connections) < self.count - 1:
-            with suppress(OSError, EOFError, ValueError, AuthenticationError):  # of somebody who is none of us
-                connection = listener.accept()
-                self._keep(connection, int(connection.recv_bytes()))
-        listener.close()
-        self._hear()
+    def _serve(self, server: socket.socket, key: bytes) -> None:
+        server.settimeout(1)  # to see that all have come
+        with server:
+            while len(self._connections) < self.count - 1:
+                with suppress(OSError):
+                    connection = Connection(server.accept()[0].detach())
+                    threading.Thread(target=self._meet, args=(connection, key), daemon=True).start()
+
+    def _meet(self, connection: Connection, key: bytes) -> None:
+        """Hear it if it is one of us. Each has a thread, as a stranger may connect and say nothing."""
+        with suppress(OSError, EOFError, ValueError, AuthenticationError):
+            deliver_challenge(connection, key)
+            answer_challenge(connection, key)
+            self._keep(connection, int(connection.recv_bytes()))
+            if self._said:  # before it came
+                connection.send_bytes(self._said.encode())
+            self._hear(connection)
 
     def _keep(self, connection: Connection, number: int) -> None:
         with socket.socket(fileno=os.dup(connection.fileno())) as kept:
@@ -128,20 +158,16 @@ class Peers:
                     kept.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._connections[connection] = number
 
-    def _hear(self) -> None:
-        """Until all others have left, or one of them has failed."""
-        open_ones = dict(self._connections)
-        while open_ones and not self.heard.is_set():
-            ready = set(wait(list(open_ones), timeout=1))
-            for connection in [connection for connection in open_ones if connection in ready]:
-                number = open_ones.pop(connection)
-                try:
-                    what = connection.recv_bytes().decode()
-                except (OSError, EOFError):
-                    what = HAS_DIED
-                if what != DONE:
-                    passed_on = what.startswith("process ")
-                    self._expect_end(what if passed_on else f"process {number} of {self.count}, counted from 0, {what}")
+    def _hear(self, connection: Connection) -> None:
+        """How the process at the other end leaves: the only thing that it ever says."""
+        try:
+            what = connection.recv_bytes().decode()
+        except (OSError, EOFError):
+            what = HAS_DIED
+        if what != DONE:
+            number = self._connections[connection]
+            passed_on = what.startswith("process ")
+            self._expect_end(what if passed_on else f"process {number} of {self.count}, counted from 0, {what}")
 
     def _expect_end(self, reason: str) -> None:
         """Pass the reason on, and end this process if it does not leave in time."""
@@ -153,7 +179,8 @@ class Peers:
         threading.Thread(target=self._end_if_it_stays, daemon=True).start()
 
     def _send(self, text: str) -> None:
-        for connection in self._connections:
+        self._said = text
+        for connection in list(self._connections):  # while others may come
             with suppress(OSError):
                 connection.send_bytes(text.encode())
 

@@ -51,4 +51,8 @@ def said_by(error: BaseException) -> str:
         full_key = full_key or getattr(seen, "full_key", None)
         seen = seen.__cause__
     message = ": ".join(parts)
+    if "nterpolation" in message and full_key and not message.startswith(full_key):
+        message = f"{full_key}: {message}"
+    if "Interpolation key" in message and "to the shell" not in message:
+        message += "; ${...} names a key of the configuration: leave $HOME and the like to the shell, in double quotes"
     return f"{full_key}: must be given" if "Missing mandatory value" in message else message

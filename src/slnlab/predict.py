@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from slnlab.errors import DataError, SlnlabError
 from slnlab.files import replacing
 from slnlab.folder_layout import why_no_image
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -178,6 +178,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
+@ending_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see its `--help` for the exit codes."""
     print_anywhere()
@@ -202,9 +203,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever reads stdout has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     label = run.result.evaluators[run.weights].label
     said = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
     if files.left_out:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+
+from slnlab.terminal import can_print
 
 _KEY = r"(?:\+{0,2}|~)[A-Za-z_][\w./@-]*"
 _OVERRIDE = re.compile(rf"({_KEY})\s*=\s*(.*)", re.DOTALL)
@@ -35,14 +37,38 @@ def override(key: str, value: str, several: bool = False) -> str | None:
         None: there is no way to type it.
     """
     if value.startswith("[") and value.endswith("]"):
-        texts = [_quoted(part.strip()) for part in value[1:-1].split(",")]
+        texts = [_quoted(part.strip()) for part in _split(value[1:-1])]
         text = None if None in texts else f"[{','.join(map(str, texts))}]"
-    elif several and "," in value:
-        texts = [_quoted(part.strip()) for part in value.split(",")]
+    elif several and _separates(value):
+        texts = [_quoted(part.strip()) for part in _split(value)]
         text = None if None in texts else ",".join(map(str, texts))
     else:
         text = _quoted(value)
     return None if text is None or not _parses(f"{key}={text}") else shlex.quote(f"{key}={text}")
+
+
+_CLOSING = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
+
+
+def _split(value: str) -> list[str]:
+    """The parts between those commas that stand outside of brackets and quotes."""
+    parts, expected = [""], ""
+    for before, char in zip(f" {value}", value, strict=False):
+        if expected.endswith(char):
+            expected = expected[:-1]
+        elif char in "([{" or (char in "\"'" and not before.isalnum()):  # rather than an apostrophe
+            expected += _CLOSING[char]
+        if char == "," and not expected:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def _separates(value: str) -> bool:
+    """Whether the value has commas, and all of them separate its parts."""
+    parts = _split(value)
+    return len(parts) > 1 and not any("," in part for part in parts)
 
 
 def _quoted(value: str) -> str | None:
@@ -71,32 +97,79 @@ def _parses(text: str) -> bool:
     return True
 
 
-def mended(words: Sequence[str], known: Collection[str], several: bool = False) -> str | None:
+def _of_no_kind(key: str) -> set[type]:
+    return set()
+
+
+def mended(
+    words: Sequence[str],
+    known: Collection[str],
+    several: bool = False,
+    kinds: Callable[[str], set[type]] = _of_no_kind,
+) -> str | None:
     """What is wrong with the first override that cannot be read, and what to type instead; None: nothing is known.
 
     Args:
         words: as the shell has split them.
         known: first parts of keys.
         several: a comma separates values of a sweep.
+        kinds: the types that a key's values may have, as far as they are known; dict: it chooses an option.
     """
     for group in _groups(words, known):
         typed = " ".join(group)
         sweeps = False
-        if len(group) == 1 and _parses(typed):
+        if len(group) == 1 and not has_no_key(typed) and _parses(typed):
             sweeps = OverridesParser.create().parse_override(typed).is_sweep_override()
             if several or not sweeps:
                 continue
         found = _OVERRIDE.fullmatch(_joined(group))
         if found is None:
             return f"{typed}: is not KEY=VALUE"
-        text = override(found[1], found[2], several)
-        if text is None:
-            return None
-        sweep = None if several or "," not in found[2] else override(found[1], found[2], several=True)
-        also = "" if sweep is None or sweep == text else f", or for a sweep -m {sweep}"
+        types = kinds(found[1].lstrip("+~")) if "," in found[2] or " " in found[2] else set()
+        if dict in types and len(group) > 1 and " " in found[2]:  # an option's name has no blanks
+            return f"{group[-1]}: is not KEY=VALUE"
+        advice = _advice(found[1], found[2], several, types)
         wrong = "has several values" if sweeps else "cannot be read as KEY=VALUE"
-        return f"{typed}: {wrong}; type {text}{also}"
+        return None if advice is None else f"{typed}: {wrong}; {advice}"
     return None
+
+
+def has_no_key(word: str) -> bool:
+    """`=0.5`, which Hydra would take for an option of no group."""
+    return word.lstrip("+~").startswith("=")
+
+
+def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collection[str]) -> str | None:
+    """What is wrong with the first key that was typed as if it were an option; None: there is none.
+
+    Args:
+        words: as the shell has split them.
+        unknown: those of them that look like options, and are none.
+        known: first parts of keys.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        key = word.lstrip("-")
+        if word in unknown and ("=" in key or key.split(".")[0] in known):
+            alone = "=" in key or not following or "=" in following or following.startswith("--")
+            return f"{word}: keys have no dashes: {key if alone else f'{key}={following}'}"
+    return None
+
+
+def _advice(key: str, value: str, several: bool, kinds: set[type]) -> str | None:
+    """What to type."""
+    listed = list in kinds and not several and not value.startswith("[") and _separates(value)
+    text = override(key, f"[{value}]" if listed else value, several)
+    if text is None:
+        return None
+    if not can_print(text):
+        return "put the value in double quotes inside single quotes"
+    sweep = override(key, value, several=True) if not several and not listed and _separates(value) else None
+    if sweep is None or sweep == text:
+        return f"type {text}"
+    numbers = kinds - {type(None)}
+    if numbers and numbers <= {int, float, bool}:
+        return f"for a sweep type -m {sweep}"
+    return f"type {text}, or for a sweep -m {sweep}"
 
 
 def _groups(words: Sequence[str], known: Collection[str]) -> Iterator[list[str]]:
@@ -106,7 +179,12 @@ def _groups(words: Sequence[str], known: Collection[str]) -> Iterator[list[str]]
         following = words[number + 1] if number + 1 < len(words) else ""
         key = re.fullmatch(_KEY, word) is not None
         begins = _OVERRIDE.fullmatch(word) or (key and (word.startswith("~") or following.startswith("=")))
-        if begins or (key and word.split(".")[0] in known and not _OVERRIDE.fullmatch(following)) or not group:
+        # The last word of all may be part of a value, and be a key's name by chance.
+        begins = begins or (
+            key and following != "" and word.split(".")[0] in known and not _OVERRIDE.fullmatch(following)
+        )
+        begins = begins or (has_no_key(word) and word != "=" and "=" in "".join(group))
+        if begins or not group:
             if group:
                 yield group
             group = []

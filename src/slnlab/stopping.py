@@ -27,6 +27,8 @@ PATIENCE = 1.0
 
 _received: signal.Signals | None = None  # of the process, as signals are
 _impatient_since: float | None = None
+_of_threads: dict[int, signal.Signals] = {}
+"""By a thread's number: what its run alone was told."""
 
 
 class Stopped(SystemExit):
@@ -45,24 +47,28 @@ class Stopped(SystemExit):
 
 
 def told() -> signal.Signals | None:
-    """The signal that has come since `obeying_signals` began, if any."""
-    return _received
+    """The signal that has come since `obeying_signals` began, or that this thread's run was told; if any."""
+    return _received or _of_threads.get(threading.get_ident())
 
 
-def tell(received: signal.Signals) -> None:
-    """Stop as if this signal had come. Any thread may call it."""
-    global _received
-    _received = _received or received
+def tell(received: signal.Signals, thread: int) -> None:
+    """Stop the run of a thread as if this signal had come, until `forget`. Any thread may call it."""
+    _of_threads.setdefault(thread, received)
+
+
+def forget(thread: int) -> None:
+    """The run that was told to stop has ended."""
+    _of_threads.pop(thread, None)
 
 
 def stop_if_told() -> None:
     """To be called between steps.
 
     Raises:
-        Stopped: a signal has come since `obeying_signals` began.
+        Stopped: a signal has come since `obeying_signals` began, or this thread's run was told to stop.
     """
-    if _received is not None:
-        raise stopped(_received)
+    if (received := told()) is not None:
+        raise stopped(received)
 
 
 def stopped(received: signal.Signals) -> Stopped:

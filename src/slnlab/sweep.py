@@ -24,7 +24,7 @@ from slnlab.errors import DataError, SlnlabError
 from slnlab.files import replacing
 from slnlab.locks import is_held
 from slnlab.run_directory import RunDirectory
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 
 PLANS = ".sweeps"
 
@@ -173,6 +173,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+@ending_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> None:
     print_anywhere()
     parser = argparse.ArgumentParser(prog="python -m slnlab.sweep", description=__doc__)

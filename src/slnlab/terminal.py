@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 def print_anywhere() -> None:
@@ -17,6 +23,39 @@ def print_anywhere() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def ending_with_its_reader(main: Callable[P, None]) -> Callable[P, None]:
+    """A command that ends quietly, with exit code 141 as shells have it, when nobody reads on (`| head`).
+
+    Training is left alone: in a broken pipe elsewhere, or where stdout still has a reader, the error is raised.
+    """
+
+    @functools.wraps(main)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            try:
+                main(*args, **kwargs)
+            finally:
+                print(end="", flush=True)  # here rather than when Python ends, where nothing can be caught
+        except BrokenPipeError:
+            try:
+                print(flush=True)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+                sys.exit(141)
+            raise
+
+    return command
+
+
+def can_print(text: str) -> bool:
+    """Whether messages show this very text, rather than escaped characters."""
+    try:
+        text.encode(getattr(sys.stderr, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def log_file(path: str | Path) -> logging.FileHandler:

@@ -23,12 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config import CONF_DIR, check, explain, extra_config_dirs
+from slnlab.config import CONF_DIR, FIRST_PARTS, check, explain, extra_config_dirs, refuse_without_key
 from slnlab.contents import refuse_changed, refuse_replaced
 from slnlab.cores import wait_without_spinning
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.identity import run_subdir, settled
 from slnlab.plain import plain
+from slnlab.quoting import with_dashes
 from slnlab.terminal import print_anywhere
 
 if TYPE_CHECKING:
@@ -218,9 +219,8 @@ def _hydra_main(config: DictConfig) -> None:
 def _typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Overrides, and Hydra's options. Options may stand between overrides, which Hydra's own parser refuses."""
     asked, unknown = get_args_parser().parse_known_intermixed_args(words)
-    wrong = [word for word in unknown if "=" in word]
-    if wrong:
-        sys.exit(f"error: {wrong[0]}: keys have no dashes: {wrong[0].lstrip('-')}")
+    if (wrong := with_dashes(words, unknown, FIRST_PARTS)) is not None:
+        sys.exit(f"error: {wrong}")
     if asked.config_dir:
         extra_config_dirs[:] = [os.path.abspath(asked.config_dir)]
     left = list(asked.overrides)
@@ -243,6 +243,7 @@ def main() -> None:
     sys.argv[1:] = [*overrides, *options]
     several = "-m" in options or "--multirun" in options
     try:
+        refuse_without_key(overrides, several)
         _hydra_main()
     except SlnlabError as error:
         sys.exit(f"error: {error}")

@@ -17,9 +17,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from slnlab import config
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.quoting import override
+from slnlab.quoting import override, with_dashes
 from slnlab.run_directory import RunDirectory
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
@@ -27,7 +30,7 @@ from slnlab.study.page import page
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Final, Study
 from slnlab.study.runs import run, sweep, swept
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +124,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "overrides",
-        nargs="+",
+        nargs="*",
         metavar="KEY=VALUE[,VALUE...]",
         help="as for slnlab.train; what has several values is searched over, seed=0,1,2 are the final runs'",
     )
@@ -140,9 +143,17 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-pruning", action="store_true", help="with --trials: end no trial early")
     parser.add_argument("--leave-out-failed", action="store_true", help="choose even if some trials failed")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
-    return parser.parse_intermixed_args(arguments)  # options may stand between keys
+    # As for slnlab.train, though here a key may have several values in any case.
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    words = sys.argv[1:] if arguments is None else arguments
+    asked, unknown = parser.parse_known_intermixed_args(words)  # options may stand between keys
+    if unknown:
+        wrong = with_dashes(words, unknown, config.FIRST_PARTS)
+        parser.error(wrong or f"unrecognized arguments: {' '.join(unknown)}")
+    return asked
 
 
+@ending_with_its_reader
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     print_anywhere()
@@ -168,6 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study = tune(plan, asked.leave_out_failed)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:  # a key's value is asked for in many places
+        sys.exit(f"error: {config.explain(error, asked.overrides, several=True)}")
     print(page(study))
     print(f"\nstudy: {plan.directory / 'study.md'}")
 

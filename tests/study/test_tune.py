@@ -132,6 +132,30 @@ def test_options_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[
         tune.main(["--config-dir", "nowhere", "method=gce", "loss.q=0.3,0.7", "--dry-run"])
 
 
+def test_dashes_as_for_train(capsys: pytest.CaptureFixture[str]) -> None:
+    """-m is accepted, as a study has several values anyway; a key is no option."""
+    for words in (["-m", *sigmas()], [*sigmas(), "--multirun"]):
+        tune.main([*words, "--dry-run"])
+        assert capsys.readouterr().out.count("trial ") == 2
+    for words in (["--sln.sigma", "0.1,0.5"], ["--sln.sigma=0.1,0.5"]):
+        with pytest.raises(SystemExit):
+            tune.main([*words, "--dry-run"])
+        assert f"{words[0]}: keys have no dashes: sln.sigma=0.1,0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ([], "data.source.root: must be given"),
+        (["data.source.root=nope"], "data.source.root: 'nope' is no folder"),
+        (["runs_dir=${nowhere}", "data=digits"], "nowhere"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_message(typed: list[str], says: str) -> None:
+    with pytest.raises(SystemExit, match=rf"^error: .*{says}"):
+        tune.main(["data=folder", *typed, "sln.sigma=0.1,0.2", "--dry-run"])
+
+
 def test_the_committed_page_is_what_the_study_wrote() -> None:
     folder = CONF_DIR.parent / "experiments" / "digits_study"
     written = (folder / "study.md").read_text().split("\n\n", 2)[2].strip()

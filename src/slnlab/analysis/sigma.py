@@ -21,7 +21,7 @@ from slnlab.analysis.table import Row, make_rows, write_csv
 from slnlab.errors import DataError, SlnlabError
 from slnlab.identity import digest
 from slnlab.plain import flat
-from slnlab.terminal import print_anywhere
+from slnlab.terminal import ending_with_its_reader, print_anywhere
 
 FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
@@ -150,6 +150,7 @@ def _draw(rows: Sequence[Row], out: Path) -> None:
         figure.savefig(out)
 
 
+@ending_with_its_reader
 def main() -> None:
     """The command line. Its exit code is 1 also when a result had to be left out."""
     print_anywhere()

@@ -80,8 +80,9 @@ def launch(
         import submitit
     except ModuleNotFoundError:
         raise SlnlabError("launcher=slurm needs the extra: pip install 'slnlab[slurm]'") from None
-    if array_size is not None and (not isinstance(array_size, int) or array_size < 1):
-        raise ConfigError(f"hydra.launcher.array_size: {array_size}; null, or a number of runs from 1 on")
+    for key, runs in {"array_size": array_size, "array_parallelism": resources.get("array_parallelism")}.items():
+        if runs is not None and (not isinstance(runs, int) or isinstance(runs, bool) or runs < 1):
+            raise ConfigError(f"hydra.launcher.{key}: {runs}; null, or a number of runs from 1 on")
     logs = folder / ".slurm"
     logs.mkdir(parents=True, exist_ok=True)
     try:
