@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import commands
 import pytest
+from omegaconf import DictConfig
 
 TINY = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
 
@@ -113,6 +115,17 @@ def test_a_run_goes_where_the_user_says_and_two_configurations_do_not_mix(tmp_pa
     assert other.returncode == 1
     assert "sln.sigma=1.0 there, 0.3 here" in other.stderr
     assert "force=true" in other.stderr
+
+
+def test_a_command_without_any_word_is_a_run_of_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slnlab import train as command
+
+    seen: list[DictConfig] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["slnlab.train"])
+    monkeypatch.setattr(command, "train", lambda config, *_: seen.append(config) or SimpleNamespace(evaluators={}))
+    command.main()
+    assert (seen[0].data.name, seen[0].method.name) == ("digits", "sln")
 
 
 def test_help_lists_choices_and_keys(tmp_path: Path) -> None:

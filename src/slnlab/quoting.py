@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -147,7 +148,7 @@ def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collectio
         unknown: those of them that look like options, and are none.
         known: first parts of keys.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         key = word.lstrip("-")
         if word in unknown and ("=" in key or key.split(".")[0] in known):
             alone = "=" in key or not following or "=" in following or following.startswith("--")
