@@ -20,7 +20,7 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 	$(BIN)/python -m slnlab.train -m experiment=demo runs_dir=runs/demo
 	$(BIN)/python -m slnlab.report runs/demo --out runs/demo/report
 
-test: $(STAMP)  ## the whole suite
+test: $(STAMP)  ## the suite, but for what needs a SLURM cluster (test-cluster) or minutes (test-slow)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20
 
 test-cluster: $(STAMP)  ## on a real SLURM cluster of one node (root; slurmctld, slurmd, munge): launchers, docs/cluster.md
