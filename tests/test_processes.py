@@ -18,6 +18,7 @@ import kill_matrix
 import pytest
 import torch
 import torch.distributed as dist
+from pytorch_lightning.utilities import rank_zero_only
 
 from slnlab import assemble, processes
 from slnlab.config import compose
@@ -267,6 +268,7 @@ def test_a_process_that_sees_only_its_own_gpu_takes_it(
             assemble.on_gpus(config)  # slnlab is to start the processes, for which there are not enough
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # as the trainer will have it; it is 0 again for the next test
     monkeypatch.setattr(assemble, "world_size", lambda: 2)
     assert assemble.on_gpus(config)
     assert processes.gpu_of(local_rank=1) == device

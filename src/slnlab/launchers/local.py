@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -106,6 +106,8 @@ class Slots:
         self.devices, self.each = len(devices), each
         self.busy = [False] * len(self.names)
         self.pools: list[ProcessPoolExecutor | None] = [None] * len(self.names)
+        # Somebody waits for each process that ends: an executor that is still at it when Python ends prints an error.
+        self.ending = ThreadPoolExecutor(len(self.names))
 
     def take(self, count: int) -> list[int]:
         """Free slots on so many devices, none of which several ranks share; empty: there are not enough now."""
@@ -150,11 +152,12 @@ class Slots:
     def close(self) -> None:
         for slot in range(len(self.pools)):
             self._drop(slot)
+        self.ending.shutdown()
 
     def _drop(self, slot: int) -> None:
         pool = self.pools[slot]
         if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.ending.submit(pool.shutdown, cancel_futures=True)
         self.pools[slot] = None
 
     def _threads(self) -> int:
