@@ -22,8 +22,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from slnlab.run_directory import environment, processor_name
-from slnlab.terminal import print_anywhere
+from slnlab.record.run_directory import environment, processor_name
+from slnlab.text.terminal import print_anywhere
 
 HERE = Path(__file__).resolve().parent
 NOT_YET = "not yet run"

@@ -17,10 +17,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from slnlab import assemble
 from slnlab.config import CONF_DIR, compose
-from slnlab.run_directory import RunDirectory, processor_name
-from slnlab.terminal import print_anywhere
+from slnlab.record.run_directory import RunDirectory, processor_name
+from slnlab.text.terminal import print_anywhere
+from slnlab.training import assemble
 
 STEADY = {
     "co_teaching_plus": ["method.init_epochs=0"],

@@ -185,7 +185,8 @@ _PEAK = """
 import contextlib, importlib, sys
 import torch, torchvision, sklearn.metrics, matplotlib
 from benchmarks.our_run import configuration, run
-from slnlab import assemble, report
+from slnlab.training import assemble
+from slnlab import report
 torch.set_num_threads(1)
 def memory(key):
     with open("/proc/self/status", encoding="utf-8") as file:

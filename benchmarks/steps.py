@@ -32,11 +32,11 @@ from benchmarks.measure import (
 )
 from benchmarks.our_run import MIDDLE, NOTHING, Parts, configuration, epochs
 from benchmarks.usual_loop import TRAIN
-from slnlab import assemble
 from slnlab.callbacks import MomentumAverage, MomentumModel
 from slnlab.data.augment import CropFlip, Normalise, pad
 from slnlab.data.batches import Batch
 from slnlab.models import WideResNet
+from slnlab.training import assemble
 
 
 def augmentation(quick: bool) -> list[Figure]:

@@ -17,7 +17,7 @@ from benchmarks.measure import Figure, Spread, compare
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown
 from slnlab.config import check, compose
-from slnlab.identity import run_subdir
+from slnlab.config.identity import run_subdir
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.runs import Planned
 from slnlab.sweep import look, table, write_plan

@@ -14,8 +14,8 @@ from benchmarks.made import MadeImages
 from benchmarks.measure import DEVICE, Figure, Spread, Times, compare, in_turns, synchronise, threads
 from benchmarks.our_run import MIDDLE, NOTHING, SMALL, WRN, Parts, configuration, epochs, run
 from benchmarks.usual_loop import UsualLoop
-from slnlab import assemble
 from slnlab.callbacks import LabelCorrection, MomentumAverage
+from slnlab.training import assemble
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
 """Of both sides. Two threads that share a core with other work spend their time waiting for each other, so on a busy

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-IMPORTED = ["slnlab.assemble", "slnlab.train", "slnlab.report", "slnlab.tune", "submitit"]
+IMPORTED = ["slnlab.training.assemble", "slnlab.train", "slnlab.report", "slnlab.tune", "submitit"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTED)

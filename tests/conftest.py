@@ -17,7 +17,7 @@ import torch
 
 from slnlab import config
 from slnlab.config import compose
-from slnlab.result import Result
+from slnlab.record.result import Result
 from slnlab.train import train
 
 torch.set_num_threads(1)

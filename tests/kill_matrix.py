@@ -103,12 +103,12 @@ def die(phase: str, number: int, to: str, overrides: list[str]) -> None:
 def arm(phase: str, number: int, to: str) -> None:
     """Let the signal come to one of a run's processes when this process reaches the phase."""
     import slnlab.callbacks.correction
-    import slnlab.files
+    import slnlab.storage.writing
     from slnlab.callbacks.correction import LabelCorrection
     from slnlab.callbacks.run_record import RunRecord
-    from slnlab.distributed import rank
     from slnlab.methods import Method
     from slnlab.methods.single_network import SingleNetwork
+    from slnlab.processes.distributed import rank
     from slnlab.streams import Streams
 
     epoch = 0
@@ -170,7 +170,7 @@ def arm(phase: str, number: int, to: str) -> None:
             ours = Path(path).name.startswith(f".{name}.") and epoch == in_epoch
             return HalfWritten(file) if ours else file
 
-        slnlab.files.open = opened  # type: ignore[attr-defined]
+        slnlab.storage.writing.open = opened  # type: ignore[attr-defined]
 
     if phase == "first step":
         patch(SingleNetwork, "loss", lambda *_: True)
@@ -181,7 +181,7 @@ def arm(phase: str, number: int, to: str) -> None:
     elif phase == "checkpoint":
         half_written("last.ckpt", 3)
     elif phase == "checkpoint renamed":
-        patch(slnlab.files.os, "replace", lambda _, to: epoch == 3 and Path(to).name == "last.ckpt")
+        patch(slnlab.storage.writing.os, "replace", lambda _, to: epoch == 3 and Path(to).name == "last.ckpt")
     elif phase == "metrics":
         half_written("metrics.csv", 3)
     elif phase == "correction begins":

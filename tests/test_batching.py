@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from slnlab import assemble, distributed
-from slnlab.batching import batch_sizes
 from slnlab.config import check, compose
-from slnlab.distributed import shard
-from slnlab.run_directory import RunDirectory
+from slnlab.processes import distributed
+from slnlab.processes.batching import batch_sizes
+from slnlab.processes.distributed import shard
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 64])

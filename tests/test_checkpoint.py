@@ -18,10 +18,10 @@ import torch
 
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.callbacks.run_record import RunRecord
-from slnlab.checkpoint import FORMAT, STAMP, Checkpoints
 from slnlab.errors import DataError, SlnlabError
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.result import Result, read_metrics
+from slnlab.record.checkpoints import FORMAT, STAMP, Checkpoints
+from slnlab.record.result import Result, read_metrics
 from slnlab.train import main
 
 TinyRun = Callable[..., tuple[Result, Path]]

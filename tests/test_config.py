@@ -18,14 +18,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from slnlab import assemble, config
+from slnlab import config
 from slnlab.config import check, compose
+from slnlab.config.identity import group_hash, run_subdir
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
-from slnlab.identity import group_hash, run_subdir
-from slnlab.plain import plain
-from slnlab.run_directory import RunDirectory
-from slnlab.schemas.base import Count, Positive, Rate, allowed_by
-from slnlab.schemas.config import GROUPS
+from slnlab.record.run_directory import RunDirectory
+from slnlab.schema.kinds import Count, Positive, Rate, allowed_by
+from slnlab.schema.sections import GROUPS
+from slnlab.training import assemble
 
 OPTIONS = sorted(
     (path.parent.name, path.stem)

@@ -15,17 +15,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-import slnlab.cache
-from slnlab import contents, file_hashes
-from slnlab.before_running import shared_directories
-from slnlab.config import CONF_DIR, compose
-from slnlab.contents import changes, digests, of_source, parts, refuse_changed, unverified
+import slnlab.storage.cache
+from slnlab.config import CONF_DIR, compose, contents
+from slnlab.config.contents import changes, digests, of_source, parts, refuse_changed, unverified
+from slnlab.config.identity import run_subdir, settled
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
-from slnlab.identity import run_subdir, settled
-from slnlab.plain import plain
-from slnlab.run_directory import RunDirectory
+from slnlab.record.run_directory import RunDirectory
+from slnlab.storage import hashes as file_hashes
 from slnlab.sweep import look
 from slnlab.train import train
+from slnlab.training.before_running import shared_directories
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +250,7 @@ def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: P
 
 
 def test_a_change_among_many_files_is_told_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slnlab.contents.BY_FILE", 3)
+    monkeypatch.setattr("slnlab.config.contents.BY_FILE", 3)
     root = images(tmp_path / "photos")
     assert sorted(parts(plain(folder(root)))["data.source"]) == ["test/cat/", "test/dog/", "train/cat/", "train/dog/"]
 
@@ -350,7 +350,7 @@ def test_a_cache_that_cannot_be_used_changes_nothing(tmp_path: Path, cache: Path
         cache.touch()
     else:
         cache.mkdir(parents=True)
-        slnlab.cache._files(file_hashes.KIND, os.path.realpath(root))[0].write_text(spoiled)
+        slnlab.storage.cache._files(file_hashes.KIND, os.path.realpath(root))[0].write_text(spoiled)
     file_hashes._hashes.clear()
     file_hashes._loaded.clear()
     assert run_subdir(folder(root)) == before

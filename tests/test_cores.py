@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from slnlab import assemble, cores
 from slnlab.config import compose
+from slnlab.processes import cores
+from slnlab.training import assemble
 
 Granted = Callable[..., int]
 
@@ -107,10 +108,10 @@ def test_a_command_says_so_before_pytorch_is_imported() -> None:
     """Afterwards it has no effect."""
     script = """
 import sys
-import slnlab.cores
+import slnlab.processes.cores
 def told():
     sys.exit("too late" if "torch" in sys.modules else "in time")
-slnlab.cores.wait_without_spinning = told
+slnlab.processes.cores.wait_without_spinning = told
 import slnlab.train
 slnlab.train.main()
 """

@@ -20,8 +20,8 @@ from wandb_workspaces.workspaces import internal
 from slnlab import dashboard
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.errors import ConfigError
-from slnlab.result import Result, read_metrics
-from slnlab.wandb_recordings import Recording, recordings, to_be_sent
+from slnlab.loggers.wandb_recordings import Recording, recordings, to_be_sent
+from slnlab.record.result import Result, read_metrics
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from slnlab.config import CONF_DIR
-from slnlab.result import Result
+from slnlab.record.result import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_published_schema_is_the_one_in_force() -> None:
-    """Written by: python -m slnlab.result > docs/result.schema.json"""
+    """Written by: python -m slnlab.record.result > docs/result.schema.json"""
     assert json.loads((ROOT / "docs" / "result.schema.json").read_text()) == Result.model_json_schema()
 
 

@@ -14,11 +14,11 @@ from kill_matrix import differences
 from torch import nn
 from torch._dynamo.utils import counters
 
-from slnlab import assemble
 from slnlab.config import compose
-from slnlab.identity import run_subdir
-from slnlab.result import Result
-from slnlab.run_directory import RunDirectory
+from slnlab.config.identity import run_subdir
+from slnlab.record.result import Result
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 TinyRun = Callable[..., tuple[Result, Path]]
 CORRECTED = ("method=sln_mo_lc", "correction.last_epochs=2", "trainer.max_epochs=4", "scheduler=cosine")

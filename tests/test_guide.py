@@ -10,7 +10,7 @@ import commands
 import pytest
 
 from slnlab.noise import NoiseRecord
-from slnlab.result import Result, read_metrics
+from slnlab.record.result import Result, read_metrics
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 

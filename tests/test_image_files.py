@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from slnlab.errors import DataError
-from slnlab.image_files import NotDecoded, load, read_rgb
+from slnlab.image_folder.decoding import NotDecoded, load, read_rgb
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
 
@@ -225,6 +225,6 @@ def test_what_the_system_refuses_is_told_from_damage(
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     """In an interpreter of its own: pytest has filters of warnings for itself."""
     Image.fromarray(PICTURE).save(tmp_path / "x.png")
-    script = "from slnlab.image_files import Image, read_rgb; Image.MAX_IMAGE_PIXELS = 10; read_rgb('x.png')"
+    script = "from slnlab.image_folder.decoding import Image, read_rgb; Image.MAX_IMAGE_PIXELS = 10; read_rgb('x.png')"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == ""

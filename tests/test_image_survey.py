@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from slnlab.errors import DataError
-from slnlab.image_survey import SAMPLE, check_visible, find_pixel_range
+from slnlab.image_folder.survey import SAMPLE, check_visible, find_pixel_range
 
 
 def put(folder: Path, *images: np.ndarray, suffix: str = "png") -> list[Path]:

@@ -211,7 +211,7 @@ def test_what_a_status_shows(tmp_path: Path) -> None:
 
 
 def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None:
-    from slnlab.run_directory import RunDirectory
+    from slnlab.record.run_directory import RunDirectory
 
     directory = RunDirectory(made_run(tmp_path, "a/b/c/d/seed0", 1))
     stop = time.monotonic() + 2

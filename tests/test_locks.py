@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from slnlab import locks, stopping
 from slnlab.errors import Busy, DataError
-from slnlab.locks import FolderLock, is_held
-from slnlab.run_directory import RunDirectory
+from slnlab.processes import stopping
+from slnlab.record.run_directory import RunDirectory
+from slnlab.storage import locks
+from slnlab.storage.locks import FolderLock, is_held
 from slnlab.sweep import look
 
 

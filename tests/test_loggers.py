@@ -20,13 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from slnlab import assemble, loggers, wandb_settings
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.loggers import tensorboard_logger, wandb_logger
-from slnlab.result import Result, read_metrics
-from slnlab.run_directory import RunDirectory
-from slnlab.wandb_recordings import recordings
+from slnlab.loggers import wandb as wandb_logging
+from slnlab.loggers import wandb_settings
+from slnlab.loggers.tensorboard import tensorboard_logger
+from slnlab.loggers.wandb import wandb_logger
+from slnlab.loggers.wandb_recordings import recordings
+from slnlab.record.result import Result, read_metrics
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -387,7 +390,7 @@ def test_a_server_that_does_not_answer_leaves_an_offline_recording(
     start: Start, unreachable: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = start(timeout=0.5)
-    (message,) = [r.message for r in caplog.records if r.name == "slnlab.loggers"]
+    (message,) = [r.message for r in caplog.records if r.name == "slnlab.loggers.wandb"]
     assert message.startswith("W&B does not take the run (")
     assert message.endswith(f"recorded offline; `python -m slnlab.dashboard sync {tmp_path}` sends it")
     logger.log_metrics({"epoch": 1}, step=1)
@@ -525,7 +528,7 @@ def test_an_end_that_does_not_come_is_not_waited_for(
         finish(self, exit_code=exit_code)
 
     monkeypatch.setattr(wandb.Run, "finish", end)
-    monkeypatch.setattr(loggers, "GRACE", 0)
+    monkeypatch.setattr(wandb_logging, "GRACE", 0)
     with caplog.at_level(logging.WARNING):
         _, path = tiny_run(*OFFLINE, "logger.timeout=0.2")
     took = time.monotonic() - began[0]

@@ -13,9 +13,9 @@ from multiprocessing.connection import Client
 import pytest
 import torch
 
-from slnlab import peers
 from slnlab.errors import SlnlabError
-from slnlab.peers import DONE, Peers
+from slnlab.processes import peers
+from slnlab.processes.peers import DONE, Peers
 
 Group = tuple[list[Peers], list[str], threading.Event]
 

@@ -26,7 +26,7 @@ from slnlab.data.decoding import Decoder, Paths
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.preprocessing import Probabilities, pixels
-from slnlab.result import Preprocessing
+from slnlab.record.result import Preprocessing
 from slnlab.train import train
 
 TINY = ("data.train_size=300", "trainer.accelerator=cpu", "trainer.progress=false", "model.widths=[8,8,16,16]")

@@ -13,14 +13,14 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from slnlab import assemble
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.config import compose
 from slnlab.data.digits import Digits
 from slnlab.errors import SlnlabError
 from slnlab.noise import NoiseRecord
-from slnlab.probability_run import with_probabilities
 from slnlab.train import train
+from slnlab.training import assemble
+from slnlab.training.probability_run import with_probabilities
 
 N = 200
 CLEAN_RUN = 'noise.clean_run=["model=cnn","trainer.max_epochs=2","optimizer.lr=0.02"]'

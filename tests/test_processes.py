@@ -20,13 +20,14 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.utilities import rank_zero_only
 
-from slnlab import assemble, processes
 from slnlab.config import compose
-from slnlab.distributed import Shard, gather, shard
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.run_directory import RunDirectory
-from slnlab.stopping import Stopped
+from slnlab.processes import starting as processes
+from slnlab.processes.distributed import Shard, gather, shard
+from slnlab.processes.stopping import Stopped
+from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
+from slnlab.training import assemble
 
 COMMON = (
     "method=sln_mo_lc",

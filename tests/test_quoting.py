@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
-from slnlab.quoting import mended, override
 from slnlab.study.overrides import split
+from slnlab.text.quoting import mended, override
 from slnlab.train import _typed
 
 VALUES = [

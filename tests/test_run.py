@@ -15,12 +15,12 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from slnlab import assemble
 from slnlab.callbacks.run_record import RunRecord
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.noise import NoiseRecord
-from slnlab.result import Result, read_metrics, summarise_test, summarise_validation
-from slnlab.run_directory import RunDirectory
+from slnlab.record.result import Result, read_metrics, summarise_test, summarise_validation
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

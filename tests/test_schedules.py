@@ -7,7 +7,7 @@ import torch
 from torch.optim import SGD, Adam, Optimizer
 
 from slnlab.errors import ConfigError
-from slnlab.schedules import LinearDecay
+from slnlab.training.schedules import LinearDecay
 
 
 def parameters() -> list[torch.Tensor]:

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from slnlab import run_directory
 from slnlab.config import compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers import slurm
 from slnlab.launchers.runs import Outcome, Planned
-from slnlab.processes import joined
-from slnlab.run_directory import RunDirectory
-from slnlab.stopping import Stopped
+from slnlab.processes.starting import joined
+from slnlab.processes.stopping import Stopped
+from slnlab.record import run_directory
+from slnlab.record.run_directory import RunDirectory
 
 PUT_BACK = (128 + signal.SIGUSR2, [["scontrol", "requeue", "7_0"]])
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from slnlab import assemble
 from slnlab.config import check, compose
+from slnlab.config.identity import group_hash, identity, run_subdir
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.identity import group_hash, identity, run_subdir
 from slnlab.models import SmallCNN
-from slnlab.plain import plain
-from slnlab.result import Result
-from slnlab.run_directory import RunDirectory
-from slnlab.source_runs import source_runs, start_from, with_source_runs
+from slnlab.record.result import Result
+from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
+from slnlab.training import assemble
+from slnlab.training.source_runs import source_runs, start_from, with_source_runs
 
 TINY = (
     "data.train_size=60",

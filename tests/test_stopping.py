@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from slnlab import stopping
 from slnlab.methods import Method
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.result import Result
-from slnlab.run_directory import RunDirectory
-from slnlab.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told
+from slnlab.processes import stopping
+from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told
+from slnlab.record.result import Result
+from slnlab.record.run_directory import RunDirectory
 
 TinyRun = Callable[..., tuple[Result, Path]]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGUSR2: 140}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab.terminal import ending_with_its_reader, log_file, print_anywhere
+from slnlab.text.terminal import ending_with_its_reader, log_file, print_anywhere
 
 ROOT = Path(__file__).resolve().parents[1]
 SAID = "σ → ± \udcff"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from slnlab.config import compose
+from slnlab.config.identity import run_subdir
 from slnlab.errors import SlnlabError
-from slnlab.identity import run_subdir
-from slnlab.run_directory import RunDirectory
-from slnlab.transition_run import noisy_run, with_estimate
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training.transition_run import noisy_run, with_estimate
 
 
 def test_it_is_chosen_by_its_loss_and_is_no_other_run_for_what_only_its_method_says(tmp_path: Path) -> None:
@@ -37,6 +37,6 @@ def test_one_of_several_processes_does_not_predict_for_all(tmp_path: Path, monke
     def refuse(*_: object, **__: object) -> None:
         raise SlnlabError("make that run in one process first")
 
-    monkeypatch.setattr("slnlab.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("slnlab.processes.distributed.world_size", lambda: 2)
     with pytest.raises(SlnlabError, match="in one process first"):
         with_estimate(config, refuse)  # type: ignore[arg-type]

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slnlab import peers
 from slnlab.data import Batch
-from slnlab.distributed import rank
 from slnlab.errors import SlnlabError
 from slnlab.methods import SingleNetwork
+from slnlab.processes import peers
+from slnlab.processes.distributed import rank
 
 
 class Float64Network(nn.Module):

@@ -33,10 +33,10 @@ class SlnlabLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module
 
-        from slnlab.before_running import composed_runs, directory_in_sweep, searched_dirs, shared_directories
+        from slnlab.config.identity import settled
         from slnlab.errors import SlnlabError
-        from slnlab.identity import settled
         from slnlab.launchers.runs import Planned, missing, summary
+        from slnlab.training.before_running import composed_runs, directory_in_sweep, searched_dirs, shared_directories
 
         dirs = searched_dirs(self.config)
         plan = []

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import SlnlabError
-from slnlab.terminal import ending_with_its_reader, print_anywhere
-from slnlab.wandb_recordings import Recording, recordings
-from slnlab.wandb_settings import PROJECT
+from slnlab.loggers.wandb_recordings import Recording, recordings
+from slnlab.loggers.wandb_settings import PROJECT
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.errors import SlnlabError
-from slnlab.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 FORMATS = {
     "torch": "the weights alone, a state_dict",

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from slnlab.errors import DataError, SlnlabError
-from slnlab.files import replacing
-from slnlab.folder_layout import why_no_image
-from slnlab.terminal import ending_with_its_reader, print_anywhere
+from slnlab.image_folder.layout import why_no_image
+from slnlab.storage.writing import replacing
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun

@@ -14,7 +14,7 @@ from pathlib import Path
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown, write_results, write_table
 from slnlab.errors import DataError, SlnlabError
-from slnlab.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 
 def report(

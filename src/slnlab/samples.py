@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from slnlab.distributed import gather
 from slnlab.errors import ConfigError, DataError
+from slnlab.processes.distributed import gather
 
 _TRUTH = ("true", "wrong")
 

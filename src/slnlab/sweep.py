@@ -21,10 +21,10 @@ from typing import Literal
 from omegaconf import OmegaConf
 
 from slnlab.errors import DataError, SlnlabError
-from slnlab.files import replacing
-from slnlab.locks import is_held
-from slnlab.run_directory import RunDirectory
-from slnlab.terminal import ending_with_its_reader, print_anywhere
+from slnlab.record.run_directory import RunDirectory
+from slnlab.storage.locks import is_held
+from slnlab.storage.writing import replacing
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 PLANS = ".sweeps"
 

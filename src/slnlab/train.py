@@ -23,20 +23,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config import CONF_DIR, FIRST_PARTS, check, explain, extra_config_dirs, refuse_without_key
-from slnlab.contents import refuse_changed, refuse_replaced
-from slnlab.cores import wait_without_spinning
+from slnlab.config import check
+from slnlab.config.composition import explain
+from slnlab.config.contents import refuse_changed, refuse_replaced
+from slnlab.config.identity import run_subdir, settled
+from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_without_key
+from slnlab.config.plain import plain
 from slnlab.errors import Pruned, SlnlabError
-from slnlab.identity import run_subdir, settled
-from slnlab.plain import plain
-from slnlab.quoting import with_dashes
-from slnlab.terminal import print_anywhere
+from slnlab.processes.cores import wait_without_spinning
+from slnlab.text.quoting import with_dashes
+from slnlab.text.terminal import print_anywhere
 
 if TYPE_CHECKING:
     from slnlab.callbacks.run_record import Watch
     from slnlab.data import IndexedDataModule
-    from slnlab.result import Result
-    from slnlab.run_directory import RunDirectory
+    from slnlab.record.result import Result
+    from slnlab.record.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +73,13 @@ def train(
     config = settled(config)  # what it takes from files stays what it was when the run began
     wait_without_spinning()
 
-    from slnlab import assemble
-    from slnlab.distributed import from_first, world_size
-    from slnlab.peers import blame
-    from slnlab.processes import in_processes, joined
-    from slnlab.result import Result
-    from slnlab.run_directory import RunDirectory
-    from slnlab.stopping import obeying_signals, stop_if_told
+    from slnlab.processes.distributed import from_first, world_size
+    from slnlab.processes.peers import blame
+    from slnlab.processes.starting import in_processes, joined
+    from slnlab.processes.stopping import obeying_signals, stop_if_told
+    from slnlab.record.result import Result
+    from slnlab.record.run_directory import RunDirectory
+    from slnlab.training import assemble
 
     devices, on_gpus = config.trainer.devices, assemble.on_gpus(config)
     run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
@@ -122,11 +124,11 @@ class _Ready(NamedTuple):
 def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> _Ready | None:
     """All that comes before training: what is wrong with the data is said before anything is written, and before a
     former run is removed. None: the run is finished."""
-    from slnlab import assemble
-    from slnlab.distributed import world_size
-    from slnlab.probability_run import with_probabilities
-    from slnlab.source_runs import with_source_runs
-    from slnlab.transition_run import with_estimate
+    from slnlab.processes.distributed import world_size
+    from slnlab.training import assemble
+    from slnlab.training.probability_run import with_probabilities
+    from slnlab.training.source_runs import with_source_runs
+    from slnlab.training.transition_run import with_estimate
 
     if not config.force:
         run.refuse_another_run(config)
@@ -164,9 +166,9 @@ def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
 
 def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
     """Train, and write the result; of several processes the first writes."""
-    from slnlab import assemble
-    from slnlab.distributed import rank
-    from slnlab.source_runs import source_runs, start_from
+    from slnlab.processes.distributed import rank
+    from slnlab.training import assemble
+    from slnlab.training.source_runs import source_runs, start_from
 
     config = ready.config
     datamodule = assemble.datamodule(ready.complete) if ready.datamodule is None else ready.datamodule
@@ -195,7 +197,7 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
 
 def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
     """What each of the processes does that were started for a run."""
-    from slnlab import assemble
+    from slnlab.training import assemble
 
     with assemble.threads(ready.config):
         _fit(run, ready)

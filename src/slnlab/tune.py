@@ -21,16 +21,17 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab import config
+from slnlab.config.loading import FIRST_PARTS
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.quoting import override, with_dashes
-from slnlab.run_directory import RunDirectory
+from slnlab.record.run_directory import RunDirectory
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
 from slnlab.study.page import page
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Final, Study
 from slnlab.study.runs import run, sweep, swept
-from slnlab.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.quoting import override, with_dashes
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if arguments is None else arguments
     asked, unknown = parser.parse_known_intermixed_args(words)  # options may stand between keys
     if unknown:
-        wrong = with_dashes(words, unknown, config.FIRST_PARTS)
+        wrong = with_dashes(words, unknown, FIRST_PARTS)
         parser.error(wrong or f"unrecognized arguments: {' '.join(unknown)}")
     return asked
 

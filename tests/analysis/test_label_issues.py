@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slnlab.analysis.label_issues import chosen_evaluator, label_verdict, label_warning, write_label_issues
-from slnlab.result import BestEpoch, Evaluator, LabelFindings, LabelIssues, ValidationAccuracy
+from slnlab.record.result import BestEpoch, Evaluator, LabelFindings, LabelIssues, ValidationAccuracy
 
 COLUMNS = {
     "index": np.array([3, 5, 6, 9]),

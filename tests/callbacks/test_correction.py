@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from slnlab import SampleTable, StochasticLabelNoise, assemble
+from slnlab import SampleTable, StochasticLabelNoise
 from slnlab.callbacks import LabelCorrection, MomentumModel, correct_labels
 from slnlab.callbacks.correction import label_weights
 from slnlab.config import compose
 from slnlab.data import ImageDataModule
 from slnlab.data.indexed import IndexedDataset
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.run_directory import RunDirectory
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 MakeTrainer = Callable[..., pl.Trainer]
 

@@ -20,7 +20,7 @@ import pytest
 
 from slnlab.callbacks import progress
 from slnlab.callbacks.progress import EpochProgress
-from slnlab.result import Result, read_metrics
+from slnlab.record.result import Result, read_metrics
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

@@ -14,7 +14,7 @@ import pytest
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.errors import Diverged
 from slnlab.methods.base import Method
-from slnlab.result import Result
+from slnlab.record.result import Result
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

@@ -18,17 +18,17 @@ import kill_matrix
 import pytest
 import torch
 
-from slnlab import stopping
 from slnlab.callbacks import within_epoch
 from slnlab.callbacks.within_epoch import WithinEpoch
-from slnlab.checkpoint import Checkpoints
 from slnlab.config import compose
+from slnlab.config.identity import run_subdir
 from slnlab.errors import DataError
-from slnlab.identity import run_subdir
 from slnlab.methods import Method
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.result import Result, read_metrics
-from slnlab.stopping import Stopped
+from slnlab.processes import stopping
+from slnlab.processes.stopping import Stopped
+from slnlab.record.checkpoints import Checkpoints
+from slnlab.record.result import Result, read_metrics
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -273,9 +273,9 @@ def test_those_of_an_evaluation_do_not(tiny_run: TinyRun, tmp_path: Path) -> Non
 
 def test_it_comes_after_the_record_of_the_epoch() -> None:
     """Which is when what it has saved is of no more use."""
-    from slnlab import assemble
     from slnlab.callbacks.run_record import RunRecord
-    from slnlab.run_directory import RunDirectory
+    from slnlab.record.run_directory import RunDirectory
+    from slnlab.training import assemble
 
     trainer, _ = assemble.trainer(compose(["trainer.accelerator=cpu"]), RunDirectory(Path("nowhere")), [])
     assert [type(callback) for callback in trainer.callbacks[-2:]] == [RunRecord, WithinEpoch]  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from torchvision.transforms import AutoAugmentPolicy, v2
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.autoaugment import AutoAugmented, cut_out
-from slnlab.distributed import Shard
+from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, derive
 
 IMAGES = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -18,18 +18,19 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as tv
 
-from slnlab import distributed, image_files
 from slnlab.config import compose
+from slnlab.config.identity import run_subdir
 from slnlab.data import StreamedDataModule
 from slnlab.data.batches import Batch
 from slnlab.data.clothing1m import Clothing1M
 from slnlab.data.decoding import Decoder, Paths
 from slnlab.errors import ConfigError, DataError, SlnlabError
-from slnlab.identity import run_subdir
+from slnlab.image_folder import decoding as image_files
 from slnlab.methods.dividemix import DivideMix, Turn
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.result import Result, read_metrics
-from slnlab.stopping import Stopped
+from slnlab.processes import distributed
+from slnlab.processes.stopping import Stopped
+from slnlab.record.result import Result, read_metrics
 from slnlab.train import train
 
 REAL = {"_target_": "slnlab.noise.clean", "name": "real", "rate": 0.0, "seed": 0}

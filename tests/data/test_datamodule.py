@@ -15,10 +15,10 @@ from pictures import CLASSES, SYMMETRIC, Alike, Pictures, batches, make, order, 
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
-from slnlab import distributed
 from slnlab.data import ImageDataModule, Images
 from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.data.datamodule import STEPS_PER_CALL
+from slnlab.processes import distributed
 
 # An epoch
 

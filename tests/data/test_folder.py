@@ -15,14 +15,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from slnlab import assemble
 from slnlab.config import check, compose
+from slnlab.config.identity import group_hash, identity, settled
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
-from slnlab.identity import group_hash, identity, settled
-from slnlab.image_folder import read_image_folder
-from slnlab.plain import plain
-from slnlab.source_runs import source_runs
+from slnlab.image_folder.listing import read_image_folder
 from slnlab.train import train
+from slnlab.training import assemble
+from slnlab.training.source_runs import source_runs
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

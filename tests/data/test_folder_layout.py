@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from slnlab.config import check, compose
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
-from slnlab.image_folder import read_image_folder
-from slnlab.plain import plain
+from slnlab.image_folder.listing import read_image_folder
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import torch
 from folders import SMALL, composed, put
 from omegaconf import OmegaConf
 
-from slnlab import assemble
 from slnlab.config import check, compose
+from slnlab.config.plain import plain
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError, DataError
-from slnlab.image_folder import read_image_folder
-from slnlab.plain import plain
-from slnlab.probability_run import clean_run
+from slnlab.image_folder.listing import read_image_folder
 from slnlab.train import train
+from slnlab.training import assemble
+from slnlab.training.probability_run import clean_run
 
 
 @pytest.mark.parametrize("noise", ["part_dependent", "open_set", "human"])

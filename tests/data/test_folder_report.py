@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab import assemble, cache, image_check, image_survey
 from slnlab.config import compose
+from slnlab.config.identity import group_hash, identity, settled
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
-from slnlab.file_hashes import file_hashes
-from slnlab.folder_report import report
-from slnlab.identity import group_hash, identity, settled
-from slnlab.image_check import problems
-from slnlab.image_files import NotDecoded
-from slnlab.image_folder import read_image_folder
-from slnlab.plain import plain
+from slnlab.image_folder import check as image_check
+from slnlab.image_folder import survey as image_survey
+from slnlab.image_folder.check import problems
+from slnlab.image_folder.decoding import NotDecoded
+from slnlab.image_folder.listing import read_image_folder
+from slnlab.image_folder.report import report
+from slnlab.storage import cache
+from slnlab.storage.hashes import file_hashes
+from slnlab.training import assemble
 
 
 @pytest.fixture

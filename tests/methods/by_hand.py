@@ -8,13 +8,14 @@ import torch
 from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor, nn
 
-from slnlab import SampleTable, assemble
+from slnlab import SampleTable
 from slnlab.config import check, compose
 from slnlab.data.batches import Batch
-from slnlab.distributed import shard
 from slnlab.methods import SingleNetwork
 from slnlab.noise import NoiseRecord
+from slnlab.processes.distributed import shard
 from slnlab.streams import Streams
+from slnlab.training import assemble
 
 
 class Bare:

@@ -8,11 +8,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from slnlab import assemble
 from slnlab.callbacks.run_record import RunRecord
 from slnlab.config import check, compose
 from slnlab.methods import Method
-from slnlab.run_directory import RunDirectory
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 SMALL = (
     "data.train_size=110",

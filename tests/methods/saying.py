@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from slnlab import SampleTable
 from slnlab.data.batches import Batch
-from slnlab.distributed import Shard, shard
 from slnlab.methods import Method
+from slnlab.processes.distributed import Shard, shard
 
 
 class Says(nn.Module):

@@ -15,13 +15,13 @@ from torch.optim import SGD
 
 from slnlab.config import check, compose
 from slnlab.data.batches import Batch
-from slnlab.distributed import Shard
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.ensemble import Ensemble
 from slnlab.methods.small_loss import chosen, keep_count, ramp, ranks
-from slnlab.result import LabelFindings, Result
+from slnlab.processes.distributed import Shard
+from slnlab.record.result import LabelFindings, Result
 
 P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]
 """Of the given label, class 0, by the two networks: the small losses are those of samples 0, 1 and of 1, 2."""

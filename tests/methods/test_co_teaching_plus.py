@@ -15,10 +15,10 @@ from torch import nn
 from torch.optim import SGD
 
 from slnlab.config import check, compose
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.co_teaching_plus import CoTeachingPlus
-from slnlab.plain import plain
 
 P, P_2 = [0.9, 0.6, 0.99, 0.2, 0.7, 0.3], [0.2, 0.1, 0.98, 0.8, 0.4, 0.45]
 """They agree on samples 2 and 5. Of D = {0, 1, 3, 4}, losses ascend as 0, 4, 1, 3 and as 3, 4, 0, 1."""

@@ -22,10 +22,10 @@ from torch.optim import SGD
 from slnlab import SampleTable
 from slnlab.analysis.mixture import LossMixture
 from slnlab.config import check, compose
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.dividemix import DivideMix, Turn, co_guess, co_refine, prior_penalty, ramp_up, sharpen
-from slnlab.plain import plain
 from slnlab.streams import Streams
 
 WARM = ("method=dividemix", "method.warm_up_epochs=2")

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab import assemble
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
-from slnlab.result import read_metrics, summarise_test
-from slnlab.run_directory import RunDirectory
+from slnlab.record.result import read_metrics, summarise_test
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 
 class Weights(pl.Callback):

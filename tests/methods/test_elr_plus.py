@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.optim import SGD
 
 from slnlab.config import check, compose
+from slnlab.config.plain import plain
 from slnlab.data.batches import Batch
-from slnlab.distributed import shard
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.elr_plus import ELRPlus, Turn, ramp_up, weighted_by
-from slnlab.plain import plain
+from slnlab.processes.distributed import shard
 from slnlab.streams import Streams
 
 P, P_2 = [0.8, 0.4], [0.6, 0.3]

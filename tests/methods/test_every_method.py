@@ -22,14 +22,13 @@ from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from slnlab import SampleTable, assemble
+from slnlab import SampleTable
 from slnlab.callbacks import MomentumModel
 from slnlab.config import CONF_DIR, check, compose
+from slnlab.config.identity import identity
 from slnlab.data import ImageDataModule
 from slnlab.data.batches import Batch
-from slnlab.distributed import shard
 from slnlab.errors import ConfigError
-from slnlab.identity import identity
 from slnlab.inference.weights import trained_networks
 from slnlab.methods import Method, SingleNetwork, dividemix, elr_plus
 from slnlab.methods.dividemix import DivideMix
@@ -37,9 +36,11 @@ from slnlab.methods.elr_plus import ELRPlus
 from slnlab.methods.sam import SharpnessAware
 from slnlab.methods.small_loss import SmallLoss
 from slnlab.models import SmallCNN
-from slnlab.result import read_metrics
-from slnlab.run_directory import RunDirectory
-from slnlab.stopping import Stopped, obeying_signals
+from slnlab.processes.distributed import shard
+from slnlab.processes.stopping import Stopped, obeying_signals
+from slnlab.record.result import read_metrics
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
 

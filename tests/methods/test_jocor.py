@@ -13,10 +13,10 @@ from torch.distributions import Categorical, kl_divergence
 from torch.optim import SGD
 
 from slnlab.config import check, compose
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.jocor import JoCoR, symmetric_divergence
-from slnlab.plain import plain
 
 P, P_2 = [0.9, 0.9, 0.3, 0.6], [0.2, 0.55, 0.3, 0.5]
 

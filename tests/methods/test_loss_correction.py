@@ -13,14 +13,14 @@ from by_hand import Bare, probabilities
 
 from slnlab.analysis.transition import estimate_transition
 from slnlab.config import check, compose
+from slnlab.config.identity import run_subdir
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
-from slnlab.identity import run_subdir
 from slnlab.models import SmallCNN
 from slnlab.noise import NoiseRecord
-from slnlab.result import Result
+from slnlab.record.result import Result
 from slnlab.train import train
-from slnlab.transition_run import noisy_run
+from slnlab.training.transition_run import noisy_run
 
 SMALL = (
     "data.train_size=200",

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import Shard
 from slnlab.methods.mixup import mixup_partners
+from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams
 
 LABELS = [0, 1, 2, 1]

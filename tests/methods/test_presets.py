@@ -11,9 +11,9 @@ import pytest
 from omegaconf.errors import ConfigAttributeError
 
 from slnlab.config import CONF_DIR, check, compose, explain
+from slnlab.config.identity import run_subdir
+from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
-from slnlab.identity import run_subdir
-from slnlab.plain import plain
 
 PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     # SLN paper, appendix B.1

@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from slnlab import assemble
 from slnlab.config import compose
 from slnlab.errors import ConfigError
 from slnlab.methods import SingleNetwork
 from slnlab.methods.sam import Decayed, SharpnessAware, running_statistics_kept
-from slnlab.run_directory import RunDirectory
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 
 class Point(nn.Module):

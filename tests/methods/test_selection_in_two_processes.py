@@ -8,7 +8,7 @@ import pytest
 import torch
 from together import COMMON, assert_same_bits, come_to, fit_each
 
-from slnlab.processes import in_processes
+from slnlab.processes.starting import in_processes
 
 CASES: dict[str, tuple[str, ...]] = {
     "co_teaching": ("method=co_teaching", "method.ramp_epochs=2", "method.forget_rate=estimated", "sln.sigma=0.3"),

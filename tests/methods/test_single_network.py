@@ -17,19 +17,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 from torch.optim import SGD
 
-from slnlab import SampleTable, assemble
+from slnlab import SampleTable
 from slnlab.callbacks import LabelCorrection, MomentumAverage, MomentumModel
 from slnlab.config import compose
 from slnlab.data import ImageDataModule
 from slnlab.data.batches import Batch
-from slnlab.distributed import shard
 from slnlab.errors import SlnlabError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
-from slnlab.result import read_metrics
-from slnlab.run_directory import RunDirectory
+from slnlab.processes.distributed import shard
+from slnlab.record.result import read_metrics
+from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
+from slnlab.training import assemble
 
 STEPS = 19
 """To an epoch: more than fit in one training_step, the last batch a partial one."""

@@ -9,7 +9,7 @@ import torch
 from test_every_method import SINGLE
 from together import COMMON, assert_same_bits, come_to, fit_each
 
-from slnlab.processes import in_processes
+from slnlab.processes.starting import in_processes
 
 IN_THREE_EPOCHS = {
     "cores2": ["method.ramp=[0,2]", "method.sieve_from=2"],

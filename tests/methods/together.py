@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from resuming import StopAfter
 
-from slnlab import assemble
 from slnlab.config import check, compose
-from slnlab.distributed import rank
-from slnlab.run_directory import RunDirectory
+from slnlab.processes.distributed import rank
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 COMMON = (
     "data.train_size=47",

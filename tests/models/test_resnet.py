@@ -11,11 +11,11 @@ import pytest
 import torch
 import torchvision
 
-from slnlab import assemble
 from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
 from slnlab.models import ResNet50, resnet
 from slnlab.train import train
+from slnlab.training import assemble
 
 
 def test_it_is_torchvisions() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from slnlab import assemble
 from slnlab.config import compose
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import from_csv, to_csv
+from slnlab.training import assemble
 
 LABELS = torch.tensor([2, 0, 1, 2])
 GOOD = "label,label_noisy\n2,1\n0,0\n1,1\n2,0\n"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from slnlab.identity import digest
-from slnlab.result import Evaluator, LabelFindings, Preprocessing, Result, Timing, summarise_test
+from slnlab.config.identity import digest
+from slnlab.record.result import Evaluator, LabelFindings, Preprocessing, Result, Timing, summarise_test
 
 LABELS = {
     "ce": {"network": "CE"},

@@ -14,7 +14,7 @@ from studies import TINY, sigmas
 
 from slnlab import tune
 from slnlab.analysis.runs import find_runs
-from slnlab.stopping import Stopped
+from slnlab.processes.stopping import Stopped
 from slnlab.study import optuna_search, runs
 from slnlab.study.plan import Job, Plan
 from slnlab.study.record import Study

@@ -20,7 +20,7 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.data.digits import Digits
 from slnlab.data.source import LabelledImages, Split
 from slnlab.errors import SlnlabError
-from slnlab.result import Result, read_metrics
+from slnlab.record.result import Result, read_metrics
 from slnlab.study import runs
 from slnlab.study.plan import Job, Plan
 from slnlab.train import train

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from slnlab.result import Evaluator, LabelIssues, LabelVerdict
+from slnlab.record.result import Evaluator, LabelIssues, LabelVerdict
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Of `samples.npz`: `index`, `given`, for each evaluator its loss, prediction and margin, and of images from files

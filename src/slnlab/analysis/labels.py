@@ -10,10 +10,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from slnlab.distributed import gather
 from slnlab.errors import Diverged
-from slnlab.modes import evaluating
-from slnlab.result import LabelFindings
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import gather
+from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slnlab.config.plain import flat
 from slnlab.errors import DataError
-from slnlab.plain import flat
-from slnlab.result import Evaluator, Result, read_metrics
-from slnlab.run_directory import RunDirectory
+from slnlab.record.result import Evaluator, Result, read_metrics
+from slnlab.record.run_directory import RunDirectory
 
 METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")
 """The order of the paper's tables: the baseline, the methods of others, stochastic label noise."""

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from slnlab.analysis.curves import STYLE, WIDTH, place_legend
 from slnlab.analysis.runs import Group, Run, differing_keys, find_runs
 from slnlab.analysis.table import Row, make_rows, write_csv
+from slnlab.config.identity import digest
+from slnlab.config.plain import flat
 from slnlab.errors import DataError, SlnlabError
-from slnlab.identity import digest
-from slnlab.plain import flat
-from slnlab.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")

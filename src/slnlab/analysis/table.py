@@ -11,8 +11,8 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from slnlab.analysis.runs import Group, differing_keys, is_secondary
-from slnlab.plain import flat
-from slnlab.result import Result
+from slnlab.config.plain import flat
+from slnlab.record.result import Result
 
 TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_best_clean_val", "test_oracle")
 VAL = ("noisy_val_last", "noisy_val_mean_last_10")

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from slnlab.callbacks.momentum import MomentumModel
-from slnlab.distributed import gather
 from slnlab.errors import ConfigError, Diverged, SlnlabError
-from slnlab.modes import evaluating
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import gather
 from slnlab.samples import SampleTable
 from slnlab.sln import StochasticLabelNoise
 

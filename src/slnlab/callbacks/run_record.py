@@ -19,9 +19,8 @@ from slnlab.analysis.labels import findings, judge
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
-from slnlab.files import replacing
 from slnlab.methods.base import Method
-from slnlab.result import (
+from slnlab.record.result import (
     Evaluator,
     LabelFindings,
     LabelIssues,
@@ -30,7 +29,8 @@ from slnlab.result import (
     summarise_test,
     summarise_validation,
 )
-from slnlab.run_directory import RunDirectory
+from slnlab.record.run_directory import RunDirectory
+from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 
-from slnlab.stopping import take_signals
+from slnlab.processes.stopping import take_signals
 
 
 class OwnSignals(pl.Callback):

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.data.probabilities import save_probabilities
-from slnlab.distributed import gather
 from slnlab.methods.base import Method
-from slnlab.modes import evaluating
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import gather
 
 
 class SoftmaxAverage(pl.Callback):

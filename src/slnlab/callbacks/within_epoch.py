@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 
 from slnlab.callbacks.run_record import EpochTimer
-from slnlab.checkpoint import Checkpoints
-from slnlab.distributed import from_first, gather, rank, world_size
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
-from slnlab.stopping import Stopped
+from slnlab.processes.distributed import from_first, gather, rank, world_size
+from slnlab.processes.stopping import Stopped
+from slnlab.record.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from slnlab.data.augment import CropFlip, Draws, Normalise, pad
-from slnlab.distributed import Shard
+from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, derive
 
 

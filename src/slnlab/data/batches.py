@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from slnlab.batching import batch_sizes
 from slnlab.data.augment import CropFlip, Draws, Normalise, view
-from slnlab.distributed import Shard
+from slnlab.processes.batching import batch_sizes
+from slnlab.processes.distributed import Shard
 
 
 def in_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Rows (M,) cut into batches of two or more, see `slnlab.batching.batch_sizes`; a single row makes none."""
+    """Rows (M,) cut into batches of two or more, see `slnlab.processes.batching`; a single row makes none."""
     sizes = batch_sizes(len(rows), batch_size)
     return rows[: sum(sizes)].split(sizes)
 

@@ -12,13 +12,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab.batching import batch_sizes
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples, in_batches
-from slnlab.distributed import Shard, shard, stop_if_told
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
-from slnlab.result import Preprocessing
+from slnlab.processes.batching import batch_sizes
+from slnlab.processes.distributed import Shard, shard, stop_if_told
+from slnlab.record.result import Preprocessing
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
@@ -46,7 +46,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     Args:
         num_classes: C.
-        batch_size: global training batch, ≥ 2; see `slnlab.batching.batch_sizes` for the last batch of an epoch.
+        batch_size: global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch of an epoch.
         eval_batch_size: batch of evaluation passes.
         mean, std: per channel, in units of [0, 1].
         padding, flip: random crop out of images with so many pixels more on each side, and random horizontal flip.

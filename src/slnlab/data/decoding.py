@@ -15,7 +15,7 @@ from torchvision.transforms import functional as tv
 
 from slnlab.data.ahead import Ahead
 from slnlab.data.datamodule import Stored
-from slnlab.image_files import Background, read_rgb
+from slnlab.image_folder.decoding import Background, read_rgb
 
 
 class Paths:
@@ -61,10 +61,10 @@ def decode(
     Args:
         path: of the file.
         size: pixels s of either side.
-        pixel_range, background: see `slnlab.image_files.read_rgb`.
+        pixel_range, background: see `slnlab.image_folder.decoding.read_rgb`.
 
     Raises:
-        DataError: see `slnlab.image_files.read_rgb`.
+        DataError: see `slnlab.image_folder.decoding.read_rgb`.
     """
     square = middle(read_rgb(path, pixel_range, background), size, size)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)

@@ -12,7 +12,7 @@ from torchvision import datasets
 from slnlab.data.source import LabelledImages, Split
 from slnlab.data.torchvision_files import read
 from slnlab.errors import DataError
-from slnlab.files import replacing
+from slnlab.storage.writing import replacing
 
 DEBIAN_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the IDX files."""
@@ -24,7 +24,7 @@ class FashionMNIST:
     Args:
         root: the directory that holds (or will hold) `FashionMNIST/raw/`.
         download: fetch the files when neither `root` nor Debian's package has them.
-        verify: False: other files than the published ones are wanted (`slnlab.contents` looks).
+        verify: False: other files than the published ones are wanted (`slnlab.config.contents` looks).
     """
 
     name = "fashion_mnist"

@@ -11,15 +11,15 @@ import torch
 from slnlab.data.decoding import Paths
 from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
-from slnlab.folder_report import report
-from slnlab.image_folder import ImageFolderContents, Unreadable, read_image_folder
+from slnlab.image_folder.listing import ImageFolderContents, Unreadable, read_image_folder
+from slnlab.image_folder.report import report
 
 
 class ImageFolder:
     """`root/train/<class>/…`, or `root/<class>/…`; `root/val/` and `root/test/`, if there, have correct labels.
 
     Args:
-        root: see `slnlab.image_folder.read_image_folder`.
+        root: see `slnlab.image_folder.listing.read_image_folder`.
         unreadable: what becomes of images that cannot be read.
     """
 

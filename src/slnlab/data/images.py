@@ -14,8 +14,8 @@ from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Source
-from slnlab.distributed import shard
 from slnlab.errors import ConfigError, DataError
+from slnlab.processes.distributed import shard
 from slnlab.samples import SampleTable
 
 

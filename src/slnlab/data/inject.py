@@ -13,13 +13,13 @@ from hydra.utils import get_method, instantiate
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from slnlab.contents import for_class
+from slnlab.config.contents import for_class
 from slnlab.data.probabilities import load_probabilities
 from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError
-from slnlab.messages import quoted
 from slnlab.noise import NoiseRecord, next_class
 from slnlab.streams import Streams
+from slnlab.text.messages import quoted
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
-from slnlab.files import replacing
+from slnlab.storage.writing import replacing
 
 
 def save_probabilities(path: Path, probabilities: Tensor, labels: Tensor) -> None:

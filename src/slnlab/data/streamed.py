@@ -10,18 +10,18 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
-from slnlab.cores import cores, processes_here
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
-from slnlab.distributed import shard, world_size
 from slnlab.errors import ConfigError, DataError
-from slnlab.image_files import Background
-from slnlab.image_survey import check_visible
+from slnlab.image_folder.decoding import Background
+from slnlab.image_folder.survey import check_visible
 from slnlab.noise import NoiseRecord
-from slnlab.result import Preprocessing
+from slnlab.processes.cores import cores, processes_here
+from slnlab.processes.distributed import shard, world_size
+from slnlab.record.result import Preprocessing
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
@@ -85,7 +85,7 @@ class StreamedDataModule(IndexedDataModule):
         workers: processes that decode, for each process of the run; None: as many as CPUs, 0: none.
         num_train: how many training images the files must hold; None: whatever they do.
         channels: 3.
-        pixel_range, background: see `slnlab.image_files.read_rgb`.
+        pixel_range, background: see `slnlab.image_folder.decoding.read_rgb`.
         mixed_depths: with a range, images of 8 bits and of more may lie side by side.
         read_timeout: seconds that an image may take a worker; None: for ever.
         options: see `IndexedDataModule`.

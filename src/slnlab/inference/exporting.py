@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from slnlab.errors import DataError, SlnlabError
-from slnlab.files import replacing
 from slnlab.inference.preprocessing import Probabilities
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.methods.ensemble import Ensemble
+from slnlab.storage.writing import replacing
 
 TOLERANCE = 1e-5
 """How far a probability may be from the run's own: other programs sum in another order."""

@@ -17,8 +17,8 @@ from torchvision.transforms import functional as tv
 
 from slnlab.data.decoding import middle
 from slnlab.errors import ConfigError, DataError
-from slnlab.image_files import pillow_rgb, read_rgb
-from slnlab.result import Preprocessing
+from slnlab.image_folder.decoding import pillow_rgb, read_rgb
+from slnlab.record.result import Preprocessing
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's name for an image of so many channels."""

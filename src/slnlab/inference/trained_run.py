@@ -16,12 +16,12 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor, nn
 
-from slnlab.cores import cores
 from slnlab.errors import ConfigError, DataError
 from slnlab.inference.preprocessing import Probabilities, decoded, stacked
 from slnlab.inference.weights import finished, trained_networks
-from slnlab.result import Preprocessing, Result
-from slnlab.run_directory import RunDirectory
+from slnlab.processes.cores import cores
+from slnlab.record.result import Preprocessing, Result
+from slnlab.record.run_directory import RunDirectory
 
 ImageOrPath = str | os.PathLike[str] | Image.Image
 
@@ -90,10 +90,10 @@ class TrainedRun:
         """Classify images, preprocessed as the evaluation of the run did it. Arithmetic is float32.
 
         Args:
-            images: paths or Pillow images, one or many, both read as in training (`slnlab.image_files`); or an array or
-                tensor of uint8, (N, channels, H, W) or (N, H, W, channels), or of one channel (N, H, W). Colour becomes
-                grey where the network sees one channel. Every size is allowed: the image is scaled until it covers what
-                was seen in training, and its middle is cut out.
+            images: paths or Pillow images, one or many, both read as in training (`slnlab.image_folder.decoding`);
+                or an array or tensor of uint8, (N, channels, H, W) or (N, H, W, channels), or of one channel (N, H, W).
+                Colour becomes grey where the network sees one channel. Every size is allowed: the image is scaled until
+                it covers what was seen in training, and its middle is cut out.
             batch_size: images to a batch; None: as in evaluation.
 
         Raises:

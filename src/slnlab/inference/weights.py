@@ -10,13 +10,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from slnlab import assemble
 from slnlab.callbacks.momentum import MomentumModel
-from slnlab.checkpoint import Checkpoints
+from slnlab.config.identity import digest
 from slnlab.errors import DataError
-from slnlab.identity import digest
-from slnlab.result import Result
-from slnlab.run_directory import RunDirectory
+from slnlab.record.checkpoints import Checkpoints
+from slnlab.record.result import Result
+from slnlab.record.run_directory import RunDirectory
+from slnlab.training import assemble
 
 
 def finished(path: Path) -> tuple[RunDirectory, DictConfig, Result]:

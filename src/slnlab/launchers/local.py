@@ -21,10 +21,10 @@ from pathlib import Path
 
 from omegaconf import open_dict
 
-from slnlab.cores import cores
 from slnlab.errors import ConfigError
 from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.stopping import SIGNALS, obeying_signals, stopped, told
+from slnlab.processes.cores import cores
+from slnlab.processes.stopping import SIGNALS, obeying_signals, stopped, told
 
 log = logging.getLogger(__name__)
 

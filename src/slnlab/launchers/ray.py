@@ -11,7 +11,7 @@ from typing import Any
 
 from slnlab.errors import SlnlabError
 from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.stopping import obeying_signals, stop_if_told
+from slnlab.processes.stopping import obeying_signals, stop_if_told
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from slnlab import config
 from slnlab.errors import Busy, SlnlabError
-from slnlab.terminal import log_file
+from slnlab.text.terminal import log_file
 
 log = logging.getLogger(__name__)
 

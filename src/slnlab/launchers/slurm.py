@@ -27,7 +27,7 @@ from typing import Any
 
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.stopping import Stopped, obeying_signals, stop_if_told
+from slnlab.processes.stopping import Stopped, obeying_signals, stop_if_told
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class Job:
     def __call__(self, planned: Planned) -> Outcome:
         import submitit
 
-        from slnlab.run_directory import got_further
+        from slnlab.record.run_directory import got_further
 
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         here = submitit.JobEnvironment()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import world_size
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.processes.distributed import world_size
 
 
 class ActiveNegativeLoss(SingleNetwork):

@@ -21,10 +21,10 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.batches import Batch, EvaluationBatch
-from slnlab.distributed import average_buffers, rank, stop_if_told, world_size
 from slnlab.methods.ensemble import Ensemble
-from slnlab.modes import evaluating
-from slnlab.result import NoiseRateUsed, TransitionUsed
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import average_buffers, rank, stop_if_told, world_size
+from slnlab.record.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams, derive
 
@@ -41,8 +41,8 @@ class Method(pl.LightningModule):
 
     In several processes each has its part of every batch. What a method computes per sample needs no thought; a mean
     is `batch.mean`, a draw is made for the whole batch and cut (`normal`), and what depends on other samples is
-    compared after `slnlab.distributed.gather`. Then the run is the one of a single process, but for rounding (and
-    batch norm, which sees a process's part unless trainer.sync_batchnorm).
+    compared after `slnlab.processes.distributed.gather`. Then the run is the one of a single process, but for rounding
+    (and batch norm, which sees a process's part unless trainer.sync_batchnorm).
 
     Who is evaluated stands in `evaluators`, by the names that the record uses: `network`, and `momentum` once the
     momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.

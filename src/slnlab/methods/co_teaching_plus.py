@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import gather
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import chosen, global_ranks
+from slnlab.processes.distributed import gather
 
 
 class CoTeachingPlus(CoTeaching):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import gather
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.single_network import SingleNetwork, softmax
+from slnlab.processes.distributed import gather
 
 
 class CORES2(SingleNetwork):

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.batching import FEWEST
 from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather, shard
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS
-from slnlab.modes import evaluating
+from slnlab.models.modes import evaluating
+from slnlab.processes.batching import FEWEST
+from slnlab.processes.distributed import gather, shard
 from slnlab.streams import Streams, derive
 
 

@@ -14,10 +14,10 @@ from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.mixup import mixup_partners
+from slnlab.processes.distributed import gather
 
 CLIP = 1e-4
 """S is kept in [1e-4, 1 − 1e-4] in the regulariser, so that its logarithm has a value."""

@@ -15,7 +15,7 @@ from slnlab.errors import ConfigError, DataError
 from slnlab.losses import Backward, Forward
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.noise import NoiseRecord
-from slnlab.result import TransitionUsed
+from slnlab.record.result import TransitionUsed
 
 log = logging.getLogger(__name__)
 

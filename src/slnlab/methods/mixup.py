@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import gather
+from slnlab.processes.distributed import gather
 from slnlab.streams import Streams, derive
 
 

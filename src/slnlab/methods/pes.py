@@ -13,11 +13,11 @@ from torch.optim import Adam
 
 from slnlab.data.batches import Batch, in_batches
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.models.modes import evaluating
 from slnlab.models.parts import parts_of
-from slnlab.modes import evaluating
+from slnlab.processes.distributed import gather
 from slnlab.streams import derive
 
 PartName = Literal["last_stage", "classifier"]

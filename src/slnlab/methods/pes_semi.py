@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.batching import FEWEST
 from slnlab.data.batches import Batch, Images
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather, shard
 from slnlab.losses import cross_entropy
 from slnlab.methods.dividemix import co_guess, mixing, ramp_up
 from slnlab.methods.pes import PES, Refining
 from slnlab.methods.single_network import softmax
+from slnlab.processes.batching import FEWEST
+from slnlab.processes.distributed import gather, shard
 
 
 def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:

@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from slnlab.analysis.mixture import fit_loss_mixture
 from slnlab.data.batches import Batch
-from slnlab.distributed import Shard, gather
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
-from slnlab.modes import evaluating
-from slnlab.result import NoiseRateUsed
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import Shard, gather
+from slnlab.record.result import NoiseRateUsed
 from slnlab.sln import StochasticLabelNoise
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Batch
-from slnlab.distributed import world_size
 from slnlab.methods.single_network import SingleNetwork, softmax
+from slnlab.processes.distributed import world_size
 from slnlab.streams import Streams
 
 INITIAL = 1e-8

@@ -11,11 +11,11 @@ from slnlab.data.augment import Normalise
 from slnlab.data.autoaugment import AutoAugmented
 from slnlab.data.batches import Batch
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.distributed import gather
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import softmax
 from slnlab.methods.sop import SOP
+from slnlab.processes.distributed import gather
 
 CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.data.datamodule import View
-from slnlab.distributed import gather
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.modes import evaluating
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import gather
 
 
 class TruncatedGCE(SingleNetwork):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
-from slnlab.files import replacing
-from slnlab.messages import quoted
 from slnlab.noise._check import check_labels, check_num_classes
+from slnlab.storage.writing import replacing
+from slnlab.text.messages import quoted
 
 __all__ = ["from_csv", "to_csv"]
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
-from slnlab.files import replacing
 from slnlab.noise._check import check_index, check_integer, check_labels, check_num_classes, check_rate
+from slnlab.storage.writing import replacing
 
 __all__ = ["NoiseRecord"]
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from slnlab.errors import DataError
-from slnlab.files import replacing
+from slnlab.storage.writing import replacing
 from slnlab.study.page import page
 from slnlab.study.record import Study
 

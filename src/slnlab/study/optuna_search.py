@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep
 
 from slnlab.errors import Pruned, SlnlabError
-from slnlab.locks import FolderLock
+from slnlab.storage.locks import FolderLock
 from slnlab.study.files import save
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Study, Trial

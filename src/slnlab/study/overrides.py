@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from slnlab.config import compose_with_hydra, explain
+from slnlab.config.composition import compose_with_hydra, explain
 from slnlab.errors import ConfigError
 
 OF_THE_STUDY = {

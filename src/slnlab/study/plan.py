@@ -13,10 +13,10 @@ from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
 from slnlab.config import check, compose
+from slnlab.config.identity import digest, group_hash, identity, run_subdir
 from slnlab.errors import ConfigError
-from slnlab.identity import digest, group_hash, identity, run_subdir
-from slnlab.source_runs import labels
 from slnlab.study.overrides import seeds, split
+from slnlab.training.source_runs import labels
 
 Values = Mapping[str, str]
 """Of a trial: the keys searched over, and what each is, as it would be typed."""

@@ -15,10 +15,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from slnlab.errors import Busy, DataError, Diverged, Pruned, SlnlabError
-from slnlab.files import replacing
-from slnlab.result import Result, read_metrics
-from slnlab.run_directory import RunDirectory
-from slnlab.stopping import obeying_signals, stop_if_told
+from slnlab.processes.stopping import obeying_signals, stop_if_told
+from slnlab.record.result import Result, read_metrics
+from slnlab.record.run_directory import RunDirectory
+from slnlab.storage.writing import replacing
 from slnlab.study.plan import Job, Plan, Values
 from slnlab.study.record import Trial
 

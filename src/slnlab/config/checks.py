@@ -1,0 +1,144 @@
+"""What a configuration may hold: the shape of each section, and what must hold between them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from omegaconf import DictConfig
+from pydantic import ValidationError
+
+from slnlab.config.plain import flat, plain
+from slnlab.errors import ConfigError
+from slnlab.schema.kinds import Section, allowed_by
+from slnlab.schema.sections import GROUPS, Root, class_map_errors, contradictions, redefinitions
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ConfigError: names every wrong key, its value, and what is allowed.
+    """
+    container = plain(config)
+    problems = list(_problems(container))
+    if not problems and container["init"]["from"] is not None:
+        from slnlab.training import source_runs  # which needs this module
+
+        problems = list(source_runs.problems(config))
+    if problems:
+        lines = [f"{key}: {what}" for key, what in problems]
+        raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
+
+
+SECRETS = re.compile(r"(api|access|private|auth)?_?(key|token|secret|password|credentials?)", re.IGNORECASE)
+
+
+def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in flat(config).items():
+        if isinstance(value, str) and value and SECRETS.fullmatch(key.split(".")[-1]):
+            yield key, "looks like a secret, and a configuration is written to files; keep it in the environment"
+            return  # before anything that would repeat its value
+    groups = {key: config[key] for key in GROUPS if key in config}
+    sound = True
+    for name in GROUPS.keys() - groups.keys():
+        sound = False
+        yield name, "is missing"
+    rest = {key: value for key, value in config.items() if key not in GROUPS}
+    sections: list[tuple[str, type[Section], Any]] = [("", Root, rest)]
+    sections += [(group, schema_of(group, node), node) for group, node in groups.items()]
+    for prefix, schema, node in sections:
+        try:
+            schema.model_validate(node)
+        except ValidationError as error:
+            sound = False
+            yield from _explain_validation(prefix, schema, node, error)
+    yield from redefinitions(config)
+    if sound:
+        yield from contradictions(config)
+        if "class_map" in config["noise"]:
+            for what in class_map_errors(config["noise"]["class_map"], config["data"]):
+                yield "noise.class_map", what
+
+
+def schema_of(group: str, node: Any) -> type[Section]:
+    """The schema of one option of a group: its own, that of the class which it builds, or the group's.
+
+    A `_target_` outside slnlab without a schema of ours may have keys that only it knows.
+    """
+    base = GROUPS[group]
+    node = node if isinstance(node, dict) else {}
+    target = str(node.get("_target_", "slnlab."))
+    ours = target.startswith("slnlab.")
+    built = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower() if ours else ""
+    for name in (str(node.get("name")), built):
+        module = f"slnlab.schema.{group}.{name}"
+        if name.isidentifier() and importlib.util.find_spec(module):
+            schema: type[Section] = importlib.import_module(module).Schema
+            return schema
+    if ours:
+        return base
+    return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
+
+
+def _explain_validation(
+    prefix: str, schema: type[Section], node: Any, error: ValidationError
+) -> Iterator[tuple[str, str]]:
+    told: set[str] = set()
+    for item in error.errors():
+        path, several = _place(schema, item["loc"])
+        key = ".".join([prefix, *path] if prefix else path)
+        if several is not None:  # pydantic has an error for each type
+            if key not in told:
+                told.add(key)
+                yield key, f"{_value(node, path)!r} is not allowed: {allowed_by(several)}"
+        elif item["type"] == "extra_forbidden":
+            known = sorted([*_keys_at(schema, path[:-1]), *(GROUPS if key == path[0] else ())])
+            yield key, f"there is no such key{near(path[-1], known)}; the keys are {', '.join(known)}"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            if not path:
+                yield key, message  # of the section as a whole
+            elif item["type"] == "missing":
+                yield key, "is missing"
+            else:
+                yield key, f"{item['input']!r} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _place(schema: type[Section], loc: Sequence[int | str]) -> tuple[list[str], Any]:
+    """The key that an error is about; and its types, if it may be of several. Otherwise None.
+
+    Behind a key of several types pydantic puts its name for the one that it has tried (`constrained-float`).
+    """
+    path = [str(part) for part in loc]
+    node: Any = schema
+    for number, part in enumerate(loc[:-1]):
+        fields = node.model_fields if isinstance(node, type) and issubclass(node, Section) else {}
+        node = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+        if get_origin(node) in (Union, UnionType) and len({*get_args(node)} - {NoneType}) > 1:
+            return path[: number + 1], node
+    return path, None
+
+
+def _value(node: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        node = node[part]
+    return node
+
+
+def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:
+    for part in path:
+        annotation = schema.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        schema = annotation
+    for name, field in schema.model_fields.items():
+        yield field.alias or name
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,116 @@
+"""From overrides to the configuration of a run, or to a message that says what was wrong with them.
+
+Nothing here imports torch: a wrong key or an impossible value is refused in the time Hydra needs to compose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from slnlab.config.checks import near, schema_of
+from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
+from slnlab.config.plain import said_by
+from slnlab.errors import ConfigError
+from slnlab.schema.kinds import Section
+from slnlab.schema.sections import GROUPS, Root
+from slnlab.text.quoting import mended
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the configuration of a run as the command line does.
+
+    Also inside another application of Hydra, and in threads: it is always slnlab's configuration, and theirs stays
+    as it is.
+
+    Args:
+        overrides: Hydra overrides, such as `["noise=asym", "sln.sigma=0.5"]`.
+
+    Raises:
+        ConfigError: a key or an option that does not exist; the message names it and what is near.
+    """
+    config = compose_with_hydra(overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
+    """The same with Hydra's own node.
+
+    Raises:
+        ConfigError: see `compose`.
+    """
+    try:
+        return load(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from error
+
+
+def explain(error: BaseException, overrides: Sequence[str] = (), several: bool = False) -> str:
+    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are; of one that was typed so
+    that it cannot be read, how to type it.
+
+    Args:
+        error: what was raised.
+        overrides: what was typed; it says which options' keys are the known ones.
+        several: a comma separates values of a sweep.
+    """
+    message = said_by(error)
+    if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
+        return mended(overrides, FIRST_PARTS, several, lambda key: _kinds(key, overrides)) or message
+    if "Could not override" in message:
+        key = message.split("'")[1]
+        *path, leaf = key.split(".")
+        known = _known_keys(path, overrides)
+        if known:
+            where = ".".join(path) or "the configuration"
+            message = f"{key}: there is no such key{near(leaf, known)}; the keys of {where} are {', '.join(known)}"
+    return message
+
+
+def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The keys below `path` in the configuration of the options that were chosen."""
+    node: Any = _of_options(overrides)
+    for part in path:
+        node = node.get(part) if isinstance(node, DictConfig) else None
+    return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
+
+
+def _of_options(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of the options that were chosen."""
+    try:
+        return load([override for override in overrides if override.split("=")[0] in GROUPS])
+    except (HydraException, OmegaConfBaseException):  # several options at once: a sweep, whose first is the default one
+        return load([])
+
+
+def _kinds(key: str, overrides: Sequence[str]) -> set[type]:
+    """The types that a key's values may have; dict: it chooses an option; none: it is not known."""
+    if key and (CONF_DIR / key).is_dir():
+        return {dict}
+    group, *path = key.split(".")
+    node: Any = Root
+    if group in GROUPS:
+        node = schema_of(group, OmegaConf.to_container(_of_options(overrides)[group]))
+    else:
+        path = [group, *path]
+    for part in path:
+        fields = node.model_fields if isinstance(node, type) and issubclass(node, Section) else {}
+        node = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+    return set() if node is None else set(_single_types(node))
+
+
+def _single_types(annotation: Any) -> Iterator[type]:
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _single_types(member)
+    elif get_origin(annotation) is Annotated:
+        yield from _single_types(get_args(annotation)[0])
+    else:
+        yield get_origin(annotation) or annotation

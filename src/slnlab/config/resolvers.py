@@ -1,0 +1,170 @@
+"""What `conf/` interpolates: values that follow from the data set, the noise, the images or the length of the run."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from slnlab.config.contents import of_source
+from slnlab.config.identity import run_subdir
+from slnlab.errors import ConfigError
+from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
+from slnlab.processes.batching import batch_sizes
+from slnlab.schema.sections import epoch_size
+
+
+def preset_of(table: str, *, _root_: DictConfig) -> Any:
+    """A value that depends on the data set, and perhaps on the noise: from a method's table in `conf/method/`.
+
+    >>> config = OmegaConf.create(
+    ...     {
+    ...         "data": {"name": "cifar10"},
+    ...         "noise": {"name": "asym"},
+    ...         "preset": {"phuber_ce": {"tau": {"default": 2, "cifar10": {"default": 2, "asym": 10}}}},
+    ...     }
+    ... )
+    >>> preset_of("phuber_ce.tau", _root_=config)
+    10
+
+    Args:
+        table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
+    """
+    found = OmegaConf.select(_root_, f"preset.{table}")
+    for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
+        if isinstance(found, DictConfig):
+            found = found[name] if name in found else found["default"]
+    return found
+
+
+def data_kind(*, _root_: DictConfig) -> str:
+    """The data set that presets go by: of one that was made from another (`defaults: [folder, _self_]`), the other."""
+    return str(_root_.preset.get("like") or _root_.data.name)
+
+
+def noise_kind(*, _root_: DictConfig) -> str:
+    """The noise type that presets go by: of labels from a file or another run, what `noise.like` says they are."""
+    return str(_root_.noise.get("like") or _root_.noise.name)
+
+
+def part_of_training(share: float, *, _root_: DictConfig) -> int:
+    """So many of the training samples, rounded down, at least 1."""
+    return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
+
+
+def steps_of_epoch(*, _root_: DictConfig) -> int | None:
+    """Whole batches in an epoch, at least 1; None where only the labels know how many."""
+    size = epoch_size(_root_.data)
+    return None if size is None else max(1, size // _root_.data.batch_size)
+
+
+def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
+    """So many of the run's steps, rounded down, at least 1; None where only the labels know how many."""
+    size = epoch_size(_root_.data)
+    if size is None:
+        return None
+    return max(1, int(share * _root_.trainer.max_epochs * len(batch_sizes(size, _root_.data.batch_size))))
+
+
+def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
+    """So many of the run's epochs, rounded down, at least 1."""
+    return max(1, int(share * _root_.trainer.max_epochs))
+
+
+def memory(share: float, *, _root_: DictConfig) -> float:
+    """The decay with which a momentum model averages over that share of the run's steps, at most 0.999; 0.99 where only
+    the labels know how many there are."""
+    steps = part_of_steps(share, _root_=_root_)
+    return 0.99 if steps is None else min(0.999, round(1 - 1 / steps, 4))
+
+
+def warm_up(epochs: int, *, _root_: DictConfig) -> int:
+    """So many epochs, but 0 in a run that starts from trained weights (`init.from`)."""
+    return epochs if OmegaConf.select(_root_, "init.from") is None else 0
+
+
+def start(*, _root_: DictConfig) -> str:
+    """`fine_tuning` or `from_scratch`, as the network's `pretrained` says."""
+    return "fine_tuning" if OmegaConf.select(_root_, "model.pretrained") else "from_scratch"
+
+
+def image_folder(what: str, *, _root_: DictConfig) -> Any:
+    """Of `data.source.root` (see `read_image_folder`): num_classes, classes, num_train, whether there is a split
+    val_clean or test, or the pixel_range of its images (see `find_pixel_range`).
+
+    Raises:
+        ConfigError: the root is not given.
+        DataError: the folder cannot be used.
+    """
+    if OmegaConf.is_missing(_root_.data.source, "root"):
+        raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
+    found = read_image_folder(str(_root_.data.source.root), _root_.data.unreadable, _root_.data.workers)
+    if what == "pixel_range":
+        return _pixel_range(_root_.data.source, found)
+    if what == "classes":
+        return ListConfig(found.classes)
+    sizes = {"num_classes": len(found.classes), "num_train": len(found.splits["train"].paths)}
+    return sizes[what] if what in sizes else bool(found.splits[what].paths)
+
+
+def typed(dotted: str, *, _root_: DictConfig) -> bool:
+    """Whether a key's value stands there as it is, and no other value or file decides on it."""
+    section, _, key = dotted.rpartition(".")
+    return not OmegaConf.is_interpolation(OmegaConf.select(_root_, section), key)
+
+
+def run_dir(*, _root_: DictConfig) -> str:
+    """The run's directory."""
+    return f"{_root_.runs_dir}/{run_subdir(_root_)}"
+
+
+def run_subdir_of(*, _root_: DictConfig) -> str:
+    """The same below `runs_dir`."""
+    return run_subdir(_root_)
+
+
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "data_kind": data_kind,
+    "image_folder": image_folder,
+    "memory": memory,
+    "noise_kind": noise_kind,
+    "part_of_epochs": part_of_epochs,
+    "part_of_steps": part_of_steps,
+    "part_of_training": part_of_training,
+    "preset": preset_of,
+    "run_dir": run_dir,
+    "run_subdir": run_subdir_of,
+    "start": start,
+    "steps_of_epoch": steps_of_epoch,
+    "times": operator.mul,
+    "typed": typed,
+    "warm_up": warm_up,
+}
+"""`${slnlab.NAME:ARGUMENTS}` in YAML → the function, which is given the whole configuration too."""
+
+
+def register_resolvers() -> None:
+    """Make them known to OmegaConf."""
+    for name, function in RESOLVERS.items():
+        OmegaConf.register_new_resolver(f"slnlab.{name}", function, replace=True)
+
+
+def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfig | None:
+    """Of images that have more than 8 bits; looked at once."""
+    from slnlab.image_folder.survey import find_pixel_range  # Pillow, which most configurations can do without
+
+    stamp = of_source("data.source", OmegaConf.to_container(source, resolve=True))
+    assert stamp is not None
+    if stamp.digest not in _pixel_ranges:
+        top = Path(source.root).expanduser()
+        listed = [[top / path for path in split.paths] for split in contents.splits.values()]
+        _pixel_ranges[stamp.digest] = find_pixel_range(listed)
+    found = _pixel_ranges[stamp.digest]
+    return None if found is None else ListConfig(found)
+
+
+_pixel_ranges: dict[str, list[float] | None] = {}
+"""By what the files hold: composing one run asks for it dozens of times."""

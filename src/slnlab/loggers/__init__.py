@@ -1,0 +1,1 @@
+"""Loggers besides `metrics.csv`. None of them can end a training run."""

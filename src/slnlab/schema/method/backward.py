@@ -1,0 +1,3 @@
+from slnlab.schema.method.forward import Schema
+
+__all__ = ["Schema"]

@@ -1,0 +1,3 @@
+from slnlab.schema.method.ce import Schema
+
+__all__ = ["Schema"]

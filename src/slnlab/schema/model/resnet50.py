@@ -1,0 +1,5 @@
+from slnlab.schema.sections import Model
+
+
+class Schema(Model):
+    pretrained: bool

@@ -1,0 +1,12 @@
+from typing import Any
+
+from slnlab.schema.kinds import ExistingPath, NothingDrawn, RateOfFile
+from slnlab.schema.sections import Noise, NoiseKind
+
+
+class Schema(Noise):
+    rate: RateOfFile
+    seed: NothingDrawn
+    path: ExistingPath
+    like: NoiseKind | None
+    donor: dict[str, Any] | None

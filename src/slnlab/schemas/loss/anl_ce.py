@@ -1,7 +1,0 @@
-from slnlab.schemas.base import NonNegative
-from slnlab.schemas.config import Loss
-
-
-class Schema(Loss):
-    alpha: NonNegative
-    beta: NonNegative

@@ -1,3 +1,0 @@
-from slnlab.schemas.method.forward import Schema
-
-__all__ = ["Schema"]

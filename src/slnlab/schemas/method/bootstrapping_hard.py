@@ -1,3 +1,0 @@
-from slnlab.schemas.method.bootstrapping_soft import Schema
-
-__all__ = ["Schema"]

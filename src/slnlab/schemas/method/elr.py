@@ -1,7 +1,0 @@
-from slnlab.schemas.base import NonNegative, Rate
-from slnlab.schemas.method.ce import Schema as CE
-
-
-class Schema(CE):
-    strength: NonNegative
-    decay: Rate

@@ -1,3 +1,0 @@
-from slnlab.schemas.method.ce import Schema
-
-__all__ = ["Schema"]

@@ -1,5 +1,0 @@
-from slnlab.schemas.config import Model
-
-
-class Schema(Model):
-    pretrained: bool

@@ -1,0 +1,54 @@
+"""What was found of files once, kept in the user's cache directory; whatever is lost of it is found again.
+
+The directory is `SLNLAB_CACHE`, `XDG_CACHE_HOME`, or `~/.cache`, in this order; where it cannot be written, the
+system's folder for temporary files. A file is replaced as a whole, so several processes may read and write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from slnlab.errors import DataError
+from slnlab.storage.writing import replacing
+
+log = logging.getLogger(__name__)
+
+
+def kept(kind: str, root: str) -> Any:
+    """The JSON that `keep` has written for a folder; None: there is none, or it is damaged.
+
+    Args:
+        kind: what it is about.
+        root: the folder whose files it is about, as a real path.
+    """
+    for file in _files(kind, root):
+        with suppress(OSError, ValueError):
+            return json.loads(file.read_text(encoding="utf-8"))
+    return None
+
+
+def keep(kind: str, root: str, content: Any) -> None:
+    """Write it; see `kept`."""
+    files = _files(kind, root)
+    for file in files:
+        with suppress(OSError, DataError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as opened:
+                opened.write(json.dumps(content).encode())
+            return
+    log.warning("%s: cannot be written, so the next run reads all files of %s again", files[0], root)
+
+
+def _files(kind: str, root: str) -> list[Path]:
+    name = f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
+    places = [os.environ.get("SLNLAB_CACHE"), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")]
+    user = next(place for place in places if place)
+    temporary = Path(tempfile.gettempdir()) / f"slnlab-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    return [Path(user) / "slnlab" / kind / name, temporary / kind / name]

@@ -1,0 +1,205 @@
+"""How to type an override: behind the shell's grammar, Hydra reads values by one of its own.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from slnlab.text.terminal import can_print
+
+_KEY = r"(?:\+{0,2}|~)[A-Za-z_][\w./@-]*"
+_OVERRIDE = re.compile(rf"({_KEY})\s*=\s*(.*)", re.DOTALL)
+
+
+def override(key: str, value: str, several: bool = False) -> str | None:
+    """What to type in a shell so that the key gets this very text.
+
+    >>> print(override("data.source.root", "photos (1)"))
+    'data.source.root="photos (1)"'
+    >>> print(override("sln.sigma", "0.5"))
+    sln.sigma=0.5
+
+    Args:
+        key: with `+` or `~` if need be.
+        value: as meant. `~` at its beginning becomes the home directory, as in a shell; `[a,b]` is a list.
+        several: a comma separates values of a sweep.
+
+    Returns:
+        None: there is no way to type it.
+    """
+    if value.startswith("[") and value.endswith("]"):
+        texts = [_quoted(part.strip()) for part in _split(value[1:-1])]
+        text = None if None in texts else f"[{','.join(map(str, texts))}]"
+    elif several and _separates(value):
+        texts = [_quoted(part.strip()) for part in _split(value)]
+        text = None if None in texts else ",".join(map(str, texts))
+    else:
+        text = _quoted(value)
+    return None if text is None or not _parses(f"{key}={text}") else shlex.quote(f"{key}={text}")
+
+
+_CLOSING = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
+
+
+def _split(value: str) -> list[str]:
+    """The parts between those commas that stand outside of brackets and quotes."""
+    parts, expected = [""], ""
+    for before, char in zip(f" {value}", value, strict=False):
+        if expected.endswith(char):
+            expected = expected[:-1]
+        elif char in "([{" or (char in "\"'" and not before.isalnum()):  # rather than an apostrophe
+            expected += _CLOSING[char]
+        if char == "," and not expected:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def _separates(value: str) -> bool:
+    """Whether the value has commas, and all of them separate its parts."""
+    parts = _split(value)
+    return len(parts) > 1 and not any("," in part for part in parts)
+
+
+def _quoted(value: str) -> str | None:
+    """A value that Hydra's grammar reads as this text; a number, `true` and the like may stay what they are."""
+    value = os.path.expanduser(value)
+    with suppress(HydraException):
+        plain = OverridesParser.create().parse_override(f"key={value}")
+        if not plain.is_sweep_override() and (
+            not isinstance(plain.value(), str | list | dict) or plain.value() == value
+        ):
+            return value
+    for mark in ('"', "'"):
+        inner = re.sub(rf"(\\+)(?={mark}|$)", r"\1\1", value).replace(mark, f"\\{mark}")
+        text = f"{mark}{inner}{mark}"
+        with suppress(HydraException):
+            if OverridesParser.create().parse_override(f"key={text}").value() == value:
+                return text
+    return None
+
+
+def _parses(text: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(text)
+    except HydraException:
+        return False
+    return True
+
+
+def _of_no_kind(key: str) -> set[type]:
+    return set()
+
+
+def mended(
+    words: Sequence[str],
+    known: Collection[str],
+    several: bool = False,
+    kinds: Callable[[str], set[type]] = _of_no_kind,
+) -> str | None:
+    """What is wrong with the first override that cannot be read, and what to type instead; None: nothing is known.
+
+    Args:
+        words: as the shell has split them.
+        known: first parts of keys.
+        several: a comma separates values of a sweep.
+        kinds: the types that a key's values may have, as far as they are known; dict: it chooses an option.
+    """
+    for group in _groups(words, known):
+        typed = " ".join(group)
+        sweeps = False
+        if len(group) == 1 and not has_no_key(typed) and _parses(typed):
+            sweeps = OverridesParser.create().parse_override(typed).is_sweep_override()
+            if several or not sweeps:
+                continue
+        found = _OVERRIDE.fullmatch(_joined(group))
+        if found is None:
+            return f"{typed}: is not KEY=VALUE"
+        types = kinds(found[1].lstrip("+~")) if "," in found[2] or " " in found[2] else set()
+        if dict in types and len(group) > 1 and " " in found[2]:  # an option's name has no blanks
+            return f"{group[-1]}: is not KEY=VALUE"
+        advice = _advice(found[1], found[2], several, types)
+        wrong = "has several values" if sweeps else "cannot be read as KEY=VALUE"
+        return None if advice is None else f"{typed}: {wrong}; {advice}"
+    return None
+
+
+def has_no_key(word: str) -> bool:
+    """`=0.5`, which Hydra would take for an option of no group."""
+    return word.lstrip("+~").startswith("=")
+
+
+def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collection[str]) -> str | None:
+    """What is wrong with the first key that was typed as if it were an option; None: there is none.
+
+    Args:
+        words: as the shell has split them.
+        unknown: those of them that look like options, and are none.
+        known: first parts of keys.
+    """
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        key = word.lstrip("-")
+        if word in unknown and ("=" in key or key.split(".")[0] in known):
+            alone = "=" in key or not following or "=" in following or following.startswith("--")
+            return f"{word}: keys have no dashes: {key if alone else f'{key}={following}'}"
+    return None
+
+
+def _advice(key: str, value: str, several: bool, kinds: set[type]) -> str | None:
+    """What to type."""
+    listed = list in kinds and not several and not value.startswith("[") and _separates(value)
+    text = override(key, f"[{value}]" if listed else value, several)
+    if text is None:
+        return None
+    if not can_print(text):
+        return "put the value in double quotes inside single quotes"
+    sweep = override(key, value, several=True) if not several and not listed and _separates(value) else None
+    if sweep is None or sweep == text:
+        return f"type {text}"
+    numbers = kinds - {type(None)}
+    if numbers and numbers <= {int, float, bool}:
+        return f"for a sweep type -m {sweep}"
+    return f"type {text}, or for a sweep -m {sweep}"
+
+
+def _groups(words: Sequence[str], known: Collection[str]) -> Iterator[list[str]]:
+    """The words of each override: blanks around `=`, or in a value, have made several of one."""
+    group: list[str] = []
+    for number, word in enumerate(words):
+        following = words[number + 1] if number + 1 < len(words) else ""
+        key = re.fullmatch(_KEY, word) is not None
+        begins = _OVERRIDE.fullmatch(word) or (key and (word.startswith("~") or following.startswith("=")))
+        # The last word of all may be part of a value, and be a key's name by chance.
+        begins = begins or (
+            key and following != "" and word.split(".")[0] in known and not _OVERRIDE.fullmatch(following)
+        )
+        begins = begins or (has_no_key(word) and word != "=" and "=" in "".join(group))
+        if begins or not group:
+            if group:
+                yield group
+            group = []
+        group.append(word)
+    if group:
+        yield group
+
+
+def _joined(group: Sequence[str]) -> str:
+    """As one override, without the blanks around `=` and commas; with `=` where only a blank stands for it."""
+    text = group[0]
+    if "=" not in text and len(group) > 1 and not group[1].startswith("="):
+        text += "="
+    for word in group[1:]:
+        close = text.endswith(("=", ",")) or word.startswith(("=", ","))
+        text += word if close else f" {word}"
+    return text

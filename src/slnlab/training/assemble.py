@@ -1,0 +1,340 @@
+"""From a checked configuration to the objects of a run."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.profilers import PyTorchProfiler
+from pytorch_lightning.strategies import DDPStrategy
+
+from slnlab.callbacks.correction import LabelCorrection
+from slnlab.callbacks.memorisation import MemorisationMonitor
+from slnlab.callbacks.momentum import MomentumModel
+from slnlab.callbacks.progress import EpochProgress
+from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
+from slnlab.callbacks.signals import OwnSignals
+from slnlab.callbacks.softmax_average import SoftmaxAverage
+from slnlab.callbacks.within_epoch import WithinEpoch
+from slnlab.config.contents import for_class, unverified
+from slnlab.config.identity import digest, group_hash, identity
+from slnlab.config.plain import plain
+from slnlab.data import IndexedDataModule
+from slnlab.errors import ConfigError
+from slnlab.methods import Method
+from slnlab.processes.cores import cores, processes_here
+from slnlab.processes.distributed import rank, world_size
+from slnlab.processes.starting import started_by
+from slnlab.record.checkpoints import Checkpoints
+from slnlab.record.result import Result, summarise_timing
+from slnlab.record.run_directory import RunDirectory, environment
+from slnlab.streams import derive
+from slnlab.training.source_runs import labels
+
+
+def _options(node: DictConfig, *without: str) -> dict[str, Any]:
+    """A node's keys but those that name it, as plain containers."""
+    container = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(container, dict)
+    return {str(k): v for k, v in container.items() if k not in ("_target_", "name", *without)}
+
+
+def on_gpus(config: DictConfig) -> bool:
+    """Whether the run uses GPUs.
+
+    Raises:
+        ConfigError: it asks for a GPU, or so many, that PyTorch does not see, or for what only GPUs can do.
+    """
+    devices, accelerator = config.trainer.devices, config.trainer.accelerator
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if accelerator == "gpu" and not (cuda or torch.backends.mps.is_available()):
+        raise ConfigError("trainer.accelerator: gpu, but PyTorch sees none on this machine; auto or cpu")
+    wanted = accelerator != "cpu" and (cuda > 0 or accelerator == "gpu")
+    if wanted and devices > max(cuda, 1) and not (cuda == 1 and started_by()):
+        raise ConfigError(f"trainer.devices: {devices}, but PyTorch sees {max(cuda, 1)} GPU(s) on this machine")
+    if config.trainer.sync_batchnorm and devices > 1 and not wanted:
+        raise ConfigError("trainer.sync_batchnorm: PyTorch has it on GPUs only")
+    return wanted
+
+
+def datamodule(config: DictConfig) -> IndexedDataModule:
+    """The data, and the noise that spoils them."""
+    options = _options(config.data, "source", "unreadable")  # which the source has
+    noise = OmegaConf.to_container(config.noise, resolve=True)
+    module = get_class(config.data._target_)(
+        source=instantiate(for_class(plain(config)["data"]["source"])),
+        noise=noise,
+        seed=config.seed,
+        name=config.data.name,
+        **options,
+    )
+    assert isinstance(module, IndexedDataModule)
+    return module
+
+
+def method(config: DictConfig) -> Method:
+    """The method with its freshly initialised networks; the initialisation of each has a random stream of its own."""
+    kind: type[Any] = _class("method", config.method._target_, Method)
+    built: Method = kind(
+        *(_network(config, number) for number in range(len(kind.network_names))),
+        class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
+        sigma=config.sln.sigma,
+        **_composed(config, kind),
+        optimizer=_optimizer(config),
+        scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
+        clip_norm=config.clip_norm,
+        seed=config.seed,
+        **_options(config.method, "labels", "networks", "refuses", "needs", "fixed"),
+    )
+    return built
+
+
+def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
+    """The class of this name, which must be of a kind: what a configuration names is not called before.
+
+    Raises:
+        ConfigError: it cannot be imported, or is of another kind.
+    """
+    try:
+        found = get_class(target)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{section}._target_: {target} cannot be imported ({error}); is it on PYTHONPATH?") from error
+    if not issubclass(found, kind):
+        raise ConfigError(f"{section}._target_: {target} is no {kind.__module__.removesuffix('.base')}.{kind.__name__}")
+    return found
+
+
+def _composed(config: DictConfig, kind: type[Any]) -> dict[str, Any]:
+    """What goes beside a method's own objective, for methods that take it.
+
+    Raises:
+        ConfigError: it is switched on, and the method does not.
+    """
+    sections = {
+        "mixup": ("mixup.alpha", {"mixup": config.mixup.alpha}),
+        "sam": (
+            "sam.rho",
+            {
+                "sam": config.sam.rho,
+                "sam_decay_in_ascent": config.sam.decay_in_ascent,
+                "sam_decay_in_step": config.sam.decay_in_step,
+            },
+        ),
+    }
+    taken: dict[str, Any] = {}
+    for name, (switch, options) in sections.items():
+        if name in getattr(kind, "composes", ()):
+            taken |= options
+        elif options[name]:
+            raise ConfigError(f"{switch}: method={config.method.name} does not compose with {name}; leave it at 0")
+    return taken
+
+
+def _network(config: DictConfig, number: int) -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(config.seed, "initialisation", number))
+        network: torch.nn.Module = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
+    if config.trainer.compile:
+        # In place, so that neither the names in a checkpoint nor what a momentum model copies change. Every batch
+        # shape (whole, last, evaluation) is compiled for itself: CUDA graphs have fixed shapes. What is outside the
+        # network, SLN's noise and the optimiser with its learning rate, changes without compiling anything again.
+        network.compile(mode="reduce-overhead" if on_gpus(config) else "default", dynamic=False)
+    return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+
+
+def prepare_networks(config: DictConfig) -> None:
+    """Fetch the weights that the networks start from, of those that do; see `slnlab.models`.
+
+    Raises:
+        DataError: they are not there and cannot be had.
+    """
+    kind = get_class(config.model._target_)
+    if hasattr(kind, "prepare"):
+        with torch.device("meta"):  # without memory for what is thrown away
+            kind(**_options(config.model)).prepare()
+
+
+def start_networks(method: Method) -> None:
+    """Give the networks the weights that they start from, of those that do.
+
+    Raises:
+        DataError: they are not there.
+    """
+    for network in method.networks.values():
+        start: Any = getattr(network, "start", None)
+        if start is not None:
+            start()
+
+
+def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
+    kind, options = get_class(config.optimizer._target_), _options(config.optimizer)
+    if on_gpus(config) and torch.cuda.is_available() and "fused" in inspect.signature(kind).parameters:
+        options.setdefault("fused", True)  # one kernel for all parameters
+    return partial(kind, **options)
+
+
+@contextmanager
+def threads(config: DictConfig) -> Iterator[None]:
+    """trainer.threads of the CPU inside the block. By default they are the cores granted to this process, at most as
+    many as PyTorch would use (OMP_NUM_THREADS), shared by the processes that are started within the block."""
+    before = torch.get_num_threads()
+    available = min(before, cores())
+    torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def loggers(config: DictConfig, run: RunDirectory) -> list[Logger]:
+    """What `logger=` adds to metrics.csv; of several processes only the first has any."""
+    if config.logger.get("_target_") is None or rank() > 0:
+        return []
+    logger = get_method(config.logger._target_)(
+        run,
+        group=f"{config.data.name} {config.noise.name} {config.method.name} {group_hash(config)}",
+        title=_title(config),
+        about=[config.data.name, _noise(config), config.method.name],
+        config=identity(config),
+        **_options(config.logger),
+    )
+    return [logger] if logger is not None else []
+
+
+def close(loggers: Sequence[Logger], exit_code: int) -> None:
+    """End the loggers; a crashed run ends as crashed."""
+    for logger in loggers:
+        if hasattr(logger, "finish"):
+            logger.finish(exit_code)
+        else:
+            logger.finalize("success" if exit_code == 0 else "failed")
+
+
+def checkpoints(config: DictConfig, run: RunDirectory) -> Checkpoints:
+    """The run's checkpoints, which know what configuration they belong to."""
+    return Checkpoints(run.checkpoint, digest(identity(config)))
+
+
+def trainer(
+    config: DictConfig, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
+) -> tuple[pl.Trainer, RunRecord]:
+    """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
+    record, timer, files = RunRecord(run, labels(config), watch), EpochTimer(), checkpoints(config, run)
+    callbacks: list[pl.Callback] = [timer, OwnSignals()]
+    if config.momentum.enabled:
+        callbacks.append(MomentumModel(config.momentum.decay))
+    if config.correction.enabled:
+        callbacks.append(LabelCorrection(**_options(config.correction, "enabled")))
+    if config.softmax_average.enabled:
+        callbacks.append(SoftmaxAverage(run.probabilities))
+    callbacks.append(MemorisationMonitor())
+    if config.trainer.progress and rank() == 0:
+        callbacks.append(EpochProgress(_title(config), labels(config)))
+    callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]
+    _quieten()
+    made = pl.Trainer(
+        **_options(
+            config.trainer,
+            *("accelerator", "devices", "progress", "threads", "compile", "profile", "checkpoint_every_steps"),
+        ),
+        devices="auto" if _one_gpu_each(config) else config.trainer.devices,
+        accelerator=_accelerator(config),
+        profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
+        # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
+        strategy=_strategy(config) if world_size() > 1 else "auto",
+        callbacks=callbacks,
+        logger=list(loggers) or False,
+        plugins=[files, LightningEnvironment()],
+        default_root_dir=run.path,
+        # Progress, summary and checkpoints are ours: Lightning's count its calls, of which one holds many steps.
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    return made, record
+
+
+def _profiler(run: RunDirectory) -> PyTorchProfiler:
+    """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
+    run.profile.mkdir(exist_ok=True)
+    return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=-1)
+
+
+def _accelerator(config: DictConfig) -> str:
+    """What Lightning is to use; several processes that `on_gpus` found no GPUs for must not find a Mac's only one."""
+    return "cpu" if world_size() > 1 and not on_gpus(config) else str(config.trainer.accelerator)
+
+
+def _strategy(config: DictConfig) -> DDPStrategy:
+    in_turn = getattr(get_class(config.method._target_), "trains_in_turn", False)
+    # Lightning takes the one of the process's place on the machine, and a process that sees one GPU has only the first.
+    gpus = [torch.device("cuda", 0)] * config.trainer.devices if _one_gpu_each(config) else None
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn, parallel_devices=gpus)
+
+
+def _one_gpu_each(config: DictConfig) -> bool:
+    """Whether each of several processes sees its own GPU only, as `srun --gpus-per-task=1` has it."""
+    return world_size() > 1 and on_gpus(config) and torch.cuda.device_count() == 1
+
+
+def result(config: DictConfig, run: RunDirectory, data: IndexedDataModule, record: RunRecord) -> Result:
+    """What the finished run has to say."""
+    rows = record.rows
+    others = unverified(plain(config))
+    return Result(
+        data=f"{config.data.name} (unverified files)" if others else config.data.name,
+        unverified_pixels=data.pixels_hash() if others else None,
+        noise=config.noise.name,
+        noise_rate=config.noise.rate,
+        method=config.method.name,
+        seed=config.seed,
+        group=group_hash(config),
+        identity=identity(config),
+        epochs=len(rows),
+        preprocessing=record.preprocessing,
+        evaluators=record.evaluators,
+        label_issues=record.label_issues,
+        noise_rate_used=record.noise_rate_used,
+        transition_used=record.transition_used,
+        label_noise=data.noise_summary(),
+        timing=summarise_timing(rows),
+        environment=environment(),
+    )
+
+
+def _title(config: DictConfig) -> str:
+    return f"{config.data.name} {_noise(config)} {config.method.name} seed={config.seed}"
+
+
+def _noise(config: DictConfig) -> str:
+    return f"{config.noise.name} {config.noise.rate}" if config.noise.rate else str(config.noise.name)
+
+
+def _quieten() -> None:
+    """Lightning's remarks that say nothing here: no data loader has workers, and one call holds many steps."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*available but not used.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")  # they are the same
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in older PyTorch
+    warnings.filterwarnings(
+        "ignore", message=".*srun. command is available on your system.*"
+    )  # SLURM jobs start their own
+    # A run that was stopped after an epoch's last step goes on with the schedule.
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before .*optimizer.step.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

@@ -1,0 +1,115 @@
+"""Before a run or a sweep begins: what cannot work is refused, and each run of a sweep has a directory of its own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from slnlab.config import check
+from slnlab.config.composition import explain
+from slnlab.config.identity import identity
+from slnlab.config.loading import extra_config_dirs
+from slnlab.errors import ConfigError, DataError
+from slnlab.sweep import write_plan
+
+log = logging.getLogger(__name__)
+
+composed_runs: dict[tuple[str, ...], DictConfig] = {}
+"""Of the sweep that this process is about to start: a run's overrides → its configuration. Composing takes about a
+tenth of a second a run, so launchers take it from here."""
+
+
+def directory_in_sweep(config: DictConfig, number: int) -> Path:
+    """Where a run of a sweep lies, whichever launcher does it.
+
+    Args:
+        config: of the run, with Hydra's own node.
+        number: of the run in the sweep, from 0, which `hydra.sweep.subdir` may name.
+    """
+    with open_dict(config):
+        config.hydra.job.num = number
+        config.hydra.job.id = f"job_id_for_{number}"
+    return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+
+
+def shared_directories(runs: Sequence[tuple[str, Path, DictConfig]]) -> Iterator[str]:
+    """Of a sweep's runs, each with a name, those that are the same run: a line for each, which is done once.
+
+    Raises:
+        ConfigError: two different runs would have one directory.
+    """
+    first: dict[Path, tuple[str, DictConfig]] = {}
+    for name, directory, config in runs:
+        other, its = first.setdefault(directory, (name, config))
+        if its is config:
+            continue
+        if identity(its) != identity(config):
+            raise ConfigError(
+                f"the runs {other!r} and {name!r} would share the directory {directory}; "
+                "leave hydra.sweep.subdir as it is, or let it tell them apart"
+            )
+        yield f"{name!r} is the same run as {other!r} and is done once: what differs does not change the result"
+
+
+def searched_dirs(config: DictConfig) -> tuple[str, ...]:
+    """Of the command line that has composed this: where it looks for options beside slnlab's own."""
+    sources = config.hydra.runtime.config_sources
+    return tuple(s.path for s in sources if s.provider == "command-line" or s.provider.startswith("hydra.searchpath"))
+
+
+class CheckBeforeRunning(Callback):
+    """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
+
+    Hydra turns an exception in a callback into a warning, so these leave through SystemExit.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        extra_config_dirs[:] = searched_dirs(config)
+        try:
+            check(config)
+            Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
+        except (ConfigError, OmegaConfBaseException) as error:
+            sys.exit(f"error: {explain(error)}")
+        except OSError as error:
+            sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check every run of the sweep, so that the last one does not fail after hours of the others."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        extra_config_dirs[:] = searched_dirs(config)
+        if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
+            return  # another sweeper chooses its runs as it goes; each is checked when it starts
+        overrides = [
+            *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
+            *config.hydra.overrides.task,
+        ]
+        runs: list[tuple[str, Path, DictConfig]] = []
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        for batch in BasicSweeper.split_arguments(parsed, None):
+            for run in batch:
+                try:
+                    # Hydra's own loader, which also knows a --config-dir of the user's.
+                    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
+                    check(composed)
+                    directory = directory_in_sweep(composed, len(runs))
+                except (HydraException, OmegaConfBaseException, ConfigError) as error:
+                    sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
+                composed_runs[tuple(run)] = composed
+                runs.append((" ".join(run), directory, composed))
+        try:
+            for line in shared_directories(runs):
+                log.warning("%s", line)
+            write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
+        except (ConfigError, DataError) as error:
+            sys.exit(f"error: {error}")
