@@ -403,10 +403,10 @@ def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: 
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_the_commands_own_folders_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_own_folders_are_known(tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "mine.yaml").write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")
-    monkeypatch.setattr(config, "extra_config_dirs", [str(tmp_path)])
+    config.extra_config_dirs[:] = [str(tmp_path)]
     assert compose(["noise=mine"]).noise.name == "mine"
     assert compose().noise.name == "sym"
 
