@@ -21,6 +21,7 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.record.run_directory import RunDirectory, processor_name
 from slnlab.text.terminal import print_anywhere
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 STEADY = {
     "co_teaching_plus": ["method.init_epochs=0"],
@@ -63,7 +64,7 @@ def epoch_seconds(method: str, overrides: list[str]) -> float:
     )
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, assemble.threads(config):
-        trainer, _ = assemble.trainer(config, RunDirectory(Path(folder)), [])
+        trainer, _ = assemble.trainer(settle(config), RunDirectory(Path(folder)), [])
         trainer.callbacks.insert(0, clock)
         trainer.fit(assemble.method(config), assemble.datamodule(config))
     return min(clock.epochs[1:])

@@ -16,11 +16,12 @@ from filelock import FileLock
 from benchmarks.measure import Figure, Spread, compare
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown
-from slnlab.config import check, compose
-from slnlab.config.identity import run_subdir
+from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.runs import Planned
-from slnlab.sweep import look, table, write_plan
+from slnlab.record.sweep_plan import write_plan
+from slnlab.sweep import look, table
+from slnlab.training.settling import settle
 
 IMPORTS = "import torch, pytorch_lightning"
 
@@ -42,7 +43,7 @@ def extra_run(quick: bool) -> list[Figure]:
             config = compose(["trainer.max_epochs=1", f"seed={seed}", "trainer.accelerator=cpu"])
             directory = Path(folder) / f"seed{seed}"
             start = time.perf_counter()
-            pool.submit(_work, Planned(config, directory, (), ""), 1).result()
+            pool.submit(_work, Planned(settle(config), directory, (), ""), 1).result()
             whole = time.perf_counter() - start
             if seed:  # the first one imports
                 result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
@@ -100,8 +101,7 @@ def thousand_runs(quick: bool) -> list[Figure]:
         def compositions() -> None:
             for number in range(count // 10):
                 composed = compose([f"seed={number}"])
-                check(composed)
-                run_subdir(composed)
+                settle(composed)
 
         parts = {
             "status": (status, 1),

@@ -13,6 +13,7 @@ from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import shard
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 64])
@@ -67,7 +68,7 @@ def test_a_network_that_ends_in_one_pixel_trains_on_one_sample_more(split: list[
     config = compose(["method=ce", "model=resnet18", *split, *options])
     check(config)
     method = assemble.method(config)
-    trainer = assemble.trainer(config, RunDirectory(tmp_path), [])[0]
+    trainer = assemble.trainer(settle(config), RunDirectory(tmp_path), [])[0]
     data = assemble.datamodule(config)
     trainer.fit(method, data)
     assert method.steps == 2

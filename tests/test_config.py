@@ -20,13 +20,13 @@ from omegaconf import OmegaConf
 
 from slnlab import config
 from slnlab.config import check, compose
-from slnlab.config.identity import group_hash, run_subdir
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.kinds import Count, Positive, Rate, allowed_by
 from slnlab.schema.sections import GROUPS
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 OPTIONS = sorted(
     (path.parent.name, path.stem)
@@ -64,7 +64,7 @@ def test_every_option_composes_passes_its_schema_and_builds(
         assert composed[group].name == name, "run directories and schemas are found by this name"
     assemble.method(composed)
     assemble.datamodule(composed)
-    assemble.trainer(composed, RunDirectory(tmp_path), [])
+    assemble.trainer(settle(composed), RunDirectory(tmp_path), [])
     if group == "logger" and name != "none":
         assert callable(get_object(composed.logger._target_))
 
@@ -83,7 +83,7 @@ def test_every_launcher_composes_and_builds(launcher: str, cluster: str | None) 
     with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
         overrides = [f"launcher={launcher}", *([f"cluster={cluster}"] if cluster else [])]
         composed = hydra_compose("train", overrides=overrides, return_hydra_config=True)
-    assert run_subdir(composed) == run_subdir(compose()), "where it is done does not make it another run"
+    assert settle(composed).subdir == settle(compose()).subdir, "where it is done does not make it another run"
     if launcher == "basic":  # Hydra's own
         assert composed.hydra.launcher._target_.endswith("BasicLauncher")
         return
@@ -107,7 +107,7 @@ def test_every_experiment_names_runs_that_compose(name: str) -> None:
     # Hundreds of runs: of all of them only those that differ from the first in one axis.
     first = [axis[0] for axis in axes]
     some = {(*first[:number], choice, *first[number + 1 :]) for number, axis in enumerate(axes) for choice in axis}
-    runs = {run_subdir(compose([f"experiment={name}", *run])) for run in some}
+    runs = {settle(compose([f"experiment={name}", *run])).subdir for run in some}
     assert len(runs) == len(some), "no two runs of a sweep share a directory"
 
 
@@ -340,7 +340,7 @@ def test_a_component_from_elsewhere_may_have_keys_of_its_own() -> None:
 
 
 def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
-    directory = run_subdir(compose())
+    directory = settle(compose()).subdir
     same = [
         "logger=wandb",
         "trainer.accelerator=cpu",
@@ -349,41 +349,43 @@ def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
         "trainer.progress=false",
         "preset.epochs=60",
     ]
-    assert run_subdir(compose(same)) == directory
+    assert settle(compose(same)).subdir == directory
     for other in ("seed=1", "sln.sigma=0.3", "noise.seed=1", "trainer.max_epochs=59", "data.noisy_val=10"):
-        assert run_subdir(compose([other])) != directory
+        assert settle(compose([other])).subdir != directory
     # the same value, whether it is the preset's or typed
-    assert run_subdir(compose(["sln.sigma=1.0", "trainer.max_epochs=60"])) == directory
-    assert run_subdir(compose(["data=fashion_mnist", "data.source.root=a"])) == run_subdir(
-        compose(["data=fashion_mnist", "data.source.root=b"])
+    assert settle(compose(["sln.sigma=1.0", "trainer.max_epochs=60"])).subdir == directory
+    assert (
+        settle(compose(["data=fashion_mnist", "data.source.root=a"])).subdir
+        == settle(compose(["data=fashion_mnist", "data.source.root=b"])).subdir
     )
 
 
 def test_how_something_would_be_done_that_is_not_done_is_no_part_of_the_run() -> None:
-    assert run_subdir(compose(["correction.last_epochs=3"])) == run_subdir(compose())
-    assert run_subdir(compose(["method=ce", "momentum.decay=0.5"])) == run_subdir(compose(["method=ce"]))
-    assert run_subdir(compose(["method=sln_mo_lc", "correction.last_epochs=3"])) != run_subdir(
-        compose(["method=sln_mo_lc"])
+    assert settle(compose(["correction.last_epochs=3"])).subdir == settle(compose()).subdir
+    assert settle(compose(["method=ce", "momentum.decay=0.5"])).subdir == settle(compose(["method=ce"])).subdir
+    assert (
+        settle(compose(["method=sln_mo_lc", "correction.last_epochs=3"])).subdir
+        != settle(compose(["method=sln_mo_lc"])).subdir
     )
 
 
 def test_a_noise_file_counts_by_its_content(tmp_path: Path) -> None:
     def subdir(name: str, content: str) -> str:
         (tmp_path / name).write_text(content)
-        return run_subdir(compose(["noise=csv", f"noise.path={tmp_path / name}"]))
+        return settle(compose(["noise=csv", f"noise.path={tmp_path / name}"])).subdir
 
     assert subdir("a.csv", "label,label_noisy\n0,1\n") == subdir("b.csv", "label,label_noisy\n0,1\n")
     assert subdir("a.csv", "label,label_noisy\n0,2\n") != subdir("b.csv", "label,label_noisy\n0,1\n")
 
 
 def test_runs_that_are_averaged_share_the_group() -> None:
-    assert group_hash(compose(["seed=1"])) == group_hash(compose(["seed=2"]))
-    assert group_hash(compose(["noise.seed=1"])) != group_hash(compose(["noise.seed=2"]))
-    assert run_subdir(compose(["seed=1"])).rsplit("/", 1)[0] == run_subdir(compose(["seed=2"])).rsplit("/", 1)[0]
+    assert settle(compose(["seed=1"])).group == settle(compose(["seed=2"])).group
+    assert settle(compose(["noise.seed=1"])).group != settle(compose(["noise.seed=2"])).group
+    assert settle(compose(["seed=1"])).subdir.rsplit("/", 1)[0] == settle(compose(["seed=2"])).subdir.rsplit("/", 1)[0]
 
 
 def test_an_integer_and_the_equal_float_are_one_run() -> None:
-    assert run_subdir(compose(["sln.sigma=1"])) == run_subdir(compose(["sln.sigma=1.0"]))
+    assert settle(compose(["sln.sigma=1"])).subdir == settle(compose(["sln.sigma=1.0"])).subdir
 
 
 def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from PIL import Image
 import slnlab.storage.cache
 from slnlab.config import CONF_DIR, compose, contents
 from slnlab.config.contents import changes, digests, of_source, parts, refuse_changed, unverified
-from slnlab.config.identity import run_subdir, settled
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
@@ -26,6 +25,7 @@ from slnlab.storage import hashes as file_hashes
 from slnlab.sweep import look
 from slnlab.train import train
 from slnlab.training.before_running import shared_directories
+from slnlab.training.settling import settle
 
 
 @pytest.fixture(autouse=True)
@@ -62,30 +62,30 @@ def blank(path: Path) -> None:
 
 def test_an_image_replaced_under_its_name_is_another_run(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
-    before = run_subdir(folder(root))
-    assert run_subdir(folder(root)) == before
+    before = settle(folder(root)).subdir
+    assert settle(folder(root)).subdir == before
     blank(root / "train" / "cat" / "3.png")
-    assert run_subdir(folder(root)) != before
+    assert settle(folder(root)).subdir != before
 
 
 def test_a_copy_elsewhere_is_the_same_run(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     shutil.copytree(root, tmp_path / "scratch")
-    assert run_subdir(folder(root)) == run_subdir(folder(tmp_path / "scratch"))
+    assert settle(folder(root)).subdir == settle(folder(tmp_path / "scratch")).subdir
     blank(tmp_path / "scratch" / "test" / "dog" / "0.png")
-    assert run_subdir(folder(root)) != run_subdir(folder(tmp_path / "scratch"))
+    assert settle(folder(root)).subdir != settle(folder(tmp_path / "scratch")).subdir
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     image = root / "train" / "cat" / "0.png"
-    before, stat = run_subdir(folder(root)), image.stat()
+    before, stat = settle(folder(root)).subdir, image.stat()
     content = bytearray(image.read_bytes())
     content[-1] ^= 1
     image.write_bytes(content)
     os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (image.stat().st_size, image.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-    assert run_subdir(folder(root)) != before
+    assert settle(folder(root)).subdir != before
 
 
 ARRAYS = {
@@ -104,7 +104,7 @@ def test_a_file_of_a_data_set_changed_in_place_is_another_run(tmp_path: Path, na
     for content in (None, "images/0/1.jpg 3\n", "images/0/1.jpg 4\n"):
         if content is not None:
             file.write_text(content)
-        seen.add(run_subdir(compose([f"data={name}", f"data.source.root={tmp_path}"])))
+        seen.add(settle(compose([f"data={name}", f"data.source.root={tmp_path}"])).subdir)
     assert len(seen) == 3
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_a_data_set_changed_in_place_is_another_run(tmp_path: Path, na
 def test_files_that_will_be_fetched_count_as_the_published_ones(tmp_path: Path, name: str) -> None:
     config = compose([f"data={name}", f"data.source.root={tmp_path / 'nowhere'}"])
     assert digests(plain(config))["data.source"] == config.data.source.published
-    assert not unverified(plain(settled(config)))
+    assert not unverified(settle(config).container)
 
 
 PUBLISHED = Path("/usr/share/datasets/fashion-mnist")
@@ -137,7 +137,7 @@ def test_images_of_a_donor_changed_in_place_are_another_run(tmp_path: Path) -> N
     seen = set()
     for content in ("a", "b"):
         (tmp_path / "cifar-100-python" / "train").write_text(content)
-        seen.add(run_subdir(compose(["data=cifar10", f"data.source.root={tmp_path}", "noise=open_set"])))
+        seen.add(settle(compose(["data=cifar10", f"data.source.root={tmp_path}", "noise=open_set"])).subdir)
     assert len(seen) == 2
 
 
@@ -167,22 +167,22 @@ def test_a_source_that_lists_its_files_counts_by_their_contents(tmp_path: Path, 
         (tmp_path / root / "notes.txt").write_text(root)
     for files in (["images", "labels.csv"], ["**/*.bin", "labels.csv"]):
         first, second = (own(root=str(tmp_path / root), files=files) for root in ("a", "b"))
-        assert run_subdir(first) == run_subdir(second), "notes.txt is not listed"
+        assert settle(first).subdir == settle(second).subdir, "notes.txt is not listed"
     (tmp_path / "b" / "images" / "deep" / "1.bin").write_text("2")
-    assert run_subdir(first) != run_subdir(second)
+    assert settle(first).subdir != settle(second).subdir
 
 
 @pytest.mark.parametrize("files", [{}, {"files": ["*.npz"]}])
 def test_files_that_other_keys_of_a_source_name_count_too(tmp_path: Path, own: Any, files: dict[str, Any]) -> None:
-    assert run_subdir(own(root="a")) != run_subdir(own(root="b"))
+    assert settle(own(root="a")).subdir != settle(own(root="b")).subdir
     (tmp_path / "x.txt").write_text("1")
     shutil.copy(tmp_path / "x.txt", tmp_path / "y.txt")
     (tmp_path / "data").mkdir()
     source = files | {"root": str(tmp_path / "data")}
-    before = run_subdir(own(labels=str(tmp_path / "x.txt"), **source))
-    assert run_subdir(own(labels=str(tmp_path / "y.txt"), **source)) == before
+    before = settle(own(labels=str(tmp_path / "x.txt"), **source)).subdir
+    assert settle(own(labels=str(tmp_path / "y.txt"), **source)).subdir == before
     (tmp_path / "x.txt").write_text("2")
-    assert run_subdir(own(labels=str(tmp_path / "x.txt"), **source)) != before
+    assert settle(own(labels=str(tmp_path / "x.txt"), **source)).subdir != before
 
 
 def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
@@ -191,27 +191,27 @@ def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
     for root in ("a", "b"):
         (tmp_path / root / "deep").mkdir(parents=True)
         (tmp_path / root / "deep" / "x.npz").write_text("1")
-    before = run_subdir(own(root=str(tmp_path / "a")))
-    assert run_subdir(own(root=str(tmp_path / "b"))) == before
+    before = settle(own(root=str(tmp_path / "a"))).subdir
+    assert settle(own(root=str(tmp_path / "b"))).subdir == before
     (tmp_path / "a" / "deep" / "x.npz").write_text("2")
-    assert run_subdir(own(root=str(tmp_path / "a"))) != before
+    assert settle(own(root=str(tmp_path / "a"))).subdir != before
     monkeypatch.setattr(contents, "MOST", 0)
-    assert run_subdir(own(root=str(tmp_path / "b"))) != before, "too many files: where they are is all that is known"
+    assert settle(own(root=str(tmp_path / "b"))).subdir != before, "too many files: where they are is all that is known"
     assert "data.source: has more than 0 files below" in caplog.text
 
 
 def test_a_noise_file_may_have_a_name_without_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labels").write_text("label,label_noisy\n")
-    before = run_subdir(compose(["noise=csv", "noise.path=labels"]))
+    before = settle(compose(["noise=csv", "noise.path=labels"])).subdir
     (tmp_path / "labels").write_text("label,label_noisy\n0,1\n")
-    assert run_subdir(compose(["noise=csv", "noise.path=labels"])) != before
+    assert settle(compose(["noise=csv", "noise.path=labels"])).subdir != before
 
 
 def test_files_must_be_a_list_and_must_be_there(tmp_path: Path, own: Any) -> None:
     with pytest.raises(ConfigError, match=r"^data\.source\.files: 'labels.csv' is not allowed: a list of paths below"):
-        run_subdir(own(root=str(tmp_path), files="labels.csv"))
-    config = plain(settled(own(root=str(tmp_path), files=["labels.csv"])))
+        settle(own(root=str(tmp_path), files="labels.csv"))
+    config = settle(own(root=str(tmp_path), files=["labels.csv"])).container
     with pytest.raises(DataError, match=r"^data\.source\.files: there is no labels\.csv in '"):
         refuse_changed(config, tmp_path / "identity.json")
 
@@ -227,9 +227,9 @@ def test_a_finished_run_is_not_the_result_of_other_images(tmp_path: Path) -> Non
     blank(root / "train" / "dog" / "2.png")
     (old,) = (tmp_path / "runs").glob("folder/real/ce/*/seed0")
     config = folder(root, runs)
-    new = RunDirectory(tmp_path / "runs" / run_subdir(config))
+    new = RunDirectory(tmp_path / "runs" / settle(config).subdir)
     assert not new.finished
-    assert new.nearly_the_same(settled(config)) == (
+    assert new.nearly_the_same(settle(config)) == (
         f"the same run on other contents of data.source is {old}; this one begins anew"
     )
     with pytest.raises(ConfigError, match=r"holds another run \(data.source.contents=.*\('train/dog/2.png'\)"):
@@ -238,15 +238,15 @@ def test_a_finished_run_is_not_the_result_of_other_images(tmp_path: Path) -> Non
 
 def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
-    config = settled(folder(root))
+    container = settle(folder(root)).container
     stored = tmp_path / "identity.json"
-    stored.write_text(json.dumps({"files": parts(plain(config))}))
-    refuse_changed(plain(config), stored)
+    stored.write_text(json.dumps({"files": parts(container)}))
+    refuse_changed(container, stored)
     blank(root / "test" / "cat" / "1.png")
     (root / "train" / "cat" / "new.png").write_bytes((root / "train" / "cat" / "0.png").read_bytes())
-    assert changes(plain(config), stored, "data.source") == " ('test/cat/1.png', 'train/cat/new.png')"
+    assert changes(container, stored, "data.source") == " ('test/cat/1.png', 'train/cat/new.png')"
     with pytest.raises(DataError, match=r"^data\.source: .*photos has changed since this run was configured \('test/"):
-        refuse_changed(plain(config), stored)
+        refuse_changed(container, stored)
 
 
 def test_a_change_among_many_files_is_told_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,11 +260,11 @@ def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_pa
     (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").write_text("other")
     asked = ["data=fashion_mnist", f"data.source.root={tmp_path}"]
     with pytest.raises(DataError, match=r"are not the published ones; data\.source\.verify=false reads them all the"):
-        refuse_changed(plain(settled(compose(asked))), tmp_path / "none")
-    config = settled(compose([*asked, "data.source.verify=false"]))
-    refuse_changed(plain(config), tmp_path / "none")
-    assert unverified(plain(config))
-    assert run_subdir(config) == run_subdir(compose(asked)), "whether they are verified does not change what they are"
+        refuse_changed(settle(compose(asked)).container, tmp_path / "none")
+    spec = settle(compose([*asked, "data.source.verify=false"]))
+    refuse_changed(spec.container, tmp_path / "none")
+    assert unverified(spec.container)
+    assert spec.subdir == settle(compose(asked)).subdir, "whether they are verified does not change what they are"
 
 
 # More epochs
@@ -273,32 +273,32 @@ def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_pa
 def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
     """Whatever follows from the length; in another directory and in the same."""
     config = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=3", f'runs_dir="{tmp_path}/schöne runs"'])
-    short = RunDirectory(Path(config.runs_dir) / run_subdir(config))
+    short = RunDirectory(Path(config.runs_dir) / settle(config).subdir)
     short.path.mkdir(parents=True)
-    short.describe(settled(config), [])
+    short.describe(settle(config), [])
     longer = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=6"])
     longer.runs_dir = config.runs_dir
-    new = RunDirectory(Path(config.runs_dir) / run_subdir(longer))
-    assert new.nearly_the_same(settled(longer)) is None, "it is not finished"
+    new = RunDirectory(Path(config.runs_dir) / settle(longer).subdir)
+    assert new.nearly_the_same(settle(longer)) is None, "it is not finished"
     short.result.write_text("{}")
-    said = new.nearly_the_same(settled(longer))
+    said = new.nearly_the_same(settle(longer))
     assert said is not None
     assert said.startswith(f"the same with trainer.max_epochs=3 is finished in {short.path}; this run begins anew. ")
     (typed,) = shlex.split(said.rsplit("trainer.max_epochs more: ")[1])
     assert OverridesParser.create().parse_override(typed).value() == str(short.path)
     with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* to train on from its weights"):
-        short.refuse_another_run(longer)
-    longer.sln.sigma = 0.3
-    assert new.nearly_the_same(settled(longer)) is None, "it differs in more"
+        short.refuse_another_run(settle(longer))
+    longer.optimizer.lr = 0.3
+    assert new.nearly_the_same(settle(longer)) is None, "it differs in more"
 
 
 def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_path: Path) -> None:
-    config = settled(compose(["method=ce"]))
+    spec = settle(compose(["method=ce"]))
 
     def refuse(run: RunDirectory, describe: bool) -> None:
         with run.locked():
             if describe:
-                run.describe(config, [])
+                run.describe(spec, [])
             raise ConfigError("it cannot work")
 
     for describe, state in ((False, "missing"), (True, "failed")):
@@ -312,7 +312,9 @@ def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_
 
 
 def test_runs_of_a_sweep_that_share_a_directory(tmp_path: Path) -> None:
-    one, two, three = compose(["seed=0"]), compose(["seed=1"]), compose(["seed=0", "trainer.progress=false"])
+    one, two, three = (
+        settle(compose(typed)) for typed in (["seed=0"], ["seed=1"], ["seed=0", "trainer.progress=false"])
+    )
     assert list(shared_directories([("a", tmp_path / "a", one), ("b", tmp_path / "b", two)])) == []
     (line,) = shared_directories([("a", tmp_path, one), ("c", tmp_path, three)])
     assert line.startswith("'c' is the same run as 'a' and is done once")
@@ -328,23 +330,23 @@ def test_files_are_read_once_also_by_another_process(
 ) -> None:
     root = images(tmp_path / "photos")
     monkeypatch.setattr(file_hashes, "RECENT_NS", 0)
-    before = run_subdir(folder(root))
+    before = settle(folder(root)).subdir
     file_hashes._hashes.clear()
     file_hashes._loaded.clear()
     read: list[str] = []
     md5 = file_hashes._md5
     monkeypatch.setattr(file_hashes, "_md5", lambda path: (read.append(path), md5(path))[1])
-    assert run_subdir(folder(root)) == before
+    assert settle(folder(root)).subdir == before
     assert read == []
     blank(root / "train" / "cat" / "0.png")
-    assert run_subdir(folder(root)) != before
+    assert settle(folder(root)).subdir != before
     assert {os.path.basename(path) for path in read} == {"0.png"}
 
 
 @pytest.mark.parametrize("spoiled", ["{", "[1]", '{"train/cat/0.png": [1]}', "no folder"])
 def test_a_cache_that_cannot_be_used_changes_nothing(tmp_path: Path, cache: Path, spoiled: str) -> None:
     root = images(tmp_path / "photos")
-    before = run_subdir(folder(root))
+    before = settle(folder(root)).subdir
     if spoiled == "no folder":
         cache.parent.mkdir(parents=True)
         cache.touch()
@@ -353,7 +355,7 @@ def test_a_cache_that_cannot_be_used_changes_nothing(tmp_path: Path, cache: Path
         slnlab.storage.cache._files(file_hashes.KIND, os.path.realpath(root))[0].write_text(spoiled)
     file_hashes._hashes.clear()
     file_hashes._loaded.clear()
-    assert run_subdir(folder(root)) == before
+    assert settle(folder(root)).subdir == before
 
 
 def test_a_file_that_was_just_written_is_read_again(tmp_path: Path, cache: Path) -> None:

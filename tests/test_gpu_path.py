@@ -15,10 +15,10 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from slnlab.config import compose
-from slnlab.config.identity import run_subdir
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 TinyRun = Callable[..., tuple[Result, Path]]
 CORRECTED = ("method=sln_mo_lc", "correction.last_epochs=2", "trainer.max_epochs=4", "scheduler=cosine")
@@ -52,8 +52,8 @@ def test_a_compiled_run_is_the_same_and_nothing_is_compiled_again(tmp_path: Path
 
 
 def test_compiling_does_not_make_it_another_run() -> None:
-    paths = {run_subdir(compose([f"trainer.{key}=true"])) for key in ("compile", "profile")}
-    assert paths == {run_subdir(compose())}
+    paths = {settle(compose([f"trainer.{key}=true"])).subdir for key in ("compile", "profile")}
+    assert paths == {settle(compose()).subdir}
 
 
 def test_a_profile_says_where_the_time_of_a_step_goes(tmp_path: Path, tiny_run: TinyRun) -> None:
@@ -98,5 +98,5 @@ def test_several_processes_on_a_mac_are_on_its_cpu(tmp_path: Path, monkeypatch: 
     config = compose(["trainer.devices=2"])
     for processes in (1, 2):
         monkeypatch.setattr(assemble, "world_size", lambda processes=processes: processes)
-        assemble.trainer(config, RunDirectory(tmp_path), [])
+        assemble.trainer(settle(config), RunDirectory(tmp_path), [])
     assert given == ["auto", "cpu"]

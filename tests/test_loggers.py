@@ -23,13 +23,14 @@ from wandb.proto.wandb_internal_pb2 import Record
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.loggers import wandb as wandb_logging
-from slnlab.loggers import wandb_settings
 from slnlab.loggers.tensorboard import tensorboard_logger
 from slnlab.loggers.wandb import wandb_logger
 from slnlab.loggers.wandb_recordings import recordings
 from slnlab.record.result import Result, read_metrics
 from slnlab.record.run_directory import RunDirectory
+from slnlab.schema import wandb_settings
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -302,7 +303,7 @@ def test_the_values_of_the_configuration_leave_it_to_the_environment(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    (logger,) = assemble.loggers(composed, RunDirectory(tmp_path))
+    (logger,) = assemble.loggers(settle(composed), RunDirectory(tmp_path))
     assert [(run.run.offline, run.project) for run in seen] == [(True, "mine")]
     assemble.close([logger], exit_code=0)
 

@@ -20,7 +20,8 @@ from slnlab.errors import SlnlabError
 from slnlab.noise import NoiseRecord
 from slnlab.train import train
 from slnlab.training import assemble
-from slnlab.training.probability_run import with_probabilities
+from slnlab.training.first_runs import with_first_runs
+from slnlab.training.settling import settle
 
 N = 200
 CLEAN_RUN = 'noise.clean_run=["model=cnn","trainer.max_epochs=2","optimizer.lr=0.02"]'
@@ -85,7 +86,6 @@ def test_the_flips_are_those_of_the_definition(runs: Path) -> None:
     [
         ["noise.rate=0.5"],
         ["seed=1"],
-        ["noise.seed=1"],
         ["method=sln"],
         ["method=sln_mo_lc", "correction.last_epochs=1"],
         ["trainer.max_epochs=3", "optimizer.lr=0.5", "scheduler=cosine", "sln.sigma=0.1", "method=sln"],
@@ -96,9 +96,9 @@ def test_the_flips_are_those_of_the_definition(runs: Path) -> None:
 )
 def test_other_runs_on_the_same_data_find_it(overrides: list[str], runs: Path) -> None:
     before = trainings(runs)
-    config = with_probabilities(dependent(runs, *overrides), train)
+    spec = with_first_runs(settle(dependent(runs, *overrides)), train)
     assert trainings(runs) == before
-    assert [Path(config.noise.probabilities)] == list(before)
+    assert [Path(spec.config.noise.probabilities)] == list(before)
 
 
 def test_a_whole_run_with_another_method_and_rate_trains_only_itself(runs: Path, tmp_path: Path) -> None:
@@ -117,18 +117,18 @@ def test_a_whole_run_with_another_method_and_rate_trains_only_itself(runs: Path,
 def test_other_data_or_another_network_need_their_own(other: str, runs: Path, tmp_path: Path) -> None:
     """Of a copy, so that the other tests do not see it."""
     config = dependent(tmp_path, other)
-    file = Path(with_probabilities(config, train).noise.probabilities)
+    file = Path(with_first_runs(settle(config), train).config.noise.probabilities)
     (known,) = trainings(runs)
     assert file.relative_to(tmp_path) != known.relative_to(runs)
     assert not np.array_equal(stored(file)[0], stored(known)[0][: len(stored(file)[0])])
 
 
 def test_probabilities_that_were_removed_are_made_again_and_are_the_same(runs: Path, tmp_path: Path) -> None:
-    first = Path(with_probabilities(dependent(tmp_path), train).noise.probabilities)
+    first = Path(with_first_runs(settle(dependent(tmp_path)), train).config.noise.probabilities)
     (known,) = trainings(runs)
     assert np.array_equal(stored(first)[0], stored(known)[0])  # another place, the same run
     first.unlink()
-    again = Path(with_probabilities(dependent(tmp_path), train).noise.probabilities)
+    again = Path(with_first_runs(settle(dependent(tmp_path)), train).config.noise.probabilities)
     assert again == first
     assert np.array_equal(stored(again)[0], stored(known)[0])
 
@@ -152,7 +152,8 @@ def test_a_file_of_ones_own_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 def test_other_noise_passes_as_it_is(tmp_path: Path) -> None:
     config = compose([*SMALL, "noise=sym", f"runs_dir={tmp_path}"])
-    assert with_probabilities(config, train) is config
+    spec = settle(config)
+    assert with_first_runs(spec, train) is spec
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,5 +227,5 @@ def test_what_is_not_about_the_training_samples_leaves_the_noise_as_it_is(runs: 
     """A sweep over batch sizes must compare methods on the same labels."""
     before = trainings(runs)
     for override in ("data.batch_size=32", "data.eval_batch_size=50", "data.padding=0", "data.noisy_val=20"):
-        with_probabilities(dependent(runs, override), train)
+        with_first_runs(settle(dependent(runs, override)), train)
     assert trainings(runs) == before

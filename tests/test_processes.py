@@ -28,6 +28,7 @@ from slnlab.processes.stopping import Stopped
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 COMMON = (
     "method=sln_mo_lc",
@@ -273,7 +274,7 @@ def test_a_process_that_sees_only_its_own_gpu_takes_it(
     monkeypatch.setattr(assemble, "world_size", lambda: 2)
     assert assemble.on_gpus(config)
     assert processes.gpu_of(local_rank=1) == device
-    trainer, _ = assemble.trainer(config, RunDirectory(tmp_path), [])
+    trainer, _ = assemble.trainer(settle(config), RunDirectory(tmp_path), [])
     assert trainer.strategy.root_device == torch.device("cuda", device)
     assert trainer.world_size == 2
 

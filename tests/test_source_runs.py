@@ -12,7 +12,6 @@ import torch
 from omegaconf import DictConfig
 
 from slnlab.config import check, compose
-from slnlab.config.identity import group_hash, identity, run_subdir
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.models import SmallCNN
@@ -20,7 +19,9 @@ from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
 from slnlab.training import assemble
-from slnlab.training.source_runs import source_runs, start_from, with_source_runs
+from slnlab.training.first_runs import with_first_runs
+from slnlab.training.settling import settle
+from slnlab.training.source_runs import remarks, start_from
 
 TINY = (
     "data.train_size=60",
@@ -81,7 +82,7 @@ def test_each_network_starts_from_the_weights_of_its_run(done: Runs) -> None:
     folder, config, _ = done
     for key in ("raw", "momentum"):
         method = assemble.method(config)
-        start_from(method, source_runs(config), key)
+        start_from(method, settle(config).sources, key)
         expected = [weights(folder.joinpath(*path.parts[-5:]), key) for path in reversed(sources(folder))]
         for network, state in zip(method.networks.values(), expected, strict=True):
             assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
@@ -103,11 +104,11 @@ def test_a_named_method_and_the_directories_are_one_run(done: Runs, tmp_path: Pa
     two, one = sources(folder)
     for paths in ((one, two), (shutil.copytree(one, tmp_path / "a"), shutil.copytree(two, tmp_path / "b"))):
         other = tiny(folder, "method=co_teaching", f"init.from=[{paths[0]},{paths[1]}]", "seed=4")
-        assert identity(other) == identity(config)
-        assert run_subdir(other) == run_subdir(config)
+        assert settle(other).identity == settle(config).identity
+        assert settle(other).subdir == settle(config).subdir
     assert result.identity["init"]["from"] == [f"sln/{one.parent.name}/seed4", f"sln/{one.parent.name}/seed1004"]
     exchanged = tiny(folder, "method=co_teaching", f"init.from=[{two},{one}]", "seed=4")
-    assert run_subdir(exchanged) != run_subdir(config)
+    assert settle(exchanged).subdir != settle(config).subdir
 
 
 def test_a_finished_run_is_found_again_and_seeds_are_averaged(done: Runs) -> None:
@@ -116,11 +117,13 @@ def test_a_finished_run_is_found_again_and_seeds_are_averaged(done: Runs) -> Non
     assert train(config) == result
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")} == before
     assert (
-        group_hash(tiny(folder, "method=co_teaching", "init.from=sln", "seed=5")) == group_hash(config) == result.group
+        settle(tiny(folder, "method=co_teaching", "init.from=sln", "seed=5")).group
+        == settle(config).group
+        == result.group
     )
     for other in (["init.weights=momentum"], ["init.from=ce"], ['init.overrides=["sln.sigma=0.5"]']):
         changed = tiny(folder, "method=co_teaching", "init.from=sln", "seed=4", *other)
-        assert group_hash(changed) != result.group
+        assert settle(changed).group != result.group
 
 
 def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
@@ -132,9 +135,9 @@ def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
         "noise=asym",
         "seed=2",
     )
-    (run,) = source_runs(config)
-    assert run.config is not None
-    made = plain(run.config)
+    (run,) = settle(config).sources
+    assert run.spec is not None
+    made = plain(run.spec.config)
     assert (made["sln"]["sigma"], made["trainer"]["max_epochs"], made["seed"]) == (0.5, 3, 2)
     assert made["optimizer"]["name"] == "adam"
     assert made["optimizer"]["lr"] == 0.01
@@ -147,32 +150,29 @@ def test_what_is_chosen_by_was_not_trained_on_before(typed: list[str], tmp_path:
     """method=early_stopping holds out a tenth of 60 by itself, the SLN before it nothing."""
     config = tiny(tmp_path, "method=early_stopping", "init.from=sln", *typed)
     check(config)
-    (run,) = source_runs(config)
-    assert run.config is not None
-    made = plain(run.config)["data"]
+    (run,) = settle(config).sources
+    assert run.spec is not None
+    made = plain(run.spec.config)["data"]
     assert made == plain(config)["data"]
     assert (made["train_size"], made["noisy_val"], made["split_seed"]) == ((60, 8, 3) if typed else (60, 6, 0))
 
 
 def test_a_first_stage_that_holds_out_samples_itself_goes_on_doing_so(tmp_path: Path) -> None:
-    (run,) = source_runs(tiny(tmp_path, "method=sigua", "init.from=early_stopping"))
-    assert run.config is not None
-    check(run.config)
-    assert run.config.data.noisy_val == 6
+    (run,) = settle(tiny(tmp_path, "method=sigua", "init.from=early_stopping")).sources
+    assert run.spec is not None
+    check(run.spec.config)
+    assert run.spec.config.data.noisy_val == 6
 
 
-def test_what_may_have_been_trained_on_before_is_said(
-    done: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_may_have_been_trained_on_before_is_said(done: Runs, tmp_path: Path) -> None:
     folder, _, _ = done
     source = sources(folder)[1]  # trained on 60 of digits, nothing held out
     held = tmp_path / "held"
     train(tiny(tmp_path, "method=sln", "data.noisy_val=8", "data.split_seed=3"), held)
 
     def said(path: Path, *overrides: str) -> list[str]:
-        caplog.clear()
-        with_source_runs(tiny(tmp_path, "method=sigua", f"init.from={path}", *overrides), train)
-        return [record.getMessage() for record in caplog.records if "holds out" in record.getMessage()]
+        spec = settle(tiny(tmp_path, "method=sigua", f"init.from={path}", *overrides))
+        return [remark for remark in remarks(spec) if "holds out" in remark]
 
     assert said(source) == [], "nothing is held out"
     (message,) = said(source, "data.noisy_val=6")
@@ -192,8 +192,8 @@ def test_what_may_have_been_trained_on_before_is_said(
 
 
 def test_runs_without_it_are_the_runs_they_were() -> None:
-    assert "init" not in identity(compose())
-    assert run_subdir(compose(["init.weights=momentum"])) == run_subdir(compose())
+    assert "init" not in settle(compose()).identity
+    assert settle(compose(["init.weights=momentum"])).subdir == settle(compose()).subdir
 
 
 def test_warm_up_is_skipped_only_then() -> None:
@@ -236,7 +236,7 @@ def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: 
     ]
     for overrides, message in cases:
         with pytest.raises(ConfigError, match=message):
-            check(tiny(folder, *overrides))
+            settle(tiny(folder, *overrides))
 
 
 def test_what_only_the_method_itself_can_refuse_is_said_before_its_first_stage_is_trained(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_weights_from_elsewhere_are_mentioned(
 
     def warnings() -> list[str]:
         caplog.clear()
-        with_source_runs(tiny(folder, "method=sigua", f"init.from=[{copy}]"), train)
+        with_first_runs(settle(tiny(folder, "method=sigua", f"init.from=[{copy}]")), train)
         return [record.getMessage() for record in caplog.records]
 
     assert warnings() == []
@@ -292,16 +292,18 @@ def test_weights_that_were_removed_are_made_again(done: Runs, tmp_path: Path) ->
 
 def test_the_first_stage_is_trained_as_its_own_method_says(tmp_path: Path) -> None:
     """Not with the loss or the budget that the second method brings; only with what the user has chosen."""
-    (first, _) = source_runs(compose(["data=clothing1m", "method=dividemix", "init.from=sln", "trainer.max_epochs=7"]))
+    (first, _) = settle(
+        compose(["data=clothing1m", "method=dividemix", "init.from=sln", "trainer.max_epochs=7"])
+    ).sources
     usual = compose(["data=clothing1m", "method=sln"])
-    assert first.config is not None
+    assert first.spec is not None
     for key in ("batch_size", "per_class"):
-        assert first.config.data[key] == usual.data[key]
-    assert first.config.optimizer.lr == usual.optimizer.lr == 0.001
-    assert first.config.scheduler.milestones == [5]
-    assert first.config.trainer.max_epochs == 7
-    (first,) = source_runs(tiny(tmp_path, "method=anl_ce", "init.from=sln", "optimizer.lr=0.5"))
-    assert first.config is not None
-    assert first.config.loss.name == "cross_entropy"
-    assert first.config.optimizer.weight_decay == compose().optimizer.weight_decay > 0
-    assert first.config.optimizer.lr == 0.5
+        assert first.spec.config.data[key] == usual.data[key]
+    assert first.spec.config.optimizer.lr == usual.optimizer.lr == 0.001
+    assert first.spec.config.scheduler.milestones == [5]
+    assert first.spec.config.trainer.max_epochs == 7
+    (first,) = settle(tiny(tmp_path, "method=anl_ce", "init.from=sln", "optimizer.lr=0.5")).sources
+    assert first.spec is not None
+    assert first.spec.config.loss.name == "cross_entropy"
+    assert first.spec.config.optimizer.weight_decay == compose().optimizer.weight_decay > 0
+    assert first.spec.config.optimizer.lr == 0.5

@@ -33,22 +33,23 @@ class SlnlabLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module
 
-        from slnlab.config.identity import settled
         from slnlab.errors import SlnlabError
         from slnlab.launchers.runs import Planned, missing, summary
-        from slnlab.training.before_running import composed_runs, directory_in_sweep, searched_dirs, shared_directories
+        from slnlab.training.before_running import directory_in_sweep, searched_dirs, settled_runs, shared_directories
+        from slnlab.training.settling import settle
 
         dirs = searched_dirs(self.config)
         plan = []
         same = set(job_overrides[0]).intersection(*job_overrides)
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             name = " ".join(o for o in overrides if o not in same)
-            composed = composed_runs.get(tuple(overrides))
-            if composed is None:  # from a sweeper that chooses its runs as it goes
+            found = settled_runs.get(tuple(overrides))
+            if found is None:  # from a sweeper that chooses its runs as it goes
                 composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            directory = directory_in_sweep(composed, number)
-            plan.append(Planned(settled(composed), directory, tuple(overrides), name or str(directory), dirs))
-        list(shared_directories([(str(planned), planned.directory, planned.config) for planned in plan]))
+                found = settle(composed), directory_in_sweep(composed, number)
+            spec, directory = found
+            plan.append(Planned(spec, directory, tuple(overrides), name or str(directory), dirs))
+        list(shared_directories([(str(planned), planned.directory, planned.spec) for planned in plan]))
         once = {planned.directory: planned for planned in reversed(plan)}  # the first of those that are the same
         left = missing(list(reversed(once.values())))
         launch = import_module(f"slnlab.launchers.{self.engine}").launch

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,11 +21,9 @@ from omegaconf import OmegaConf
 
 from slnlab.errors import DataError, SlnlabError
 from slnlab.record.run_directory import RunDirectory
+from slnlab.record.sweep_plan import planned
 from slnlab.storage.locks import is_held
-from slnlab.storage.writing import replacing
 from slnlab.text.terminal import ending_with_its_reader, print_anywhere
-
-PLANS = ".sweeps"
 
 State = Literal["done", "running", "stopped", "failed", "pruned", "missing"]
 STATES: dict[State, str] = {
@@ -37,28 +34,6 @@ STATES: dict[State, str] = {
     "pruned": "ended early by a study",
     "missing": "not begun",
 }
-
-
-def write_plan(runs_dir: Path, directories: Iterable[Path], command: Sequence[str]) -> None:
-    """Write down what a sweep consists of. The same sweep again is the same plan.
-
-    Args:
-        runs_dir: where `status` will look.
-        directories: of its runs, below `runs_dir`.
-        command: the overrides as typed.
-
-    Raises:
-        DataError: the plan cannot be written.
-    """
-    runs = sorted(str(directory.relative_to(runs_dir)) for directory in directories)
-    folder = runs_dir / PLANS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from error
-    name = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:10]
-    with replacing(folder / f"{name}.json") as file:
-        file.write(json.dumps({"command": list(command), "runs": runs}, indent=1).encode())
 
 
 @dataclass(frozen=True)
@@ -91,8 +66,7 @@ def look(folder: Path) -> list[Run]:
         raise DataError(f"{folder}: there is no such folder")
     made = (path.parent.relative_to(folder) for path in folder.rglob("config.yaml"))
     found = {str(path) for path in made if "wandb" not in path.parts}  # W&B has files of that name below a run
-    for plan in folder.glob(f"{PLANS}/*.json"):
-        found.update(json.loads(plan.read_text(encoding="utf-8"))["runs"])
+    found.update(planned(folder))
     return [_look_at(folder, path) for path in sorted(found)]
 
 

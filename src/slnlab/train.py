@@ -23,16 +23,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config import check
 from slnlab.config.composition import explain
 from slnlab.config.contents import refuse_changed, refuse_replaced
-from slnlab.config.identity import run_subdir, settled
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_without_key
-from slnlab.config.plain import plain
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
 from slnlab.text.quoting import with_dashes
 from slnlab.text.terminal import print_anywhere
+from slnlab.training.first_runs import with_first_runs
+from slnlab.training.settling import settle
 
 if TYPE_CHECKING:
     from slnlab.callbacks.run_record import Watch
@@ -46,7 +46,7 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def train(
-    config: DictConfig,
+    config: DictConfig | RunSpec,
     directory: Path | None = None,
     overrides: Sequence[str] = (),
     wait: bool = False,
@@ -55,7 +55,7 @@ def train(
     """Do one run, or take its result if it is finished, or go on where it stopped.
 
     Args:
-        config: as composed by `slnlab.config.compose`.
+        config: as composed by `slnlab.config.compose`; or the run, settled already.
         directory: of the run; None: below `runs_dir`, where the configuration says.
         overrides: what was typed, for the record.
         wait: when another process is doing this very run, wait for it and take its result.
@@ -69,8 +69,8 @@ def train(
         Diverged: the loss is no longer finite.
         Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
     """
-    check(config)
-    config = settled(config)  # what it takes from files stays what it was when the run began
+    spec = config if isinstance(config, RunSpec) else settle(config)
+    config = spec.config
     wait_without_spinning()
 
     from slnlab.processes.distributed import from_first, world_size
@@ -82,13 +82,13 @@ def train(
     from slnlab.training import assemble
 
     devices, on_gpus = config.trainer.devices, assemble.on_gpus(config)
-    run = RunDirectory(directory or Path(config.runs_dir) / run_subdir(config))
+    run = RunDirectory(directory or spec.directory)
     with ExitStack() as stack:
         stack.enter_context(obeying_signals())
         stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus, run.note_failure))
         stack.enter_context(assemble.threads(config))
         from_first(lambda: stack.enter_context(run.locked(wait)))
-        ready = from_first(lambda: _prepare(config, run, overrides))
+        ready = from_first(lambda: _prepare(spec, run, overrides))
         if ready is None:
             return Result.load(run.result)
         try:
@@ -109,58 +109,53 @@ class _Ready(NamedTuple):
     """What is left to do.
 
     Args:
-        config: with the directories of the runs that it starts from, and the transition matrix.
-        complete: with the probabilities of noise=dependent.
+        spec: with what comes from the runs that were needed first.
         checkpoint: to go on from.
         datamodule: what has been read already; None: several processes train, and each has its own.
     """
 
-    config: DictConfig
-    complete: DictConfig
+    spec: RunSpec
     checkpoint: Path | None
     datamodule: IndexedDataModule | None
 
 
-def _prepare(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> _Ready | None:
+def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Ready | None:
     """All that comes before training: what is wrong with the data is said before anything is written, and before a
     former run is removed. None: the run is finished."""
     from slnlab.processes.distributed import world_size
     from slnlab.training import assemble
-    from slnlab.training.probability_run import with_probabilities
-    from slnlab.training.source_runs import with_source_runs
-    from slnlab.training.transition_run import with_estimate
 
+    config = spec.config
     if not config.force:
-        run.refuse_another_run(config)
+        run.refuse_another_run(spec)
         if run.finished:
             log.info("already finished: %s (force=true runs it again)", run.result)
             return None
-        if (remark := run.nearly_the_same(config)) is not None:
+        if (remark := run.nearly_the_same(spec)) is not None:
             log.info("%s", remark)
     # Thrown away: what only the classes know to be wrong, as which modules of a network are its parts, is said before
     # another run is trained for this one.
     assemble.method(config)
     other_run = train if world_size() == 1 else _refuse_to_begin
-    started = with_estimate(with_source_runs(config, other_run), other_run)
-    complete = with_probabilities(config, other_run)
+    ready = with_first_runs(spec, other_run)
     assemble.prepare_networks(config)
-    datamodule = assemble.datamodule(complete)
+    datamodule = assemble.datamodule(ready.config)
     datamodule.prepare_data()
-    refuse_changed(plain(config), run.identity)
+    refuse_changed(spec.container, run.identity)
     datamodule.setup()
     datamodule.inspect(run.path)
     if config.force:
         run.clear()
-    checkpoint = assemble.checkpoints(config, run).newest()
-    run.describe(config, overrides)
+    checkpoint = assemble.checkpoints(spec, run).newest()
+    run.describe(spec, overrides)
     alone = world_size() == 1 and config.trainer.devices == 1
-    return _Ready(started, complete, checkpoint, datamodule if alone else None)
+    return _Ready(ready, checkpoint, datamodule if alone else None)
 
 
-def _refuse_to_begin(config: DictConfig, *_: Any, **__: Any) -> Result:
+def _refuse_to_begin(needed: RunSpec, *_: Any, **__: Any) -> Result:
     raise SlnlabError(
-        f"this run needs {config.method.name} on {config.data.name} first (noise=dependent, init.from), and SLURM or "
-        "torchrun has started several processes for it alone; make that run, or this one, in one process first"
+        f"this run needs {needed.title} first (noise=dependent, init.from), and SLURM or torchrun has started several "
+        "processes for it alone; make that run, or this one, in one process first"
     )
 
 
@@ -168,23 +163,23 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
     """Train, and write the result; of several processes the first writes."""
     from slnlab.processes.distributed import rank
     from slnlab.training import assemble
-    from slnlab.training.source_runs import source_runs, start_from
+    from slnlab.training.source_runs import start_from
 
-    config = ready.config
-    datamodule = assemble.datamodule(ready.complete) if ready.datamodule is None else ready.datamodule
+    spec, config = ready.spec, ready.spec.config
+    datamodule = assemble.datamodule(config) if ready.datamodule is None else ready.datamodule
     method = assemble.method(config)
     if ready.checkpoint is None:
         assemble.start_networks(method)
-        start_from(method, source_runs(config), config.init.weights)
-    loggers = assemble.loggers(config, run)
+        start_from(method, spec.sources, config.init.weights)
+    loggers = assemble.loggers(spec, run)
     finished = False
     try:
-        trainer, record = assemble.trainer(config, run, loggers, watch)
+        trainer, record = assemble.trainer(spec, run, loggers, watch)
         trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
             if datamodule.reads_while_training:
-                refuse_replaced(plain(config), run.identity)
-            result = assemble.result(config, run, datamodule, record)
+                refuse_replaced(spec.container, run.identity)
+            result = assemble.result(spec, datamodule, record)
             with run.writing_result():
                 result.save(run.result)
         finished = True
@@ -199,7 +194,7 @@ def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
     """What each of the processes does that were started for a run."""
     from slnlab.training import assemble
 
-    with assemble.threads(ready.config):
+    with assemble.threads(ready.spec.config):
         _fit(run, ready)
 
 

@@ -27,6 +27,7 @@ from slnlab.data.indexed import IndexedDataset
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 MakeTrainer = Callable[..., pl.Trainer]
 
@@ -376,7 +377,7 @@ def test_views(views: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ImageDataModule, "passes", spy)
     data, run = assemble.datamodule(config), RunDirectory(tmp_path)
     method = assemble.method(config)
-    assemble.trainer(config, run, [])[0].fit(method, data)
+    assemble.trainer(settle(config), run, [])[0].fit(method, data)
     clean = data.reading([data.train_index])(0).view()
     assert len(seen) == 2
     assert [torch.equal(images, clean) for images in seen] == [views == "clean"] * 2

@@ -21,7 +21,6 @@ import torch
 from slnlab.callbacks import within_epoch
 from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.config import compose
-from slnlab.config.identity import run_subdir
 from slnlab.errors import DataError
 from slnlab.methods import Method
 from slnlab.methods.single_network import SingleNetwork
@@ -29,6 +28,7 @@ from slnlab.processes import stopping
 from slnlab.processes.stopping import Stopped
 from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.result import Result, read_metrics
+from slnlab.training.settling import settle
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -152,7 +152,7 @@ def test_every_so_many_steps_it_is_saved_for_the_worst_case(
 
 
 def test_how_often_it_is_saved_makes_no_other_run() -> None:
-    assert run_subdir(compose(["trainer.checkpoint_every_steps=10"])) == run_subdir(compose([]))
+    assert settle(compose(["trainer.checkpoint_every_steps=10"])).subdir == settle(compose([])).subdir
     assert compose(["data=clothing1m"]).trainer.checkpoint_every_steps == 1000
     assert compose([]).trainer.checkpoint_every_steps is None
 
@@ -277,5 +277,5 @@ def test_it_comes_after_the_record_of_the_epoch() -> None:
     from slnlab.record.run_directory import RunDirectory
     from slnlab.training import assemble
 
-    trainer, _ = assemble.trainer(compose(["trainer.accelerator=cpu"]), RunDirectory(Path("nowhere")), [])
+    trainer, _ = assemble.trainer(settle(compose(["trainer.accelerator=cpu"])), RunDirectory(Path("nowhere")), [])
     assert [type(callback) for callback in trainer.callbacks[-2:]] == [RunRecord, WithinEpoch]  # type: ignore[attr-defined]

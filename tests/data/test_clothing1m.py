@@ -19,7 +19,6 @@ from torch import Tensor
 from torchvision.transforms import functional as tv
 
 from slnlab.config import compose
-from slnlab.config.identity import run_subdir
 from slnlab.data import StreamedDataModule
 from slnlab.data.batches import Batch
 from slnlab.data.clothing1m import Clothing1M
@@ -32,6 +31,7 @@ from slnlab.processes import distributed
 from slnlab.processes.stopping import Stopped
 from slnlab.record.result import Result, read_metrics
 from slnlab.train import train
+from slnlab.training.settling import settle
 
 REAL = {"_target_": "slnlab.noise.clean", "name": "real", "rate": 0.0, "seed": 0}
 SIZES = {"noisy_train": 42, "clean_train": 5, "clean_val": 9, "clean_test": 11}
@@ -390,7 +390,7 @@ def small(root: Path, runs: Path, *more: str) -> list[str]:
 def test_a_run_is_reported_at_its_best_clean_validation_epoch(shared: Path, tmp_path: Path) -> None:
     overrides = small(shared, tmp_path)
     result = train(compose(overrides))
-    folder = tmp_path / run_subdir(compose(overrides))
+    folder = tmp_path / settle(compose(overrides)).subdir
     rows = read_metrics(folder / "metrics.csv")
     of_momentum = [row["val_clean/momentum/accuracy"] for row in rows]
     best = of_momentum.index(max(of_momentum))  # for its network too
@@ -408,7 +408,7 @@ def test_a_run_is_reported_at_its_best_clean_validation_epoch(shared: Path, tmp_
     assert not (folder / "noise.npz").exists(), "there is no truth to record"
     assert Result.load(folder / "result.json") == result
     # The same with workers, which is the same run; and in two processes, but for rounding.
-    assert run_subdir(compose([*overrides, "data.workers=2"])) == run_subdir(compose(overrides))
+    assert settle(compose([*overrides, "data.workers=2"])).subdir == settle(compose(overrides)).subdir
     train(compose([*overrides, "data.workers=2"]), tmp_path / "workers")
     again = read_metrics(tmp_path / "workers" / "metrics.csv")
     timings = ("seconds", "images_per_second")

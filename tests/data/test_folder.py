@@ -16,13 +16,12 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from slnlab.config import check, compose
-from slnlab.config.identity import group_hash, identity, settled
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.train import train
 from slnlab.training import assemble
-from slnlab.training.source_runs import source_runs
+from slnlab.training.settling import settle
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -75,15 +74,15 @@ def test_the_configuration_knows_what_is_there(folder: Path) -> None:
 def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp_path: Path) -> None:
     for inside in folder.rglob("*/"):
         os.utime(inside, (0, 0))  # a file system may tell the time in steps
-    before = group_hash(compose(composed(folder)))
+    before = settle(compose(composed(folder))).group
     moved = shutil.copytree(folder, tmp_path / "elsewhere")
-    assert group_hash(compose(composed(moved))) == before
+    assert settle(compose(composed(moved))).group == before
     (folder / "train" / "cat" / "old" / "9.JPG").rename(folder / "train" / "dog" / "9.JPG")
     put(folder, "train/cat/old/8.JPG")
-    assert group_hash(compose(composed(folder))) != before
+    assert settle(compose(composed(folder))).group != before
     (folder / "train" / "dog" / "9.JPG").rename(folder / "train" / "cat" / "old" / "9.JPG")
     (folder / "train" / "cat" / "old" / "8.JPG").unlink()
-    assert group_hash(compose(composed(folder))) == before
+    assert settle(compose(composed(folder))).group == before
 
 
 @pytest.fixture
@@ -99,23 +98,23 @@ def xrays(tmp_path: Path) -> Path:
 
 def test_deep_images_have_one_range_that_is_found_in_training(xrays: Path) -> None:
     """And stands in the configuration, from where evaluation, a resumed run and predictions have it."""
-    config = compose(composed(xrays, *SMALL, "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=1"))
+    config = compose(composed(xrays, *SMALL, "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=2"))
     assert plain(config)["data"]["pixel_range"] == [1000, 2275]
-    assert identity(config)["data"]["pixel_range"] == [1000, 2275]
+    assert settle(config).identity["data"]["pixel_range"] == [1000, 2275]
     datamodule = assemble.datamodule(OmegaConf.create(plain(config)))
     datamodule.setup()
     darks, brights = [], []
     for batch in datamodule.evaluation_batches("test"):
-        darks.append(round(batch.image[0, 0, 0, 0].item() * 255, 3))
-        brights.append(round(batch.image[0, 0, -1, -1].item() * 255, 3))
+        darks += [round(dark * 255, 3) for dark in batch.image[:, 0, 0, 0].tolist()]
+        brights += [round(bright * 255, 3) for bright in batch.image[:, 0, -1, -1].tolist()]
     assert darks == [0, 0]
     assert brights == [102, 255], "the same value as in training, and what is brighter than anything there"
 
 
 def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None:
     said = composed(xrays, *SMALL, "data.pixel_range=[0,4095]")
-    assert identity(compose(said))["data"]["pixel_range"] == [0, 4095]
-    assert group_hash(compose(said)) != group_hash(compose(composed(xrays, *SMALL)))
+    assert settle(compose(said)).identity["data"]["pixel_range"] == [0, 4095]
+    assert settle(compose(said)).group != settle(compose(composed(xrays, *SMALL))).group
     put(xrays, "train/ill/8_bits.png")
     with pytest.raises(ConfigError, match=r"data.pixel_range: the images have different .*8_bits.png has 8 bits"):
         plain(compose(composed(xrays, *SMALL)))
@@ -127,23 +126,23 @@ def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None
 
 
 def test_how_long_an_image_may_take_is_no_part_of_the_run_and_its_background_is(folder: Path) -> None:
-    before = group_hash(compose(composed(folder)))
-    assert group_hash(compose(composed(folder, "data.read_timeout=null"))) == before
-    assert group_hash(compose(composed(folder, "data.background=black"))) != before
+    before = settle(compose(composed(folder))).group
+    assert settle(compose(composed(folder, "data.read_timeout=null"))).group == before
+    assert settle(compose(composed(folder, "data.background=black"))).group != before
     with pytest.raises(ConfigError, match=r"^data.background: 'red' is not allowed: .*'white', 'grey' or 'black'"):
         check(compose(composed(folder, "data.background=red")))
 
 
 def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path: Path) -> None:
     config = compose(composed(folder, *SMALL, "trainer.max_epochs=2"))
-    before = identity(config)
+    before = settle(config).identity
 
     def watch(row: dict[str, float]) -> None:
         put(folder, "train/cat/new.png", "train/owl/1.png")
 
     result = train(config, tmp_path / "run", watch=watch)
     assert result.identity == before
-    assert identity(config)["data"]["num_classes"] == 3, "they are another run's"
+    assert settle(config).identity["data"]["num_classes"] == 3, "they are another run's"
 
 
 def test_images_that_are_replaced_while_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_images_that_are_replaced_while_it_trains_are_noticed(folder: Path, tmp_
 
 def test_images_that_come_before_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
     """While a run that it needs first was made, say."""
-    config = settled(compose(composed(folder, *SMALL)))
+    config = settle(compose(composed(folder, *SMALL)))
     (folder / "train" / "cat" / "0.png").unlink()
     with pytest.raises(DataError, match=f"^data.source: {folder} has changed since this run was configured"):
         train(config, tmp_path / "run")
@@ -184,12 +183,12 @@ def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> 
 def test_a_first_stage_may_have_images_of_its_own(folder: Path, tmp_path: Path) -> None:
     other = put(tmp_path / "other", *(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(11)))
     both = composed(folder, "method=sigua", "method.forget_rate=0.2", "init.from=sln")
-    (same,) = source_runs(compose(both))
-    assert same.identity["data"] == identity(compose(both))["data"]
-    (its_own,) = source_runs(compose([*both, f'init.overrides=["data.source.root={other}"]']))
-    assert its_own.config is not None
-    assert its_own.config.data.num_train == 22
-    assert its_own.config.data.source.root == str(other)
+    (same,) = settle(compose(both)).sources
+    assert same.identity["data"] == settle(compose(both)).identity["data"]
+    (its_own,) = settle(compose([*both, f'init.overrides=["data.source.root={other}"]'])).sources
+    assert its_own.spec is not None
+    assert its_own.spec.config.data.num_train == 22
+    assert its_own.spec.config.data.source.root == str(other)
     assert its_own.identity["data"]["source"] != same.identity["data"]["source"]
 
 

@@ -15,8 +15,8 @@ from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.train import train
-from slnlab.training import assemble
-from slnlab.training.probability_run import clean_run
+from slnlab.training import assemble, probability_run
+from slnlab.training.settling import settle
 
 
 @pytest.mark.parametrize("noise", ["part_dependent", "open_set", "human"])
@@ -94,7 +94,8 @@ def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_sam
     chosen = ["noise=dependent", "noise.rate=0.25", "trainer.max_epochs=1", f"runs_dir={tmp_path}"]
     config = compose(composed(folder, *SMALL, *chosen, "method=ce"))
     config.noise.clean_run.append("trainer.max_epochs=1")
-    clean = clean_run(config)
+    (needed,) = probability_run.needed(settle(config))
+    clean = needed.spec.config
     assert (clean.model.name, clean.data.image_size, clean.data.padding) == ("cnn", 8, 1)
     result = train(config)
     assert result.label_noise["num_wrong"] == int(0.25 * 56)

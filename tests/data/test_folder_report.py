@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from slnlab.config import compose
-from slnlab.config.identity import group_hash, identity, settled
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder import check as image_check
@@ -27,6 +26,7 @@ from slnlab.image_folder.report import report
 from slnlab.storage import cache
 from slnlab.storage.hashes import file_hashes
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 
 @pytest.fixture
@@ -105,10 +105,10 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
     told(folder, tmp_path, unreadable="skip")
     assert "7 of 35 images cannot be read and are left out" in caplog.text
     assert len(rows(tmp_path / "unreadable.csv")) == 7
-    skipped = group_hash(skipping)
+    skipped = settle(skipping).group
     for path in spoiled:
         (folder / path).unlink()
-    assert group_hash(compose(overrides)) == group_hash(compose([*overrides, "data.unreadable=skip"])) == skipped
+    assert settle(compose(overrides)).group == settle(compose([*overrides, "data.unreadable=skip"])).group == skipped
 
 
 def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
@@ -240,7 +240,7 @@ def test_depths_that_the_sample_does_not_meet_are_refused(
     aged(folder)
     monkeypatch.setattr(image_survey, "SAMPLE", 1)
     overrides = ["data=folder", f"data.source.root={folder}", "model=cnn", "data.workers=0"]
-    found = assemble.datamodule(settled(compose(overrides)))
+    found = assemble.datamodule(settle(compose(overrides)).config)
     seen.clear()
     for _ in range(2):
         with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths .*=\[BLACK,WHITE\]") as error:
@@ -248,12 +248,14 @@ def test_depths_that_the_sample_does_not_meet_are_refused(
         assert f"{folder / odd} has {'8' if others != '8 bits' else '16 or 32'} bits" in str(error.value)
         assert f".png has {others}" in str(error.value)
     assert seen == [str(folder / odd)]
-    typed = settled(compose([*overrides, "data.pixel_range=[0,4095]"]))
-    assemble.datamodule(typed).inspect(tmp_path)
-    assert identity(typed) == identity(compose([*overrides, "data.pixel_range=[0,4095]", "data.mixed_depths=false"]))
+    typed = settle(compose([*overrides, "data.pixel_range=[0,4095]"]))
+    assemble.datamodule(typed.config).inspect(tmp_path)
+    assert (
+        typed.identity == settle(compose([*overrides, "data.pixel_range=[0,4095]", "data.mixed_depths=false"])).identity
+    )
     if others == "8 bits":
         with pytest.raises(DataError, match=r"^data.pixel_range: .* different depths"):
-            assemble.datamodule(settled(compose([*overrides, "data.pixel_range=null"]))).inspect(tmp_path)
+            assemble.datamodule(settle(compose([*overrides, "data.pixel_range=null"])).config).inspect(tmp_path)
 
 
 def test_copies_are_listed_those_first_that_spoil_the_result(

@@ -13,6 +13,7 @@ from slnlab.config import check, compose
 from slnlab.methods import Method
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 SMALL = (
     "data.train_size=110",
@@ -45,7 +46,7 @@ def trained(
     config = compose([*SMALL, *overrides])
     check(config)
     folder.mkdir(exist_ok=True)
-    trainer, record = assemble.trainer(config, RunDirectory(folder), [])
+    trainer, record = assemble.trainer(settle(config), RunDirectory(folder), [])
     trainer.callbacks.extend(extra)  # type: ignore[attr-defined]
     if stop_after:
         trainer.callbacks.append(StopAfter(stop_after))  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from slnlab.errors import ConfigError
 from slnlab.record.result import read_metrics, summarise_test
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 
 class Weights(pl.Callback):
@@ -46,7 +47,7 @@ def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path, criter
         ]
     )
     method, data, run, weights = assemble.method(config), assemble.datamodule(config), RunDirectory(tmp_path), Weights()
-    trainer = assemble.trainer(config, run, [])[0]
+    trainer = assemble.trainer(settle(config), run, [])[0]
     trainer.callbacks.append(weights)
     trainer.fit(method, data)
     rows = read_metrics(run.metrics)

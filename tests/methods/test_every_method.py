@@ -25,7 +25,6 @@ from torch.optim import SGD
 from slnlab import SampleTable
 from slnlab.callbacks import MomentumModel
 from slnlab.config import CONF_DIR, check, compose
-from slnlab.config.identity import identity
 from slnlab.data import ImageDataModule
 from slnlab.data.batches import Batch
 from slnlab.errors import ConfigError
@@ -41,6 +40,7 @@ from slnlab.processes.stopping import Stopped, obeying_signals
 from slnlab.record.result import read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
 
@@ -147,7 +147,7 @@ def maker(tmp_path: Path) -> Callable[..., Run]:
         if directory is None:
             directory = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
             directory.mkdir()
-        trainer = assemble.trainer(config, RunDirectory(directory), [])[0]
+        trainer = assemble.trainer(settle(config), RunDirectory(directory), [])[0]
         trainer.callbacks.extend(callbacks)
         return Run(assemble.method(config), assemble.datamodule(config), trainer)
 
@@ -242,7 +242,7 @@ def test_everybody_who_was_evaluated_is_loaded_from_the_checkpoint(
     its = uninterrupted(name)
     config = compose([*TINY, f"method={name}", *IN_THREE_EPOCHS.get(name, []), "momentum.enabled=true"])
     directory = RunDirectory(Path(its.trainer.default_root_dir))
-    result: Any = SimpleNamespace(identity=identity(config), epochs=3)
+    result: Any = SimpleNamespace(identity=settle(config).identity, epochs=3)
     loaded = trained_networks(directory, config, result)
     assert loaded.keys() == its.method.evaluators.keys()
     for evaluator, network in its.method.evaluators.items():

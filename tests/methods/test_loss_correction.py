@@ -13,14 +13,14 @@ from by_hand import Bare, probabilities
 
 from slnlab.analysis.transition import estimate_transition
 from slnlab.config import check, compose
-from slnlab.config.identity import run_subdir
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
 from slnlab.models import SmallCNN
 from slnlab.noise import NoiseRecord
 from slnlab.record.result import Result
 from slnlab.train import train
-from slnlab.training.transition_run import noisy_run
+from slnlab.training import transition_run
+from slnlab.training.settling import settle
 
 SMALL = (
     "data.train_size=200",
@@ -91,7 +91,7 @@ def test_a_matrix_from_a_file(suffix: str, bare: Callable[..., Bare], tmp_path: 
     assert used.row_l1 == pytest.approx([0.5, 0.5])
     elsewhere = tmp_path / f"other{suffix}"
     elsewhere.write_bytes(path.read_bytes())
-    subdirs = {run_subdir(compose(["method=forward", f"method.transition={file}"])) for file in (path, elsewhere)}
+    subdirs = {settle(compose(["method=forward", f"method.transition={file}"])).subdir for file in (path, elsewhere)}
     assert len(subdirs) == 1, "a file counts by its content"
 
 
@@ -128,7 +128,8 @@ def test_the_run_on_noisy_labels_is_made_once(made_runs: tuple[Path, Result, Res
     assert noisy.label_noise["hash"] == forward.label_noise["hash"], "the same noisy labels"
     assert noisy.evaluators["best"].test_accuracy is None
     config = compose([*SMALL, f"runs_dir={runs}", "seed=4", "method=forward"])
-    assert runs / run_subdir(noisy_run(config)) == file.parent
+    assert list(transition_run.needed(settle(config))) == [], "it is there"
+    assert Path(transition_run.filled(settle(config)).config.method.estimate_from) == file
     for result in (forward, backward):
         assert result.transition_used is not None
         assert result.transition_used.source == "estimated"

@@ -11,9 +11,9 @@ import pytest
 from omegaconf.errors import ConfigAttributeError
 
 from slnlab.config import CONF_DIR, check, compose, explain
-from slnlab.config.identity import run_subdir
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
+from slnlab.training.settling import settle
 
 PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     # SLN paper, appendix B.1
@@ -132,7 +132,10 @@ def test_labels_from_a_file_have_the_presets_of_what_they_are_like(kind: str, tm
         assert like.pop("noise") != same.pop("noise")
         assert like == same
     by_hand = compose(["data=cifar10", "method=phuber_ce", "loss.tau=10", *of_file])
-    assert run_subdir(by_hand) == run_subdir(compose(["data=cifar10", "method=phuber_ce", *of_file, "noise.like=asym"]))
+    assert (
+        settle(by_hand).subdir
+        == settle(compose(["data=cifar10", "method=phuber_ce", *of_file, "noise.like=asym"])).subdir
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from slnlab.methods import SingleNetwork
 from slnlab.methods.sam import Decayed, SharpnessAware, running_statistics_kept
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 
 class Point(nn.Module):
@@ -99,7 +100,7 @@ def test_training_is_the_loop_of_the_paper(decayed: str, tmp_path: Path) -> None
     method = assemble.method(config)
     assert isinstance(method, SingleNetwork)
     network = copy.deepcopy(method.network).train()
-    assemble.trainer(config, RunDirectory(tmp_path), [])[0].fit(method, assemble.datamodule(config))
+    assemble.trainer(settle(config), RunDirectory(tmp_path), [])[0].fit(method, assemble.datamodule(config))
 
     data = assemble.datamodule(config)
     data.prepare_data()

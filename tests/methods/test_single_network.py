@@ -31,6 +31,7 @@ from slnlab.record.result import read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 STEPS = 19
 """To an epoch: more than fit in one training_step, the last batch a partial one."""
@@ -69,7 +70,7 @@ def made(tmp_path: Path) -> Callable[..., Run]:
         directory.mkdir()
         method = assemble.method(config)
         assert isinstance(method, SingleNetwork)
-        trainer = assemble.trainer(config, RunDirectory(directory), [])[0]
+        trainer = assemble.trainer(settle(config), RunDirectory(directory), [])[0]
         trainer.callbacks.extend(callbacks)
         return Run(config, assemble.datamodule(config), method, trainer, copy.deepcopy(method.network))
 

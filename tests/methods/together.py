@@ -12,6 +12,7 @@ from slnlab.config import check, compose
 from slnlab.processes.distributed import rank
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
+from slnlab.training.settling import settle
 
 COMMON = (
     "data.train_size=47",
@@ -50,7 +51,7 @@ def _fit(name: str, overrides: Sequence[str], folder: Path, stops: Sequence[int 
     steps = []
     for stop in stops:
         method = assemble.method(config)
-        trainer, record = assemble.trainer(config, run, [])
+        trainer, record = assemble.trainer(settle(config), run, [])
         if stop:
             trainer.callbacks.append(StopAfter(stop))  # type: ignore[attr-defined]
         trainer.fit(method, assemble.datamodule(config), ckpt_path=checkpoint, weights_only=True)

@@ -24,14 +24,19 @@ def check(config: DictConfig) -> None:
     Raises:
         ConfigError: names every wrong key, its value, and what is allowed.
     """
-    container = plain(config)
-    problems = list(_problems(container))
-    if not problems and container["init"]["from"] is not None:
-        from slnlab.training import source_runs  # which needs this module
+    refuse(list(_problems(plain(config))))
 
-        problems = list(source_runs.problems(config))
-    if problems:
-        lines = [f"{key}: {what}" for key, what in problems]
+
+def refuse(problems: Sequence[tuple[str, str]]) -> None:
+    """
+    Args:
+        problems: pairs of (key, what is wrong and what is allowed).
+
+    Raises:
+        ConfigError: there are any; one message names all.
+    """
+    lines = [f"{key}: {what}" for key, what in problems]
+    if lines:
         raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
 
 

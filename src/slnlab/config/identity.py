@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from slnlab.config import contents
-from slnlab.config.plain import plain
 
 NOT_IDENTITY = (
     "hydra",
@@ -47,53 +46,26 @@ NOT_IDENTITY = (
 SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
 """Sections, and the key that switches each on: while it is off, how the thing would be done does not count."""
 
-ADDED_LATER = {
-    "trainer.num_nodes": 1,
-    "trainer.sync_batchnorm": False,
-    "clip_norm": None,
-    "method.clip": None,
-    "method.criterion": "accuracy",
-    "mixup": {"alpha": 0},
-    "sam": {"rho": 0},
-}
-"""Keys that are younger than the first runs, with the value at which they change nothing: at that they are left out, so
-that older runs remain the same runs."""
 
+def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes a run this run: its configuration without what cannot change its result, as JSON has it.
 
-def identity(config: DictConfig) -> dict[str, Any]:
-    """What makes this run this run: the resolved configuration without what cannot change its result.
-
-    Of files their contents count and not where they are, as far as `slnlab.config.contents` knows them.
-
-    Raises:
-        ConfigError, DataError: see `slnlab.config.contents.digests`.
+    Args:
+        container: resolved, with the digests of its files (`contents`): their contents count, not where they are.
+        sources: names of the runs that it starts from.
     """
-    container = plain(config)
-    _put_contents(container, container.pop("contents", None) or contents.digests(container))
+    made = copy.deepcopy(dict(container))
+    _put_contents(made, made.pop("contents"))
     for dotted in NOT_IDENTITY:
-        _drop(container, dotted)
+        _drop(made, dotted)
     for section, switch in SWITCHES.items():
-        if not container[section][switch]:
-            container[section] = {switch: container[section][switch]}
-    for dotted, value in ADDED_LATER.items():
-        if contents.node_at(container, dotted) == value:
-            _drop(container, dotted)
-    if container.pop("init")["from"] is not None:
-        from slnlab.training.source_runs import source_names  # which needs this module
-
-        container["init"] = {"from": source_names(config), "weights": config.init.weights}
-    return container
-
-
-def settled(config: DictConfig) -> DictConfig:
-    """The configuration with every value resolved and the digests of its files: what a run is from when it begins.
-
-    Raises:
-        ConfigError, DataError: see `slnlab.config.contents.digests`.
-    """
-    container = plain(config)
-    container["contents"] = container.get("contents") or contents.digests(container)
-    return OmegaConf.create(container)
+        if not made[section][switch]:
+            made[section] = {switch: made[section][switch]}
+    init = made.pop("init")
+    if sources:
+        made["init"] = {"from": list(sources), "weights": init["weights"]}
+    as_stored: dict[str, Any] = json.loads(json.dumps(made))
+    return as_stored
 
 
 def _put_contents(container: dict[str, Any], digests: dict[str, str]) -> None:
@@ -132,9 +104,9 @@ def _canonical(node: Any) -> Any:
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
-def group_hash(config: DictConfig) -> str:
-    """The configuration without its seed: runs that are averaged share it."""
-    without_seed = identity(config)
+def group_of(identity: Mapping[str, Any]) -> str:
+    """Digest of an identity without its seed."""
+    without_seed = copy.deepcopy(dict(identity))
     seed = without_seed.pop("seed")
     if "init" in without_seed:  # runs of other seeds start from runs of other seeds, as far apart
         without_seed["init"]["from"] = [_relative(name, seed) for name in without_seed["init"]["from"]]
@@ -145,9 +117,3 @@ def _relative(name: str, seed: int) -> str:
     """`sln/1a2b3c4d5e/seed7` from a run of seed 5 is `sln/1a2b3c4d5e/seed+2`."""
     group, _, number = name.rpartition("/seed")
     return f"{group}/seed{int(number) - seed:+d}" if number.isdigit() else name
-
-
-def run_subdir(config: DictConfig) -> str:
-    """The run's directory below `runs_dir`, the same from a single run and from a sweep."""
-    noise = f"{config.noise.name}-{config.noise.rate}" if config.noise.rate else config.noise.name
-    return f"{config.data.name}/{noise}/{config.method.name}/{group_hash(config)}/seed{config.seed}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from slnlab.config.contents import of_source
-from slnlab.config.identity import run_subdir
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
 from slnlab.processes.batching import batch_sizes
@@ -116,16 +115,6 @@ def typed(dotted: str, *, _root_: DictConfig) -> bool:
     return not OmegaConf.is_interpolation(OmegaConf.select(_root_, section), key)
 
 
-def run_dir(*, _root_: DictConfig) -> str:
-    """The run's directory."""
-    return f"{_root_.runs_dir}/{run_subdir(_root_)}"
-
-
-def run_subdir_of(*, _root_: DictConfig) -> str:
-    """The same below `runs_dir`."""
-    return run_subdir(_root_)
-
-
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "data_kind": data_kind,
     "image_folder": image_folder,
@@ -135,8 +124,6 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "part_of_steps": part_of_steps,
     "part_of_training": part_of_training,
     "preset": preset_of,
-    "run_dir": run_dir,
-    "run_subdir": run_subdir_of,
     "start": start,
     "steps_of_epoch": steps_of_epoch,
     "times": operator.mul,
@@ -146,9 +133,9 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
 """`${slnlab.NAME:ARGUMENTS}` in YAML → the function, which is given the whole configuration too."""
 
 
-def register_resolvers() -> None:
+def register_resolvers(resolvers: Mapping[str, Callable[..., Any]] = RESOLVERS) -> None:
     """Make them known to OmegaConf."""
-    for name, function in RESOLVERS.items():
+    for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"slnlab.{name}", function, replace=True)
 
 

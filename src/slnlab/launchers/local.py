@@ -19,8 +19,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from omegaconf import open_dict
-
 from slnlab.errors import ConfigError
 from slnlab.launchers.runs import Outcome, Planned, do
 from slnlab.processes.cores import cores
@@ -197,9 +195,7 @@ def _begin(devices: str | None) -> None:
 
 
 def _work(planned: Planned, threads: int) -> Outcome:
-    with open_dict(planned.config):
-        planned.config.trainer.progress = False  # many bars in one terminal
-        planned.config.trainer.threads = planned.config.trainer.threads or threads
-        if "workers" in planned.config.data and planned.config.data.workers is None:
-            planned.config.data.workers = threads
-    return do(planned)
+    changes = {"trainer.progress": False, "trainer.threads": planned.config.trainer.threads or threads}  # no many bars
+    if "workers" in planned.config.data and planned.config.data.workers is None:
+        changes["data.workers"] = threads
+    return do(planned.changed(changes))

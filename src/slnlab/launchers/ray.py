@@ -96,6 +96,5 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
 
 def _work(planned: Planned, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # the run's paths may be relative
-    planned.config.trainer.progress = False
-    planned.config.trainer.threads = planned.config.trainer.threads or threads
-    return do(planned)
+    threads = planned.config.trainer.threads or threads
+    return do(planned.changed({"trainer.progress": False, "trainer.threads": threads}))

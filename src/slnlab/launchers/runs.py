@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
 from slnlab import config
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, SlnlabError
 from slnlab.text.terminal import log_file
 
@@ -24,7 +25,7 @@ State = Literal["done", "failed", "elsewhere"]
 class Planned:
     """A run of a sweep."""
 
-    config: DictConfig
+    spec: RunSpec
     directory: Path
     overrides: tuple[str, ...]
     name: str
@@ -35,6 +36,14 @@ class Planned:
     @property
     def finished(self) -> bool:
         return (self.directory / "result.json").exists() and not self.config.force
+
+    @property
+    def config(self) -> DictConfig:
+        return self.spec.config
+
+    def changed(self, values: Mapping[str, Any]) -> Planned:
+        """With other values of keys that do not belong to the run's identity, by dotted key."""
+        return replace(self, spec=self.spec.changed(values))
 
     def __str__(self) -> str:
         return self.name
@@ -75,7 +84,7 @@ def do(planned: Planned, wait: bool = False) -> Outcome:
     root.setLevel(logging.INFO)
     try:
         config.extra_config_dirs[:] = planned.config_dirs
-        train(planned.config, planned.directory, planned.overrides, wait)
+        train(planned.spec, planned.directory, planned.overrides, wait)
         return Outcome("done")
     except Busy as error:
         return Outcome("elsewhere", str(error))

@@ -264,9 +264,8 @@ class Job:
             with (planned.directory / "slurm.txt").open("a", encoding="utf-8") as file:
                 print(f"job {here.job_id} on {here.hostname}, log {here.paths.stdout}", file=file)
         again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
-        if again:  # force=true has removed a former run when the job began for the first time
-            planned.config.force = False
-        planned.config.trainer.progress = False
+        # force=true has removed a former run when the job began for the first time.
+        planned = planned.changed({"trainer.progress": False, "force": planned.config.force and not again})
         try:
             with obeying_signals():  # from here on, as importing what training needs takes its time too
                 # The lock of a node that was lost may last a while.

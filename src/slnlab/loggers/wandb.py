@@ -15,9 +15,9 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from slnlab.loggers import wandb_settings
 from slnlab.loggers.wandb_recordings import to_be_sent, waiting
 from slnlab.record.run_directory import RunDirectory
+from slnlab.schema import wandb_settings
 from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from slnlab.config.contents import SOURCES, changes, parts
-from slnlab.config.identity import identity
-from slnlab.config.plain import flat, plain
+from slnlab.config.plain import flat
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.processes.stopping import Stopped, stop_if_told
+from slnlab.record.environment import environment
 from slnlab.storage.locks import FolderLock
 from slnlab.storage.writing import remove_begun, replacing
 from slnlab.text.messages import short
 from slnlab.text.quoting import override
-
-PACKAGES = (
-    "slnlab",
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "torchmetrics",
-    "hydra-core",
-    "numpy",
-    "scikit-learn",
-)
 
 LENGTH = "trainer.max_epochs"
 
@@ -153,7 +140,7 @@ class RunDirectory:
                 found.add((path.name, stat.st_mtime_ns, stat.st_ino))
         return frozenset(found)
 
-    def refuse_another_run(self, config: DictConfig) -> None:
+    def refuse_another_run(self, spec: RunSpec) -> None:
         """Make sure that what lies here, if anything, was made by this very configuration.
 
         Raises:
@@ -161,53 +148,62 @@ class RunDirectory:
         """
         if not self.config.exists():
             return
-        stored = OmegaConf.load(self.config)
-        assert isinstance(stored, DictConfig)
-        there, here = (flat(identity(node)) for node in (stored, config))
+        there, here = flat(self._stored_identity()), flat(spec.identity)
         differing = _differing(there, here)
         if differing:
             first = ", ".join(f"{k}={short(there.get(k))} there, {short(here.get(k))} here" for k in differing[:3])
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
             for key in (key for key in differing if key.endswith(".contents")):
-                more += changes(plain(config), self.identity, key.removesuffix(".contents"))
-            advice = self._longer(config) if LENGTH in differing else ""
+                more += changes(spec.container, self.identity, key.removesuffix(".contents"))
+            advice = self._longer(spec) if LENGTH in differing else ""
             raise ConfigError(
                 f"{self.path} holds another run ({first}{more}); "
                 f"name another hydra.run.dir, or force=true to replace it{advice}"
             )
 
-    def nearly_the_same(self, config: DictConfig) -> str | None:
+    def nearly_the_same(self, spec: RunSpec) -> str | None:
         """One line on a run beside this one that differs in its length only, or in the contents of its files only.
 
         None where there is no such run, or this one has begun. Of many runs the latest are looked at.
         """
         if self.config.exists():
             return None
-        here = flat(json.loads(json.dumps(identity(config))))
-        files = {f"{key}.contents" if key in SOURCES else key for key in plain(config)["contents"] or ()}
+        here = flat(spec.identity)
+        files = {f"{key}.contents" if key in SOURCES else key for key in spec.container["contents"]}
         beside: list[Path] = []
         with suppress(OSError):  # one has just been removed
             beside = list(self.path.parent.parent.glob(f"*/{self.path.name}/{self.identity.name}"))
             beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for other in (RunDirectory(path.parent) for path in beside[:LATEST]):
-            with suppress(OSError, ValueError, KeyError):
-                there = flat(json.loads(other.identity.read_text(encoding="utf-8"))["identity"])
+            with suppress(DataError):
+                there = flat(other._stored_identity())
                 differing = _differing(there, here)
                 if LENGTH in differing and other.finished:
                     lengths = (there[LENGTH], here[LENGTH])
                     if all((there.get(key), here.get(key)) == lengths for key in differing):  # T_max and the like
                         return (
                             f"the same with {LENGTH}={lengths[0]} is finished in {other.path}; this run begins anew"
-                            f"{other._longer(config)}"
+                            f"{other._longer(spec)}"
                         )
                 elif files & set(differing) and set(differing) <= files | OF_IMAGES:
                     names = ", ".join(key.removesuffix(".contents") for key in differing if key in files)
                     return f"the same run on other contents of {names} is {other.path}; this one begins anew"
         return None
 
-    def _longer(self, config: DictConfig) -> str:
+    def _stored_identity(self) -> dict[str, Any]:
+        """
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            stored: dict[str, Any] = json.loads(self.identity.read_text(encoding="utf-8"))["identity"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{self.identity}: cannot be read, so whose directory this is is unknown") from error
+        return stored
+
+    def _longer(self, spec: RunSpec) -> str:
         """What to type to train on from the weights of this run."""
-        if config.method.get("networks", 1) > 1:  # it would start from a run of each
+        if spec.config.method.get("networks", 1) > 1:  # it would start from a run of each
             return ""
         return f". {LONGER}: {override('init.from', str(self.path))}"
 
@@ -234,7 +230,7 @@ class RunDirectory:
                 f"{error}. All epochs are done; when this is mended, the same command writes the result"
             ) from error
 
-    def describe(self, config: DictConfig, overrides: Sequence[str]) -> None:
+    def describe(self, spec: RunSpec, overrides: Sequence[str]) -> None:
         """Write down what is about to run, and with what.
 
         Raises:
@@ -242,11 +238,12 @@ class RunDirectory:
         """
         self.pruned.unlink(missing_ok=True)  # it goes on
         self.failure.unlink(missing_ok=True)
+        stored = {"identity": spec.identity, "files": parts(spec.container)}
         for path, text in (
-            (self.config, OmegaConf.to_yaml(OmegaConf.create(plain(config)))),
+            (self.identity, json.dumps(stored, indent=1) + "\n"),  # before the next: that one says that it has begun
+            (self.config, OmegaConf.to_yaml(spec.config)),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),
             (self.environment, json.dumps(environment(), indent=2) + "\n"),
-            (self.identity, json.dumps({"identity": identity(config), "files": parts(plain(config))}, indent=1) + "\n"),
         ):
             with replacing(path) as file:
                 file.write(text.encode())
@@ -255,53 +252,3 @@ class RunDirectory:
 
 def _differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and git state, as plain JSON."""
-    import torch
-
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "packages": versions,
-        "platform": platform.platform(),
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-        "git": git_state(),
-    }
-
-
-def processor_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def git_state() -> dict[str, Any] | None:
-    """The commit of the checkout that slnlab runs from, and whether it was changed since; None when installed."""
-    here = Path(__file__).resolve().parents[3]
-    if not (here / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, encoding="utf-8", check=True
-        ).stdout.strip()
-
-    try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--", "src", "conf")),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -100,7 +100,7 @@ def _open(plan: Plan) -> optuna.Study:
     path = plan.directory / "optuna.journal"
     _mend(path)
     if plan.prune:
-        epochs = plan.example.trainer.max_epochs
+        epochs = plan.example.config.trainer.max_epochs
         pruner: Any = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=int(WARM_UP * epochs))
     else:
         pruner = optuna.pruners.NopPruner()
@@ -153,7 +153,7 @@ def _suggest(plan: Plan, key: str, trial: optuna.Trial) -> str:
 
 def _pruning(plan: Plan, trial: optuna.Trial) -> Callable[[float, int], None] | None:
     """Tell Optuna each epoch's accuracy, and end the run where it advises to."""
-    config = plan.example
+    config = plan.example.config
     if not plan.prune or config.trainer.devices > 1:  # each process would have to know
         return None
 

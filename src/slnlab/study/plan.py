@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
-from slnlab.config import check, compose
-from slnlab.config.identity import digest, group_hash, identity, run_subdir
+from slnlab.config import compose
+from slnlab.config.identity import digest
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError
 from slnlab.study.overrides import seeds, split
-from slnlab.training.source_runs import labels
+from slnlab.training.settling import settle
 
 Values = Mapping[str, str]
 """Of a trial: the keys searched over, and what each is, as it would be typed."""
@@ -36,9 +38,20 @@ class Job:
     overrides: list[str]
     config: DictConfig
 
+    @cached_property
+    def spec(self) -> RunSpec:
+        """
+        Raises:
+            ConfigError: it cannot work.
+        """
+        try:
+            return settle(self.config)
+        except ConfigError as error:
+            raise ConfigError(f"in the run {self}: {error}") from error
+
     @property
     def directory(self) -> Path:
-        return Path(self.config.runs_dir) / run_subdir(self.config)
+        return self.spec.directory
 
     def __str__(self) -> str:
         return f"{typed(self.values)} seed={self.config.seed}"
@@ -146,25 +159,25 @@ class Plan:
     @property
     def labels(self) -> dict[str, str]:
         """Of the evaluators."""
-        return {str(name): label for name, label in labels(self.example).items()}
+        return self.example.row_titles
 
     @property
-    def example(self) -> DictConfig:
-        return self.jobs[0].config
+    def example(self) -> RunSpec:
+        return self.jobs[0].spec
 
     @property
     def directory(self) -> Path:
         """Of the study, which follows from what it asks; more trials or final seeds are the same study."""
         question = {
-            "trials": group_hash(self.example),
+            "trials": self.example.group,
             "space": {key: override.input_line for key, override in self.space.items()},
             "evaluator": self.evaluator,
             "last": self.last,
             "trial_seeds": self.trial_seeds,
             "by": "grid" if self.trials is None else "optuna, pruned" if self.prune else "optuna",
         }
-        data, noise, method = (self.example[group].name for group in ("data", "noise", "method"))
-        return Path(self.example.runs_dir) / "studies" / f"{data}-{noise}-{method}-{digest(question)}"
+        data, noise, method = (self.example.config[group].name for group in ("data", "noise", "method"))
+        return Path(self.example.config.runs_dir) / "studies" / f"{data}-{noise}-{method}-{digest(question)}"
 
     def trial_sweep(self) -> list[str]:
         """What `slnlab.train -m` is given to do the trials of the grid."""
@@ -205,13 +218,10 @@ class Plan:
 
     def _check(self) -> None:
         for job in [*self.jobs, self.final(self.jobs[0].values, self.final_seeds[0])]:
-            try:
-                check(job.config)
-            except ConfigError as error:
-                raise ConfigError(f"in the run {job}: {error}") from error
+            _ = job.spec
         if not 1 <= self.last <= (epochs := min(job.config.trainer.max_epochs for job in self.jobs)):
             raise ConfigError(f"--last: must lie in [1, {epochs}], the epochs of a run, not {self.last}")
-        held_out = {digest(_labels(job.config)) for job in self.jobs}
+        held_out = {digest(_labels(job.spec.identity)) for job in self.jobs}
         if len(held_out) > 1:
             keys = ", ".join(key for key in self.space if key.split(".")[0] in ("data", "noise"))
             raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; one study for each")
@@ -230,10 +240,9 @@ class Plan:
                 raise ConfigError(f"{other} and {job} are the same run: what is searched over makes no difference")
 
 
-def _labels(config: DictConfig) -> dict[str, Any]:
+def _labels(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What decides which samples are held out and with which labels."""
-    made = identity(config)
-    return {"noise": made["noise"], "data": {k: v for k, v in made["data"].items() if k not in BATCHES}}
+    return {"noise": identity["noise"], "data": {k: v for k, v in identity["data"].items() if k not in BATCHES}}
 
 
 def _sweep(seeds: Sequence[int]) -> str:

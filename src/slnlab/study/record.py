@@ -57,12 +57,11 @@ class Study(BaseModel):
 
     @classmethod
     def begin(cls, plan: Plan) -> Study:
-        config = plan.example
-        rate = f" {config.noise.rate:g}" if config.noise.rate else ""
+        config = plan.example.config
         by = "grid" if plan.trials is None else "Optuna (TPE" + (", median pruning)" if plan.prune else ")")
         return cls(
             data=config.data.name,
-            noise=f"{config.noise.name}{rate}",
+            noise=plan.example.noise,
             method=config.method.name,
             fixed=plan.fixed,
             space=[override.input_line or key for key, override in plan.space.items()],

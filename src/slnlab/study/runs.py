@@ -35,7 +35,7 @@ def run(job: Job, wait: bool = False, watch: Watch | None = None) -> Result:
     """Do one run of a study, or take its result."""
     from slnlab.train import train
 
-    return train(job.config, job.directory, job.overrides, wait, watch)
+    return train(job.spec, job.directory, job.overrides, wait, watch)
 
 
 def sweep(plan: Plan, overrides: Sequence[str]) -> None:

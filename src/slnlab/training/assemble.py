@@ -28,8 +28,9 @@ from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
 from slnlab.config.contents import for_class, unverified
-from slnlab.config.identity import digest, group_hash, identity
+from slnlab.config.identity import digest
 from slnlab.config.plain import plain
+from slnlab.config.run_spec import RunSpec
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError
 from slnlab.methods import Method
@@ -37,10 +38,10 @@ from slnlab.processes.cores import cores, processes_here
 from slnlab.processes.distributed import rank, world_size
 from slnlab.processes.starting import started_by
 from slnlab.record.checkpoints import Checkpoints
+from slnlab.record.environment import environment
 from slnlab.record.result import Result, summarise_timing
-from slnlab.record.run_directory import RunDirectory, environment
+from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import derive
-from slnlab.training.source_runs import labels
 
 
 def _options(node: DictConfig, *without: str) -> dict[str, Any]:
@@ -197,16 +198,17 @@ def threads(config: DictConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def loggers(config: DictConfig, run: RunDirectory) -> list[Logger]:
+def loggers(spec: RunSpec, run: RunDirectory) -> list[Logger]:
     """What `logger=` adds to metrics.csv; of several processes only the first has any."""
+    config = spec.config
     if config.logger.get("_target_") is None or rank() > 0:
         return []
     logger = get_method(config.logger._target_)(
         run,
-        group=f"{config.data.name} {config.noise.name} {config.method.name} {group_hash(config)}",
-        title=_title(config),
-        about=[config.data.name, _noise(config), config.method.name],
-        config=identity(config),
+        group=f"{config.data.name} {config.noise.name} {config.method.name} {spec.group}",
+        title=spec.title,
+        about=[config.data.name, spec.noise, config.method.name],
+        config=spec.identity,
         **_options(config.logger),
     )
     return [logger] if logger is not None else []
@@ -221,16 +223,17 @@ def close(loggers: Sequence[Logger], exit_code: int) -> None:
             logger.finalize("success" if exit_code == 0 else "failed")
 
 
-def checkpoints(config: DictConfig, run: RunDirectory) -> Checkpoints:
+def checkpoints(spec: RunSpec, run: RunDirectory) -> Checkpoints:
     """The run's checkpoints, which know what configuration they belong to."""
-    return Checkpoints(run.checkpoint, digest(identity(config)))
+    return Checkpoints(run.checkpoint, digest(spec.identity))
 
 
 def trainer(
-    config: DictConfig, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
+    spec: RunSpec, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
 ) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
-    record, timer, files = RunRecord(run, labels(config), watch), EpochTimer(), checkpoints(config, run)
+    config = spec.config
+    record, timer, files = RunRecord(run, spec.row_titles, watch), EpochTimer(), checkpoints(spec, run)
     callbacks: list[pl.Callback] = [timer, OwnSignals()]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))
@@ -240,7 +243,7 @@ def trainer(
         callbacks.append(SoftmaxAverage(run.probabilities))
     callbacks.append(MemorisationMonitor())
     if config.trainer.progress and rank() == 0:
-        callbacks.append(EpochProgress(_title(config), labels(config)))
+        callbacks.append(EpochProgress(spec.title, spec.row_titles))
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]
     _quieten()
     made = pl.Trainer(
@@ -290,10 +293,10 @@ def _one_gpu_each(config: DictConfig) -> bool:
     return world_size() > 1 and on_gpus(config) and torch.cuda.device_count() == 1
 
 
-def result(config: DictConfig, run: RunDirectory, data: IndexedDataModule, record: RunRecord) -> Result:
+def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
     """What the finished run has to say."""
-    rows = record.rows
-    others = unverified(plain(config))
+    config, rows = spec.config, record.rows
+    others = unverified(spec.container)
     return Result(
         data=f"{config.data.name} (unverified files)" if others else config.data.name,
         unverified_pixels=data.pixels_hash() if others else None,
@@ -301,8 +304,8 @@ def result(config: DictConfig, run: RunDirectory, data: IndexedDataModule, recor
         noise_rate=config.noise.rate,
         method=config.method.name,
         seed=config.seed,
-        group=group_hash(config),
-        identity=identity(config),
+        group=spec.group,
+        identity=spec.identity,
         epochs=len(rows),
         preprocessing=record.preprocessing,
         evaluators=record.evaluators,
@@ -313,14 +316,6 @@ def result(config: DictConfig, run: RunDirectory, data: IndexedDataModule, recor
         timing=summarise_timing(rows),
         environment=environment(),
     )
-
-
-def _title(config: DictConfig) -> str:
-    return f"{config.data.name} {_noise(config)} {config.method.name} seed={config.seed}"
-
-
-def _noise(config: DictConfig) -> str:
-    return f"{config.noise.name} {config.noise.rate}" if config.noise.rate else str(config.noise.name)
 
 
 def _quieten() -> None:

@@ -14,18 +14,18 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config import check
 from slnlab.config.composition import explain
-from slnlab.config.identity import identity
 from slnlab.config.loading import extra_config_dirs
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, DataError
-from slnlab.sweep import write_plan
+from slnlab.record.sweep_plan import write_plan
+from slnlab.training.settling import settle
 
 log = logging.getLogger(__name__)
 
-composed_runs: dict[tuple[str, ...], DictConfig] = {}
-"""Of the sweep that this process is about to start: a run's overrides → its configuration. Composing takes about a
-tenth of a second a run, so launchers take it from here."""
+settled_runs: dict[tuple[str, ...], tuple[RunSpec, Path]] = {}
+"""Of the sweep that this process is about to start: a run's overrides → the run and its directory. Composing takes
+about a tenth of a second a run, so launchers take it from here."""
 
 
 def directory_in_sweep(config: DictConfig, number: int) -> Path:
@@ -41,18 +41,18 @@ def directory_in_sweep(config: DictConfig, number: int) -> Path:
     return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
 
 
-def shared_directories(runs: Sequence[tuple[str, Path, DictConfig]]) -> Iterator[str]:
+def shared_directories(runs: Sequence[tuple[str, Path, RunSpec]]) -> Iterator[str]:
     """Of a sweep's runs, each with a name, those that are the same run: a line for each, which is done once.
 
     Raises:
         ConfigError: two different runs would have one directory.
     """
-    first: dict[Path, tuple[str, DictConfig]] = {}
-    for name, directory, config in runs:
-        other, its = first.setdefault(directory, (name, config))
-        if its is config:
+    first: dict[Path, tuple[str, RunSpec]] = {}
+    for name, directory, spec in runs:
+        other, its = first.setdefault(directory, (name, spec))
+        if its is spec:
             continue
-        if identity(its) != identity(config):
+        if its.identity != spec.identity:
             raise ConfigError(
                 f"the runs {other!r} and {name!r} would share the directory {directory}; "
                 "leave hydra.sweep.subdir as it is, or let it tell them apart"
@@ -75,9 +75,9 @@ class CheckBeforeRunning(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         extra_config_dirs[:] = searched_dirs(config)
         try:
-            check(config)
+            settle(config)
             Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
-        except (ConfigError, OmegaConfBaseException) as error:
+        except (ConfigError, DataError, OmegaConfBaseException) as error:
             sys.exit(f"error: {explain(error)}")
         except OSError as error:
             sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
@@ -94,19 +94,18 @@ class CheckBeforeRunning(Callback):
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
             *config.hydra.overrides.task,
         ]
-        runs: list[tuple[str, Path, DictConfig]] = []
+        runs: list[tuple[str, Path, RunSpec]] = []
         parsed = OverridesParser.create().parse_overrides(overrides)
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
                 try:
                     # Hydra's own loader, which also knows a --config-dir of the user's.
                     composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
-                    check(composed)
-                    directory = directory_in_sweep(composed, len(runs))
-                except (HydraException, OmegaConfBaseException, ConfigError) as error:
+                    spec, directory = settle(composed), directory_in_sweep(composed, len(runs))
+                except (HydraException, OmegaConfBaseException, ConfigError, DataError) as error:
                     sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
-                composed_runs[tuple(run)] = composed
-                runs.append((" ".join(run), directory, composed))
+                settled_runs[tuple(run)] = spec, directory
+                runs.append((" ".join(run), directory, spec))
         try:
             for line in shared_directories(runs):
                 log.warning("%s", line)

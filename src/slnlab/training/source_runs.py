@@ -7,25 +7,21 @@ both stages. Nothing here imports torch until weights are read.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from slnlab.config import check, compose
-from slnlab.config.contents import digests
-from slnlab.config.identity import digest, group_hash, identity, run_subdir
+from slnlab.config import compose
+from slnlab.config.identity import digest
 from slnlab.config.plain import flat, plain
+from slnlab.config.run_spec import RunSpec, SourceRun, main_title
 from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.training.needed import NeededRun
 
 if TYPE_CHECKING:
     from slnlab.methods import Method
-    from slnlab.record.result import Result
-
-log = logging.getLogger(__name__)
 
 SAME = ("noise", "model")
 """What a run that is made has from the run that it is made for, unless `init.overrides` says otherwise."""
@@ -40,58 +36,39 @@ SPLIT = ("train_size", "noisy_val", "split_seed")
 APART = 1000
 """Between the seeds of the two runs that a two-network method starts from: so far that no other run shares them."""
 
-
-@dataclass(frozen=True)
-class SourceRun:
-    """A run to start from."""
-
-    directory: Path
-    method: str
-    group: str
-    seed: int
-    label: str
-    identity: dict[str, Any]
-    config: DictConfig | None
-    """To make it with; None: it was named by its directory."""
-
-    @property
-    def name(self) -> str:
-        """What it is, wherever it lies."""
-        return f"{self.method}/{self.group}/seed{self.seed}"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.directory / "checkpoints" / "last.ckpt"
+Wanted = SourceRun | DictConfig
+"""A run to start from: finished, or the configuration to make it with."""
 
 
-def source_runs(config: DictConfig) -> list[SourceRun]:
+def wanted(config: DictConfig) -> list[Wanted]:
     """The runs that this one starts from, one for each of its networks; none without `init.from`.
 
+    Args:
+        config: checked.
+
     Raises:
-        ConfigError: a directory that holds no finished run, or a method that cannot be made.
+        ConfigError: a directory that holds no finished run, a method that cannot be made, or another number of runs
+            than of networks.
     """
-    wanted = config.get("init", {}).get("from")
-    if wanted is None:
+    start, networks = config.init["from"], config.method.get("networks", 1)
+    if start is None:
         return []
-    if isinstance(wanted, str) and not Path(wanted).is_dir():
-        return [_to_be_made(config, wanted, number) for number in range(config.method.get("networks", 1))]
-    return [_finished(Path(path)) for path in ([wanted] if isinstance(wanted, str) else wanted)]
-
-
-def source_names(config: DictConfig) -> list[str]:
-    """What the run starts from, for its identity: by content, so that a run's directory may be moved."""
-    try:
-        return [run.name for run in source_runs(config)]
-    except ConfigError:  # said by `problems`, before anything runs
-        return [str(config.init["from"])]
+    if isinstance(start, str) and not Path(start).is_dir():
+        return [_to_be_made(config, start, number) for number in range(networks)]
+    directories = [start] if isinstance(start, str) else list(start)
+    if len(directories) != networks:
+        raise ConfigError(
+            f"init.from: names {len(directories)} runs, method={config.method.name} has {networks} network(s)"
+        )
+    return [_finished(Path(directory)) for directory in directories]
 
 
 def _finished(path: Path) -> SourceRun:
     try:
         result = json.loads((path / "result.json").read_text(encoding="utf-8"))
         identity_, evaluator = result["identity"], result["evaluators"]["network"]
-        label = evaluator["label"].removesuffix(" (network)")
-        return SourceRun(path, result["method"], result["group"], result["seed"], label, identity_, None)
+        title = main_title(evaluator["label"])
+        return SourceRun(path, result["method"], result["group"], result["seed"], title, identity_)
     except OSError:
         state = "is not finished" if (path / "config.yaml").exists() else "holds no run"
         raise ConfigError(f"init.from: {path} {state}: there is no result.json") from None
@@ -99,14 +76,12 @@ def _finished(path: Path) -> SourceRun:
         raise ConfigError(f"init.from: {path}/result.json cannot be read as a result ({error!r})") from None
 
 
-_made: dict[tuple[str, str, int], SourceRun] = {}
-"""Composing takes a quarter of a second, and a run's identity is asked for a dozen times."""
+_made: dict[tuple[str, str, int], DictConfig] = {}
+"""Composing takes a quarter of a second, and a run is settled more than once on its way."""
 
 
-def _to_be_made(config: DictConfig, method: str, number: int) -> SourceRun:
-    container = plain(config)
-    files = container["contents"] or digests(container)
-    key = (json.dumps([container, files], sort_keys=True), method, number)
+def _to_be_made(config: DictConfig, method: str, number: int) -> DictConfig:
+    key = (json.dumps(plain(config), sort_keys=True), method, number)
     if key not in _made:
         if len(_made) > 100:  # of a long sweep
             _made.clear()
@@ -114,7 +89,8 @@ def _to_be_made(config: DictConfig, method: str, number: int) -> SourceRun:
     return _made[key]
 
 
-def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
+def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
+    """The configuration of the run that the network of this number starts from."""
     overrides = list(config.init.overrides)
     try:
         made = compose([f"data={config.data.name}", f"method={method}", *overrides])
@@ -151,94 +127,57 @@ def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
         if "seed" not in typed:
             made.seed = config.seed
         made.seed += APART * number
-    label = str(made.method.labels.network).removesuffix(" (network)")
-    directory = Path(config.runs_dir) / run_subdir(made)
-    return SourceRun(directory, made.method.name, group_hash(made), made.seed, label, identity(made), made)
+    return made
 
 
-def problems(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """What is wrong with `init`: pairs of (key, what is wrong and what is allowed)."""
-    networks = config.method.get("networks", 1)
-    wanted = config.init["from"]
-    if isinstance(wanted, str) and Path(wanted).is_dir():
-        wanted = [wanted]
-    if not isinstance(wanted, str) and len(wanted) != networks:
-        yield "init.from", f"names {len(wanted)} runs, method={config.method.name} has {networks} network(s)"
-        return
-    try:
-        runs = source_runs(config)
-    except ConfigError as error:
-        yield "init.from", str(error).removeprefix("init.from: ")
-        return
-    if len({run.seed for run in runs}) < len(runs):
+def misfits(spec: RunSpec) -> Iterator[tuple[str, str]]:
+    """What is wrong with the runs to start from: pairs of (key, what is wrong and what is allowed)."""
+    seeds = {source.seed for source in spec.sources}
+    if len(seeds) < len(spec.sources):
         yield (
             "init.from",
-            f"both runs have the seed {runs[0].seed}; twins would select the same samples for ever, so give runs of "
+            f"both runs have the seed {min(seeds)}; twins would select the same samples for ever, so give runs of "
             "two seeds",
         )
-    for run in runs:
-        yield from _misfits(config, run)
+    for source in spec.sources:
+        there, here = flat(source.identity["model"]), flat(spec.identity["model"])
+        differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+        if differing:
+            shown = ", ".join(f"model.{key}={there.get(key)!r} there, {here.get(key)!r} here" for key in differing)
+            yield "init.from", f"{source.directory} holds another network ({shown})"
+        if spec.config.init.weights == "momentum" and not source.identity["momentum"]["enabled"]:
+            yield "init.weights", f"{source.directory} has no momentum model; init.weights=raw"
+        if source.spec is None and not source.checkpoint.exists():
+            yield "init.from", f"{source.directory} has no weights any more: {source.checkpoint.name} is missing"
 
 
-def _misfits(config: DictConfig, run: SourceRun) -> Iterator[tuple[str, str]]:
-    there, here = flat(run.identity["model"]), flat(identity(config)["model"])
-    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
-    if differing:
-        shown = ", ".join(f"model.{key}={there.get(key)!r} there, {here.get(key)!r} here" for key in differing)
-        yield "init.from", f"{run.directory} holds another network ({shown})"
-    if config.init.weights == "momentum" and not run.identity["momentum"]["enabled"]:
-        yield "init.weights", f"{run.directory} has no momentum model; init.weights=raw"
-    if run.config is None and not run.checkpoint.exists():
-        yield "init.from", f"{run.directory} has no weights any more: {run.checkpoint.name} is missing"
-    if run.config is not None:
-        try:
-            check(run.config)
-        except ConfigError as error:
-            yield "init.overrides", f"the run to start from cannot work: {error}"
-
-
-def with_source_runs(config: DictConfig, train: Callable[..., Result]) -> DictConfig:
-    """The configuration with the directories of finished runs in `init.from`; without it, it passes as it is.
-
-    Runs that were named by their method are made where they are missing. The identity does not change.
-
-    Args:
-        config: of the run that starts from them.
-        train: `slnlab.train.train`.
-
-    Raises:
-        SlnlabError: what `train` raises.
-    """
-    runs = source_runs(config)
-    if not runs:
-        return config
-    for run in runs:
-        data = run.identity["data"]["name"]
-        if data != config.data.name:
-            log.warning("init.from: %s trained on %s, not on %s", run.directory, data, config.data.name)
-        elif run.identity["noise"] != identity(config)["noise"]:
-            log.warning("init.from: %s trained on other noise than this run", run.directory)
-        for key, there, here in _other_split(run.identity["data"], identity(config)["data"]):
-            log.warning(
-                "init.from: %s may have been trained on samples that this run holds out (data.%s=%s there, %s here); "
-                "what is chosen by them would seem better than it is",
-                run.directory,
-                key,
-                there,
-                here,
+def remarks(spec: RunSpec) -> Iterator[str]:
+    """What may be meant, and should be known, of the runs to start from."""
+    for source in spec.sources:
+        data = source.identity["data"]["name"]
+        if data != spec.config.data.name:
+            yield f"init.from: {source.directory} trained on {data}, not on {spec.config.data.name}"
+        elif source.identity["noise"] != spec.identity["noise"]:
+            yield f"init.from: {source.directory} trained on other noise than this run"
+        for key, there, here in _other_split(source.identity["data"], spec.identity["data"]):
+            yield (
+                f"init.from: {source.directory} may have been trained on samples that this run holds out "
+                f"(data.{key}={there} there, {here} here); what is chosen by them would seem better than it is"
             )
-        if run.config is None:
-            continue
-        finished = (run.directory / "result.json").exists()
-        if finished and run.checkpoint.exists():
-            continue
-        log.info("init.from=%s: making %s first", config.init["from"], run.directory)
-        made = run.config.copy()
-        made.force = finished  # its weights were removed
-        train(made, run.directory, [f"(made for method={config.method.name})"], wait=True)
-    filled = OmegaConf.create(plain(config))
-    filled.init["from"] = [str(run.directory) for run in runs]
-    return filled
+
+
+def needed(spec: RunSpec) -> Iterator[NeededRun]:
+    """Those of the runs to start from that are named by their method."""
+    for source in spec.sources:
+        if source.spec is not None:
+            why = f"init.from={spec.config.init['from']}: making {source.directory} first"
+            yield NeededRun(source.spec, source.checkpoint, why)
+
+
+def filled(spec: RunSpec) -> RunSpec:
+    """With the directories of the runs in the place of their method."""
+    directories = [str(source.directory) for source in spec.sources]
+    return spec.changed({"init.from": directories}) if directories else spec
 
 
 def _other_split(there: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -256,12 +195,12 @@ def _other_split(there: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[
         yield "noisy_val", theirs.get("noisy_val", 0), ours["noisy_val"]
 
 
-def start_from(method: Method, runs: Sequence[SourceRun], weights: str) -> None:
-    """Give each network of the method the weights of a run, in their order; without runs do nothing.
+def start_from(method: Method, sources: Sequence[SourceRun], weights: str) -> None:
+    """Give each network of the method the weights of a run, in their order; without any do nothing.
 
     Args:
         method: with one network for each run.
-        runs: finished.
+        sources: finished.
         weights: "raw" (the run's network) or "momentum" (its momentum model).
 
     Raises:
@@ -270,9 +209,9 @@ def start_from(method: Method, runs: Sequence[SourceRun], weights: str) -> None:
     """
     from slnlab.record.checkpoints import Checkpoints
 
-    for network, run in zip(method.networks.values() if runs else (), runs, strict=True):
+    for network, source in zip(method.networks.values() if sources else (), sources, strict=True):
         try:
-            checkpoint = Checkpoints(run.checkpoint, digest(run.identity)).load_checkpoint(run.checkpoint)
+            checkpoint = Checkpoints(source.checkpoint, digest(source.identity)).load_checkpoint(source.checkpoint)
         except DataError as error:
             raise DataError(f"init.from: {error}") from error
         try:
@@ -285,15 +224,5 @@ def start_from(method: Method, runs: Sequence[SourceRun], weights: str) -> None:
             network.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
             raise SlnlabError(
-                f"init.from: {run.checkpoint} has no {weights} weights for this network: {error}"
+                f"init.from: {source.checkpoint} has no {weights} weights for this network: {error}"
             ) from error
-
-
-def labels(config: DictConfig) -> dict[str, str]:
-    """Display names of the evaluators; of a run that starts from others, what came first stands before: SLN → SIGUA."""
-    first = list(
-        dict.fromkeys(run.label + (" MO" * (config.init.weights == "momentum")) for run in source_runs(config))
-    )
-    return {
-        key: " → ".join([" + ".join(first), label] if first else [label]) for key, label in config.method.labels.items()
-    }

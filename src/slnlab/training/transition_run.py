@@ -1,64 +1,66 @@
-"""A transition matrix is estimated from a network that learned the noisy labels: make that run where it is missing."""
+"""A transition matrix is estimated from a network that learned the noisy labels: the run that makes it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from slnlab.config import compose
-from slnlab.config.identity import run_subdir
 from slnlab.config.plain import plain
+from slnlab.config.run_spec import RunSpec
+from slnlab.errors import SlnlabError
 from slnlab.record.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from slnlab.record.result import Result
-
-log = logging.getLogger(__name__)
+from slnlab.training import probability_run
+from slnlab.training.needed import NeededRun
+from slnlab.training.settling import settle
 
 SHARED = ("data", "noise", "model", "loss", "optimizer", "scheduler", "trainer", "seed", "runs_dir")
 """What the run on noisy labels has from the run that it is made for."""
 
 
-def with_estimate(config: DictConfig, train: Callable[..., Result]) -> DictConfig:
-    """The configuration with `method.estimate_from` filled in; other methods pass as they are.
+def needed(spec: RunSpec) -> Iterator[NeededRun]:
+    """An ordinary run whose directory follows from its configuration, so forward and backward correction share it."""
+    if not _estimated(spec.config):
+        return
+    noisy = _settled_noisy_run(spec)
+    directory = RunDirectory(noisy.directory)
+    if directory.probabilities.exists():  # its weights may be gone
+        return
+    yield NeededRun(
+        noisy,
+        directory.checkpoint,
+        f"method={spec.config.method.name} estimates its transition matrix from a network that learned the noisy "
+        f"labels, and none is stored in {noisy.directory}. Training it for {noisy.config.trainer.max_epochs} epochs "
+        "first.",
+    )
 
-    The predictions come from an ordinary run whose directory follows from its configuration, so forward and backward
-    correction find the same one.
 
-    Args:
-        config: of the run that needs the matrix.
-        train: `slnlab.train.train`, which does the run on the noisy labels where none is stored.
+def filled(spec: RunSpec) -> RunSpec:
+    """With `method.estimate_from`, what that network predicts; other methods pass as they are.
+
+    Raises:
+        SlnlabError: several processes train, of which each would predict its part only.
     """
-    if config.method.get("transition") != "estimated" or config.method.estimate_from is not None:
-        return config
-    noisy = noisy_run(config)
-    directory = RunDirectory(Path(config.runs_dir) / run_subdir(noisy))
-    if not directory.probabilities.exists():
-        from slnlab.processes.distributed import world_size
-
-        # Of several processes (SLURM's, torchrun's) one is here, which would predict its part only: `train` refuses.
-        if not directory.finished or not directory.checkpoint.exists() or world_size() > 1:
-            log.info(
-                "method=%s estimates its transition matrix from a network that learned the noisy labels, and none is "
-                "stored in %s. Training it for %d epochs first.",
-                config.method.name,
-                directory.path,
-                noisy.trainer.max_epochs,
-            )
-            noisy.force = directory.finished  # finished, but its weights were removed
-            train(noisy, directory.path, [f"(made for method={config.method.name})"], wait=True)
-        _predict(noisy, directory, train)
-    filled = OmegaConf.create(plain(config))
-    filled.method.estimate_from = str(directory.probabilities)
-    return filled
+    if not _estimated(spec.config):
+        return spec
+    noisy = _settled_noisy_run(spec)
+    file = RunDirectory(noisy.directory).probabilities
+    if not file.exists():
+        _predict(probability_run.filled(noisy))
+    return spec.changed({"method.estimate_from": str(file)})
 
 
-def noisy_run(config: DictConfig) -> DictConfig:
-    """The configuration of the run on noisy labels: cross entropy, the best epoch on held-out noisy labels.
+def _estimated(config: DictConfig) -> bool:
+    return config.method.get("transition") == "estimated" and config.method.estimate_from is None
+
+
+def _settled_noisy_run(spec: RunSpec) -> RunSpec:
+    return settle(_noisy_run(spec.config))
+
+
+def _noisy_run(config: DictConfig) -> DictConfig:
+    """Cross entropy, at its best epoch on held-out noisy labels.
 
     It is trained as `config` is, but never reads the test set. Where `config` holds nothing out, it holds out a tenth.
     """
@@ -78,25 +80,28 @@ def noisy_run(config: DictConfig) -> DictConfig:
     return made
 
 
-def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., Result]) -> None:
+def _predict(spec: RunSpec) -> None:
     """Write the softmax of the run's best weights on all training images, those held out included, as they are."""
     import torch
 
     from slnlab.data.probabilities import save_probabilities
     from slnlab.models.modes import evaluating
+    from slnlab.processes.distributed import world_size
     from slnlab.training import assemble
-    from slnlab.training.probability_run import with_probabilities
 
-    device = torch.device("cuda" if assemble.on_gpus(config) and torch.cuda.is_available() else "cpu")
-    datamodule = assemble.datamodule(with_probabilities(config, train))
+    if world_size() > 1:
+        raise SlnlabError(f"{spec.directory}: its predictions are made by one process; do this run in one first")
+    run = RunDirectory(spec.directory)
+    device = torch.device("cuda" if assemble.on_gpus(spec.config) and torch.cuda.is_available() else "cpu")
+    datamodule = assemble.datamodule(spec.config)
     datamodule.prepare_data()
     datamodule.setup()
     datamodule.to(device)
-    checkpoint = assemble.checkpoints(config, directory).load_checkpoint(directory.checkpoint)
-    network = assemble.method(config).network.to(device)
+    checkpoint = assemble.checkpoints(spec, run).load_checkpoint(run.checkpoint)
+    network = assemble.method(spec.config).network.to(device)
     network.load_state_dict(checkpoint["best"]["weights"])
     batches = torch.arange(len(datamodule.table), device=device).split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():
         said = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
-    save_probabilities(directory.probabilities, torch.cat(said), datamodule.table["given"])
+    save_probabilities(run.probabilities, torch.cat(said), datamodule.table["given"])

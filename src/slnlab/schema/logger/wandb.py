@@ -3,9 +3,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from slnlab.loggers.wandb_settings import entity_refused, environment_problems, refused
 from slnlab.schema.kinds import Positive
 from slnlab.schema.sections import Logger
+from slnlab.schema.wandb_settings import entity_refused, environment_problems, refused
 
 
 def _unless(refusal: Callable[[Any], str | None]) -> AfterValidator:
