@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from slnlab.config import check
 from slnlab.config.composition import explain
 from slnlab.config.identity import identity
+from slnlab.config.loader import Loader
 from slnlab.config.loading import extra_config_dirs
 from slnlab.errors import ConfigError, DataError
 from slnlab.sweep import write_plan
@@ -96,11 +97,11 @@ class CheckBeforeRunning(Callback):
         ]
         runs: list[tuple[str, Path, DictConfig]] = []
         parsed = OverridesParser.create().parse_overrides(overrides)
+        loader = Loader(GlobalHydra.instance().config_loader().get_search_path())  # with the user's --config-dir
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
                 try:
-                    # Hydra's own loader, which also knows a --config-dir of the user's.
-                    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
+                    composed = loader.load_sweep_config(config, list(run))
                     check(composed)
                     directory = directory_in_sweep(composed, len(runs))
                 except (HydraException, OmegaConfBaseException, ConfigError) as error:
