@@ -33,7 +33,7 @@ def loaders() -> tuple[Loader, ConfigLoaderImpl]:
     [
         (),
         ("seed=3", "method=elr", "sln.sigma=0.5", "sln.sigma=0.1", "noise=asym"),  # the last one counts
-        ("data=cifar10", "method=sln_mo_lc", "noise.class_map={1: 2}", "+noise.more=[1,2]", "~seed"),
+        ("data=cifar10", "noise=asym", "method=sln_mo_lc", "noise.class_map={1: 2}", "+noise.more=[1,2]", "~seed"),
         ("experiment=demo", "hydra.job.name=x", "hydra/launcher=basic", "noise={rate: 0.1}", "launcher=local"),
         ("hydra.job.env_copy=[PATH]", "optimizer.lr=0.3"),
     ],
@@ -68,25 +68,21 @@ def test_a_configuration_is_ones_own() -> None:
 
 @pytest.mark.parametrize("way", ["changed", "appeared", "removed"])
 def test_files_are_read_again_when_they_have_changed(way: str, tmp_path: Path) -> None:
-    own = tmp_path / "noise" / "mine.yaml"
-    own.parent.mkdir()
-    own.write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")
-    config.extra_config_dirs[:] = [str(tmp_path)]
+    first, second = (tmp_path / name / "noise" / "mine.yaml" for name in ("first", "second"))
+    for path in (first, second):
+        path.parent.mkdir(parents=True)
+    second.write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")
+    config.extra_config_dirs[:] = [str(tmp_path / "first"), str(tmp_path / "second")]
     overrides = ["noise=mine", "seed=1"]
     assert compose(overrides).noise.rate == 0.1
     assert compose(overrides).noise.rate == 0.1
-    if way == "changed":
-        own.write_text("_target_: mine.noise\nname: mine\nrate: 0.2\nseed: 0\n")
-        assert compose(overrides).noise.rate == 0.2
-    elif way == "appeared":  # in the folder that is searched first: it hides the one of the same name
-        (tmp_path / "data").mkdir()
-        digits = (config.CONF_DIR / "data" / "digits.yaml").read_text()
-        (tmp_path / "data" / "digits.yaml").write_text(digits.replace("batch_size: 64", "batch_size: 32"))
-        assert compose(overrides).data.batch_size == 32
-    else:
-        own.unlink()
+    if way == "removed":
+        second.unlink()
         with pytest.raises(ConfigError, match="noise/mine"):
             compose(overrides)
+    else:  # one that appears in the folder that is searched first hides the other
+        (second if way == "changed" else first).write_text("_target_: mine.noise\nname: mine\nrate: 0.2\nseed: 0\n")
+        assert compose(overrides).noise.rate == 0.2
 
 
 def test_options_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
