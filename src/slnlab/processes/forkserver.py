@@ -13,12 +13,13 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.context import BaseContext
-from multiprocessing.reduction import DupFd
 from typing import Any
 
 from slnlab.processes.stopping import SIGNALS
+
+LINUX = sys.platform == "linux"
 
 
 def context(warm: bool, modules: Sequence[str], environment: Mapping[str, str] | None = None) -> BaseContext:
@@ -29,7 +30,7 @@ def context(warm: bool, modules: Sequence[str], environment: Mapping[str, str] |
         modules: that the processes will need.
         environment: variables that the server has beside this process's: those that count when a module is imported.
     """
-    if not warm or sys.platform != "linux":
+    if not warm or not LINUX:
         return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload([__name__, *modules])
@@ -57,13 +58,13 @@ class Surroundings:
         self.environment = dict(os.environ)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"environment": self.environment, "outputs": [DupFd(1), DupFd(2)]}
+        return {"environment": self.environment, "outputs": [reduction.DupFd(1), reduction.DupFd(2)] if LINUX else []}
 
     def take_over(self) -> None:
         """In the process."""
         os.environ.clear()
         os.environ.update(self.environment)
-        for number, output in zip((1, 2), vars(self).pop("outputs"), strict=True):
+        for number, output in enumerate(vars(self).pop("outputs"), 1):
             opened = output.detach()
             os.dup2(opened, number)
             os.close(opened)
@@ -81,5 +82,5 @@ def end_with_parent(number: signal.Signals) -> None:
     threading.Thread(target=watch, daemon=True, name="end with parent").start()
 
 
-if signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # this is the server, see `context`
+if LINUX and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # this is the server, see `context`
     os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS))
