@@ -93,7 +93,7 @@ def train(
             return Result.load(run.result)
         try:
             if devices > 1 and world_size() == 1:
-                in_processes(devices, on_gpus, _fit_in_process, run, ready)
+                in_processes(devices, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
             else:
                 _fit(run, ready, watch)
         except Exception as error:

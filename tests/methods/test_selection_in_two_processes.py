@@ -40,7 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     fit_each(RUNS, alone)
     in_two = {name: [*overrides, "trainer.devices=2"] for name, overrides in RUNS.items()}
     in_two |= {f"{name}_one_pixel": overrides for name, overrides in ONE_PIXEL.items()}
-    in_processes(2, False, fit_each, in_two, together, list(RUNS))
+    in_processes(2, False, ["slnlab.training.assemble"], fit_each, in_two, together, list(RUNS))
     return alone, together
 
 

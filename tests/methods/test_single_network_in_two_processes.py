@@ -55,7 +55,7 @@ def came_to(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     fit_each(RUNS, alone)
     in_two = {name: [*overrides, "trainer.devices=2"] for name, overrides in RUNS.items()}
-    in_processes(2, False, fit_each, in_two, together, REMEMBERING)
+    in_processes(2, False, ["slnlab.training.assemble"], fit_each, in_two, together, REMEMBERING)
     return alone, together
 
 

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import DictConfig
 from packaging.version import Version
 
+from slnlab.config.loader import Loader
 from slnlab.config.resolvers import register_resolvers
 from slnlab.errors import ConfigError
 from slnlab.schema.sections import GROUPS, Root
@@ -28,6 +28,9 @@ extra_config_dirs: list[str] = []
 
 FIRST_PARTS = {*GROUPS, *Root.model_fields, "hydra"}
 """Of keys."""
+
+_loaders: dict[tuple[str, ...], Loader] = {}
+"""By the folders that are searched beside `CONF_DIR`."""
 
 _composing = threading.Lock()
 """Hydra keeps what it has found of itself in the process, and finds it once."""
@@ -50,10 +53,13 @@ def load(overrides: Sequence[str]) -> DictConfig:
         base = VersionBase.instance()
         theirs, base.version_base = base.version_base, Version("1.3")
         try:
-            path = create_config_search_path(str(CONF_DIR))
-            for folder in extra_config_dirs:
-                path.prepend("command-line", folder, anchor="schema")  # which Hydra wants last
-            return ConfigLoaderImpl(path).load_configuration("train", list(overrides), RunMode.RUN, from_shell=False)
+            folders = tuple(extra_config_dirs)
+            if folders not in _loaders:
+                path = create_config_search_path(str(CONF_DIR))
+                for folder in folders:
+                    path.prepend("command-line", folder, anchor="schema")  # which Hydra wants last
+                _loaders[folders] = Loader(path)
+            return _loaders[folders].load_configuration("train", list(overrides), RunMode.RUN, from_shell=False)
         finally:
             base.version_base = theirs
 

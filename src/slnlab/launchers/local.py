@@ -7,12 +7,9 @@ is why there is not one pool for all (a dead worker breaks a whole pool, joblib'
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -21,10 +18,14 @@ from pathlib import Path
 
 from slnlab.errors import ConfigError
 from slnlab.launchers.runs import Outcome, Planned, do
+from slnlab.processes import forkserver
 from slnlab.processes.cores import cores
 from slnlab.processes.stopping import SIGNALS, obeying_signals, stopped, told
 
 log = logging.getLogger(__name__)
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Of a process between two runs; a run says how many it has."""
 
 
 def launch(
@@ -127,7 +128,8 @@ class Slots:
         pool = self.pools[first]
         if pool is None:
             on = None if names == [None] else ",".join(str(name) for name in names)
-            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (on,))
+            how = forkserver.context(on is None, ["slnlab.training.assemble"], ONE_THREAD)
+            pool = ProcessPoolExecutor(1, how, _begin, (on, forkserver.Surroundings()))
             self.pools[first] = pool
         try:
             return pool.submit(_work, planned, self._threads())
@@ -182,14 +184,13 @@ def _devices(count: int | None) -> list[str | None]:
 # In the processes
 
 
-def _begin(devices: str | None) -> None:
-    """Before anything of PyTorch is imported."""
+def _begin(devices: str | None, surroundings: forkserver.Surroundings) -> None:
+    """Before anything of PyTorch is imported, or in a fork of a process that has imported it with one thread."""
+    surroundings.take_over()
+    os.environ.update(ONE_THREAD)
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    os.environ["OMP_NUM_THREADS"] = "1"  # until a run says otherwise
-    if sys.platform == "linux":  # nobody would wait for it, and the same command could not take its run
-        die_with_parent = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
+    forkserver.end_with_parent(signal.SIGKILL)  # nobody would wait for it, and the same command could not take its run
     for number in SIGNALS:  # between runs there is nothing to stop
         signal.signal(number, signal.SIG_IGN)
 

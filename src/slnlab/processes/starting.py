@@ -1,7 +1,7 @@
 """The processes of one run: started here and ended together, or joined, where SLURM or torchrun has started them.
 
-Those that are started are new interpreters that call a function with plain arguments. Nothing of the command line is
-repeated in them, so a run of several processes works the same from Python, from one command and inside a sweep.
+Those that are started call a function with plain arguments. Nothing of the command line is repeated in them, so a run
+of several processes works the same from Python, from one command and inside a sweep.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvi
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.processes import forkserver
 from slnlab.processes.distributed import stopping_together, world_size
 from slnlab.processes.peers import watching
 from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
@@ -127,7 +128,9 @@ def started_by() -> tuple[str, ClusterEnvironment] | None:
     return "SLURM", SLURMEnvironment(auto_requeue=False)
 
 
-def in_processes(count: int, on_gpus: bool, function: Callable[..., None], *arguments: Any) -> None:
+def in_processes(
+    count: int, on_gpus: bool, modules: Sequence[str], function: Callable[..., None], *arguments: Any
+) -> None:
     """Call `function(*arguments)` in `count` new processes that form a process group, and wait for them.
 
     A process that ends with an error takes the others down.
@@ -135,6 +138,7 @@ def in_processes(count: int, on_gpus: bool, function: Callable[..., None], *argu
     Args:
         count: of processes, at least 2.
         on_gpus: each has the GPU of its rank, and they talk through NCCL; else through gloo.
+        modules: that the function needs.
         function: at the top level of a module.
         arguments: anything that can be pickled.
 
@@ -144,12 +148,13 @@ def in_processes(count: int, on_gpus: bool, function: Callable[..., None], *argu
     """
     logs = [handler.baseFilename for handler in log.root.handlers if isinstance(handler, logging.FileHandler)]
     with tempfile.TemporaryDirectory(prefix="slnlab-") as folder:
+        method = forkserver.context(not on_gpus, modules).get_start_method()
         context = start_processes(
             _one_of_them,
-            (count, on_gpus, Path(folder), logs, function, arguments),
+            (forkserver.Surroundings(), count, on_gpus, Path(folder), logs, function, arguments),
             nprocs=count,
             join=False,
-            start_method="spawn",
+            start_method=method,
         )
         assert context is not None
         try:
@@ -193,6 +198,7 @@ def _explained(
 
 def _one_of_them(
     rank: int,
+    surroundings: forkserver.Surroundings,
     count: int,
     on_gpus: bool,
     folder: Path,
@@ -200,6 +206,8 @@ def _one_of_them(
     function: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
+    surroundings.take_over()
+    forkserver.end_with_parent(signal.SIGINT)
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if rank == 0:
         handlers += map(log_file, logs)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.composition import explain
+from slnlab.config.loader import Loader
 from slnlab.config.loading import extra_config_dirs
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, DataError
@@ -96,11 +97,11 @@ class CheckBeforeRunning(Callback):
         ]
         runs: list[tuple[str, Path, RunSpec]] = []
         parsed = OverridesParser.create().parse_overrides(overrides)
+        loader = Loader(GlobalHydra.instance().config_loader().get_search_path())  # with the user's --config-dir
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
                 try:
-                    # Hydra's own loader, which also knows a --config-dir of the user's.
-                    composed = GlobalHydra.instance().config_loader().load_sweep_config(config, list(run))
+                    composed = loader.load_sweep_config(config, list(run))
                     spec, directory = settle(composed), directory_in_sweep(composed, len(runs))
                 except (HydraException, OmegaConfBaseException, ConfigError, DataError) as error:
                     sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
