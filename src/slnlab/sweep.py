@@ -174,9 +174,11 @@ def _duration(seconds: float) -> str:
 
 
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.sweep") -> None:
     print_anywhere()
-    parser = argparse.ArgumentParser(prog="python -m slnlab.sweep", description=__doc__)
+    parser = argparse.ArgumentParser(
+        program, description="How a sweep is going: which runs are done, and which are not."
+    )
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again, until all are done")

@@ -117,9 +117,9 @@ def _searched(folder: Path | None) -> list[str]:
     return shlex.split(override("hydra.searchpath", f"[{folder}]") or "")
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m slnlab.tune",
+        program,
         description="Choose hyper-parameters on held-out noisy labels, then retrain on all samples and test.",
         epilog="The same command goes on where it stopped. Exit codes: as of slnlab.train.",
     )
@@ -155,10 +155,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.tune") -> None:
     """The command line."""
     print_anywhere()
-    asked = _arguments(arguments)
+    asked = _arguments(arguments, program)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
     try:
         plan = Plan(
