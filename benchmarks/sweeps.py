@@ -20,7 +20,8 @@ from slnlab.config import check, compose
 from slnlab.config.identity import run_subdir
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.runs import Planned
-from slnlab.sweep import look, table, write_plan
+from slnlab.record.sweep_plan import look, write_plan
+from slnlab.sweep import table
 
 IMPORTS = "import torch, pytorch_lightning"
 

@@ -22,8 +22,8 @@ from slnlab.config.identity import run_subdir, settled
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
+from slnlab.record.sweep_plan import look
 from slnlab.storage import hashes as file_hashes
-from slnlab.sweep import look
 from slnlab.train import train
 from slnlab.training.before_running import shared_directories
 

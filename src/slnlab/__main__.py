@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complete([word, *rest])
     elif word in ("--help", "-h", "help"):
         _print(_help())
+        sys.exit()
     elif word == "--version":
         from slnlab import __version__
 

@@ -219,9 +219,9 @@ def _hydra_main(config: DictConfig) -> None:
 
 
 def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
-    """Overrides, and Hydra's options. Options may stand between overrides, which Hydra's own parser refuses.
+    """The overrides, and all words as Hydra's own parser wants them: overrides first, then options.
 
-    What is ours among the options, Hydra is told as overrides of its own keys.
+    Hydra learns of what it has no option for by overrides of its own keys.
     """
     parser = get_args_parser()
     parser.prog = program
@@ -243,11 +243,8 @@ def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
             left.remove(word)
         elif word != "--dry-run":
             options.append(word)
-    if asked.dry_run:
-        options.append("+hydra.callbacks.check.dry_run=true")
-    if asked.help:
-        options.append(f"hydra.help.app_name='{program}'")
-    return list(asked.overrides), options
+    ours = ["+hydra.callbacks.check.dry_run=true"] * asked.dry_run + [f"hydra.help.app_name='{program}'"] * asked.help
+    return list(asked.overrides), [*ours, *asked.overrides, *options]
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.train") -> None:
@@ -256,9 +253,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     logging.raiseExceptions = False  # a full disk is said once, not at every line of train.log
     # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    overrides, options = _typed(sys.argv[1:] if arguments is None else arguments, program)
-    sys.argv[1:] = [*overrides, *options]
-    several = "-m" in options or "--multirun" in options
+    overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
+    several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
         refuse_without_key(overrides, several)
         _hydra_main()

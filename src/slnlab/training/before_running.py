@@ -19,7 +19,8 @@ from slnlab.config.composition import explain
 from slnlab.config.identity import identity
 from slnlab.config.loading import extra_config_dirs
 from slnlab.errors import ConfigError, DataError
-from slnlab.sweep import write_plan
+from slnlab.record.sweep_plan import write_plan
+from slnlab.training import dry_run
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +71,23 @@ class CheckBeforeRunning(Callback):
     """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
 
     Hydra turns an exception in a callback into a warning, so these leave through SystemExit.
+
+    Args:
+        dry_run: show what would be run, and leave.
     """
+
+    def __init__(self, dry_run: bool = False) -> None:
+        self.dry_run = dry_run
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         extra_config_dirs[:] = searched_dirs(config)
         try:
             check(config)
+            if self.dry_run:
+                dry_run.show([("", Path(config.hydra.run.dir), config)])
+                sys.exit()
             Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
-        except (ConfigError, OmegaConfBaseException) as error:
+        except (ConfigError, DataError, OmegaConfBaseException) as error:
             sys.exit(f"error: {explain(error)}")
         except OSError as error:
             sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
@@ -89,6 +99,8 @@ class CheckBeforeRunning(Callback):
 
         extra_config_dirs[:] = searched_dirs(config)
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
+            if self.dry_run:
+                sys.exit("error: --dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
             return  # another sweeper chooses its runs as it goes; each is checked when it starts
         overrides = [
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
@@ -110,6 +122,9 @@ class CheckBeforeRunning(Callback):
         try:
             for line in shared_directories(runs):
                 log.warning("%s", line)
+            if self.dry_run:
+                dry_run.show(runs)
+                sys.exit()
             write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
         except (ConfigError, DataError) as error:
             sys.exit(f"error: {error}")
