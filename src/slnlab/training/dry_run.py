@@ -208,10 +208,10 @@ def _kind(container: Mapping[str, Any]) -> list[Any]:
 
 def _memory(runs: Sequence[Planned]) -> str:
     """What the largest of them takes."""
-    from slnlab.training.memory import estimate
-
     kinds = {json.dumps(_kind(plain(run.config))) + run.config.method.name: run.config for run in runs}
     try:
+        from slnlab.training.memory import estimate
+
         return str(max(map(estimate, kinds.values()), key=lambda found: found.total))
     except Exception as error:  # a network of the user's own may want what it does not get here
         return f"unknown: {type(error).__name__}: {error}"
