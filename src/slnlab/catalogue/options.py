@@ -44,8 +44,8 @@ class Option(NamedTuple):
 def options(group: str) -> list[Option]:
     """Those of a group, the user's own (`extra_config_dirs`) included, which come before ours of the same name."""
     found: dict[str, Path] = {}
-    for folder in (*extra_config_dirs, CONF_DIR):
-        for path in (Path(folder) / group).glob("*.yaml"):
+    for folder in [*map(Path, extra_config_dirs), CONF_DIR]:
+        for path in (folder / group).glob("*.yaml"):
             found.setdefault(path.stem, path)
     return [_option(group, found[name]) for name in sorted(found)]
 

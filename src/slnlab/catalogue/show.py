@@ -7,13 +7,14 @@ configuration as it is composed; their meaning from docstrings, their source fro
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from slnlab.catalogue.docstrings import arguments, docstring
 from slnlab.catalogue.options import KINDS, Option, options, search_also
@@ -103,7 +104,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
     lines = []
     for path, value in {**{path: values[path] for path in comments if path in values}, **own}.items():
         group, _, key = path.partition(".")
-        lines.append(f"  {path} = {yaml.safe_dump(value, default_flow_style=True, width=1000).split(chr(10))[0]}")
+        lines.append(f"  {path} = {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
         meaning = of_class.get(key) if group == "method" else everywhere.get(path)
         known = comments.get(path)
         origin = source(known, comments.values()) if known else ""
@@ -119,7 +120,7 @@ def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
     """The keys of a method's YAML and of those that it starts from, by their paths."""
     text = path.read_text("utf-8")
     taken: dict[str, Key] = {}
-    for other in yaml.safe_load(text).get("defaults", ()):
+    for other in OmegaConf.create(text).get("defaults", ()):
         if isinstance(other, str) and other in found:
             taken |= _comments(found[other].path, found)
     return taken | {key.path: key for key in keys(text)[1]}
