@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from slnlab.catalogue.docstrings import arguments, docstring
 from slnlab.catalogue.options import KINDS, Option, options, search_also
@@ -120,7 +120,9 @@ def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
     """The keys of a method's YAML and of those that it starts from, by their paths."""
     text = path.read_text("utf-8")
     taken: dict[str, Key] = {}
-    for other in OmegaConf.create(text).get("defaults", ()):
+    chosen = OmegaConf.load(path)
+    assert isinstance(chosen, DictConfig)
+    for other in chosen.get("defaults", ()):
         if isinstance(other, str) and other in found:
             taken |= _comments(found[other].path, found)
     return taken | {key.path: key for key in keys(text)[1]}
