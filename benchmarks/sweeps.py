@@ -19,8 +19,8 @@ from slnlab.analysis.table import make_rows, markdown
 from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.runs import Planned
-from slnlab.record.sweep_plan import write_plan
-from slnlab.sweep import look, table
+from slnlab.record.sweep_plan import look, write_plan
+from slnlab.sweep import table
 from slnlab.training.settling import settle
 
 IMPORTS = "import torch, pytorch_lightning"

@@ -7,7 +7,6 @@ method needs `conf/method/<name>.yaml` and `docs/parts/methods/<name>.md`, and c
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from functools import cache
@@ -15,7 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from yaml_keys import Key, cell, code, keys, table
+from markdown_tables import cell, code, table
+
+from slnlab.catalogue.docstrings import arguments
+from slnlab.catalogue.parts import Part, part
+from slnlab.catalogue.show import BESIDE, STRUCTURE
+from slnlab.catalogue.yaml_keys import Key, keys, preset_of, source
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -24,17 +28,6 @@ SOURCE = ROOT / "src" / "slnlab"
 CLASS_WISE = ROOT / "tests" / "losses" / "test_class_wise.py"
 
 MADE = "<!-- Made by docs/make_pages.py; `make docs` makes it anew. -->\n\n"
-BESIDE = {
-    "sln.sigma": "stochastic label noise",
-    "momentum.enabled": "the momentum model",
-    "correction.enabled": "label correction",
-    "mixup.alpha": "mixup",
-    "sam.rho": "SAM",
-}
-"""What a method may be combined with, and its name."""
-
-STRUCTURE = {"_target_", "name", "labels", "refuses", "fixed", "needs", "networks", "reset_optimizer_each_epoch"}
-"""Keys below `method` that are the same idea for all methods."""
 
 
 # Methods
@@ -44,9 +37,8 @@ class Method(NamedTuple):
     """What a card is made of."""
 
     name: str
-    said: dict[str, str]
-    """title, paper and published of the part that is written by hand."""
-    body: str
+    said: Part
+    """What is written by hand."""
     config: dict[str, Any]
     """Its YAML, over the one that it starts from."""
     head: str
@@ -62,7 +54,7 @@ class Method(NamedTuple):
     @property
     def does(self) -> str:
         """The two sentences on top."""
-        return cell(self.body.split("\n\n")[0])
+        return cell(self.said.does)
 
     @property
     def refuses(self) -> dict[str, str]:
@@ -76,8 +68,7 @@ def methods() -> tuple[Method, ...]:
 
 
 def method(name: str, costs: float | None) -> Method:
-    front, body = (DOCS / "parts" / "methods" / f"{name}.md").read_text("utf-8").split("\n\n", 1)
-    said = dict(line.split(": ", 1) for line in front.splitlines())
+    said = part(name)
     head, found = keys((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
     config = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
     for other in config.get("defaults", []):
@@ -86,33 +77,13 @@ def method(name: str, costs: float | None) -> Method:
             own = {key.path for key in found}
             found = [key for key in base.keys if key.path not in own] + found
             config = {key: merged(base.config.get(key), config.get(key)) for key in {**base.config, **config}}
-    return Method(name, said, body.strip(), config, head, found, costs)
+    return Method(name, said, config, head, found, costs)
 
 
 def merged(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return {key: merged(below.get(key), above.get(key)) for key in {**below, **above}}
     return below if above is None else above
-
-
-@cache
-def definitions() -> dict[str, ast.ClassDef | ast.FunctionDef]:
-    """Classes and functions of methods and losses, by name."""
-    files = [*(SOURCE / "methods").glob("*.py"), *(SOURCE / "losses").glob("*.py")]
-    nodes = (node for path in files for node in ast.parse(path.read_text("utf-8")).body)
-    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-
-
-def arguments(kind: str) -> dict[str, str]:
-    """What the docstring of a class or function of slnlab says of its arguments; read from the source."""
-    node = definitions().get(kind.rsplit(".", 1)[-1])
-    if node is None:
-        return {}
-    bases = [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
-    said = (ast.get_docstring(node) or "").partition("Args:\n")[2].split("\n\n")[0]
-    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", said, re.MULTILINE)
-    own = {each.strip(): " ".join(text.split()) for names, text in entries for each in names.split(",")}
-    return {key: text for base in bases for key, text in arguments(base).items()} | own
 
 
 def shown(value: Any) -> str:
@@ -162,20 +133,8 @@ def key_rows(found: Method) -> list[list[str]]:
         if not key.value or structure:
             continue
         meaning = {"method": of_class, "loss": of_loss}.get(group, {}).get(name) or everywhere.get(key.path, "")
-        top = preset_of(key)
-        below = [
-            (each.path[len(top) :].strip("."), each.comment) for each in found.keys if top and each.path.startswith(top)
-        ]
-        by_data = [f"{at}: {comment}" if at else comment for at, comment in below if comment]
-        source = "; ".join(filter(None, [key.comment, *by_data]))
-        rows.append([code(key.path), cell(value_of(found, key.value)), cell(meaning), cell(source)])
+        rows.append([code(key.path), cell(value_of(found, key.value)), cell(meaning), cell(source(key, found.keys))])
     return rows
-
-
-def preset_of(key: Key) -> str:
-    """The table of values that a key of a method reads, or nothing."""
-    named = re.search(r"preset[:.](\w+\.\w+)", key.value) if key.path.startswith(("method.", "loss.")) else None
-    return f"preset.{named[1]}" if named else ""
 
 
 def tests_of(found: Method) -> list[str]:
@@ -198,9 +157,9 @@ def card(found: Method) -> str:
     composes += [] if "loss.name" in fixed else ["any class-wise loss (`loss`)"]
     sections = [
         MADE.strip(),
-        f"# {found.said['title']}",
-        f"`method={found.name}` · {found.said['paper']} · {alone.lower()} · `{kind}`, see [its class](classes.md)",
-        found.body.replace("## Objective", "## Objective\n\n[Notation](index.md#notation).", 1),
+        f"# {found.said.title}",
+        f"`method={found.name}` · {found.said.paper} · {alone.lower()} · `{kind}`, see [its class](classes.md)",
+        found.said.body.replace("## Objective", "## Objective\n\n[Notation](index.md#notation).", 1),
         "## Keys",
     ]
     rows = key_rows(found)
@@ -224,7 +183,7 @@ def card(found: Method) -> str:
             "state | |",
             [
                 ["implemented and tested", "yes: " + ", ".join(f"`tests/{name}`" for name in tests_of(found))],
-                ["values as published", cell(found.said["published"])],
+                ["values as published", cell(found.said.published)],
                 ["number of the paper reached", "not run"],
             ],
         ).replace("| state | | |\n|---|---|---|", "| state | |\n|---|---|"),
@@ -242,9 +201,9 @@ def index() -> str:
     rows = [
         [
             f"[`{each.name}`]({each.name}.md)",
-            each.said["title"],
+            each.said.title,
             each.does,
-            each.said["paper"],
+            each.said.paper,
             f"{each.costs:.2f}" if each.costs else "",
         ]
         for each in methods()

@@ -138,7 +138,7 @@ def test_help_lists_choices_and_keys(tmp_path: Path) -> None:
         "sln.sigma",
         "noise.seed",
         "--multirun",
-        "slnlab.report",
+        "slnlab --help",
     ):
         assert word in done.stdout
 
@@ -156,8 +156,8 @@ def test_shell_completion_knows_groups_options_and_keys(tmp_path: Path) -> None:
         done = commands.run("slnlab.train", "-sc", "query=bash", cwd=tmp_path, env={**os.environ, **typed})
         return done.stdout.split()
 
-    assert "noise=part_dependent" in complete("slnlab-train noise=pa")
-    assert "sln.sigma=" in complete("slnlab-train sln.s")
+    assert "noise=part_dependent" in complete("slnlab noise=pa")
+    assert "sln.sigma=" in complete("slnlab sln.s")
 
 
 def test_an_error_in_the_data_leaves_a_finished_run_as_it_was(tmp_path: Path) -> None:

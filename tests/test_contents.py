@@ -21,8 +21,8 @@ from slnlab.config.contents import changes, digests, of_source, parts, refuse_ch
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
+from slnlab.record.sweep_plan import look
 from slnlab.storage import hashes as file_hashes
-from slnlab.sweep import look
 from slnlab.train import train
 from slnlab.training.before_running import shared_directories
 from slnlab.training.settling import settle

@@ -19,8 +19,8 @@ from slnlab.config import compose
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
 from slnlab.launchers.runs import Planned, do
-from slnlab.record.sweep_plan import PLANS, write_plan
-from slnlab.sweep import Run, look, table, time_left
+from slnlab.record.sweep_plan import PLANS, Run, look, time_left, write_plan
+from slnlab.sweep import table
 
 SMALL = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "launcher=local")
 HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

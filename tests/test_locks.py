@@ -17,9 +17,9 @@ import pytest
 from slnlab.errors import Busy, DataError
 from slnlab.processes import stopping
 from slnlab.record.run_directory import RunDirectory
+from slnlab.record.sweep_plan import look
 from slnlab.storage import locks
 from slnlab.storage.locks import FolderLock, is_held
-from slnlab.sweep import look
 
 
 def without_flock(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

@@ -207,9 +207,9 @@ def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield items[first : first + size]
 
 
-def _sync_command(arguments: Sequence[str]) -> None:
+def _sync_command(arguments: Sequence[str], program: str) -> None:
     parser = argparse.ArgumentParser(
-        "python -m slnlab.dashboard sync",
+        f"{program} sync",
         description="Send to W&B what runs without a network have recorded; started again, the rest.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively")
@@ -232,11 +232,11 @@ def _sync_command(arguments: Sequence[str]) -> None:
         )
 
 
-def _dashboard_command(arguments: Sequence[str]) -> None:
+def _dashboard_command(arguments: Sequence[str], program: str) -> None:
     parser = argparse.ArgumentParser(
-        "python -m slnlab.dashboard",
+        program,
         description="Make or update the W&B dashboard of a project.",
-        epilog="python -m slnlab.dashboard sync RUNS sends what runs without a network have recorded.",
+        epilog=f"{program} sync RUNS sends what runs without a network have recorded.",
     )
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="project=slnlab entity=<user or team>")
     parser.add_argument("--dry-run", action="store_true", help="print it, send nothing")
@@ -255,15 +255,15 @@ def _dashboard_command(arguments: Sequence[str]) -> None:
 
 
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.dashboard") -> None:
     """The command line."""
     print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["sync"]:
-            _sync_command(given[1:])
+            _sync_command(given[1:], program)
         else:
-            _dashboard_command(given)
+            _dashboard_command(given, program)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
 

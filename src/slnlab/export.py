@@ -18,9 +18,9 @@ FORMATS = {
 }
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m slnlab.export",
+        program,
         description="Write the model of a finished run for other programs. FILE.json beside it says what goes in and "
         "comes out. The file is read back and compared with the run's own predictions before it is put in its place.",
         epilog="Formats: " + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()) + ".",
@@ -35,10 +35,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.export") -> None:
     """The command line: errors that the user can mend are one message and exit code 1."""
     print_anywhere()
-    asked = _arguments(arguments)
+    asked = _arguments(arguments, program)
     try:
         from slnlab.inference.exporting import export
         from slnlab.inference.trained_run import load

@@ -159,9 +159,9 @@ def _count(text: str) -> int:
     return value
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m slnlab.predict",
+        program,
         description="Classify images with a finished run, preprocessed as in its evaluation.",
         epilog=f"Exit codes: 0 all images are classified; {SOME_UNREADABLE} some files could not be read, and are "
         "listed at the end; 1 error, no file is written; 2 usage.",
@@ -179,10 +179,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.predict") -> None:
     """The command line; see its `--help` for the exit codes."""
     print_anywhere()
-    asked = _arguments(arguments)
+    asked = _arguments(arguments, program)
     try:
         files = Files(asked.paths)
         if asked.out and asked.out.is_dir():

@@ -91,10 +91,10 @@ def _seeds(text: str) -> list[int]:
 
 
 @ending_with_its_reader
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.report") -> None:
     """The command line. Its exit code is 1 also when a result had to be left out of the tables."""
     print_anywhere()
-    parser = argparse.ArgumentParser("python -m slnlab.report", description="Finished runs as tables and figures.")
+    parser = argparse.ArgumentParser(program, description="Finished runs as tables and figures.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.csv, table.csv, table.md and curves.png there"
@@ -106,9 +106,9 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=_seeds, metavar="0,1,…", help="only the runs with these, so that all methods have the same"
     )
-    arguments = parser.parse_args()
+    asked = parser.parse_args(arguments)
     try:
-        text, left_out = report(arguments.runs, arguments.out, arguments.all, arguments.costs, arguments.seeds)
+        text, left_out = report(asked.runs, asked.out, asked.all, asked.costs, asked.seeds)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     print(text)

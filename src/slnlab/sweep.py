@@ -1,129 +1,18 @@
-"""How a sweep is going: `python -m slnlab.sweep status runs`.
-
-`python -m slnlab.train --multirun` writes down which runs a sweep consists of (`.sweeps/` in `runs_dir`); whether each
-is done, running, stopped, failed or not begun is read from its directory. Nothing here imports torch.
-"""
+"""How a sweep is going: `python -m slnlab.sweep status runs`. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from omegaconf import OmegaConf
-
-from slnlab.errors import DataError, SlnlabError
-from slnlab.record.run_directory import RunDirectory
-from slnlab.record.sweep_plan import planned
-from slnlab.storage.locks import is_held
+from slnlab.errors import SlnlabError
+from slnlab.record.sweep_plan import STATES, Run, duration, look, time_left
 from slnlab.text.terminal import ending_with_its_reader, print_anywhere
-
-State = Literal["done", "running", "stopped", "failed", "pruned", "missing"]
-STATES: dict[State, str] = {
-    "done": "finished, with a result",
-    "running": "a process is at it",
-    "stopped": "begun, and nobody is at it; it goes on by the same command",
-    "failed": "ended by an error (failure.txt in its directory)",
-    "pruned": "ended early by a study",
-    "missing": "not begun",
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a run stands.
-
-    Args:
-        path: below the folder that was asked about.
-        state: see `STATES`.
-        epochs: done, of `max_epochs` (0: unknown, the run has not begun).
-        seconds: of training so far.
-        message: of a failure.
-    """
-
-    path: str
-    state: State
-    epochs: int = 0
-    max_epochs: int = 0
-    seconds: float = 0.0
-    message: str = ""
-
-
-def look(folder: Path) -> list[Run]:
-    """All runs below a folder, those that are planned and have not begun included.
-
-    Raises:
-        DataError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
-    made = (path.parent.relative_to(folder) for path in folder.rglob("config.yaml"))
-    found = {str(path) for path in made if "wandb" not in path.parts}  # W&B has files of that name below a run
-    found.update(planned(folder))
-    return [_look_at(folder, path) for path in sorted(found)]
-
-
-def _look_at(folder: Path, path: str) -> Run:
-    run = RunDirectory(folder / path)
-    if not run.config.exists():
-        failure = _message(run)
-        state: State = "running" if is_held(run.path) else "failed" if failure else "missing"
-        return Run(path, state, message=failure)
-    epochs, seconds = _progress(run)
-    if run.finished:
-        return Run(path, "done", epochs, epochs, seconds)
-    config = OmegaConf.load(run.config)
-    failure = _message(run)
-    state = "running" if is_held(run.path) else "failed" if failure else "pruned" if run.pruned.exists() else "stopped"
-    return Run(path, state, epochs, int(config.trainer.max_epochs), seconds, failure)
-
-
-def _message(run: RunDirectory) -> str:
-    try:
-        return run.failure.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def _progress(run: RunDirectory) -> tuple[int, float]:
-    """Epochs done, and the seconds that they took."""
-    try:
-        with run.metrics.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
-        return 0, 0.0
-    return len(rows), sum(float(row["seconds"]) for row in rows)
-
-
-def time_left(runs: Sequence[Run]) -> float | None:
-    """Seconds until all are done, if those that are running go on so and hand over to the others; None: unknown.
-
-    A run of unknown length counts as the mean of those that are done, of the same data, noise and method if there are.
-    """
-    at_work = sum(run.state == "running" for run in runs)
-    if not at_work:
-        return None
-    done = [run for run in runs if run.state == "done"]
-    left = 0.0
-    for run in runs:
-        if run.state in ("done", "failed", "pruned"):
-            continue
-        if run.epochs:
-            left += (run.max_epochs - run.epochs) * run.seconds / run.epochs
-            continue
-        alike = [other.seconds for other in done if other.path.split("/")[:3] == run.path.split("/")[:3]]
-        known = alike or [other.seconds for other in done]
-        if not known:
-            return None
-        left += sum(known) / len(known)
-    return left / at_work
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -132,7 +21,7 @@ def table(runs: Sequence[Run]) -> str:
     lines = [f"{count[state]:6d} {state:8s} {what}" for state, what in STATES.items()]
     left = time_left(runs)
     if count["running"]:
-        lines.append("time left: " + ("unknown as yet" if left is None else f"about {_duration(left)}"))
+        lines.append("time left: " + ("unknown as yet" if left is None else f"about {duration(left)}"))
     for state in ("running", "stopped", "failed"):
         for run in (run for run in runs if run.state == state):
             done = f"{run.epochs}/{run.max_epochs} epochs" if run.max_epochs else "not begun"
@@ -140,17 +29,12 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.sweep") -> None:
     print_anywhere()
-    parser = argparse.ArgumentParser(prog="python -m slnlab.sweep", description=__doc__)
+    parser = argparse.ArgumentParser(
+        program, description="How a sweep is going: which runs are done, and which are not."
+    )
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again, until all are done")

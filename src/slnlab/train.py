@@ -213,11 +213,22 @@ def _hydra_main(config: DictConfig) -> None:
             log.info("%s: test accuracy %.2f %%", evaluator.label, 100 * evaluator.test_accuracy.last)
 
 
-def _typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides, and Hydra's options. Options may stand between overrides, which Hydra's own parser refuses."""
-    asked, unknown = get_args_parser().parse_known_intermixed_args(words)
+def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
+    """The overrides, and all words as Hydra's own parser wants them: overrides first, then options.
+
+    Hydra learns of what it has no option for by overrides of its own keys.
+    """
+    parser = get_args_parser()
+    parser.prog = program
+    parser.add_argument("--dry-run", action="store_true")
+    asked, unknown = parser.parse_known_intermixed_args(words)
     if (wrong := with_dashes(words, unknown, FIRST_PARTS)) is not None:
         sys.exit(f"error: {wrong}")
+    modes = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(asked, name)]
+    if len(modes) > 1:
+        parser.error(f"--{modes[0]} and --{modes[1]}: one of them at a time")
+    if asked.resolve and not (asked.cfg or asked.help):
+        parser.error("--resolve: goes with --cfg or --help")
     if asked.config_dir:
         extra_config_dirs[:] = [os.path.abspath(asked.config_dir)]
     left = list(asked.overrides)
@@ -225,20 +236,20 @@ def _typed(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         if word in left:
             left.remove(word)
-        else:
+        elif word != "--dry-run":
             options.append(word)
-    return list(asked.overrides), options
+    ours = ["+hydra.callbacks.check.dry_run=true"] * asked.dry_run + [f"hydra.help.app_name='{program}'"] * asked.help
+    return list(asked.overrides), [*ours, *asked.overrides, *options]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.train") -> None:
     """The command line: errors that the user can mend are one message and exit code 1, others a traceback."""
     print_anywhere()
     logging.raiseExceptions = False  # a full disk is said once, not at every line of train.log
     # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    overrides, options = _typed(sys.argv[1:])
-    sys.argv[1:] = [*overrides, *options]
-    several = "-m" in options or "--multirun" in options
+    overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
+    several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
         refuse_without_key(overrides, several)
         _hydra_main()

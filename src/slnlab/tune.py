@@ -14,7 +14,7 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -23,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from slnlab import config
 from slnlab.config.loading import FIRST_PARTS
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.record.run_directory import RunDirectory
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
 from slnlab.study.page import page
@@ -32,6 +31,7 @@ from slnlab.study.record import Final, Study
 from slnlab.study.runs import run, sweep, swept
 from slnlab.text.quoting import override, with_dashes
 from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.training import dry_run
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +79,18 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
     return study
 
 
-def _dry_run(plan: Plan) -> str:
+def _dry_run(plan: Plan) -> Iterator[str]:
     """What the study would do."""
-    lines = []
     if plan.trials is None:
-        for values in plan.grid():
-            for seed in plan.trial_seeds:
-                job = plan.trial(values, seed)
-                state = "finished" if RunDirectory(job.directory).finished else "missing"
-                lines.append(f"trial     {job}  {state}  {job.directory}")
+        trials = [plan.trial(values, seed) for values in plan.grid() for seed in plan.trial_seeds]
+        yield from dry_run.plan([(str(job), job.directory, job.spec) for job in trials], kind="trial")
         command = shlex.join(["-m", "slnlab.train", "-m", *plan.launcher, *plan.trial_sweep()])
-        lines.append(f"the trials alone: python {command}")
+        yield f"the trials alone: python {command}"
     else:
         space = " ".join(override.input_line or "" for override in plan.space.values())
-        lines.append(f"trials    {plan.trials}, chosen by Optuna: {space}")
-    lines.append(f"final     with what is chosen, data.noisy_val=0, seeds {', '.join(map(str, plan.final_seeds))}")
-    lines.append(f"study     {plan.directory}")
-    return "\n".join(lines)
+        yield f"trials    {plan.trials}, chosen by Optuna: {space}"
+    yield f"final     with what is chosen, data.noisy_val=0, seeds {', '.join(map(str, plan.final_seeds))}"
+    yield f"study     {plan.directory}"
 
 
 def _numbers(text: str) -> list[int]:
@@ -117,9 +112,9 @@ def _searched(folder: Path | None) -> list[str]:
     return shlex.split(override("hydra.searchpath", f"[{folder}]") or "")
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m slnlab.tune",
+        program,
         description="Choose hyper-parameters on held-out noisy labels, then retrain on all samples and test.",
         epilog="The same command goes on where it stopped. Exit codes: as of slnlab.train.",
     )
@@ -155,10 +150,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @ending_with_its_reader
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.tune") -> None:
     """The command line."""
     print_anywhere()
-    asked = _arguments(arguments)
+    asked = _arguments(arguments, program)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
     try:
         plan = Plan(
@@ -175,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.info("data.noisy_val is not given: a tenth of the training samples, %d, is held out", plan.noisy_val)
         log.info("%s chooses (%s)", plan.evaluator, plan.label)
         if asked.dry_run:
-            print(_dry_run(plan))
+            for line in (*_dry_run(plan), dry_run.NOTHING):
+                print(line, flush=True)
             return
         study = tune(plan, asked.leave_out_failed)
     except SlnlabError as error:

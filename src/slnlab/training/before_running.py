@@ -20,6 +20,7 @@ from slnlab.config.loading import extra_config_dirs
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.sweep_plan import write_plan
+from slnlab.training import dry_run
 from slnlab.training.settling import settle
 
 log = logging.getLogger(__name__)
@@ -71,12 +72,21 @@ class CheckBeforeRunning(Callback):
     """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
 
     Hydra turns an exception in a callback into a warning, so these leave through SystemExit.
+
+    Args:
+        dry_run: show what would be run, and leave.
     """
+
+    def __init__(self, dry_run: bool = False) -> None:
+        self.dry_run = dry_run
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         extra_config_dirs[:] = searched_dirs(config)
         try:
-            settle(config)
+            spec = settle(config)
+            if self.dry_run:
+                dry_run.show([("", Path(config.hydra.run.dir), spec)])
+                sys.exit()
             Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
         except (ConfigError, DataError, OmegaConfBaseException) as error:
             sys.exit(f"error: {explain(error)}")
@@ -90,6 +100,8 @@ class CheckBeforeRunning(Callback):
 
         extra_config_dirs[:] = searched_dirs(config)
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
+            if self.dry_run:
+                sys.exit("error: --dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
             return  # another sweeper chooses its runs as it goes; each is checked when it starts
         overrides = [
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
@@ -110,6 +122,9 @@ class CheckBeforeRunning(Callback):
         try:
             for line in shared_directories(runs):
                 log.warning("%s", line)
+            if self.dry_run:
+                dry_run.show(runs)
+                sys.exit()
             write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
         except (ConfigError, DataError) as error:
             sys.exit(f"error: {error}")

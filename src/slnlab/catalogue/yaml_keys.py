@@ -1,8 +1,9 @@
-"""The keys of a YAML file with the comments that explain them, and tables of Markdown."""
+"""The keys of a YAML file with the comments that explain them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -47,15 +48,19 @@ def split(text: str) -> tuple[str, str]:
     return value.strip(), comment.strip()
 
 
-def cell(text: str) -> str:
-    """Text that stays one cell of a table."""
-    return re.sub(r"([|<*])", r"\\\1", " ".join(text.split()))
+def preset_of(key: Key) -> str:
+    """The table of values that a key of a method reads, or nothing."""
+    named = re.search(r"preset[:.](\w+\.\w+)", key.value) if key.path.startswith(("method.", "loss.")) else None
+    return f"preset.{named[1]}" if named else ""
 
 
-def code(value: str) -> str:
-    return f"`{value}`".replace("|", r"\|") if value else ""
+def source(key: Key, every: Iterable[Key]) -> str:
+    """Where a key's value comes from: its comment, and those of the table that it reads, by data set.
 
-
-def table(titles: str, rows: list[list[str]]) -> str:
-    lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1), *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines)
+    Args:
+        key: of a method's YAML.
+        every: the keys of that YAML.
+    """
+    top = preset_of(key)
+    below = [(each.path[len(top) :].strip("."), each.comment) for each in every if top and each.path.startswith(top)]
+    return "; ".join(filter(None, [key.comment, *(f"{at}: {said}" if at else said for at, said in below if said)]))

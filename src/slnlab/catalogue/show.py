@@ -1,0 +1,161 @@
+"""What a method is: `python -m slnlab.catalogue.show elr`, or `slnlab show elr`. Nothing here imports torch.
+
+What it does comes from its part of the documentation, or from the docstring of its class; keys and values from the
+configuration as it is composed; their meaning from docstrings, their source from comments in YAML.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import fill, indent
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from slnlab.catalogue.docstrings import arguments, docstring
+from slnlab.catalogue.options import KINDS, Option, options, search_also
+from slnlab.catalogue.parts import Part, part
+from slnlab.catalogue.yaml_keys import Key, keys, source
+from slnlab.config import CONF_DIR, compose
+from slnlab.config.checks import near
+from slnlab.config.plain import flat, plain
+from slnlab.errors import ConfigError, SlnlabError
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+
+BESIDE = {
+    "sln.sigma": "stochastic label noise",
+    "momentum.enabled": "the momentum model",
+    "correction.enabled": "label correction",
+    "mixup.alpha": "mixup",
+    "sam.rho": "SAM",
+}
+"""What a method may be combined with, and its name."""
+
+LAW = ("refuses", "needs", "fixed")
+STRUCTURE = {"_target_", "name", "labels", "networks", "reset_optimizer_each_epoch", *LAW}
+"""Keys below `method` that are the same idea for all methods."""
+
+
+def show(name: str, overrides: Sequence[str] = ()) -> str:
+    """All that is known of a method.
+
+    Args:
+        name: of the option.
+        overrides: which data set, noise, … the values are for.
+
+    Raises:
+        ConfigError: there is no such method, or the overrides cannot be composed.
+    """
+    found = {option.name: option for option in options("method")}
+    if name not in found:
+        raise ConfigError(_no_such(name, list(found)))
+    config = plain(compose([*overrides, f"method={name}"]))
+    method = config["method"]
+    try:
+        said = part(name)
+    except OSError:
+        said = Part(name, "", "", docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does)
+    rows = ", ".join(f"{title} ({weights})" for weights, title in method["labels"].items())
+    facts = {
+        "rows": rows,
+        "networks": str(method.get("networks", 1)),
+        "class": method["_target_"],
+        "file": str(found[name].path),
+        "published": said.published,
+    }
+    names = f"data={config['data']['name']} noise={config['noise']['name']}"
+    sections = [
+        f"{name}: {said.title}{f' ({said.paper})' if said.paper else ''}",
+        _wrapped(said.body),
+        "\n".join(f"{key:10} {fill(text, 108, subsequent_indent=' ' * 11)}" for key, text in facts.items() if text),
+        "\n".join([f"Keys, with their values for {names}:", *(_keys(config, found) or ["  none of its own"])]),
+        "\n".join(_law(method)),
+    ]
+    return "\n\n".join(sections)
+
+
+def _no_such(name: str, methods: Sequence[str]) -> str:
+    for kind, group in KINDS.items():
+        if group != "method" and name in {option.name for option in options(group)}:
+            return f"{name}: is no method, but {group}={name}; `slnlab list {kind}`"
+    return f"{name}: there is no such method{near(name, methods)}; `slnlab list methods` has them all"
+
+
+def _wrapped(body: str) -> str:
+    """Markdown as plain text; displayed formulas stay LaTeX."""
+    paragraphs = (paragraph for paragraph in body.split("\n\n"))
+    return "\n\n".join(
+        indent(text, "  ") if "$$" in text else fill(text.removeprefix("## "), 119) for text in paragraphs
+    )
+
+
+def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
+    """Each key that the method sets: its value, its meaning, and where the value comes from."""
+    method = config["method"]
+    comments = _comments(found[method["name"]].path, found)
+    everywhere = {key.path: key.comment for key in keys((CONF_DIR / "train.yaml").read_text("utf-8"))[1]}
+    of_class = arguments(method["_target_"])
+    values = flat({key: value for key, value in config.items() if key not in ("method", "preset", "contents")})
+    own = {f"method.{key}": value for key, value in method.items() if key not in STRUCTURE}
+    lines = []
+    for path, value in {**{path: values[path] for path in comments if path in values}, **own}.items():
+        group, _, key = path.partition(".")
+        lines.append(f"  {path} = {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        meaning = of_class.get(key) if group == "method" else everywhere.get(path)
+        known = comments.get(path)
+        origin = source(known, comments.values()) if known else ""
+        lines += [
+            fill(text, 119, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            for text in (meaning, origin and f"source: {origin}")
+            if text
+        ]
+    return lines
+
+
+def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
+    """The keys of a method's YAML and of those that it starts from, by their paths."""
+    text = path.read_text("utf-8")
+    taken: dict[str, Key] = {}
+    chosen = OmegaConf.load(path)
+    assert isinstance(chosen, DictConfig)
+    for other in chosen.get("defaults", ()):
+        if isinstance(other, str) and other in found:
+            taken |= _comments(found[other].path, found)
+    return taken | {key.path: key for key in keys(text)[1]}
+
+
+def _law(method: Mapping[str, Any]) -> Iterator[str]:
+    """What it goes with."""
+    refuses, needs, fixed = ({str(key): value for key, value in (method.get(key) or {}).items()} for key in LAW)
+    goes = [f"{name} ({key})" for key, name in BESIDE.items() if key not in refuses]
+    goes += [] if "loss.name" in fixed else ["any class-wise loss (loss)"]
+    yield fill(f"Composes with {', '.join(goes)}.", 119)
+    yield from (fill(f"Refuses {key}: {why}.", 119, subsequent_indent="  ") for key, why in refuses.items())
+    yield from (fill(f"Needs {key}: {why}.", 119, subsequent_indent="  ") for key, why in needs.items())
+    yield from (f"Fixes {key}={value}." for key, value in fixed.items())
+
+
+@ending_with_its_reader
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.show") -> None:
+    """The command line."""
+    print_anywhere()
+    parser = argparse.ArgumentParser(program, description="What a method does, its keys, and what it goes with.")
+    parser.add_argument("method", metavar="METHOD", help="`slnlab list methods` has them all")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="for which values, as data=cifar10 noise=asym"
+    )
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own too")
+    asked = parser.parse_intermixed_args(arguments)
+    try:
+        search_also(asked.config_dir)
+        print(show(asked.method, asked.overrides))
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

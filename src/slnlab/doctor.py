@@ -1,0 +1,248 @@
+"""Check the installation, this machine and the folders of a run: `python -m slnlab.doctor data=cifar10 runs_dir=runs`.
+
+It writes nothing and asks no server. No secret is shown: of W&B's key only whether there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import netrc
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from omegaconf import DictConfig, OmegaConf
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from slnlab.catalogue.options import options, search_also
+from slnlab.config import compose
+from slnlab.errors import SlnlabError
+from slnlab.processes.cores import cores
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+
+BREAKS: dict[tuple[str, ...], str] = {
+    ("python>=3.14", "hydra-core<=1.3.6"): "Hydra cannot read a command line on this Python; use Python 3.13",
+    ("pytorch-lightning>=2.6.2,<2.6.4",): (
+        "malicious releases (GHSA-w37p-236h-pfx3): remove them, and change every password and key on this machine"
+    ),
+    ("tensorboard<2.21", "setuptools>=82"): "the command `tensorboard` does not start; pip install 'tensorboard>=2.21'",
+    ("ray", "click==8.3.0"): "the command `ray` may not start; pip install --upgrade click",
+}
+"""Versions that are known to break when they are installed together, and what to do."""
+
+State = Literal["ok", "note", "wrong"]
+
+
+class Finding(NamedTuple):
+    """One line: all is well, something to know, or something to mend."""
+
+    state: State
+    what: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.state:5}  {self.what:11} {self.says}"
+
+
+def findings(overrides: Sequence[str] = ()) -> Iterator[Finding]:
+    """Everything that is looked at.
+
+    Args:
+        overrides: as of the run that is meant.
+
+    Raises:
+        ConfigError: they cannot be composed.
+    """
+    config = compose(overrides)
+    requirements = [Requirement(text) for text in metadata.requires("slnlab") or ()]
+    yield Finding("ok", "python", f"{platform.python_version()}, {sys.executable}")
+    yield Finding("ok", "slnlab", f"{metadata.version('slnlab')}, {Path(__file__).parent}")
+    yield from packages(requirements)
+    yield from known_to_break()
+    yield from torch_and_gpus()
+    yield from processors()
+    yield from extras(requirements)
+    yield from folders(config, overrides)
+    yield from wandb_login()
+    yield from slurm()
+
+
+def _installed(name: str) -> Version | None:
+    if name == "python":
+        return Version(platform.python_version())
+    try:
+        return Version(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _lacks(requirement: Requirement) -> str:
+    """What is wrong with a requirement; empty: it is met."""
+    version = _installed(requirement.name)
+    if version is None:
+        return f"{requirement.name} is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{requirement.name} {version}, but slnlab needs {requirement.specifier}"
+    return ""
+
+
+def packages(requirements: Sequence[Requirement]) -> Iterator[Finding]:
+    """What slnlab cannot do without."""
+    needed = [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
+    if not needed:
+        yield Finding("note", "packages", "slnlab was not installed by pip, so its requirements are not known")
+        return
+    lacking = [text for text in map(_lacks, needed) if text]
+    yield from (Finding("wrong", "packages", text) for text in lacking)
+    if not lacking:
+        yield Finding("ok", "packages", f"all {len(needed)} that are needed are here, in versions that work")
+
+
+def known_to_break() -> Iterator[Finding]:
+    """Versions that do not work together."""
+    for together, says in BREAKS.items():
+        versions = {each.name: _installed(each.name) for each in map(Requirement, together)}
+        if all(not _lacks(Requirement(text)) for text in together):
+            shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+            yield Finding("wrong", "packages", f"{shown}: {says}")
+
+
+def extras(requirements: Sequence[Requirement]) -> Iterator[Finding]:
+    """What can be installed besides."""
+    names = metadata.metadata("slnlab").get_all("Provides-Extra") or []
+    for name in (name for name in names if name not in ("all", "dev", "docs")):
+        chosen = [each for each in requirements if each.marker and each.marker.evaluate({"extra": name})]
+        lacking = [text for text in map(_lacks, chosen) if text]
+        here = ", ".join(f"{each.name} {_installed(each.name)}" for each in chosen)
+        says = f"{'; '.join(lacking)}: pip install 'slnlab[{name}]'" if lacking else here
+        yield Finding("note" if lacking else "ok", name, says)
+
+
+def torch_and_gpus() -> Iterator[Finding]:
+    """PyTorch as it is imported, and the GPUs that it sees."""
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:  # a broken installation has many faces
+        yield Finding("wrong", "torch", f"cannot be imported: {type(error).__name__}: {error}")
+        return
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    yield Finding("ok", "torch", f"{torch.__version__}, {built}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        yield Finding("ok", "GPUs", ", ".join(names))
+    elif shutil.which("nvidia-smi"):
+        yield Finding("wrong", "GPUs", "nvidia-smi is here, but PyTorch sees no GPU; runs would use the CPU")
+    elif torch.backends.mps.is_available():
+        yield Finding("ok", "GPUs", "Apple's, by MPS")
+    else:
+        yield Finding("note", "GPUs", "none; runs use the CPU")
+
+
+def processors() -> Iterator[Finding]:
+    """Cores, and what limits them."""
+    limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK") if name in os.environ}
+    limited = "".join(f", {name}={value}" for name, value in limits.items())
+    yield Finding("ok", "cores", f"{cores()} for this process, of {os.cpu_count()} in the machine{limited}")
+
+
+def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
+    """Where runs would be written, and where data sets are looked for."""
+    runs_dir = Path(config.runs_dir)
+    yield _writable("runs_dir", runs_dir)
+    typed = any(text.startswith("data=") for text in overrides)
+    for name in [config.data.name] if typed else [option.name for option in options("data")]:
+        try:
+            source = (config if typed else compose([*overrides, f"data={name}"])).data.source
+        except SlnlabError as error:
+            yield Finding("wrong", "data", f"{name}: {error}")
+            continue
+        if OmegaConf.is_missing(source, "root"):
+            yield Finding("note", "data", f"{name}: data.source.root must be given")
+        elif "root" not in source:
+            yield Finding("ok", "data", f"{name}: inside a package")
+        elif (root := Path(source.root).expanduser()).is_dir():
+            yield Finding("ok", "data", f"{name}: looked for in {root}")
+        else:
+            fetched = "; it would be downloaded into it" if source.get("download") else ""
+            yield Finding("note", "data", f"{name}: there is no folder {root}{fetched}")
+
+
+def _writable(what: str, folder: Path) -> Finding:
+    """Whether files can be written; nothing is left behind."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path.cwd())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+    except OSError as error:
+        return Finding("wrong", what, f"{folder}: cannot be written: {error.strerror or error}")
+    return Finding("ok" if free > 1e9 else "note", what, f"{folder}: can be written, {free / 1e9:,.1f} GB are free")
+
+
+def wandb_login() -> Iterator[Finding]:
+    """Whether there is a key of W&B; not which, and not whether it is valid."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    mode = f", WANDB_MODE={os.environ['WANDB_MODE']}" if "WANDB_MODE" in os.environ else ""
+    if os.environ.get("WANDB_API_KEY"):
+        yield Finding("ok", "W&B", f"WANDB_API_KEY is set, for {host}{mode}")
+        return
+    try:
+        known = netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        known = False
+    says = f"logged in at {host}" if known else f"not logged in at {host}; for logger=wandb: wandb login"
+    yield Finding("ok" if known else "note", "W&B", says + mode)
+
+
+def slurm() -> Iterator[Finding]:
+    """Whether launcher=slurm could submit jobs here."""
+    if shutil.which("sbatch") is None:
+        yield Finding("note", "SLURM", "none; launcher=slurm needs sbatch")
+        return
+    try:
+        done = subprocess.run(["sbatch", "--version"], capture_output=True, encoding="utf-8", timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Finding("note", "SLURM", f"sbatch does not work: {error}")
+        return
+    if done.returncode:
+        yield Finding("note", "SLURM", f"sbatch does not work: {done.stderr.strip()}")
+        return
+    job = f", within job {os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else ""
+    yield Finding("ok", "SLURM", done.stdout.strip() + job)
+
+
+@ending_with_its_reader
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.doctor") -> None:
+    """The command line; exit code 1 if something is to be mended."""
+    print_anywhere()
+    parser = argparse.ArgumentParser(
+        program,
+        description="Check the installation, this machine and the folders of a run. Nothing is written or sent.",
+        epilog="Exit codes: 0 nothing is wrong, 1 something is, 2 usage.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the run that is meant, as data=cifar10")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
+    asked = parser.parse_intermixed_args(arguments)
+    wrong = 0
+    try:
+        search_also(asked.config_dir)
+        for finding in findings(asked.overrides):
+            print(finding, flush=True)
+            wrong += finding.state == "wrong"
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+    if wrong:
+        sys.exit(f"error: {wrong} thing{'s' * (wrong > 1)} to mend, see above")
+
+
+if __name__ == "__main__":
+    main()

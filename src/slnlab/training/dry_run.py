@@ -1,0 +1,197 @@
+"""`--dry-run`: which runs a command would do, what is done of them, and what they take. It runs and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from slnlab.config.run_spec import RunSpec
+from slnlab.record.run_directory import RunDirectory
+from slnlab.record.sweep_plan import Run, duration, look_at
+from slnlab.text.terminal import ending_with_its_reader
+from slnlab.training import first_runs
+
+NOTHING = "nothing was run or written"
+"""The last line of every dry run."""
+
+LATEST = 100
+"""So many finished runs are looked at for the time that a run takes."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of the plan.
+
+    Args:
+        kind: first column of its line: run, trial, first.
+        name: what tells it from the others.
+        directory: where it lies.
+        spec: of the run.
+        file: of its directory, what another run wants of it; None: its result.
+    """
+
+    kind: str
+    name: str
+    directory: Path
+    spec: RunSpec
+    file: Path | None = None
+
+    @property
+    def stands(self) -> Run:
+        return look_at(self.directory, "")
+
+    @property
+    def left(self) -> bool:
+        """Whether there is something to do."""
+        gone = self.file is not None and not self.file.exists()
+        return bool(self.spec.config.force) or gone or not RunDirectory(self.directory).finished
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        run = self.stands
+        state: str = run.state
+        if run.state == "done" and self.left:
+            state += ", again by force=true" if self.spec.config.force else ", again for what was removed"
+        elif run.state != "done" and run.epochs:
+            state += f" ({run.epochs}/{run.max_epochs} epochs)"
+        return state
+
+
+@ending_with_its_reader
+def show(runs: Sequence[tuple[str, Path, RunSpec]]) -> None:
+    """Print the plan of these runs; each is (name, directory, run)."""
+    for line in plan(runs):
+        print(line, flush=True)
+    print(NOTHING)
+
+
+def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterator[str]:
+    """The lines of a plan; the last is about memory, and imports torch.
+
+    Args:
+        runs: (name, directory, run), in their order. Those of one directory are one run.
+        kind: what they are called.
+
+    Raises:
+        ConfigError: another run lies in a run's directory.
+        DataError: files that a run needs cannot be read.
+    """
+    names = _distinct([name for name, _, _ in runs])
+    once = {
+        path: Planned(kind, name or spec.title, path, spec) for (_, path, spec), name in zip(runs, names, strict=True)
+    }
+    for planned in once.values():
+        if not planned.spec.config.force:
+            RunDirectory(planned.directory).refuse_another_run(planned.spec)
+    first: dict[Path, Planned] = {}
+    for planned in once.values():
+        for needed in _first(planned) if planned.left else ():
+            first.setdefault(needed.directory, needed)
+    before = f"; before them {_count(list(first.values()), 'run')} that they need" if first else ""
+    yield f"{_count(list(once.values()), kind)}{before}"
+    every = [*first.values(), *once.values()]
+    width, states = max(len(planned.name) for planned in every), [planned.state for planned in every]
+    for planned, state in zip(every, states, strict=True):
+        yield f"{planned.kind:10}{planned.name:{width}}  {state:{max(map(len, states))}}  {planned.directory}"
+    left = [planned for planned in every if planned.left]
+    if not left:
+        yield "nothing is left to do"
+        return
+    yield f"time      {_time(left)}"
+    yield f"memory    {_memory(left)}"
+
+
+def _count(runs: Sequence[Planned], kind: str) -> str:
+    """`3 runs: 1 done, 2 missing`."""
+    states = Counter(planned.stands.state for planned in runs)
+    parts = ", ".join(f"{number} {state}" for state, number in states.items())
+    return f"{len(runs)} {kind}{'s' * (len(runs) != 1)} ({parts})"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Without the words that all runs of a sweep share."""
+    same = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
+    return [" ".join(word for word in name.split() if word not in same) for name in names]
+
+
+# What is needed first
+
+
+def _first(planned: Planned) -> Iterator[Planned]:
+    """The runs that one needs, and those that they need, in the order in which they are made."""
+    for needed in first_runs.needed(planned.spec):
+        spec = needed.spec
+        run = Planned(
+            "first", f"{spec.title}, for {planned.spec.config.method.name}", spec.directory, spec, needed.file
+        )
+        if run.left:
+            yield from _first(run)
+        yield run
+
+
+# Time
+
+
+def _time(runs: Sequence[Planned]) -> str:
+    """How long they train, one after the other, going by runs like them."""
+    known = [seconds for seconds in map(_seconds, runs) if seconds is not None]
+    if not known:
+        return "unknown: no run of this kind is finished"
+    part = (
+        "" if len(known) == len(runs) else f" for {len(known)} of {len(runs)} runs; no run like the others is finished"
+    )
+    return f"about {duration(sum(known))} of training, one run after the other, going by runs like these{part}"
+
+
+def _seconds(planned: Planned) -> float | None:
+    """That a run has still to train; None: unknown."""
+    run, epochs = planned.stands, int(planned.spec.config.trainer.max_epochs)
+    if run.epochs and not planned.spec.config.force and run.state != "done":
+        return max(0, epochs - run.epochs) * run.seconds / run.epochs
+    container = planned.spec.container
+    data, method = container["data"]["name"], container["method"]["name"]
+    each = _seconds_per_epoch(
+        str(planned.spec.config.runs_dir), data, method, json.dumps(_kind(container), sort_keys=True)
+    )
+    return None if each is None else epochs * each
+
+
+@cache
+def _seconds_per_epoch(runs_dir: str, data: str, method: str, kind: str) -> float | None:
+    """The median over finished runs of the same data, method, network, batch size and precision."""
+    results = sorted(
+        Path(runs_dir).glob(f"{data}/*/{method}/*/seed*/result.json"), key=lambda path: path.stat().st_mtime
+    )
+    found = []
+    for path in results[-LATEST:]:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if json.dumps(_kind(result["identity"]), sort_keys=True) == kind:
+            found.append(float(result["timing"]["seconds_per_epoch"]))
+    return median(found) if found else None
+
+
+def _kind(container: Mapping[str, Any]) -> list[Any]:
+    """What, beside data set and method, an epoch's time depends on most."""
+    data, trainer = container["data"], container["trainer"]
+    return [container["model"], data["num_train"], data["train_size"], data["batch_size"], trainer["precision"]]
+
+
+# Memory
+
+
+def _memory(runs: Sequence[Planned]) -> str:
+    """What the largest of them takes."""
+    kinds = {json.dumps(_kind(run.spec.container)) + run.spec.config.method.name: run.spec.config for run in runs}
+    try:
+        from slnlab.training.memory import estimate
+
+        return str(max(map(estimate, kinds.values()), key=lambda found: found.total))
+    except Exception as error:  # a network of the user's own may want what it does not get here
+        return f"unknown: {type(error).__name__}: {error}"

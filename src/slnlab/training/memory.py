@@ -1,0 +1,112 @@
+"""How much memory a run takes, roughly: what can be said without doing a step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+
+class Memory(NamedTuple):
+    """Bytes on the training device.
+
+    Args:
+        parameters: how many there are, in all networks.
+        weights: with gradients, the optimiser's state and the momentum model.
+        activations: of a batch that are kept for the backward pass; None: the size of the images is not known.
+        images: of training, where they are held in memory; None: likewise.
+    """
+
+    parameters: int
+    weights: int
+    activations: int | None
+    images: int | None
+
+    @property
+    def total(self) -> int:
+        return self.weights + (self.activations or 0) + (self.images or 0)
+
+    def __str__(self) -> str:
+        of_weights = (
+            f"{_in_words(self.weights)} for the weights, gradients and averages of {self.parameters:,} parameters"
+        )
+        if self.activations is None or self.images is None:
+            return f"{of_weights}; images and activations are unknown, as nothing gives preset.image_size"
+        parts = f"{of_weights}, {_in_words(self.activations)} for a batch, {_in_words(self.images)} for images"
+        return f"roughly {_in_words(self.total)} beside PyTorch's own: {parts}"
+
+
+def estimate(config: DictConfig) -> Memory:
+    """Count the tensors of a run on PyTorch's device `meta`, which holds none.
+
+    Not counted: PyTorch's and CUDA's own memory (about half a GB), their scratch space, the sample table, the test
+    images, and what a method keeps beside its networks. So it is a rough figure, within a factor of two or so.
+
+    Args:
+        config: of the run.
+    """
+    networks = int(config.method.get("networks", 1))
+    with torch.device("meta"):
+        network: nn.Module = get_class(config.model._target_)(**_options(config.model))
+    parameters = list(network.parameters())
+    weights = _bytes([*parameters, *network.buffers()])
+    weights += (
+        weights * bool(config.momentum.enabled) + _bytes(parameters) + _bytes(_optimizer_state(config, parameters))
+    )
+    streamed = config.data.get("image_size")
+    size = streamed or config.preset.get("image_size")
+    activations = images = None
+    if size is not None:
+        batch = -(-config.data.batch_size // (config.trainer.devices * config.trainer.num_nodes))
+        activations = _activations(network, (batch, config.data.channels, size, size))
+        if config.trainer.precision == "bf16-mixed":
+            activations //= 2
+        stored = size + 2 * config.data.padding
+        number = config.data.train_size or config.data.num_train
+        images = 0 if streamed else number * config.data.channels * stored**2
+    return Memory(networks * sum(p.numel() for p in parameters), networks * weights, activations, images)
+
+
+def _options(node: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items() if key not in ("_target_", "name")}
+
+
+def _optimizer_state(config: DictConfig, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """What the optimiser keeps of each parameter from its first step on."""
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    optimizer = get_class(config.optimizer._target_)(parameters, **_options(config.optimizer))
+    optimizer.step()
+    return [value for kept in optimizer.state.values() for value in kept.values() if isinstance(value, Tensor)]
+
+
+def _activations(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Bytes that a forward pass keeps for the backward pass."""
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in own:
+            kept[storage] = tensor  # held, so that no other storage gets its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.train()(torch.empty(shape, device="meta"))
+    return _bytes(list(kept.values()))
+
+
+def _bytes(tensors: list[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _in_words(size: float) -> str:
+    unit, scale = next(
+        (unit, scale) for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if size >= scale or scale == 1e3
+    )
+    return f"{size / scale:.1f} {unit}"
