@@ -95,8 +95,8 @@ def _predict(config: DictConfig, directory: RunDirectory, train: Callable[..., R
     checkpoint = assemble.checkpoints(config, directory).load_checkpoint(directory.checkpoint)
     network = assemble.method(config).network.to(device)
     network.load_state_dict(checkpoint["best"]["weights"])
-    batches = torch.arange(len(datamodule.table), device=device).split(datamodule.eval_batch_size)
+    batches = torch.arange(len(datamodule.labels.given), device=device).split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():
         said = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
-    save_probabilities(directory.probabilities, torch.cat(said), datamodule.table["given"])
+    save_probabilities(directory.probabilities, torch.cat(said), datamodule.labels.given)
