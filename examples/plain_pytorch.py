@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from slnlab import SampleTable, StochasticLabelNoise
-from slnlab.callbacks import MomentumAverage, correct_labels
+from slnlab import MomentumAverage, SampleTable, StochasticLabelNoise, correct_labels
 from slnlab.data.indexed import IndexedDataset
 from slnlab.models import SmallCNN
 from slnlab.noise import symmetric

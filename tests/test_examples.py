@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from slnlab import SampleTable, StochasticLabelNoise
+from slnlab.data.indexed import IndexedDataset
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -79,6 +82,25 @@ def test_your_lightning_module(example: Import, capsys: pytest.CaptureFixture[st
     assert torch.equal(table["weight"], module.table["weight"])
     for name, tensor in momentum.state_dict().items():
         assert torch.equal(checkpoint["callbacks"]["MomentumModel"]["network"][name], tensor)
+
+
+def test_the_loop_of_how_it_works() -> None:
+    """It trains, and each sample's running target is (1 − β) times what the network said of it."""
+    page = (EXAMPLES.parent / "docs" / "how-it-works.md").read_text()
+    (loop,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    torch.manual_seed(0)
+    images, given, network = torch.randn(40, 5), torch.arange(40) % 10, nn.Linear(5, 10)
+    before = network.weight.detach().clone()
+    known: dict[str, Any] = {
+        "given": given,
+        "loader": DataLoader(IndexedDataset(TensorDataset(images, given)), batch_size=20, shuffle=True),
+        "network": network,
+        "optimizer": torch.optim.SGD(network.parameters(), lr=0.1),
+    }
+    exec(loop, known)
+    assert torch.isfinite(known["loss"])
+    assert not torch.equal(network.weight, before)
+    torch.testing.assert_close(known["table"]["elr"].sum(1), torch.full((40,), 0.3))
 
 
 @pytest.mark.parametrize("name", ["plain_pytorch", "your_lightning_module"])

@@ -9,19 +9,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slnlab.callbacks.correction import LabelCorrection
-    from slnlab.callbacks.momentum import MomentumModel
+    from slnlab.callbacks.correction import LabelCorrection, correct_labels
+    from slnlab.callbacks.momentum import MomentumAverage, MomentumModel
     from slnlab.inference.trained_run import load
     from slnlab.samples import SampleTable
     from slnlab.sln import StochasticLabelNoise
 
     __version__: str
 
-__all__ = ["LabelCorrection", "MomentumModel", "SampleTable", "StochasticLabelNoise", "__version__", "load"]
+__all__ = [
+    "LabelCorrection",
+    "MomentumAverage",
+    "MomentumModel",
+    "SampleTable",
+    "StochasticLabelNoise",
+    "__version__",
+    "correct_labels",
+    "load",
+]
 
 _HOMES = {
     "LabelCorrection": "slnlab.callbacks.correction",
+    "MomentumAverage": "slnlab.callbacks.momentum",
     "MomentumModel": "slnlab.callbacks.momentum",
+    "correct_labels": "slnlab.callbacks.correction",
     "load": "slnlab.inference.trained_run",
     "SampleTable": "slnlab.samples",
     "StochasticLabelNoise": "slnlab.sln",

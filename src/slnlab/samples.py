@@ -81,11 +81,6 @@ class SampleTable:
         self.columns = {name: column.to(device) for name, column in self.columns.items()}
         return self
 
-    def fresh(self) -> SampleTable:
-        """A table of the same labels that has learned nothing."""
-        columns = self.columns
-        return SampleTable(columns["given"], self.num_classes, true=columns.get("true"), wrong=columns.get("wrong"))
-
     def add(
         self, name: str, fill: float = 0.0, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32
     ) -> Tensor:

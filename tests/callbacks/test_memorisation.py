@@ -38,6 +38,7 @@ def logged(columns: dict[str, list[bool]]) -> dict[str, float]:
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
     data = SimpleNamespace(train_index=torch.tensor(EPOCH))
     trainer: Any = SimpleNamespace(optimizers=[optimizer], datamodule=data, current_epoch=0)
+    method._trainer = trainer
     monitor = MemorisationMonitor()
     monitor.on_train_epoch_start(trainer, method)
     monitor.on_train_epoch_end(trainer, method)

@@ -116,9 +116,9 @@ def pixels(image: Tensor) -> Tensor:
 def test_labels_stand_in_the_order_of_the_list(shared: Path) -> None:
     datamodule = make(shared)
     expected = given(shared)
-    assert datamodule.table["given"].tolist() == [label for _, label in expected]
-    assert len(datamodule.table) == 42, "the whole noisy training list"
-    assert "true" not in datamodule.table
+    assert datamodule.labels.given.tolist() == [label for _, label in expected]
+    assert len(datamodule.labels.given) == 42, "the whole noisy training list"
+    assert datamodule.labels.true is None
     assert datamodule.noise_record is None
     loaded = Clothing1M(str(shared)).load("train")
     assert [str(loaded.paths[row].relative_to(shared)) for row in range(42)] == [key for key, _ in expected]
@@ -230,7 +230,7 @@ def test_standard_sampling_is_every_image_once(shared: Path) -> None:
 
 def test_balanced_sampling_draws_so_many_of_each_given_label_anew_every_epoch(shared: Path) -> None:
     datamodule = make(shared, sampling="balanced", per_class=7)
-    labels = datamodule.table["given"]
+    labels = datamodule.labels.given
     assert datamodule.steps_per_epoch == 3
     subsets = []
     for epoch in range(40):
@@ -341,7 +341,7 @@ def test_the_labels_file_names_images_twice_or_by_tabs(own: Path) -> None:
     labels = own / "noisy_label_kv.txt"
     before = labels.read_text()
     labels.write_text(f"\ufeff{first}\t{label}\r\nimages/no such list.jpg 1\r\n{before}", encoding="utf-8", newline="")
-    assert make(own).table["given"].tolist() == [given for _, given in expected]
+    assert make(own).labels.given.tolist() == [given for _, given in expected]
     labels.write_text(f"{before}{first} {label + 1}\n")
     with pytest.raises(DataError, match=rf"line 43 gives {first} the label {label + 1}, a line above {label}$"):
         make(own)
@@ -351,7 +351,7 @@ def test_lists_may_lie_in_annotations(own: Path) -> None:
     (own / "annotations").mkdir()
     for file in own.glob("*.txt"):
         file.rename(own / "annotations" / file.name)
-    assert len(make(own).table) == 42
+    assert len(make(own).labels.given) == 42
 
 
 def test_without_the_data_set_the_remedy_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pictures import CLASSES, SYMMETRIC, Alike, Pictures, batches, make, order, pixels, ready
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torchvision.transforms.v2 import functional as tv
 
 from slnlab.data import ImageDataModule, Images
@@ -203,8 +204,8 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
 def test_train_size_takes_the_first() -> None:
     source = Pictures()
     datamodule = ready(source, noise=SYMMETRIC, train_size=37)
-    assert len(datamodule.table) == datamodule.noise_record.num_samples == 37
-    assert datamodule.table["true"].tolist() == source.splits["train"].labels[:37].tolist()
+    assert len(datamodule.labels.given) == datamodule.noise_record.num_samples == 37
+    assert datamodule.labels.true.tolist() == source.splits["train"].labels[:37].tolist()
     assert sorted(order(datamodule)) == list(range(37))
     for batch in batches(datamodule):
         assert torch.equal(pixels(batch.image), source.splits["train"].images[batch.index])
@@ -227,14 +228,6 @@ def test_held_out_samples_are_apart_and_keep_their_noisy_labels() -> None:
     assert torch.equal(labels, datamodule.noise_record.given[datamodule.val_index])
     true = source.splits["train"].labels[datamodule.val_index]
     assert 0.3 < float((labels != true).double().mean()) < 0.5
-
-
-def test_corrected_targets_never_reach_the_held_out_labels() -> None:
-    datamodule = ready(noise=SYMMETRIC, noisy_val=20)
-    before = torch.cat([batch.label for batch in datamodule.val_dataloader()["val"]])
-    rows = torch.arange(100)
-    datamodule.table.correct(rows, torch.zeros(100), torch.zeros(100, dtype=torch.int64))
-    assert torch.equal(torch.cat([batch.label for batch in datamodule.val_dataloader()["val"]]), before)
 
 
 def test_which_are_held_out_depends_on_split_seed_alone() -> None:
@@ -276,8 +269,8 @@ class Plain(pl.LightningModule):
     def training_step(self, group: Iterable[Batch], group_number: int) -> None:
         for batch in group:
             self.seen.setdefault(self.current_epoch, []).extend(batch.index.tolist())
-            targets = self.trainer.datamodule.table.targets(batch.index)  # type: ignore[attr-defined]
-            loss = -(targets * self.layer(batch.image.flatten(1)).log_softmax(1)).sum(1).mean()
+            given = self.trainer.datamodule.labels.given[batch.index]  # type: ignore[attr-defined]
+            loss = cross_entropy(self.layer(batch.image.flatten(1)), given)
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             self.manual_backward(loss)
             self.optimizers().step()  # type: ignore[union-attr]
@@ -317,7 +310,7 @@ def test_a_plain_trainer_gets_the_same_batches_also_after_a_stop(tmp_path: Path)
     assert whole.seen == expected
     for epoch in range(3):
         datamodule = running.datamodule  # type: ignore[attr-defined]
-        assert whole.evaluated["val", epoch][-10:] == datamodule.table["given"][datamodule.val_index].tolist()
+        assert whole.evaluated["val", epoch][-10:] == datamodule.labels.given[datamodule.val_index].tolist()
         assert whole.evaluated["test", epoch][-30:] == source.splits["test"].labels.tolist()
     running.test(whole, datamodule=datamodule, verbose=False)
     assert whole.evaluated["tested", 0] == source.splits["test"].labels.tolist()
@@ -342,12 +335,10 @@ def test_without_lightning() -> None:
     index, image, *_ = next(datamodule.epoch(0))()
     assert source.prepared == 1
     assert image.shape == (32, 1, 6, 5)
-    assert datamodule.table.targets(index).shape == (32, CLASSES)
+    assert datamodule.labels.given[index].shape == (32,)
     assert datamodule.image_size == (6, 5)
-    # A second setup reads and spoils nothing anew: the table may hold corrections by now.
-    table = datamodule.table
+    # A second setup reads and spoils nothing anew.
     datamodule.setup("test")
-    assert datamodule.table is table
     assert source.read == ["train", "test"]
 
 

@@ -40,16 +40,16 @@ def test_labels_that_are_true_may_be_spoiled(folder: Path) -> None:
     clean = streamed(folder, "noise=none")
     assert clean.noise_record is not None
     assert clean.noise_summary()["num_wrong"] == 0
-    assert clean.table["true"].tolist() == read_image_folder(str(folder)).splits["train"].labels
+    assert clean.labels.true.tolist() == read_image_folder(str(folder)).splits["train"].labels
     for noise, rate in ((["noise=sym", "noise.rate=0.5"], 0.5), (["noise=asym", "noise.class_map={cat: dog}"], 0.25)):
         spoiled = streamed(folder, *noise)
         assert spoiled.noise_record is not None
-        assert torch.equal(spoiled.table["true"], clean.table["true"])
-        assert torch.equal(spoiled.table["wrong"], spoiled.table["given"] != spoiled.table["true"])
+        assert torch.equal(spoiled.labels.true, clean.labels.true)
+        assert torch.equal(spoiled.labels.wrong, spoiled.labels.given != spoiled.labels.true)
         assert abs(spoiled.noise_record.realised_rate - rate) < 0.2
     again = folder / "noise.npz"
     spoiled.noise_record.save(again)
-    assert torch.equal(streamed(folder, "noise=run", f"noise.path={again}").table["given"], spoiled.table["given"])
+    assert torch.equal(streamed(folder, "noise=run", f"noise.path={again}").labels.given, spoiled.labels.given)
 
 
 def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path) -> None:
@@ -66,11 +66,11 @@ def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path)
     rows = [f"{name},./{path},x" for name, path in zip(names, paths, strict=True)]
     table([*sorted(rows), "cat,test/cat/a.png,"])
     found = streamed(folder, "noise=csv", f"noise.path={file}")
-    assert found.table["given"].tolist() == [("cat", "dog").index(name) for name in names]
-    assert int(found.table["wrong"].sum()) == 1
+    assert found.labels.given.tolist() == [("cat", "dog").index(name) for name in names]
+    assert int(found.labels.wrong.sum()) == 1
     by_number = table([("0" if row.startswith("cat") else "1") + row[3:] for row in rows])
     again = streamed(folder, "noise=csv", f"noise.path={by_number}", "data.train_size=12")
-    assert again.table["given"].tolist() == found.table["given"].tolist()[:12]
+    assert again.labels.given.tolist() == found.labels.given.tolist()[:12]
     owl = ["owl" + rows[0][3:], *rows[1:]]
     for bad, header, message in (
         (

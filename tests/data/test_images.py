@@ -20,14 +20,13 @@ from slnlab.errors import ConfigError, DataError
 def test_training_sees_what_the_record_says() -> None:
     source = Pictures(train=500)
     datamodule = ready(source, noise=SYMMETRIC)
-    record, table = datamodule.noise_record, datamodule.table
+    record, labels = datamodule.noise_record, datamodule.labels
     assert torch.equal(record.true, source.splits["train"].labels)
     assert 0.3 < record.realised_rate < 0.5
-    assert torch.equal(table["true"], record.true)
-    assert torch.equal(table["wrong"], record.given != source.splits["train"].labels)
+    assert torch.equal(labels.true, record.true)
+    assert torch.equal(labels.wrong, record.given != source.splits["train"].labels)
     for batch in batches(datamodule):
-        assert torch.equal(table["given"][batch.index], record.given[batch.index])
-        assert torch.equal(table.targets(batch.index).argmax(1), record.given[batch.index])
+        assert torch.equal(labels.given[batch.index], record.given[batch.index])
         assert torch.equal(pixels(batch.image), source.splits["train"].images[batch.index])
 
 
@@ -48,10 +47,10 @@ def test_open_set_noise_replaces_the_recorded_images_and_no_label(padding: int) 
     assert len(record.replaced) == len(record.donor) == 30
     assert record.donor_source == "donors"
     assert torch.equal(record.given, source.splits["train"].labels)
-    assert torch.equal(datamodule.table["given"], source.splits["train"].labels)
+    assert torch.equal(datamodule.labels.given, source.splits["train"].labels)
     by = dict(zip(record.replaced.tolist(), record.donor.tolist(), strict=True))
     assert len(set(by.values())) == 30
-    assert datamodule.table["wrong"].tolist() == [row in by for row in range(100)]
+    assert datamodule.labels.wrong.tolist() == [row in by for row in range(100)]
     ours, donors = source.splits["train"].images, Donors().splits["train"].images
     for batch in datamodule.passes("clean", "x", 0):
         for row, image in zip(batch.index.tolist(), pixels(batch.image), strict=True):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slnlab import SampleTable
 from slnlab.config import check, compose
-from slnlab.data.batches import Batch
+from slnlab.data.batches import Batch, Labels
 from slnlab.methods import SingleNetwork
 from slnlab.noise import NoiseRecord
 from slnlab.processes.distributed import shard
@@ -31,7 +31,8 @@ class Bare:
         labels = torch.tensor(given)
         self.trainer = SimpleNamespace(
             datamodule=SimpleNamespace(
-                table=SampleTable(labels, num_classes),
+                labels=Labels(labels),
+                num_classes=num_classes,
                 train_index=torch.arange(len(labels)),
                 rows=lambda epoch: torch.arange(len(labels)),
                 noise_record=NoiseRecord(true=labels, given=labels, num_classes=num_classes, name="none", rate=0.0),

@@ -44,16 +44,16 @@ def test_the_loss_before_and_after_the_sieve(bare: Callable[..., Bare]) -> None:
 
 def test_the_prior_is_of_the_labels_kept_in_the_epoch_before(bare: Callable[..., Bare]) -> None:
     made = at_epoch(bare(*SETUP, given=GIVEN, num_classes=3), 3)
-    assert made.method.prior.tolist() == pytest.approx([2 / 3, 1 / 3, 0])  # type: ignore[union-attr]
+    assert made.method.cores.prior.tolist() == pytest.approx([2 / 3, 1 / 3, 0])  # type: ignore[union-attr]
     made.loss(probabilities(ROWS))
     at_epoch(made, 4)
-    assert made.method.prior.tolist() == pytest.approx([1 / 2, 1 / 2, 0])  # type: ignore[union-attr]
+    assert made.method.cores.prior.tolist() == pytest.approx([1 / 2, 1 / 2, 0])  # type: ignore[union-attr]
     made.table["selected"][:] = False
     at_epoch(made, 5)
-    assert made.method.prior.tolist() == pytest.approx([1 / 2, 1 / 2, 0])  # type: ignore[union-attr]
+    assert made.method.cores.prior.tolist() == pytest.approx([1 / 2, 1 / 2, 0])  # type: ignore[union-attr]
     made.table["selected"][:] = torch.tensor([False, True, False])
     at_epoch(made, 6)
-    assert made.method.prior.tolist() == pytest.approx([1, 0, 0])  # type: ignore[union-attr]
+    assert made.method.cores.prior.tolist() == pytest.approx([1, 0, 0])  # type: ignore[union-attr]
 
 
 def test_the_prior_is_of_the_samples_of_the_epoch_before(bare: Callable[..., Bare]) -> None:
@@ -63,12 +63,12 @@ def test_the_prior_is_of_the_samples_of_the_epoch_before(bare: Callable[..., Bar
     made.trainer.datamodule.train_index = torch.tensor([0, 1])
     made.table["selected"][:] = torch.tensor([True, False, True])
     at_epoch(made, 4)
-    assert made.method.prior.tolist() == pytest.approx([0, 1, 0])  # type: ignore[union-attr]
+    assert made.method.cores.prior.tolist() == pytest.approx([0, 1, 0])  # type: ignore[union-attr]
 
 
 def test_the_ramp(bare: Callable[..., Bare]) -> None:
     made = bare(*SETUP, given=GIVEN, num_classes=3)
-    betas = [at_epoch(made, epoch).method.beta for epoch in range(1, 9)]
+    betas = [at_epoch(made, epoch).method.cores.beta for epoch in range(1, 9)]
     assert betas == pytest.approx([0, 0, 0.5, 1, 1.5, 2, 2, 2])
 
 

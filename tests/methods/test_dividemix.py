@@ -25,7 +25,9 @@ from slnlab.config import check, compose
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
-from slnlab.methods.dividemix import DivideMix, Turn, co_guess, co_refine, prior_penalty, ramp_up, sharpen
+from slnlab.methods.dividemix import DivideMix, Turn
+from slnlab.objectives import co_guess, co_refine, prior_penalty, sharpen
+from slnlab.objectives.mixmatch import ramp_up
 from slnlab.streams import Streams
 
 WARM = ("method=dividemix", "method.warm_up_epochs=2")

@@ -48,13 +48,3 @@ def test_a_certain_prediction_is_clipped(bare: Callable[..., Bare]) -> None:
     loss.backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
-
-
-def test_sams_second_pass_does_not_move_the_targets(bare: Callable[..., Bare]) -> None:
-    made = bare("method=elr", "method.decay=0.5", given=[0], num_classes=2)
-    made.loss(probabilities([[0.8, 0.2]]))
-    before = made.table["elr"].clone(), made.table["loss"].clone()
-    made.method.advancing = False
-    made.loss(probabilities([[0.1, 0.9]]))
-    assert torch.equal(made.table["elr"], before[0])
-    assert torch.equal(made.table["loss"], before[1])

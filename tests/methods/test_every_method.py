@@ -22,11 +22,10 @@ from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from slnlab import SampleTable
 from slnlab.callbacks import MomentumModel
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.data import ImageDataModule
-from slnlab.data.batches import Batch
+from slnlab.data.batches import Batch, Labels
 from slnlab.errors import ConfigError
 from slnlab.inference.weights import trained_networks
 from slnlab.methods import Method, SingleNetwork, dividemix, elr_plus
@@ -347,10 +346,8 @@ def test_nor_does_a_step_of_those_with_a_loop_of_their_own(name: str, monkeypatc
     check(config)
     method = assemble.method(config)
     assert not isinstance(method, SingleNetwork)
-    table = SampleTable(torch.arange(12) % 10, config.data.num_classes)
-    trainer = SimpleNamespace(
-        datamodule=SimpleNamespace(table=table), precision_plugin=Precision(), current_epoch=5, max_epochs=100
-    )
+    data = SimpleNamespace(labels=Labels(torch.arange(12) % 10), num_classes=config.data.num_classes)
+    trainer = SimpleNamespace(datamodule=data, precision_plugin=Precision(), current_epoch=5, max_epochs=100)
     method._trainer = trainer  # type: ignore[assignment]
     method.setup("fit")
     method.to("meta")

@@ -165,7 +165,7 @@ def test_a_new_part_is_one_of_its_own_and_the_first_step_is_adams(
 ) -> None:
     """The initialisation is within PyTorch's bounds, the same for the same seed; Adam's first step is ±its rate."""
     fresh: list[tuple[Tensor, Tensor]] = []
-    replace, descend = PES.replace, PES.descend
+    replace, take_step = PES.replace, PES.take_step
 
     def replaced(method: PES, part: Any) -> None:
         old = method.network.classifier.weight.detach().clone()  # type: ignore[union-attr, operator]
@@ -174,13 +174,13 @@ def test_a_new_part_is_one_of_its_own_and_the_first_step_is_adams(
 
     first: list[Tensor] = []
 
-    def descended(method: PES, loss: Tensor) -> None:
-        descend(method, loss)
+    def stepped(method: PES) -> None:
+        take_step(method)
         if len(fresh) > len(first):
             first.append(method.network.classifier.weight.detach() - fresh[-1][1])  # type: ignore[union-attr, operator]
 
     monkeypatch.setattr(PES, "replace", replaced)
-    monkeypatch.setattr(PES, "descend", descended)
+    monkeypatch.setattr(PES, "take_step", stepped)
     for name in ("a", "b"):
         trained(tmp_path / name, *SHORT, "method.refining_lr=1e-3", "trainer.max_epochs=2")
     assert len(fresh) == 4

@@ -36,7 +36,7 @@ def test_noise_on_the_parameters(per_sample: bool, std: float, bare: Callable[..
     added = []
     for step in range(2):
         noisy.method.steps = step
-        noisy.method.descend(noisy.loss(images))
+        noisy.method.step(noisy.batch(images))
         noise = [p.grad - g for p, g in zip(parameters, clean, strict=True) if p.grad is not None]
         added.append(torch.cat([part.flatten() for part in noise]))
     assert len(added[0]) == 7003

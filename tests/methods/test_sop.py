@@ -10,7 +10,19 @@ import torch
 from by_hand import Bare, probabilities
 from torch import Tensor
 
+from slnlab.methods.sop import SOP
+from slnlab.objectives import SampleNoise
+
 SETUP = ("method=sop", "method.lr_u=0.5", "method.lr_v=0.25")
+
+
+def learned(made: Bare, logits: Tensor) -> SampleNoise:
+    """u and v of the batch, with the gradients of the loss in them."""
+    assert isinstance(made.method, SOP)
+    batch = made.batch(logits)
+    noise = made.method.sop.noise(batch.index)
+    made.method.explaining(noise, batch, logits, made.method.lesson(batch).targets).backward()
+    return noise
 
 
 def with_noise(made: Bare, u: list[float], v: list[list[float]]) -> Bare:
@@ -38,13 +50,14 @@ def test_the_gradients_are_the_closed_forms(bare: Callable[..., Bare]) -> None:
     made = with_noise(bare(*SETUP, given=[given], num_classes=3), [u], [v])
     s = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     logits = probabilities([s.tolist()])
-    made.loss(logits).backward()
+    noise = learned(made, logits)
     residual = [0.91, -0.96, -0.01]
     w = [0.41, 0.34, 0.19]
-    method = made.method
-    assert method._u.grad.tolist() == pytest.approx([2 * u * (-1 / 0.34 + 1 / 0.94 + 2 * residual[given])], rel=1e-4)  # type: ignore[attr-defined, union-attr]
+    assert noise.u.grad is not None
+    assert noise.u.grad.tolist() == pytest.approx([2 * u * (-1 / 0.34 + 1 / 0.94 + 2 * residual[given])], rel=1e-4)
     expected_v = [-2 * residual[c] * 2 * v[c] if c != given else 0.0 for c in range(3)]
-    assert method._v.grad[0].tolist() == pytest.approx(expected_v, rel=1e-4, abs=1e-7)  # type: ignore[attr-defined, union-attr]
+    assert noise.v.grad is not None
+    assert noise.v.grad[0].tolist() == pytest.approx(expected_v, rel=1e-4, abs=1e-7)
     # ∂(−log w_y + log W)/∂S = −onehot/w_y + 1/W, through the softmax's Jacobian
     slope = torch.full((3,), 1 / sum(w), dtype=torch.float64)
     slope[given] -= 1 / w[given]
@@ -56,7 +69,7 @@ def test_u_and_v_take_plain_steps_at_their_own_rates(bare: Callable[..., Bare]) 
     """By the gradient of the mean over the batch: half of that above, and only for the rows of the batch."""
     made = with_noise(bare(*SETUP, given=[1, 1, 0], num_classes=3), [0.2, 0.2, 0.2], [[0.3, 9.0, -0.1]] * 3)
     logits: Tensor = probabilities([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
-    made.method.descend(made.loss(logits, index=[2, 0]))
+    made.method.step(made.batch(logits, index=[2, 0]))
     step_u = 0.5 * 2 * 0.2 * (-1 / 0.34 + 1 / 0.94 + 2 * -0.96) / 2
     assert made.table["sop_u"][0].item() == pytest.approx(0.2 - step_u, rel=1e-4)
     assert made.table["sop_v"][0].tolist() == pytest.approx(
@@ -82,7 +95,6 @@ def test_stochastic_label_noise_leaves_the_square_alone(bare: Callable[..., Bare
     plain = with_noise(bare(*SETUP, given=[1], num_classes=3), [0.2], [[0.3, 9.0, -0.1]])
     noisy = with_noise(bare(*SETUP, "sln.sigma=3", given=[1], num_classes=3), [0.2], [[0.3, 9.0, -0.1]])
     rows = [[0.5, 0.3, 0.2]]
-    plain.loss(probabilities(rows)).backward()
-    noisy.loss(probabilities(rows)).backward()
-    assert torch.equal(plain.method._v.grad, noisy.method._v.grad)  # type: ignore[attr-defined, arg-type]
-    assert not torch.equal(plain.method._u.grad, noisy.method._u.grad)  # type: ignore[attr-defined, arg-type]
+    without, perturbed = learned(plain, probabilities(rows)), learned(noisy, probabilities(rows))
+    assert torch.equal(without.v.grad, perturbed.v.grad)  # type: ignore[arg-type]
+    assert not torch.equal(without.u.grad, perturbed.u.grad)  # type: ignore[arg-type]

@@ -17,7 +17,6 @@ import torch
 from slnlab.analysis.label_issues import chosen_evaluator, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
 from slnlab.callbacks.momentum import MomentumModel
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.record.result import (
@@ -64,7 +63,8 @@ class EpochTimer(pl.Callback):
             self._seconds = self.spent
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        images = len(trainer.datamodule.train_index)  # type: ignore[attr-defined]
+        assert isinstance(pl_module, Method)
+        images = len(pl_module.data.train_index)
         pl_module.log_dict({"seconds": self.spent, "images_per_second": images / self.spent}, logger=False)
 
 
@@ -101,8 +101,9 @@ class RunRecord(pl.Callback):
         self.rows = checkpoint["metrics"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
         if trainer.is_global_zero:
-            noise = trainer.datamodule.noise_record  # type: ignore[attr-defined]
+            noise = pl_module.data.noise_record
             if noise is not None:  # where the true labels are unknown there is nothing to record
                 noise.save(self.run.noise)
             self._write_metrics()  # without what happened after the checkpoint
@@ -133,8 +134,7 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        datamodule: IndexedDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        table = pl_module.table
+        datamodule, table = pl_module.data, pl_module.table
         columns: dict[str, np.ndarray] = {}
         for name, network in pl_module.evaluators.items():
             # Lightning has taken the network off the device by now.

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.data.probabilities import save_probabilities
 from slnlab.methods.base import Method
 from slnlab.models.modes import evaluating
@@ -33,23 +32,24 @@ class SoftmaxAverage(pl.Callback):
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        datamodule: IndexedDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if self.total is None:
             self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
         self.total = self.total.to(pl_module.device)
         network = pl_module.network
         said: list[tuple[Tensor, Tensor]] = []
         with evaluating(network):
-            for index, image in datamodule.passes("augmented", "softmax average", trainer.current_epoch):
+            for index, image in pl_module.data.passes("augmented", "softmax average", trainer.current_epoch):
                 said.append((index, network(image).float().softmax(1)))
         index, probabilities = (gather(torch.cat(column)) for column in zip(*said, strict=True))
         self.total[index] += probabilities
         self.epochs += 1
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
         if self.total is not None and trainer.is_global_zero:
-            labels = trainer.datamodule.noise_record.true  # type: ignore[attr-defined]
-            save_probabilities(self.path, self.total / self.epochs, labels)
+            true = pl_module.data.labels.true
+            assert true is not None
+            save_probabilities(self.path, self.total / self.epochs, true)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "total": self.total}

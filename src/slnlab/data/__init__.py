@@ -1,9 +1,18 @@
 """Where images and labels come from, and how they reach the network."""
 
-from slnlab.data.batches import Batch, Images, Samples
+from slnlab.data.batches import Batch, Images, Labels, Samples
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.data.images import ImageDataModule
 from slnlab.data.source import Source
 from slnlab.data.streamed import StreamedDataModule
 
-__all__ = ["Batch", "ImageDataModule", "Images", "IndexedDataModule", "Samples", "Source", "StreamedDataModule"]
+__all__ = [
+    "Batch",
+    "ImageDataModule",
+    "Images",
+    "IndexedDataModule",
+    "Labels",
+    "Samples",
+    "Source",
+    "StreamedDataModule",
+]

@@ -20,6 +20,25 @@ def in_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return rows[: sum(sizes)].split(sizes)
 
 
+class Labels(NamedTuple):
+    """The labels of all training samples, in data set order, as they are before a method learns from them.
+
+    Args:
+        given: what training sees (N,) int64.
+        true: the true labels (N,) int64, where they are known.
+        wrong: mask (N,) of the samples whose given label does not describe their image, where that is known.
+    """
+
+    given: Tensor
+    true: Tensor | None = None
+    wrong: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Labels:
+        """The same labels on this device."""
+        true, wrong = (None if column is None else column.to(device) for column in (self.true, self.wrong))
+        return Labels(self.given.to(device), true, wrong)
+
+
 class Samples(NamedTuple):
     """Rows of the sample table (B,) int64, and their images (B, channels, H, W) float32."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,12 @@ import torch
 from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
-from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples, in_batches
+from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_told
 from slnlab.record.result import Preprocessing
-from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -40,9 +40,10 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     it may choose each epoch's samples (`rows`). Order, random crop, flip and normalisation are here, per sample, from
     named streams; and each process's part of a batch.
 
-    Training batches come in groups of `STEPS_PER_CALL`, as an iterable of `Batch`. Evaluation batches come from the
-    splits `val` (held-out training samples, with their *noisy* labels), `val_clean` (of a data set that has correctly
-    labelled ones to choose by) and `test`.
+    A loop asks for the batches of an `epoch`, or for those of its own choice (`reading`, `passes`). Lightning gets the
+    epoch's in groups of `STEPS_PER_CALL`, each an iterable of `Batch`. Evaluation batches come from the splits `val`
+    (held-out training samples, with their *noisy* labels), `val_clean` (of a data set that has correctly labelled ones
+    to choose by) and `test`.
 
     Args:
         num_classes: C.
@@ -58,8 +59,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         classes: their names.
         name: of the data set.
 
-    After `setup`: `noise_record` (None where the true labels are unknown), `table` (rows in data set order),
-    `train_index` and `val_index` (rows of it).
+    After `setup`: `labels` (in data set order), `train_index` and `val_index` (rows of them), and `noise_record` (None
+    where the true labels are unknown).
     """
 
     reads_while_training = False
@@ -93,7 +94,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.crop_flip = CropFlip(padding, flip)
         self.normalise = Normalise(mean, std)
         self.noise_record: NoiseRecord | None
-        self.table: SampleTable
+        self.labels: Labels
         self.val_index: Tensor
         self._pool: Tensor
         self._size: tuple[int, int]
@@ -107,7 +108,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def _read(self) -> None:
-        """Set `noise_record`, `table`, `_size` (H, W), and call `_hold_out`."""
+        """Set `noise_record`, `labels`, `_size` (H, W), and call `_hold_out`."""
 
     @abstractmethod
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
@@ -209,8 +210,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """
 
     def to(self, device: torch.device | str) -> IndexedDataModule:
-        """Move the sample table and whatever else batches are made from; returns itself."""
-        self.table.to(device)
+        """Move the labels and whatever else batches are made from; returns itself."""
+        self.labels = self.labels.to(device)
         self._pool, self.val_index = self._pool.to(device), self.val_index.to(device)
         self._streams = Streams(self.seed, device)
         return self
@@ -300,7 +301,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
 
 class EpochBatches:
-    """An epoch's training batches, `STEPS_PER_CALL` to a group; which epoch, the trainer knows."""
+    """The batches of the epoch that the trainer is in, `STEPS_PER_CALL` to a group; each is made when it is reached."""
 
     def __init__(self, datamodule: IndexedDataModule) -> None:
         self.datamodule = datamodule
@@ -310,16 +311,6 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[Iterator[Batch]]:
         trainer = self.datamodule.trainer
-        epoch = trainer.current_epoch if trainer else 0
-        made_by: Any = getattr(trainer, "lightning_module", None)
-        # A method may choose its own steps, epoch by epoch (DivideMix does); the number of groups is fixed.
-        made = made_by.batches(epoch) if hasattr(made_by, "batches") else self.datamodule.epoch(epoch)
-        steps, groups = list(made), len(self)
-        size = max(STEPS_PER_CALL, -(-len(steps) // groups))
-
-        def group(first: int) -> Iterator[Batch]:
-            for number, make in enumerate(steps[first : first + size], first):
-                if number >= getattr(made_by, "steps_of_epoch", 0):  # not done before the run was stopped
-                    yield make()
-
-        yield from map(group, range(0, groups * size, size))
+        batches = (make() for make in self.datamodule.epoch(trainer.current_epoch if trainer else 0))
+        for _ in range(len(self)):
+            yield islice(batches, STEPS_PER_CALL)

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from slnlab.data.augment import pad, view
-from slnlab.data.batches import EvaluationBatch, EvaluationBatches
+from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
-from slnlab.samples import SampleTable
 
 
 class ImageDataModule(IndexedDataModule):
@@ -50,7 +49,7 @@ class ImageDataModule(IndexedDataModule):
         self._pixels_hash: str | None = None
 
     def to(self, device: torch.device | str) -> ImageDataModule:
-        """Move images, labels and the sample table; returns itself."""
+        """Move images and labels; returns itself."""
         super().to(device)
         self._images = self._images.to(device)
         if self._test_images is not None:
@@ -62,7 +61,7 @@ class ImageDataModule(IndexedDataModule):
 
     def evaluation_batches(self, split: Split) -> EvaluationBatches:
         if split == "val":
-            images, rows, labels = self._images, self.val_index, self.table["given"]
+            images, rows, labels = self._images, self.val_index, self.labels.given
             padding = self.crop_flip.padding
         else:
             assert self._test_images is not None
@@ -95,7 +94,7 @@ class ImageDataModule(IndexedDataModule):
         self._check_labels("training", data.labels)
         spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes, there)
         record = self.noise_record
-        self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
+        self.labels = Labels(record.given, record.true, record.wrong)
         self._hold_out(size)
         self._size = (spoiled.images.shape[2], spoiled.images.shape[3])
         self._images = pad(spoiled.images, self.crop_flip.padding)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slnlab.data.augment import view
-from slnlab.data.batches import EvaluationBatch, EvaluationBatches
+from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
 from slnlab.data.datamodule import IndexedDataModule, Split, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
@@ -22,7 +22,6 @@ from slnlab.noise import NoiseRecord
 from slnlab.processes.cores import cores, processes_here
 from slnlab.processes.distributed import shard, world_size
 from slnlab.record.result import Preprocessing
-from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class StreamedDataModule(IndexedDataModule):
 
     Worker processes decode and bring the images to one size, as bytes; crop, flip and normalisation are made of whole
     batches on the device, per sample, from named streams. So nothing depends on the number of workers, and what is held
-    in memory is a path and a row of the sample table for each image. The table has all training images; an epoch has
+    in memory is a path and a label for each image. The sample table has all training images; an epoch has
     all of them, or `per_class` of each *given* label, drawn anew every epoch (`rows`). Label correction, passes and
     monitors of an epoch see exactly its samples; of a pass after training they are those of the first epoch.
 
@@ -151,7 +150,7 @@ class StreamedDataModule(IndexedDataModule):
 
     def _draw(self, epoch: int) -> Tensor:
         # On the CPU: the same samples on every device.
-        pool, given = self._pool.cpu(), self.table["given"].cpu()
+        pool, given = self._pool.cpu(), self.labels.given.cpu()
         shuffled = pool[torch.randperm(len(pool), generator=Streams(self.seed)("balanced sampling", epoch))]
         by_class = shuffled[given[shuffled].argsort(stable=True)]
         counts = given[shuffled].bincount(minlength=self.num_classes)
@@ -165,14 +164,14 @@ class StreamedDataModule(IndexedDataModule):
         """Of the labels' own noise that it is there, and the hash of the given labels (`NoiseRecord.hash`)."""
         if self.noise_record is not None:
             return self.noise_record.summary()
-        given = self.table["given"].cpu()
+        given = self.labels.given.cpu()
         record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
         return {"name": "real", "num_samples": len(given), "hash": record.hash}
 
     def evaluation_batches(self, split: Split) -> EvaluationBatches:
-        device = self.table.device
+        device = self.labels.given.device
         if split == "val":
-            decoder, labels, rows = self._train, self.table["given"], self.val_index
+            decoder, labels, rows = self._train, self.labels.given, self.val_index
         else:
             decoder, labels = self._evaluated[split]
             rows, labels = torch.arange(len(labels), device=device), labels.to(device)
@@ -193,7 +192,7 @@ class StreamedDataModule(IndexedDataModule):
         sizes = [len(batch) for batch in batches]
         # One copy to the CPU, not one for each batch.
         rows = torch.cat([*batches]).cpu().split(sizes) if batches else []
-        return Reader(decoder, rows, workers, self.table.device, self.read_timeout)
+        return Reader(decoder, rows, workers, self.labels.given.device, self.read_timeout)
 
     def _prepare(self) -> None:
         self.source.prepare()
@@ -216,18 +215,18 @@ class StreamedDataModule(IndexedDataModule):
             )
         self.noise_record, labels = None, labels[:size]
         if self.noise.name == "real":
-            self.table = SampleTable(labels, self.num_classes)
+            self.labels = Labels(labels)
         else:
             record = self.noise.record(
                 labels, self.num_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
             )
             self.noise_record = record
-            self.table = SampleTable(record.given, self.num_classes, true=record.true, wrong=record.wrong)
+            self.labels = Labels(record.given, record.true, record.wrong)
         self._hold_out(size)
         check_visible(paths, self.background)
         self._train = self._decoder(paths)
         if self.sampling == "balanced":
-            smallest, which = self.table["given"][self._pool].bincount(minlength=self.num_classes).min(0)
+            smallest, which = self.labels.given[self._pool].bincount(minlength=self.num_classes).min(0)
             self._of_each_class = int(smallest) if self.per_class is None else self.per_class
             if self._of_each_class > smallest:
                 raise ConfigError(
@@ -248,7 +247,7 @@ class StreamedDataModule(IndexedDataModule):
         return Decoder(paths, self._size[0] + 2 * self.crop_flip.padding, self.pixel_range, self.background)
 
     def to(self, device: torch.device | str) -> StreamedDataModule:
-        """Move the sample table, to which the batches follow; returns itself."""
+        """Move the labels, to which the batches follow; returns itself."""
         super().to(device)
         self._drawn = None
         return self

@@ -28,8 +28,8 @@ class ActiveNegativeLoss(SingleNetwork):
         super().__init__(network, **options)
         self.l1 = l1
 
-    def loss(self, batch: Batch) -> Tensor:
-        loss = super().loss(batch)
+    def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        loss = super().batch_loss(batch, logits, targets)
         if not self.l1:
             return loss
         penalty = torch.stack(torch._foreach_norm(list(self.network.parameters()), 1)).sum()

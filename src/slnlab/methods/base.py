@@ -21,6 +21,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.batches import Batch, EvaluationBatch
+from slnlab.data.datamodule import STEPS_PER_CALL, IndexedDataModule
 from slnlab.methods.ensemble import Ensemble
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import average_buffers, rank, stop_if_told, world_size
@@ -97,6 +98,8 @@ class Method(pl.LightningModule):
         """Of several processes: the rows of the sample table that this one has written since the epoch began."""
         self.table: SampleTable
         self.streams: Streams
+        self._epoch: list[Callable[[], Any]] = []
+        """The steps of the epoch, see `batches`."""
         self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext
         """For the profiler."""
@@ -117,6 +120,11 @@ class Method(pl.LightningModule):
         return None
 
     @property
+    def data(self) -> IndexedDataModule:
+        """The run's data, from `setup` on."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    @property
     def network(self) -> nn.Module:
         """The first network."""
         return next(iter(self.networks.values()))
@@ -125,8 +133,7 @@ class Method(pl.LightningModule):
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
         """The steps of an epoch, counted from 0: what each makes when it is called is handed to `step`."""
-        batches: Iterable[Callable[[], Batch]] = self.trainer.datamodule.epoch(epoch)  # type: ignore[attr-defined]
-        return batches
+        return self.data.epoch(epoch)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -145,9 +152,11 @@ class Method(pl.LightningModule):
             loss: this process's share, a scalar.
             network: only the optimiser of the network of this number steps.
         """
-        with self._named("backward"):
-            self.differentiate(loss)
-        self.before_step()
+        self.differentiate(loss)
+        self.take_step(network)
+
+    def take_step(self, network: int | None = None) -> None:
+        """Clip the gradients, and let the optimisers step, or the one of the network of this number."""
         self.clip()
         with self._named("optimiser and momentum model"):
             for optimizer in self._optimizers if network is None else [self._optimizers[network]]:
@@ -155,21 +164,19 @@ class Method(pl.LightningModule):
 
     def differentiate(self, loss: Tensor) -> None:
         """Put the gradients of the sum of all processes' losses in the place of those before."""
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        if world_size() > 1:
-            self.manual_backward(loss * world_size())  # DDP takes the mean of the gradients
-        else:
-            loss.backward()
+        with self._named("backward"):
+            for optimizer in self._optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            if world_size() > 1:
+                self.manual_backward(loss * world_size())  # DDP takes the mean of the gradients
+            else:
+                loss.backward()
 
     def clip(self) -> None:
         """Scale the gradients of each network down to `clip_norm`, where they are longer."""
         if self.clip_norm is not None:
             for network in self.networks.values():
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
-
-    def before_step(self) -> None:
-        """Called when the gradients are there and the optimisers have not yet stepped; here it does nothing."""
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
         """Remember what the network said about its training samples, for the memorisation monitor.
@@ -199,8 +206,8 @@ class Method(pl.LightningModule):
     def setup(self, stage: str) -> None:
         if stage != "fit" and hasattr(self, "table"):
             return
-        # A table of its own: a second method on the same datamodule must not learn from this one's corrections.
-        self.table = self.trainer.datamodule.table.fresh()  # type: ignore[attr-defined]
+        labels = self.data.labels
+        self.table = SampleTable(labels.given, self.data.num_classes, true=labels.true, wrong=labels.wrong)
         self.table.add("loss")
         self.table.add("prediction", dtype=torch.int64)
 
@@ -224,12 +231,21 @@ class Method(pl.LightningModule):
             for optimizer in self._optimizers:
                 optimizer.state.clear()
 
-    def training_step(self, batches: Iterable[Batch], batch_idx: int) -> None:
-        for batch in batches:
-            self.step(batch)
+    def training_step(self, _: object, call: int) -> None:
+        # What an epoch's steps learn from is the method's choice (DivideMix has as many as it trusts samples), so what
+        # Lightning hands over is left unread: it only says when. The number of its calls is fixed.
+        if call == 0:
+            self._epoch = [*self.batches(self.current_epoch)]
+        size = max(STEPS_PER_CALL, math.ceil(len(self._epoch) / self.trainer.num_training_batches))
+        for number, make in enumerate(self._epoch[call * size : (call + 1) * size], call * size):
+            if number < self.steps_of_epoch:  # done before the run was stopped
+                continue
+            self.step(make())
             self.steps += 1
             self.steps_of_epoch += 1
             stop_if_told()
+        if self.trainer.is_last_batch:
+            self._epoch = []
         if self.trainer.is_last_batch and not self.epoch_trained:
             # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
             schedulers = self.lr_schedulers() or []
@@ -246,8 +262,7 @@ class Method(pl.LightningModule):
             self.seen.clear()
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        split = self.trainer.datamodule.evaluation_splits[dataloader_idx]  # type: ignore[attr-defined]
-        self._evaluate(split, batch)
+        self._evaluate(self.data.evaluation_splits[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation()

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Batch
-from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import SingleNetwork
-
-SMALLEST = math.log(1e-7)
-"""log S is not less than this."""
+from slnlab.objectives import bootstrapping
 
 
 class Bootstrapping(SingleNetwork):
-    """−Σ_c (β·t_c + (1 − β)·p_c)·log S_c, p the network's own prediction.
-
-    Soft, p = S *with* its gradient, so (1 − β) times the entropy is a part of the loss (equation 6 of the paper);
-    hard, p = onehot(argmax S) (equation 7). S is clipped at 1e-7.
+    """The network's own prediction is a part of the target, see `slnlab.objectives.bootstrapping`.
 
     Args:
         network: see `SingleNetwork`.
-        prediction: p.
+        prediction: its softmax, or the one-hot of its argmax.
         label_weight: β in [0, 1].
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
@@ -36,6 +28,4 @@ class Bootstrapping(SingleNetwork):
         self.prediction, self.label_weight = prediction, label_weight
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        log_softmax = (-cross_entropy(logits)).clamp(min=SMALLEST)
-        own = log_softmax.exp() if self.prediction == "soft" else one_hot(logits.argmax(1), logits.shape[1])
-        return -((self.label_weight * targets + (1 - self.label_weight) * own) * log_softmax).sum(1)
+        return bootstrapping(logits, targets, self.label_weight, self.prediction)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.objectives import confidence_penalty
 
 
 class ConfidencePenalty(SingleNetwork):
@@ -27,6 +27,4 @@ class ConfidencePenalty(SingleNetwork):
         self.strength = strength
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        log_softmax = -cross_entropy(logits)
-        negative_entropy = (log_softmax.exp() * log_softmax).sum(1)
-        return super().objective(batch, logits, targets) + self.strength * negative_entropy
+        return super().objective(batch, logits, targets) + self.strength * confidence_penalty(logits)

@@ -6,63 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import cross_entropy, log_softmax
 
 from slnlab.analysis.mixture import fit_loss_mixture
 from slnlab.data.batches import Batch, Images, in_batches
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.models.modes import evaluating
+from slnlab.objectives import co_guess, co_refine, confidence_penalty, prior_penalty
+from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
-from slnlab.streams import Streams, derive
-
-
-def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
-    """p^(1/T), divided by its sum: (B, C) rows over the classes → (B, C). T < 1 makes them surer of themselves."""
-    powers = (probabilities / probabilities.amax(1, keepdim=True)) ** (1 / temperature)  # never all 0
-    return powers / powers.sum(1, keepdim=True)
-
-
-def co_refine(given: Tensor, clean: Tensor, views: Sequence[Tensor], temperature: float) -> Tensor:
-    """Targets of labelled samples: sharpen(w·onehot + (1 − w)·mean of this network's softmaxes); equations 3 and 4.
-
-    Args:
-        given: given labels (B,).
-        clean: w, the probability (B,) that a label is right, in the eyes of the other network.
-        views: softmax outputs (B, C), one for each augmented view.
-        temperature: T.
-    """
-    mean = torch.stack(list(views)).mean(0)
-    w = clean.to(mean).unsqueeze(1)
-    return sharpen(w * one_hot(given, mean.shape[1]) + (1 - w) * mean, temperature)
-
-
-def co_guess(views: Sequence[Tensor], temperature: float) -> Tensor:
-    """Targets of unlabelled samples: the sharpened mean of the softmaxes (B, C) of both networks on both views."""
-    return sharpen(torch.stack(list(views)).mean(0), temperature)
-
-
-def ramp_up(progress: float, epochs: int) -> float:
-    """clip(progress / epochs, 0, 1): how much of λ_u counts so many epochs (with fractions) after the warm-up."""
-    return min(max(progress / epochs, 0.0), 1.0) if epochs else 1.0
-
-
-def prior_penalty(mean: Tensor) -> Tensor:
-    """KL(uniform ‖ mean) = Σ_c (1/C) log(1/(C·mean_c)) of the batch's mean softmax (C,), a scalar ≥ 0; equation 11."""
-    return -(mean * len(mean)).clamp(min=1e-30).log().mean()  # a class of which no row has any is not infinitely bad
-
-
-def mixing(alpha: float, streams: Streams, step: int, rows: int, device: torch.device) -> tuple[float, Tensor]:
-    """λ' = max(λ, 1 − λ) with λ ~ Beta(α, α), and each row's partner (rows,), of a step of MixMatch."""
-    share = float(np.random.default_rng(derive(streams.seed, "lambda", step)).beta(alpha, alpha))
-    partner = torch.randperm(rows, generator=streams("partners", step), device=device)
-    return max(share, 1 - share), partner
 
 
 class Turn(NamedTuple):
@@ -158,8 +115,7 @@ class DivideMix(Method):
                 self.observe(batch.index, logits)
             shares.append(batch.mean(expected_loss(targets, self.class_losses(logits))))
             if self.warm_up_penalty:
-                log_s = log_softmax(logits.float(), 1)
-                shares.append(self.warm_up_penalty * batch.mean((log_s.exp() * log_s).sum(1)))
+                shares.append(self.warm_up_penalty * batch.mean(confidence_penalty(logits)))
         return torch.stack(shares).sum()
 
     # The split
@@ -172,10 +128,9 @@ class DivideMix(Method):
     @torch.no_grad()
     def _split(self) -> None:
         """Fit both networks' mixtures. All processes see all losses, and come to the same."""
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         said: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in self.networks]
         with evaluating(self.networks):
-            for index, image in datamodule.passes("clean", "split", self.current_epoch):
+            for index, image in self.data.passes("clean", "split", self.current_epoch):
                 for batches, network in zip(said, self.networks.values(), strict=True):
                     logits = network(image).float()
                     losses = cross_entropy(logits, self.table["given"][index], reduction="none")
@@ -205,11 +160,10 @@ class DivideMix(Method):
         return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
 
     def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        rows = datamodule.train_index
+        rows = self.data.train_index
         is_labelled = self.table["selected_2" if number == 0 else "selected"][rows]
         labelled, unlabelled = rows[is_labelled], rows[~is_labelled]
-        half = max(datamodule.batch_size // 2, FEWEST)
+        half = max(self.data.batch_size // 2, FEWEST)
         order = self.streams("labelled", epoch, number)
         labelled = labelled[torch.randperm(len(labelled), generator=order, device=rows.device)]
         parts = in_batches(labelled, half)
@@ -222,7 +176,7 @@ class DivideMix(Method):
         batches: list[Tensor] = []
         for step in range(steps):
             batches += [parts[step], others[step * size : (step + 1) * size]]
-        read = datamodule.reading(batches, whole=True)
+        read = self.data.reading(batches, whole=True)
         for step in range(steps):
             yield partial(self._turn, read, number, step, epoch - self.warm_up_epochs + step / steps)
 

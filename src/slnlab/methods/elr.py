@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from slnlab import objectives
 from slnlab.data.batches import Batch
-from slnlab.methods.single_network import SingleNetwork, softmax
-
-CLIP = 1e-4
-"""S is kept in [1e-4, 1 − 1e-4], so that the logarithm has a value."""
+from slnlab.methods.single_network import SingleNetwork
 
 
 class ELR(SingleNetwork):
     """ℓ_i + λ·log(1 − ⟨q_i, S_i⟩): what the network has said early on is held against what it says now.
 
-    Equation 6 of the paper, with running targets q_i ← β·q_i + (1 − β)·S_i/ΣS_i (equation 9), S clipped and without
-    gradient, by sample from zeros, moved just before they are used. Any class-wise loss may take ℓ's place. The
-    column `elr` is q (N, C), float32.
+    The running targets q are moved just before they are used, see `slnlab.objectives.ELR`. Any class-wise loss may take
+    ℓ's place.
 
     Args:
         network: see `SingleNetwork`.
@@ -34,14 +30,10 @@ class ELR(SingleNetwork):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.table.add("elr", shape=(self.table.num_classes,))
+        self.elr = objectives.ELR(self.table, strength=self.strength, decay=self.decay, class_losses=self.class_losses)
+
+    def remember(self, batch: Batch, logits: Tensor) -> None:
+        self.elr.remember(batch.index, logits)
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        likely = softmax(logits).clamp(CLIP, 1 - CLIP)
-        running = self.table["elr"][batch.index]
-        if self.advancing:
-            now = likely.detach() / likely.detach().sum(1, keepdim=True)
-            running = self.decay * running + (1 - self.decay) * now.to(running)
-            self.table["elr"][batch.index] = running
-        regulariser = torch.log(1 - (running * likely).sum(1))
-        return super().objective(batch, logits, targets) + self.strength * regulariser
+        return self.elr(batch.index, logits, targets)

@@ -13,14 +13,11 @@ from torch import Tensor, log_softmax, nn
 from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Batch, Images, in_batches
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.mixup import mixup_partners
+from slnlab.objectives import early_learning
 from slnlab.processes.distributed import gather
-
-CLIP = 1e-4
-"""S is kept in [1e-4, 1 − 1e-4] in the regulariser, so that its logarithm has a value."""
 
 
 def ramp_up(step: int, length: int) -> float:
@@ -114,11 +111,10 @@ class ELRPlus(Method):
         return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
 
     def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        rows = datamodule.train_index
+        rows = self.data.train_index
         order = torch.randperm(len(rows), generator=self.streams("ELR+ order", epoch, number), device=rows.device)
-        batches = in_batches(rows[order], datamodule.batch_size)
-        read = datamodule.reading(batches)
+        batches = in_batches(rows[order], self.data.batch_size)
+        read = self.data.reading(batches)
         for step in range(len(batches)):
             yield partial(self._turn, read, epoch, number, step, epoch * len(batches) + step + 1)
 
@@ -151,9 +147,8 @@ class ELRPlus(Method):
         if self.weight_labels_by_target:
             labels = weighted_by(labels, q)
         log_s = log_softmax(logits.float(), 1)
-        regulariser = torch.log(1 - (q * log_s.exp().clamp(CLIP, 1 - CLIP)).sum(1))
         ramp = ramp_up(turn.step, self.ramp_steps) if self.ramp_regulariser else 1.0
-        return batch.mean(-(labels * log_s).sum(1) + ramp * self.strength * regulariser)
+        return batch.mean(-(labels * log_s).sum(1) + ramp * self.strength * early_learning(log_s.exp(), q))
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         return one_hot(labels, self.table.num_classes).float()

@@ -14,7 +14,6 @@ from slnlab.analysis.transition import compare, estimate_transition
 from slnlab.errors import ConfigError, DataError
 from slnlab.losses import Backward, Forward
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.noise import NoiseRecord
 from slnlab.record.result import TransitionUsed
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class LossCorrection(SingleNetwork):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        record: NoiseRecord | None = self.trainer.datamodule.noise_record  # type: ignore[attr-defined]
+        record = self.data.noise_record
         if record is None and self.transition == "known":
             raise ConfigError("method.transition: known, but of these labels nobody knows it; estimated, or a file")
         known = record.transition_matrix if record else None

@@ -12,8 +12,8 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 from slnlab.data.batches import Batch, in_batches
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.losses import expected_loss
+from slnlab.methods.base import Method
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.modes import evaluating
 from slnlab.models.parts import parts_of
@@ -149,7 +149,7 @@ class PES(SingleNetwork):
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
         if epoch < self.early_epochs:
             return super().batches(epoch)
-        rows: Tensor = self.trainer.datamodule.train_index  # type: ignore[attr-defined]
+        rows = self.data.train_index
         if epoch > self.early_epochs:
             return self._pass(rows[self.table["selected"][rows]], epoch, 0)
         return self._refining(rows, epoch)
@@ -165,11 +165,9 @@ class PES(SingleNetwork):
 
     def _pass(self, rows: Tensor, epoch: int, number: int) -> Iterator[Callable[[], Batch]]:
         """One pass over these samples, in an order of its own."""
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-
         order = torch.randperm(len(rows), generator=self.streams("PES order", epoch, number), device=rows.device)
-        batches = in_batches(rows[order], datamodule.batch_size)
-        read = datamodule.reading(batches)
+        batches = in_batches(rows[order], self.data.batch_size)
+        read = self.data.reading(batches)
 
         def make(step: int) -> Batch:
             return read(step).batch(self.streams("PES augmentation", epoch, number, step))
@@ -180,10 +178,9 @@ class PES(SingleNetwork):
     @torch.no_grad()
     def select(self) -> None:
         """Find the samples that the network is confident of, and how many each class has. The same in all processes."""
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         said: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
-            for step, images in datamodule.in_order(self.current_epoch):
+            for step, images in self.data.in_order(self.current_epoch):
                 streams = [self.streams(f"PES view {number}", self.current_epoch, step) for number in (1, 2)]
                 softmaxes = [self.network(images.view(stream)).float().softmax(1) for stream in streams]
                 said.append((images.index, torch.stack(softmaxes).mean(0)))
@@ -210,11 +207,13 @@ class PES(SingleNetwork):
     # One step
 
     def step(self, batch: Batch | Refining) -> None:
-        if isinstance(batch, Refining):
-            if batch.begins:
-                self.replace(batch.part)
-            self.observing, batch = batch.last_pass, batch.batch
-        super().step(batch)
+        if not isinstance(batch, Refining):
+            super().step(batch)
+            return
+        if batch.begins:
+            self.replace(batch.part)
+        self.observing = batch.last_pass
+        Method.step(self, batch.batch)  # without SAM
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
         if self.observing:
@@ -228,11 +227,10 @@ class PES(SingleNetwork):
         # Over the weights of the whole batch, written as a sum over it divided by its size.
         return losses * weights * (batch.shard.total / gather(weights).sum())
 
-    def descend(self, loss: Tensor, network: int | None = None) -> None:
+    def take_step(self, network: int | None = None) -> None:
         if self.refiner is None:
-            super().descend(loss, network)
+            super().take_step(network)
             return
-        self.differentiate(loss)
         self.clip()
         self.refiner.step()
         self.refiner.zero_grad(set_to_none=True)

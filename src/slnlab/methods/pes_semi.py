@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Batch, Images
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.losses import cross_entropy
-from slnlab.methods.dividemix import co_guess, mixing, ramp_up
 from slnlab.methods.pes import PES, Refining
-from slnlab.methods.single_network import softmax
+from slnlab.objectives import co_guess, softmax
+from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
 
@@ -121,17 +120,16 @@ class PESSemi(PES):
         super().select()
         assert self.weights is not None
         self.weights = self.weights.clamp(max=self.weight_cap)
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        rows = datamodule.train_index
+        rows = self.data.train_index
         confident = self.table["selected"][rows]
         groups = rows[confident], rows[~confident]
-        counts = sizes(len(groups[0]), len(groups[1]), datamodule.batch_size)
+        counts = sizes(len(groups[0]), len(groups[1]), self.data.batch_size)
         self.labelled, self.unlabelled = (
             self._draw(name, group, count)
             for name, group, count in zip(("labelled", "unlabelled"), groups, counts, strict=True)
         )
         batches = chain.from_iterable(zip(self.labelled, self.unlabelled, strict=True))
-        self.read = datamodule.reading([*batches], whole=True)
+        self.read = self.data.reading([*batches], whole=True)
 
     def _draw(self, name: str, rows: Tensor, size: int) -> Tensor:
         """(steps, size) of these rows, all of them before any comes again; (steps, 0) if there are none."""

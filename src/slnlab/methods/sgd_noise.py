@@ -29,15 +29,14 @@ class ParameterNoise(SingleNetwork):
         super().__init__(network, **options)
         self.gradient_sigma, self.per_sample = gradient_sigma, per_sample
 
-    def before_step(self) -> None:
-        super().before_step()
+    def before_step(self, batch: Batch, logits: Tensor, targets: Tensor) -> None:
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
-        sigma = self.gradient_sigma / (math.sqrt(self._batch.shard.total) if self.per_sample else 1.0)
+        sigma = self.gradient_sigma / (math.sqrt(batch.shard.total) if self.per_sample else 1.0)
         # The same in all processes, which have the same gradient.
         drawn = torch.randn(
             sum(map(torch.numel, gradients)),
             generator=self.streams("parameter noise", self.steps),
-            device=self._batch.index.device,
+            device=batch.index.device,
         )
         parts = drawn.split([gradient.numel() for gradient in gradients])
         noise = [part.view(gradient.shape).to(gradient) for part, gradient in zip(parts, gradients, strict=True)]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.losses import cross_entropy, expected_loss
+from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
 from slnlab.methods.sam import Decayed, SharpnessAware
 from slnlab.sln import StochasticLabelNoise
+
+
+class Lesson(NamedTuple):
+    """What a step teaches. Both passes of SAM teach the same."""
+
+    images: Tensor
+    """What the network is shown (B, channels, H, W)."""
+    targets: Tensor
+    """What the loss weighs (B, C)."""
+    seen: Tensor
+    """The rows of the sample table (B,) whose images these mostly are."""
 
 
 class SingleNetwork(Method):
@@ -22,8 +33,8 @@ class SingleNetwork(Method):
     correction sets `sln.sigma` to 0 and rewrites rows of the sample table, and nothing here knows of it.
 
     A method that differs in its loss writes `objective`, one that differs in its targets writes `targets`; SLN,
-    mixup and SAM come with it. What it remembers of its samples in the table it writes only where `self.advancing`,
-    because SAM computes a batch's loss twice.
+    mixup and SAM come with it. What it remembers of its samples it writes in `remember`. A step calls that once, and
+    `objective`, which writes nothing, as often as it has passes.
 
     Args:
         network: images (B, channels, H, W) → logits (B, C).
@@ -54,58 +65,83 @@ class SingleNetwork(Method):
         self.sln = StochasticLabelNoise(sigma)
         self.mixup = mixup
         self.sam = SharpnessAware(sam, sam_decay_in_ascent, sam_decay_in_step) if sam else None
-        self.advancing = True
-        """False in SAM's second pass over a batch: nothing is to be remembered."""
 
-    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each sample, (B,).
-
-        Args:
-            batch: rows of the sample table, and their images as they are without mixup.
-            logits: (B, C), of the mixed images where there is mixup.
-            targets: (B, C), what the loss is to weigh: those of `targets`, mixed, and with SLN's noise. Selection
-                and whatever is remembered belong to the unperturbed `self.targets(batch.index)`.
-        """
-        return expected_loss(targets, self.class_losses(logits))
+    # What a method writes otherwise
 
     def targets(self, index: Tensor) -> Tensor:
         """The unperturbed targets (B, C) of these samples; label correction has already rewritten them."""
         return self.table.targets(index)
 
-    def logits(self, batch: Batch, images: Tensor) -> Tensor:
-        """What the network says (B, C) of the batch's images, which may have been mixed."""
-        logits: Tensor = self.network(images)
-        return logits
+    def remember(self, batch: Batch, logits: Tensor) -> None:
+        """Write down what is to be remembered of the batch, or selected of it. Once per optimiser step, before
+        `objective`.
 
-    def loss(self, batch: Batch) -> Tensor:
-        self._batch = batch
-        if self.sam:  # so that dropout drops the same in both passes
-            self.seed_globally("SAM", self.steps)
+        Args:
+            batch: as for `objective`.
+            logits: (B, C), without gradient. Use them with the unperturbed `self.targets(batch.index)`.
+        """
+
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each sample, (B,). Writes nothing: SAM calls it twice per step.
+
+        Args:
+            batch: rows of the sample table, and their images as they are without mixup.
+            logits: (B, C), of the mixed images where there is mixup.
+            targets: (B, C), those of `targets`, mixed, and with SLN's noise.
+        """
+        return expected_loss(targets, self.class_losses(logits))
+
+    def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        """This process's share of the loss, a scalar: the mean of `objective`, and what is not of single samples."""
+        return batch.mean(self.objective(batch, logits, targets))
+
+    def before_step(self, batch: Batch, logits: Tensor, targets: Tensor) -> None:
+        """Called when the gradients are there and the optimiser has not yet stepped; here it does nothing.
+
+        Args:
+            batch, logits, targets: of the pass that the gradients are of; the logits without gradient.
+        """
+
+    # One optimiser step
+
+    def lesson(self, batch: Batch) -> Lesson:
+        """What is shown and taught: the batch, mixed where there is mixup, and SLN's noise on its targets."""
         images, targets, seen = batch.image, self.targets(batch.index), batch.index
         if self.mixup:
             share, index, partners = mixup_partners(batch, self.mixup, self.streams, self.steps)
             images = share * images + (1 - share) * partners
             targets = share * targets + (1 - share) * self.targets(index)
-            seen = seen if share >= 0.5 else index  # whose image it mostly is
-        logits = self.logits(batch, images)
-        if self.advancing:
-            self.observe(seen, logits)
+            seen = seen if share >= 0.5 else index
         if self.sln.sigma:
             targets = self.sln(targets, noise=self.normal("SLN", batch))
-        return batch.mean(self.objective(batch, logits, targets))
+        return Lesson(images, targets, seen)
 
-    def before_step(self) -> None:
-        if self.sam is None:
-            return
-        batch = self._batch
-        with self.sam.at_the_worst(self.network, self._optimizers[0]):
-            self.advancing = False
-            with self.trainer.precision_plugin.forward_context():
-                loss = self.loss(batch)
-            self.differentiate(loss)
-            self.advancing = True
+    def loss(self, batch: Batch) -> Tensor:
+        return self._forward(batch, self.lesson(batch), first=True)[0]
 
+    def step(self, batch: Batch) -> None:
+        lesson = self.lesson(batch)
+        logits = self._gradient(batch, lesson, first=True)
+        if self.sam:
+            with self.sam.at_the_worst(self.network, self._optimizers[0]):
+                logits = self._gradient(batch, lesson, first=False)
+        self.before_step(batch, logits, lesson.targets)
+        self.take_step()
 
-def softmax(logits: Tensor) -> Tensor:
-    """S (B, C) in float32, or float64 if the logits are; half precision has too few digits to take logarithms of."""
-    return (-cross_entropy(logits)).exp()
+    def _gradient(self, batch: Batch, lesson: Lesson, first: bool) -> Tensor:
+        """Put the gradient of a pass in the place of the one before; its logits."""
+        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
+            loss, logits = self._forward(batch, lesson, first)
+        self.differentiate(loss)
+        return logits.detach()
+
+    def _forward(self, batch: Batch, lesson: Lesson, first: bool) -> tuple[Tensor, Tensor]:
+        """The loss, and the logits; in the first pass of a step what is to be remembered is."""
+        if self.sam:  # so that dropout drops the same in both passes
+            self.seed_globally("SAM", self.steps)
+        logits: Tensor = self.network(lesson.images)
+        if first:
+            own = logits.detach()[: len(batch.index)]  # SOP+ shows a second view of each sample after them
+            self.observe(lesson.seen, own)
+            self.remember(batch, own)
+        return self.batch_loss(batch, logits, lesson.targets), logits

@@ -137,7 +137,7 @@ class SmallLoss(Method):
         for network in self.networks.values():
             said: list[Tensor] = []
             with evaluating(network):
-                for index, image in self.trainer.datamodule.passes("clean", "noise rate", self.current_epoch):  # type: ignore[attr-defined]
+                for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
                     given = self.table["given"][index]
                     said.append(cross_entropy(network(image).float(), given, reduction="none"))
             losses = gather(torch.cat(said))

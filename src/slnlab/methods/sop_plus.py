@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from slnlab.data.augment import Normalise
 from slnlab.data.autoaugment import AutoAugmented
 from slnlab.data.batches import Batch
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
-from slnlab.methods.single_network import softmax
+from slnlab.methods.single_network import Lesson
 from slnlab.methods.sop import SOP
+from slnlab.objectives import SampleNoise, softmax
 from slnlab.processes.distributed import gather
 
 CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -50,40 +50,30 @@ class SOPPlus(SOP):
     ) -> None:
         super().__init__(network, **options)
         self.consistency, self.balance, self.cutout, self.view2_norm = consistency, balance, cutout, view2_norm
-        self.second: Tensor
-        """The second view of the batch (B, channels, H, W)."""
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        datamodule: IndexedDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        channels = len(datamodule.normalise.mean)
+        channels = len(self.data.normalise.mean)
         if self.view2_norm == "cifar10" and channels != 3:
             raise ConfigError(f"method.view2_norm: cifar10 has 3 channels, the images have {channels} channel(s); own")
-        normalise = CIFAR10 if self.view2_norm == "cifar10" else datamodule.normalise
-        self.view = AutoAugmented(datamodule.crop_flip, normalise, self.cutout)
+        normalise = CIFAR10 if self.view2_norm == "cifar10" else self.data.normalise
+        self.view = AutoAugmented(self.data.crop_flip, normalise, self.cutout)
 
     def second_view(self, batch: Batch) -> Tensor:
-        """Made for this step."""
+        """Of the batch's images (B, channels, H, W), made for this step."""
         assert batch.pixels is not None
         return self.view(batch.pixels(), batch.shard, self.streams, self.steps)
 
-    def step(self, batch: Batch) -> None:
-        self.second = self.second_view(batch)
-        super().step(batch)
+    def lesson(self, batch: Batch) -> Lesson:
+        lesson = super().lesson(batch)
+        return lesson._replace(images=torch.cat([lesson.images, self.second_view(batch)]))
 
-    def logits(self, batch: Batch, images: Tensor) -> Tensor:
-        first, self._of_second = self.network(torch.cat([images, self.second])).chunk(2)
-        return first
-
-    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        losses = super().objective(batch, logits, targets)
-        said = softmax(logits).detach()
-        divergence = (said * (cross_entropy(self._of_second) - cross_entropy(logits).detach())).sum(1)
-        return losses + self.consistency * divergence
-
-    def loss(self, batch: Batch) -> Tensor:
-        share = super().loss(batch)
+    def explaining(self, noise: SampleNoise, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        first, second = logits.chunk(2)
+        losses, explained = self.sop.with_explained(noise, first, targets)
+        divergence = (softmax(first).detach() * (cross_entropy(second) - cross_entropy(first).detach())).sum(1)
         # Of all processes' rows; the gradient is that of one's own.
-        sums = self.explained.sum(0)
+        sums = explained.sum(0)
         elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
-        return share - self.balance * ((sums + elsewhere) / batch.shard.total).log().mean()
+        balance = ((sums + elsewhere) / batch.shard.total).log().mean()
+        return batch.mean(losses + self.consistency * divergence) - self.balance * balance

@@ -71,7 +71,7 @@ class TruncatedGCE(SingleNetwork):
         """Select the samples that the network finds likely enough."""
         said: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
-            for index, image in self.trainer.datamodule.passes(self.views, "pruning", self.current_epoch):  # type: ignore[attr-defined]
+            for index, image in self.data.passes(self.views, "pruning", self.current_epoch):
                 likelihood = (self.targets(index) * self.network(image).float().softmax(1)).sum(1)
                 said.append((index, likelihood > self.truncation))
         index, likely = (gather(torch.cat(column)) for column in zip(*said, strict=True))

@@ -100,8 +100,8 @@ def _predict(spec: RunSpec) -> None:
     checkpoint = assemble.checkpoints(spec, run).load_checkpoint(run.checkpoint)
     network = assemble.method(spec.config).network.to(device)
     network.load_state_dict(checkpoint["best"]["weights"])
-    batches = torch.arange(len(datamodule.table), device=device).split(datamodule.eval_batch_size)
+    batches = torch.arange(len(datamodule.labels.given), device=device).split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():
         said = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
-    save_probabilities(run.probabilities, torch.cat(said), datamodule.table["given"])
+    save_probabilities(run.probabilities, torch.cat(said), datamodule.labels.given)

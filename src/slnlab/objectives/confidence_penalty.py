@@ -1,0 +1,13 @@
+"""The confidence penalty (Pereyra, Tucker, Chorowski, Kaiser & Hinton, 2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from slnlab.losses import cross_entropy
+
+
+def confidence_penalty(logits: Tensor) -> Tensor:
+    """Σ_c S_c log S_c of logits (B, C), the negative entropy of each prediction (B,), in [−log C, 0]; equation 2."""
+    log_softmax = -cross_entropy(logits)
+    return (log_softmax.exp() * log_softmax).sum(1)

@@ -1,0 +1,83 @@
+"""An objective writes nothing; what a method remembers is written once per step, with SAM too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from by_hand import Bare
+from hydra.utils import get_class
+from torch import Tensor
+from torch.optim import SGD
+
+from slnlab.config import CONF_DIR, compose
+from slnlab.methods import SingleNetwork
+from slnlab.models import SmallCNN
+from slnlab.streams import derive
+
+METHODS = {path.stem: compose([f"method={path.stem}"]).method for path in (CONF_DIR / "method").glob("*.yaml")}
+
+SINGLE = sorted(name for name, node in METHODS.items() if issubclass(get_class(node._target_), SingleNetwork))
+
+WITH_SAM = [name for name in SINGLE if "sam.rho" not in METHODS[name].refuses]
+
+
+def ready(name: str, *overrides: str) -> tuple[Bare, Any]:
+    """The method on 12 samples with a small network, in its first epoch, and a batch of 6."""
+    known = ["method.transition=known"] if "transition" in METHODS[name] else []
+    made = Bare((f"method={name}", *known, *overrides), [c % 10 for c in range(12)], 10)
+    torch.manual_seed(derive(0, "weights"))
+    made.method.networks["network"] = SmallCNN(in_channels=1, num_classes=10, widths=(2, 2, 2, 2))
+    optimizers = [SGD(made.method.network.parameters(), lr=0.1)]
+    made.method.optimizers = lambda use_pl_optimizer: optimizers  # type: ignore[method-assign, assignment]
+    if hasattr(made.method, "second_view"):  # augmentation, made of the data set's images
+        made.method.second_view = lambda batch: batch.image.flip(3)  # type: ignore[assignment]
+    made.method.on_train_epoch_start()
+    return made, made.batch(torch.rand(6, 1, 8, 8))
+
+
+def everything(method: SingleNetwork) -> dict[str, Any]:
+    """The columns of the table, and the attributes by identity."""
+    columns = {f"column {name}": column.clone() for name, column in method.table.columns.items()}
+    return columns | {name: id(value) for name, value in vars(method).items()}
+
+
+def same(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The names of what differs."""
+    assert before.keys() == after.keys()
+    return [
+        name
+        for name, value in before.items()
+        if not (torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name])
+    ]
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_an_objective_writes_nothing(name: str) -> None:
+    made, batch = ready(name)
+    method = made.method
+    lesson = method.lesson(batch)
+    logits = method.network(lesson.images)
+    method.remember(batch, logits.detach()[:6])
+    before = everything(method)
+    losses = [method.batch_loss(batch, logits, lesson.targets) for _ in range(2)]
+    assert torch.equal(*losses)
+    assert same(before, everything(method)) == []
+
+
+@pytest.mark.parametrize("name", WITH_SAM)
+def test_a_step_remembers_once_what_the_network_says_where_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where SAM moves it."""
+    made, batch = ready(name, "sam.rho=0.5")
+    method = made.method
+    expected = method.network(method.lesson(batch).images)[:6]
+    told: list[Tensor] = []
+    monkeypatch.setattr(method, "remember", lambda batch, logits: told.append(logits))
+    seen: list[Tensor] = []
+    monkeypatch.setattr(method, "observe", lambda index, logits: seen.append(logits))
+    method.step(batch)
+    for heard in (told, seen):
+        (logits,) = heard
+        assert torch.equal(logits, expected)
+        assert not logits.requires_grad
