@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 from slnlab.data.batches import Batch
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.schema.kinds import Share
 
 SMALLEST = math.log(1e-7)
 """log S is not less than this."""
@@ -30,7 +31,7 @@ class Bootstrapping(SingleNetwork):
     """
 
     def __init__(
-        self, network: nn.Module, *, prediction: Literal["soft", "hard"], label_weight: float, **options: Any
+        self, network: nn.Module, *, prediction: Literal["soft", "hard"], label_weight: Share, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.prediction, self.label_weight = prediction, label_weight

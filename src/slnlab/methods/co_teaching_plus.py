@@ -12,6 +12,7 @@ from slnlab.data.batches import Batch
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import chosen, global_ranks
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import CountOrZero
 
 
 class CoTeachingPlus(CoTeaching):
@@ -34,7 +35,7 @@ class CoTeachingPlus(CoTeaching):
     def __init__(
         self,
         *networks: nn.Module,
-        init_epochs: int,
+        init_epochs: CountOrZero,
         loss_input: Literal["probabilities", "logits"],
         **options: Any,
     ) -> None:

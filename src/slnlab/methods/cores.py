@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from slnlab.data.batches import Batch
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.single_network import SingleNetwork, softmax
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import Count, NonNegative, Ramp
 
 
 class CORES2(SingleNetwork):
@@ -34,7 +34,7 @@ class CORES2(SingleNetwork):
     """
 
     def __init__(
-        self, network: nn.Module, *, strength: float, ramp: Sequence[int], sieve_from: int | None, **options: Any
+        self, network: nn.Module, *, strength: NonNegative, ramp: Ramp, sieve_from: Count | None, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.strength, self.ramp, self.sieve_from = strength, tuple(ramp), sieve_from

@@ -20,6 +20,7 @@ from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.models.modes import evaluating
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
+from slnlab.schema.kinds import Count, CountOrZero, NonNegative, Positive, Rate
 from slnlab.streams import Streams, derive
 
 
@@ -123,14 +124,14 @@ class DivideMix(Method):
         *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
-        warm_up_epochs: int,
-        warm_up_penalty: float,
-        threshold: float,
-        average_losses: int,
-        temperature: float,
-        alpha: float,
-        lambda_u: float | None,
-        lambda_u_ramp: int,
+        warm_up_epochs: CountOrZero,
+        warm_up_penalty: NonNegative,
+        threshold: Rate,
+        average_losses: Count,
+        temperature: Positive,
+        alpha: Positive,
+        lambda_u: NonNegative | None,
+        lambda_u_ramp: CountOrZero,
         **options: Any,
     ) -> None:
         assert sigma == 0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork, softmax
+from slnlab.schema.kinds import NonNegative, Rate
 
 CLIP = 1e-4
 """S is kept in [1e-4, 1 − 1e-4], so that the logarithm has a value."""
@@ -28,7 +29,7 @@ class ELR(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, strength: float, decay: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, strength: NonNegative, decay: Rate, **options: Any) -> None:
         super().__init__(network, **options)
         self.strength, self.decay = strength, decay
 

@@ -18,6 +18,7 @@ from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.mixup import mixup_partners
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import NonNegative, Positive, Rate, Steps
 
 CLIP = 1e-4
 """S is kept in [1e-4, 1 − 1e-4] in the regulariser, so that its logarithm has a value."""
@@ -81,11 +82,11 @@ class ELRPlus(Method):
         *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
-        strength: float,
-        decay: float,
-        alpha: float,
-        average_decay: float,
-        ramp_steps: int,
+        strength: NonNegative,
+        decay: Rate,
+        alpha: Positive,
+        average_decay: Rate,
+        ramp_steps: Steps,
         ramp_regulariser: bool,
         weight_labels_by_target: bool,
         **options: Any,

@@ -9,6 +9,7 @@ from torch import Tensor, log_softmax, nn
 from slnlab.data.batches import Batch
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.schema.kinds import Share
 
 
 def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class JoCoR(SmallLoss):
     network_names = TWO_NETWORKS
     selections = 1
 
-    def __init__(self, *networks: nn.Module, co_lambda: float, **options: Any) -> None:
+    def __init__(self, *networks: nn.Module, co_lambda: Share, **options: Any) -> None:
         super().__init__(*networks, **options)
         self.co_lambda = co_lambda
 

@@ -16,6 +16,7 @@ from slnlab.losses import Backward, Forward
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.noise import NoiseRecord
 from slnlab.record.result import TransitionUsed
+from slnlab.schema.kinds import BelowHalf, FilledIn, Quantile, Transition
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,11 @@ class LossCorrection(SingleNetwork):
         network: nn.Module,
         *,
         corrects: Literal["forward", "backward"],
-        transition: str,
-        drop_above: float | None = 0.97,
-        clip: float | None = None,
+        transition: Transition,
+        drop_above: Quantile | None = 0.97,
+        clip: BelowHalf | None = None,
         criterion: Literal["loss", "accuracy"] = "loss",
-        estimate_from: str | None = None,
+        estimate_from: FilledIn = None,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)

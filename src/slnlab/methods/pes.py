@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.modes import evaluating
 from slnlab.models.parts import parts_of
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import Count, CountOrZero, Names, Positive
 from slnlab.streams import derive
 
 PartName = Literal["last_stage", "classifier"]
@@ -91,13 +92,13 @@ class PES(SingleNetwork):
         self,
         network: nn.Module,
         *,
-        early_epochs: int,
-        stage_epochs: int,
-        classifier_epochs: int,
-        refining_lr: float,
+        early_epochs: CountOrZero,
+        stage_epochs: Count,
+        classifier_epochs: Count,
+        refining_lr: Positive,
         replaced_parts: Literal["frozen", "trained"],
-        last_stage: Sequence[str] | None = None,
-        classifier: Sequence[str] | None = None,
+        last_stage: Names | None = None,
+        classifier: Names | None = None,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)

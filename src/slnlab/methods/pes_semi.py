@@ -19,6 +19,7 @@ from slnlab.methods.pes import PES, Refining
 from slnlab.methods.single_network import softmax
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
+from slnlab.schema.kinds import Count, CountOrZero, Names, NonNegative, Positive, Steps
 
 
 def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
@@ -75,18 +76,18 @@ class PESSemi(PES):
         self,
         network: nn.Module,
         *,
-        early_epochs: int,
-        classifier_epochs: int,
-        refining_lr: float,
+        early_epochs: CountOrZero,
+        classifier_epochs: Count,
+        refining_lr: Positive,
         replaced_parts: Literal["frozen", "trained"],
-        steps: int,
-        temperature: float,
-        alpha: float,
-        alpha_late: float,
-        lambda_u: float,
-        lambda_u_ramp: int,
-        weight_cap: float,
-        classifier: Sequence[str] | None = None,
+        steps: Steps,
+        temperature: Positive,
+        alpha: Positive,
+        alpha_late: Positive,
+        lambda_u: NonNegative,
+        lambda_u_ramp: CountOrZero,
+        weight_cap: Positive,
+        classifier: Names | None = None,
         **options: Any,
     ) -> None:
         super().__init__(

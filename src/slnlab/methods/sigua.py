@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.schema.kinds import NonNegative, Share
 
 
 def bad_count(rejected: int, fraction: float) -> int:
@@ -35,7 +36,7 @@ class Sigua(SmallLoss):
         options: see `SmallLoss`.
     """
 
-    def __init__(self, network: nn.Module, *, gamma: float, bad_fraction: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, gamma: NonNegative, bad_fraction: Share, **options: Any) -> None:
         super().__init__(network, **options)
         self.gamma, self.bad_fraction = gamma, bad_fraction
 

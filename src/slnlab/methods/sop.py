@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork, softmax
 from slnlab.processes.distributed import world_size
+from slnlab.schema.kinds import NonNegative
 from slnlab.streams import Streams
 
 INITIAL = 1e-8
@@ -39,7 +40,7 @@ class SOP(SingleNetwork):
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 
-    def __init__(self, network: nn.Module, *, lr_u: float, lr_v: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, lr_u: NonNegative, lr_v: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)
         self.lr_u, self.lr_v = lr_u, lr_v
 

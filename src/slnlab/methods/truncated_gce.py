@@ -14,6 +14,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import Count, Quantile
 
 
 class TruncatedGCE(SingleNetwork):
@@ -38,9 +39,9 @@ class TruncatedGCE(SingleNetwork):
         self,
         network: nn.Module,
         *,
-        truncation: float,
-        first_pruning: int | None,
-        pruning_every: int,
+        truncation: Quantile,
+        first_pruning: Count | None,
+        pruning_every: Count,
         views: View = "clean",
         **options: Any,
     ) -> None:
