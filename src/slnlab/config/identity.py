@@ -32,8 +32,8 @@ NOT_IDENTITY = (
     "data.source.unreadable",
     "data.read_timeout",
     "data.mixed_depths",  # says what is refused
-    "method.labels",
-    "method.networks",
+    "method.title",
+    "method.rows",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition
     "method.refuses",
     "method.needs",
@@ -46,18 +46,6 @@ NOT_IDENTITY = (
 
 SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
 """Sections, and the key that switches each on: while it is off, how the thing would be done does not count."""
-
-ADDED_LATER = {
-    "trainer.num_nodes": 1,
-    "trainer.sync_batchnorm": False,
-    "clip_norm": None,
-    "method.clip": None,
-    "method.criterion": "accuracy",
-    "mixup": {"alpha": 0},
-    "sam": {"rho": 0},
-}
-"""Keys that are younger than the first runs, with the value at which they change nothing: at that they are left out, so
-that older runs remain the same runs."""
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
@@ -75,9 +63,6 @@ def identity(config: DictConfig) -> dict[str, Any]:
     for section, switch in SWITCHES.items():
         if not container[section][switch]:
             container[section] = {switch: container[section][switch]}
-    for dotted, value in ADDED_LATER.items():
-        if contents.node_at(container, dotted) == value:
-            _drop(container, dotted)
     if container.pop("init")["from"] is not None:
         from slnlab.training.source_runs import source_names  # which needs this module
 

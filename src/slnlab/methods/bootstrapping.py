@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -29,6 +29,8 @@ class Bootstrapping(SingleNetwork):
         label_weight: β in [0, 1].
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
+
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(
         self, network: nn.Module, *, prediction: Literal["soft", "hard"], label_weight: Share, **options: Any

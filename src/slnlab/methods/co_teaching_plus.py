@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,21 @@ class CoTeachingPlus(CoTeaching):
             in [1.46, 2.46]); or `logits`, as in the paper.
         options: see `SmallLoss`.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": (
+            "co-teaching+ keeps or drops a sample by its loss and by whether the networks disagree, and a mixture "
+            "has two"
+        ),
+        "sam.rho": (
+            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks decide "
+            "together what is learned from"
+        ),
+        "correction.enabled": (
+            "label correction predicts with one momentum model, and co-teaching+ has two networks that must not "
+            "learn from the same mistakes"
+        ),
+    }
 
     def __init__(
         self,

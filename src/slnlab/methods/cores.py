@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,11 @@ class CORES2(SingleNetwork):
         sieve_from: an epoch, from 1; None: every sample is always kept.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "CORES² keeps or drops a sample, and a mixture has two",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(
         self, network: nn.Module, *, strength: NonNegative, ramp: Ramp, sieve_from: Count | None, **options: Any

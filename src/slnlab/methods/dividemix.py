@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
-from slnlab.methods.ensemble import TWO_NETWORKS
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.models.modes import evaluating
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
@@ -115,6 +115,21 @@ class DivideMix(Method):
         lambda_u_ramp: epochs over which that weight grows from 0.
         options: see `Method`.
     """
+
+    rows = TWO_ROWS
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "DivideMix mixes its samples itself (MixMatch, method.alpha)",
+        "sam.rho": (
+            "SAM needs a second pass with the same targets, and DivideMix makes its targets anew at every step of "
+            "each network"
+        ),
+        "sln.sigma": (
+            "DivideMix refines its targets and mixes them; the paper trains SLN first and then DivideMix without "
+            "noise (init.from=sln)"
+        ),
+        "correction.enabled": "DivideMix corrects labels itself (co-refinement)",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     network_names = TWO_NETWORKS
     trains_in_turn = True

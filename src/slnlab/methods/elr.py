@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ class ELR(SingleNetwork):
         decay: β in [0, 1).
         options: see `SingleNetwork`.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "ELR keeps a running target of each sample as it is; its version with mixup is ELR+",
+    }
 
     def __init__(self, network: nn.Module, *, strength: NonNegative, decay: Rate, **options: Any) -> None:
         super().__init__(network, **options)

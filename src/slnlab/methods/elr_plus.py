@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, log_softmax, nn
@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.methods.base import Method
-from slnlab.methods.ensemble import TWO_NETWORKS
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.mixup import mixup_partners
 from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import NonNegative, Positive, Rate, Steps
@@ -73,6 +73,20 @@ class ELRPlus(Method):
         weight_labels_by_target: y' ← y' ⊙ q, renormalised, before the cross entropy.
         options: see `Method`.
     """
+
+    rows: ClassVar[dict[str, str]] = {**TWO_ROWS, "ensemble": "{}", "mean": "{} (mean of its networks)"}
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "ELR+ mixes its samples itself (method.alpha)",
+        "sam.rho": (
+            "SAM needs a second pass that remembers nothing, and ELR+ moves its running targets at every step of "
+            "each network"
+        ),
+        "sln.sigma": "ELR+ mixes its labels and weighs them by its targets; SLN first is init.from=sln",
+        "correction.enabled": (
+            "label correction predicts with one momentum model, and ELR+ has two networks with targets of their own"
+        ),
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     network_names = TWO_NETWORKS
     trains_in_turn = True

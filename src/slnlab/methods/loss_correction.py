@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,11 @@ class LossCorrection(SingleNetwork):
             another number of classes.
         DataError: in `setup`: a file that cannot be read.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "correction.enabled": "the corrected loss expects labels that were spoiled by T, and corrected ones are not",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(
         self,

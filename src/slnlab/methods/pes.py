@@ -85,7 +85,14 @@ class PES(SingleNetwork):
         ConfigError: the network has no such parts.
     """
 
-    composes: ClassVar[frozenset[str]] = frozenset({"sam"})
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "PES selects samples and weighs them by the class of their label, and a mixture has two",
+        "correction.enabled": (
+            "PES learns from samples that agree with their labels; there is nothing to correct in them"
+        ),
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     trains_in_turn = True
 
     def __init__(

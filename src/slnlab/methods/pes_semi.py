@@ -70,7 +70,16 @@ class PESSemi(PES):
         options: see `SingleNetwork`; `sigma` is 0.
     """
 
-    composes: ClassVar[frozenset[str]] = frozenset()
+    rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "PES-MO (semi)"}
+    refuses: ClassVar[dict[str, str]] = {
+        "sln.sigma": "PES (semi) mixes its targets and guesses some of them; SLN first is init.from=sln",
+        "mixup.alpha": "PES (semi) mixes its samples itself (MixMatch)",
+        "sam.rho": (
+            "SAM needs a second pass with the same targets, and PES (semi) guesses its targets anew at every step"
+        ),
+        "correction.enabled": "PES (semi) gives the samples that disagree with their labels targets of its own",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(
         self,

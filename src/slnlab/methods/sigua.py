@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -35,6 +35,13 @@ class Sigua(SmallLoss):
         bad_fraction: in [0, 1].
         options: see `SmallLoss`.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "SIGUA learns some samples and unlearns the others, and a mixture may be of both",
+        "sam.rho": (
+            "SAM looks for the worst loss nearby, and SIGUA's is the better the worse the rejected samples fare"
+        ),
+    }
 
     def __init__(self, network: nn.Module, *, gamma: NonNegative, bad_fraction: Share, **options: Any) -> None:
         super().__init__(network, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,14 @@ class SOP(SingleNetwork):
         lr_u, lr_v: learning rates of u and v, ≥ 0.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "SOP's parameters explain the label of one sample, and a mixture has two",
+        "correction.enabled": (
+            "SOP's parameters explain the given label; corrected ones would have to be explained anew"
+        ),
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(self, network: nn.Module, *, lr_u: NonNegative, lr_v: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,11 @@ class TruncatedGCE(SingleNetwork):
         views: of a pruning: "clean", the image as it is, so that no draw decides who is pruned; or "augmented".
         options: see `SingleNetwork`; `class_losses` is GCE.
     """
+
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "truncation gives each sample a weight, and a mixture has two samples; use method=gce",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "gce"}
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ Negative = Annotated[float, Field(lt=0, allow_inf_nan=False)]
 OneOrMore = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Classes = Annotated[int, Field(ge=2)]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """[0, 1]."""
@@ -31,6 +32,8 @@ Quantile = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 BelowHalf = Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)]
 """How far a probability is kept from 0 and from 1: (0, 0.5)."""
+
+Betas = Annotated[Sequence[Rate], Field(min_length=2, max_length=2)]
 
 NoiseRate = Rate | Literal["estimated"]
 """The noise rate that a method needs: a number, or estimated from the losses."""
@@ -130,7 +133,6 @@ def unused(reason: str) -> AfterValidator:
 
 
 NothingDrawn = Annotated[int, unused("this noise draws nothing, so it has no seed; leave it at 0")]
-RateOfFile = Annotated[float, unused("the file decides which labels are wrong; leave it at 0")]
 
 
 def _exists(path: str) -> str:
@@ -161,10 +163,14 @@ FilledIn = Annotated[str | None, AfterValidator(_left_alone)]
 """A file that `slnlab.train` makes."""
 
 
+SECTION = "section"
+"""The type of an error (`PydanticCustomError`) that is about its section and not about the key that found it."""
+
+
 class Section(BaseModel):
     """A node of the configuration: exactly these keys, of exactly these types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Component(Section):

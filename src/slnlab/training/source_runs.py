@@ -20,6 +20,7 @@ from slnlab.config.contents import digests
 from slnlab.config.identity import digest, group_hash, identity, run_subdir
 from slnlab.config.plain import flat, plain
 from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.schema.options import law
 
 if TYPE_CHECKING:
     from slnlab.methods import Method
@@ -74,7 +75,7 @@ def source_runs(config: DictConfig) -> list[SourceRun]:
     if wanted is None:
         return []
     if isinstance(wanted, str) and not Path(wanted).is_dir():
-        return [_to_be_made(config, wanted, number) for number in range(config.method.get("networks", 1))]
+        return [_to_be_made(config, wanted, number) for number in range(len(law(config.method).networks))]
     return [_finished(Path(path)) for path in ([wanted] if isinstance(wanted, str) else wanted)]
 
 
@@ -151,14 +152,14 @@ def _compose(config: DictConfig, method: str, number: int) -> SourceRun:
         if "seed" not in typed:
             made.seed = config.seed
         made.seed += APART * number
-    label = str(made.method.labels.network).removesuffix(" (network)")
+    label = law(made.method).rows["network"].removesuffix(" (network)")
     directory = Path(config.runs_dir) / run_subdir(made)
     return SourceRun(directory, made.method.name, group_hash(made), made.seed, label, identity(made), made)
 
 
 def problems(config: DictConfig) -> Iterator[tuple[str, str]]:
     """What is wrong with `init`: pairs of (key, what is wrong and what is allowed)."""
-    networks = config.method.get("networks", 1)
+    networks = len(law(config.method).networks)
     wanted = config.init["from"]
     if isinstance(wanted, str) and Path(wanted).is_dir():
         wanted = [wanted]
@@ -295,5 +296,6 @@ def labels(config: DictConfig) -> dict[str, str]:
         dict.fromkeys(run.label + (" MO" * (config.init.weights == "momentum")) for run in source_runs(config))
     )
     return {
-        key: " → ".join([" + ".join(first), label] if first else [label]) for key, label in config.method.labels.items()
+        key: " → ".join([" + ".join(first), label] if first else [label])
+        for key, label in law(config.method).rows.items()
     }
