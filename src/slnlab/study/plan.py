@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from slnlab.config import check, compose
 from slnlab.config.identity import digest, group_hash, identity, run_subdir
 from slnlab.errors import ConfigError
+from slnlab.schema.options import law
 from slnlab.study.overrides import seeds, split
 from slnlab.training.source_runs import labels
 
