@@ -26,8 +26,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     try:
         container = {key: _resolved(config, key) for key in keys if key != "preset"}
     except OmegaConfBaseException as error:
-        faults = [fault for key in keys if key != "preset" for fault in _faults(config, key)]
-        raise ConfigError("\n  ".join(dict.fromkeys(faults)) or said_by(error)) from error
+        faults: dict[str, str] = {}
+        for fault in (fault for key in keys if key != "preset" for fault in _faults(config, key)):
+            missing = ": must be given" in fault  # told once, wherever it is wanted
+            faults.setdefault(fault.split(":")[0] if missing else fault, fault)
+        raise ConfigError("\n  ".join(faults.values()) or said_by(error)) from error
     try:
         container["preset"] = _resolved(config, "preset")
     except OmegaConfBaseException:
@@ -76,10 +79,14 @@ def said_by(error: BaseException) -> str:
         if text and not any(text in part for part in parts):
             parts.append(text)
         full_key = full_key or getattr(seen, "full_key", None)
-        seen = seen.__cause__
+        seen = None if isinstance(seen, ConfigError) else seen.__cause__  # whose own message says all
     message = ": ".join(parts)
     if "nterpolation" in message and full_key and not message.startswith(full_key):
         message = f"{full_key}: {message}"
     if "Interpolation key" in message and "to the shell" not in message:
         message += "; ${...} names a key of the configuration: leave $HOME and the like to the shell, in double quotes"
-    return f"{full_key}: must be given" if "Missing mandatory value" in message else message
+    if "Missing mandatory value" not in message:
+        return message
+    named = re.search(r"Missing mandatory value: ([\w.]+)", message)
+    missing = named[1] if named else full_key
+    return f"{missing}: must be given" + (f" (for {full_key})" if missing != full_key else "")
