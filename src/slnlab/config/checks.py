@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
@@ -12,10 +11,13 @@ from typing import Any, Union, get_args, get_origin
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
+from slnlab.config.contents import node_at
 from slnlab.config.plain import flat, plain
 from slnlab.errors import ConfigError
-from slnlab.schema.kinds import Section, allowed_by
-from slnlab.schema.sections import GROUPS, Root, class_map_errors, contradictions, redefinitions
+from slnlab.schema.contradictions import class_map_errors, contradictions, redefinitions
+from slnlab.schema.kinds import SECTION, Section, allowed_by
+from slnlab.schema.options import keys_of, schema_of
+from slnlab.schema.sections import GROUPS, SOURCES, Root
 
 
 def check(config: DictConfig) -> None:
@@ -49,45 +51,33 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, "looks like a secret, and a configuration is written to files; keep it in the environment"
             return  # before anything that would repeat its value
     groups = {key: config[key] for key in GROUPS if key in config}
-    sound = True
-    for name in GROUPS.keys() - groups.keys():
-        sound = False
-        yield name, "is missing"
+    unsound = GROUPS.keys() - groups.keys()
+    yield from ((name, "is missing") for name in unsound)
     rest = {key: value for key, value in config.items() if key not in GROUPS}
+    nodes = [
+        *groups.items(),
+        *((key, node) for key in SOURCES if isinstance(node := node_at(config, key), dict) and node),
+    ]
     sections: list[tuple[str, type[Section], Any]] = [("", Root, rest)]
-    sections += [(group, schema_of(group, node), node) for group, node in groups.items()]
+    for key, node in nodes:
+        try:
+            sections.append((key, schema_of(key, node), node))
+        except ConfigError as error:
+            unsound.add(key)
+            yield f"{key}._target_", str(error)
     for prefix, schema, node in sections:
         try:
             schema.model_validate(node)
         except ValidationError as error:
-            sound = False
+            unsound.add(prefix)
             yield from _explain_validation(prefix, schema, node, error)
-    yield from redefinitions(config)
-    if sound:
+    if "method" not in unsound:
+        yield from redefinitions(config)
+    if not unsound:
         yield from contradictions(config)
         if "class_map" in config["noise"]:
             for what in class_map_errors(config["noise"]["class_map"], config["data"]):
                 yield "noise.class_map", what
-
-
-def schema_of(group: str, node: Any) -> type[Section]:
-    """The schema of one option of a group: its own, that of the class which it builds, or the group's.
-
-    A `_target_` outside slnlab without a schema of ours may have keys that only it knows.
-    """
-    base = GROUPS[group]
-    node = node if isinstance(node, dict) else {}
-    target = str(node.get("_target_", "slnlab."))
-    ours = target.startswith("slnlab.")
-    built = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower() if ours else ""
-    for name in (str(node.get("name")), built):
-        module = f"slnlab.schema.{group}.{name}"
-        if name.isidentifier() and importlib.util.find_spec(module):
-            schema: type[Section] = importlib.import_module(module).Schema
-            return schema
-    if ours:
-        return base
-    return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
 
 
 def _explain_validation(
@@ -106,8 +96,8 @@ def _explain_validation(
             yield key, f"there is no such key{near(path[-1], known)}; the keys are {', '.join(known)}"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            if not path:
-                yield key, message  # of the section as a whole
+            if item["type"] == SECTION:
+                yield prefix, message
             elif item["type"] == "missing":
                 yield key, "is missing"
             else:
@@ -140,8 +130,7 @@ def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:
         annotation = schema.model_fields[part].annotation
         assert isinstance(annotation, type)
         schema = annotation
-    for name, field in schema.model_fields.items():
-        yield field.alias or name
+    yield from keys_of(schema)
 
 
 def near(word: str, known: Sequence[str]) -> str:

@@ -13,11 +13,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from slnlab.config.checks import near, schema_of
+from slnlab.config.checks import near
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
 from slnlab.config.plain import said_by
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import Section
+from slnlab.schema.options import schema_of
 from slnlab.schema.sections import GROUPS, Root
 from slnlab.text.quoting import mended
 

@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 from slnlab.config.plain import flat
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
+from slnlab.schema import sections
 from slnlab.storage.hashes import file_hashes
 from slnlab.text.messages import quoted
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("data.source", "noise.donor")
-"""Nodes that build a data source."""
+SOURCES = sections.SOURCES
 
 STAMP = ("files", "published")
 """Keys of a data source that slnlab reads itself: what it reads below `root`, and the digest of the published files."""

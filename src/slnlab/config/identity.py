@@ -31,8 +31,8 @@ NOT_IDENTITY = (
     "data.source.unreadable",
     "data.read_timeout",
     "data.mixed_depths",  # says what is refused
-    "method.labels",
-    "method.networks",
+    "method.title",
+    "method.rows",
     "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition
     "method.refuses",
     "method.needs",

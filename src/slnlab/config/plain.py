@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.errors import ConfigError
+from slnlab.schema.options import fill
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration without Hydra's own node, as plain containers, every interpolation resolved.
+    """The configuration without Hydra's own node, as plain containers.
+
+    Every interpolation is resolved, and the defaults of constructors are filled in. Of `preset` only what is used has
+    to be there.
 
     Raises:
-        ConfigError: one leads nowhere, or a value is missing.
+        ConfigError: interpolations that lead nowhere, or values that are missing; names all of them.
     """
     keys = [str(key) for key in config if key != "hydra"]
     try:
-        container = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+        container = {key: _resolved(config, key) for key in keys if key != "preset"}
     except OmegaConfBaseException as error:
-        raise ConfigError(said_by(error)) from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+        faults: dict[str, str] = {}
+        for fault in (fault for key in keys if key != "preset" for fault in _faults(config, key)):
+            missing = ": must be given" in fault  # told once, wherever it is wanted
+            faults.setdefault(fault.split(":")[0] if missing else fault, fault)
+        raise ConfigError("\n  ".join(faults.values()) or said_by(error)) from error
+    try:
+        container["preset"] = _resolved(config, "preset")
+    except OmegaConfBaseException:
+        container["preset"] = OmegaConf.to_container(config.preset)
+    fill(container)
+    return container
+
+
+def _resolved(config: DictConfig, key: str) -> Any:
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+
+
+def _faults(node: Any, key: Any) -> Iterator[str]:
+    """What is wrong with a value, or with each one below it."""
+    try:
+        value = node[key]
+    except OmegaConfBaseException as error:
+        yield said_by(error)
+        return
+    if OmegaConf.is_config(value):
+        for inner in value if isinstance(value, DictConfig) else range(len(value)):
+            yield from _faults(value, inner)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -49,10 +79,14 @@ def said_by(error: BaseException) -> str:
         if text and not any(text in part for part in parts):
             parts.append(text)
         full_key = full_key or getattr(seen, "full_key", None)
-        seen = seen.__cause__
+        seen = None if isinstance(seen, ConfigError) else seen.__cause__  # whose own message says all
     message = ": ".join(parts)
     if "nterpolation" in message and full_key and not message.startswith(full_key):
         message = f"{full_key}: {message}"
     if "Interpolation key" in message and "to the shell" not in message:
         message += "; ${...} names a key of the configuration: leave $HOME and the like to the shell, in double quotes"
-    return f"{full_key}: must be given" if "Missing mandatory value" in message else message
+    if "Missing mandatory value" not in message:
+        return message
+    named = re.search(r"Missing mandatory value: ([\w.]+)", message)
+    missing = named[1] if named else full_key
+    return f"{missing}: must be given" + (f" (for {full_key})" if missing != full_key else "")

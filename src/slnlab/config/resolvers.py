@@ -13,7 +13,7 @@ from slnlab.config.contents import of_source
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
 from slnlab.processes.batching import batch_sizes
-from slnlab.schema.sections import epoch_size
+from slnlab.schema.contradictions import epoch_size
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:

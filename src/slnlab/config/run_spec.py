@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config.identity import group_of
 from slnlab.config.plain import plain
+from slnlab.schema.options import law
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class RunSpec:
         """How tables name each of its rows; what a run starts from comes first: `SLN → SIGUA`."""
         momentum = " MO" * (self.config.init.weights == "momentum")
         first = " + ".join(dict.fromkeys(source.title + momentum for source in self.sources))
-        titles = {str(key): str(title) for key, title in self.config.method.labels.items()}
+        titles = law(self.config.method).rows
         return {key: f"{first} → {title}" if first else title for key, title in titles.items()}
 
     def changed(self, values: Mapping[str, Any]) -> RunSpec:

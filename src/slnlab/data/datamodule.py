@@ -20,6 +20,7 @@ from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_told
 from slnlab.record.result import Preprocessing
+from slnlab.schema.kinds import Classes, Count, CountOrZero, Positive
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -69,16 +70,16 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def __init__(
         self,
         *,
-        num_classes: int,
-        batch_size: int,
-        eval_batch_size: int,
+        num_classes: Classes,
+        batch_size: Count,
+        eval_batch_size: Count,
         mean: Sequence[float],
-        std: Sequence[float],
-        padding: int = 0,
+        std: Sequence[Positive],
+        padding: CountOrZero = 0,
         flip: bool = False,
-        train_size: int | None = None,
-        noisy_val: int = 0,
-        split_seed: int = 0,
+        train_size: Count | None = None,
+        noisy_val: CountOrZero = 0,
+        split_seed: CountOrZero = 0,
         test: bool = True,
         seed: int = 0,
         classes: Sequence[str] | None = None,

@@ -22,6 +22,7 @@ from slnlab.noise import NoiseRecord
 from slnlab.processes.cores import cores, processes_here
 from slnlab.processes.distributed import shard, world_size
 from slnlab.record.result import Preprocessing
+from slnlab.schema.kinds import Count, CountOrZero, PixelRange, Positive
 from slnlab.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -100,18 +101,18 @@ class StreamedDataModule(IndexedDataModule):
         source: FileSource,
         noise: LabelNoise | Mapping[str, Any],
         *,
-        image_size: int,
-        padding: int,
+        image_size: Count,
+        padding: CountOrZero,
         sampling: Sampling = "standard",
-        per_class: int | None = None,
+        per_class: Count | None = None,
         clean_val: bool = True,
-        workers: int | None = None,
+        workers: CountOrZero | None = None,
         num_train: int | None = None,
         channels: int = 3,
-        pixel_range: Sequence[float] | None = None,
+        pixel_range: PixelRange | None = None,
         mixed_depths: bool = True,
         background: Background = "white",
-        read_timeout: float | None = None,
+        read_timeout: Positive | None = None,
         name: str | None = None,
         **options: Any,
     ) -> None:

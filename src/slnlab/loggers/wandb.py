@@ -18,6 +18,8 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from slnlab.loggers.wandb_recordings import to_be_sent, waiting
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema import wandb_settings
+from slnlab.schema.kinds import Positive
+from slnlab.schema.wandb_kinds import Entity, Mode, Project, Tags
 from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -29,11 +31,11 @@ GRACE = 10.0
 def wandb_logger(
     run: RunDirectory,
     *,
-    mode: str | None,
-    project: str | None,
-    entity: str | None,
-    tags: Sequence[str] | None,
-    timeout: float | None,
+    mode: Mode = None,
+    project: Project = None,
+    entity: Entity = None,
+    tags: Tags = None,
+    timeout: Positive | None = None,
     group: str,
     title: str,
     about: Sequence[str],

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from slnlab.losses._check import check_weights
 from slnlab.losses.nce import nce
+from slnlab.schema.kinds import NonNegative
 
 SMALLEST = log(1e-7)
 """log S is not less than this."""
 
 
-def anl_ce(logits: Tensor, alpha: float = 5.0, beta: float = 5.0) -> Tensor:
+def anl_ce(logits: Tensor, alpha: NonNegative = 5.0, beta: NonNegative = 5.0) -> Tensor:
     """α·NCE + β·NNCE, of every class: normalised cross entropy, and the normalised *negative* one.
 
     NNCE_c = 1 − z_c/Σ_k z_k with z_k = log max(S_k, 1e-7) − log 1e-7: what the classes other than c are denied. Ye et

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError
 from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.schema.kinds import PositiveShare
 
 
-def gce(logits: Tensor, q: float = 0.7) -> Tensor:
+def gce(logits: Tensor, q: PositiveShare = 0.7) -> Tensor:
     """Generalised cross entropy of every class, L_c = (1 − S_c^q)/q with S = softmax(logits).
 
     It runs from cross entropy (q → 0) to half of :func:`slnlab.losses.mae` (q = 1). Zhang & Sabuncu (2018),

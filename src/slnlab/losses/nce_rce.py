@@ -7,9 +7,10 @@ from torch import Tensor
 from slnlab.losses._check import check_weights
 from slnlab.losses.nce import nce
 from slnlab.losses.reverse_ce import LOG_ZERO, reverse_ce
+from slnlab.schema.kinds import Negative, NonNegative
 
 
-def nce_rce(logits: Tensor, alpha: float = 1.0, beta: float = 1.0, log_zero: float = LOG_ZERO) -> Tensor:
+def nce_rce(logits: Tensor, alpha: NonNegative = 1.0, beta: NonNegative = 1.0, log_zero: Negative = LOG_ZERO) -> Tensor:
     """α·normalised cross entropy + β·reverse cross entropy, of every class.
 
     Ma et al. (2020): α, β are 1, 1 on CIFAR-10 and 10, 0.1 on CIFAR-100, with gradients clipped at norm 5, which is

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError
 from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.schema.kinds import OneOrMore
 
 
-def phuber_ce(logits: Tensor, tau: float = 2.0) -> Tensor:
+def phuber_ce(logits: Tensor, tau: OneOrMore = 2.0) -> Tensor:
     """Partially Huberised cross entropy of every class, with S = softmax(logits).
 
     L_c = −log S_c where S_c > 1/τ, and below that its tangent at 1/τ, log τ + 1 − τ·S_c: a sample that the network

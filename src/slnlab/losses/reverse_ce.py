@@ -8,12 +8,13 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError
 from slnlab.losses.gce import gce
+from slnlab.schema.kinds import Negative
 
 LOG_ZERO = log(1e-4)
 """What log 0 is taken for, −9.2103: the one-hot label is clipped at 1e-4 in all public code. Wang et al. write −4."""
 
 
-def reverse_ce(logits: Tensor, log_zero: float = LOG_ZERO) -> Tensor:
+def reverse_ce(logits: Tensor, log_zero: Negative = LOG_ZERO) -> Tensor:
     """Reverse cross entropy of every class, L_c = −Σ_k S_k log onehot(c)_k = −A(1 − S_c) with S = softmax(logits).
 
     A = `log_zero` stands for log 0. It is :func:`slnlab.losses.mae` times −A/2, so `log_zero` is nothing but a

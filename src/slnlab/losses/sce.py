@@ -7,9 +7,10 @@ from torch import Tensor
 from slnlab.losses._check import check_weights
 from slnlab.losses.cross_entropy import cross_entropy
 from slnlab.losses.reverse_ce import LOG_ZERO, reverse_ce
+from slnlab.schema.kinds import Negative, NonNegative
 
 
-def sce(logits: Tensor, alpha: float = 0.1, beta: float = 1.0, log_zero: float = LOG_ZERO) -> Tensor:
+def sce(logits: Tensor, alpha: NonNegative = 0.1, beta: NonNegative = 1.0, log_zero: Negative = LOG_ZERO) -> Tensor:
     """Symmetric cross entropy of every class, α·cross entropy + β·reverse cross entropy.
 
     Wang et al. (2019), equation 7. Their α, β are 0.1, 1 on CIFAR-10 and 6, 0.1 on CIFAR-100, and belong to the

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.processes.distributed import world_size
+from slnlab.schema.kinds import NonNegative
 
 
 class ActiveNegativeLoss(SingleNetwork):
@@ -24,7 +25,7 @@ class ActiveNegativeLoss(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, l1: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, l1: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)
         self.l1 = l1
 

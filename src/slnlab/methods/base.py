@@ -64,6 +64,12 @@ class Method(pl.LightningModule):
     network_names: ClassVar[tuple[str, ...]] = ("network",)
     """Of the networks that the constructor takes, in this order."""
 
+    # Literals, read from the source; an option's YAML may add to the last three. See `slnlab.schema.options.Law`.
+    rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "{}-MO"}
+    refuses: ClassVar[dict[str, str]] = {}
+    needs: ClassVar[dict[str, str]] = {}
+    fixed: ClassVar[dict[str, Any]] = {}
+
     trains_in_turn: ClassVar[bool] = False
     """Whether a step may leave networks, or parts of one, without a gradient: several processes have to know it."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.objectives import bootstrapping
+from slnlab.schema.kinds import Share
 
 
 class Bootstrapping(SingleNetwork):
@@ -21,8 +22,10 @@ class Bootstrapping(SingleNetwork):
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     def __init__(
-        self, network: nn.Module, *, prediction: Literal["soft", "hard"], label_weight: float, **options: Any
+        self, network: nn.Module, *, prediction: Literal["soft", "hard"], label_weight: Share, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.prediction, self.label_weight = prediction, label_weight

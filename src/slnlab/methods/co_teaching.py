@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from slnlab.data.batches import Batch
-from slnlab.methods.ensemble import TWO_NETWORKS
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
 
 
@@ -22,6 +24,19 @@ class CoTeaching(SmallLoss):
         networks: two, each with its own initialisation.
         options: see `SmallLoss`.
     """
+
+    rows = TWO_ROWS
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "co-teaching keeps or drops a sample by its loss, and a mixture has two",
+        "sam.rho": (
+            "SAM moves one network to where its own loss is worst, and in co-teaching each network's loss is on "
+            "what the other has picked"
+        ),
+        "correction.enabled": (
+            "label correction predicts with one momentum model, and co-teaching has two networks that must not "
+            "learn from the same mistakes"
+        ),
+    }
 
     network_names = TWO_NETWORKS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from slnlab.data.batches import Batch
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import chosen, global_ranks
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import CountOrZero
 
 
 class CoTeachingPlus(CoTeaching):
@@ -31,10 +32,25 @@ class CoTeachingPlus(CoTeaching):
         options: see `SmallLoss`.
     """
 
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": (
+            "co-teaching+ keeps or drops a sample by its loss and by whether the networks disagree, and a mixture "
+            "has two"
+        ),
+        "sam.rho": (
+            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks decide "
+            "together what is learned from"
+        ),
+        "correction.enabled": (
+            "label correction predicts with one momentum model, and co-teaching+ has two networks that must not "
+            "learn from the same mistakes"
+        ),
+    }
+
     def __init__(
         self,
         *networks: nn.Module,
-        init_epochs: int,
+        init_epochs: CountOrZero,
         loss_input: Literal["probabilities", "logits"],
         **options: Any,
     ) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.objectives import confidence_penalty
+from slnlab.schema.kinds import NonNegative
 
 
 class ConfidencePenalty(SingleNetwork):
@@ -22,7 +23,7 @@ class ConfidencePenalty(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, strength: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, strength: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)
         self.strength = strength
 

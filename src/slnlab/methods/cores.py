@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from slnlab import objectives
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.schema.kinds import Count, NonNegative, Ramp
 
 
 class CORES2(SingleNetwork):
@@ -25,8 +25,13 @@ class CORES2(SingleNetwork):
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "CORES² keeps or drops a sample, and a mixture has two",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     def __init__(
-        self, network: nn.Module, *, strength: float, ramp: Sequence[int], sieve_from: int | None, **options: Any
+        self, network: nn.Module, *, strength: NonNegative, ramp: Ramp, sieve_from: Count | None, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.strength, self.ramp, self.sieve_from = strength, tuple(ramp), sieve_from

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,13 @@ from slnlab.analysis.mixture import fit_loss_mixture
 from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
-from slnlab.methods.ensemble import TWO_NETWORKS
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.models.modes import evaluating
 from slnlab.objectives import co_guess, co_refine, confidence_penalty, prior_penalty
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
+from slnlab.schema.kinds import Count, CountOrZero, NonNegative, Positive, Rate
 
 
 class Turn(NamedTuple):
@@ -72,6 +73,21 @@ class DivideMix(Method):
         options: see `Method`.
     """
 
+    rows = TWO_ROWS
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "DivideMix mixes its samples itself (MixMatch, method.alpha)",
+        "sam.rho": (
+            "SAM needs a second pass with the same targets, and DivideMix makes its targets anew at every step of "
+            "each network"
+        ),
+        "sln.sigma": (
+            "DivideMix refines its targets and mixes them; the paper trains SLN first and then DivideMix without "
+            "noise (init.from=sln)"
+        ),
+        "correction.enabled": "DivideMix corrects labels itself (co-refinement)",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     network_names = TWO_NETWORKS
     trains_in_turn = True
 
@@ -80,14 +96,14 @@ class DivideMix(Method):
         *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
-        warm_up_epochs: int,
-        warm_up_penalty: float,
-        threshold: float,
-        average_losses: int,
-        temperature: float,
-        alpha: float,
-        lambda_u: float | None,
-        lambda_u_ramp: int,
+        warm_up_epochs: CountOrZero,
+        warm_up_penalty: NonNegative,
+        threshold: Rate,
+        average_losses: Count,
+        temperature: Positive,
+        alpha: Positive,
+        lambda_u: NonNegative | None,
+        lambda_u_ramp: CountOrZero,
         **options: Any,
     ) -> None:
         assert sigma == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,6 +24,11 @@ class EarlyStopping(SingleNetwork):
             probabilities that are right.
         options: see `SingleNetwork`.
     """
+
+    rows: ClassVar[dict[str, str]] = {"best": "{}", "network": "{} (network)", "momentum": "{} (momentum)"}
+    needs: ClassVar[dict[str, str]] = {
+        "data.noisy_val": "early stopping chooses its epoch by held-out noisy labels; hold some out",
+    }
 
     def __init__(
         self, network: nn.Module, *, criterion: Literal["accuracy", "loss"] = "accuracy", **options: Any

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from slnlab import objectives
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.schema.kinds import NonNegative, Rate
 
 
 class ELR(SingleNetwork):
@@ -24,7 +25,11 @@ class ELR(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, strength: float, decay: float, **options: Any) -> None:
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "ELR keeps a running target of each sample as it is; its version with mixup is ELR+",
+    }
+
+    def __init__(self, network: nn.Module, *, strength: NonNegative, decay: Rate, **options: Any) -> None:
         super().__init__(network, **options)
         self.strength, self.decay = strength, decay
 

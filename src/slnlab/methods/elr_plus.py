@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, log_softmax, nn
@@ -14,10 +14,11 @@ from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.methods.base import Method
-from slnlab.methods.ensemble import TWO_NETWORKS
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.mixup import mixup_partners
 from slnlab.objectives import early_learning
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import NonNegative, Positive, Rate, Steps
 
 
 def ramp_up(step: int, length: int) -> float:
@@ -70,6 +71,20 @@ class ELRPlus(Method):
         options: see `Method`.
     """
 
+    rows: ClassVar[dict[str, str]] = {**TWO_ROWS, "ensemble": "{}", "mean": "{} (mean of its networks)"}
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "ELR+ mixes its samples itself (method.alpha)",
+        "sam.rho": (
+            "SAM needs a second pass that remembers nothing, and ELR+ moves its running targets at every step of "
+            "each network"
+        ),
+        "sln.sigma": "ELR+ mixes its labels and weighs them by its targets; SLN first is init.from=sln",
+        "correction.enabled": (
+            "label correction predicts with one momentum model, and ELR+ has two networks with targets of their own"
+        ),
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     network_names = TWO_NETWORKS
     trains_in_turn = True
 
@@ -78,11 +93,11 @@ class ELRPlus(Method):
         *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
-        strength: float,
-        decay: float,
-        alpha: float,
-        average_decay: float,
-        ramp_steps: int,
+        strength: NonNegative,
+        decay: Rate,
+        alpha: Positive,
+        average_decay: Rate,
+        ramp_steps: Steps,
         ramp_regulariser: bool,
         weight_labels_by_target: bool,
         **options: Any,

@@ -9,6 +9,16 @@ from torch import Tensor, nn
 TWO_NETWORKS = ("network", "network_2")
 """`network_names` of the methods that train two."""
 
+TWO_ROWS = {
+    "mean": "{}",
+    "ensemble": "{} (ensemble)",
+    "network": "{} 1 (network)",
+    "network_2": "{} 2 (network)",
+    "momentum": "{}-MO 1 (network)",
+    "momentum_2": "{}-MO 2 (network)",
+}
+"""Their `rows`, where the mean of the two networks is the method's own."""
+
 
 class Ensemble(nn.Module):
     """The mean of several networks' logits: (B, channels, H, W) → (B, C).

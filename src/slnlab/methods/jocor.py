@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, log_softmax, nn
 
 from slnlab.data.batches import Batch
-from slnlab.methods.ensemble import TWO_NETWORKS
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.schema.kinds import Share
 
 
 def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
@@ -30,10 +31,17 @@ class JoCoR(SmallLoss):
         options: see `SmallLoss`.
     """
 
+    rows = TWO_ROWS
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "JoCoR keeps or drops a sample by its loss, and a mixture has two",
+        "sam.rho": "SAM moves one network to where its own loss is worst, and JoCoR has one loss of two networks",
+        "correction.enabled": "label correction predicts with one momentum model, and JoCoR has two networks",
+    }
+
     network_names = TWO_NETWORKS
     selections = 1
 
-    def __init__(self, *networks: nn.Module, co_lambda: float, **options: Any) -> None:
+    def __init__(self, *networks: nn.Module, co_lambda: Share, **options: Any) -> None:
         super().__init__(*networks, **options)
         self.co_lambda = co_lambda
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from slnlab.losses import label_smoothing
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.schema.kinds import Share
 
 
 class LabelSmoothing(SingleNetwork):
@@ -19,7 +20,7 @@ class LabelSmoothing(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, alpha: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, alpha: Share, **options: Any) -> None:
         super().__init__(network, **options)
         self.alpha = alpha
 

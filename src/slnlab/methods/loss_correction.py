@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from slnlab.errors import ConfigError, DataError
 from slnlab.losses import Backward, Forward
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.record.result import TransitionUsed
+from slnlab.schema.kinds import BelowHalf, FilledIn, Quantile, Transition
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +42,21 @@ class LossCorrection(SingleNetwork):
         DataError: in `setup`: a file that cannot be read.
     """
 
+    refuses: ClassVar[dict[str, str]] = {
+        "correction.enabled": "the corrected loss expects labels that were spoiled by T, and corrected ones are not",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     def __init__(
         self,
         network: nn.Module,
         *,
         corrects: Literal["forward", "backward"],
-        transition: str,
-        drop_above: float | None = 0.97,
-        clip: float | None = None,
+        transition: Transition,
+        drop_above: Quantile | None = 0.97,
+        clip: BelowHalf | None = None,
         criterion: Literal["loss", "accuracy"] = "loss",
-        estimate_from: str | None = None,
+        estimate_from: FilledIn = None,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)

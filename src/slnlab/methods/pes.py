@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.modes import evaluating
 from slnlab.models.parts import parts_of
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import Count, CountOrZero, Names, Positive
 from slnlab.streams import derive
 
 PartName = Literal["last_stage", "classifier"]
@@ -84,20 +85,27 @@ class PES(SingleNetwork):
         ConfigError: the network has no such parts.
     """
 
-    composes: ClassVar[frozenset[str]] = frozenset({"sam"})
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "PES selects samples and weighs them by the class of their label, and a mixture has two",
+        "correction.enabled": (
+            "PES learns from samples that agree with their labels; there is nothing to correct in them"
+        ),
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
     trains_in_turn = True
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        early_epochs: int,
-        stage_epochs: int,
-        classifier_epochs: int,
-        refining_lr: float,
+        early_epochs: CountOrZero,
+        stage_epochs: Count,
+        classifier_epochs: Count,
+        refining_lr: Positive,
         replaced_parts: Literal["frozen", "trained"],
-        last_stage: Sequence[str] | None = None,
-        classifier: Sequence[str] | None = None,
+        last_stage: Names | None = None,
+        classifier: Names | None = None,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)

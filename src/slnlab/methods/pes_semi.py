@@ -18,6 +18,7 @@ from slnlab.objectives import co_guess, softmax
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
+from slnlab.schema.kinds import Count, CountOrZero, Names, NonNegative, Positive, Steps
 
 
 def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
@@ -68,24 +69,33 @@ class PESSemi(PES):
         options: see `SingleNetwork`; `sigma` is 0.
     """
 
-    composes: ClassVar[frozenset[str]] = frozenset()
+    rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "PES-MO (semi)"}
+    refuses: ClassVar[dict[str, str]] = {
+        "sln.sigma": "PES (semi) mixes its targets and guesses some of them; SLN first is init.from=sln",
+        "mixup.alpha": "PES (semi) mixes its samples itself (MixMatch)",
+        "sam.rho": (
+            "SAM needs a second pass with the same targets, and PES (semi) guesses its targets anew at every step"
+        ),
+        "correction.enabled": "PES (semi) gives the samples that disagree with their labels targets of its own",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        early_epochs: int,
-        classifier_epochs: int,
-        refining_lr: float,
+        early_epochs: CountOrZero,
+        classifier_epochs: Count,
+        refining_lr: Positive,
         replaced_parts: Literal["frozen", "trained"],
-        steps: int,
-        temperature: float,
-        alpha: float,
-        alpha_late: float,
-        lambda_u: float,
-        lambda_u_ramp: int,
-        weight_cap: float,
-        classifier: Sequence[str] | None = None,
+        steps: Steps,
+        temperature: Positive,
+        alpha: Positive,
+        alpha_late: Positive,
+        lambda_u: NonNegative,
+        lambda_u_ramp: CountOrZero,
+        weight_cap: Positive,
+        classifier: Names | None = None,
         **options: Any,
     ) -> None:
         super().__init__(

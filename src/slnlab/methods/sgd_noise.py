@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.schema.kinds import NonNegative
 
 
 class ParameterNoise(SingleNetwork):
@@ -25,7 +26,9 @@ class ParameterNoise(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, gradient_sigma: float, per_sample: bool = True, **options: Any) -> None:
+    def __init__(
+        self, network: nn.Module, *, gradient_sigma: NonNegative, per_sample: bool = True, **options: Any
+    ) -> None:
         super().__init__(network, **options)
         self.gradient_sigma, self.per_sample = gradient_sigma, per_sample
 
@@ -54,7 +57,7 @@ class OutputNoise(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    def __init__(self, network: nn.Module, *, output_sigma: float, **options: Any) -> None:
+    def __init__(self, network: nn.Module, *, output_sigma: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)
         self.output_sigma = output_sigma
 

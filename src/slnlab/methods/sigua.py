@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.schema.kinds import NonNegative, Share
 
 
 def bad_count(rejected: int, fraction: float) -> int:
@@ -35,7 +36,14 @@ class Sigua(SmallLoss):
         options: see `SmallLoss`.
     """
 
-    def __init__(self, network: nn.Module, *, gamma: float, bad_fraction: float, **options: Any) -> None:
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "SIGUA learns some samples and unlearns the others, and a mixture may be of both",
+        "sam.rho": (
+            "SAM looks for the worst loss nearby, and SIGUA's is the better the worse the rejected samples fare"
+        ),
+    }
+
+    def __init__(self, network: nn.Module, *, gamma: NonNegative, bad_fraction: Share, **options: Any) -> None:
         super().__init__(network, **options)
         self.gamma, self.bad_fraction = gamma, bad_fraction
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -45,8 +45,6 @@ class SingleNetwork(Method):
         sam_decay_in_ascent, sam_decay_in_step: see `slnlab.methods.sam`.
         options: see `Method`.
     """
-
-    composes: ClassVar[frozenset[str]] = frozenset({"mixup", "sam"})
 
     def __init__(
         self,

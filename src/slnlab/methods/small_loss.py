@@ -6,7 +6,7 @@ batch with the largest losses is not trusted.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from slnlab.methods.base import Method
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import Shard, gather
 from slnlab.record.result import NoiseRateUsed
+from slnlab.schema.kinds import CountOrZero, NoiseRate
 from slnlab.sln import StochasticLabelNoise
 
 
@@ -81,8 +82,8 @@ class SmallLoss(Method):
         self,
         *networks: nn.Module,
         class_losses: Any,
-        forget_rate: float | Literal["estimated"],
-        ramp_epochs: int,
+        forget_rate: NoiseRate,
+        ramp_epochs: CountOrZero,
         sigma: float = 0.0,
         **options: Any,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -10,6 +10,7 @@ from slnlab import objectives
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.objectives import SampleNoise
+from slnlab.schema.kinds import NonNegative
 
 
 class SOP(SingleNetwork):
@@ -24,7 +25,15 @@ class SOP(SingleNetwork):
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 
-    def __init__(self, network: nn.Module, *, lr_u: float, lr_v: float, **options: Any) -> None:
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "SOP's parameters explain the label of one sample, and a mixture has two",
+        "correction.enabled": (
+            "SOP's parameters explain the given label; corrected ones would have to be explained anew"
+        ),
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+
+    def __init__(self, network: nn.Module, *, lr_u: NonNegative, lr_v: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)
         self.lr_u, self.lr_v = lr_u, lr_v
 

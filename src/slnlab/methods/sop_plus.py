@@ -16,6 +16,7 @@ from slnlab.methods.single_network import Lesson
 from slnlab.methods.sop import SOP
 from slnlab.objectives import SampleNoise, softmax
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import EvenPixels, NonNegative
 
 CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
@@ -42,9 +43,9 @@ class SOPPlus(SOP):
         self,
         network: nn.Module,
         *,
-        consistency: float,
-        balance: float,
-        cutout: int,
+        consistency: NonNegative,
+        balance: NonNegative,
+        cutout: EvenPixels,
         view2_norm: Literal["own", "cifar10"],
         **options: Any,
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import gather
+from slnlab.schema.kinds import Count, Quantile
 
 
 class TruncatedGCE(SingleNetwork):
@@ -34,13 +35,18 @@ class TruncatedGCE(SingleNetwork):
         options: see `SingleNetwork`; `class_losses` is GCE.
     """
 
+    refuses: ClassVar[dict[str, str]] = {
+        "mixup.alpha": "truncation gives each sample a weight, and a mixture has two samples; use method=gce",
+    }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "gce"}
+
     def __init__(
         self,
         network: nn.Module,
         *,
-        truncation: float,
-        first_pruning: int | None,
-        pruning_every: int,
+        truncation: Quantile,
+        first_pruning: Count | None,
+        pruning_every: Count,
         views: View = "clean",
         **options: Any,
     ) -> None:

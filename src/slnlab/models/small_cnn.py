@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from slnlab.errors import ConfigError
 from slnlab.models.parts import Parts
+from slnlab.schema.kinds import FourCounts
 
 
 class SmallCNN(nn.Module):
@@ -33,7 +33,7 @@ class SmallCNN(nn.Module):
 
     parts: ClassVar[Parts] = Parts(last_stage=("features.11", "features.12"), classifier=("classifier",))
 
-    def __init__(self, in_channels: int, num_classes: int, widths: Sequence[int] = (32, 32, 64, 64)) -> None:
+    def __init__(self, in_channels: int, num_classes: int, widths: FourCounts = (32, 32, 64, 64)) -> None:
         super().__init__()
         # A list of our own: Hydra passes its own list type, which must not be kept in the module.
         channels = [in_channels, *widths]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from slnlab.errors import ConfigError
 from slnlab.models.parts import Parts
+from slnlab.schema.kinds import Count
 
 
 class _Block(nn.Module):
@@ -65,7 +66,7 @@ class WideResNet(nn.Module):
 
     parts: ClassVar[Parts] = Parts(last_stage=("stages.2", "bn"), classifier=("classifier",))
 
-    def __init__(self, in_channels: int = 3, num_classes: int = 10, depth: int = 28, widen_factor: int = 2) -> None:
+    def __init__(self, in_channels: int = 3, num_classes: int = 10, depth: Count = 28, widen_factor: Count = 2) -> None:
         super().__init__()
         if depth < 10 or depth % 6 != 4:
             raise ConfigError(f"WideResNet: depth = {depth}, but it must be 6n + 4 (10, 16, 22, 28, …)")

@@ -1,10 +1,4 @@
 """The shape of the configuration: which keys exist, of which type, in which range. No torch in here.
 
-`conf/` holds values, this package holds shape, and both have the same folders. The keys that every option of
-a group has are in `slnlab.schema.sections`; an option with keys of its own adds `schema/<group>/<name>.py`
-with a class `Schema`, beside `conf/<group>/<name>.yaml`.
+`conf/` holds values; constructors hold shape and law. What has no constructor stands in `slnlab.schema.sections`.
 """
-
-from slnlab.schema.kinds import Component, Rate, Section
-
-__all__ = ["Component", "Rate", "Section"]

@@ -1,23 +1,48 @@
-"""What every schema is built from."""
+"""Types with ranges, for constructors and for the sections of the configuration. Nothing here imports torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-"""A noise rate: [0, 1)."""
-
-NoiseRate = Rate | Literal["estimated"]
-"""Of a method that needs the noise rate: a number, or estimated from the losses."""
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Negative = Annotated[float, Field(lt=0, allow_inf_nan=False)]
+OneOrMore = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Classes = Annotated[int, Field(ge=2)]
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""[0, 1]."""
+
+Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+"""A noise rate, a decay: [0, 1)."""
+
+PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+"""(0, 1]."""
+
+Quantile = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+"""A quantile, a threshold of a probability: (0, 1)."""
+
+BelowHalf = Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)]
+"""How far a probability is kept from 0 and from 1: (0, 0.5)."""
+
+Betas = Annotated[Sequence[Rate], Field(min_length=2, max_length=2)]
+
+NoiseRate = Rate | Literal["estimated"]
+"""The noise rate that a method needs: a number, or estimated from the losses."""
+
+EvenPixels = Annotated[int, Field(ge=0, multiple_of=2)]
+"""The side of a square that has a middle."""
+
+Names = Annotated[Sequence[str], Field(min_length=1)]
+"""Names of modules of a network, at least one."""
 
 
 def _known(steps: Any) -> Any:
@@ -27,7 +52,28 @@ def _known(steps: Any) -> Any:
 
 
 Steps = Annotated[int, BeforeValidator(_known), Field(ge=1)]
-"""Of a run or an epoch; see the resolvers that count them."""
+"""Steps of a run or of an epoch; see the resolvers that count them."""
+
+
+def _ascending(epochs: Sequence[int]) -> Sequence[int]:
+    if epochs[0] >= epochs[1]:
+        raise ValueError("the second epoch must come after the first")
+    return epochs
+
+
+Ramp = Annotated[Sequence[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+"""The epochs between which something grows."""
+
+
+def _black_and_white(pixel_range: Sequence[float]) -> Sequence[float]:
+    if not (len(pixel_range) == 2 and all(map(isfinite, pixel_range)) and pixel_range[0] < pixel_range[1]):
+        raise ValueError("must be [BLACK, WHITE], two numbers, the smaller one first")
+    return pixel_range
+
+
+PixelRange = Annotated[Sequence[float], AfterValidator(_black_and_white)]
+
+FourCounts = Annotated[Sequence[Count], Field(min_length=4, max_length=4)]
 
 
 _WORDS = {
@@ -54,7 +100,7 @@ def allowed_by(kind: Any, plural: bool = False) -> str:
         return f"{', '.join(others)}, or {last}"
     if origin is Literal:
         return " or ".join(repr(part) for part in parts)
-    if origin is list:
+    if origin in (list, Sequence):
         return f"{'lists' if plural else 'a list'} of {allowed_by(parts[0], plural=True)}"
     if origin is Annotated:
         return allowed_by(parts[0], plural) + _interval(*parts[1:])
@@ -87,7 +133,6 @@ def unused(reason: str) -> AfterValidator:
 
 
 NothingDrawn = Annotated[int, unused("this noise draws nothing, so it has no seed; leave it at 0")]
-RateOfFile = Annotated[float, unused("the file decides which labels are wrong; leave it at 0")]
 
 
 def _exists(path: str) -> str:
@@ -99,10 +144,33 @@ def _exists(path: str) -> str:
 ExistingPath = Annotated[str, AfterValidator(_exists)]
 
 
+def _transition(transition: str) -> str:
+    if transition not in ("estimated", "known") and not Path(transition).is_file():
+        raise ValueError("neither `estimated` nor `known`, nor a file")
+    return transition
+
+
+Transition = Annotated[str, AfterValidator(_transition)]
+"""Where a transition matrix comes from: `estimated`, `known`, or a file."""
+
+
+def _left_alone(path: Any) -> None:
+    if path is not None:
+        raise ValueError("slnlab.train fills it in; a matrix of your own goes into method.transition")
+
+
+FilledIn = Annotated[str | None, AfterValidator(_left_alone)]
+"""A file that `slnlab.train` makes."""
+
+
+SECTION = "section"
+"""The type of an error (`PydanticCustomError`) that is about its section and not about the key that found it."""
+
+
 class Section(BaseModel):
     """A node of the configuration: exactly these keys, of exactly these types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Component(Section):

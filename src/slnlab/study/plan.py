@@ -17,6 +17,7 @@ from slnlab.config import compose
 from slnlab.config.identity import digest
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError
+from slnlab.schema.options import law
 from slnlab.study.overrides import seeds, split
 from slnlab.training.settling import settle
 
@@ -204,7 +205,7 @@ class Plan:
     def _evaluator(self, wanted: str | None) -> str:
         found: list[list[str]] = []
         for job in self.jobs:
-            names = [name for name in job.config.method.labels if name != "momentum" or job.config.momentum.enabled]
+            names = [name for name in law(job.config.method).rows if name != "momentum" or job.config.momentum.enabled]
             found.append([*names, *(["momentum"] if job.config.momentum.enabled and "momentum" not in names else [])])
         common = [name for name in found[0] if all(name in names for names in found)]
         labels = self.labels

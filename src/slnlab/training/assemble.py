@@ -41,6 +41,7 @@ from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.environment import environment
 from slnlab.record.result import Result, summarise_timing
 from slnlab.record.run_directory import RunDirectory
+from slnlab.schema.options import law
 from slnlab.streams import derive
 
 
@@ -89,14 +90,13 @@ def method(config: DictConfig) -> Method:
     kind: type[Any] = _class("method", config.method._target_, Method)
     built: Method = kind(
         *(_network(config, number) for number in range(len(kind.network_names))),
-        class_losses=partial(get_method(config.loss._target_), **_options(config.loss)),
-        sigma=config.sln.sigma,
-        **_composed(config, kind),
+        **_composed(config),
         optimizer=_optimizer(config),
         scheduler=partial(get_class(config.scheduler._target_), **_options(config.scheduler)),
         clip_norm=config.clip_norm,
         seed=config.seed,
-        **_options(config.method, "labels", "networks", "refuses", "needs", "fixed"),
+        reset_optimizer_each_epoch=config.optimizer.get("reset_each_epoch", False),
+        **_options(config.method, "title", "rows", "refuses", "needs", "fixed"),
     )
     return built
 
@@ -116,30 +116,18 @@ def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
     return found
 
 
-def _composed(config: DictConfig, kind: type[Any]) -> dict[str, Any]:
-    """What goes beside a method's own objective, for methods that take it.
-
-    Raises:
-        ConfigError: it is switched on, and the method does not.
-    """
-    sections = {
-        "mixup": ("mixup.alpha", {"mixup": config.mixup.alpha}),
-        "sam": (
-            "sam.rho",
-            {
-                "sam": config.sam.rho,
-                "sam_decay_in_ascent": config.sam.decay_in_ascent,
-                "sam_decay_in_step": config.sam.decay_in_step,
-            },
-        ),
+def _composed(config: DictConfig) -> dict[str, Any]:
+    """The loss, and what goes beside a method's own objective, as far as its class takes it."""
+    offered = {
+        "class_losses": partial(get_method(config.loss._target_), **_options(config.loss)),
+        "sigma": config.sln.sigma,
+        "mixup": config.mixup.alpha,
+        "sam": config.sam.rho,
+        "sam_decay_in_ascent": config.sam.decay_in_ascent,
+        "sam_decay_in_step": config.sam.decay_in_step,
     }
-    taken: dict[str, Any] = {}
-    for name, (switch, options) in sections.items():
-        if name in getattr(kind, "composes", ()):
-            taken |= options
-        elif options[name]:
-            raise ConfigError(f"{switch}: method={config.method.name} does not compose with {name}; leave it at 0")
-    return taken
+    takes = law(config.method).takes
+    return {name: value for name, value in offered.items() if takes is None or name in takes}
 
 
 def _network(config: DictConfig, number: int) -> torch.nn.Module:
@@ -179,7 +167,7 @@ def start_networks(method: Method) -> None:
 
 
 def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
-    kind, options = get_class(config.optimizer._target_), _options(config.optimizer)
+    kind, options = get_class(config.optimizer._target_), _options(config.optimizer, "reset_each_epoch")
     if on_gpus(config) and torch.cuda.is_available() and "fused" in inspect.signature(kind).parameters:
         options.setdefault("fused", True)  # one kernel for all parameters
     return partial(kind, **options)

@@ -63,7 +63,7 @@ def _clean_run(config: DictConfig) -> DictConfig:
         for key in SAMPLES + (PIXELS if "image_size" in data else ()):
             made.data[key] = data[key]
         made.data.test = False
-        made.method.labels = {"network": "CE (clean labels, for noise=dependent)"}
+        made.method.title = "CE (clean labels, for noise=dependent)"
         made.softmax_average.enabled = True
         made.runs_dir = config.runs_dir
         made.trainer.accelerator = config.trainer.accelerator

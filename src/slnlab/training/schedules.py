@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from slnlab.errors import ConfigError
+from slnlab.schema.kinds import Count, CountOrZero, Rate
 
 
 class LinearDecay(LRScheduler):
@@ -27,7 +28,7 @@ class LinearDecay(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, constant_epochs: int, total_epochs: int, beta1: float | None = None
+        self, optimizer: Optimizer, constant_epochs: CountOrZero, total_epochs: Count, beta1: Rate | None = None
     ) -> None:
         if not 0 <= constant_epochs < total_epochs:
             raise ConfigError(f"scheduler.constant_epochs: {constant_epochs}, but the run has {total_epochs} epochs")

@@ -18,6 +18,7 @@ from slnlab.config.identity import digest
 from slnlab.config.plain import flat, plain
 from slnlab.config.run_spec import RunSpec, SourceRun, main_title
 from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.schema.options import law
 from slnlab.training.needed import NeededRun
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def wanted(config: DictConfig) -> list[Wanted]:
         ConfigError: a directory that holds no finished run, a method that cannot be made, or another number of runs
             than of networks.
     """
-    start, networks = config.init["from"], config.method.get("networks", 1)
+    start, networks = config.init["from"], len(law(config.method).networks)
     if start is None:
         return []
     if isinstance(start, str) and not Path(start).is_dir():

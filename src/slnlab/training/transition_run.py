@@ -73,7 +73,7 @@ def _noisy_run(config: DictConfig) -> DictConfig:
         made.data.noisy_val = made.data.noisy_val or max(1, size // 10)
         made.data.test = False
         made.method.criterion = config.method.criterion
-        made.method.labels = {
+        made.method.rows = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",
         }

@@ -1,0 +1,180 @@
+"""What must hold between the sections of a run's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from slnlab.processes.batching import FEWEST
+from slnlab.schema.options import law
+from slnlab.text.messages import quoted
+
+FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
+"""Keys of methods that begin as another method: for so many epochs."""
+
+
+BEGINNINGS = {
+    "first_pruning": "no sample would ever be pruned; an epoch of the run, or null: never",
+    "sieve_from": "every sample would always be kept; an epoch of the run, or null: always",
+}
+"""Keys of methods that name the epoch, counted from 1, in which something begins, and what happens if it never does."""
+
+
+_NEED_IMAGES = {
+    "part_dependent": "is made from all images at once",
+    "open_set": "replaces images",
+    "human": "belongs to the images of CIFAR",
+}
+"""Noise that does not go with images which stream from files (those have the key data.sampling), and why."""
+
+
+def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
+    data, correction, trainer = config["data"], config["correction"], config["trainer"]
+    if correction["enabled"] and correction["last_epochs"] > trainer["max_epochs"]:
+        yield (
+            "correction.last_epochs",
+            f"{correction['last_epochs']} epochs of label correction do not fit in a run of "
+            f"trainer.max_epochs={trainer['max_epochs']}",
+        )
+    if correction["enabled"] and not config["momentum"]["enabled"]:
+        yield (
+            "correction.enabled",
+            "label correction predicts with the momentum model; add momentum.enabled=true",
+        )
+    if config["softmax_average"]["enabled"] and data["noisy_val"]:
+        yield "softmax_average.enabled", "averages over all training samples, so data.noisy_val must be 0"
+    for key, of_data in (("num_classes", "num_classes"), ("in_channels", "channels")):
+        if config["model"][key] != data[of_data]:
+            yield f"model.{key}", f"{config['model'][key]}, but {data['name']} has data.{of_data}={data[of_data]}"
+    train_size = data["train_size"] or data["num_train"]
+    if train_size > data["num_train"]:
+        yield "data.train_size", f"{data['name']} has {data['num_train']} training images, not {train_size}"
+    elif data["noisy_val"] >= train_size:
+        yield (
+            "data.noisy_val",
+            f"{data['noisy_val']} of {train_size} training images held out leave none to train on",
+        )
+    if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
+        yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
+    yield from _of_batches(config)
+    if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
+        yield (
+            "method.forget_rate",
+            f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",
+        )
+    noise = config["noise"]["name"]
+    own_noise = config["preset"].get("own_noise", False)
+    if own_noise is not None and own_noise != (noise == "real"):
+        yield (
+            "noise",
+            f"the labels of {data['name']} are noisy as they are, and how is unknown; noise=real"
+            if own_noise
+            else f"{data['name']} has no noise of its own; noise=none trains on its labels as they are",
+        )
+    if "sampling" in data and noise in _NEED_IMAGES:
+        yield "noise", f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files; another noise"
+    if noise == "real" and config["softmax_average"]["enabled"]:
+        yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
+    for key in ("mean", "std"):
+        if len(data[key]) != data["channels"]:
+            yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
+    method = config["method"]
+    for key in FIRST_PHASES:
+        if method.get(key, 0) >= trainer["max_epochs"]:
+            yield (
+                f"method.{key}",
+                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that it would end "
+                f"before {method['name']} begins to differ from what it starts as",
+            )
+    for key, otherwise in BEGINNINGS.items():
+        if (method.get(key) or 0) > trainer["max_epochs"]:
+            yield (
+                f"method.{key}",
+                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that {otherwise}",
+            )
+    yield from _of_schedule(config)
+    if method.get("view2_norm") == "cifar10" and data["channels"] != 3:
+        yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); own"
+    if data.get("sampling") == "balanced" and method.get("average_losses", 1) > 1:
+        yield "method.average_losses", "with data.sampling=balanced most samples have no loss of the epochs before; 1"
+    laws = law(method)
+    for key, reason in laws.refuses.items():
+        if _at(config, key):
+            yield key, reason
+    for key, reason in laws.needs.items():
+        if not _at(config, key):
+            yield key, reason
+
+
+def _of_batches(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where processes cannot have the two samples of a batch each that batch norm needs."""
+    data, processes = config["data"], config["trainer"]["devices"] * config["trainer"]["num_nodes"]
+    fewest, size = FEWEST * processes, epoch_size(data)
+    needs = f"but {processes} process(es) need at least {fewest} in a batch, two each, for batch norm"
+    for key in ("batch_size", "eval_batch_size"):
+        if data[key] < fewest:
+            yield f"data.{key}", f"{data[key]} samples, {needs}"
+    if size is not None and 0 < size < fewest:  # none at all: see data.noisy_val
+        yield "data.train_size", f"leaves {size} sample(s) to train on, {needs}"
+
+
+def epoch_size(data: Mapping[str, Any]) -> int | None:
+    """How many training samples an epoch has; None: as many as balanced sampling finds of the smallest class."""
+    if data.get("sampling") != "balanced":
+        return int((data["train_size"] or data["num_train"]) - data["noisy_val"])
+    return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
+
+
+def _of_schedule(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `slnlab.training.schedules` would refuse too, but only after any first stage."""
+    scheduler, optimizer = config["scheduler"], config["optimizer"]
+    if scheduler["name"] != "linear":
+        return
+    constant, total = scheduler["constant_epochs"], scheduler["total_epochs"]
+    if constant >= total:
+        yield (
+            "scheduler.constant_epochs",
+            f"{constant}, but the run has {total} epochs, so that the line would have none; less than {total} "
+            "(published: 80 of 200)",
+        )
+    if scheduler["beta1"] is not None and optimizer["_target_"] == "torch.optim.SGD":
+        yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; null, or optimizer=adam"
+
+
+def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the method's definition has another value for: pairs of (key, what is wrong)."""
+    method = config["method"]
+    for key, value in law(method).fixed.items():
+        found = _at(config, key)
+        if found != value:
+            yield key, f"{found}, but method={method['name']} is defined with {value}"
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def class_map_errors(class_map: Any, data: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with an asymmetric class map for this data set; see `slnlab.data.inject.resolve_class_map`."""
+    if class_map == "next":
+        return
+    if not isinstance(class_map, dict):
+        yield f"{class_map!r} is neither `next` nor a mapping {{from: to}}"
+        return
+    if not class_map:
+        yield "the mapping is empty, so no label would flip; noise=none says so"
+    names = data["classes"] or []
+    numbers = {str(c) for c in range(data["num_classes"])}
+    for source, target in class_map.items():
+        for label in (source, target):
+            if str(label) not in names and str(label) not in numbers:
+                by_name = f" or {quoted(names)}" if set(names) - numbers else ""
+                allowed = f"0 to {data['num_classes'] - 1}{by_name}"
+                yield f"there is no class {label!r} in {data['name']}; the classes are {allowed}"
+        if str(source) == str(target):
+            yield f"class {source!r} is mapped to itself"

@@ -1,3 +1,0 @@
-from slnlab.schema.method.forward import Schema
-
-__all__ = ["Schema"]

@@ -1,3 +1,0 @@
-from slnlab.schema.method.bootstrapping_soft import Schema
-
-__all__ = ["Schema"]

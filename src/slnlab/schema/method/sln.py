@@ -1,3 +1,0 @@
-from slnlab.schema.method.ce import Schema
-
-__all__ = ["Schema"]

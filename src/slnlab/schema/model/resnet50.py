@@ -1,5 +1,0 @@
-from slnlab.schema.sections import Model
-
-
-class Schema(Model):
-    pretrained: bool

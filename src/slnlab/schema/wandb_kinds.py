@@ -1,0 +1,39 @@
+"""What the keys of `logger=wandb` may be, in W&B's own words. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from slnlab.schema.kinds import SECTION
+from slnlab.schema.wandb_settings import entity_refused, environment_problems, refused
+
+
+def _unless(refusal: Callable[[Any], str | None]) -> AfterValidator:
+    """Refuse an empty text, and what W&B refuses."""
+
+    def check(value: Any) -> Any:
+        if value == "":
+            raise ValueError("it is empty; null leaves it to W&B's environment")
+        if value is not None and (complaint := refusal(value)):
+            raise ValueError(f"refused by W&B: {complaint}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _environment(mode: str | None) -> str | None:
+    if problems := list(environment_problems()):
+        raise PydanticCustomError(SECTION, "{problems}", {"problems": "; ".join(problems)})
+    return mode
+
+
+Mode = Annotated[Literal["online", "offline", "disabled"] | None, AfterValidator(_environment)]
+"""With a look at W&B's environment, which decides on what is null."""
+
+Project = Annotated[str | None, _unless(lambda project: refused(project=project))]
+Entity = Annotated[str | None, _unless(entity_refused)]
+Tags = Annotated[Sequence[str] | None, _unless(lambda tags: refused(run_tags=tags))]
