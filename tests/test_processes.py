@@ -27,7 +27,7 @@ from slnlab.processes.distributed import Shard, gather, shard
 from slnlab.processes.stopping import Stopped
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
-from slnlab.training import assemble
+from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
 COMMON = (
@@ -267,12 +267,13 @@ def test_a_process_that_sees_only_its_own_gpu_takes_it(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     if visible == 1:
         with pytest.raises(ConfigError, match=r"trainer\.devices: 2, but PyTorch sees 1 GPU"):
-            assemble.on_gpus(config)  # slnlab is to start the processes, for which there are not enough
+            devices.on_gpus(config)  # slnlab is to start the processes, for which there are not enough
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(rank_zero_only, "rank", 1)  # as the trainer will have it; it is 0 again for the next test
-    monkeypatch.setattr(assemble, "world_size", lambda: 2)
-    assert assemble.on_gpus(config)
+    for module in (assemble, devices):
+        monkeypatch.setattr(module, "world_size", lambda: 2)
+    assert devices.on_gpus(config)
     assert processes.gpu_of(local_rank=1) == device
     trainer, _ = assemble.trainer(settle(config), RunDirectory(tmp_path), [])
     assert trainer.strategy.root_device == torch.device("cuda", device)

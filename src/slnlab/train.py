@@ -79,21 +79,20 @@ def train(
     from slnlab.processes.stopping import obeying_signals, stop_if_told
     from slnlab.record.result import Result
     from slnlab.record.run_directory import RunDirectory
-    from slnlab.training import assemble
 
-    devices, on_gpus = config.trainer.devices, assemble.on_gpus(config)
+    processes, on_gpus = config.trainer.devices, devices.on_gpus(config)
     run = RunDirectory(directory or spec.directory)
     with ExitStack() as stack:
         stack.enter_context(obeying_signals())
-        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus, run.note_failure))
-        stack.enter_context(assemble.threads(config))
+        stack.enter_context(joined(processes, config.trainer.num_nodes, on_gpus, run.note_failure))
+        stack.enter_context(devices.threads(config))
         from_first(lambda: stack.enter_context(run.locked(wait)))
         ready = from_first(lambda: _prepare(spec, run, overrides))
         if ready is None:
             return Result.load(run.result)
         try:
-            if devices > 1 and world_size() == 1:
-                in_processes(devices, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
+            if processes > 1 and world_size() == 1:
+                in_processes(processes, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
             else:
                 _fit(run, ready, watch)
         except Exception as error:
@@ -192,9 +191,9 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
 
 def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
     """What each of the processes does that were started for a run."""
-    from slnlab.training import assemble
+    from slnlab.training import devices
 
-    with assemble.threads(ready.spec.config):
+    with devices.threads(ready.spec.config):
         _fit(run, ready)
 
 
