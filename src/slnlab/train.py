@@ -79,6 +79,7 @@ def train(
     from slnlab.processes.stopping import obeying_signals, stop_if_told
     from slnlab.record.result import Result
     from slnlab.record.run_directory import RunDirectory
+    from slnlab.training import devices
 
     processes, on_gpus = config.trainer.devices, devices.on_gpus(config)
     run = RunDirectory(directory or spec.directory)
