@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, log_softmax, nn
+from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.ensemble import TWO_NETWORKS
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
-
-
-def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
-    """KL(S¹‖S²) + KL(S²‖S¹) = Σ_c (S¹_c − S²_c)(log S¹_c − log S²_c) of every sample, (B, C) twice → (B,), ≥ 0."""
-    one, two = (log_softmax(each.float(), 1) for each in (logits, logits_2))
-    return ((one.exp() - two.exp()) * (one - two)).sum(1)
+from slnlab.objectives import symmetric_divergence
 
 
 class JoCoR(SmallLoss):
