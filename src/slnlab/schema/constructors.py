@@ -68,7 +68,9 @@ class _Module:
                     if isinstance(target, ast.Name):
                         self.names[target.id] = node.value
             elif isinstance(node, ast.Import):
-                self.names |= {a.asname or a.name.split(".")[0]: a.name for a in node.names}
+                self.names |= {
+                    a.asname or top: a.name if a.asname else top for a in node.names for top in [a.name.split(".")[0]]
+                }
             elif isinstance(node, ast.ImportFrom):
                 above = self.package.split(".")[: len(self.package.split(".")) - node.level + 1] if node.level else []
                 origin = ".".join([*above, *filter(None, [node.module])])
@@ -115,7 +117,7 @@ class _Names(dict[str, Any]):
                 return getattr(importlib.import_module(origin), leaf)
             if found.split(".")[0] not in (self.module.name.split(".")[0], "slnlab"):
                 raise NameError(found)  # of a library, whose types the configuration cannot hold
-            module, node = _definition(found)
+            module, node = definition(found)
             return module.value(node)
         return self.module.value(found) if isinstance(found, ast.expr) else _NAMES[name]
 
@@ -127,7 +129,7 @@ def constructor(target: str) -> Constructor | None:
         ConfigError: there is no such module, or nothing of that name in it.
     """
     try:
-        module, node = _definition(target)
+        module, node = definition(target)
     except LookupError:
         return None
     return _at(module, node)
@@ -135,7 +137,7 @@ def constructor(target: str) -> Constructor | None:
 
 @cache
 def _at(module: _Module, node: Any) -> Constructor | None:
-    return _constructor(_with_bases(module, node))
+    return _constructor(with_bases(module, node))
 
 
 def class_variable(target: str, name: str) -> Any:
@@ -145,7 +147,7 @@ def class_variable(target: str, name: str) -> Any:
         ConfigError: see `constructor`.
     """
     try:
-        for module, node in _with_bases(*_definition(target)):
+        for module, node in with_bases(*definition(target)):
             for line in node.body if isinstance(node, ast.ClassDef) else ():
                 targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
                 if isinstance(line, ast.Assign | ast.AnnAssign) and name in [getattr(t, "id", None) for t in targets]:
@@ -155,18 +157,18 @@ def class_variable(target: str, name: str) -> Any:
     return None
 
 
-def _definition(dotted: str, seen: frozenset[str] = frozenset()) -> tuple[_Module, Any]:
+def definition(dotted: str, seen: frozenset[str] = frozenset()) -> tuple[_Module, Any]:
     """Where a dotted path is defined. LookupError: in something that is not written in Python."""
     origin, _, name = dotted.rpartition(".")
     module = _module(origin, dotted)
     found = module.names.get(name)
     if isinstance(found, str):
-        return _definition(found, seen)
+        return definition(found, seen)
     if found is not None:
         return module, found
     for star in {*module.stars} - seen:
         try:
-            return _definition(f"{star}.{name}", seen | {star})
+            return definition(f"{star}.{name}", seen | {star})
         except ConfigError:
             continue
     if "__getattr__" in module.names:
@@ -202,15 +204,17 @@ def _parsed(name: str, path: Path, _changed: int) -> _Module:
     return _Module(name, path)
 
 
-def _with_bases(module: _Module, node: Any) -> Iterator[tuple[_Module, Any]]:
-    """A class and its bases, depth first, as far as they are written in Python."""
+def with_bases(module: _Module, node: Any) -> Iterator[tuple[_Module, Any]]:
+    """A class and its bases, depth first; None in the place of a base that cannot be read. A function is alone."""
     yield module, node
     for base in getattr(node, "bases", ()):
+        head, dot, rest = ast.unparse(base.value if isinstance(base, ast.Subscript) else base).partition(".")
+        found = module.names.get(head)
         try:
-            at = module.names.get(base.id) if isinstance(base, ast.Name) else None
-            yield from _with_bases(*(_definition(at) if isinstance(at, str) else (module, at)))
+            at = definition(found + dot + rest) if isinstance(found, str) else (module, found)
         except (LookupError, ConfigError):
-            continue
+            at = (module, None)
+        yield from with_bases(at[0], at[1] if isinstance(at[1], ast.ClassDef) else None)
 
 
 def _constructor(chain: Iterator[tuple[_Module, Any]]) -> Constructor | None:
