@@ -115,8 +115,8 @@ class _Names(dict[str, Any]):
                 return getattr(_MODULES[origin], leaf)
             if origin.rpartition(".")[2] == "kinds":
                 return getattr(importlib.import_module(origin), leaf)
-            if found.split(".")[0] not in (self.module.name.split(".")[0], "slnlab"):
-                raise NameError(found)  # of a library, whose types the configuration cannot hold
+            if found.split(".")[0] not in {self.module.name.split(".")[0], "slnlab"} - {"torch"}:
+                raise NameError(found)  # of a library: its types are none that a configuration holds
             module, node = definition(found)
             return module.value(node)
         return self.module.value(found) if isinstance(found, ast.expr) else _NAMES[name]
