@@ -77,6 +77,7 @@ def test_the_noise_goes_to_the_next_class(folder: Path) -> None:
 def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of the guide, found as by its command."""
     monkeypatch.syspath_prepend(files)
+    (files / "conf" / "loss" / "bare.yaml").write_text("_target_: mine.focal\nname: bare\n")
     monkeypatch.setattr(loading, "extra_config_dirs", [str(files / "conf")])
 
 
@@ -93,6 +94,7 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("method=trimmed method._target_=mine.Trimed", "method._target_: mine.Trimed cannot be found: "),
         ("method=trimmed method._target_=main.Trimmed", "there is no module 'main'; is it on PYTHONPATH?"),
         ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
+        ("loss=bare loss.gamma=3", "loss.gamma: has a default and is not in the YAML; +loss.gamma=VALUE sets it"),
         ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),
         ("noise=to_the_next noise.rate=2", "noise.rate: 2 is not allowed: input should be less than 1"),
         ("noise=to_the_next +noise.hop=1", "noise.hop: there is no such key"),
