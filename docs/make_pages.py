@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import yaml
 from yaml_keys import Key, cell, code, keys, table
 
-from slnlab.schema.constructors import definition, with_bases
 from slnlab.schema.options import Law, law
+from slnlab.schema.source_code import definition, with_bases
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

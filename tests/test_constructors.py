@@ -155,6 +155,14 @@ def test_a_module_that_is_no_python_is_said_with_its_line(module: Callable[[str]
         constructor("of_mine.f")
 
 
-def test_what_is_not_written_in_python_may_take_anything() -> None:
-    assert constructor("math.sqrt") is None
-    assert constructor("torch.nn.Linear") is not None
+@pytest.mark.parametrize(
+    "target", ["math.sqrt", "torch._C.Generator", "numpy.linalg._umath_linalg.det", "slnlab.data.cifar.CIFAR.load"]
+)
+def test_what_is_not_written_in_python_or_is_something_of_a_class_may_take_anything(target: str) -> None:
+    assert constructor(target) is None
+
+
+def test_a_class_variable_that_is_no_literal_is_said(module: Callable[[str], None]) -> None:
+    module("class Mine:\n    refuses = {'sam.rho': reason()}\n")
+    with pytest.raises(ConfigError, match=r"of_mine.Mine.refuses: must be written as a literal"):
+        class_variable("of_mine.Mine", "refuses")
