@@ -30,7 +30,7 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
 from slnlab.text.quoting import with_dashes
-from slnlab.text.terminal import print_anywhere
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 from slnlab.training.first_runs import with_first_runs
 from slnlab.training.settling import settle
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from slnlab.record.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
+
+SHOWING = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}
+"""Options that print something and train nothing."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -252,7 +255,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
         refuse_without_key(overrides, several)
-        _hydra_main()
+        (ending_with_its_reader(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:

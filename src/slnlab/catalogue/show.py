@@ -98,7 +98,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
     """Each key that the method sets: its value, its meaning, and where the value comes from."""
     method = config["method"]
     comments = _comments(found[method["name"]].path, found)
-    everywhere = {key.path: key.comment for key in keys((CONF_DIR / "train.yaml").read_text("utf-8"))[1]}
+    everywhere = {key.path: key.comment for key in keys((CONF_DIR / "train.yaml").read_text(encoding="utf-8"))[1]}
     of_class = arguments(method["_target_"])
     values = flat({key: value for key, value in config.items() if key not in ("method", "preset", "contents")})
     own = {f"method.{key}": value for key, value in method.items() if key not in STRUCTURE}
@@ -119,7 +119,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
 
 def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
     """The keys of a method's YAML and of those that it starts from, by their paths."""
-    text = path.read_text("utf-8")
+    text = path.read_text(encoding="utf-8")
     taken: dict[str, Key] = {}
     chosen = OmegaConf.load(path)
     assert isinstance(chosen, DictConfig)
