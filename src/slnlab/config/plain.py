@@ -17,9 +17,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: one leads nowhere, or a value is missing.
     """
-    keys = [str(key) for key in config if key != "hydra"]
     try:
-        container = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+        if "hydra" in config:  # it has interpolations that only Hydra resolves
+            config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(said_by(error)) from error
     assert isinstance(container, dict)
