@@ -114,6 +114,9 @@ kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare
 requeue-matrix: $(STAMP)  ## hit the runs of sweeps on every launcher, a real SLURM among them: experiments/requeue_matrix
 	PYTHONPATH=tests $(BIN)/python experiments/requeue_matrix.py --out experiments/requeue_matrix
 
+mutations: $(STAMP)  ## defects that the suite must notice, each in a copy of the source: experiments/mutations
+	$(BIN)/python experiments/mutations.py --out experiments/mutations
+
 build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist
 
