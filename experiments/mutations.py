@@ -157,8 +157,8 @@ MUTATIONS = [
     Mutation(
         "the epoch to report is chosen by test accuracy",
         "record/result.py",
-        "best = max(rows, key=lambda row: row[key])  # the first of equals\n        return BestEpoch(accuracy=best[test]",
-        "best = max(rows, key=lambda row: row[test])\n        return BestEpoch(accuracy=best[test]",
+        "best = max(rows, key=lambda row: row[key])  # the first of equals\n        return BestEpoch(",
+        "best = max(rows, key=lambda row: row[test])\n        return BestEpoch(",
         "test_run.py -k by_hand",
     ),
     Mutation(
@@ -265,8 +265,8 @@ def page(verdicts: dict[Mutation, str], seconds: float) -> str:
 
 **Command.** `make mutations` wrote this page, in {seconds / 60:.0f} minutes.
 
-**Set-up.** Each defect is put alone into a copy of the source ([`mutations.py`](../mutations.py) has the text), and only
-the tests named in its row run; they pass without it.
+**Set-up.** Each defect is put alone into a copy of the source ([`mutations.py`](../mutations.py) has the text), and
+only the tests named in its row run; they pass without it.
 
 {matrix_page.environment(time.strftime("%d %B %Y"))}
 
