@@ -1,4 +1,4 @@
-"""Does the suite notice? Twenty defects that would spoil a result without a word, each put into a copy of the source.
+"""Does the suite notice? Defects that would spoil a result without a word, each put into a copy of the source.
 
 `make mutations` runs the test file that must fail for each, and writes `experiments/mutations/README.md`. The working
 tree is never changed. A defect whose text is no longer in the source is named: mend its entry here.
@@ -19,7 +19,10 @@ from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LIBRARIES = ["torch", "torchvision", "torchmetrics", "pytorch_lightning", "sklearn.metrics", "hydra", "pytest"]
-"""Imported once; each run of pytest is a fork of the process that has them, and imports the slnlab that is tested."""
+"""Imported once. Each run of pytest is a fork of the process that has them, and imports the slnlab that is tested."""
+
+LONGEST = 600
+"""Seconds."""
 
 
 class Mutation(NamedTuple):
@@ -198,18 +201,20 @@ MUTATIONS = [
     ),
     Mutation(
         "two processes may do the same run in one directory",
-        "storage/locks.py",
-        "                self._flock.acquire(timeout=timeout)\n",
-        "                return\n",
+        "record/run_directory.py",
+        "FolderLock(self.path,",
+        'FolderLock(Path(__import__("tempfile").mkdtemp()),',
         "test_run.py -k two_processes",
     ),
 ]
 
 
 def pytest_in(copy: Path, tests: str, log: Path) -> int:
-    """Run tests of a copy of the checkout in a process of its own; pytest's exit code."""
+    """Run tests of a copy of the checkout in a process of its own; pytest's exit code, negative after `LONGEST`."""
     process = multiprocessing.get_context("forkserver").Process(target=_run, args=(copy, tests, log))
     process.start()
+    process.join(LONGEST)
+    process.kill()
     process.join()
     return int(process.exitcode or 0)
 
