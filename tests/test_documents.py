@@ -46,7 +46,7 @@ def train_yaml() -> dict[str, Any]:
 def test_the_pages_list_every_choice() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     for group in ("data", "noise", "method", "model", "loss", "logger", "launcher", "optimizer", "scheduler"):
-        (row,) = re.findall(rf"^\| `{group}` \|.*$", page, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{group}` \| `.*$", page, re.MULTILINE)
         options = {option.stem for option in (CONF_DIR / group).glob("*.yaml")}
         assert options <= set(re.findall(r"`(\w+)`", row)), group
     for name, group in (("data", "data"), ("noise", "noise"), ("methods/index", "method")):
