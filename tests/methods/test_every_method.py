@@ -253,7 +253,7 @@ def test_everybody_who_was_evaluated_is_loaded_from_the_checkpoint(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_it_does_not_refuse_composes(name: str, made: Callable[..., Run]) -> None:
-    """All of it at once; and what it refuses is refused with the reason that its YAML gives."""
+    """All of it at once; and what it refuses is refused with the reason that its class gives."""
     refuses = law(compose([f"method={name}"]).method).refuses
     together: list[str] = []
     for key, overrides in COMPOSED.items():
@@ -315,7 +315,7 @@ def test_a_step_never_waits_for_the_device(name: str, monkeypatch: pytest.Monkey
     index, image = torch.empty(4, dtype=torch.int64, device="meta"), torch.empty(4, 1, 8, 8, device="meta")
     with pytest.raises(RuntimeError):
         bool(image.sum() > 0)
-    refused = YAML[name].get("refuses", {})
+    refused = law(compose([f"method={name}"]).method).refuses
     for key, switch in {
         "": lambda: None,
         "sln.sigma": lambda: setattr(method.sln, "sigma", 0.5),
@@ -362,7 +362,7 @@ def test_nor_does_a_step_of_those_with_a_loop_of_their_own(name: str, monkeypatc
     image = torch.empty(4, config.data.channels, size, size, device="meta")
     batch = Batch(torch.empty(4, dtype=torch.int64, device="meta"), image, shard(4))
     for sigma in (0.0, 0.5):
-        if sigma and "sln.sigma" not in YAML[name]["refuses"]:
+        if sigma and "sln.sigma" not in law(config.method).refuses:
             method.sln.sigma = sigma  # type: ignore[union-attr]
         for step in its_steps(method, batch):
             method.step(step)

@@ -129,4 +129,5 @@ def _single_types(annotation: Any) -> Iterator[type]:
     elif get_origin(annotation) is Annotated:
         yield from _single_types(get_args(annotation)[0])
     else:
-        yield get_origin(annotation) or annotation
+        kind = get_origin(annotation) or annotation
+        yield list if kind is Sequence else kind
