@@ -109,10 +109,13 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 	cp runs/digits_study/studies/*/study.md runs/digits_study/studies/*/trials.csv $@
 
 kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare: experiments/kill_matrix
-	$(BIN)/python tests/kill_matrix.py --out experiments/kill_matrix
+	PYTHONPATH=tests $(BIN)/python experiments/kill_matrix.py --out experiments/kill_matrix
 
 requeue-matrix: $(STAMP)  ## hit the runs of sweeps on every launcher, a real SLURM among them: experiments/requeue_matrix
-	$(BIN)/python tests/requeue_matrix.py --out experiments/requeue_matrix
+	PYTHONPATH=tests $(BIN)/python experiments/requeue_matrix.py --out experiments/requeue_matrix
+
+mutations: $(STAMP)  ## defects that the suite must notice, each in a copy of the source: experiments/mutations
+	$(BIN)/python experiments/mutations.py --out experiments/mutations
 
 build: $(STAMP)  ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist

@@ -20,7 +20,7 @@ import torch
 from slnlab.config import CONF_DIR, compose
 from slnlab.record.run_directory import RunDirectory, processor_name
 from slnlab.text.terminal import print_anywhere
-from slnlab.training import assemble
+from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
 STEADY = {
@@ -63,7 +63,7 @@ def epoch_seconds(method: str, overrides: list[str]) -> float:
         [f"method={method}", "trainer.max_epochs=4", "trainer.progress=false", *overrides, *STEADY.get(method, [])]
     )
     clock = Clock()
-    with tempfile.TemporaryDirectory() as folder, assemble.threads(config):
+    with tempfile.TemporaryDirectory() as folder, devices.threads(config):
         trainer, _ = assemble.trainer(settle(config), RunDirectory(Path(folder)), [])
         trainer.callbacks.insert(0, clock)
         trainer.fit(assemble.method(config), assemble.datamodule(config))

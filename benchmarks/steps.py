@@ -88,7 +88,7 @@ def overhead(quick: bool) -> list[Figure]:
         given = assemble.datamodule(config)
         given.setup()
         loop = BareLoop(
-            assemble.method(config).network, MadeImages(size, 0).load("train"), given.table["given"], Path(directory)
+            assemble.method(config).network, MadeImages(size, 0).load("train"), given.labels.given, Path(directory)
         )
 
         def bare_epoch(epoch: int) -> None:

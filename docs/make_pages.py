@@ -20,6 +20,7 @@ from slnlab.catalogue.docstrings import arguments
 from slnlab.catalogue.parts import Part, part
 from slnlab.catalogue.show import BESIDE, STRUCTURE
 from slnlab.catalogue.yaml_keys import Key, keys, preset_of, source
+from slnlab.schema.options import Law, law
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -57,8 +58,9 @@ class Method(NamedTuple):
         return cell(self.said.does)
 
     @property
-    def refuses(self) -> dict[str, str]:
-        return self.method.get("refuses") or {}
+    def law(self) -> Law:
+        """What its class and its YAML refuse, need and fix."""
+        return law(self.method)
 
 
 @cache
@@ -125,7 +127,8 @@ def key_rows(found: Method) -> list[list[str]]:
     """Key, value, meaning and source of each key that the method sets."""
     everywhere = {key.path: key.comment for key in keys((CONF / "train.yaml").read_text("utf-8"))[1]}
     of_class = arguments(found.method["_target_"])
-    of_loss = arguments((found.method.get("fixed") or {}).get("loss.name", ""))
+    loss = found.law.fixed.get("loss.name")
+    of_loss = arguments(f"slnlab.losses.{loss}") if loss else {}
     rows, tables = [], tuple(filter(None, (preset_of(key) for key in found.keys)))
     for key in found.keys:
         group, _, name = key.path.partition(".")
@@ -140,7 +143,7 @@ def key_rows(found: Method) -> list[list[str]]:
 def tests_of(found: Method) -> list[str]:
     made = f"class {found.method['_target_'].rsplit('.', 1)[-1]}("
     module = next(path.stem for path in (SOURCE / "methods").glob("*.py") if made in path.read_text("utf-8"))
-    loss = (found.method.get("fixed") or {}).get("loss.name", "")
+    loss = found.law.fixed.get("loss.name", "")
     names = [f"methods/test_{found.name}", f"methods/test_{module}", f"methods/test_method_{module}"]
     names += [f"losses/test_{loss}"]
     names += ["losses/test_class_wise"] if loss and re.search(rf"\b{loss}\b", CLASS_WISE.read_text("utf-8")) else []
@@ -151,10 +154,10 @@ def tests_of(found: Method) -> list[str]:
 def card(found: Method) -> str:
     """The page of one method."""
     kind = found.method["_target_"]
-    fixed = found.method.get("fixed") or {}
-    alone = "One network" if found.method.get("networks", 1) == 1 else "Two networks"
-    composes = [f"{name} (`{key}`)" for key, name in BESIDE.items() if key not in found.refuses]
-    composes += [] if "loss.name" in fixed else ["any class-wise loss (`loss`)"]
+    laws = found.law
+    alone = "One network" if len(laws.networks) == 1 else "Two networks"
+    composes = [f"{name} (`{key}`)" for key, name in BESIDE.items() if key not in laws.refuses]
+    composes += [] if "loss.name" in laws.fixed else ["any class-wise loss (`loss`)"]
     sections = [
         MADE.strip(),
         f"# {found.said.title}",
@@ -170,9 +173,9 @@ def card(found: Method) -> str:
         f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) is the file.",
         "## What it goes with",
         f"Composes with {', '.join(composes)}." if composes else "",
-        "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in found.refuses.items()),
-        "\n".join(f"- It needs `{key}`: {cell(why)}." for key, why in (found.method.get("needs") or {}).items()),
-        "\n".join(f"- It fixes `{key}={value}`." for key, value in fixed.items()),
+        "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in laws.refuses.items()),
+        "\n".join(f"- It needs `{key}`: {cell(why)}." for key, why in laws.needs.items()),
+        "\n".join(f"- It fixes `{key}={value}`." for key, value in laws.fixed.items()),
         "## Cost",
         f"An epoch takes {found.costs:.2f} times the computing time of cross entropy's, measured on digits on a CPU "
         "([costs.json](../../experiments/methods_digits/costs.json))."
@@ -208,10 +211,10 @@ def index() -> str:
         ]
         for each in methods()
     ]
-    single = [each for each in methods() if each.method.get("networks", 1) == 1]
+    single = [each for each in methods() if len(each.law.networks) == 1]
     page = (DOCS / "parts" / "methods.md").read_text("utf-8")
     for key in ("mixup.alpha", "sam.rho"):
-        without = ", ".join(f"`{each.name}`" for each in single if key in each.refuses)
+        without = ", ".join(f"`{each.name}`" for each in single if key in each.law.refuses)
         page = page.replace(f"<!-- without {key} -->", without)
     two = ", ".join(f"`{each.name}`" for each in methods() if each not in single)
     page = page.replace("<!-- two networks -->", two)
@@ -228,11 +231,20 @@ def chosen() -> dict[str, str | None]:
     return {name: option for name, option in named if not name.startswith("override")}
 
 
+def arguments_of(option: Path) -> dict[str, str]:
+    """What the docstring of an option's class or function says of each argument, for keys without a comment."""
+    node = yaml.safe_load(option.read_text("utf-8"))
+    target = node.get("_target_") or (node.get(option.parent.name) or {}).get("_target_") or ""
+    return arguments(target) if target.startswith("slnlab.") else {}
+
+
 def section(path: Path, group: str = "") -> str:
     head, found = keys(path.read_text("utf-8"))
     said = [f"`{line.strip()}`" if line.startswith("  ") else cell(line) for line in head.splitlines()]
     kept = [key for key in found if not key.path.startswith(("defaults", "hydra")) and (key.value or key.comment)]
-    rows = [[code(f"{group}{key.path}"), code(key.value), cell(key.comment)] for key in kept]
+    said_by_class = arguments_of(path)
+    meanings = [key.comment or said_by_class.get(key.path.removeprefix(f"{path.parent.name}."), "") for key in kept]
+    rows = [[code(f"{group}{k.path}"), code(k.value), cell(said)] for k, said in zip(kept, meanings, strict=True)]
     return "\n\n".join(filter(None, ["\n".join(said), table("key | default | meaning", rows)]))
 
 

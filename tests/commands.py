@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 IMPORTED = ["slnlab.training.assemble", "slnlab.train", "slnlab.report", "slnlab.tune", "submitit"]
@@ -84,6 +85,14 @@ class Command:
     @staticmethod
     def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 300) -> None:
+    """Wait for something that will happen, however slow the machine; fails when it has not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.1)
 
 
 def run(

@@ -6,9 +6,9 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import commands
 import pytest
 import slurm_cluster
 
@@ -52,9 +52,8 @@ def test_every_command_of_the_page(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             if "wait=false" in command:
-                deadline = time.monotonic() + 120  # the next command watches them; here they only have to begin
-                while not list(tmp_path.rglob("seed2/config.yaml")) and time.monotonic() < deadline:
-                    time.sleep(0.5)
+                # The next command watches them; here they only have to begin.
+                commands.until(lambda: list(tmp_path.rglob("seed2/config.yaml")), "the third run begins")
     assert (
         len(list((tmp_path / "runs" / "here").rglob("result.json"))) == 6
     )  # four through launcher=local, two through Ray

@@ -13,7 +13,7 @@ import torch
 
 from slnlab.config import compose
 from slnlab.processes import cores
-from slnlab.training import assemble
+from slnlab.training import devices
 
 Granted = Callable[..., int]
 
@@ -89,8 +89,8 @@ def test_threads_are_the_cores_unless_typed(
     used: list[int] = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: of_pytorch)
     monkeypatch.setattr(torch, "set_num_threads", used.append)
-    monkeypatch.setattr(assemble, "cores", lambda: granted)
-    with assemble.threads(compose([f"trainer.threads={typed}", f"trainer.devices={processes}"])):
+    monkeypatch.setattr(devices, "cores", lambda: granted)
+    with devices.threads(compose([f"trainer.threads={typed}", f"trainer.devices={processes}"])):
         pass
     assert used == [expected, of_pytorch]
 

@@ -17,7 +17,7 @@ from torch._dynamo.utils import counters
 from slnlab.config import compose
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
-from slnlab.training import assemble
+from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
 TinyRun = Callable[..., tuple[Result, Path]]
@@ -97,6 +97,7 @@ def test_several_processes_on_a_mac_are_on_its_cpu(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(assemble.pl, "Trainer", Trainer)
     config = compose(["trainer.devices=2"])
     for processes in (1, 2):
-        monkeypatch.setattr(assemble, "world_size", lambda processes=processes: processes)
+        for module in (assemble, devices):
+            monkeypatch.setattr(module, "world_size", lambda processes=processes: processes)
         assemble.trainer(settle(config), RunDirectory(tmp_path), [])
     assert given == ["auto", "cpu"]

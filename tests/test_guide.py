@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import commands
 import pytest
 
+from slnlab.config import check, compose, loading
+from slnlab.config.identity import run_subdir
+from slnlab.errors import ConfigError
 from slnlab.noise import NoiseRecord
 from slnlab.record.result import Result, read_metrics
 
@@ -16,31 +20,38 @@ GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the files of the guide, after its command."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the guide."""
     made = tmp_path_factory.mktemp("guide")
-    files = re.findall(r"```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)```", GUIDE, re.DOTALL)
-    assert [name for name, _ in files] == [
+    texts = re.findall(r"```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)```", GUIDE, re.DOTALL)
+    assert [name for name, _ in texts] == [
         "mine.py",
         "conf/loss/focal.yaml",
         "conf/noise/to_the_next.yaml",
         "conf/method/trimmed.yaml",
+        "conf/data/rows.yaml",
     ]
-    for name, text in files:
+    for name, text in texts:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(files: Path) -> Path:
+    """The run that its command has made."""
     (command,) = re.findall(r"^PYTHONPATH=\. python -m slnlab\.train (.*trimmed.*)$", GUIDE, re.MULTILINE)
-    small = ["data.train_size=300", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
+    small = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
     arguments = [*command.split(), *small, "hydra.run.dir=run"]
-    path = os.pathsep.join([str(made), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = commands.run("slnlab.train", *arguments, cwd=made, env={**os.environ, "PYTHONPATH": path})
+    path = os.pathsep.join([str(files), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = commands.run("slnlab.train", *arguments, cwd=files, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
-    return made / "run"
+    return files / "run"
 
 
 def test_its_command_trains(folder: Path) -> None:
     result = Result.load(folder / "result.json")
-    assert (result.method, result.noise) == ("trimmed", "to_the_next")
+    assert (result.data, result.method, result.noise) == ("rows", "trimmed", "to_the_next")
     assert result.identity["loss"] == {"_target_": "mine.focal", "name": "focal", "gamma": 2.0}
     assert result.identity["sln"] == {"sigma": 0.5}
     assert result.evaluators["network"].label == "Trimmed"
@@ -56,4 +67,65 @@ def test_the_method_selects(folder: Path) -> None:
 def test_the_noise_goes_to_the_next_class(folder: Path) -> None:
     record = NoiseRecord.load(folder / "noise.npz")
     assert 0.3 < record.realised_rate < 0.5
-    assert ((record.given - record.true) % 10).unique().tolist() == [0, 1]
+    assert ((record.given - record.true) % 8).unique().tolist() == [0, 1]
+
+
+# Mistakes in what is one's own
+
+
+@pytest.fixture
+def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of the guide, found as by its command."""
+    monkeypatch.syspath_prepend(files)
+    (files / "conf" / "loss" / "bare.yaml").write_text("_target_: mine.focal\nname: bare\n")
+    monkeypatch.setattr(loading, "extra_config_dirs", [str(files / "conf")])
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("method=trimmed method.keep=high", "method.keep: 'high' is not allowed: input should be a valid number"),
+        ("method=trimmed method.keep=2", "method.keep: 2 is not allowed: input should be less than or equal to 1"),
+        ("method=trimmed method.kep=0.5", "method.kep: there is no such key (did you mean keep?)"),
+        ("method=trimmed +method.kep=0.5", "method.kep: there is no such key (did you mean keep?)"),
+        ("method=trimmed ~method.keep", "method.keep: is missing"),
+        ("method=trimmed mixup.alpha=1", "mixup.alpha: trimming keeps or drops a sample"),
+        ("method=trimmed method._target_=mine.Trimed", "method._target_: mine.Trimed cannot be found: "),
+        ("method=trimmed method._target_=main.Trimmed", "there is no module 'main'; is it on PYTHONPATH?"),
+        ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
+        ("loss=bare loss.gamma=3", "loss.gamma: has a default and is not in the YAML; +loss.gamma=VALUE sets it"),
+        ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),
+        ("noise=to_the_next noise.rate=2", "noise.rate: 2 is not allowed: input should be less than 1"),
+        ("noise=to_the_next +noise.hop=1", "noise.hop: there is no such key"),
+        ("data=rows +data.source.root=here", "data.source.root: there is no such key"),
+        ("data=rows data.num_classes=eight model.num_classes=8", "data.num_classes: 'eight' is not allowed"),
+        ("data=rows data.bach_size=3", "data.bach_size: there is no such key (did you mean batch_size?)"),
+    ],
+)
+def test_a_mistake_in_ones_own_is_one_message_and_imports_nothing(typed: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(compose(typed.split()))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "mine" not in sys.modules
+
+
+@pytest.mark.usefixtures("own")
+def test_all_that_a_data_set_does_not_give_is_told_at_once(files: Path) -> None:
+    text = (files / "conf" / "data" / "rows.yaml").read_text()
+    without = re.sub(r"  (num_classes|mean): .*\n|preset: .*\n", "", text).replace("name: rows", "name: bare")
+    (files / "conf" / "data" / "bare.yaml").write_text(without)
+    with pytest.raises(ConfigError) as error:
+        check(compose(["data=bare"]))
+    told = {line.split(":")[0].strip() for line in str(error.value).splitlines()}
+    assert told == {"data.num_classes", "data.mean", "preset.epochs", "preset.learning_rate"}
+    given = ["data.num_classes=8", "data.mean=[0.1]", "trainer.max_epochs=2", "optimizer.lr=0.1"]
+    check(compose(["data=bare", *given]))
+
+
+@pytest.mark.usefixtures("own")
+def test_a_default_of_the_constructor_is_a_part_of_the_run() -> None:
+    """Left out of the YAML, it is the same run as written there; with another value, it is another one."""
+    names = [run_subdir(compose(["loss=focal", *typed])) for typed in ([], ["~loss.gamma"], ["loss.gamma=3"])]
+    assert names[0] == names[1] != names[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -35,15 +36,30 @@ def test_the_wheel_holds_the_package_and_its_configuration(wheel: Path) -> None:
     assert len(configuration) > 20
     assert sources | configuration <= names
     assert not any(name.startswith("tests/") for name in names)
+    parts = {f"slnlab/{path.relative_to(ROOT)}" for path in (ROOT / "docs" / "parts" / "methods").glob("*.md")}
+    assert parts, "what slnlab show says of a method"
+    assert parts <= names
 
 
-def test_the_users_command_works_from_the_wheel_in_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
+def test_the_extra_all_is_every_optional_one_and_there_is_one_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        about = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
+    named = re.findall(r"^Requires-Dist: ([\w-]+).*; extra == '(\w+)'", about["METADATA"], re.MULTILINE)
+    assert {"ray", "optuna", "onnx"} <= {name for name, extra in named if extra == "all"}
+    assert {name for name, extra in named if extra == "all"} == {
+        name for name, extra in named if extra not in ("all", "dev", "docs")
+    }
+    scripts = re.findall(r"^(\S+) = (\S+)$", about["entry_points.txt"], re.MULTILINE)
+    assert scripts == [("slnlab", "slnlab.__main__:main")]
+
+
+def test_the_command_works_from_the_wheel_in_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
     installed, empty = tmp_path / "installed", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(installed)
     empty.mkdir()
     tiny = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
     done = subprocess.run(
-        [sys.executable, "-m", "slnlab.train", "noise=asym", "sln.sigma=0.5", *tiny],
+        [sys.executable, "-m", "slnlab", "train", "noise=asym", "sln.sigma=0.5", *tiny],
         cwd=empty,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from slnlab.config import CONF_DIR, compose
+from slnlab.schema.options import law
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
@@ -67,12 +68,12 @@ def test_a_card_shows_the_keys_and_values_in_force(name: str) -> None:
     card = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|", card, re.MULTILINE))
     method = composed(name)
-    same = {"_target_", "name", "labels", "refuses", "fixed", "needs", "networks", "reset_optimizer_each_epoch"}
+    same = {"_target_", "name", "title", "rows", "refuses", "fixed", "needs"}
     assert {key.removeprefix("method.") for key in rows if key.startswith("method.")} == set(method) - same
     for key in set(method) - same:
         if isinstance(method[key], float) and re.fullmatch(r"[\d.e-]+", rows[f"method.{key}"]):
             assert float(rows[f"method.{key}"]) == method[key]
-    assert set(re.findall(r"^- It refuses `([\w.]+)`", card, re.MULTILINE)) == set(method.refuses)
+    assert set(re.findall(r"^- It refuses `([\w.]+)`", card, re.MULTILINE)) == set(law(method).refuses)
 
 
 def test_a_method_whose_cost_nobody_has_measured_has_a_card(make_pages: ModuleType) -> None:
@@ -84,8 +85,8 @@ def test_a_method_whose_cost_nobody_has_measured_has_a_card(make_pages: ModuleTy
 def test_the_index_names_the_methods_that_mixup_and_sam_do_not_go_with(key: str) -> None:
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
     (named,) = re.findall(rf"^- \w+ \(`{key}`\) goes with .* one network, except (.*)\.$", page, re.MULTILINE)
-    single = [method for method in map(composed, METHODS) if method.get("networks", 1) == 1]
-    assert re.findall(r"`(\w+)`", named) == [method.name for method in single if key in method.refuses]
+    single = [method for method in map(composed, METHODS) if len(law(method).networks) == 1]
+    assert re.findall(r"`(\w+)`", named) == [method.name for method in single if key in law(method).refuses]
 
 
 def test_the_loop_of_the_readme_trains() -> None:

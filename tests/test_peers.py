@@ -10,6 +10,7 @@ import threading
 import time
 from multiprocessing.connection import Client
 
+import commands
 import pytest
 import torch
 
@@ -31,9 +32,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Group:
     port, key = members[0].listen()
     for member in members[1:]:
         member.connect("127.0.0.1", port, key)
-    deadline = time.monotonic() + 10
-    while len(members[0]._connections) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    commands.until(lambda: len(members[0]._connections) == 2, "both are connected")
     return members, written, ended
 
 
@@ -47,7 +46,7 @@ def test_all_hear_who_has_failed_and_one_that_stays_is_ended(
     others[1].left.set()  # it has left by itself, after an error of its transport
     members[failing].tell("failed: ValueError: no")
     for member in others:
-        assert member.heard.wait(5)
+        assert member.heard.wait(60)
         assert member.reason == f"process {failing} of 3, counted from 0, failed: ValueError: no"
     assert ended.wait(5)
     assert (
@@ -74,13 +73,11 @@ def test_a_process_that_is_killed_says_nothing_and_is_heard_of(monkeypatch: pyte
     port, key = first.listen()
     child = multiprocessing.get_context("fork").Process(target=_connect_and_wait, args=(port, key))
     child.start()
-    deadline = time.monotonic() + 10
-    while not first._connections and time.monotonic() < deadline:
-        time.sleep(0.01)
+    commands.until(lambda: first._connections, "it is connected")
     assert not first.heard.is_set()
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
-    assert first.heard.wait(5)
+    assert first.heard.wait(60)
     assert first.reason == "process 1 of 2, counted from 0, has died"
     first.left.set()
     child.join()
@@ -100,7 +97,7 @@ def test_a_stranger_at_the_port_is_none_of_the_processes() -> None:
     second.connect("127.0.0.1", port, key)
     second.tell("failed: at the end")
     second.left.set()
-    assert first.heard.wait(5)
+    assert first.heard.wait(60)
     assert first.reason.endswith("failed: at the end")
     first.left.set()
 
@@ -112,7 +109,7 @@ def test_strangers_who_say_nothing_keep_nobody_waiting() -> None:
         second.connect("127.0.0.1", port, key)
         second.left.set()
         second.tell("failed: at the end")
-        assert first.heard.wait(5)
+        assert first.heard.wait(60)
     first.left.set()
 
 
@@ -123,9 +120,9 @@ def test_a_failure_is_heard_of_before_all_have_connected_and_by_those_who_come_l
     for member in members:
         member.left.set()
     members[1].tell("failed: KeyError: 'x'")
-    assert members[0].heard.wait(5)
+    assert members[0].heard.wait(60)
     members[2].connect("127.0.0.1", port, key)
-    assert members[2].heard.wait(5)
+    assert members[2].heard.wait(60)
     assert members[0].reason == members[2].reason == "process 1 of 3, counted from 0, failed: KeyError: 'x'"
 
 

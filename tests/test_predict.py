@@ -402,7 +402,7 @@ def test_nothing_in_a_checkpoint_or_its_configuration_is_executed(copied: Path, 
     config = OmegaConf.load(copied / "config.yaml")
     for section in ("model", "method"):
         other = config.copy()
-        other[section] = {"_target_": "subprocess.Popen", "args": ["touch", str(trace)], "name": "x", "labels": {}}
+        other[section] = {"_target_": "subprocess.Popen", "args": ["touch", str(trace)], "name": "x", "title": "x"}
         OmegaConf.save(other, copied / "config.yaml")
         with pytest.raises(ConfigError, match=rf"^{section}._target_: subprocess.Popen is no "):
             slnlab.load(copied)

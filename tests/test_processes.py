@@ -27,7 +27,7 @@ from slnlab.processes.distributed import Shard, gather, shard
 from slnlab.processes.stopping import Stopped
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
-from slnlab.training import assemble
+from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
 COMMON = (
@@ -155,7 +155,7 @@ def environment() -> dict[str, str]:
 def test_a_sweep_of_mixed_device_counts(tmp_path: Path) -> None:
     """Each run once, none left over, no process waits for another's."""
     overrides = (*COMMON, "trainer.devices=2,1", f"runs_dir={tmp_path}", "trainer.max_epochs=2", "-m")
-    done = commands.run("slnlab.train", *overrides, env=environment(), timeout=180)
+    done = commands.run("slnlab.train", *overrides, env=environment())
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.rglob("result.json"))) == 2
     assert len(re.findall("finished: ", done.stdout + done.stderr)) == 2
@@ -168,21 +168,16 @@ def test_told_to_stop(whom: str, tmp_path: Path) -> None:
     """Both ways that a cluster does it."""
     overrides = (*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}")
     running = commands.Command("slnlab.train", *overrides, env=environment(), merged=True, session=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    commands.until((tmp_path / "checkpoints" / "last.ckpt").exists, "an epoch is done")
     if whom == "the command":
         running.send_signal(signal.SIGTERM)
     else:
         os.killpg(running.pid, signal.SIGTERM)
-    said, _ = running.communicate(timeout=60)
+    said, _ = running.communicate()
     assert running.returncode == 143, said
     assert "Traceback" not in said
     assert len(re.findall("SIGTERM: stopping.*Exit code 143", said)) == 1
-    deadline = time.monotonic() + 10
-    while anybody_in(running.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not anybody_in(running.pid), "all have gone"
+    commands.until(lambda: not anybody_in(running.pid), "all have gone", seconds=60)
 
 
 def started_by_torchrun(*overrides: str, **variables: str) -> list[commands.Command]:
@@ -206,12 +201,10 @@ def started_by_torchrun(*overrides: str, **variables: str) -> list[commands.Comm
 def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) -> None:
     """Only the second is told: on GPUs the first would wait for it, and nobody would end that."""
     running = started_by_torchrun(f"hydra.run.dir={tmp_path}")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    commands.until((tmp_path / "checkpoints" / "last.ckpt").exists, "an epoch is done")
     running[1].send_signal(signal.SIGUSR1)
     for process in running:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate()
         assert process.returncode == 128 + signal.SIGUSR1, said
         assert "Traceback" not in said
         assert "SIGUSR1: stopping" in said
@@ -222,9 +215,9 @@ def test_one_of_them_that_dies_alone_ends_the_others(tmp_path: Path) -> None:
     first, second = started_by_torchrun(
         f"hydra.run.dir={tmp_path}", "method._target_=two_processes.Misbehaving", MISBEHAVE="1 4 alone-SIGKILL"
     )
-    second.communicate(timeout=120)
+    second.communicate()
     assert second.returncode == -signal.SIGKILL
-    said, _ = first.communicate(timeout=30)
+    said, _ = first.communicate()
     assert first.returncode == 1, said
     assert "process 1 of 2, counted from 0, has died; this process waits for it in vain" in said
     assert (tmp_path / "failure.txt").read_text() == "process 1 of 2, counted from 0, has died\n"
@@ -267,12 +260,13 @@ def test_a_process_that_sees_only_its_own_gpu_takes_it(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     if visible == 1:
         with pytest.raises(ConfigError, match=r"trainer\.devices: 2, but PyTorch sees 1 GPU"):
-            assemble.on_gpus(config)  # slnlab is to start the processes, for which there are not enough
+            devices.on_gpus(config)  # slnlab is to start the processes, for which there are not enough
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(rank_zero_only, "rank", 1)  # as the trainer will have it; it is 0 again for the next test
-    monkeypatch.setattr(assemble, "world_size", lambda: 2)
-    assert assemble.on_gpus(config)
+    for module in (assemble, devices):
+        monkeypatch.setattr(module, "world_size", lambda: 2)
+    assert devices.on_gpus(config)
     assert processes.gpu_of(local_rank=1) == device
     trainer, _ = assemble.trainer(settle(config), RunDirectory(tmp_path), [])
     assert trainer.strategy.root_device == torch.device("cuda", device)

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import kill_matrix
 import pytest
 import slurm_cluster
+from commands import until
 
 from slnlab.config import compose
 from slnlab.train import train
@@ -47,13 +48,6 @@ def sweep(cluster: dict[str, str], *overrides: str) -> subprocess.Popen[str]:
 
 def slurm(cluster: dict[str, str], *command: str) -> str:
     return subprocess.run(command, env=cluster, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def until(true: Callable[[], object], what: str, seconds: float = 150) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.1)
 
 
 def epochs(directory: Path) -> int:

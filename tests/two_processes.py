@@ -61,9 +61,9 @@ class Recording(SingleNetwork):
         super().on_fit_start()
         self.record: dict[str, list[Any]] = {"gradients": [], "indices": [], "epochs": []}
 
-    def step(self, batch: Batch) -> None:
+    def loss(self, batch: Batch) -> Tensor:
         self.record["indices"].append(batch.index.clone())
-        super().step(batch)
+        return super().loss(batch)
 
     def take_step(self, network: int | None = None) -> None:
         super().take_step(network)
@@ -83,7 +83,7 @@ class Misbehaving(SingleNetwork):
     """Does what MISBEHAVE says: the rank, the step, `raise` or the name of a signal it sends itself, and perhaps in the
     run of which seed, and only if a file is not there yet. `alone-` before it: the others wait, as in NCCL."""
 
-    def step(self, batch: Batch) -> None:
+    def loss(self, batch: Batch) -> Tensor:
         who, when, what, *more = os.environ.get("MISBEHAVE", "-1 0 -").split()
         if what.startswith("alone-"):
             what = what.removeprefix("alone-")
@@ -93,14 +93,13 @@ class Misbehaving(SingleNetwork):
         if (rank(), self.steps) == (int(who), int(when)) and more[:1] in ([], [str(self.seed)]):
             once = Path(more[1]) if more[1:] else None
             if once is not None and once.exists():
-                super().step(batch)
-                return
+                return super().loss(batch)
             if once is not None:
                 once.touch()
             if what == "raise":
                 raise SlnlabError("something that only this process has noticed")
             os.kill(os.getpid(), getattr(signal, what))
-        super().step(batch)
+        return super().loss(batch)
 
 
 def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -181,7 +181,7 @@ def _writable(what: str, folder: Path) -> Finding:
     """Whether files can be written; nothing is left behind."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path.cwd())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile("w+b", dir=there):
             free = shutil.disk_usage(there).free
     except OSError as error:
         return Finding("wrong", what, f"{folder}: cannot be written: {error.strerror or error}")

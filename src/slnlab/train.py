@@ -30,7 +30,7 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
 from slnlab.text.quoting import with_dashes
-from slnlab.text.terminal import print_anywhere
+from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 from slnlab.training.first_runs import with_first_runs
 from slnlab.training.settling import settle
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from slnlab.record.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
+
+SHOWING = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}
+"""Options that print something and train nothing."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -79,21 +82,21 @@ def train(
     from slnlab.processes.stopping import obeying_signals, stop_if_told
     from slnlab.record.result import Result
     from slnlab.record.run_directory import RunDirectory
-    from slnlab.training import assemble
+    from slnlab.training import devices
 
-    devices, on_gpus = config.trainer.devices, assemble.on_gpus(config)
+    processes, on_gpus = config.trainer.devices, devices.on_gpus(config)
     run = RunDirectory(directory or spec.directory)
     with ExitStack() as stack:
         stack.enter_context(obeying_signals())
-        stack.enter_context(joined(devices, config.trainer.num_nodes, on_gpus, run.note_failure))
-        stack.enter_context(assemble.threads(config))
+        stack.enter_context(joined(processes, config.trainer.num_nodes, on_gpus, run.note_failure))
+        stack.enter_context(devices.threads(config))
         from_first(lambda: stack.enter_context(run.locked(wait)))
         ready = from_first(lambda: _prepare(spec, run, overrides))
         if ready is None:
             return Result.load(run.result)
         try:
-            if devices > 1 and world_size() == 1:
-                in_processes(devices, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
+            if processes > 1 and world_size() == 1:
+                in_processes(processes, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
             else:
                 _fit(run, ready, watch)
         except Exception as error:
@@ -192,9 +195,9 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
 
 def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
     """What each of the processes does that were started for a run."""
-    from slnlab.training import assemble
+    from slnlab.training import devices
 
-    with assemble.threads(ready.spec.config):
+    with devices.threads(ready.spec.config):
         _fit(run, ready)
 
 
@@ -252,7 +255,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
         refuse_without_key(overrides, several)
-        _hydra_main()
+        (ending_with_its_reader(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:

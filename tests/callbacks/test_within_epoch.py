@@ -28,6 +28,7 @@ from slnlab.processes import stopping
 from slnlab.processes.stopping import Stopped
 from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.result import Result, read_metrics
+from slnlab.train import train
 from slnlab.training.settling import settle
 
 TinyRun = Callable[..., tuple[Result, Path]]
@@ -45,9 +46,21 @@ OVERRIDES = (
 """A run of 3 epochs of 20 steps, 16 of them in the first call of Lightning's."""
 
 
-@pytest.fixture
-def whole(tiny_run: TinyRun, tmp_path: Path) -> Path:
-    return tiny_run(*OVERRIDES, directory=tmp_path / "whole")[1]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped; not to be changed."""
+    directory = tmp_path_factory.mktemp("whole")
+    train(compose([*OVERRIDES, "trainer.accelerator=cpu", "trainer.progress=false"]), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in step 5 of its second epoch; not to be changed."""
+    directory = tmp_path_factory.mktemp("stopped")
+    config = compose([*OVERRIDES, "trainer.accelerator=cpu", "trainer.progress=false"])
+    stop_in(STEPS + 5, lambda: train(config, directory))
+    return directory
 
 
 @pytest.fixture
@@ -202,15 +215,19 @@ def test_a_full_disk_does_not_keep_a_run_from_stopping(
 @pytest.mark.parametrize("found", [True, False], ids=["with a file", "without one"])
 @pytest.mark.parametrize("others", ["the same", "another step", "another start", "none"])
 def test_the_files_of_all_processes_are_used_or_none(
-    others: str, found: bool, tiny_run: TinyRun, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    others: str,
+    found: bool,
+    stopped: Path,
+    tiny_run: TinyRun,
+    steps: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever this process has found, it hears of the other's: otherwise that one would wait for it."""
-    run = tmp_path / "run"
-    stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
+    run = shutil.copytree(stopped, tmp_path / "run")
     start = torch.load(within(run), weights_only=True)["start"]
     if not found:
         within(run).unlink()
-    steps.clear()
     heard = {"the same": [6, start], "another step": [5, start], "another start": [6, start + 1], "none": [0, 0]}
     asked = []
 

@@ -13,6 +13,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -179,10 +180,7 @@ def test_workers_end_when_the_process_that_they_work_for_is_killed() -> None:
     pids = here.recv()
     process.kill()
     process.join()
-    until = time.monotonic() + 10
-    while any(_runs(pid) for pid in pids):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    commands.until(lambda: not any(_runs(pid) for pid in pids), "its workers have ended", seconds=60)
 
 
 def _runs(pid: int) -> bool:

@@ -55,7 +55,7 @@ class Bare:
         return Batch(rows, logits, shard(len(logits)))
 
     def loss(self, logits: Tensor, index: list[int] | None = None) -> Tensor:
-        return self.method.loss(self.batch(logits, index))
+        return self.method.loss(self.method.attached(self.batch(logits, index)))
 
 
 def probabilities(rows: list[list[float]]) -> Tensor:

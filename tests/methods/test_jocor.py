@@ -16,7 +16,8 @@ from slnlab.config import check, compose
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
-from slnlab.methods.jocor import JoCoR, symmetric_divergence
+from slnlab.methods.jocor import JoCoR
+from slnlab.objectives import symmetric_divergence
 
 P, P_2 = [0.9, 0.9, 0.3, 0.6], [0.2, 0.55, 0.3, 0.5]
 

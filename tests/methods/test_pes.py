@@ -174,8 +174,8 @@ def test_a_new_part_is_one_of_its_own_and_the_first_step_is_adams(
 
     first: list[Tensor] = []
 
-    def stepped(method: PES) -> None:
-        take_step(method)
+    def stepped(method: PES, network: int | None = None) -> None:
+        take_step(method, network)
         if len(fresh) > len(first):
             first.append(method.network.classifier.weight.detach() - fresh[-1][1])  # type: ignore[union-attr, operator]
 

@@ -61,7 +61,7 @@ def test_an_objective_writes_nothing(name: str) -> None:
     logits = method.network(lesson.images)
     method.remember(batch, logits.detach()[:6])
     before = everything(method)
-    losses = [method.batch_loss(batch, logits, lesson.targets) for _ in range(2)]
+    losses = [method.batch_loss(method.attached(batch), logits, lesson.targets) for _ in range(2)]
     assert torch.equal(*losses)
     assert same(before, everything(method)) == []
 

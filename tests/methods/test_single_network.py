@@ -160,8 +160,8 @@ def test_with_noise_it_is_equation_3(made: Callable[..., Run]) -> None:
 
 
 def test_a_new_optimiser_every_epoch(made: Callable[..., Run]) -> None:
-    """What `reset_optimizer_each_epoch` stands for: the momentum of the last step is forgotten."""
-    options = ("method=ce", "trainer.max_epochs=2", "method.reset_optimizer_each_epoch=true")
+    """What `optimizer.reset_each_epoch` stands for: the momentum of the last step is forgotten."""
+    options = ("method=ce", "trainer.max_epochs=2", "optimizer.reset_each_epoch=true")
     run = fit(made(*options))
     start = copy.deepcopy(run.start)
     assert equal(run.method.network.state_dict(), ByHand(run, plain_cross_entropy, reset=True).network.state_dict())

@@ -10,7 +10,6 @@ import torch
 from by_hand import Bare, probabilities
 from torch import Tensor
 
-from slnlab.methods.sop import SOP
 from slnlab.objectives import SampleNoise
 
 SETUP = ("method=sop", "method.lr_u=0.5", "method.lr_v=0.25")
@@ -18,11 +17,10 @@ SETUP = ("method=sop", "method.lr_u=0.5", "method.lr_v=0.25")
 
 def learned(made: Bare, logits: Tensor) -> SampleNoise:
     """u and v of the batch, with the gradients of the loss in them."""
-    assert isinstance(made.method, SOP)
-    batch = made.batch(logits)
-    noise = made.method.sop.noise(batch.index)
-    made.method.explaining(noise, batch, logits, made.method.lesson(batch).targets).backward()
-    return noise
+    batch = made.method.attached(made.batch(logits))
+    made.method.loss(batch).backward()
+    assert isinstance(batch.own, SampleNoise)
+    return batch.own
 
 
 def with_noise(made: Bare, u: list[float], v: list[list[float]]) -> Bare:

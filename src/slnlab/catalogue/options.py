@@ -57,7 +57,7 @@ def _option(group: str, path: Path) -> Option:
             return Option(path.stem, said.title, said.paper, said.does, path)
         except OSError:
             pass  # of the user's own
-    head, _ = keys(path.read_text("utf-8"))
+    head, _ = keys(path.read_text(encoding="utf-8"))
     return Option(path.stem, "", "", _first_sentence(head), path)
 
 

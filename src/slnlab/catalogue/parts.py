@@ -38,6 +38,6 @@ def part(name: str, folder: Path = PARTS) -> Part:
     Raises:
         OSError: there is none, as of a method of the user's own.
     """
-    front, body = (folder / f"{name}.md").read_text("utf-8").split("\n\n", 1)
+    front, body = (folder / f"{name}.md").read_text(encoding="utf-8").split("\n\n", 1)
     said = dict(line.split(": ", 1) for line in front.splitlines())
     return Part(said["title"], said["paper"], said["published"], body.strip())

@@ -24,6 +24,7 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.config.checks import near
 from slnlab.config.plain import flat, plain
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.schema.options import Law, law
 from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 BESIDE = {
@@ -35,8 +36,7 @@ BESIDE = {
 }
 """What a method may be combined with, and its name."""
 
-LAW = ("refuses", "needs", "fixed")
-STRUCTURE = {"_target_", "name", "labels", "networks", "reset_optimizer_each_epoch", *LAW}
+STRUCTURE = {"_target_", "name", "title", "rows", "refuses", "needs", "fixed"}
 """Keys below `method` that are the same idea for all methods."""
 
 
@@ -59,10 +59,11 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
         said = part(name)
     except OSError:
         said = Part(name, "", "", docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does)
-    rows = ", ".join(f"{title} ({weights})" for weights, title in method["labels"].items())
+    its = law(method)
+    rows = ", ".join(f"{title} ({weights})" for weights, title in its.rows.items())
     facts = {
         "rows": rows,
-        "networks": str(method.get("networks", 1)),
+        "networks": str(len(its.networks)),
         "class": method["_target_"],
         "file": str(found[name].path),
         "published": said.published,
@@ -73,7 +74,7 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
         _wrapped(said.body),
         "\n".join(f"{key:10} {fill(text, 108, subsequent_indent=' ' * 11)}" for key, text in facts.items() if text),
         "\n".join([f"Keys, with their values for {names}:", *(_keys(config, found) or ["  none of its own"])]),
-        "\n".join(_law(method)),
+        "\n".join(_law(its)),
     ]
     return "\n\n".join(sections)
 
@@ -97,7 +98,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
     """Each key that the method sets: its value, its meaning, and where the value comes from."""
     method = config["method"]
     comments = _comments(found[method["name"]].path, found)
-    everywhere = {key.path: key.comment for key in keys((CONF_DIR / "train.yaml").read_text("utf-8"))[1]}
+    everywhere = {key.path: key.comment for key in keys((CONF_DIR / "train.yaml").read_text(encoding="utf-8"))[1]}
     of_class = arguments(method["_target_"])
     values = flat({key: value for key, value in config.items() if key not in ("method", "preset", "contents")})
     own = {f"method.{key}": value for key, value in method.items() if key not in STRUCTURE}
@@ -118,7 +119,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
 
 def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
     """The keys of a method's YAML and of those that it starts from, by their paths."""
-    text = path.read_text("utf-8")
+    text = path.read_text(encoding="utf-8")
     taken: dict[str, Key] = {}
     chosen = OmegaConf.load(path)
     assert isinstance(chosen, DictConfig)
@@ -128,15 +129,14 @@ def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
     return taken | {key.path: key for key in keys(text)[1]}
 
 
-def _law(method: Mapping[str, Any]) -> Iterator[str]:
+def _law(law: Law) -> Iterator[str]:
     """What it goes with."""
-    refuses, needs, fixed = ({str(key): value for key, value in (method.get(key) or {}).items()} for key in LAW)
-    goes = [f"{name} ({key})" for key, name in BESIDE.items() if key not in refuses]
-    goes += [] if "loss.name" in fixed else ["any class-wise loss (loss)"]
+    goes = [f"{name} ({key})" for key, name in BESIDE.items() if key not in law.refuses]
+    goes += [] if "loss.name" in law.fixed else ["any class-wise loss (loss)"]
     yield fill(f"Composes with {', '.join(goes)}.", 119)
-    yield from (fill(f"Refuses {key}: {why}.", 119, subsequent_indent="  ") for key, why in refuses.items())
-    yield from (fill(f"Needs {key}: {why}.", 119, subsequent_indent="  ") for key, why in needs.items())
-    yield from (f"Fixes {key}={value}." for key, value in fixed.items())
+    yield from (fill(f"Refuses {key}: {why}.", 119, subsequent_indent="  ") for key, why in law.refuses.items())
+    yield from (fill(f"Needs {key}: {why}.", 119, subsequent_indent="  ") for key, why in law.needs.items())
+    yield from (f"Fixes {key}={value}." for key, value in law.fixed.items())
 
 
 @ending_with_its_reader

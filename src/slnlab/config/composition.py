@@ -18,7 +18,7 @@ from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
 from slnlab.config.plain import said_by
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import Section
-from slnlab.schema.options import schema_of
+from slnlab.schema.options import keys_of, schema_of
 from slnlab.schema.sections import GROUPS, Root
 from slnlab.text.quoting import mended
 
@@ -69,7 +69,9 @@ def explain(error: BaseException, overrides: Sequence[str] = (), several: bool =
         key = message.split("'")[1]
         *path, leaf = key.split(".")
         known = _known_keys(path, overrides)
-        if known:
+        if leaf in _with_defaults(path, overrides):
+            message = f"{key}: has a default and is not in the YAML; +{key}=VALUE sets it"
+        elif known:
             where = ".".join(path) or "the configuration"
             message = f"{key}: there is no such key{near(leaf, known)}; the keys of {where} are {', '.join(known)}"
     return message
@@ -81,6 +83,16 @@ def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
+
+
+def _with_defaults(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The keys of the option of this group, those that its YAML leaves out included."""
+    if len(path) != 1 or path[0] not in GROUPS:
+        return []
+    try:
+        return keys_of(schema_of(path[0], OmegaConf.to_container(_of_options(overrides)[path[0]])))
+    except ConfigError:
+        return []
 
 
 def _of_options(overrides: Sequence[str]) -> DictConfig:
@@ -98,7 +110,10 @@ def _kinds(key: str, overrides: Sequence[str]) -> set[type]:
     group, *path = key.split(".")
     node: Any = Root
     if group in GROUPS:
-        node = schema_of(group, OmegaConf.to_container(_of_options(overrides)[group]))
+        try:
+            node = schema_of(group, OmegaConf.to_container(_of_options(overrides)[group]))
+        except ConfigError:
+            return set()
     else:
         path = [group, *path]
     for part in path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class Batch(NamedTuple):
     shard: Shard
     pixels: Callable[[], Tensor] | None = None
     """The images before augmentation, see `Images.pixels`."""
+    own: Any = None
+    """What a method has attached for one pass, see `SingleNetwork.attached`."""
 
     def mean(self, losses: Tensor) -> Tensor:
         """This process's share of the mean over the global batch of its samples' losses (B,).

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -22,8 +25,14 @@ class Digits:
         """Nothing to do: the images are part of scikit-learn."""
 
     def load(self, split: Split) -> LabelledImages:
-        images, labels = load_digits(return_X_y=True)
+        images, labels = _read()
         train, test = train_test_split(np.arange(len(labels)), test_size=500, stratify=labels, random_state=0)
         rows = train if split == "train" else test
         pixels = np.rint(images[rows] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
         return LabelledImages(torch.from_numpy(pixels), torch.from_numpy(labels[rows].astype(np.int64)))
+
+
+@cache
+def _read() -> Any:
+    """Images (1797, 64) and labels (1797), read from scikit-learn's CSV once; not to be changed in place."""
+    return load_digits(return_X_y=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -104,11 +105,9 @@ class Method(pl.LightningModule):
         """Of several processes: the rows of the sample table that this one has written since the epoch began."""
         self.table: SampleTable
         self.streams: Streams
-        self._epoch: list[Callable[[], Any]] = []
-        """The steps of the epoch, see `batches`."""
+        self._left: Iterator[Callable[[], Any]]
         self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
-        self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext
-        """For the profiler."""
+        self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext  # for the profiler
 
     @property
     def saved_within_epoch(self) -> bool:
@@ -138,7 +137,7 @@ class Method(pl.LightningModule):
     # One optimiser step
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
-        """The steps of an epoch, counted from 0: what each makes when it is called is handed to `step`."""
+        """The steps of an epoch, from 0: what each makes when it is called is handed to `step`."""
         return self.data.epoch(epoch)
 
     @abstractmethod
@@ -152,12 +151,7 @@ class Method(pl.LightningModule):
         self.descend(loss)
 
     def descend(self, loss: Tensor, network: int | None = None) -> None:
-        """One step of every optimiser down the sum of all processes' losses.
-
-        Args:
-            loss: this process's share, a scalar.
-            network: only the optimiser of the network of this number steps.
-        """
+        """One step down the sum of all processes' losses, of which `loss` is this process's share; see `take_step`."""
         self.differentiate(loss)
         self.take_step(network)
 
@@ -238,20 +232,17 @@ class Method(pl.LightningModule):
                 optimizer.state.clear()
 
     def training_step(self, _: object, call: int) -> None:
-        # What an epoch's steps learn from is the method's choice (DivideMix has as many as it trusts samples), so what
-        # Lightning hands over is left unread: it only says when. The number of its calls is fixed.
+        # The method says what the epoch's steps are. What Lightning hands over is left unread: it only says when, in a
+        # fixed number of calls.
         if call == 0:
-            self._epoch = [*self.batches(self.current_epoch)]
-        size = max(STEPS_PER_CALL, math.ceil(len(self._epoch) / self.trainer.num_training_batches))
-        for number, make in enumerate(self._epoch[call * size : (call + 1) * size], call * size):
-            if number < self.steps_of_epoch:  # done before the run was stopped
-                continue
+            steps = [*self.batches(self.current_epoch)]
+            self._per_call = max(STEPS_PER_CALL, math.ceil(len(steps) / self.trainer.num_training_batches))
+            self._left = iter(steps[self.steps_of_epoch :])  # the first were done before the run was stopped
+        for make in islice(self._left, self._per_call):
             self.step(make())
             self.steps += 1
             self.steps_of_epoch += 1
             stop_if_told()
-        if self.trainer.is_last_batch:
-            self._epoch = []
         if self.trainer.is_last_batch and not self.epoch_trained:
             # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
             schedulers = self.lr_schedulers() or []

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor, log_softmax, nn
+from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.objectives import symmetric_divergence
 from slnlab.schema.kinds import Share
-
-
-def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
-    """KL(S¹‖S²) + KL(S²‖S¹) = Σ_c (S¹_c − S²_c)(log S¹_c − log S²_c) of every sample, (B, C) twice → (B,), ≥ 0."""
-    one, two = (log_softmax(each.float(), 1) for each in (logits, logits_2))
-    return ((one.exp() - two.exp()) * (one - two)).sum(1)
 
 
 class JoCoR(SmallLoss):

@@ -32,7 +32,7 @@ class ParameterNoise(SingleNetwork):
         super().__init__(network, **options)
         self.gradient_sigma, self.per_sample = gradient_sigma, per_sample
 
-    def before_step(self, batch: Batch, logits: Tensor, targets: Tensor) -> None:
+    def before_step(self, batch: Batch) -> None:
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
         sigma = self.gradient_sigma / (math.sqrt(batch.shard.total) if self.per_sample else 1.0)
         # The same in all processes, which have the same gradient.

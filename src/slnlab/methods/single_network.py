@@ -16,7 +16,7 @@ from slnlab.sln import StochasticLabelNoise
 
 
 class Lesson(NamedTuple):
-    """What a step teaches. Both passes of SAM teach the same."""
+    """What a pass over a batch teaches; the second one of SAM teaches the same."""
 
     images: Tensor
     """What the network is shown (B, channels, H, W)."""
@@ -93,14 +93,42 @@ class SingleNetwork(Method):
         """This process's share of the loss, a scalar: the mean of `objective`, and what is not of single samples."""
         return batch.mean(self.objective(batch, logits, targets))
 
-    def before_step(self, batch: Batch, logits: Tensor, targets: Tensor) -> None:
-        """Called when the gradients are there and the optimiser has not yet stepped; here it does nothing.
+    def attached(self, batch: Batch) -> Batch:
+        """The batch with what the method learns of its samples beside the network, to collect gradients in one pass."""
+        return batch
 
-        Args:
-            batch, logits, targets: of the pass that the gradients are of; the logits without gradient.
-        """
+    def before_step(self, batch: Batch) -> None:
+        """Called when the gradients are there and the optimiser has not yet stepped; `batch` as the pass had it."""
 
     # One optimiser step
+
+    def step(self, batch: Batch) -> None:
+        batch = self.attached(batch)
+        self._differentiate(self.loss, batch)
+        if self.sam:
+            batch = self.attached(batch)
+            with self.sam.at_the_worst(self.network, self._optimizers[0]):
+                self._differentiate(self._loss_again, batch)
+        self.before_step(batch)
+        self.take_step()
+
+    def _differentiate(self, loss: Callable[[Batch], Tensor], batch: Batch) -> None:
+        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
+            value = loss(batch)
+        self.differentiate(value)
+
+    def loss(self, batch: Batch) -> Tensor:
+        lesson = self.lesson(batch)
+        logits = self._logits(lesson)
+        first = logits.detach()[: len(batch.index)]  # SOP+ shows a second view of each sample after them
+        self.observe(lesson.seen, first)
+        self.remember(batch, first)
+        return self.batch_loss(batch, logits, lesson.targets)
+
+    def _loss_again(self, batch: Batch) -> Tensor:
+        """In SAM's second pass nothing is observed or remembered."""
+        lesson = self.lesson(batch)
+        return self.batch_loss(batch, self._logits(lesson), lesson.targets)
 
     def lesson(self, batch: Batch) -> Lesson:
         """What is shown and taught: the batch, mixed where there is mixup, and SLN's noise on its targets."""
@@ -114,32 +142,8 @@ class SingleNetwork(Method):
             targets = self.sln(targets, noise=self.normal("SLN", batch))
         return Lesson(images, targets, seen)
 
-    def loss(self, batch: Batch) -> Tensor:
-        return self._forward(batch, self.lesson(batch), first=True)[0]
-
-    def step(self, batch: Batch) -> None:
-        lesson = self.lesson(batch)
-        logits = self._gradient(batch, lesson, first=True)
-        if self.sam:
-            with self.sam.at_the_worst(self.network, self._optimizers[0]):
-                logits = self._gradient(batch, lesson, first=False)
-        self.before_step(batch, logits, lesson.targets)
-        self.take_step()
-
-    def _gradient(self, batch: Batch, lesson: Lesson, first: bool) -> Tensor:
-        """Put the gradient of a pass in the place of the one before; its logits."""
-        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
-            loss, logits = self._forward(batch, lesson, first)
-        self.differentiate(loss)
-        return logits.detach()
-
-    def _forward(self, batch: Batch, lesson: Lesson, first: bool) -> tuple[Tensor, Tensor]:
-        """The loss, and the logits; in the first pass of a step what is to be remembered is."""
+    def _logits(self, lesson: Lesson) -> Tensor:
         if self.sam:  # so that dropout drops the same in both passes
             self.seed_globally("SAM", self.steps)
         logits: Tensor = self.network(lesson.images)
-        if first:
-            own = logits.detach()[: len(batch.index)]  # SOP+ shows a second view of each sample after them
-            self.observe(lesson.seen, own)
-            self.remember(batch, own)
-        return self.batch_loss(batch, logits, lesson.targets), logits
+        return logits

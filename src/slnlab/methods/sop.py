@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from slnlab import objectives
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.objectives import SampleNoise
 from slnlab.schema.kinds import NonNegative
 
 
@@ -17,7 +16,7 @@ class SOP(SingleNetwork):
     """Each sample has parameters u_i (a number) and v_i (C) of its own that may explain its label away.
 
     The loss is that of `slnlab.objectives.SOP`. u and v take one step per step of the optimiser, down the gradient of
-    the same loss; SLN's noise is on y in its first term alone.
+    the same pass; SLN's noise is on y in the loss's first term alone.
 
     Args:
         network: see `SingleNetwork`.
@@ -41,14 +40,11 @@ class SOP(SingleNetwork):
         super().setup(stage)
         self.sop = objectives.SOP(self.table, lr_u=self.lr_u, lr_v=self.lr_v, seed=self.seed)
 
-    def explaining(self, noise: SampleNoise, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        """This process's share of the loss, a scalar, from which the network learns and so does the noise."""
-        return batch.mean(self.sop(noise, logits, targets))
+    def attached(self, batch: Batch) -> Batch:
+        return batch._replace(own=self.sop.noise(batch.index))
 
-    def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.explaining(self.sop.noise(batch.index), batch, logits, targets)
+    def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.sop(batch.own, logits, targets)
 
-    def before_step(self, batch: Batch, logits: Tensor, targets: Tensor) -> None:
-        noise = self.sop.noise(batch.index)
-        self.explaining(noise, batch, logits, targets).backward()
-        self.sop.step(noise)
+    def before_step(self, batch: Batch) -> None:
+        self.sop.step(batch.own)

@@ -14,7 +14,7 @@ from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import Lesson
 from slnlab.methods.sop import SOP
-from slnlab.objectives import SampleNoise, softmax
+from slnlab.objectives import softmax
 from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import EvenPixels, NonNegative
 
@@ -69,9 +69,9 @@ class SOPPlus(SOP):
         lesson = super().lesson(batch)
         return lesson._replace(images=torch.cat([lesson.images, self.second_view(batch)]))
 
-    def explaining(self, noise: SampleNoise, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+    def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         first, second = logits.chunk(2)
-        losses, explained = self.sop.with_explained(noise, first, targets)
+        losses, explained = self.sop.with_explained(batch.own, first, targets)
         divergence = (softmax(first).detach() * (cross_entropy(second) - cross_entropy(first).detach())).sum(1)
         # Of all processes' rows; the gradient is that of one's own.
         sums = explained.sum(0)

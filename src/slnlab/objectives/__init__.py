@@ -11,6 +11,7 @@ from slnlab.objectives.elr import ELR, early_learning
 from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
 from slnlab.objectives.softmax import softmax
 from slnlab.objectives.sop import SOP, SampleNoise
+from slnlab.objectives.symmetric_divergence import symmetric_divergence
 
 __all__ = [
     "CORES2",
@@ -25,4 +26,5 @@ __all__ = [
     "prior_penalty",
     "sharpen",
     "softmax",
+    "symmetric_divergence",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from slnlab.objectives.softmax import softmax
+from slnlab.processes.distributed import world_size
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
@@ -74,7 +75,8 @@ class SOP:
         """Take the parameters' step down their gradients."""
         for name, rows, rate in (("sop_u", noise.u, self.lr_u), ("sop_v", noise.v, self.lr_v)):
             assert rows.grad is not None, "call backward first"
-            self.table[name][noise.rows] = rows.detach() - rate * rows.grad
+            # Of the mean over all processes' batches: DDP takes the mean of the network's gradients, not of these.
+            self.table[name][noise.rows] = rows.detach() - rate * rows.grad / world_size()
 
     def __call__(self, noise: SampleNoise, logits: Tensor, targets: Tensor) -> Tensor:
         """The losses (B,). `targets` (B, C) are y in the first term alone; all else is of the unperturbed targets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from importlib import metadata
@@ -24,22 +25,27 @@ def environment() -> dict[str, Any]:
     """Versions, machine and git state, as plain JSON."""
     import torch
 
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     cuda = torch.cuda.is_available()
     return {
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": dict(_versions()),
         "platform": platform.platform(),
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         "git": git_state(),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
 
 
 def processor_name() -> str:
@@ -50,8 +56,12 @@ def processor_name() -> str:
         return platform.processor() or platform.machine()
 
 
+@functools.cache
 def git_state() -> dict[str, Any] | None:
-    """The commit of the checkout that slnlab runs from, and whether it was changed since; None when installed."""
+    """The commit of the checkout that slnlab runs from, and whether it was changed since; None when installed.
+
+    As it was when this process asked first: what is changed later is not what runs in it.
+    """
     here = Path(__file__).resolve().parents[3]
     if not (here / ".git").exists():
         return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PyTorchProfiler
-from pytorch_lightning.strategies import DDPStrategy
 
 from slnlab.callbacks.correction import LabelCorrection
 from slnlab.callbacks.memorisation import MemorisationMonitor
@@ -34,15 +32,14 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError
 from slnlab.methods import Method
-from slnlab.processes.cores import cores, processes_here
 from slnlab.processes.distributed import rank, world_size
-from slnlab.processes.starting import started_by
 from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.environment import environment
 from slnlab.record.result import Result, summarise_timing
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.options import law
 from slnlab.streams import derive
+from slnlab.training.devices import accelerator, on_gpus, one_gpu_each, strategy
 
 
 def _options(node: DictConfig, *without: str) -> dict[str, Any]:
@@ -50,24 +47,6 @@ def _options(node: DictConfig, *without: str) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items() if k not in ("_target_", "name", *without)}
-
-
-def on_gpus(config: DictConfig) -> bool:
-    """Whether the run uses GPUs.
-
-    Raises:
-        ConfigError: it asks for a GPU, or so many, that PyTorch does not see, or for what only GPUs can do.
-    """
-    devices, accelerator = config.trainer.devices, config.trainer.accelerator
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if accelerator == "gpu" and not (cuda or torch.backends.mps.is_available()):
-        raise ConfigError("trainer.accelerator: gpu, but PyTorch sees none on this machine; auto or cpu")
-    wanted = accelerator != "cpu" and (cuda > 0 or accelerator == "gpu")
-    if wanted and devices > max(cuda, 1) and not (cuda == 1 and started_by()):
-        raise ConfigError(f"trainer.devices: {devices}, but PyTorch sees {max(cuda, 1)} GPU(s) on this machine")
-    if config.trainer.sync_batchnorm and devices > 1 and not wanted:
-        raise ConfigError("trainer.sync_batchnorm: PyTorch has it on GPUs only")
-    return wanted
 
 
 def datamodule(config: DictConfig) -> IndexedDataModule:
@@ -173,19 +152,6 @@ def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
     return partial(kind, **options)
 
 
-@contextmanager
-def threads(config: DictConfig) -> Iterator[None]:
-    """trainer.threads of the CPU inside the block. By default they are the cores granted to this process, at most as
-    many as PyTorch would use (OMP_NUM_THREADS), shared by the processes that are started within the block."""
-    before = torch.get_num_threads()
-    available = min(before, cores())
-    torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def loggers(spec: RunSpec, run: RunDirectory) -> list[Logger]:
     """What `logger=` adds to metrics.csv; of several processes only the first has any."""
     config = spec.config
@@ -239,11 +205,11 @@ def trainer(
             config.trainer,
             *("accelerator", "devices", "progress", "threads", "compile", "profile", "checkpoint_every_steps"),
         ),
-        devices="auto" if _one_gpu_each(config) else config.trainer.devices,
-        accelerator=_accelerator(config),
+        devices="auto" if one_gpu_each(config) else config.trainer.devices,
+        accelerator=accelerator(config),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
         # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
-        strategy=_strategy(config) if world_size() > 1 else "auto",
+        strategy=strategy(config) if world_size() > 1 else "auto",
         callbacks=callbacks,
         logger=list(loggers) or False,
         plugins=[files, LightningEnvironment()],
@@ -262,23 +228,6 @@ def _profiler(run: RunDirectory) -> PyTorchProfiler:
     """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
     run.profile.mkdir(exist_ok=True)
     return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=-1)
-
-
-def _accelerator(config: DictConfig) -> str:
-    """What Lightning is to use; several processes that `on_gpus` found no GPUs for must not find a Mac's only one."""
-    return "cpu" if world_size() > 1 and not on_gpus(config) else str(config.trainer.accelerator)
-
-
-def _strategy(config: DictConfig) -> DDPStrategy:
-    in_turn = getattr(get_class(config.method._target_), "trains_in_turn", False)
-    # Lightning takes the one of the process's place on the machine, and a process that sees one GPU has only the first.
-    gpus = [torch.device("cuda", 0)] * config.trainer.devices if _one_gpu_each(config) else None
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=in_turn, parallel_devices=gpus)
-
-
-def _one_gpu_each(config: DictConfig) -> bool:
-    """Whether each of several processes sees its own GPU only, as `srun --gpus-per-task=1` has it."""
-    return world_size() > 1 and on_gpus(config) and torch.cuda.device_count() == 1
 
 
 def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:

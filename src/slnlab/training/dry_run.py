@@ -6,10 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from omegaconf import DictConfig
 
 from slnlab.config.run_spec import RunSpec
 from slnlab.record.run_directory import RunDirectory
@@ -43,6 +45,10 @@ class Planned:
     file: Path | None = None
 
     @property
+    def config(self) -> DictConfig:
+        return self.spec.config
+
+    @cached_property
     def stands(self) -> Run:
         return look_at(self.directory, "")
 
@@ -50,7 +56,11 @@ class Planned:
     def left(self) -> bool:
         """Whether there is something to do."""
         gone = self.file is not None and not self.file.exists()
-        return bool(self.spec.config.force) or gone or not RunDirectory(self.directory).finished
+        return bool(self.config.force) or gone or not RunDirectory(self.directory).finished
+
+    @cached_property
+    def kind_of_work(self) -> str:
+        return _kind_of_work(self.spec.container)
 
     @property
     def state(self) -> str:
@@ -58,7 +68,7 @@ class Planned:
         run = self.stands
         state: str = run.state
         if run.state == "done" and self.left:
-            state += ", again by force=true" if self.spec.config.force else ", again for what was removed"
+            state += ", again by force=true" if self.config.force else ", again for what was removed"
         elif run.state != "done" and run.epochs:
             state += f" ({run.epochs}/{run.max_epochs} epochs)"
         return state
@@ -88,7 +98,7 @@ def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterat
         path: Planned(kind, name or spec.title, path, spec) for (_, path, spec), name in zip(runs, names, strict=True)
     }
     for planned in once.values():
-        if not planned.spec.config.force:
+        if not planned.config.force:
             RunDirectory(planned.directory).refuse_another_run(planned.spec)
     first: dict[Path, Planned] = {}
     for planned in once.values():
@@ -128,9 +138,7 @@ def _first(planned: Planned) -> Iterator[Planned]:
     """The runs that one needs, and those that they need, in the order in which they are made."""
     for needed in first_runs.needed(planned.spec):
         spec = needed.spec
-        run = Planned(
-            "first", f"{spec.title}, for {planned.spec.config.method.name}", spec.directory, spec, needed.file
-        )
+        run = Planned("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
         if run.left:
             yield from _first(run)
         yield run
@@ -141,46 +149,44 @@ def _first(planned: Planned) -> Iterator[Planned]:
 
 def _time(runs: Sequence[Planned]) -> str:
     """How long they train, one after the other, going by runs like them."""
-    known = [seconds for seconds in map(_seconds, runs) if seconds is not None]
+    by_kind: dict[str, float | None] = {}
+    for run in runs:
+        if run.kind_of_work not in by_kind:
+            by_kind[run.kind_of_work] = _seconds_per_epoch(run)
+    known = [seconds for run in runs if (seconds := _seconds(run, by_kind[run.kind_of_work])) is not None]
     if not known:
         return "unknown: no run of this kind is finished"
-    part = (
-        "" if len(known) == len(runs) else f" for {len(known)} of {len(runs)} runs; no run like the others is finished"
-    )
-    return f"about {duration(sum(known))} of training, one run after the other, going by runs like these{part}"
+    share = "" if len(known) == len(runs) else f" for {len(known)} of {len(runs)} runs, unknown for the others"
+    return f"about {duration(sum(known))} of training, one run after the other, going by runs like these{share}"
 
 
-def _seconds(planned: Planned) -> float | None:
-    """That a run has still to train; None: unknown."""
-    run, epochs = planned.stands, int(planned.spec.config.trainer.max_epochs)
-    if run.epochs and not planned.spec.config.force and run.state != "done":
+def _seconds(planned: Planned, each_epoch: float | None) -> float | None:
+    """That a run has still to train, at its own pace if it has begun; None: unknown."""
+    run, epochs = planned.stands, int(planned.config.trainer.max_epochs)
+    if run.epochs and run.state != "done" and not planned.config.force:
         return max(0, epochs - run.epochs) * run.seconds / run.epochs
-    container = planned.spec.container
-    data, method = container["data"]["name"], container["method"]["name"]
-    each = _seconds_per_epoch(
-        str(planned.spec.config.runs_dir), data, method, json.dumps(_kind(container), sort_keys=True)
-    )
-    return None if each is None else epochs * each
+    return None if each_epoch is None else epochs * each_epoch
 
 
-@cache
-def _seconds_per_epoch(runs_dir: str, data: str, method: str, kind: str) -> float | None:
-    """The median over finished runs of the same data, method, network, batch size and precision."""
-    results = sorted(
-        Path(runs_dir).glob(f"{data}/*/{method}/*/seed*/result.json"), key=lambda path: path.stat().st_mtime
-    )
+def _seconds_per_epoch(planned: Planned) -> float | None:
+    """The median over the latest finished runs that do the same work."""
+    config = planned.config
+    results = Path(config.runs_dir).glob(f"{config.data.name}/*/{config.method.name}/*/seed*/result.json")
     found = []
-    for path in results[-LATEST:]:
+    for path in sorted(results, key=lambda path: path.stat().st_mtime)[-LATEST:]:
         result = json.loads(path.read_text(encoding="utf-8"))
-        if json.dumps(_kind(result["identity"]), sort_keys=True) == kind:
+        if _kind_of_work(result["identity"]) == planned.kind_of_work:
             found.append(float(result["timing"]["seconds_per_epoch"]))
     return median(found) if found else None
 
 
-def _kind(container: Mapping[str, Any]) -> list[Any]:
-    """What, beside data set and method, an epoch's time depends on most."""
+def _kind_of_work(container: Mapping[str, Any]) -> str:
+    """What an epoch's time and the memory depend on most."""
     data, trainer = container["data"], container["trainer"]
-    return [container["model"], data["num_train"], data["train_size"], data["batch_size"], trainer["precision"]]
+    sizes = [data["num_train"], data["train_size"], data["batch_size"]]
+    return json.dumps(
+        [data["name"], container["method"]["name"], container["model"], sizes, trainer["precision"]], sort_keys=True
+    )
 
 
 # Memory
@@ -188,7 +194,7 @@ def _kind(container: Mapping[str, Any]) -> list[Any]:
 
 def _memory(runs: Sequence[Planned]) -> str:
     """What the largest of them takes."""
-    kinds = {json.dumps(_kind(run.spec.container)) + run.spec.config.method.name: run.spec.config for run in runs}
+    kinds = {run.kind_of_work: run.config for run in runs}
     try:
         from slnlab.training.memory import estimate
 

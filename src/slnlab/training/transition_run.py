@@ -88,11 +88,12 @@ def _predict(spec: RunSpec) -> None:
     from slnlab.models.modes import evaluating
     from slnlab.processes.distributed import world_size
     from slnlab.training import assemble
+    from slnlab.training.devices import on_gpus
 
     if world_size() > 1:
         raise SlnlabError(f"{spec.directory}: its predictions are made by one process; do this run in one first")
     run = RunDirectory(spec.directory)
-    device = torch.device("cuda" if assemble.on_gpus(spec.config) and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if on_gpus(spec.config) and torch.cuda.is_available() else "cpu")
     datamodule = assemble.datamodule(spec.config)
     datamodule.prepare_data()
     datamodule.setup()

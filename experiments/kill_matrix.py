@@ -1,7 +1,7 @@
 """The kill matrix: real runs, ended by a signal at a chosen moment, started again, compared with one never stopped.
 
-`python tests/kill_matrix.py --out experiments/kill_matrix` does all of it (`make kill-matrix`). `tests/test_kill.py`
-does a part. The moments are patched in here; slnlab itself has no hooks for them.
+`make kill-matrix` does all of it, `tests/test_kill.py` a part. The moments are patched in here; slnlab itself has no
+hooks for them.
 """
 
 from __future__ import annotations
@@ -212,7 +212,11 @@ def run_until(phase: str, number: int, *overrides: str, to: str = ONE) -> subpro
     if to == ONE or Path(sys.argv[0]).name == Path(__file__).name:
         return commands.run("kill_matrix", *arguments)
     return subprocess.run(  # its ranks look for this file as the main one
-        [sys.executable, __file__, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, __file__, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

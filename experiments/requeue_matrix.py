@@ -1,6 +1,6 @@
 """The requeue matrix: runs of sweeps, hit by a signal or by SLURM itself, compared with one that was left alone.
 
-`python tests/requeue_matrix.py --out experiments/requeue_matrix` (`make requeue-matrix`) starts a SLURM cluster of one
+`make requeue-matrix` starts a SLURM cluster of one
 node, as root. What a single run's process survives, moment by moment, is the kill matrix's question; here it is who
 starts a run again, on which launcher.
 """

@@ -1,0 +1,125 @@
+"""`--dry-run` of slnlab.train: the plan of a run or a sweep, with nothing trained or written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from slnlab import train as command
+from slnlab.config import compose
+from slnlab.record.result import Result
+from slnlab.training.memory import estimate
+
+TINY = ["data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
+
+Plan = Callable[..., list[str]]
+
+
+@pytest.fixture
+def plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The lines that the command prints; exit code 0, and no file may be another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets
+    monkeypatch.setattr(sys, "argv", ["slnlab"])
+
+    def run(*words: str) -> list[str]:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        with pytest.raises(SystemExit) as ended:
+            command.main([*TINY, *words, "--dry-run"])
+        assert not ended.value.code, ended.value.code
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def kinds(lines: list[str]) -> list[tuple[str, str]]:
+    """First column and state of each run."""
+    columns = [re.split(r" {2,}", line) for line in lines if line.startswith(("run ", "first "))]
+    return [(kind, state) for kind, _, state, _ in columns]
+
+
+def test_a_sweep_is_planned_by_what_is_done_of_it(
+    plan: Plan, tmp_path: Path, tiny_run: Callable[..., tuple[Result, Path]]
+) -> None:
+    sweep = ("-m", "seed=0,1", "sln.sigma=0.5")
+    nothing = plan(*sweep)
+    assert nothing[0] == "2 runs (2 missing)"
+    assert "time      unknown" in "\n".join(nothing)
+    first, second = (Path(line.split("  ")[-1]) for line in nothing[1:3])
+    assert [first.name, second.name] == ["seed0", "seed1"]
+
+    result, _ = tiny_run("sln.sigma=0.5", directory=first)
+    one_done = plan(*sweep)
+    assert kinds(one_done) == [("run", "done"), ("run", "missing")]
+    assert "time      about" in "\n".join(one_done)
+    assert "again by force=true" in "\n".join(plan("seed=0", "sln.sigma=0.5", "force=true"))
+    assert result.epochs == 2
+
+    (first / "result.json").unlink()
+    assert "stopped (2/2 epochs)" in "\n".join(plan("seed=0", "sln.sigma=0.5"))
+
+
+def test_other_runs_that_are_needed_are_planned_too(plan: Plan) -> None:
+    lines = plan("method=co_teaching", "init.from=sln", "noise=dependent")
+    assert lines[0] == "1 run (1 missing); before them 3 runs (3 missing) that they need"
+    assert kinds(lines) == [("first", "missing")] * 3 + [("run", "missing")]
+    assert "for noise=dependent" in lines[1], "which the runs to start from need"
+    assert sum("for init.from=sln" in line for line in lines) == 2, "one for each network"
+    assert "for method=forward" in "\n".join(plan("method=forward"))
+
+
+def test_a_directory_that_holds_another_run_is_refused_as_training_would(
+    plan: Plan, tmp_path: Path, tiny_run: Callable[..., tuple[Result, Path]]
+) -> None:
+    tiny_run("sln.sigma=0.5", directory=tmp_path / "here")
+    with pytest.raises(SystemExit, match="here holds another run"):
+        command.main([*TINY, "sln.sigma=0.1", "hydra.run.dir=here", "--dry-run"])
+
+
+# Memory
+
+
+class OneLayer(nn.Sequential):
+    """10 · 64 weights and 10 biases."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64 * in_channels, num_classes))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "copies"),
+    [
+        (["method=ce", "optimizer.momentum=0"], 2),  # weights, gradients
+        (["method=ce"], 3),  # and SGD's momentum
+        (["method=sln"], 4),  # and the momentum model
+    ],
+)
+def test_the_estimate_of_memory_by_hand(overrides: list[str], copies: int) -> None:
+    config = compose([*overrides, "data.train_size=100", "data.batch_size=20", "momentum.decay=0.9"])
+    config.model = {"_target_": f"{__name__}.OneLayer", "name": "one", "in_channels": 1, "num_classes": 10}
+    found = estimate(config)
+    assert found.parameters == 650
+    assert found.weights == copies * 650 * 4
+    assert found.activations == 20 * 64 * 4, "the input of the layer"
+    assert found.images == 100 * 10 * 10, "padded by one pixel on each side"
+    assert str(found).startswith("roughly ")
+
+
+def test_two_networks_take_twice_the_memory_of_one() -> None:
+    one, two = (estimate(compose([f"method={name}", "momentum.enabled=false"])) for name in ("ce", "co_teaching"))
+    assert two.weights == 2 * one.weights
+
+
+def test_images_of_unknown_size_are_said_to_be_unknown() -> None:
+    config = compose(["preset.image_size=null"])
+    found = estimate(config)
+    assert found.activations is None
+    assert "nothing gives preset.image_size" in str(found)
+    assert torch.get_default_device().type == "cpu"
