@@ -325,7 +325,7 @@ uninterrupted run?
 `trainer.devices=2`: the user starts the launcher, and the launcher starts the ranks. In each row, one process of the
 command gets the signal at the phase; then the same command runs undisturbed to its end. (Commands fork from a
 process that has imported PyTorch, to save time.) *Identical* means byte for byte equal to an uninterrupted run: the
-network, momentum model, sample table, optimiser and schedule in the last checkpoint, every row of `metrics.csv` (without
+network, momentum model, sample table, optimiser and schedule in the last checkpoint, every row of `metrics.csv` (but
 `seconds` and `images_per_second`) and all of `samples.npz`. The same comparison finds a second uninterrupted run equal,
 and a run of another seed different.
 
