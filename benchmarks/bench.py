@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from slnlab.record.run_directory import environment, processor_name
+from slnlab.record.environment import environment, processor_name
 from slnlab.text.terminal import print_anywhere
 
 HERE = Path(__file__).resolve().parent

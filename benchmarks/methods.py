@@ -18,7 +18,8 @@ import pytorch_lightning as pl
 import torch
 
 from slnlab.config import CONF_DIR, compose
-from slnlab.record.run_directory import RunDirectory, processor_name
+from slnlab.record.environment import processor_name
+from slnlab.record.run_directory import RunDirectory
 from slnlab.text.terminal import print_anywhere
 from slnlab.training import assemble, devices
 from slnlab.training.settling import settle

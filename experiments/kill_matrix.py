@@ -314,32 +314,31 @@ def page(cells: list[Cell], seconds: float) -> str:
         (f"{c.phase}: {PHASES[c.phase]}", c.signal, c.to, c.exit_code, c.epochs_begun, c.epochs_kept, c.steps_kept)
         for c in cells
     ]
-    return f"""# Kill matrix: runs ended at awkward moments and started again
+    return f"""# Kill matrix: runs stopped at awkward moments and resumed
 
-**Question.** Does a run that was ended at any moment, and started again by the same command, end with the same bits as
-one that was never stopped?
+**Question.** A run is stopped at any moment and resumed by the same command. Does it end with the same bits as an
+uninterrupted run?
 
 **Command.** `make kill-matrix` wrote this page and [`results.csv`](results.csv), in {seconds / 60:.0f} minutes.
 
-**Set-up.** Digits, `{" ".join(OVERRIDES)}`; one process, and for the rows of *rank 0*, *rank 1* and *launcher*
-`trainer.devices=2`: the launcher is what the user started, the ranks are the processes that it starts. Each row: one
-process of the command gets the signal at the phase; then the same command runs, undisturbed, to its end. (Commands are
-forks of a process that has imported PyTorch, to save the time.) *Identical* compares with a run
-that was never stopped, byte by byte: the network, momentum model, sample table, optimiser and schedule in the last
-checkpoint, every row of `metrics.csv` (without `seconds` and `images_per_second`) and all of `samples.npz`. A second
-run that was never stopped is compared the same way first, and a run of another seed must differ.
+**Set-up.** Digits, `{" ".join(OVERRIDES)}`; one process. The rows of *rank 0*, *rank 1* and *launcher* have
+`trainer.devices=2`: the user starts the launcher, and the launcher starts the ranks. In each row, one process of the
+command gets the signal at the phase; then the same command runs undisturbed to its end. (Commands fork from a
+process that has imported PyTorch, to save time.) *Identical* means byte for byte equal to an uninterrupted run: the
+network, momentum model, sample table, optimiser and schedule in the last checkpoint, every row of `metrics.csv` (but
+`seconds` and `images_per_second`) and all of `samples.npz`. The same comparison finds a second uninterrupted run equal,
+and a run of another seed different.
 
 {matrix_page.environment(f"Lightning {pytorch_lightning.__version__}", "one thread")}
 
 {matrix_page.result(cells, columns, rows)}
 
-137 is a process that was killed; 1 a launcher that has said which of its processes had died; 128 + the signal's
-number is what slnlab exits with when it is told to stop. *Kept*:
-epochs in the newest whole checkpoint when the process had ended, *and steps*, of 24, of the one that had begun: a run
-that is told to stop between two is saved there. With SIGTERM in *result*, the result was complete before the exit.
+Exit code 137 is a killed process, and 1 a launcher that has named its dead process. slnlab itself exits with 128 + the
+signal's number. *Kept* counts the epochs in the newest whole checkpoint after the exit. *And steps* counts the saved
+steps, of 24, of the unfinished epoch: a signal saves the run between two steps. With SIGTERM in *result*, the result
+was complete before the exit.
 
-**Not shown.** GPUs; several machines; loss of power, which a process cannot
-make.
+**Not shown.** GPUs; several machines; loss of power, which a process cannot cause.
 """
 
 

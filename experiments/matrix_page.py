@@ -26,7 +26,7 @@ def environment(*more: str) -> str:
     """The page's paragraph on where it was made; no GPU was used."""
     import torch
 
-    from slnlab.record.run_directory import git_state, processor_name
+    from slnlab.record.environment import git_state, processor_name
 
     git = git_state() or {}
     commit = f"{git.get('commit', 'unknown')[:10]}{' with changes' if git.get('dirty') else ''}"

@@ -195,10 +195,10 @@ def page(cells: list[Cell], seconds: float) -> str:
     columns = ["launcher", "run", "what happened", "when", "epochs then", "who started it again"]
     rows = [(c.launcher, c.run, c.event, f"{c.phase}: {PHASES[c.phase][0]}", c.epochs_then, c.went_on) for c in cells]
     commands = "\n".join(f"- *{name}*: `{' '.join(overrides)}`" for name, overrides in RUNS.items())
-    return f"""# Requeue matrix: runs of sweeps that were hit, on each launcher
+    return f"""# Requeue matrix: interrupted runs of sweeps, on each launcher
 
-**Question.** Does a run of a sweep that was signalled, requeued, cancelled or killed end with the same bits as one that
-was left alone, and who starts it again?
+**Question.** A run of a sweep is signalled, requeued, cancelled or killed. Does it end with the same bits as an
+undisturbed run, and who starts it again?
 
 **Command.** `make requeue-matrix`, as root where SLURM is installed, wrote this page and
 [`results.csv`](results.csv), in {seconds / 60:.0f} minutes.
@@ -209,17 +209,16 @@ launcher=local on the same machine. The runs, on digits:
 {commands}
 
 SLURM starts the two processes as tasks of one job (`hydra.launcher.tasks_per_node=2`). The run with `init.from` makes a
-run of SLN first, in the same job; both runs are compared. *Identical* compares as the
-[kill matrix](../kill_matrix/README.md) does. The two minutes that a requeued job waits are skipped
+run of SLN first, in the same job; both runs are compared. *Identical* has the meaning of the
+[kill matrix](../kill_matrix/README.md). A requeued job does not wait its usual two minutes
 (`scontrol update StartTime=now`).
 
 {matrix_page.environment()}
 
 {matrix_page.result(cells, columns, rows)}
 
-**Not shown here.** A node that disappears and a time limit that is reached are in `tests/test_slurm.py` (the former in
-`make test-slow`, as SLURM takes minutes over it); several nodes; GPUs; Ray, whose worker that dies is in
-`tests/test_launchers.py`.
+**Not shown.** Several nodes; GPUs. `tests/test_slurm.py` covers a lost node (in `make test-slow`, since SLURM takes
+minutes over it) and a reached time limit; `tests/test_launchers.py` covers a dead Ray worker.
 """
 
 

@@ -44,7 +44,7 @@ def train_yaml() -> dict[str, Any]:
 
 
 def test_the_pages_list_every_choice() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text()
+    page = (ROOT / "docs" / "configuration.md").read_text().partition("## Groups")[2].partition("\n## ")[0]
     for group in ("data", "noise", "method", "model", "loss", "logger", "launcher", "optimizer", "scheduler"):
         (row,) = re.findall(rf"^\| `{group}` \| `.*$", page, re.MULTILINE)
         options = {option.stem for option in (CONF_DIR / group).glob("*.yaml")}
