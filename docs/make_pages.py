@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,6 +116,26 @@ def arguments(kind: str) -> dict[str, str]:
     return {key: text for base in bases for key, text in arguments(base).items()} | own
 
 
+def in_three_epochs(kind: str) -> dict[str, Any]:
+    """What a class says three epochs need; read from the source."""
+    node = definitions().get(kind.rsplit(".", 1)[-1])
+    if not isinstance(node, ast.ClassDef):
+        return {}
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and line.value and ast.unparse(line.target) == "in_three_epochs":
+            values: dict[str, Any] = ast.literal_eval(line.value)
+            return values
+    return next(filter(None, (in_three_epochs(base.id) for base in node.bases if isinstance(base, ast.Name))), {})
+
+
+def quick_look(name: str, values: dict[str, Any]) -> str:
+    """The command for a run of three epochs with these values; nothing where it needs none."""
+    keys = {"method": name, "trainer.max_epochs": 3, **{f"method.{key}": value for key, value in values.items()}}
+    typed = [f"{key}={shown(value).replace(' ', '')}" for key, value in keys.items()]
+    command = shlex.join(["python", "-m", "slnlab.train", *typed])
+    return f"Three epochs show all that it does:\n\n```sh\n{command}\n```" if values else ""
+
+
 def shown(value: Any) -> str:
     """A value, or a table of values by data set and noise, in one line."""
     if isinstance(value, dict):
@@ -209,6 +230,7 @@ def card(found: Method) -> str:
     sections.append("\n\n".join(cell(note) for note in notes if note))
     sections += [
         f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) is the file.",
+        quick_look(found.name, in_three_epochs(kind)),
         "## What it goes with",
         f"Composes with {', '.join(composes)}." if composes else "",
         "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in found.refuses.items()),

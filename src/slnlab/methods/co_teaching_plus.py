@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class CoTeachingPlus(CoTeaching):
             in [1.46, 2.46]); or `logits`, as in the paper.
         options: see `SmallLoss`.
     """
+
+    in_three_epochs: ClassVar[dict[str, Any]] = {"init_epochs": 1, "forget_rate": "estimated", "ramp_epochs": 2}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class CORES2(SingleNetwork):
         sieve_from: an epoch, from 1; None: every sample is always kept.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
+
+    in_three_epochs: ClassVar[dict[str, Any]] = {"ramp": [1, 2], "sieve_from": 2}
 
     def __init__(
         self, network: nn.Module, *, strength: float, ramp: Sequence[int], sieve_from: int | None, **options: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class LossCorrection(SingleNetwork):
             another number of classes.
         DataError: in `setup`: a file that cannot be read.
     """
+
+    in_three_epochs: ClassVar[dict[str, Any]] = {"transition": "known"}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class SOP(SingleNetwork):
         lr_u, lr_v: learning rates of u and v, ≥ 0.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
+
+    in_three_epochs: ClassVar[dict[str, Any]] = {"lr_u": 1e5, "lr_v": 1e5}  # so that they leave their beginning
 
     def __init__(self, network: nn.Module, *, lr_u: float, lr_v: float, **options: Any) -> None:
         super().__init__(network, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class TruncatedGCE(SingleNetwork):
         views: of a pruning: "clean", the image as it is, so that no draw decides who is pruned; or "augmented".
         options: see `SingleNetwork`; `class_losses` is GCE.
     """
+
+    in_three_epochs: ClassVar[dict[str, Any]] = {"first_pruning": 2, "pruning_every": 1, "truncation": 0.11}
 
     def __init__(
         self,
