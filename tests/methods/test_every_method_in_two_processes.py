@@ -73,6 +73,9 @@ def assert_the_same(name: str, folders: tuple[Path, Path]) -> None:
             # Columns are float32, and logarithms of what is left of 1 lose digits.
             rtol, atol = (1e-5, 1e-7) if tensor.dtype == torch.float64 else (1e-4, 1e-5)
             torch.testing.assert_close(found[key], tensor, rtol=rtol, atol=atol, msg=f"{key} of {process}")
+    for key, tensor in wanted.items():
+        if tensor.dtype == torch.bool:
+            assert 0 < tensor.float().mean() < 1, f"{key}: there was something to choose"
     one, two = (torch.load(folder / f"{name}.rank0.pt", weights_only=True) for folder in folders)
     assert two["steps"] == one["steps"]
     for row, expected in zip(two["rows"], one["rows"], strict=True):

@@ -70,7 +70,12 @@ class PESSemi(PES):
     """
 
     composes: ClassVar[frozenset[str]] = frozenset()
-    in_three_epochs: ClassVar[dict[str, Any]] = {"early_epochs": 1, "classifier_epochs": 1, "lambda_u_ramp": 1}
+    in_three_epochs: ClassVar[dict[str, Any]] = {
+        "early_epochs": 1,
+        "classifier_epochs": 2,
+        "refining_lr": 0.01,
+        "lambda_u_ramp": 1,
+    }
 
     def __init__(
         self,
