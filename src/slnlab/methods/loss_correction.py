@@ -46,6 +46,7 @@ class LossCorrection(SingleNetwork):
         "correction.enabled": "the corrected loss expects labels that were spoiled by T, and corrected ones are not",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {"transition": "known"}
 
     def __init__(
         self,

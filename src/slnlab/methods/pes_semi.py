@@ -79,6 +79,12 @@ class PESSemi(PES):
         "correction.enabled": "PES (semi) gives the samples that disagree with their labels targets of its own",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {
+        "early_epochs": 1,
+        "classifier_epochs": 2,
+        "refining_lr": 0.01,
+        "lambda_u_ramp": 1,
+    }
 
     def __init__(
         self,
