@@ -94,7 +94,7 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("method=trimmed method._target_=mine.Trimed", "method._target_: mine.Trimed cannot be found: "),
         ("method=trimmed method._target_=main.Trimmed", "there is no module 'main'; is it on PYTHONPATH?"),
         ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
-        ("loss=bare loss.gamma=3", "loss.gamma: has a default and is not in the YAML; +loss.gamma=VALUE sets it"),
+        ("loss=bare loss.gamma=3", "loss.gamma: is not in the YAML, which leaves it at its default; +loss.gamma=VALUE"),
         ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),
         ("noise=to_the_next noise.rate=2", "noise.rate: 2 is not allowed: input should be less than 1"),
         ("noise=to_the_next +noise.hop=1", "noise.hop: there is no such key"),
