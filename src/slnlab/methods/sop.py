@@ -13,7 +13,7 @@ from slnlab.schema.kinds import NonNegative
 
 
 class SOP(SingleNetwork):
-    """Each sample has parameters u_i (a number) and v_i (C) of its own that may explain its label away.
+    """Each sample has parameters of its own, u_i (a number) and v_i (C), that can absorb a wrong label.
 
     The loss is that of `slnlab.objectives.SOP`. u and v take one step per step of the optimiser, down the gradient of
     the same pass; SLN's noise is on y in the loss's first term alone.
