@@ -29,8 +29,8 @@ class CoTeaching(SmallLoss):
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "co-teaching keeps or drops a sample by its loss, and a mixture has two",
         "sam.rho": (
-            "SAM moves one network to where its own loss is worst, and in co-teaching each network's loss is on "
-            "what the other has picked"
+            "SAM moves one network to where its own loss is worst, and in co-teaching each network's loss "
+            "uses the picks of the other"
         ),
         "correction.enabled": (
             "label correction predicts with one momentum model, and co-teaching has two networks that must not "

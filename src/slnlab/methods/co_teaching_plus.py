@@ -38,8 +38,8 @@ class CoTeachingPlus(CoTeaching):
             "has two"
         ),
         "sam.rho": (
-            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks decide "
-            "together what is learned from"
+            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks "
+            "choose the samples together"
         ),
         "correction.enabled": (
             "label correction predicts with one momentum model, and co-teaching+ has two networks that must not "

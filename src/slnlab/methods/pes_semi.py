@@ -77,7 +77,7 @@ class PESSemi(PES):
         "sam.rho": (
             "SAM needs a second pass with the same targets, and PES (semi) guesses its targets anew at every step"
         ),
-        "correction.enabled": "PES (semi) gives the samples that disagree with their labels targets of its own",
+        "correction.enabled": "PES (semi) makes its own targets for samples that disagree with their labels",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 

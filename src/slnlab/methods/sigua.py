@@ -38,9 +38,7 @@ class Sigua(SmallLoss):
 
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "SIGUA learns some samples and unlearns the others, and a mixture may be of both",
-        "sam.rho": (
-            "SAM looks for the worst loss nearby, and SIGUA's is the better the worse the rejected samples fare"
-        ),
+        "sam.rho": ("SAM seeks the worst loss nearby, and SIGUA's loss falls as the rejected samples get worse"),
     }
 
     def __init__(self, network: nn.Module, *, gamma: NonNegative, bad_fraction: Share, **options: Any) -> None:

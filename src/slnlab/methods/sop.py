@@ -26,9 +26,7 @@ class SOP(SingleNetwork):
 
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "SOP's parameters explain the label of one sample, and a mixture has two",
-        "correction.enabled": (
-            "SOP's parameters explain the given label; corrected ones would have to be explained anew"
-        ),
+        "correction.enabled": ("SOP's parameters explain the given label and do not fit a corrected one"),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
