@@ -44,7 +44,7 @@ class LossCorrection(SingleNetwork):
     """
 
     refuses: ClassVar[dict[str, str]] = {
-        "correction.enabled": "the corrected loss expects labels with the noise T, which corrected labels no longer have",
+        "correction.enabled": "the corrected loss expects labels with noise T, which corrected labels no longer have",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
