@@ -16,26 +16,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
 
-from slnlab.config import CONF_DIR, compose
+from slnlab.config import CONF_DIR, check, compose
 from slnlab.record.environment import processor_name
 from slnlab.record.run_directory import RunDirectory
 from slnlab.text.terminal import print_anywhere
 from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
-STEADY = {
-    "co_teaching_plus": ["method.init_epochs=0"],
-    "cores2": ["method.ramp=[0,1]", "method.sieve_from=1"],
-    "dividemix": ["method.warm_up_epochs=0"],
-    "forward": ["method.transition=known"],
-    "backward": ["method.transition=known"],
-    "pes": ["method.early_epochs=0"],
-    "pes_semi": ["method.early_epochs=0"],
-    "sln_mo_lc": ["correction.last_epochs=3"],
-    "truncated_gce": ["method.first_pruning=2", "method.pruning_every=1"],
-}
-"""What lets a method do from its first epochs on what it does later."""
+EPOCHS = 5
+"""Of each training. From the third on a method does what it would do for long, see `Method.in_three_epochs`."""
 
 
 class Clock(pl.Callback):
@@ -58,17 +50,25 @@ class Clock(pl.Callback):
             self.epochs.append(self.now() - self.start)
 
 
+def steady(method: str, overrides: list[str]) -> DictConfig:
+    """The configuration of a short training that ends with what the method does for long."""
+    short = [f"trainer.max_epochs={EPOCHS}", f"correction.last_epochs={EPOCHS - 2}", "trainer.progress=false"]
+    config = compose([f"method={method}", *short, *overrides])
+    for key, value in get_class(config.method._target_).in_three_epochs.items():
+        OmegaConf.update(config, f"method.{key}", value)
+    check(config)
+    return config
+
+
 def epoch_seconds(method: str, overrides: list[str]) -> float:
-    """The quickest epoch of a short training, but for the first."""
-    config = compose(
-        [f"method={method}", "trainer.max_epochs=4", "trainer.progress=false", *overrides, *STEADY.get(method, [])]
-    )
+    """The quickest of the last epochs of a short training."""
+    config = steady(method, overrides)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, devices.threads(config):
         trainer, _ = assemble.trainer(settle(config), RunDirectory(Path(folder)), [])
         trainer.callbacks.insert(0, clock)
         trainer.fit(assemble.method(config), assemble.datamodule(config))
-    return min(clock.epochs[1:])
+    return min(clock.epochs[2:])
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from slnlab.catalogue.docstrings import arguments
 from slnlab.catalogue.parts import Part, part
 from slnlab.catalogue.show import BESIDE, STRUCTURE
 from slnlab.catalogue.yaml_keys import Key, keys, preset_of, source
+from slnlab.schema.constructors import class_variable
 from slnlab.schema.options import Law, law
 
 DOCS = Path(__file__).resolve().parent
@@ -86,6 +88,14 @@ def merged(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return {key: merged(below.get(key), above.get(key)) for key in {**below, **above}}
     return below if above is None else above
+
+
+def quick_look(name: str, values: dict[str, Any]) -> str:
+    """The command for a run of three epochs with these values; nothing where it needs none."""
+    keys = {"method": name, "trainer.max_epochs": 3, **{f"method.{key}": value for key, value in values.items()}}
+    typed = [f"{key}={shown(value).replace(' ', '')}" for key, value in keys.items()]
+    command = shlex.join(["python", "-m", "slnlab.train", *typed])
+    return f"Three epochs show all that it does:\n\n```sh\n{command}\n```" if values else ""
 
 
 def shown(value: Any) -> str:
@@ -171,6 +181,7 @@ def card(found: Method) -> str:
     sections.append("\n\n".join(cell(note) for note in notes if note))
     sections += [
         f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) sets these values.",
+        quick_look(found.name, class_variable(kind, "in_three_epochs") or {}),
         "## Composition",
         f"Composes with {', '.join(composes)}." if composes else "",
         "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in laws.refuses.items()),

@@ -29,14 +29,19 @@ LONGEST = ("test_launchers", "test_processes", "test_command_line", "test_kill")
 """Files that take minutes. They begin first, so that at the end no worker is left alone with one."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--config-dir", help="a folder of options, whose methods tests/methods/test_every_*.py test")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
 def no_config_dirs_of_another_test() -> Iterator[None]:
+    before = list(config.extra_config_dirs)
     yield
-    config.extra_config_dirs.clear()
+    config.extra_config_dirs[:] = before
 
 
 @pytest.fixture

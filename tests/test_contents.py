@@ -145,8 +145,10 @@ def test_images_of_a_donor_changed_in_place_are_another_run(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Callable[..., DictConfig]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
     """A data set whose source has these keys."""
+    (tmp_path / "mine.py").write_text("def Mine(**keys):\n    return keys\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
 
     def composed(**source: Any) -> DictConfig:
         (tmp_path / "conf" / "data").mkdir(parents=True, exist_ok=True)

@@ -26,16 +26,14 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
-def test_the_readme_counts_the_choices() -> None:
+def test_the_readme_says_what_is_chosen_by_default() -> None:
     readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|", readme, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", readme, re.MULTILINE)
     assert len(rows) == 8
     defaults = {
         key: value for entry in train_yaml()["defaults"] if isinstance(entry, dict) for key, value in entry.items()
     }
-    for group, default, count in rows:
-        assert default == defaults[group]
-        assert int(count) == len([*(CONF_DIR / group).glob("*.yaml")]), group
+    assert all(default == defaults[group] for group, default in rows)
 
 
 def train_yaml() -> dict[str, Any]:
@@ -46,7 +44,7 @@ def train_yaml() -> dict[str, Any]:
 def test_the_pages_list_every_choice() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text().partition("## Groups")[2].partition("\n## ")[0]
     for group in ("data", "noise", "method", "model", "loss", "logger", "launcher", "optimizer", "scheduler"):
-        (row,) = re.findall(rf"^\| `{group}` \|.*$", page, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{group}` \| `.*$", page, re.MULTILINE)
         options = {option.stem for option in (CONF_DIR / group).glob("*.yaml")}
         assert options <= set(re.findall(r"`(\w+)`", row)), group
     for name, group in (("data", "data"), ("noise", "noise"), ("methods/index", "method")):

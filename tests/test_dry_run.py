@@ -70,9 +70,9 @@ def test_other_runs_that_are_needed_are_planned_too(plan: Plan) -> None:
     lines = plan("method=co_teaching", "init.from=sln", "noise=dependent")
     assert lines[0] == "1 run (1 missing); before them 3 runs (3 missing) that they need"
     assert kinds(lines) == [("first", "missing")] * 3 + [("run", "missing")]
-    assert "for noise=dependent" in lines[1], "which the runs to start from need"
-    assert sum("for init.from=sln" in line for line in lines) == 2, "one for each network"
-    assert "for method=forward" in "\n".join(plan("method=forward"))
+    assert " none ce seed=0, for " in lines[1], "noise=dependent: the runs to start from need it too"
+    assert sum(" sln seed=" in line for line in lines) == 2, "one for each network"
+    assert kinds(plan("method=forward")) == [("first", "missing"), ("run", "missing")]
 
 
 def test_a_directory_that_holds_another_run_is_refused_as_training_would(

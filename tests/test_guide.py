@@ -11,10 +11,10 @@ import commands
 import pytest
 
 from slnlab.config import check, compose, loading
-from slnlab.config.identity import run_subdir
 from slnlab.errors import ConfigError
 from slnlab.noise import NoiseRecord
 from slnlab.record.result import Result, read_metrics
+from slnlab.training.settling import settle
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -94,7 +94,7 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("method=trimmed method._target_=mine.Trimed", "method._target_: mine.Trimed cannot be found: "),
         ("method=trimmed method._target_=main.Trimmed", "there is no module 'main'; is it on PYTHONPATH?"),
         ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
-        ("loss=bare loss.gamma=3", "loss.gamma: has a default and is not in the YAML; +loss.gamma=VALUE sets it"),
+        ("loss=bare loss.gamma=3", "loss.gamma: is not in the YAML, which leaves it at its default; +loss.gamma=VALUE"),
         ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),
         ("noise=to_the_next noise.rate=2", "noise.rate: 2 is not allowed: input should be less than 1"),
         ("noise=to_the_next +noise.hop=1", "noise.hop: there is no such key"),
@@ -127,5 +127,5 @@ def test_all_that_a_data_set_does_not_give_is_told_at_once(files: Path) -> None:
 @pytest.mark.usefixtures("own")
 def test_a_default_of_the_constructor_is_a_part_of_the_run() -> None:
     """Left out of the YAML, it is the same run as written there; with another value, it is another one."""
-    names = [run_subdir(compose(["loss=focal", *typed])) for typed in ([], ["~loss.gamma"], ["loss.gamma=3"])]
+    names = [settle(compose(["loss=focal", *typed])).subdir for typed in ([], ["~loss.gamma"], ["loss.gamma=3"])]
     assert names[0] == names[1] != names[2]

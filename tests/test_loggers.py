@@ -28,7 +28,7 @@ from slnlab.loggers.wandb import wandb_logger
 from slnlab.loggers.wandb_recordings import recordings
 from slnlab.record.result import Result, read_metrics
 from slnlab.record.run_directory import RunDirectory
-from slnlab.schema import wandb_settings
+from slnlab.schema.wandb import settings as wandb_settings
 from slnlab.training import assemble
 from slnlab.training.settling import settle
 

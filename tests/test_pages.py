@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from slnlab.config import CONF_DIR, compose
+from slnlab.config import CONF_DIR, check, compose
 from slnlab.schema.options import law
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,15 @@ def test_a_card_shows_the_keys_and_values_in_force(name: str) -> None:
         if isinstance(method[key], float) and re.fullmatch(r"[\d.e-]+", rows[f"method.{key}"]):
             assert float(rows[f"method.{key}"]) == method[key]
     assert set(re.findall(r"^- It refuses `([\w.]+)`", card, re.MULTILINE)) == set(law(method).refuses)
+
+
+@pytest.mark.parametrize("name", ["cores2", "co_teaching_plus"])
+def test_the_command_for_a_quick_look_is_one(name: str) -> None:
+    card = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
+    (typed,) = re.findall(r"^python -m slnlab\.train (.*)$", card, re.MULTILINE)
+    config = compose(shlex.split(typed))
+    check(config)
+    assert (config.method.name, config.trainer.max_epochs) == (name, 3)
 
 
 def test_a_method_whose_cost_nobody_has_measured_has_a_card(make_pages: ModuleType) -> None:

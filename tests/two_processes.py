@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from slnlab.data import Batch
 from slnlab.errors import SlnlabError
 from slnlab.methods import SingleNetwork
+from slnlab.models.parts import Parts
 from slnlab.processes import peers
 from slnlab.processes.distributed import rank
 
 
 class Float64Network(nn.Module):
     """Without batch norm, so that a sample does not see the others of its process."""
+
+    parts = Parts(last_stage=("layers.2",), classifier=("layers.4",))
 
     def __init__(self, in_channels: int, num_classes: int, widths: list[int]) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import SlnlabError
 from slnlab.loggers.wandb_recordings import Recording, recordings
-from slnlab.schema.wandb_settings import PROJECT
+from slnlab.schema.wandb.settings import PROJECT
 from slnlab.text.terminal import ending_with_its_reader, print_anywhere
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import torch
 from pytorch_lightning.plugins.precision import Precision
+from tier import composed
 from torch import Tensor, nn
 
 from slnlab import SampleTable
-from slnlab.config import check, compose
+from slnlab.config import check
 from slnlab.data.batches import Batch, Labels
 from slnlab.methods import SingleNetwork
 from slnlab.noise import NoiseRecord
@@ -22,7 +23,7 @@ class Bare:
     """A method on a sample table, in no run. Its network says of an image what the image is."""
 
     def __init__(self, overrides: tuple[str, ...], given: list[int], num_classes: int) -> None:
-        config = compose([*overrides])
+        config = composed(*overrides)
         check(config)
         method = assemble.method(config)
         assert isinstance(method, SingleNetwork)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from resuming import assert_resumes_bit_exactly, trained
+from resuming import trained
 from saying import Says, batch_of, logits_of, with_table
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
@@ -152,22 +152,6 @@ def test_the_mean_of_findings() -> None:
     mean = LabelFindings.mean([made(0.5), made(1.0)])
     assert (mean.given_accuracy, mean.true_accuracy, mean.memorised, mean.recovered) == (0.5, 0.75, None, 0.25)
     assert LabelFindings.mean([made(0.5), made(None)]).auroc is None
-
-
-def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
-    """In the middle of the ramp, with an estimated rate that is estimated no more, σ, and both momentum models."""
-    whole = assert_resumes_bit_exactly(
-        tmp_path,
-        "method=co_teaching",
-        "method.forget_rate=estimated",
-        "method.ramp_epochs=2",
-        "sln.sigma=0.3",
-        "momentum.enabled=true",
-        "trainer.max_epochs=4",
-        stop_after=2,
-    )
-    assert 0 < whole.noise_rate_used.value < 1
-    assert set(whole.evaluators) == {"network", "network_2", "ensemble", "momentum", "momentum_2"}
 
 
 def test_the_networks_differ_and_are_saved_once(tmp_path: Path) -> None:

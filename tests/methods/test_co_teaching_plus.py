@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from pytorch_lightning.plugins.precision import Precision
-from resuming import assert_resumes_bit_exactly
 from saying import Says, batch_of, logits_of, with_table
 from torch import nn
 from torch.optim import SGD
@@ -99,18 +97,6 @@ def test_where_they_agree_no_step_is_taken() -> None:
     assert (loss.item(), int(size)) == (0, 0)
     loss.backward()
     assert method.network.logits.grad.abs().sum() == 0
-
-
-def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
-    """Across the end of the initial epochs."""
-    assert_resumes_bit_exactly(
-        tmp_path,
-        "method=co_teaching_plus",
-        "method.ramp_epochs=2",
-        "method.init_epochs=2",
-        "trainer.max_epochs=4",
-        stop_after=2,
-    )
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("cifar10", 20), ("cifar100", 5), ("digits", 10)])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from resuming import assert_resumes_bit_exactly, trained
+from resuming import trained
 from saying import OppositeInTraining, Says, batch_of, logits_of, with_table
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
@@ -316,21 +316,6 @@ def test_the_split_is_scikit_learns_and_made_before_either_trains(
     assert method.steps == 2 * 9 + len(turns)
     assert record.rows[-1]["train/selected"] == pytest.approx(
         float((method.table["clean"][index] > 0.5).float().mean())
-    )
-
-
-def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
-    """After the warm-up, with averaged losses, a squared error that is being ramped up, and momentum models."""
-    assert_resumes_bit_exactly(
-        tmp_path,
-        "method=dividemix",
-        "method.warm_up_epochs=1",
-        "method.warm_up_penalty=1.0",
-        "method.average_losses=3",
-        "method.lambda_u=25.0",
-        "momentum.enabled=true",
-        "trainer.max_epochs=4",
-        stop_after=3,
     )
 
 

@@ -39,6 +39,7 @@ def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path, criter
             "data.train_size=200",
             "data.noisy_val=60",
             "trainer.max_epochs=8",
+            "model.widths=[8,8,16,16]",
             "trainer.accelerator=cpu",
             "trainer.progress=false",
             "scheduler=multistep",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from resuming import assert_resumes_bit_exactly
 from saying import Says, batch_of, logits_of, with_table
 from torch.distributions import Categorical, kl_divergence
 from torch.optim import SGD
@@ -73,13 +71,6 @@ def test_divergence_is_torchs_both_ways() -> None:
     one, two = (3 * torch.randn(5, 4, generator=draw) for _ in range(2))
     p, q = Categorical(logits=one), Categorical(logits=two)
     torch.testing.assert_close(symmetric_divergence(one, two), kl_divergence(p, q) + kl_divergence(q, p))
-
-
-def test_it_resumes_bit_exactly(tmp_path: Path) -> None:
-    whole = assert_resumes_bit_exactly(
-        tmp_path, "method=jocor", "method.ramp_epochs=3", "trainer.max_epochs=3", "sln.sigma=0.2", stop_after=2
-    )
-    assert "selected_2" not in whole.table
 
 
 @pytest.mark.parametrize(

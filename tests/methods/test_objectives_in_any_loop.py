@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +88,10 @@ def test_the_loop_trains_what_the_method_trains(name: str, tmp_path: Path) -> No
     assert its
     for column in its:
         assert torch.equal(loop.table[column], method.table[column]), column
+
+
+@pytest.mark.parametrize("objective", [ELR, SOP])
+def test_the_examples_in_the_docstrings(objective: type) -> None:
+    done = doctest.testmod(sys.modules[objective.__module__])
+    assert done.attempted > 0
+    assert done.failed == 0

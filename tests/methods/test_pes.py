@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from by_hand import Bare, probabilities
-from resuming import assert_resumes_bit_exactly, trained
+from resuming import SMALL, assert_the_same, in_pieces, made, trained
 from saying import OppositeInTraining, logits_of
 from torch import Tensor
 
+from slnlab.config import compose
 from slnlab.errors import ConfigError
 from slnlab.methods.pes import PES, Refining, class_weights
 
@@ -204,12 +205,12 @@ def test_the_momentum_model_follows_every_step(tmp_path: Path) -> None:
         assert torch.equal(method.evaluators["momentum"].state_dict()[name], tensor) or tensor.dtype == torch.int64
 
 
-@pytest.mark.parametrize("afterwards", ["frozen", "trained"])
-@pytest.mark.parametrize("stop_after", [2, 3])
-def test_it_resumes_bit_exactly(afterwards: str, stop_after: int, tmp_path: Path) -> None:
-    """Also which parameters are trained, and what the optimiser has forgotten of them."""
-    overrides = (*SHORT, f"method.replaced_parts={afterwards}", "trainer.max_epochs=4", "momentum.enabled=true")
-    assert_resumes_bit_exactly(tmp_path, *overrides, stop_after=stop_after)
+def test_replaced_parts_that_are_trained_go_on_bit_for_bit(tmp_path: Path) -> None:
+    """Which parameters are trained, and what the optimiser has forgotten of them. The tier has the frozen ones."""
+    config = compose([*SMALL, *SHORT, "method.replaced_parts=trained", "trainer.max_epochs=3"])
+    whole = made(config, tmp_path / "whole")
+    whole.fit()
+    assert_the_same(in_pieces(config, tmp_path / "pieces", (1, None), (2, 1)), whole)
 
 
 def test_confident_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +229,8 @@ def test_confident_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_network_without_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"method\.last_stage: Float64Network does not say"):
-        trained(tmp_path / "run", "method=pes", "model._target_=two_processes.Float64Network")
+    with pytest.raises(ConfigError, match=r"method\.last_stage: OnePixel does not say"):
+        trained(tmp_path / "run", "method=pes", "model._target_=two_processes.OnePixel")
 
 
 def test_gradients_are_clipped_whichever_optimiser_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from by_hand import Bare
-from resuming import assert_resumes_bit_exactly, trained
+from resuming import trained
 from saying import OppositeInTraining, logits_of
 from torch import Tensor
 
@@ -148,12 +148,6 @@ def test_when_it_splits_and_who_is_trained(tmp_path: Path, monkeypatch: pytest.M
     assert all(stem == 0 and classifier > 0 for _, _, stem, classifier in steps[10:30])
     assert all(stem > 0 and classifier == 0 for _, _, stem, classifier in steps[30:])
     assert 0 < record.rows[-1]["train/selected"] < 1
-
-
-@pytest.mark.parametrize("afterwards", ["frozen", "trained"])
-def test_it_resumes_bit_exactly(afterwards: str, tmp_path: Path) -> None:
-    overrides = (*SHORT, f"method.replaced_parts={afterwards}", "trainer.max_epochs=4", "momentum.enabled=true")
-    assert_resumes_bit_exactly(tmp_path, *overrides, stop_after=2)
 
 
 @pytest.mark.parametrize("everybody", [True, False])

@@ -1,17 +1,20 @@
-"""The values of each method for each data set and noise: those of its paper, or of the SLN paper's tables."""
+"""The values of each method for each data set and noise: those of its paper, or of the SLN paper's tables.
+
+A method with a test of its own says its values there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf.errors import ConfigAttributeError
+from tier import changed, composed
 
 from slnlab.config import CONF_DIR, check, compose, explain
-from slnlab.config.plain import plain
+from slnlab.config.plain import flat, plain
 from slnlab.errors import ConfigError
 from slnlab.training.settling import settle
 
@@ -62,47 +65,27 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
 ]
 
 
-def at(config: dict[str, Any], key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node[part]
-    return node
-
-
 @pytest.mark.parametrize(("method", "data", "noise", "expected"), PRESETS)
 def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -> None:
-    config = compose([f"data={data}", f"noise={noise}", f"method={method}"])
+    config = composed(f"data={data}", f"noise={noise}", f"method={method}")
     check(config)
-    assert {key: at(plain(config), key) for key in expected} == expected
-    assert plain(config)["trainer"]["max_epochs"] == 300, "the budget is the data set's, whatever the method"
+    found = flat(plain(config))
+    assert {key: found[key] for key in expected} == expected
+    assert found["trainer.max_epochs"] == 300, "the budget is the data set's, whatever the method"
 
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml")))
 @pytest.mark.parametrize(("method", "key"), [("truncated_gce", "first_pruning"), ("cores2", "sieve_from")])
-def test_what_begins_later_begins_within_the_run(
-    method: str, key: str, data: str, data_set: Callable[[str], list[str]]
-) -> None:
+def test_what_begins_later_begins_within_the_run(method: str, key: str, data: str, own_images: str) -> None:
     """Otherwise the run would be plain GCE, or CORES² without its sieve, under the method's name."""
-    chosen = [*data_set(data), f"method={method}"]
-    config = compose(chosen)
+    config = composed(f"data={data}", f"method={method}", *([own_images] if data == "folder" else []))
     check(config)
     epochs = config.trainer.max_epochs
     assert config.method[key] < epochs
-    check(compose([*chosen, f"method.{key}={epochs}"]))
-    check(compose([*chosen, f"method.{key}=null"]))
+    for allowed in (epochs, None):
+        check(changed(config, {f"method.{key}": allowed}))
     with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null: "):
-        check(compose([*chosen, f"method.{key}={epochs + 1}"]))
-
-
-@pytest.mark.parametrize("method", sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml")))
-def test_every_method_has_values_for_images_of_ones_own(method: str, data_set: Callable[[str], list[str]]) -> None:
-    """Those that need the noise rate, which nobody knows here, say so."""
-    chosen = [*data_set("folder"), f"method={method}"]
-    if "forget_rate" in compose(chosen).method:
-        with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not say .* or `estimated`"):
-            check(compose(chosen))
-        chosen.append("method.forget_rate=estimated")
-    check(compose(chosen))
+        check(changed(config, {f"method.{key}": epochs + 1}))
 
 
 @pytest.mark.parametrize(
@@ -119,23 +102,39 @@ def test_what_is_counted_in_steps_is_of_the_run(method: str, chosen: list[str], 
     assert plain(compose([*chosen, f"method={method}"]))["method"][key] == steps
 
 
-@pytest.mark.parametrize("kind", ["sym", "asym"])
-def test_labels_from_a_file_have_the_presets_of_what_they_are_like(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "method", "kind"),
+    [
+        ("cifar10", "sln", "asym"),
+        ("cifar100", "sln", "sym"),
+        ("cifar10", "elr", "asym"),
+        ("cifar100", "phuber_ce", "asym"),
+    ],
+)
+def test_labels_from_a_file_have_the_presets_of_what_they_are_like(
+    data: str, method: str, kind: str, tmp_path: Path
+) -> None:
     """The authors' published noise is files; with `noise.like` all but the noise is as with `noise=asym`."""
     (tmp_path / "labels.csv").touch()
-    for data, method in product(("cifar10", "cifar100"), ("sln", "phuber_ce", "elr", "dividemix", "label_smoothing")):
-        of_file = ["noise=csv", f"noise.path={tmp_path}/labels.csv"]
-        like, same = (
-            plain(compose([f"data={data}", f"method={method}", *noise]))
-            for noise in ([*of_file, f"noise.like={kind}"], [f"noise={kind}"])
-        )
-        assert like.pop("noise") != same.pop("noise")
-        assert like == same
-    by_hand = compose(["data=cifar10", "method=phuber_ce", "loss.tau=10", *of_file])
-    assert (
-        settle(by_hand).subdir
-        == settle(compose(["data=cifar10", "method=phuber_ce", *of_file, "noise.like=asym"])).subdir
+    of_file = ["noise=csv", f"noise.path={tmp_path}/labels.csv"]
+    like, same = (
+        plain(compose([f"data={data}", f"method={method}", *noise]))
+        for noise in ([*of_file, f"noise.like={kind}"], [f"noise={kind}"])
     )
+    assert like.pop("noise") != same.pop("noise")
+    assert like == same
+
+
+@pytest.mark.parametrize("path", sorted((CONF_DIR / "method").glob("*.yaml")), ids=lambda path: path.stem)
+def test_values_go_by_what_data_and_noise_are_like(path: Path) -> None:
+    """By `slnlab.preset`, `slnlab.data_kind` or `slnlab.noise_kind`, and never by a name alone."""
+    assert not re.search(r"\$\{(data|noise)\.name\}", path.read_text())
+
+
+def test_the_same_values_by_hand_are_the_same_run(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").touch()
+    of_file = ["data=cifar10", "method=phuber_ce", "noise=csv", f"noise.path={tmp_path}/labels.csv"]
+    assert settle(compose([*of_file, "loss.tau=10"])).subdir == settle(compose([*of_file, "noise.like=asym"])).subdir
 
 
 @pytest.mark.parametrize(

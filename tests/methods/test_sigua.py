@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from resuming import assert_resumes_bit_exactly
 from saying import Says, batch_of, logits_of, with_table
 from torch.optim import SGD
 
@@ -71,21 +69,6 @@ def test_of_a_fraction_that_rounds_to_none_one_is_bad() -> None:
 def test_an_empty_set_contributes_nothing(forget_rate: float, bad_fraction: float, expected: float) -> None:
     loss = bare(0.1, bad_fraction, forget_rate).loss(batch_of(4))
     assert loss.item() == pytest.approx(expected)
-
-
-def test_it_resumes_bit_exactly_with_noise_momentum_and_correction(tmp_path: Path) -> None:
-    """One network: everything of the paper's may be switched on."""
-    assert_resumes_bit_exactly(
-        tmp_path,
-        "method=sigua",
-        "sln.sigma=0.5",
-        "momentum.enabled=true",
-        "correction.enabled=true",
-        "correction.last_epochs=2",
-        "trainer.max_epochs=4",
-        "method.ramp_epochs=3",
-        stop_after=2,
-    )
 
 
 @pytest.mark.parametrize("override", ["method.gamma=-1", "method.bad_fraction=1.5", "method.forget_rate=-0.1"])

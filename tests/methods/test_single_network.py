@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
+import resuming
 import torch
 from omegaconf import DictConfig
 from sklearn.metrics import accuracy_score, log_loss
@@ -299,16 +300,7 @@ def test_a_schedule_steps_once_per_epoch(overrides: list[str], expected: list[fl
     assert rates.seen == pytest.approx([0.01 * factor for factor in expected for _ in range(2)])
 
 
-class StopAfter(pl.Callback):
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        trainer.should_stop = trainer.current_epoch == self.epoch
-
-
-@pytest.mark.parametrize("done", [2, 3])
-def test_some_epochs_and_the_rest_are_four(done: int, made: Callable[..., Run], tmp_path: Path) -> None:
+def test_some_epochs_and_the_rest_are_four(tmp_path: Path) -> None:
     """Correction in the last two, a milestone on each side: all of it taken up from the checkpoint, bit for bit.
 
     After three epochs there are corrected targets already, against which the next losses are taken.
@@ -321,30 +313,14 @@ def test_some_epochs_and_the_rest_are_four(done: int, made: Callable[..., Run], 
         "scheduler.milestones=[1,3]",
         "scheduler.gamma=0.5",
     )
-    whole = fit(made(*options))
-    first = fit(made(*options, callbacks=(StopAfter(done - 1),)))
-    assert first.method.steps == done * STEPS
-    assert (first.method.table["weight"] == 1).all() == (done == 2)
-    first.trainer.save_checkpoint(tmp_path / "part.ckpt")
-
-    second = made(*options)
-    with torch.no_grad():
-        for parameter in second.method.parameters():
-            parameter.zero_()  # nothing of it may count
-    second.trainer.fit(second.method, second.data, ckpt_path=tmp_path / "part.ckpt", weights_only=True)
-
-    assert second.method.steps == whole.method.steps == 4 * STEPS
-    assert equal(second.method.network.state_dict(), whole.method.network.state_dict())
-    assert equal(second.momentum.state_dict(), whole.momentum.state_dict())
+    config = compose([*SMALL, *options])
+    whole = resuming.made(config, tmp_path / "whole")
+    whole.fit()
+    assert whole.method.steps == 4 * STEPS
     assert (whole.method.table["weight"] < 1).any()
-    assert equal(second.method.table.columns, whole.method.table.columns)
-    states = [run.trainer.optimizers[0].state_dict() for run in (second, whole)]
-    assert states[0]["param_groups"] == states[1]["param_groups"]
-    for mine, its in zip(states[0]["state"].values(), states[1]["state"].values(), strict=True):
-        assert torch.equal(mine["momentum_buffer"], its["momentum_buffer"])
-    schedules = [run.trainer.lr_scheduler_configs[0].scheduler.state_dict() for run in (second, whole)]
-    assert schedules[0] == schedules[1]
-    assert second.method.sln.sigma == whole.method.sln.sigma == 0.0
+    resumed = resuming.in_pieces(config, tmp_path / "pieces", (1, None), (2, None))
+    resuming.assert_the_same(resumed, whole)
+    assert resumed.method.sln.sigma == 0.0  # type: ignore[union-attr]
 
 
 class Dice(nn.Module):
@@ -371,7 +347,7 @@ def test_dropout_draws_anew_in_every_epoch_and_the_same_after_a_resume(
     run, whole = with_dice()
     fit(run)
     assert len(whole.thrown) == len(set(whole.thrown)) == 3 * STEPS
-    run, first = with_dice(StopAfter(1))
+    run, first = with_dice(resuming.StopAfter(2))
     fit(run).trainer.save_checkpoint(tmp_path / "part.ckpt")
     torch.rand(5)  # something else in the process
     run, second = with_dice()

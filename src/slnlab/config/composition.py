@@ -69,8 +69,8 @@ def explain(error: BaseException, overrides: Sequence[str] = (), several: bool =
         key = message.split("'")[1]
         *path, leaf = key.split(".")
         known = _known_keys(path, overrides)
-        if leaf in _with_defaults(path, overrides):
-            message = f"{key}: has a default and is not in the YAML; +{key}=VALUE sets it"
+        if leaf not in known and leaf in _keys_of_option(path, overrides):
+            message = f"{key}: is not in the YAML, which leaves it at its default; +{key}=VALUE sets it"
         elif known:
             where = ".".join(path) or "the configuration"
             message = f"{key}: there is no such key{near(leaf, known)}; the keys of {where} are {', '.join(known)}"
@@ -85,7 +85,7 @@ def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
 
 
-def _with_defaults(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
+def _keys_of_option(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The keys of the option of this group, those that its YAML leaves out included."""
     if len(path) != 1 or path[0] not in GROUPS:
         return []
@@ -129,4 +129,5 @@ def _single_types(annotation: Any) -> Iterator[type]:
     elif get_origin(annotation) is Annotated:
         yield from _single_types(get_args(annotation)[0])
     else:
-        yield get_origin(annotation) or annotation
+        kind = get_origin(annotation) or annotation
+        yield list if kind is Sequence else kind

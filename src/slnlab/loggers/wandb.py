@@ -17,9 +17,9 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from slnlab.loggers.wandb_recordings import to_be_sent, waiting
 from slnlab.record.run_directory import RunDirectory
-from slnlab.schema import wandb_settings
 from slnlab.schema.kinds import Positive
-from slnlab.schema.wandb_kinds import Entity, Mode, Project, Tags
+from slnlab.schema.wandb import settings as wandb_settings
+from slnlab.schema.wandb.kinds import Entity, Mode, Project, Tags
 from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)

@@ -74,6 +74,10 @@ class Method(pl.LightningModule):
     trains_in_turn: ClassVar[bool] = False
     """Whether a step may leave networks, or parts of one, without a gradient: several processes have to know it."""
 
+    in_three_epochs: ClassVar[dict[str, Any]] = {}
+    """Values of keys below `method` with which three epochs show all that it does, for a first look and for the tests.
+    The third epoch is as all that would follow."""
+
     def __init__(
         self,
         *networks: nn.Module,

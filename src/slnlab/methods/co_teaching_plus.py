@@ -46,6 +46,7 @@ class CoTeachingPlus(CoTeaching):
             "learn from the same mistakes"
         ),
     }
+    in_three_epochs: ClassVar[dict[str, Any]] = {"init_epochs": 1, "forget_rate": "estimated", "ramp_epochs": 2}
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class CORES2(SingleNetwork):
         "mixup.alpha": "CORES² keeps or drops a sample, and a mixture has two",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {"ramp": [1, 2], "sieve_from": 2}
 
     def __init__(
         self, network: nn.Module, *, strength: NonNegative, ramp: Ramp, sieve_from: Count | None, **options: Any

@@ -90,6 +90,12 @@ class DivideMix(Method):
 
     network_names = TWO_NETWORKS
     trains_in_turn = True
+    in_three_epochs: ClassVar[dict[str, Any]] = {
+        "warm_up_epochs": 1,
+        "warm_up_penalty": 1.0,
+        "average_losses": 2,
+        "lambda_u": 25.0,
+    }
 
     def __init__(
         self,

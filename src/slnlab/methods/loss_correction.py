@@ -47,6 +47,7 @@ class LossCorrection(SingleNetwork):
         "correction.enabled": "the corrected loss expects labels with noise T, which corrected labels no longer have",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {"transition": "known"}
 
     def __init__(
         self,

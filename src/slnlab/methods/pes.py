@@ -94,6 +94,12 @@ class PES(SingleNetwork):
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     trains_in_turn = True
+    in_three_epochs: ClassVar[dict[str, Any]] = {
+        "early_epochs": 1,
+        "stage_epochs": 2,
+        "classifier_epochs": 1,
+        "refining_lr": 0.01,
+    }
 
     def __init__(
         self,

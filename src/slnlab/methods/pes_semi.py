@@ -80,6 +80,12 @@ class PESSemi(PES):
         "correction.enabled": "PES (semi) makes its own targets for samples that disagree with their labels",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {
+        "early_epochs": 1,
+        "classifier_epochs": 2,
+        "refining_lr": 0.01,
+        "lambda_u_ramp": 1,
+    }
 
     def __init__(
         self,

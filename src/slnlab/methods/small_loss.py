@@ -78,6 +78,8 @@ class SmallLoss(Method):
     selections: ClassVar[int | None] = None
     """Columns `selected`, `selected_2`, … of the sample table; None: one for each network."""
 
+    in_three_epochs: ClassVar[dict[str, Any]] = {"forget_rate": "estimated", "ramp_epochs": 2}
+
     def __init__(
         self,
         *networks: nn.Module,

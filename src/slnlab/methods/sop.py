@@ -29,6 +29,7 @@ class SOP(SingleNetwork):
         "correction.enabled": ("SOP's parameters explain the given label and do not fit a corrected one"),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {"lr_u": 1e5, "lr_v": 1e5}  # so that they leave their beginning
 
     def __init__(self, network: nn.Module, *, lr_u: NonNegative, lr_v: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)

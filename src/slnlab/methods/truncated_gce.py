@@ -39,6 +39,7 @@ class TruncatedGCE(SingleNetwork):
         "mixup.alpha": "truncation gives each sample a weight, and a mixture has two samples; use method=gce",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "gce"}
+    in_three_epochs: ClassVar[dict[str, Any]] = {"first_pruning": 2, "pruning_every": 1, "truncation": 0.11}
 
     def __init__(
         self,

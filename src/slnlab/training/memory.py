@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
+
+from slnlab.config.plain import plain
 
 
 class Memory(NamedTuple):
@@ -48,39 +51,38 @@ def estimate(config: DictConfig) -> Memory:
     Args:
         config: of the run.
     """
-    networks = int(config.method.get("networks", 1))
+    said = plain(config)
+    data, trainer = said["data"], said["trainer"]
     with torch.device("meta"):
-        network: nn.Module = get_class(config.model._target_)(**_options(config.model))
-    parameters = list(network.parameters())
+        network: nn.Module = get_class(said["model"]["_target_"])(**_options(said["model"]))
+    method: Any = get_class(said["method"]["_target_"])
+    networks, parameters = len(method.network_names), list(network.parameters())
     weights = _bytes([*parameters, *network.buffers()])
-    weights += (
-        weights * bool(config.momentum.enabled) + _bytes(parameters) + _bytes(_optimizer_state(config, parameters))
-    )
-    streamed = config.data.get("image_size")
-    size = streamed or config.preset.get("image_size")
+    averages = weights if said["momentum"]["enabled"] else 0
+    each = weights + averages + _bytes(parameters) + _bytes(_optimizer_state(said["optimizer"], parameters))
+    streamed = data.get("image_size")
+    size = streamed or said["preset"].get("image_size")
     activations = images = None
     if size is not None:
-        batch = -(-config.data.batch_size // (config.trainer.devices * config.trainer.num_nodes))
-        activations = _activations(network, (batch, config.data.channels, size, size))
-        if config.trainer.precision == "bf16-mixed":
+        batch = -(-data["batch_size"] // (trainer["devices"] * trainer["num_nodes"]))
+        activations = _activations(network, (batch, data["channels"], size, size))
+        if trainer["precision"] == "bf16-mixed":
             activations //= 2
-        stored = size + 2 * config.data.padding
-        number = config.data.train_size or config.data.num_train
-        images = 0 if streamed else number * config.data.channels * stored**2
-    return Memory(networks * sum(p.numel() for p in parameters), networks * weights, activations, images)
+        stored = size + 2 * data["padding"]
+        number = data["train_size"] or data["num_train"]
+        images = 0 if streamed else number * data["channels"] * stored**2
+    return Memory(networks * sum(p.numel() for p in parameters), networks * each, activations, images)
 
 
-def _options(node: DictConfig) -> dict[str, Any]:
-    container = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items() if key not in ("_target_", "name")}
+def _options(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in ("_target_", "name", "reset_each_epoch")}
 
 
-def _optimizer_state(config: DictConfig, parameters: list[nn.Parameter]) -> list[Tensor]:
+def _optimizer_state(node: Mapping[str, Any], parameters: list[nn.Parameter]) -> list[Tensor]:
     """What the optimiser keeps of each parameter from its first step on."""
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
-    optimizer = get_class(config.optimizer._target_)(parameters, **_options(config.optimizer))
+    optimizer = get_class(node["_target_"])(parameters, **_options(node))
     optimizer.step()
     return [value for kept in optimizer.state.values() for value in kept.values() if isinstance(value, Tensor)]
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from slnlab.schema.kinds import SECTION
-from slnlab.schema.wandb_settings import entity_refused, environment_problems, refused
+from slnlab.schema.wandb.settings import entity_refused, environment_problems, refused
 
 
 def _unless(refusal: Callable[[Any], str | None]) -> AfterValidator:

@@ -1,0 +1,102 @@
+"""The tier, in two processes: every method is there what it is in one, also when it was stopped in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tier import changed, in_three_epochs, names, refused_by
+from together import come_to, fit_each
+
+from slnlab.processes.starting import in_processes
+
+COMMON = (
+    "data.train_size=47",
+    "data.noisy_val=12",  # 35 to train on: batches of 16, 16 and 3, of which the second process has one
+    "data.batch_size=16",
+    "data.eval_batch_size=6",
+    "data.test=false",
+    "momentum.enabled=true",
+    "momentum.decay=0.5",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    # float64 and no batch norm: what is left to differ is the method.
+    "model._target_=two_processes.Float64Network",
+    "model.widths=[4,4,4,4]",
+)
+
+COMBINED = {
+    "everything": ("method=elr", "sln.sigma=0.5", "sam.rho=0.1"),
+    "mixed": ("method=anl_ce", "sln.sigma=0.5", "sam.rho=0.1", "mixup.alpha=1"),
+    "dividemix_labelled_rows": ("method=dividemix", "method.lambda_u=null"),
+}
+
+ONE_PIXEL = {"model._target_": "two_processes.OnePixel", "data.noisy_val": 14}
+"""33 samples to train on, batches of 16 and 17, and a network whose batch norm needs two in each process."""
+
+
+@pytest.fixture(scope="module")
+def folders(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, searched: list[str]
+) -> tuple[Path, Path]:
+    """All runs in one pair of processes, since starting them takes longer than training."""
+    alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
+    own = pytestconfig.getoption("--config-dir")
+    runs = {}
+    for name in names(own):
+        run = in_three_epochs(*COMMON, f"method={name}")
+        runs[name] = run if "sln.sigma" in refused_by(run) else changed(run, {"sln.sigma": 0.3})
+    if not own:
+        runs |= {name: in_three_epochs(*COMMON, *options) for name, options in COMBINED.items()}
+    fit_each(runs, alone, None, searched)
+    in_two = {name: changed(run, {"trainer.devices": 2}) for name, run in runs.items()}
+    if not own:
+        in_two |= {f"{name} one pixel": changed(in_two[name], ONE_PIXEL) for name in ("co_teaching", "dividemix")}
+    in_processes(2, False, fit_each, in_two, together, 2, searched)
+    return alone, together
+
+
+@pytest.fixture
+def ours(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--config-dir"):
+        pytest.skip("of methods of slnlab")
+
+
+def assert_the_same(name: str, folders: tuple[Path, Path]) -> None:
+    alone, together = folders
+    wanted = come_to(alone, name)
+    for process in (0, 1):
+        found = come_to(together, name, process)
+        assert found.keys() == wanted.keys()
+        for key, tensor in wanted.items():
+            # Columns are float32, and logarithms of what is left of 1 lose digits.
+            rtol, atol = (1e-5, 1e-7) if tensor.dtype == torch.float64 else (1e-4, 1e-5)
+            torch.testing.assert_close(found[key], tensor, rtol=rtol, atol=atol, msg=f"{key} of {process}")
+    for key, tensor in wanted.items():
+        if tensor.dtype == torch.bool:
+            assert 0 < tensor.float().mean() < 1, f"{key}: there was something to choose"
+    one, two = (torch.load(folder / f"{name}.rank0.pt", weights_only=True) for folder in folders)
+    assert two["steps"] == one["steps"]
+    for row, expected in zip(two["rows"], one["rows"], strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, nan_ok=True)
+
+
+def test_two_processes_that_were_stopped_are_one_that_was_not(method_name: str, folders: tuple[Path, Path]) -> None:
+    assert_the_same(method_name, folders)
+
+
+@pytest.mark.parametrize("name", COMBINED)
+@pytest.mark.usefixtures("ours")
+def test_so_it_is_with_what_composes(name: str, folders: tuple[Path, Path]) -> None:
+    assert_the_same(name, folders)
+
+
+@pytest.mark.parametrize("name", ["co_teaching", "dividemix"])
+@pytest.mark.usefixtures("ours")
+def test_no_process_is_given_a_single_sample(name: str, folders: tuple[Path, Path]) -> None:
+    """Batch norm would raise."""
+    one, two = (come_to(folders[1], f"{name} one pixel", process) for process in (0, 1))
+    for key, tensor in one.items():
+        assert torch.isfinite(tensor).all(), key
+        assert torch.equal(tensor, two[key]), key

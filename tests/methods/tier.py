@@ -1,0 +1,64 @@
+"""The methods that the tests of the tier are done for, and what each of them is tried with.
+
+The tier is test_every_method.py and test_every_method_in_two_processes.py. It finds the methods in `conf/method/`, or
+below the folder of `--config-dir`; what it has to know of a method it asks its class and its YAML.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from slnlab.config import CONF_DIR, compose
+from slnlab.config.plain import plain
+from slnlab.methods import Method
+from slnlab.schema.options import law
+
+BESIDE = {
+    "sln.sigma": {"sln.sigma": 0.5},
+    "correction.enabled": {"correction.enabled": True},
+    "mixup.alpha": {"mixup.alpha": 1.0},
+    "sam.rho": {"sam.rho": 0.05},
+}
+"""What may stand beside a method, by the key that it refuses where it has no meaning."""
+
+
+def names(config_dir: str | None) -> list[str]:
+    """The options of `method`."""
+    return sorted(path.stem for path in (Path(config_dir or CONF_DIR) / "method").glob("*.yaml"))
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    """A configuration that several tests look at; `changed` leaves it as it is."""
+    return compose(overrides)
+
+
+def changed(base: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy with other values, by dotted keys."""
+    made = copy.deepcopy(base)
+    for key, value in values.items():
+        OmegaConf.update(made, key, value)
+    return made
+
+
+def class_of(chosen: DictConfig) -> type[Method]:
+    kind: type[Method] = get_class(chosen.method._target_)
+    return kind
+
+
+def refused_by(chosen: DictConfig) -> dict[str, str]:
+    """Keys that have no meaning beside the method, and why."""
+    return law(plain(chosen)["method"]).refuses
+
+
+def in_three_epochs(*overrides: str) -> DictConfig:
+    """A run of three epochs in which a method does all that it does."""
+    base = composed("trainer.max_epochs=3", "correction.last_epochs=1", *overrides)
+    return changed(base, {f"method.{key}": value for key, value in class_of(base).in_three_epochs.items()})
