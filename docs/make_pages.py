@@ -180,16 +180,16 @@ def card(found: Method) -> str:
     notes = [found.head, *(key.comment for key in found.keys if key.path.startswith("preset") and not key.value)]
     sections.append("\n\n".join(cell(note) for note in notes if note))
     sections += [
-        f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) is the file.",
+        f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) sets these values.",
         quick_look(found.name, class_variable(kind, "in_three_epochs") or {}),
-        "## What it goes with",
+        "## Composition",
         f"Composes with {', '.join(composes)}." if composes else "",
         "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in laws.refuses.items()),
         "\n".join(f"- It needs `{key}`: {cell(why)}." for key, why in laws.needs.items()),
         "\n".join(f"- It fixes `{key}={value}`." for key, value in laws.fixed.items()),
         "## Cost",
-        f"An epoch takes {found.costs:.2f} times the computing time of cross entropy's, measured on digits on a CPU "
-        "([costs.json](../../experiments/methods_digits/costs.json))."
+        f"An epoch takes {found.costs:.2f} times as long as with cross entropy (computing time on digits, on a CPU: "
+        "[costs.json](../../experiments/methods_digits/costs.json))."
         if found.costs
         else "Not measured.",
         "## State",

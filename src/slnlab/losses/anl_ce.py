@@ -24,7 +24,7 @@ def anl_ce(logits: Tensor, alpha: NonNegative = 5.0, beta: NonNegative = 5.0) ->
 
     Args:
         logits: (B, C), C ≥ 2, finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
-        alpha, beta: finite, not negative.
+        alpha, beta: weights of the two terms, finite, not negative.
 
     Returns:
         (B, C), in [0, α + β].

@@ -18,7 +18,7 @@ def gce(logits: Tensor, q: PositiveShare = 0.7) -> Tensor:
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
-        q: in (0, 1].
+        q: exponent in (0, 1].
 
     Returns:
         (B, C), in [0, 1/q].

@@ -21,7 +21,7 @@ def phuber_ce(logits: Tensor, tau: OneOrMore = 2.0) -> Tensor:
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
-        tau: finite, at least 1.
+        tau: bound of the slope, finite, at least 1.
 
     Returns:
         (B, C), in [0, 1 + log τ].

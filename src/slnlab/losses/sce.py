@@ -18,7 +18,7 @@ def sce(logits: Tensor, alpha: NonNegative = 0.1, beta: NonNegative = 1.0, log_z
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
-        alpha, beta: finite, not negative.
+        alpha, beta: weights of the two terms, finite, not negative.
         log_zero: finite and negative; see :func:`slnlab.losses.reverse_ce`.
 
     Returns:

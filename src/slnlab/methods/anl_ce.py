@@ -14,14 +14,13 @@ from slnlab.schema.kinds import NonNegative
 
 
 class ActiveNegativeLoss(SingleNetwork):
-    """A class-wise loss + δ·Σ_θ|θ|; `clip_norm` clips the gradients with the penalty's in them.
+    """A class-wise loss + δ·Σ_θ|θ|; `clip_norm` clips the gradients of this sum.
 
-    The penalty is on all parameters, biases and batch norm too, and takes the place of weight decay, as in the
-    authors' code.
+    The penalty covers all parameters, also biases and batch norm. It replaces weight decay, as in the authors' code.
 
     Args:
         network: see `SingleNetwork`.
-        l1: δ ≥ 0.
+        l1: weight δ of the penalty, ≥ 0.
         options: see `SingleNetwork`.
     """
 

@@ -17,8 +17,8 @@ class Bootstrapping(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        prediction: its softmax, or the one-hot of its argmax.
-        label_weight: β in [0, 1].
+        prediction: "soft": the network's softmax; "hard": the one-hot of its argmax.
+        label_weight: share β of the given label in the target, in [0, 1].
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 

@@ -13,12 +13,12 @@ from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_coun
 
 
 class CoTeaching(SmallLoss):
-    """Of every batch each network picks the int((1 − R)·B) samples of smallest loss, and trains on the *other's* picks.
+    """Each network picks the int((1 − R)·B) smallest-loss samples of a batch; it trains on the *other's* picks.
 
-    Han et al. (2018), algorithm 1, with R(e) of `ramp`. A network's loss is the plain mean over the samples that it
-    was handed (their public code divides by the count twice, which makes SGD's steps ~100 times smaller). A batch
-    of which nothing is kept takes no step. The column `selected` marks what network 1 learned from, `selected_2`
-    what network 2 did.
+    Han et al. (2018), algorithm 1, with R(e) of `ramp`. A network's loss is the plain mean over the picks it gets
+    (the authors' public code divides by the count twice, so SGD's steps are ~100 times smaller). A batch without picks
+    takes no step. The column `selected` marks the samples that network 1 learned from, `selected_2` those of
+    network 2.
 
     Args:
         networks: two, each with its own initialisation.
@@ -29,8 +29,8 @@ class CoTeaching(SmallLoss):
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "co-teaching keeps or drops a sample by its loss, and a mixture has two",
         "sam.rho": (
-            "SAM moves one network to where its own loss is worst, and in co-teaching each network's loss is on "
-            "what the other has picked"
+            "SAM moves one network to where its own loss is worst, and in co-teaching each network's loss "
+            "uses the picks of the other"
         ),
         "correction.enabled": (
             "label correction predicts with one momentum model, and co-teaching has two networks that must not "

@@ -18,17 +18,17 @@ from slnlab.schema.kinds import CountOrZero
 class CoTeachingPlus(CoTeaching):
     """Co-teaching for `init_epochs` epochs; afterwards on D = {i : argmax f¹_i ≠ argmax f²_i} of each batch only.
 
-    Of D each network picks the `int((1 − R)·|D|)` samples of smallest loss (all of D where that is none) and trains on
-    the other's picks; the loss is the mean over them (Yu et al., 2019, algorithm 1). Where the networks agree about
-    the whole batch, no step is taken (their public code sometimes trains on all of it instead). Whether they do, the
-    host has to know: after `init_epochs` each step waits once for the device.
+    Each network picks the `int((1 − R)·|D|)` samples of D with the smallest loss (all of D if that is none). It
+    trains on the other's picks; the loss is the mean over them (Yu et al., 2019, algorithm 1). If the networks agree on
+    the whole batch, no step is taken (the authors' public code sometimes trains on the whole batch instead). The host
+    must know whether they agree, so after `init_epochs` each step waits once for the device.
 
     Args:
         networks: two, each with its own initialisation.
-        init_epochs: of plain co-teaching.
-        loss_input: what the loss is fed from then on: `probabilities`, as in the authors' code, where softmax outputs
-            go into a cross entropy that applies softmax once more, for ranking and training (at C = 10 it then lies
-            in [1.46, 2.46]); or `logits`, as in the paper.
+        init_epochs: number of epochs of plain co-teaching.
+        loss_input: the input of the loss after these epochs. `probabilities`, as in the authors' code: cross entropy
+            applies softmax to softmax outputs, for ranking and training (at C = 10 this loss lies in [1.46, 2.46]).
+            `logits`: as in the paper.
         options: see `SmallLoss`.
     """
 
@@ -38,8 +38,8 @@ class CoTeachingPlus(CoTeaching):
             "has two"
         ),
         "sam.rho": (
-            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks decide "
-            "together what is learned from"
+            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks "
+            "choose the samples together"
         ),
         "correction.enabled": (
             "label correction predicts with one momentum model, and co-teaching+ has two networks that must not "

@@ -19,7 +19,7 @@ class ConfidencePenalty(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        strength: β ≥ 0.
+        strength: weight β of the entropy, ≥ 0.
         options: see `SingleNetwork`.
     """
 

@@ -15,13 +15,13 @@ from slnlab.schema.kinds import Count, NonNegative, Ramp
 class CORES2(SingleNetwork):
     """The mean of `slnlab.objectives.CORES2` over the kept samples, which the column `selected` marks.
 
-    The learning rate is that of the schedule divided by 1 + β_e, as the authors'.
+    The learning rate is the schedule's, divided by 1 + β_e, as in the authors' code.
 
     Args:
         network: see `SingleNetwork`.
-        strength: β ≥ 0.
-        ramp: two epochs, from 1.
-        sieve_from: an epoch, from 1; None: every sample is always kept.
+        strength: weight β of the confidence term, ≥ 0.
+        ramp: two epochs, counted from 1: β is 0 up to the first, and whole from the second.
+        sieve_from: first epoch of the sieve, counted from 1; None: every sample is always kept.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 

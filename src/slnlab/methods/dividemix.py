@@ -60,16 +60,16 @@ class DivideMix(Method):
         networks: two, each with its own initialisation.
         class_losses: must be cross entropy.
         sigma: must be 0.
-        warm_up_epochs: of cross entropy on all samples.
+        warm_up_epochs: number of epochs of cross entropy on all samples.
         warm_up_penalty: weight of the confidence penalty Σ_c S_c log S_c in the warm-up; 1 for asymmetric noise.
-        threshold: samples with more probability than this are labelled.
-        average_losses: the mixture is fitted to the mean of so many epochs' losses, each scaled to [0, 1]; 5 at 90 %.
-        temperature: T of the sharpening.
-        alpha: of λ ~ Beta(α, α), one for each batch, the larger share being the sample's own.
-        lambda_u: weight of the unlabelled samples' squared error. None: their rows are not in the loss at all, neither
-            in the squared error nor in the prior penalty, and the network does not see them but for what is mixed
-            into labelled rows (the authors' code for Clothing1M). With 0 they count in the prior penalty.
-        lambda_u_ramp: epochs over which that weight grows from 0.
+        threshold: samples whose label is right with more probability than this are labelled.
+        average_losses: number of epochs whose losses, each scaled to [0, 1], are averaged before the mixture is fitted.
+        temperature: temperature T of the sharpening.
+        alpha: α of λ ~ Beta(α, α), drawn once per batch; the sample itself has the larger share.
+        lambda_u: weight of the squared error of unlabelled samples. With 0 they still count in the prior penalty. None:
+            unlabelled samples are only mixed into labelled rows, and their own rows are in no term of the loss (the
+            authors' code for Clothing1M).
+        lambda_u_ramp: number of epochs over which lambda_u grows from 0.
         options: see `Method`.
     """
 

@@ -15,13 +15,13 @@ from slnlab.methods.single_network import SingleNetwork
 class EarlyStopping(SingleNetwork):
     """Keeps the weights of the epoch that was best on the held-out *noisy* labels, as the evaluator `best`.
 
-    Of equally good epochs it is the first. Training goes on for its whole budget, so that `network` is the same
-    method without stopping; at each epoch `best` is what stopping by then would have left.
+    The first of equally good epochs counts. Training goes on for its whole budget, so `network` is the same method
+    without stopping. At each epoch `best` holds the best weights so far.
 
     Args:
         network: see `SingleNetwork`.
-        criterion: what is best: the largest "accuracy", or the smallest "loss" (cross entropy), which also asks for
-            probabilities that are right.
+        criterion: the best epoch has the largest "accuracy", or the smallest "loss" (cross entropy), which also
+            requires calibrated probabilities.
         options: see `SingleNetwork`.
     """
 

@@ -13,15 +13,15 @@ from slnlab.schema.kinds import NonNegative, Rate
 
 
 class ELR(SingleNetwork):
-    """ℓ_i + λ·log(1 − ⟨q_i, S_i⟩): what the network has said early on is held against what it says now.
+    """ℓ_i + λ·log(1 − ⟨q_i, S_i⟩): the running target q_i of earlier predictions is compared with the current one.
 
-    The running targets q are moved just before they are used, see `slnlab.objectives.ELR`. Any class-wise loss may take
+    The running targets q move just before they are used, see `slnlab.objectives.ELR`. Any class-wise loss may take
     ℓ's place.
 
     Args:
         network: see `SingleNetwork`.
-        strength: λ ≥ 0.
-        decay: β in [0, 1).
+        strength: weight λ of the regulariser, ≥ 0.
+        decay: decay β of the running targets, in [0, 1).
         options: see `SingleNetwork`.
     """
 

@@ -61,13 +61,13 @@ class ELRPlus(Method):
         networks: two, each with its own initialisation.
         class_losses: must be cross entropy.
         sigma: must be 0.
-        strength: λ of the regulariser, ≥ 0.
-        decay: β in [0, 1).
-        alpha: of the mixing, > 0.
-        average_decay: what a grows to, in [0, 1).
-        ramp_steps: L, of the average's ramp and the regulariser's.
-        ramp_regulariser: r(n) = ramp_up(n, L), else 1.
-        weight_labels_by_target: y' ← y' ⊙ q, renormalised, before the cross entropy.
+        strength: weight λ of the regulariser, ≥ 0.
+        decay: decay β of the running targets, in [0, 1).
+        alpha: α of mixup's Beta(α, α), > 0.
+        average_decay: final decay a of the weight average, in [0, 1).
+        ramp_steps: number of steps L of both ramps, that of the average and that of the regulariser.
+        ramp_regulariser: True: r(n) = ramp_up(n, L); False: r = 1.
+        weight_labels_by_target: True: y' ← y' ⊙ q, renormalised, before the cross entropy.
         options: see `Method`.
     """
 

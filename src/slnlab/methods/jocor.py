@@ -17,12 +17,12 @@ class JoCoR(SmallLoss):
     """The mean of the int((1 − R)·B) smallest of l_i = (1 − λ)(ℓ¹_i + ℓ²_i) + λ [KL(S¹_i‖S²_i) + KL(S²_i‖S¹_i)].
 
     Wei et al. (2020), equations 2 to 6: both networks learn from the same samples, and the gradient goes through
-    every S. (Their one optimiser over both networks and ours, one for each, take the same steps.) A batch of which
-    nothing is kept takes no step. The column `selected` marks what both learned from.
+    every S. (Their one optimiser over both networks and ours, one for each, take the same steps.) A batch without
+    kept samples takes no step. The column `selected` marks the samples that both learned from.
 
     Args:
         networks: two, each with its own initialisation.
-        co_lambda: λ in [0, 1].
+        co_lambda: weight λ of the agreement, in [0, 1].
         options: see `SmallLoss`.
     """
 

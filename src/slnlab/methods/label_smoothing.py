@@ -16,7 +16,7 @@ class LabelSmoothing(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        alpha: α in [0, 1].
+        alpha: share α that moves to all classes, in [0, 1].
         options: see `SingleNetwork`.
     """
 

@@ -25,15 +25,16 @@ class LossCorrection(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        corrects: which of the two.
-        transition: "known" (what the noise did to the training labels), "estimated" (from the predictions in
-            `estimate_from`), or a file with T.
-        drop_above: see `slnlab.analysis.transition.estimate_transition`.
-        clip: of the softmax, see `slnlab.losses.Forward`, `slnlab.losses.Backward`.
-        criterion: of the network that T is estimated from, see `EarlyStopping`. "loss" is that of the authors' code: a
-            network may grow too sure of itself while its accuracy still rises, and T̂ is made of probabilities.
+        corrects: "forward" or "backward".
+        transition: "known" (T of these training labels), "estimated" (from the predictions in `estimate_from`), or a
+            file with T.
+        drop_above: samples above this quantile are left out of the estimate, see
+            `slnlab.analysis.transition.estimate_transition`.
+        clip: the softmax is clipped to [clip, 1 - clip], see `slnlab.losses.Forward`, `slnlab.losses.Backward`.
+        criterion: criterion of the run that estimates T, see `EarlyStopping`. "loss" is as in the authors' code: T̂ is
+            made of probabilities, and a network may become overconfident while its accuracy still rises.
         estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
-            that learned from the given labels. `slnlab.train` makes it where it is missing.
+            that learned from the given labels. `slnlab.train` makes a missing file.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
 
     Raises:
@@ -43,7 +44,7 @@ class LossCorrection(SingleNetwork):
     """
 
     refuses: ClassVar[dict[str, str]] = {
-        "correction.enabled": "the corrected loss expects labels that were spoiled by T, and corrected ones are not",
+        "correction.enabled": "the corrected loss expects labels with noise T, which corrected labels no longer have",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
     in_three_epochs: ClassVar[dict[str, Any]] = {"transition": "known"}

@@ -74,11 +74,11 @@ class PES(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        early_epochs: T1 ≥ 0.
-        stage_epochs, classifier_epochs: T2, T3 ≥ 1.
-        refining_lr: of Adam, > 0.
-        replaced_parts: what happens to B and H afterwards.
-        last_stage, classifier: names of the modules that are B and H; None: see `slnlab.models.parts`.
+        early_epochs: number of epochs T1 of cross entropy, ≥ 0.
+        stage_epochs, classifier_epochs: numbers of passes T2 and T3, ≥ 1.
+        refining_lr: learning rate of Adam in these passes, > 0.
+        replaced_parts: B and H afterwards: "frozen" or "trained".
+        last_stage, classifier: names of the modules of B and of H; None: see `slnlab.models.parts`.
         options: see `SingleNetwork`; `class_losses` is cross entropy.
 
     Raises:

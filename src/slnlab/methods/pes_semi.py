@@ -55,17 +55,18 @@ class PESSemi(PES):
         loss = mean −Σ_c w_c t_c log S_c + λ_u · ramp · mean (S − t)²,
 
     the first mean over the labelled, the second over the unlabelled rows and the classes (Bai et al. 2021; the details
-    are those of their code). Where no sample is labelled there are no steps, where all are no unlabelled part.
+    are those of their code). Without labelled samples there are no steps; without unlabelled
+    samples there is no unlabelled part.
 
     Args:
         network: see `SingleNetwork`.
         early_epochs, classifier_epochs, refining_lr, replaced_parts, classifier: see `PES`.
-        steps: of an epoch of MixMatch.
-        temperature: T of the sharpening.
-        alpha, alpha_late: α in the first half of the epochs and in the second.
+        steps: number of steps in an epoch of MixMatch.
+        temperature: temperature T of the sharpening.
+        alpha, alpha_late: α of Beta(α, α) in the first half of the epochs, and in the second.
         lambda_u: weight of the squared error, ≥ 0.
-        lambda_u_ramp: epochs over which it grows from 0.
-        weight_cap: w is at most this.
+        lambda_u_ramp: number of epochs over which lambda_u grows from 0.
+        weight_cap: largest class weight w.
         options: see `SingleNetwork`; `sigma` is 0.
     """
 
@@ -76,7 +77,7 @@ class PESSemi(PES):
         "sam.rho": (
             "SAM needs a second pass with the same targets, and PES (semi) guesses its targets anew at every step"
         ),
-        "correction.enabled": "PES (semi) gives the samples that disagree with their labels targets of its own",
+        "correction.enabled": "PES (semi) makes its own targets for samples that disagree with their labels",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
     in_three_epochs: ClassVar[dict[str, Any]] = {

@@ -21,8 +21,8 @@ class ParameterNoise(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        gradient_sigma: σ ≥ 0; the figure's are .001, .005, .01.
-        per_sample: False: the noise on the whole batch's gradient has standard deviation σ.
+        gradient_sigma: standard deviation σ ≥ 0; the paper's figure has 0.001, 0.005, 0.01.
+        per_sample: True: σ is that of one sample's gradient; False: that of the batch's gradient.
         options: see `SingleNetwork`.
     """
 
@@ -49,11 +49,11 @@ class ParameterNoise(SingleNetwork):
 class OutputNoise(SingleNetwork):
     """Equation 2: σ·z is added to the gradient at the logits, z ~ N(0, I_C) anew for every sample at every step.
 
-    As a loss, ℓ_i + ⟨σ·z_i, f_i⟩. Unlike SLN's, this noise does not depend on what the network says.
+    As a loss, ℓ_i + ⟨σ·z_i, f_i⟩. Unlike SLN's, this noise does not depend on the prediction.
 
     Args:
         network: see `SingleNetwork`.
-        output_sigma: σ ≥ 0; the figure's are .001, .005, .01.
+        output_sigma: standard deviation σ ≥ 0; the paper's figure has 0.001, 0.005, 0.01.
         options: see `SingleNetwork`.
     """
 

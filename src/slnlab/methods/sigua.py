@@ -23,24 +23,22 @@ def bad_count(rejected: int, fraction: float) -> int:
 class Sigua(SmallLoss):
     """loss = mean(kept) − γ · mean(bad), one network.
 
-    Kept are the int((1 − R)·B) samples of smallest loss of the batch, with R(e) of `ramp`; bad are, of the rejected,
-    the int(bad_fraction · rejected) of smallest loss, but at least one. The gradient goes down the first and γ times up
-    the second (Han et al., 2020, SIGUA_SL, as in their code). Where nothing is rejected, or with a bad_fraction of 0,
-    nothing is bad; their code takes one sample for 0 too. A set that is empty contributes 0. The column `selected`
-    marks the kept.
+    The int((1 − R)·B) samples of a batch with the smallest loss are kept, with R(e) of `ramp`; the others are rejected.
+    The int(bad_fraction · rejected) rejected samples with the smallest loss are bad, at least one. The gradient
+    descends on the kept and ascends, times γ, on the bad ones (Han et al., 2020, SIGUA_SL, as in the authors' code).
+    No sample is bad if none is rejected, or if bad_fraction is 0 (the authors' code takes one sample then). An empty
+    set contributes 0. The column `selected` marks the kept samples.
 
     Args:
         network: images (B, channels, H, W) → logits (B, C).
-        gamma: γ ≥ 0; 0.001 in the SLN paper (appendix B.1).
-        bad_fraction: in [0, 1].
+        gamma: weight γ of the ascent, ≥ 0; 0.001 in the SLN paper (appendix B.1).
+        bad_fraction: share of the rejected samples that are bad, in [0, 1].
         options: see `SmallLoss`.
     """
 
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "SIGUA learns some samples and unlearns the others, and a mixture may be of both",
-        "sam.rho": (
-            "SAM looks for the worst loss nearby, and SIGUA's is the better the worse the rejected samples fare"
-        ),
+        "sam.rho": ("SAM seeks the worst loss nearby, and SIGUA's loss falls as the rejected samples get worse"),
     }
 
     def __init__(self, network: nn.Module, *, gamma: NonNegative, bad_fraction: Share, **options: Any) -> None:

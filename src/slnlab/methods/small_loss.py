@@ -57,22 +57,22 @@ def chosen(losses: Tensor, which: Tensor) -> Tensor:
 
 
 class SmallLoss(Method):
-    """What a method with small-loss selection is built on: the forget rate and the losses to compare.
+    """The base of methods with small-loss selection: the forget rate, and the losses to compare.
 
     Selection compares the losses against the unperturbed targets, over the global batch; stochastic label noise,
     where it is switched on, only enters the losses that are trained on.
 
-    The noise rate ε is a number, or `estimated`: as the share of the higher component of `fit_loss_mixture`, of the
-    losses (mean over the networks, eval mode, images as they are, given labels) at the start of every epoch until
-    the ramp is over, and from then on as it was in the ramp's last epoch, before much is memorised. What is used is
-    logged as `train/noise_rate`, R(e) as `train/forget_rate`, and stands in the result.
+    The noise rate ε is a number, or `estimated`. The estimate is the share of the higher component of
+    `fit_loss_mixture`, fitted to the losses (mean over the networks, eval mode, images as they are, given labels) at
+    the start of every epoch. After the ramp, the estimate of its last epoch stays, before much is memorised. The record
+    logs ε as `train/noise_rate` and R(e) as `train/forget_rate`; the result holds ε.
 
     Args:
         networks: see `Method`, as `options`.
         class_losses: logits (B, C) → the loss each class would incur (B, C).
         sigma: of stochastic label noise on the targets that are trained on; each network has its own.
-        forget_rate: ε in [0, 1), or "estimated".
-        ramp_epochs: see `ramp`.
+        forget_rate: forget rate ε in [0, 1), or "estimated".
+        ramp_epochs: number of epochs over which the forget rate grows to ε, see `ramp`.
     """
 
     selections: ClassVar[int | None] = None

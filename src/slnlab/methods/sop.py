@@ -13,7 +13,7 @@ from slnlab.schema.kinds import NonNegative
 
 
 class SOP(SingleNetwork):
-    """Each sample has parameters u_i (a number) and v_i (C) of its own that may explain its label away.
+    """Each sample has parameters of its own, u_i (a number) and v_i (C), that can absorb a wrong label.
 
     The loss is that of `slnlab.objectives.SOP`. u and v take one step per step of the optimiser, down the gradient of
     the same pass; SLN's noise is on y in the loss's first term alone.
@@ -26,9 +26,7 @@ class SOP(SingleNetwork):
 
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "SOP's parameters explain the label of one sample, and a mixture has two",
-        "correction.enabled": (
-            "SOP's parameters explain the given label; corrected ones would have to be explained anew"
-        ),
+        "correction.enabled": ("SOP's parameters explain the given label and do not fit a corrected one"),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
     in_three_epochs: ClassVar[dict[str, Any]] = {"lr_u": 1e5, "lr_v": 1e5}  # so that they leave their beginning

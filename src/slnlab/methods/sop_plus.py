@@ -32,10 +32,10 @@ class SOPPlus(SOP):
 
     Args:
         network: see `SOP`.
-        consistency, balance: weights ≥ 0.
-        cutout: side of the square that is cut out of the second view.
-        view2_norm: the second view is normalised as the data set is ("own"), or by CIFAR-10's constants, as in the
-            authors' code for CIFAR-100.
+        consistency, balance: weights of the two terms, ≥ 0.
+        cutout: side of the square cut out of the second view, in pixels.
+        view2_norm: constants that normalise the second view: the data set's ("own"), or CIFAR-10's ("cifar10"), as
+            in the authors' code for CIFAR-100.
         options: see `SOP`.
     """
 

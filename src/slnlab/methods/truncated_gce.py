@@ -23,15 +23,15 @@ class TruncatedGCE(SingleNetwork):
     Equation 11 of the paper by alternating: w_i = 1 until the first pruning; a pruning sets w_i = 1 iff the
     network, in eval mode, gives the unperturbed target a probability p_i > k. `selected` is w.
 
-    There is no code of the authors. The public code is somebody else's, and differs in two choices. It prunes with the
-    network that was best on the test set; here it is the network as it is. It predicts augmented images (`views`).
+    The authors published no code. The public code of others differs in two choices. It prunes with the network that was
+    best on the test set, here the current network prunes. It predicts augmented images (`views`).
 
     Args:
         network: see `SingleNetwork`.
-        truncation: k in (0, 1).
-        first_pruning: at the start of this epoch, counted from 1; None: never.
-        pruning_every: then again after so many epochs.
-        views: of a pruning: "clean", the image as it is, so that no draw decides who is pruned; or "augmented".
+        truncation: probability k in (0, 1) below which samples are pruned.
+        first_pruning: the first pruning is at the start of this epoch, counted from 1; None: no pruning.
+        pruning_every: number of epochs between prunings.
+        views: images that a pruning predicts. "clean": without augmentation, so no random draw decides; or "augmented".
         options: see `SingleNetwork`; `class_losses` is GCE.
     """
 
