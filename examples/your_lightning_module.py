@@ -22,7 +22,7 @@ class YourModule(pl.LightningModule):
     def __init__(self, given: Tensor, sigma: float) -> None:
         super().__init__()
         self.network = SmallCNN(in_channels=1, num_classes=10)
-        self.evaluators = {"network": self.network}  # MomentumModel adds "momentum" to it
+        self.judged = {"network": self.network}  # MomentumModel adds "momentum" to it
         self.label_noise = StochasticLabelNoise(sigma)  # LabelCorrection sets its sigma to 0
         self.table = SampleTable(given, num_classes=10)  # LabelCorrection rewrites its targets
 
@@ -33,7 +33,7 @@ class YourModule(pl.LightningModule):
 
     def test_step(self, batch, batch_idx):
         image, label = batch
-        for name, network in self.evaluators.items():
+        for name, network in self.judged.items():
             self.log(f"test/{name}/accuracy", (network(image).argmax(1) == label).float().mean())
 
     def configure_optimizers(self):

@@ -167,8 +167,8 @@ MUTATIONS = [
     Mutation(
         "hyper-parameters are chosen by test accuracy",
         "study/runs.py",
-        'key = f"val/{plan.evaluator}/accuracy"',
-        'key = f"test/{plan.evaluator}/accuracy"',
+        'key = f"val/{plan.weights}/accuracy"',
+        'key = f"test/{plan.weights}/accuracy"',
         "study/test_study_runs.py",
     ),
     Mutation(

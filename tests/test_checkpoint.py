@@ -188,7 +188,7 @@ def test_a_run_heals(damage: str, tiny_run: TinyRun, tmp_path: Path, monkeypatch
     else:
         begun.write_bytes(b"half a checkpoint")
     resumed, _ = tiny_run("trainer.max_epochs=4")
-    assert resumed.evaluators == whole.evaluators
+    assert resumed.rows == whole.rows
     assert _values(path) == _values(there)
     assert not begun.exists()
 
@@ -227,7 +227,7 @@ def test_a_loss_that_is_not_finite_spoils_no_checkpoint(
     assert len(last["metrics"]) == 2
     assert all(weights.isfinite().all() for weights in last["state_dict"].values())
     resumed, _ = tiny_run("trainer.max_epochs=4")
-    assert resumed.evaluators == whole.evaluators
+    assert resumed.rows == whole.rows
 
 
 # Real file systems that are full or read-only
@@ -283,7 +283,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     for message in said:
         assert str(path) in message
         assert "No space left on device. Training goes on" in message
-    assert result.evaluators == whole.evaluators
+    assert result.rows == whole.rows
     assert _values(path) == _values(there)
 
 
@@ -307,7 +307,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_only_the_result_to_write(
     ballast.unlink()
     monkeypatch.setattr(SingleNetwork, "loss", lambda *_: pytest.fail("an epoch is trained again"))
     result, path = tiny_run("trainer.max_epochs=3", directory=small_disk / "run")
-    assert result.evaluators == whole.evaluators
+    assert result.rows == whole.rows
     assert (path / "metrics.csv").read_text() == rows
 
 

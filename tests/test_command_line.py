@@ -31,7 +31,7 @@ def test_the_users_command_as_typed_then_again_then_by_force(tmp_path: Path) -> 
     assert result.relative_to(tmp_path).parts[:4] == ("runs", "digits", "asym-0.4", "sln")
     content = json.loads(result.read_text())
     assert content["identity"]["sln"]["sigma"] == 0.5
-    assert set(content["evaluators"]) == {"network", "momentum"}
+    assert set(content["rows"]) == {"network", "momentum"}
     written = result.stat().st_mtime_ns
 
     again = slnlab("noise=asym", "sln.sigma=0.5", *TINY, cwd=tmp_path)
@@ -123,7 +123,7 @@ def test_a_command_without_any_word_is_a_run_of_the_defaults(tmp_path: Path, mon
     seen: list[DictConfig] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["slnlab.train"])
-    monkeypatch.setattr(command, "train", lambda config, *_: seen.append(config) or SimpleNamespace(evaluators={}))
+    monkeypatch.setattr(command, "train", lambda config, *_: seen.append(config) or SimpleNamespace(rows={}))
     command.main()
     assert (seen[0].data.name, seen[0].method.name) == ("digits", "sln")
 

@@ -67,8 +67,8 @@ def test_your_lightning_module(example: Import, capsys: pytest.CaptureFixture[st
     module, momentum = example("your_lightning_module").main(**SHORT, **quiet)
     _, true, test_images, test_labels = example("plain_pytorch").digits()
     assert_the_pieces_did_their_work(module.network, momentum, module.table, module.label_noise, true)
-    assert module.evaluators == {"network": module.network, "momentum": momentum}
-    for name, model in module.evaluators.items():
+    assert module.judged == {"network": module.network, "momentum": momentum}
+    for name, model in module.judged.items():
         accuracy = (model.eval()(test_images).argmax(1) == test_labels).float().mean().item()
         assert accuracy > 0.5
         assert module.trainer.callback_metrics[f"test/{name}/accuracy"] == pytest.approx(accuracy)

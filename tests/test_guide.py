@@ -54,7 +54,7 @@ def test_its_command_trains(folder: Path) -> None:
     assert (result.data, result.method, result.noise) == ("rows", "trimmed", "to_the_next")
     assert result.identity["loss"] == {"_target_": "mine.focal", "name": "focal", "gamma": 2.0}
     assert result.identity["sln"] == {"sigma": 0.5}
-    assert result.evaluators["network"].label == "Trimmed"
+    assert result.rows["network"].title == "Trimmed"
 
 
 def test_the_method_selects(folder: Path) -> None:

@@ -103,7 +103,7 @@ def test_predictions_are_those_of_the_runs_evaluation(name: str, choices: list[s
     for weights in choices:
         run = slnlab.load(done(name), weights)
         assert list(run.choices) == choices
-        evaluated = run.result.evaluators[weights].test_accuracy
+        evaluated = run.result.rows[weights].test_accuracy
         assert evaluated is not None
         labels, probabilities = run.predict(test.images)
         assert accuracy(labels, test.labels) == evaluated.last
@@ -159,7 +159,7 @@ def test_files_that_stream_are_seen_as_in_evaluation(streamed: Path, photos: Pat
     paths = sorted(photos.glob("test/*/*.png"))
     labels, _ = run.predict(paths)
     right = np.mean([path.parent.name == label for path, label in zip(paths, labels, strict=True)])
-    evaluated = run.result.evaluators[run.weights].test_accuracy
+    evaluated = run.result.rows[run.weights].test_accuracy
     assert evaluated is not None
     assert right == evaluated.last
     assert run.preprocessing == Preprocessing(

@@ -43,10 +43,10 @@ def test_what_lies_in_a_run_directory(tiny_run: TinyRun) -> None:
     rows = read_metrics(path / "metrics.csv")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [row["step"] for row in rows] == [2, 4], "80 samples in batches of 64, the partial one kept"
-    for evaluator in ("network", "momentum"):
-        test = result.evaluators[evaluator].test_accuracy
-        assert test == summarise_test(rows, evaluator)
-        assert test.last == rows[-1][f"test/{evaluator}/accuracy"]
+    for weights in ("network", "momentum"):
+        test = result.rows[weights].test_accuracy
+        assert test == summarise_test(rows, weights)
+        assert test.last == rows[-1][f"test/{weights}/accuracy"]
     assert result.epochs == 2
     assert result.timing.total_seconds == pytest.approx(sum(row["seconds"] for row in rows))
 
@@ -57,7 +57,7 @@ def test_findings_agree_with_the_samples_that_were_stored(tiny_run: TinyRun) -> 
         wrong, loss = samples["given"] != samples["true"], samples["network_loss"]
         prediction = samples["network_prediction"]
         assert (wrong == samples["wrong"]).all()
-        labels = result.evaluators["network"].labels
+        labels = result.rows["network"].findings
         assert labels.memorised == pytest.approx((prediction == samples["given"])[wrong].mean())
         assert labels.recovered == pytest.approx((prediction == samples["true"])[wrong].mean())
         assert labels.auroc == pytest.approx(roc_auc_score(wrong, loss))
@@ -105,15 +105,15 @@ def test_the_momentum_model_chooses_the_epoch_on_clean_validation_for_its_networ
 
 def test_runs_to_choose_by_report_the_held_out_noisy_labels_without_a_test_set(tiny_run: TinyRun) -> None:
     result, path = tiny_run("data.test=false", "data.noisy_val=20")
-    validation = result.evaluators["network"].noisy_val_accuracy
+    validation = result.rows["network"].noisy_val_accuracy
     assert validation is not None
     assert validation.last == read_metrics(path / "metrics.csv")[-1]["val/network/accuracy"]
-    assert result.evaluators["network"].test_accuracy is None
+    assert result.rows["network"].test_accuracy is None
 
 
 def test_without_held_out_labels_or_a_test_set_nothing_is_made_up(tiny_run: TinyRun) -> None:
     result, _ = tiny_run("data.test=false", "noise=none")
-    network = result.evaluators["network"]
+    network = result.rows["network"]
     assert network.test_accuracy is None
     assert (network.labels.auroc, network.labels.memorised, network.labels.recovered) == (None, None, None)
     assert network.labels.given_accuracy == network.labels.true_accuracy
@@ -121,8 +121,8 @@ def test_without_held_out_labels_or_a_test_set_nothing_is_made_up(tiny_run: Tiny
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny_run: TinyRun, tmp_path: Path) -> None:
     runs = [tiny_run(f"seed={seed}", directory=tmp_path / name)[0] for name, seed in (("a", 1), ("b", 1), ("c", 2))]
-    assert runs[0].evaluators == runs[1].evaluators
-    assert runs[0].evaluators != runs[2].evaluators
+    assert runs[0].rows == runs[1].rows
+    assert runs[0].rows != runs[2].rows
     assert len({run.label_noise["hash"] for run in runs}) == 1, "the label noise has its own seed"
 
 
@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_stopped(
             tiny_run(*overrides, directory=tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "result.json").exists()
     resumed, here = tiny_run(*overrides, directory=tmp_path / "stopped")
-    assert resumed.evaluators == whole.evaluators
+    assert resumed.rows == whole.rows
     timings = {"seconds", "images_per_second"}
     without = [
         [{k: v for k, v in row.items() if k not in timings} for row in read_metrics(path / "metrics.csv")]

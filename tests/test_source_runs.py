@@ -75,7 +75,7 @@ def test_one_command_makes_both_stages(done: Runs) -> None:
         assert first.identity[section] == result.identity[section]
     assert result.identity["sln"] == {"sigma": 0.0}
     assert result.identity["method"]["ramp_epochs"] == 0, "no warm-up"
-    assert result.evaluators["mean"].label == "SLN → Co-teaching"
+    assert result.rows["mean"].title == "SLN → Co-teaching"
 
 
 def test_each_network_starts_from_the_weights_of_its_run(done: Runs) -> None:

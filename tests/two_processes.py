@@ -75,7 +75,7 @@ class Recording(SingleNetwork):
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        state = {name: network.state_dict() for name, network in self.evaluators.items()}
+        state = {name: network.state_dict() for name, network in self.judged.items()}
         state["table"] = self.table.state_dict()
         metrics = {name: value for name, value in self.trainer.callback_metrics.items() if "/" in name}
         self.record["epochs"].append({"metrics": metrics, **{k: _copied(v) for k, v in state.items()}})

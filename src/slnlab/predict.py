@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    label = run.result.evaluators[run.weights].label
+    label = run.result.rows[run.weights].title
     said = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
     if files.left_out:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in files.left_out.most_common())

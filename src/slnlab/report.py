@@ -32,8 +32,8 @@ def report(
     Args:
         paths: directories, searched for `result.json`, or such files.
         out: a directory, made if missing, that gets
-            `results.csv` (a line per run and evaluator, values as in result.json),
-            `table.csv` (a line per configuration and evaluator, mean and std over seeds),
+            `results.csv` (a line per run and row, values as in result.json),
+            `table.csv` (a line per configuration and row, mean and std over seeds),
             `table.md` (the text) and `curves.png` (accuracy and losses by epoch).
         secondary: show also the rows and lines "… (network)", of the network of a run that is about its momentum
             model. The CSV files always hold them.

@@ -211,9 +211,9 @@ def _hydra_main(config: DictConfig) -> None:
             log.error("failed: %s", error)
             raise  # to Hydra, which does the sweep's other runs first
         sys.exit(f"error: {error}")
-    for evaluator in result.evaluators.values():
-        if evaluator.test_accuracy:
-            log.info("%s: test accuracy %.2f %%", evaluator.label, 100 * evaluator.test_accuracy.last)
+    for row in result.rows.values():
+        if row.test_accuracy:
+            log.info("%s: test accuracy %.2f %%", row.title, 100 * row.test_accuracy.last)
 
 
 def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:

@@ -73,7 +73,7 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
         job = plan.final(study.chosen, seed)
         log.info("final run: %s", job)
         result = swept(job) if plan.launcher else run(job, wait=True)
-        accuracies = {name: e.test_accuracy.last for name, e in result.evaluators.items() if e.test_accuracy}
+        accuracies = {name: e.test_accuracy.last for name, e in result.rows.items() if e.test_accuracy}
         study.finals.append(Final(seed=seed, directory=str(job.directory), test_accuracy=accuracies))
         save(study, plan.directory)
     return study
@@ -125,7 +125,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
         help="as for slnlab.train; what has several values is searched over, seed=0,1,2 are the final runs'",
     )
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
-    parser.add_argument("--evaluator", help="whose accuracy chooses: network, momentum, ...; default: the method's own")
+    parser.add_argument("--weights", help="whose accuracy chooses: network, momentum, ...; default: the method's own")
     parser.add_argument("--last", type=_count, default=1, metavar="K", help="mean accuracy of the last K epochs (1)")
     parser.add_argument(
         "--trial-seeds", type=_numbers, metavar="0,1", help="seeds of the trials; default: the first of seed="
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     try:
         plan = Plan(
             [*_searched(asked.config_dir), *asked.overrides],
-            evaluator=asked.evaluator,
+            weights=asked.weights,
             last=asked.last,
             trial_seeds=asked.trial_seeds,
             trials=asked.trials,
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             optuna_search.check()
         if not plan.noisy_val_given:
             log.info("data.noisy_val is not given: a tenth of the training samples, %d, is held out", plan.noisy_val)
-        log.info("%s chooses (%s)", plan.evaluator, plan.label)
+        log.info("%s chooses (%s)", plan.weights, plan.title)
         if asked.dry_run:
             for line in (*_dry_run(plan), dry_run.NOTHING):
                 print(line, flush=True)

@@ -10,8 +10,8 @@ import re
 import numpy as np
 import pytest
 
-from slnlab.analysis.label_issues import chosen_evaluator, label_verdict, label_warning, write_label_issues
-from slnlab.record.result import BestEpoch, Evaluator, LabelFindings, LabelIssues, ValidationAccuracy
+from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
+from slnlab.record.result import BestEpoch, LabelFindings, LabelIssues, ResultRow, ValidationAccuracy
 
 COLUMNS = {
     "index": np.array([3, 5, 6, 9]),
@@ -66,60 +66,60 @@ def test_classes_and_files_by_name() -> None:
     ]
 
 
-def evaluator(agreement: float, noisy_val: float | None = None, clean_val: float | None = None) -> Evaluator:
+def weights(agreement: float, noisy_val: float | None = None, clean_val: float | None = None) -> ResultRow:
     def accuracy(last: float | None) -> ValidationAccuracy | None:
         best = BestEpoch(accuracy=1.0, epoch=1)  # of an epoch that is past
         return None if last is None else ValidationAccuracy(last=last, mean_last_10=1.0, best=best)
 
     unknown = dict.fromkeys(("true_accuracy", "memorised", "recovered", "auroc", "average_precision"))
-    return Evaluator(
-        label=f"<{agreement}>",
+    return ResultRow(
+        title=f"<{agreement}>",
         test_accuracy=None,
         noisy_val_accuracy=accuracy(noisy_val),
         clean_val_accuracy=accuracy(clean_val),
-        labels=LabelFindings(given_accuracy=agreement, **unknown),
+        findings=LabelFindings(given_accuracy=agreement, **unknown),
     )
 
 
 @pytest.mark.parametrize(
-    ("evaluators", "first_weights", "name", "reason"),
+    ("rows", "first_weights", "name", "reason"),
     [
-        ({"network": evaluator(0.1)}, 0, "network", "no other"),
-        ({"network": evaluator(0.98), "momentum": evaluator(0.6)}, 0.05, "momentum", "average"),
+        ({"network": weights(0.1)}, 0, "network", "no other"),
+        ({"network": weights(0.98), "momentum": weights(0.6)}, 0.05, "momentum", "average"),
         (
-            {"network": evaluator(0.649), "momentum": evaluator(0.18)},
+            {"network": weights(0.649), "momentum": weights(0.18)},
             0.94,
             "network",
             r"<0.18> lags: 94\.0 %.* 64\.9 %",
         ),
-        ({"network": evaluator(0.25), "momentum": evaluator(0.13)}, 0.88, "network", r"13\.0 %"),  # both early
-        ({"network": evaluator(0.73), "momentum": evaluator(0.73)}, 0.88, "momentum", "average"),  # no harm was done
-        ({"network": evaluator(0.9), "best": evaluator(0.2), "momentum": evaluator(0.7)}, 0.9, "best", "held-out"),
+        ({"network": weights(0.25), "momentum": weights(0.13)}, 0.88, "network", r"13\.0 %"),  # both early
+        ({"network": weights(0.73), "momentum": weights(0.73)}, 0.88, "momentum", "average"),  # no harm was done
+        ({"network": weights(0.9), "best": weights(0.2), "momentum": weights(0.7)}, 0.9, "best", "held-out"),
         (
-            {"network": evaluator(0.9, 0.5), "momentum": evaluator(0.6, 0.58)},
+            {"network": weights(0.9, 0.5), "momentum": weights(0.6, 0.58)},
             0.9,
             "momentum",
             r"58\.0 % .*held-out noisy",
         ),
         (
-            {"network": evaluator(0.9, 0.59), "momentum": evaluator(0.6, 0.58)},
+            {"network": weights(0.9, 0.59), "momentum": weights(0.6, 0.58)},
             0,
             "network",
             r"59\.0 % .*held-out noisy",
         ),
-        ({"network": evaluator(0.9, 0.5), "momentum": evaluator(0.6, 0.5)}, 0, "momentum", "held-out noisy"),
-        ({"network": evaluator(0.9, 0.5, 0.7), "momentum": evaluator(0.6, 0.6, 0.6)}, 0, "network", "clean validation"),
+        ({"network": weights(0.9, 0.5), "momentum": weights(0.6, 0.5)}, 0, "momentum", "held-out noisy"),
+        ({"network": weights(0.9, 0.5, 0.7), "momentum": weights(0.6, 0.6, 0.6)}, 0, "network", "clean validation"),
         (
-            {name: evaluator(0.7) for name in ("network", "network_2", "ensemble", "momentum", "momentum_2")},
+            {name: weights(0.7) for name in ("network", "network_2", "ensemble", "momentum", "momentum_2")},
             0,
             "ensemble",
             "average",
         ),
-        ({"teacher": evaluator(0.5), "student": evaluator(0.9)}, 0, "teacher", "first"),
+        ({"teacher": weights(0.5), "student": weights(0.9)}, 0, "teacher", "first"),
     ],
 )
-def test_who_judges(evaluators: dict[str, Evaluator], first_weights: float, name: str, reason: str) -> None:
-    judging, why = chosen_evaluator(evaluators, first_weights)
+def test_who_judges(judged: dict[str, ResultRow], first_weights: float, name: str, reason: str) -> None:
+    judging, why = chosen_judge(judged, first_weights)
     assert judging == name
     assert re.search(reason, why), why
 
@@ -147,7 +147,7 @@ def test_who_judges(evaluators: dict[str, Evaluator], first_weights: float, name
 def test_when_the_list_is_no_use(agreement: float, commonest: float, held_out: float | None, verdict: str) -> None:
     assert label_verdict(agreement, commonest, held_out) == verdict
     issues = LabelIssues(
-        evaluator="momentum",
+        weights="momentum",
         reason="",
         samples=1000,
         suspected=round(1000 * (1 - agreement)),

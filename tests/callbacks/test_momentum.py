@@ -202,12 +202,12 @@ def test_a_network_that_was_moved_afterwards_is_not_followed_in_silence() -> Non
 
 
 class Somebody(pl.LightningModule):
-    """Automatic optimisation, one network, evaluators of its own."""
+    """Automatic optimisation, one network, judged of its own."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.net = network(seed)
-        self.evaluators: dict[str, nn.Module] = {"network": self.net}
+        self.judged: dict[str, nn.Module] = {"network": self.net}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         image, label = batch
@@ -215,7 +215,7 @@ class Somebody(pl.LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         image, label = batch
-        for name, evaluated in self.evaluators.items():
+        for name, evaluated in self.judged.items():
             self.log(name, cross_entropy(evaluated(image), label))
 
     def configure_optimizers(self) -> SGD:
@@ -262,8 +262,8 @@ def test_it_is_no_part_of_the_module(quiet_trainer: MakeTrainer) -> None:
     quiet_trainer(callback, max_epochs=1).fit(module, loader())
     assert list(module.state_dict()) == keys
     assert [id(p) for p in module.parameters()] == parameters
-    assert set(module.evaluators) == {"network", "momentum"}
-    assert module.evaluators["momentum"] is callback.module
+    assert set(module.judged) == {"network", "momentum"}
+    assert module.judged["momentum"] is callback.module
 
 
 def test_network_and_momentum_model_are_both_evaluated_in_one_run(quiet_trainer: MakeTrainer) -> None:
@@ -386,7 +386,7 @@ class Two(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.networks = nn.ModuleDict({name: network(seed) for seed, name in enumerate(names)})
-        self.evaluators: dict[str, nn.Module] = dict(self.networks.items())
+        self.judged: dict[str, nn.Module] = dict(self.networks.items())
         self.which = optimizers
 
     def configure_optimizers(self) -> Any:
@@ -433,7 +433,7 @@ def test_every_network_is_followed_by_its_own_optimiser(optimizers: str, quiet_t
     ]
     quiet_trainer(callback, max_epochs=1).fit(module, loader())
     for name, values in zip(("momentum", "momentum_2"), expected, strict=True):
-        for parameter, value in zip(module.evaluators[name].parameters(), values, strict=True):
+        for parameter, value in zip(module.judged[name].parameters(), values, strict=True):
             torch.testing.assert_close(parameter.detach(), value)
 
 
@@ -442,9 +442,9 @@ def test_a_network_that_nobody_trains_is_refused(quiet_trainer: MakeTrainer) -> 
         quiet_trainer(MomentumModel(), max_epochs=1).fit(Two(optimizers="missing"), loader())
 
 
-def test_no_network_loses_its_place_among_the_evaluators(quiet_trainer: MakeTrainer) -> None:
+def test_no_network_loses_its_place_among_the_judged(quiet_trainer: MakeTrainer) -> None:
     module = Two(names=("student", "network_2"))
     student = module.networks["student"]
     quiet_trainer(MomentumModel(), max_epochs=1).fit(module, loader())
-    assert set(module.evaluators) == {"student", "network_2", "momentum_student", "momentum_2"}
-    assert module.evaluators["student"] is student
+    assert set(module.judged) == {"student", "network_2", "momentum_student", "momentum_2"}
+    assert module.judged["student"] is student

@@ -21,6 +21,7 @@ import pytest
 from slnlab.callbacks import progress
 from slnlab.callbacks.progress import EpochProgress
 from slnlab.record.result import Result, read_metrics
+from slnlab.schema.options import RowTitle
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -86,14 +87,14 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         each: float,
         metrics: dict[str, float] | None = None,
         first: int = 0,
-        labels: dict[str, str] | None = None,
+        rows: dict[str, RowTitle] | None = None,
     ) -> list[str]:
         said: list[str] = []
         now = [0.0]
         monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
         monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: True)
         monkeypatch.setattr(progress.log, "info", lambda form, text: said.append(form % text))
-        callback = EpochProgress("a run", labels)
+        callback = EpochProgress("a run", rows)
         trainer: Any = SimpleNamespace(max_epochs=epochs, current_epoch=first, callback_metrics=metrics or {})
         callback.on_train_start(trainer, None)  # type: ignore[arg-type]
         for epoch in range(first, epochs):
@@ -122,7 +123,8 @@ def test_without_a_test_set_the_held_out_labels_are_shown(lines: Callable[..., l
     assert "noisy val: network 50.0 %, " in lines(1, 1.0, {"val/network/accuracy": 0.5, "train/accuracy": 0.9})[0]
 
 
-def test_of_many_evaluators_the_methods_own_are_shown(lines: Callable[..., list[str]]) -> None:
-    labels = {"mean": "Co-teaching", "network": "1 (network)", "network_2": "2 (network)", "ensemble": "(ensemble)"}
-    metrics = {f"test/{name}/accuracy": i / 10 for i, name in enumerate(sorted(labels))}
-    assert ": epoch 1/1, mean 10.0 %, ensemble 0.0 %, " in lines(1, 1.0, metrics, labels=labels)[0]
+def test_of_many_judged_the_methods_own_are_shown(lines: Callable[..., list[str]]) -> None:
+    rows = {"mean": RowTitle("Co-teaching"), "network": RowTitle("1", True), "network_2": RowTitle("2", True)}
+    rows["ensemble"] = RowTitle("(ensemble)")
+    metrics = {f"test/{name}/accuracy": i / 10 for i, name in enumerate(sorted(rows))}
+    assert ": epoch 1/1, mean 10.0 %, ensemble 0.0 %, " in lines(1, 1.0, metrics, rows=rows)[0]

@@ -26,8 +26,8 @@ def test_stopped_between_the_last_epoch_and_the_result(tiny_run: TinyRun) -> Non
     (path / "result.json").unlink()
     (path / "samples.npz").unlink()
     again, _ = tiny_run("method=sln", "trainer.progress=true")
-    assert again.evaluators == first.evaluators
-    assert set(again.evaluators) == {"network", "momentum"}
+    assert again.rows == first.rows
+    assert set(again.rows) == {"network", "momentum"}
     assert (path / "metrics.csv").read_text() == rows
     assert (path / "samples.npz").exists()
 
@@ -57,7 +57,7 @@ def test_the_rows_of_before_stay_as_they_were_written(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "evaluator", "verdict"),
+    ("overrides", "weights", "verdict"),
     [
         (
             ["method=ce", "noise=none", "data.padding=0", "data.batch_size=10", "trainer.max_epochs=6"],
@@ -72,7 +72,7 @@ def test_who_judges_the_labels_and_how_well(
     tiny_run: TinyRun,
     caplog: pytest.LogCaptureFixture,
     overrides: list[str],
-    evaluator: str,
+    weights: str,
     verdict: str,
 ) -> None:
     """The list, the result and the log say the same; labels learned by heart are ranked all the same."""
@@ -80,20 +80,20 @@ def test_who_judges_the_labels_and_how_well(
         result, path = tiny_run(*overrides)
     issues = result.label_issues
     assert issues is not None
-    assert issues.evaluator == evaluator
+    assert issues.judge == weights
     assert issues.verdict == verdict
-    assert issues.agreement == result.evaluators[issues.evaluator].labels.given_accuracy
+    assert issues.agreement == result.rows[issues.judge].findings.given_accuracy
     assert (issues.held_out is None) == ("data.noisy_val=20" not in overrides)
     with (path / "label_issues.csv").open(newline="", encoding="utf-8") as file:
         ranked = list(csv.DictReader(file))
     with np.load(path / "samples.npz") as samples:
-        margin = dict(zip(samples["index"], samples[f"{issues.evaluator}_margin"], strict=True))
-        prediction = dict(zip(samples["index"], samples[f"{issues.evaluator}_prediction"], strict=True))
+        margin = dict(zip(samples["index"], samples[f"{issues.judge}_margin"], strict=True))
+        prediction = dict(zip(samples["index"], samples[f"{issues.judge}_prediction"], strict=True))
     assert [int(row["rank"]) for row in ranked] == list(range(1, issues.samples + 1))
     assert [int(row["index"]) for row in ranked] == sorted(margin, key=margin.__getitem__)
     assert all(row["predicted_label"] == str(prediction[int(row["index"])]) for row in ranked)
     assert sum(row["is_label_issue"] == "True" for row in ranked) == issues.suspected
-    label = result.evaluators[issues.evaluator].label
+    label = result.rows[issues.judge].title
     assert f"{label} disagrees with {issues.suspected} of {issues.samples} training labels" in caplog.text
     assert ("by heart" in caplog.text) == (verdict == "memorised")
     assert ("trained too little" in caplog.text) == (verdict == "undertrained")
@@ -109,7 +109,7 @@ def test_weights_that_the_last_step_of_an_epoch_has_spoiled_are_not_saved(
     def spoil(self: Method, batches: Any, number: int) -> None:
         train(self, batches, number)
         if self.current_epoch == 1 and self.trainer.is_last_batch:
-            next(self.evaluators[network].parameters()).data.view(-1)[0] = float("nan")
+            next(self.judged[network].parameters()).data.view(-1)[0] = float("nan")
 
     run = (f"method={method}", "trainer.max_epochs=3")
     with monkeypatch.context() as patch:

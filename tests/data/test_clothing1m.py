@@ -396,14 +396,14 @@ def test_a_run_is_reported_at_its_best_clean_validation_epoch(shared: Path, tmp_
     best = of_momentum.index(max(of_momentum))  # for its network too
     for name in ("network", "momentum"):
         accuracies = [row[f"val_clean/{name}/accuracy"] for row in rows]
-        found = result.evaluators[name].test_accuracy
+        found = result.rows[name].test_accuracy
         assert found is not None
         assert found.best_clean_val is not None
         assert found.best_clean_val.epoch == best + 1
         assert found.best_clean_val.accuracy == rows[best][f"test/{name}/accuracy"]
         assert found.best_noisy_val is None
-        assert result.evaluators[name].clean_val_accuracy.best.accuracy == max(accuracies)  # type: ignore[union-attr]
-        assert result.evaluators[name].labels.memorised is None
+        assert result.rows[name].clean_val_accuracy.best.accuracy == max(accuracies)  # type: ignore[union-attr]
+        assert result.rows[name].findings.memorised is None
     assert result.label_noise == {"name": "real", "num_samples": 42, "hash": result.label_noise["hash"]}
     assert not (folder / "noise.npz").exists(), "there is no truth to record"
     assert Result.load(folder / "result.json") == result
@@ -431,7 +431,7 @@ def test_methods_that_select_run_with_their_own_values(shared: Path, tmp_path: P
     else:
         assert result.noise_rate_used is not None
         assert (result.noise_rate_used.value, result.noise_rate_used.source) == (0.4, "configured")
-    best = result.evaluators["network" if method == "sigua" else "mean"].test_accuracy
+    best = result.rows["network" if method == "sigua" else "mean"].test_accuracy
     assert best is not None
     assert best.best_clean_val is not None
 
@@ -581,7 +581,7 @@ def test_a_worker_that_is_killed_costs_the_begun_epoch_and_no_more(
 def test_a_run_in_two_processes(shared: Path, tmp_path: Path) -> None:
     options = ["correction.last_epochs=1", "trainer.max_epochs=2", "trainer.devices=2", "data.workers=1"]
     result = train(compose(small(shared, tmp_path, *options)))
-    assert result.evaluators["momentum"].test_accuracy.best_clean_val is not None  # type: ignore[union-attr]
+    assert result.rows["momentum"].test_accuracy.best_clean_val is not None  # type: ignore[union-attr]
     table = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)["sample_table"]
     corrected = (table["weight"] != 1).nonzero().flatten()
     drawn = make(shared, sampling="balanced", per_class=7).rows(1)

@@ -223,7 +223,7 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
     small = [*SMALL, "data.flip=false", "trainer.max_epochs=10", "momentum.decay=0.9"]
     config = compose(composed(root, *small, "method=sln_mo_lc", "correction.last_epochs=2"))
     result = train(config, tmp_path / "run")
-    assert result.evaluators["momentum"].test_accuracy.last > 0.9  # type: ignore[union-attr]
+    assert result.rows["momentum"].test_accuracy.last > 0.9  # type: ignore[union-attr]
     with (tmp_path / "run" / "label_issues.csv").open(newline="", encoding="utf-8") as file:
         ranked = list(csv.DictReader(file))
     assert {row["path"] for row in ranked} == set(read_image_folder(str(root)).splits["train"][0]), "all, once"
@@ -231,8 +231,8 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
     issues = [row for row in ranked if row["is_label_issue"] == "True"]
     assert ranked[: len(issues)] == issues, "suspected ones first"
     assert result.label_issues is not None
-    assert result.label_issues.model_dump(include={"evaluator", "samples", "suspected", "verdict"}) == {
-        "evaluator": "momentum",
+    assert result.label_issues.model_dump(include={"weights", "samples", "suspected", "verdict"}) == {
+        "weights": "momentum",
         "samples": 600,
         "suspected": len(issues),
         "verdict": "usable",

@@ -99,7 +99,7 @@ def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_sam
     assert (clean.model.name, clean.data.image_size, clean.data.padding) == ("cnn", 8, 1)
     result = train(config)
     assert result.label_noise["num_wrong"] == int(0.25 * 56)
-    assert result.evaluators["network"].labels.memorised is not None
+    assert result.rows["network"].findings.memorised is not None
 
 
 @pytest.mark.parametrize(

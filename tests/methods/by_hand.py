@@ -28,7 +28,7 @@ class Bare:
         method = assemble.method(config)
         assert isinstance(method, SingleNetwork)
         self.method = method
-        method.networks["network"] = method.evaluators["network"] = nn.Identity()
+        method.networks["network"] = method.judged["network"] = nn.Identity()
         labels = torch.tensor(given)
         self.trainer = SimpleNamespace(
             datamodule=SimpleNamespace(

@@ -58,13 +58,13 @@ class Run(NamedTuple):
     def rows(self) -> list[dict[str, str]]:
         """What was measured in each epoch, without how long it took; as text, so that NaN equals NaN."""
         timings = ("seconds", "images_per_second")
-        return [{name: repr(value) for name, value in row.items() if name not in timings} for row in self.record.rows]
+        return [{name: repr(value) for name, value in row.items() if name not in timings} for row in self.record.epochs]
 
     @property
     def state(self) -> dict[str, Tensor]:
         """All that the run has come to."""
         tensors = {f"table.{name}": column for name, column in self.method.table.columns.items()}
-        modules = {"method": self.method, **self.method.evaluators}
+        modules = {"method": self.method, **self.method.judged}
         for name, module in modules.items():
             tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
         for number, optimizer in enumerate(self.trainer.optimizers):
@@ -159,4 +159,4 @@ def assert_the_same(mine: Run, its: Run) -> None:
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
     assert mine.method.steps == its.method.steps
     assert mine.schedules == its.schedules
-    assert mine.rows == its.rows
+    assert mine.rows == its.epochs

@@ -163,8 +163,8 @@ def test_the_networks_differ_and_are_saved_once(tmp_path: Path) -> None:
 
 def test_result_and_metrics(tiny_run: Callable[..., tuple[Result, Path]]) -> None:
     result, _ = tiny_run("method=co_teaching", "method.ramp_epochs=1", "data.noisy_val=20")
-    assert set(result.evaluators) == {"network", "network_2", "ensemble", "mean"}
-    one, two, mean = (result.evaluators[name] for name in ("network", "network_2", "mean"))
+    assert set(result.rows) == {"network", "network_2", "ensemble", "mean"}
+    one, two, mean = (result.rows[name] for name in ("network", "network_2", "mean"))
     assert mean.label == "Co-teaching"
     assert one.test_accuracy
     assert two.test_accuracy

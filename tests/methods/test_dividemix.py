@@ -314,7 +314,7 @@ def test_the_split_is_scikit_learns_and_made_before_either_trains(
         assert moved[turn.number].abs().sum() > 0
         assert moved[1 - turn.number].abs().sum() == 0
     assert method.steps == 2 * 9 + len(turns)
-    assert record.rows[-1]["train/selected"] == pytest.approx(
+    assert record.epochs[-1]["train/selected"] == pytest.approx(
         float((method.table["clean"][index] > 0.5).float().mean())
     )
 
@@ -330,8 +330,8 @@ def test_an_empty_part_does_not_end_the_run(clean: float, tmp_path: Path, monkey
     _, method, record = trained(tmp_path / "run", *WARM, "trainer.max_epochs=3", "method.lambda_u=25.0")
     steps = -(-110 // 6) * 2 if clean else 0
     assert method.steps == 2 * 10 + steps
-    assert len(record.rows) == 3
-    assert math.isfinite(record.rows[-1]["test/ensemble/loss"])
+    assert len(record.epochs) == 3
+    assert math.isfinite(record.epochs[-1]["test/ensemble/loss"])
 
 
 def test_averaged_losses_are_those_of_the_last_epochs() -> None:

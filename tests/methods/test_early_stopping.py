@@ -56,7 +56,7 @@ def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path, criter
     scores = [sign * row[f"val/network/{criterion}"] for row in rows]
     best = scores.index(max(scores))
     assert best < 6, "or this test shows nothing"
-    for name, tensor in method.evaluators["best"].state_dict().items():
+    for name, tensor in method.judged["best"].state_dict().items():
         assert torch.equal(tensor, weights.seen[best][name]), name
     for epoch, row in enumerate(rows):
         at = scores.index(max(scores[: epoch + 1]))

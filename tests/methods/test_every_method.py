@@ -171,9 +171,9 @@ def test_everybody_who_was_evaluated_is_loaded_from_the_checkpoint(
     run, _ = whole
     result: Any = SimpleNamespace(identity=settle(chosen).identity, epochs=3)
     loaded = trained_networks(run.directory, chosen, result)
-    assert loaded.keys() == run.method.evaluators.keys()
-    for evaluator, network in run.method.evaluators.items():
-        state = loaded[evaluator].state_dict()
+    assert loaded.keys() == run.method.judged.keys()
+    for weights, network in run.method.judged.items():
+        state = loaded[weights].state_dict()
         assert state.keys() == network.state_dict().keys()
         assert all(torch.equal(state[key], tensor) for key, tensor in network.state_dict().items())
 

@@ -126,7 +126,7 @@ def test_the_run_on_noisy_labels_is_made_once(made_runs: tuple[Path, Result, Res
     assert noisy.identity["data"]["noisy_val"] == 20
     assert noisy.identity["data"]["test"] is False
     assert noisy.label_noise["hash"] == forward.label_noise["hash"], "the same noisy labels"
-    assert noisy.evaluators["best"].test_accuracy is None
+    assert noisy.rows["best"].test_accuracy is None
     config = compose([*SMALL, f"runs_dir={runs}", "seed=4", "method=forward"])
     assert list(transition_run.needed(settle(config))) == [], "it is there"
     assert Path(transition_run.filled(settle(config)).config.method.estimate_from) == file
@@ -167,4 +167,4 @@ def test_predictions_that_were_removed_are_made_again(made_runs: tuple[Path, Res
     again = train(compose([*SMALL, f"runs_dir={runs}", "seed=4", "method=forward", "force=true"]))
     assert file.read_bytes() == before
     assert again.transition_used == forward.transition_used
-    assert again.evaluators == forward.evaluators
+    assert again.rows == forward.rows

@@ -156,8 +156,8 @@ def test_who_is_trained_when(afterwards: str, tmp_path: Path, monkeypatch: pytes
     rows = method.trainer.datamodule.train_index
     assert torch.equal(torch.cat(seen.indices[3]).sort().values, rows[method.table["selected"][rows]])
     assert torch.equal(method.table["selected"], method.table["prediction"] == method.table["given"])
-    assert record.rows[1]["train/selected"] == 1
-    assert record.rows[3]["train/selected"] == pytest.approx(float(method.table["selected"].float().mean()))
+    assert record.epochs[1]["train/selected"] == 1
+    assert record.epochs[3]["train/selected"] == pytest.approx(float(method.table["selected"].float().mean()))
     assert all(parameter.requires_grad for parameter in method.network.parameters())
 
 
@@ -202,7 +202,7 @@ def test_the_momentum_model_follows_every_step(tmp_path: Path) -> None:
         tmp_path / "run", *SHORT, "trainer.max_epochs=2", "momentum.enabled=true", "momentum.decay=0"
     )
     for name, tensor in method.network.state_dict().items():
-        assert torch.equal(method.evaluators["momentum"].state_dict()[name], tensor) or tensor.dtype == torch.int64
+        assert torch.equal(method.judged["momentum"].state_dict()[name], tensor) or tensor.dtype == torch.int64
 
 
 def test_replaced_parts_that_are_trained_go_on_bit_for_bit(tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_confident_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(PES, "select", nobody)
     _, method, record = trained(tmp_path / "run", *SHORT, "trainer.max_epochs=4")
     assert method.steps == 10 + 30
-    assert len(record.rows) == 4
-    assert math.isnan(record.rows[-1]["train/selected_correct"])
+    assert len(record.epochs) == 4
+    assert math.isnan(record.epochs[-1]["train/selected_correct"])
 
 
 def test_a_network_without_parts_is_refused(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_when_it_splits_and_who_is_trained(tmp_path: Path, monkeypatch: pytest.M
     assert [type(batch) for _, batch, *_ in steps[10:]] == [Refining] * 20 + [Mixing] * 10
     assert all(stem == 0 and classifier > 0 for _, _, stem, classifier in steps[10:30])
     assert all(stem > 0 and classifier == 0 for _, _, stem, classifier in steps[30:])
-    assert 0 < record.rows[-1]["train/selected"] < 1
+    assert 0 < record.epochs[-1]["train/selected"] < 1
 
 
 @pytest.mark.parametrize("everybody", [True, False])
@@ -159,4 +159,4 @@ def test_an_empty_part_does_not_end_the_run(everybody: bool, tmp_path: Path, mon
 
     monkeypatch.setattr(PESSemi, "_draw", drawn)
     _, _, record = trained(tmp_path / "run", *SHORT, "trainer.max_epochs=3")
-    assert math.isfinite(record.rows[-1]["test/network/loss"])
+    assert math.isfinite(record.epochs[-1]["test/network/loss"])

@@ -269,7 +269,7 @@ def test_a_loss_that_is_not_a_number_is_recorded_as_such(made: Callable[..., Run
             return logits
 
     run = made("method=ce", "data.eval_batch_size=250")
-    run.method.evaluators["network"] = OneBadLogit()
+    run.method.judged["network"] = OneBadLogit()
     (logged,) = run.trainer.test(run.method, run.data, verbose=False)
     assert math.isnan(logged["test/network/loss"])
 

@@ -29,9 +29,9 @@ def fit_each(runs: Mapping[str, DictConfig], folder: Path, stop_after: int | Non
         run = made(chosen, folder / name)
         run.fit()
         found = {
-            "networks": {key: network.state_dict() for key, network in run.method.evaluators.items()},
+            "networks": {key: network.state_dict() for key, network in run.method.judged.items()},
             "table": run.method.table.state_dict(),
-            "rows": [{key: value for key, value in row.items() if "second" not in key} for row in run.record.rows],
+            "rows": [{key: value for key, value in row.items() if "second" not in key} for row in run.record.epochs],
             "steps": run.method.steps,
         }
         torch.save(found, folder / f"{name}.rank{rank()}.pt")
@@ -41,6 +41,6 @@ def come_to(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
     """All tensors that a run has come to."""
     state = torch.load(folder / f"{name}.rank{rank}.pt", weights_only=True)
     tensors = {f"table.{key}": column for key, column in state["table"].items()}
-    for evaluator, network in state["networks"].items():
-        tensors |= {f"{evaluator}.{key}": tensor for key, tensor in network.items()}
+    for weights, network in state["networks"].items():
+        tensors |= {f"{weights}.{key}": tensor for key, tensor in network.items()}
     return tensors

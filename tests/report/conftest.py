@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slnlab.config.identity import digest
-from slnlab.record.result import Evaluator, LabelFindings, Preprocessing, Result, Timing, summarise_test
+from slnlab.record.result import LabelFindings, Preprocessing, Result, ResultRow, Timing, summarise_test
 
 LABELS = {
     "ce": {"network": "CE"},
@@ -47,11 +47,11 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         rows = []
         for epoch, accuracy in enumerate(accuracies, 1):
             row = {"epoch": float(epoch), "train/loss_correct": 1 / epoch, "train/loss_wrong": loss_wrong}
-            for offset, evaluator in enumerate(LABELS[method]):
+            for offset, weights in enumerate(LABELS[method]):
                 if tested:
-                    row[f"test/{evaluator}/accuracy"] = accuracy + offset / 100
+                    row[f"test/{weights}/accuracy"] = accuracy + offset / 100
                 if val:
-                    row[f"val/{evaluator}/accuracy"] = val[epoch - 1]
+                    row[f"val/{weights}/accuracy"] = val[epoch - 1]
             rows.append(row)
         with (directory / "metrics.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -85,13 +85,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             group=digest({key: value for key, value in identity.items() if key != "seed"}),
             identity=identity,
             epochs=len(rows),
-            evaluators={
-                evaluator: Evaluator(
-                    label=label,
-                    test_accuracy=summarise_test(rows, evaluator),
-                    labels=LabelFindings(**found | (findings or {})),
+            rows={
+                name: ResultRow(
+                    title=title,
+                    secondary=title.endswith("(network)"),
+                    test_accuracy=summarise_test(rows, name),
+                    findings=LabelFindings(**found | (findings or {})),
                 )
-                for evaluator, label in LABELS[method].items()
+                for name, title in LABELS[method].items()
             },
             preprocessing=Preprocessing(resize=(8, 8), crop=(8, 8), mean=[0.5], std=[0.5]),
             label_noise={"realised_rate": 0.38, "hash": "abc"},

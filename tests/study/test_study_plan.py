@@ -27,7 +27,7 @@ from slnlab.study.plan import Plan
         (["sln.sigma=0.1,1", "noise.seed=0,1"], {}, "noise.seed: accuracies on different held-out labels"),
         (["trainer.threads=1,2"], {}, "are the same run"),
         (["sln.sigma=0.1,1"], {"last": 61}, r"--last: must lie in \[1, 60\]"),
-        (["sln.sigma=0.1,1"], {"evaluator": "momentun"}, r"they have network \(SLN\), momentum \(SLN-MO\)"),
+        (["sln.sigma=0.1,1"], {"weights": "momentun"}, r"they have network \(SLN\), momentum \(SLN-MO\)"),
         (["sln.sigma=0.1,1"], {"trials": 3}, "--trials 3: there are only 2 combinations"),
         (["sln.sigma=0.1,1", "hydra/launcher=basic"], {"trials": 2}, "leave the launcher out"),
         (["sln.sigma=0.1,1", "seed=a,b"], {}, "seeds are whole numbers"),
@@ -42,7 +42,7 @@ def test_what_cannot_work_is_said_before_anything_runs(overrides: list[str], opt
 
 def test_the_evaluator_is_by_default_what_the_method_is_about() -> None:
     assert Plan(["sln.sigma=0.1,1"]).label == "SLN"
-    assert Plan(["method=sln_mo_lc", "sln.sigma=0.1,1"]).evaluator == "momentum"
+    assert Plan(["method=sln_mo_lc", "sln.sigma=0.1,1"]).weights == "momentum"
 
 
 def test_methods_and_losses_can_be_searched_over_too() -> None:

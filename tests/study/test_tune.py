@@ -37,7 +37,7 @@ class Guarded(Digits):
 
 def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     """Chosen by the held-out noisy labels, retrained on everything, tested at the last epoch; all of it on a page."""
-    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--evaluator", "momentum", "optimizer.lr=0.05"])
+    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--weights", "momentum", "optimizer.lr=0.05"])
     (folder,) = Path("runs/studies").iterdir()
     study = json.loads((folder / "study.json").read_text())
     assert study["noisy_val"] == 20, "a tenth, as nothing else was said"
@@ -49,7 +49,7 @@ def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
         accuracies[trial["values"]["sln.sigma"]] = trial["accuracies"][0]
         result = Result.load(Path(directory) / "result.json")
         assert result.identity["data"]["noisy_val"] == 20
-        assert all(evaluator.test_accuracy is None for evaluator in result.evaluators.values())
+        assert all(weights.test_accuracy is None for weights in result.rows.values())
     best = max(accuracies, key=lambda value: accuracies[value])
     assert study["chosen"] == {"sln.sigma": best}
 
@@ -57,7 +57,7 @@ def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
         config = compose([*TINY, f"sln.sigma={best}", "optimizer.lr=0.05", f"seed={seed}"])
         same = train(config)  # finished: it is the run that slnlab.train would do
         assert Path(final["directory"]) == Path("runs") / "digits/sym-0.4/sln" / same.group / f"seed{seed}"
-        last = {name: evaluator.test_accuracy.last for name, evaluator in same.evaluators.items()}  # type: ignore[union-attr]
+        last = {name: weights.test_accuracy.last for name, weights in same.rows.items()}  # type: ignore[union-attr]
         assert final["test_accuracy"] == last
         assert same.identity["data"]["noisy_val"] == 0
 
@@ -66,7 +66,7 @@ def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"**Chosen: sln.sigma={best}.**" in page
     assert f"| SLN-MO | {100 * fmean(final['test_accuracy']['momentum'] for final in study['finals']):.2f} ± " in page
     written = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")}
-    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--evaluator", "momentum", "optimizer.lr=0.05"])
+    tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--weights", "momentum", "optimizer.lr=0.05"])
     assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")} == written, "all was done"
 
 

@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from slnlab.analysis.runs import Group, is_secondary
+from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -54,7 +54,7 @@ def draw_curves(groups: Sequence[Group], path: Path, secondary: bool = False) ->
     Args:
         groups: in the order of the legend.
         path: the picture; not written if no group has metrics.
-        secondary: draw the test accuracy of evaluators "… (network)", too.
+        secondary: draw the test accuracy of secondary rows, too.
 
     Returns:
         Remarks on what could not be drawn.
@@ -124,12 +124,12 @@ def _draw(panels: Sequence[Axes], group: Group, columns: Columns, secondary: boo
     """One group's lines; returns those of the legend by label."""
     accuracy, *losses = panels
     epoch, legend = columns["epoch"][0], {}
-    for name, evaluator in group.evaluators.items():
+    for name, row in group.rows.items():
         key = f"test/{name}/accuracy"
-        if key in columns and (secondary or not is_secondary(evaluator)):
-            width = 1.0 if name == "network" and len(group.evaluators) > 1 else 1.9
+        if key in columns and (secondary or not row.secondary):
+            width = 1.0 if name == "network" and len(group.rows) > 1 else 1.9
             line = _line(accuracy, epoch, columns[key], linewidth=width, **style)
-            legend[f"{evaluator.label} {group.setting}".strip()] = line
+            legend[f"{row.title} {group.setting}".strip()] = line
     for panel, key in zip(losses, ("train/loss_correct", "train/loss_wrong"), strict=True):
         if key in columns and np.isfinite(columns[key]).all():
             line = _line(panel, epoch, columns[key], linewidth=1.6, **style)

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from slnlab.record.result import Evaluator, LabelIssues, LabelVerdict
+from slnlab.record.result import LabelIssues, LabelVerdict, ResultRow
 
 Columns = Mapping[str, npt.NDArray[Any]]
-"""Of `samples.npz`: `index`, `given`, for each evaluator its loss, prediction and margin, and of images from files
+"""Of `samples.npz`: `index`, `given`, for each row its loss, prediction and margin, and of images from files
 `path`, in bytes and as the data set says it: relative to its root."""
 
 PREFERRED = ("ensemble", "momentum")
@@ -36,7 +36,7 @@ GAP = 0.05
 Less is no sign of memorising: where nearly all labels are right, both agreements are nearly 1."""
 
 
-def chosen_evaluator(evaluators: Mapping[str, Evaluator], first_weights: float = 0.0) -> tuple[str, str]:
+def chosen_judge(rows: Mapping[str, ResultRow], first_weights: float = 0.0) -> tuple[str, str]:
     """Who judges the labels, and why.
 
     1. `best`, whose weights were chosen on held-out labels.
@@ -44,26 +44,26 @@ def chosen_evaluator(evaluators: Mapping[str, Evaluator], first_weights: float =
     3. Otherwise the ensemble, or the momentum model unless it lags (see `LAGS`), or the first network.
 
     Args:
-        evaluators: those with weights, by name, with what the finished run has found.
+        rows: those with weights, by name, as the finished run found them.
         first_weights: the share in [0, 1] of its first weights in a momentum model.
 
     Returns:
         (name, reason).
     """
-    names = sorted(evaluators, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+    names = sorted(rows, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
     if len(names) == 1:
         return names[0], "there is no other"
     if "best" in names:
         return "best", "its weights were the best on held-out labels"
     for key, labels in (("clean_val_accuracy", "clean validation"), ("noisy_val_accuracy", "held-out noisy")):
-        held_out = {name: found.last for name in names if (found := getattr(evaluators[name], key))}
+        held_out = {name: found.last for name in names if (found := getattr(rows[name], key))}
         if held_out:
             name = max(held_out, key=held_out.__getitem__)  # the preferred one of equals
             return name, f"it predicts {_percent(held_out[name])} of the {labels} labels, the most"
-    agreement = {name: evaluators[name].labels.given_accuracy for name in names}
+    agreement = {name: rows[name].findings.given_accuracy for name in names}
     if names[0] == "momentum" and first_weights > LAGS and agreement["momentum"] < agreement["network"]:
         behind, ahead = _percent(agreement["momentum"]), _percent(agreement["network"])
-        lagging = f"{evaluators['momentum'].label} lags: {_percent(first_weights)} of it are its first weights"
+        lagging = f"{rows['momentum'].title} lags: {_percent(first_weights)} of it are its first weights"
         return "network", f"{lagging}, and it agrees with {behind} of the labels instead of {ahead}"
     return names[0], "an average is preferred to one network" if names[0] in PREFERRED else "it is the first"
 
@@ -72,9 +72,9 @@ def label_verdict(agreement: float, commonest: float, held_out: float | None) ->
     """How far the list of suspected labels can be trusted.
 
     Args:
-        agreement: the fraction of the given training labels that the evaluator predicts.
+        agreement: the fraction of the given training labels that the judge predicts.
         commonest: the fraction that has the commonest given label: what a constant prediction agrees with.
-        held_out: the same evaluator's accuracy on held-out noisy labels; None: none were held out.
+        held_out: the judge's accuracy on held-out noisy labels; None: none were held out.
 
     Returns:
         "undertrained": it agrees with less than half of the labels, or with no more than a constant prediction.
@@ -94,7 +94,7 @@ def label_warning(issues: LabelIssues, label: str) -> str | None:
 
     Args:
         issues: the list.
-        label: display name of its evaluator.
+        title: of its row.
     """
     held_out = "" if issues.held_out is None else f" and with {_percent(1 - issues.held_out)} of those held out"
     said = f"{label} disagrees with {_percent(1 - issues.agreement)} of its training labels{held_out}"
@@ -113,7 +113,7 @@ def label_warning(issues: LabelIssues, label: str) -> str | None:
     return None
 
 
-def write_label_issues(file: BinaryIO, columns: Columns, evaluator: str, classes: Sequence[str] | None) -> int:
+def write_label_issues(file: BinaryIO, columns: Columns, judge: str, classes: Sequence[str] | None) -> int:
     """A line for every sample that the run has trained on, the likeliest mistake first.
 
     Left out are samples that were held out, and with balanced sampling those outside the first epoch.
@@ -131,13 +131,13 @@ def write_label_issues(file: BinaryIO, columns: Columns, evaluator: str, classes
     Args:
         file: to write to.
         columns: see `Columns`.
-        evaluator: whose predictions.
+        judge: name of a row: whose predictions.
         classes: names of the classes.
 
     Returns:
         How many are suspected.
     """
-    margin, predicted, given = columns[f"{evaluator}_margin"], columns[f"{evaluator}_prediction"], columns["given"]
+    margin, predicted, given = columns[f"{judge}_margin"], columns[f"{judge}_prediction"], columns["given"]
     suspected = predicted != given
     order = np.lexsort((margin, ~suspected))  # the margin alone does not say who wins a tie of logits
     quality = 1 / (1 + np.exp(-margin.astype(np.float64).clip(-700, 700)))

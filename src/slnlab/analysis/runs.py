@@ -12,7 +12,7 @@ from typing import Any
 
 from slnlab.config.plain import flat
 from slnlab.errors import DataError
-from slnlab.record.result import Evaluator, Result, read_metrics
+from slnlab.record.result import Result, ResultRow, read_metrics
 from slnlab.record.run_directory import RunDirectory
 
 METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")
@@ -54,9 +54,9 @@ class Group:
         return self.runs[0].result
 
     @property
-    def evaluators(self) -> dict[str, Evaluator]:
+    def rows(self) -> dict[str, ResultRow]:
         """Those of the first seed; every seed has the same."""
-        return self.first.evaluators
+        return self.first.rows
 
     @property
     def seeds(self) -> list[int]:
@@ -71,11 +71,6 @@ class Group:
     def setting(self) -> str:
         """The settings as text, e.g. `sln.sigma=0.5`; empty if no other group has the same name."""
         return ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items())
-
-
-def is_secondary(evaluator: Evaluator) -> bool:
-    """Whether it is the network of a run that is about its momentum model, as its label says."""
-    return evaluator.label.endswith("(network)")
 
 
 @dataclass(frozen=True)
@@ -151,7 +146,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
     def names(other: Group) -> set[tuple[str, str, str]]:
-        return {(other.first.data, other.noise, evaluator.label) for evaluator in other.evaluators.values()}
+        return {(other.first.data, other.noise, row.title) for row in other.rows.values()}
 
     mine = flat(group.first.identity)
     keys: set[str] = set()

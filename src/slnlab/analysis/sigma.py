@@ -107,7 +107,7 @@ def _numbers(row: Row) -> dict[str, object]:
         "noise": first.noise,
         "noise_rate": first.noise_rate,
         "label": row.label,
-        "evaluator": row.evaluator,
+        "evaluator": row.name,
         "sigma": sigma(row.group),
         "seeds": " ".join(map(str, row.group.seeds)),
         "num_seeds": len(row.group.seeds),

@@ -1,4 +1,4 @@
-"""What finished runs measured: a row per run and evaluator, averages over seeds, and both as CSV or Markdown."""
+"""What finished runs measured: a line per run and row, averages over seeds, and both as CSV or Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from slnlab.analysis.runs import Group, differing_keys, is_secondary
+from slnlab.analysis.runs import Group, differing_keys
 from slnlab.config.plain import flat
 from slnlab.record.result import Result
 
@@ -43,21 +43,21 @@ class Statistic(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluator of one configuration."""
+    """One row of the results of one configuration."""
 
     group: Group
-    evaluator: str
+    name: str
     statistics: dict[str, Statistic | None]
     """By the names in MEASURES, in their own units; None unless every seed has measured it."""
 
     @property
     def label(self) -> str:
-        return self.group.evaluators[self.evaluator].label
+        return self.group.rows[self.name].title
 
 
-def measured(result: Result, evaluator: str) -> dict[str, float | None]:
-    """What one evaluator of one run measured, as it stands in result.json, by the names in MEASURES."""
-    found = result.evaluators[evaluator]
+def measured(result: Result, name: str) -> dict[str, float | None]:
+    """What one row of one run measured, as it stands in result.json, by the names in MEASURES."""
+    found = result.rows[name]
     test = found.test_accuracy
     val = test.best_noisy_val if test else None
     noisy_val = found.noisy_val_accuracy
@@ -69,7 +69,7 @@ def measured(result: Result, evaluator: str) -> dict[str, float | None]:
         "test_oracle": test.oracle.accuracy if test else None,
         "noisy_val_last": noisy_val.last if noisy_val else None,
         "noisy_val_mean_last_10": noisy_val.mean_last_10 if noisy_val else None,
-        **found.labels.model_dump(),
+        **found.findings.model_dump(),
         **result.timing.model_dump(),
     }
 
@@ -83,14 +83,14 @@ def statistic(values: Sequence[float | None]) -> Statistic | None:
 
 
 def make_rows(groups: Iterable[Group]) -> list[Row]:
-    """One row per group and evaluator, in the order of the groups; of groups that share a method, by label."""
+    """One row per group and row of its results, in the order of the groups; of groups that share a method, by label."""
     rows = []
     for _, same in groupby(groups, key=lambda group: (_section(group), group.first.method)):
         some = []
         for group in same:
-            for evaluator in group.evaluators:
-                runs = [measured(run.result, evaluator) for run in group.runs]
-                some.append(Row(group, evaluator, {name: statistic([run[name] for run in runs]) for name in MEASURES}))
+            for its in group.rows:
+                runs = [measured(run.result, its) for run in group.runs]
+                some.append(Row(group, its, {name: statistic([run[name] for run in runs]) for name in MEASURES}))
         rows += sorted(some, key=lambda row: row.label)  # stable: settings stay in order
     return rows
 
@@ -107,7 +107,7 @@ def markdown(rows: Sequence[Row], secondary: bool = False, costs: Mapping[str, f
         secondary: show also the rows "… (network)".
         costs: of an epoch of each method, as a multiple of cross entropy's; a column more.
     """
-    shown = [row for row in rows if secondary or not is_secondary(row.group.evaluators[row.evaluator])]
+    shown = [row for row in rows if secondary or not row.group.rows[row.name].secondary]
     blocks = []
     for (data, noise), section in groupby(shown, key=lambda row: _section(row.group)):
         same = list(section)
@@ -205,19 +205,19 @@ def _realised_rate(group: Group) -> float | None:
 
 
 def write_results(path: Path, groups: Iterable[Group]) -> None:
-    """A CSV line for every evaluator of every run: what result.json holds, unrounded, fractions in [0, 1]."""
+    """A CSV line for every row of every run: what result.json holds, unrounded, fractions in [0, 1]."""
     lines = []
     for row in make_rows(groups):
         for run in row.group.runs:
             result, environment = run.result, run.result.environment
             git = environment.get("git") or {}
-            test = result.evaluators[row.evaluator].test_accuracy
+            test = result.rows[row.name].test_accuracy
             lines.append(
                 {
                     **_names(row),
                     "seed": result.seed,
                     "epochs": result.epochs,
-                    **measured(result, row.evaluator),
+                    **measured(result, row.name),
                     "best_noisy_val_epoch": test.best_noisy_val.epoch if test and test.best_noisy_val else None,
                     "oracle_epoch": test.oracle.epoch if test else None,
                     "realised_rate": result.label_noise.get("realised_rate"),
@@ -269,7 +269,7 @@ def _names(row: Row) -> dict[str, Any]:
         "noise_rate": first.noise_rate,
         "label": row.label,
         "method": first.method,
-        "evaluator": row.evaluator,
+        "evaluator": row.name,
         "setting": row.group.setting,
         "group": first.group,
     }

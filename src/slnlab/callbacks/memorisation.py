@@ -62,7 +62,7 @@ class MemorisationMonitor(pl.Callback):
             means[name] = selected.float().mean()
             if "wrong" in table:
                 means[f"{name}_correct"] = (~table["wrong"][rows])[selected].float().mean()
-        last_step = total(pl_module.evaluators.values())
+        last_step = total(pl_module.judged.values())
         *values, weights = torch.stack([*means.values(), last_step]).tolist()  # the epoch's one wait for the device
         pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
         if not (math.isfinite(values[0]) and math.isfinite(weights)):

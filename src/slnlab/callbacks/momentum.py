@@ -63,9 +63,9 @@ def _floating(module: nn.Module) -> list[Tensor]:
 class MomentumModel(pl.Callback):
     """The momentum model of each network of a LightningModule, evaluated beside it and saved with the run.
 
-    With one of our methods it follows every network and adds itself to `evaluators` (`momentum` for `network`,
+    With one of our methods it follows every network and adds itself to `judged` (`momentum` for `network`,
     `momentum_2` for `network_2`). In another LightningModule, name the attribute that holds the network; if it
-    has a dict `evaluators` (names → modules to evaluate), the momentum model joins it, and `module` is there in
+    has a dict `judged` (names → modules to evaluate), the momentum model joins it, and `module` is there in
     any case.
 
     Args:
@@ -130,9 +130,9 @@ class MomentumModel(pl.Callback):
             if name in self._saved:
                 average.module.load_state_dict(self._saved[name])
             self.averages[name] = average
-            evaluators = getattr(pl_module, "evaluators", None)
-            if isinstance(evaluators, dict):
-                evaluators[_evaluator_name(name)] = average.module
+            judged = getattr(pl_module, "judged", None)
+            if isinstance(judged, dict):
+                judged[_name_of_average(name)] = average.module
         self._saved = {}
 
     def _networks(self, pl_module: pl.LightningModule) -> dict[str, nn.Module]:
@@ -153,7 +153,7 @@ class MomentumModel(pl.Callback):
         self._handles.clear()
 
 
-def _evaluator_name(network: str) -> str:
+def _name_of_average(network: str) -> str:
     """`network_2` → `momentum_2`, `student` → `momentum_student`."""
     number = network.removeprefix("network")
     return f"momentum{number}" if number != network else f"momentum_{network}"

@@ -15,13 +15,15 @@ import pytorch_lightning as pl
 from tqdm import tqdm  # type: ignore[import-untyped]
 from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-untyped]
 
+from slnlab.schema.options import RowTitle
+
 log = logging.getLogger(__name__)
 
 EVERY = 30.0
 """Seconds between two lines in a log; the first and the last epoch have theirs in any case."""
 
 SHOWN = 2
-"""Evaluators in the line: more do not fit into 80 columns."""
+"""Rows in the line: more do not fit into 80 columns."""
 
 
 class EpochProgress(pl.Callback):
@@ -29,11 +31,11 @@ class EpochProgress(pl.Callback):
 
     Args:
         title: what is running.
-        labels: display names of the evaluators; of more than two, those "… (network)" are left out first.
+        rows: how tables name the rows; of more than two, secondary ones are left out first.
     """
 
-    def __init__(self, title: str, labels: Mapping[str, str] | None = None) -> None:
-        self.title, self.labels = title, dict(labels or {})
+    def __init__(self, title: str, rows: Mapping[str, RowTitle] | None = None) -> None:
+        self.title, self.rows = title, dict(rows or {})
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,9 +92,9 @@ class EpochProgress(pl.Callback):
             names = [
                 name.split("/")[1] for name in metrics if name.startswith(f"{split}/") and name.endswith("accuracy")
             ]
-            names = [*(name for name in self.labels if name in names), *(n for n in names if n not in self.labels)]
-            # Stable: the main ones first, each in the order of the labels; shown in that order again.
-            main = sorted(names, key=lambda name: self.labels.get(name, "").endswith("(network)"))[:SHOWN]
+            names = [*(name for name in self.rows if name in names), *(n for n in names if n not in self.rows)]
+            # Stable: the main ones first, each in the order of the rows; shown in that order again.
+            main = sorted(names, key=lambda name: name in self.rows and self.rows[name].secondary)[:SHOWN]
             if main:
                 shown = [name for name in names if name in main]
                 return before + ", ".join(f"{name} {100 * metrics[key.format(name)]:.1f} %" for name in shown)

@@ -7,28 +7,29 @@ import io
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from slnlab.analysis.label_issues import chosen_evaluator, label_verdict, label_warning, write_label_issues
+from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.record.result import (
-    Evaluator,
     LabelFindings,
     LabelIssues,
     NoiseRateUsed,
+    ResultRow,
     TransitionUsed,
     summarise_test,
     summarise_validation,
 )
 from slnlab.record.run_directory import RunDirectory
+from slnlab.schema.options import RowTitle
 from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -77,15 +78,15 @@ class RunRecord(pl.Callback):
 
     Args:
         run: where to write.
-        labels: display names of the evaluators, e.g. {"network": "SLN"}.
+        titles: how tables name the rows, by name.
         watch: is shown the row of each epoch, after its checkpoint; what it raises ends the run, which can go on. In a
             run that goes on it is shown the rows of the epochs before first.
     """
 
-    def __init__(self, run: RunDirectory, labels: dict[str, str], watch: Watch | None = None) -> None:
-        self.run, self.labels, self.watch = run, labels, watch
-        self.rows: list[dict[str, float]] = []
-        self.evaluators: dict[str, Evaluator] = {}
+    def __init__(self, run: RunDirectory, titles: Mapping[str, RowTitle], watch: Watch | None = None) -> None:
+        self.run, self.titles, self.watch = run, titles, watch
+        self.epochs: list[dict[str, float]] = []
+        self.rows: dict[str, ResultRow] = {}
         self.label_issues: LabelIssues | None = None
         self.noise_rate_used: NoiseRateUsed | None = None
         self.transition_used: TransitionUsed | None = None
@@ -93,12 +94,12 @@ class RunRecord(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["metrics"] = self.rows
+        checkpoint["metrics"] = self.epochs
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self.rows = checkpoint["metrics"]
+        self.epochs = checkpoint["metrics"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
@@ -108,14 +109,14 @@ class RunRecord(pl.Callback):
                 noise.save(self.run.noise)
             self._write_metrics()  # without what happened after the checkpoint
         if self.watch:
-            for row in self.rows:
+            for row in self.epochs:
                 self.watch(row)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         metrics = {name: float(f"{float(value):.7g}") for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch + 1, "step": pl_module.steps, **dict(sorted(metrics.items()))}
-        self.rows.append(row)
+        self.epochs.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.current_epoch + 1)
         trouble = "%s. Training goes on, and tries again after the next epoch"
@@ -136,7 +137,7 @@ class RunRecord(pl.Callback):
         assert isinstance(pl_module, Method)
         datamodule, table = pl_module.data, pl_module.table
         columns: dict[str, np.ndarray] = {}
-        for name, network in pl_module.evaluators.items():
+        for name, network in pl_module.judged.items():
             # Lightning has taken the network off the device by now.
             judged = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
             index, loss, prediction, margin = judged
@@ -144,13 +145,13 @@ class RunRecord(pl.Callback):
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
-            self.evaluators[name] = self._summarise(name, found)
+            self.rows[name] = self._summarise(name, found)
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
             columns[f"{name}_margin"] = margin.numpy()
         for name, members in pl_module.means.items():
-            mean = LabelFindings.mean([self.evaluators[member].labels for member in members])
-            self.evaluators[name] = self._summarise(name, mean)
+            mean = LabelFindings.mean([self.rows[member].findings for member in members])
+            self.rows[name] = self._summarise(name, mean)
         self.preprocessing = datamodule.preprocessing
         self.noise_rate_used = pl_module.noise_rate_used
         self.transition_used = pl_module.transition_used
@@ -160,8 +161,8 @@ class RunRecord(pl.Callback):
         if paths is not None:
             columns["path"] = np.array([os.fsencode(path) for path in paths])  # text would take four times as much
         decay = next((callback.decay for callback in trainer.callbacks if isinstance(callback, MomentumModel)), 0.0)  # type: ignore[attr-defined]
-        weighed = {name: self.evaluators[name] for name in pl_module.evaluators}
-        judging, why = chosen_evaluator(weighed, first_weights=decay**pl_module.steps)
+        weighed = {name: self.rows[name] for name in pl_module.judged}
+        judging, why = chosen_judge(weighed, first_weights=decay**pl_module.steps)
         with self.run.writing_result():
             self._write_metrics()
             with replacing(self.run.samples) as file:
@@ -172,11 +173,11 @@ class RunRecord(pl.Callback):
 
     def _issues(self, judging: str, why: str, suspected: int, given: np.ndarray) -> LabelIssues:
         """What there is to say of `label_issues.csv`, which is logged too."""
-        samples, evaluator = len(given), self.evaluators[judging]
-        agreement = evaluator.labels.given_accuracy
-        held_out = evaluator.noisy_val_accuracy.last if evaluator.noisy_val_accuracy else None
+        samples, row = len(given), self.rows[judging]
+        agreement = row.findings.given_accuracy
+        held_out = row.noisy_val_accuracy.last if row.noisy_val_accuracy else None
         issues = LabelIssues(
-            evaluator=judging,
+            judge=judging,
             reason=why,
             samples=samples,
             suspected=suspected,
@@ -185,18 +186,20 @@ class RunRecord(pl.Callback):
             verdict=label_verdict(agreement, np.bincount(given).max() / samples, held_out),
         )
         says = "%s disagrees with %d of %d training labels (it judges because %s): %s"
-        log.info(says, evaluator.label, suspected, samples, why, self.run.label_issues)
-        if warning := label_warning(issues, evaluator.label):
+        log.info(says, row.title, suspected, samples, why, self.run.label_issues)
+        if warning := label_warning(issues, row.title):
             log.warning("%s", warning)
         return issues
 
-    def _summarise(self, name: str, found: LabelFindings) -> Evaluator:
-        return Evaluator(
-            label=self.labels.get(name, name),
-            test_accuracy=summarise_test(self.rows, name),
-            noisy_val_accuracy=summarise_validation(self.rows, name),
-            clean_val_accuracy=summarise_validation(self.rows, name, "val_clean"),
-            labels=found,
+    def _summarise(self, name: str, found: LabelFindings) -> ResultRow:
+        title = self.titles.get(name, RowTitle(name))
+        return ResultRow(
+            title=title.title,
+            secondary=title.secondary,
+            test_accuracy=summarise_test(self.epochs, name),
+            noisy_val_accuracy=summarise_validation(self.epochs, name),
+            clean_val_accuracy=summarise_validation(self.epochs, name, "val_clean"),
+            findings=found,
         )
 
     def _write_metrics(self) -> None:
@@ -205,12 +208,12 @@ class RunRecord(pl.Callback):
         Raises:
             DataError: it cannot be written.
         """
-        if not self.rows:
+        if not self.epochs:
             self.run.metrics.unlink(missing_ok=True)
             return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(self.rows[0]))
+        writer = csv.DictWriter(text, list(self.epochs[0]))
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(self.epochs)
         with replacing(self.run.metrics) as file:
             file.write(text.getvalue().encode())

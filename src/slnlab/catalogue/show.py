@@ -60,7 +60,7 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     except OSError:
         said = Part(name, "", "", docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does)
     its = law(method)
-    rows = ", ".join(f"{title} ({weights})" for weights, title in its.rows.items())
+    rows = ", ".join(f"{row.title} ({name})" for name, row in its.rows.items())
     facts = {
         "rows": rows,
         "networks": str(len(its.networks)),

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config.identity import group_of
 from slnlab.config.plain import plain
-from slnlab.schema.options import law
+from slnlab.schema.options import RowTitle, law
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class RunSpec:
         return Path(self.config.runs_dir) / self.subdir
 
     @property
-    def row_titles(self) -> dict[str, str]:
-        """How tables name each of its rows; what a run starts from comes first: `SLN → SIGUA`."""
+    def rows(self) -> dict[str, RowTitle]:
+        """How tables name its rows; what the run starts from comes first: `SLN → SIGUA`."""
         momentum = " MO" * (self.config.init.weights == "momentum")
         first = " + ".join(dict.fromkeys(source.title + momentum for source in self.sources))
-        titles = law(self.config.method).rows
-        return {key: f"{first} → {title}" if first else title for key, title in titles.items()}
+        rows = law(self.config.method).rows
+        return {name: row._replace(title=f"{first} → {row.title}") for name, row in rows.items()} if first else rows
 
     def changed(self, values: Mapping[str, Any]) -> RunSpec:
         """The same run with other values of keys that do not belong to its identity, by dotted key."""
@@ -87,7 +87,7 @@ class SourceRun:
     Args:
         directory: where it lies.
         method, group, seed, identity: its own.
-        title: of its main row.
+        title: of its first row that is not secondary.
         spec: to make it with where it is missing; None: it was named by its directory.
     """
 
@@ -102,7 +102,7 @@ class SourceRun:
     @classmethod
     def of(cls, spec: RunSpec) -> SourceRun:
         """A run that is made where it is missing."""
-        title = main_title(spec.row_titles["network"])
+        title = next(row.title for row in spec.rows.values() if not row.secondary)
         return cls(spec.directory, spec.config.method.name, spec.group, spec.config.seed, title, spec.identity, spec)
 
     @property
@@ -113,8 +113,3 @@ class SourceRun:
     @property
     def checkpoint(self) -> Path:
         return self.directory / "checkpoints" / "last.ckpt"
-
-
-def main_title(title: str) -> str:
-    """Of a method whose main row is not its network's, the network's row says so; the method's name does not."""
-    return title.removesuffix(" (network)")

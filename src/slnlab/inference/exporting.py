@@ -97,7 +97,7 @@ def description(run: TrainedRun) -> dict[str, Any]:
     return {
         "run": str(run.directory),
         "weights": run.weights,
-        "label": run.result.evaluators[run.weights].label,
+        "label": run.result.rows[run.weights].title,
         "network": OmegaConf.to_container(run.config.model, resolve=True),
         "members": members,
         "classes": run.classes,

@@ -66,7 +66,7 @@ class TrainedRun:
         """The training samples of `samples.npz` as columns of equal length, e.g. for `pandas.DataFrame(run.samples)`.
 
         `index` in the data set and, of images from files, `path`; `given`, and where known `true` and `wrong`, as class
-        numbers; loss, prediction and margin of each evaluator's final weights (`momentum_loss`, …); and `label_quality`
+        numbers; loss, prediction and margin of each row's final weights (`momentum_loss`, …); and `label_quality`
         in [0, 1] by the weights of `model`, as in `label_issues.csv`.
 
         Raises:
@@ -169,7 +169,7 @@ def load(run: str | os.PathLike[str], weights: str | None = None, device: str | 
     place = usable(device)
     directory, config, result = finished(Path(run))
     networks = trained_networks(directory, config, result)
-    judge = result.label_issues.evaluator if result.label_issues else next(iter(networks))
+    judge = result.label_issues.judge if result.label_issues else next(iter(networks))
     chosen = judge if weights is None else weights
     if chosen not in networks:
         raise ConfigError(f"weights: {directory.path} has no {chosen!r}; it has {', '.join(networks)}")

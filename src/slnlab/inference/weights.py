@@ -50,7 +50,7 @@ def _runs_below(path: Path) -> Iterator[Path]:
 def trained_networks(run: RunDirectory, config: DictConfig, result: Result) -> dict[str, nn.Module]:
     """Everybody who was evaluated when the run ended, by the names of the record, on the CPU.
 
-    The method rebuilds its own evaluators, so that one with two networks, or with weights that it keeps beside
+    The method rebuilds all that it judges, so that one with two networks, or with weights that it keeps beside
     (early stopping), needs no thought here. Nothing in the checkpoint is executed.
 
     Raises:
@@ -77,7 +77,7 @@ def trained_networks(run: RunDirectory, config: DictConfig, result: Result) -> d
             momentum.restore(method)
     except (KeyError, RuntimeError) as error:
         raise DataError(f"{run.checkpoint}: does not hold the weights of {run.config.name}: {error}") from error
-    return {name: network.requires_grad_().eval() for name, network in method.evaluators.items()}
+    return {name: network.requires_grad_().eval() for name, network in method.judged.items()}
 
 
 def _state_of(callback: MomentumModel, checkpoint: dict[str, Any]) -> dict[str, Any]:

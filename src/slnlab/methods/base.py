@@ -46,7 +46,7 @@ class Method(pl.LightningModule):
     compared after `slnlab.processes.distributed.gather`. Then the run is the one of a single process, but for rounding
     (and batch norm, which sees a process's part unless trainer.sync_batchnorm).
 
-    Who is evaluated stands in `evaluators`, by the names that the record uses: `network`, and `momentum` once the
+    Who is evaluated stands in `judged`, by the names that the record uses: `network`, and `momentum` once the
     momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.
 
     Where there are several networks, `ensemble` (their mean logits) is evaluated too, and the row `mean` of the record
@@ -90,11 +90,11 @@ class Method(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.networks = nn.ModuleDict(dict(zip(self.network_names, networks, strict=True)))
-        self.evaluators: dict[str, nn.Module] = dict(self.networks.items())
+        self.judged: dict[str, nn.Module] = dict(self.networks.items())
         self.means: dict[str, tuple[str, ...]] = {}
-        """Names of rows of the record, and of which evaluators each is the mean."""
+        """Names of rows of the record, and of which others each is the mean."""
         if len(networks) > 1:
-            self.evaluators["ensemble"] = Ensemble(networks)
+            self.judged["ensemble"] = Ensemble(networks)
             self.means["mean"] = self.network_names
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.seed = seed
@@ -257,7 +257,7 @@ class Method(pl.LightningModule):
 
     def _agree(self) -> None:
         """Make what the processes have apart the same in all, before anything is evaluated, corrected or saved."""
-        average_buffers(self.evaluators.values())
+        average_buffers(self.judged.values())
         if self.seen:
             self.table.share(torch.cat(self.seen))
             self.seen.clear()
@@ -283,12 +283,12 @@ class Method(pl.LightningModule):
             self.table.load_state_dict(checkpoint["sample_table"])
         self.steps = checkpoint["steps"]
 
-    # Evaluation: every evaluator on every split, accumulated on the device
+    # Evaluation: every judged network on every split, accumulated on the device
 
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
         stop_if_told()
         said: dict[nn.Module, Tensor] = {}
-        for name, network in self.evaluators.items():
+        for name, network in self.judged.items():
             if (split, name) not in self._metrics:
                 made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
                 mean = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaNs out and is finite

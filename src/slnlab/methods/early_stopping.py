@@ -13,7 +13,7 @@ from slnlab.methods.single_network import SingleNetwork
 
 
 class EarlyStopping(SingleNetwork):
-    """Keeps the weights of the epoch that was best on the held-out *noisy* labels, as the evaluator `best`.
+    """Keeps the weights of the epoch that was best on the held-out *noisy* labels, as the row `best`.
 
     The first of equally good epochs counts. Training goes on for its whole budget, so `network` is the same method
     without stopping. At each epoch `best` holds the best weights so far.
@@ -35,15 +35,15 @@ class EarlyStopping(SingleNetwork):
     ) -> None:
         super().__init__(network, **options)
         self.criterion = criterion
-        self.evaluators["best"] = copy.deepcopy(network).requires_grad_(False).eval()
+        self.judged["best"] = copy.deepcopy(network).requires_grad_(False).eval()
         self.best_score = -math.inf
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.evaluators["best"].to(self.device)
+        self.judged["best"].to(self.device)
 
     def on_test_start(self) -> None:
-        self.evaluators["best"].to(self.device)
+        self.judged["best"].to(self.device)
 
     def on_validation_epoch_end(self) -> None:
         accuracy, loss = self._metrics["val", "network"]
@@ -51,7 +51,7 @@ class EarlyStopping(SingleNetwork):
         if score > self.best_score:
             self.best_score = score
             with torch.no_grad():
-                for best, now in zip(_tensors(self.evaluators["best"]), _tensors(self.network), strict=True):
+                for best, now in zip(_tensors(self.judged["best"]), _tensors(self.network), strict=True):
                     best.copy_(now)
             for split, name in list(self._metrics):  # those of `best` were still of the former one
                 if name == "network":
@@ -60,13 +60,13 @@ class EarlyStopping(SingleNetwork):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["best"] = {"score": self.best_score, "weights": self.evaluators["best"].state_dict()}
+        checkpoint["best"] = {"score": self.best_score, "weights": self.judged["best"].state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         best = checkpoint["best"]
         self.best_score = best["score"] if "score" in best else best["accuracy"]  # a run from before there was a choice
-        self.evaluators["best"].load_state_dict(best["weights"])
+        self.judged["best"].load_state_dict(best["weights"])
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:

@@ -78,14 +78,15 @@ class LabelFindings(_Record):
         return cls.model_validate(means)
 
 
-class Evaluator(_Record):
+class ResultRow(_Record):
     """One set of weights: the network, its momentum model, …"""
 
-    label: str = Field(description="its row in a table, e.g. SLN-MO")
+    title: str = Field(description="of its row in tables, e.g. SLN-MO")
+    secondary: bool = Field(default=False, description="shown on request only: a network beside the model it serves")
     test_accuracy: TestAccuracy | None
     noisy_val_accuracy: ValidationAccuracy | None = None
     clean_val_accuracy: ValidationAccuracy | None = Field(default=None, description="of a data set that has such a set")
-    labels: LabelFindings
+    findings: LabelFindings
 
 
 LabelVerdict = Literal["usable", "memorised", "undertrained"]
@@ -94,7 +95,7 @@ LabelVerdict = Literal["usable", "memorised", "undertrained"]
 class LabelIssues(_Record):
     """`label_issues.csv`: whose it is, and how far it can be trusted."""
 
-    evaluator: str = Field(description="whose predictions they are, a key of `evaluators`")
+    judge: str = Field(description="whose predictions they are, a key of `rows`")
     reason: str = Field(description="why this one judges, and no other")
     samples: int = Field(description="training samples in the list")
     suspected: int = Field(description="those that are predicted to have another label")
@@ -167,7 +168,7 @@ class Result(_Record):
     identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
     epochs: int
     preprocessing: Preprocessing
-    evaluators: dict[str, Evaluator]
+    rows: dict[str, ResultRow]
     label_issues: LabelIssues | None = Field(default=None, description="of label_issues.csv")
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
     transition_used: TransitionUsed | None = Field(default=None, description="null: the method does not need one")
@@ -214,16 +215,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccuracy | None:
+def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccuracy | None:
     """The ways to report a run's test accuracy, or None if it was never tested.
 
     Args:
-        rows: one per epoch, with `epoch`, `test/<evaluator>/accuracy`, `val/<evaluator>/accuracy` if samples were held
-            out, and `val_clean/<evaluator>/accuracy` if there is a clean validation set.
-        evaluator: e.g. `network`. Where it has a momentum model, that one's accuracy on the clean validation set
+        rows: one per epoch, with `epoch`, `test/<weights>/accuracy`, `val/<weights>/accuracy` if samples were held
+            out, and `val_clean/<weights>/accuracy` if there is a clean validation set.
+        weights: e.g. `network`. Where it has a momentum model, that one's accuracy on the clean validation set
             chooses the epoch, as in the paper's Clothing1M results.
     """
-    test, val, clean = (f"{split}/{evaluator}/accuracy" for split in ("test", "val", "val_clean"))
+    test, val, clean = (f"{split}/{weights}/accuracy" for split in ("test", "val", "val_clean"))
     if not rows or test not in rows[0]:
         return None
     of_momentum = clean.replace("/network", "/momentum")
@@ -243,10 +244,10 @@ def summarise_test(rows: Sequence[dict[str, float]], evaluator: str) -> TestAccu
 
 
 def summarise_validation(
-    rows: Sequence[dict[str, float]], evaluator: str, split: Literal["val", "val_clean"] = "val"
+    rows: Sequence[dict[str, float]], weights: str, split: Literal["val", "val_clean"] = "val"
 ) -> ValidationAccuracy | None:
     """The accuracy on held-out noisy labels, or on a clean validation set, over the epochs; None if there are none."""
-    val = f"{split}/{evaluator}/accuracy"
+    val = f"{split}/{weights}/accuracy"
     if not rows or val not in rows[0]:
         return None
     best = max(rows, key=lambda row: row[val])  # the first of equals

@@ -137,11 +137,27 @@ def fill(container: dict[str, Any]) -> None:
                 node.setdefault(field.alias or name, field.default)
 
 
+class RowTitle(NamedTuple):
+    """How tables name a row.
+
+    Args:
+        title: as shown.
+        secondary: shown on request only: a network beside the model that it serves.
+    """
+
+    title: str
+    secondary: bool = False
+
+
+SECONDARY = " (network)"
+"""Ends the title of a secondary row."""
+
+
 class Law(NamedTuple):
     """What a method's class says of its configuration, and its option in YAML may add.
 
     Args:
-        rows: name of an evaluator → its row in a table.
+        rows: the rows that the method has in tables, by name.
         networks: names of the networks that it trains.
         refuses: keys that must be off (0, false, null), and why.
         needs: keys that must be on, and why.
@@ -149,7 +165,7 @@ class Law(NamedTuple):
         takes: parameters of the class; None: it takes whatever it is given.
     """
 
-    rows: dict[str, str]
+    rows: dict[str, RowTitle]
     networks: tuple[str, ...]
     refuses: dict[str, str]
     needs: dict[str, str]
@@ -174,7 +190,8 @@ def law(method: Mapping[str, Any]) -> Law:
             refuses.setdefault(key, f"method={method['name']} does not take it; leave it at 0")
     rows = method.get("rows") or class_variable(target, "rows") or {"network": "{}", "momentum": "{}-MO"}
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
-    return Law(titles, _networks(target), refuses, said["needs"], said["fixed"], takes)
+    named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
+    return Law(named, _networks(target), refuses, said["needs"], said["fixed"], takes)
 
 
 def _networks(target: str) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Method(Component):
     title: str
     """The row of a table that is the method's."""
     rows: dict[str, str] | None = None
-    """Rows by the evaluators' names, `{}` being the title; null: those of the class."""
+    """Titles of rows by their names, `{}` being the title; null: those of the class."""
     refuses: dict[str, str] = Field(default_factory=dict)
     """Beside those of the class, keys of the configuration that must be off (0, false, null), and why."""
     needs: dict[str, str] = Field(default_factory=dict)

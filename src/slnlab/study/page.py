@@ -15,7 +15,7 @@ def page(study: Study) -> str:
     parts = [
         f"# {study.method} on {study.data}, {study.noise}: {', '.join(study.space)}",
         f"By {study.by}. {study.noisy_val} of the {study.training_samples} training samples are held out with their "
-        f"*noisy* labels; what is compared is the accuracy of {study.label} on them, {when}, over "
+        f"*noisy* labels; what is compared is the accuracy of {study.title} on them, {when}, over "
         f"{_seeds_of(study.trial_seeds)}. No trial has read the test set.{fixed}",
     ]
     if study.trials:
@@ -49,7 +49,7 @@ def _final_table(study: Study) -> str:
         "|---|---:|",
     ]
     for name in study.finals[0].test_accuracy:
-        lines.append(f"| {study.labels.get(name, name)} | {_percent([f.test_accuracy[name] for f in study.finals])} |")
+        lines.append(f"| {study.titles.get(name, name)} | {_percent([f.test_accuracy[name] for f in study.finals])} |")
     return "\n".join(lines)
 
 

@@ -70,7 +70,7 @@ class Plan:
         overrides: as for `slnlab.train`; those with several values (`sln.sigma=0.1,0.5`) or, with `trials`, an
             interval (`optimizer.lr=tag(log,interval(0.01,1))`) are what is searched over. Those of `seed` are the
             seeds of the final runs.
-        evaluator: whose accuracy chooses, e.g. "momentum"; None: the first that the method itself is about.
+        weights: whose accuracy chooses, e.g. "momentum"; None: the first that the method itself is about.
         last: the accuracy is the mean over so many last epochs, at least 1.
         trial_seeds: of the trials; None: the first of the final runs.
         trials: so many are chosen by Optuna; None: every combination of the values, once.
@@ -84,7 +84,7 @@ class Plan:
         self,
         overrides: Sequence[str],
         *,
-        evaluator: str | None = None,
+        weights: str | None = None,
         last: int = 1,
         trial_seeds: Sequence[int] | None = None,
         trials: int | None = None,
@@ -105,7 +105,7 @@ class Plan:
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._of_trials = (f"data.noisy_val={self.noisy_val}", "data.test=false")
         self.jobs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
-        self.evaluator = self._evaluator(evaluator)
+        self.weights = self._weights(weights)
         self._check()
 
     # What is searched over
@@ -153,14 +153,14 @@ class Plan:
         return Job(dict(values), overrides, compose(overrides))
 
     @property
-    def label(self) -> str:
-        """The evaluator as it stands in tables."""
-        return self.labels.get(self.evaluator, self.evaluator)
+    def title(self) -> str:
+        """Of the row that chooses."""
+        return self.titles.get(self.weights, self.weights)
 
     @property
-    def labels(self) -> dict[str, str]:
-        """Of the evaluators."""
-        return self.example.row_titles
+    def titles(self) -> dict[str, str]:
+        """Of the rows, by name."""
+        return {name: row.title for name, row in self.example.rows.items()}
 
     @property
     def example(self) -> RunSpec:
@@ -172,7 +172,7 @@ class Plan:
         question = {
             "trials": self.example.group,
             "space": {key: override.input_line for key, override in self.space.items()},
-            "evaluator": self.evaluator,
+            "weights": self.weights,
             "last": self.last,
             "trial_seeds": self.trial_seeds,
             "by": "grid" if self.trials is None else "optuna, pruned" if self.prune else "optuna",
@@ -202,19 +202,19 @@ class Plan:
             return int(config.data.noisy_val), True
         return max(1, (config.data.train_size or config.data.num_train) // 10), False
 
-    def _evaluator(self, wanted: str | None) -> str:
+    def _weights(self, wanted: str | None) -> str:
         found: list[list[str]] = []
         for job in self.jobs:
             names = [name for name in law(job.config.method).rows if name != "momentum" or job.config.momentum.enabled]
             found.append([*names, *(["momentum"] if job.config.momentum.enabled and "momentum" not in names else [])])
         common = [name for name in found[0] if all(name in names for names in found)]
-        labels = self.labels
+        rows = self.example.rows
         if wanted is None:
-            mains = [name for name in common if not str(labels.get(name, "")).endswith("(network)")]
+            mains = [name for name in common if not (name in rows and rows[name].secondary)]
             return (mains or common)[0]
         if wanted not in common:
-            known = ", ".join(f"{name} ({labels.get(name, name)})" for name in common)
-            raise ConfigError(f"--evaluator: {wanted!r} is none of these runs'; they have {known}")
+            known = ", ".join(f"{name} ({self.titles.get(name, name)})" for name in common)
+            raise ConfigError(f"--weights: {wanted!r} is none of these runs'; they have {known}")
         return wanted
 
     def _check(self) -> None:

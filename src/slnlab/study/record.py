@@ -31,7 +31,7 @@ class Final(BaseModel):
 
     seed: int
     directory: str
-    test_accuracy: dict[str, float] = Field(description="at the last epoch, in [0, 1], by evaluator")
+    test_accuracy: dict[str, float] = Field(description="at the last epoch, in [0, 1], by row")
 
 
 class Study(BaseModel):
@@ -43,13 +43,13 @@ class Study(BaseModel):
     fixed: list[str] = Field(description="overrides that all runs share")
     space: list[str] = Field(description="overrides that are searched over, as typed")
     by: str
-    evaluator: str
-    label: str
+    weights: str
+    title: str
     last: int = Field(description="the accuracy is the mean over so many last epochs")
     noisy_val: int = Field(description="training samples held out, with their noisy labels")
     training_samples: int
     trial_seeds: list[int]
-    labels: dict[str, str] = Field(description="of the evaluators")
+    titles: dict[str, str] = Field(description="of the rows")
     trials: list[Trial] = []
     chosen: dict[str, str] | None = None
     remarks: list[str] = []
@@ -66,13 +66,13 @@ class Study(BaseModel):
             fixed=plan.fixed,
             space=[override.input_line or key for key, override in plan.space.items()],
             by=by,
-            evaluator=plan.evaluator,
-            label=plan.label,
+            weights=plan.weights,
+            title=plan.title,
             last=plan.last,
             noisy_val=plan.noisy_val,
             training_samples=config.data.train_size or config.data.num_train,
             trial_seeds=plan.trial_seeds,
-            labels=plan.labels,
+            titles=plan.titles,
         )
 
     def choose(self) -> None:

@@ -93,7 +93,7 @@ def run_trial(
     """
     jobs = [plan.trial(values, seed) for seed in plan.trial_seeds]
     trial = Trial(values=dict(values), state="finished", accuracies=[], directories=[str(j.directory) for j in jobs])
-    key = f"val/{plan.evaluator}/accuracy"
+    key = f"val/{plan.weights}/accuracy"
     for job in jobs:
         watched = _Watched(watch, key, plan.last) if watch and job is jobs[0] else None
         try:

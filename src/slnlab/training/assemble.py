@@ -187,7 +187,7 @@ def trainer(
 ) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
     config = spec.config
-    record, timer, files = RunRecord(run, spec.row_titles, watch), EpochTimer(), checkpoints(spec, run)
+    record, timer, files = RunRecord(run, spec.rows, watch), EpochTimer(), checkpoints(spec, run)
     callbacks: list[pl.Callback] = [timer, OwnSignals()]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))
@@ -197,7 +197,7 @@ def trainer(
         callbacks.append(SoftmaxAverage(run.probabilities))
     callbacks.append(MemorisationMonitor())
     if config.trainer.progress and rank() == 0:
-        callbacks.append(EpochProgress(spec.title, spec.row_titles))
+        callbacks.append(EpochProgress(spec.title, spec.rows))
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]
     _quieten()
     made = pl.Trainer(
@@ -232,7 +232,7 @@ def _profiler(run: RunDirectory) -> PyTorchProfiler:
 
 def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
     """What the finished run has to say."""
-    config, rows = spec.config, record.rows
+    config, rows = spec.config, record.epochs
     others = unverified(spec.container)
     return Result(
         data=f"{config.data.name} (unverified files)" if others else config.data.name,
@@ -245,7 +245,7 @@ def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
         identity=spec.identity,
         epochs=len(rows),
         preprocessing=record.preprocessing,
-        evaluators=record.evaluators,
+        rows=record.rows,
         label_issues=record.label_issues,
         noise_rate_used=record.noise_rate_used,
         transition_used=record.transition_used,

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from slnlab.config import compose
 from slnlab.config.identity import digest
 from slnlab.config.plain import flat, plain
-from slnlab.config.run_spec import RunSpec, SourceRun, main_title
+from slnlab.config.run_spec import RunSpec, SourceRun
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.schema.options import law
 from slnlab.training.needed import NeededRun
@@ -67,13 +67,12 @@ def wanted(config: DictConfig) -> list[Wanted]:
 def _finished(path: Path) -> SourceRun:
     try:
         result = json.loads((path / "result.json").read_text(encoding="utf-8"))
-        identity_, evaluator = result["identity"], result["evaluators"]["network"]
-        title = main_title(evaluator["label"])
-        return SourceRun(path, result["method"], result["group"], result["seed"], title, identity_)
+        title = next(row["title"] for row in result["rows"].values() if not row["secondary"])
+        return SourceRun(path, result["method"], result["group"], result["seed"], title, result["identity"])
     except OSError:
         state = "is not finished" if (path / "config.yaml").exists() else "holds no run"
         raise ConfigError(f"init.from: {path} {state}: there is no result.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise ConfigError(f"init.from: {path}/result.json cannot be read as a result ({error!r})") from None
 
 
