@@ -25,7 +25,16 @@ torch.set_num_threads(1)
 TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false")
 """Overrides of a run that takes a second."""
 
-LONGEST = ("test_launchers", "test_processes", "test_command_line", "test_kill")
+LONGEST = (
+    "test_every_method",
+    "test_processes",
+    "test_launchers",
+    "test_clothing1m",
+    "test_command_line",
+    "test_tune",
+    "test_within_epoch",
+    "test_kill",
+)
 """Files that take minutes. They begin first, so that at the end no worker is left alone with one."""
 
 

@@ -180,6 +180,17 @@ def test_told_to_stop(whom: str, tmp_path: Path) -> None:
     commands.until(lambda: not anybody_in(running.pid), "all have gone", seconds=60)
 
 
+@pytest.mark.parametrize("started", [("trainer.devices=2",), ("-m", "launcher=local", "seed=0")])
+def test_processes_end_with_the_one_that_started_them(started: tuple[str, ...], tmp_path: Path) -> None:
+    """Also when it is killed: nobody would wait for them, and the same command could not take the run."""
+    overrides = (*COMMON, *started, "trainer.max_epochs=10000", f"runs_dir={tmp_path}")
+    running = commands.Command("slnlab.train", *overrides, env=environment(), session=True)
+    commands.until(lambda: list(tmp_path.rglob("last.ckpt")), "an epoch is done")
+    running.kill()
+    running.communicate()
+    commands.until(lambda: not anybody_in(running.pid), "all have gone", seconds=60)
+
+
 def started_by_torchrun(*overrides: str, **variables: str) -> list[commands.Command]:
     """Both processes of a run, as torchrun starts them."""
     with socket.socket() as free:
