@@ -72,7 +72,7 @@ def methods() -> tuple[Method, ...]:
 
 
 def method(name: str, costs: float | None) -> Method:
-    said = part(name)
+    said = part(name, DOCS / "parts" / "methods")
     head, found = keys((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
     config = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
     for other in config.get("defaults", []):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import atexit
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from typing import Any
+
+from slnlab.processes import forkserver as warm
+from slnlab.processes.stopping import SIGNALS
 
 IMPORTED = ["slnlab.training.assemble", "slnlab.train", "slnlab.report", "slnlab.tune", "submitit"]
 
@@ -105,6 +112,29 @@ def run(
     return subprocess.CompletedProcess(command.args, command.returncode, out, err)
 
 
+def _serve() -> None:
+    """Have a fork of this process be the server of its child processes, which otherwise were a new interpreter."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        address = multiprocessing.connection.arbitrary_address("AF_UNIX")
+        listener.bind(address)
+        listener.listen()
+        ended, alive = os.pipe()
+        resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        server = os.fork()
+        if not server:
+            try:
+                os.close(alive)
+                importlib.reload(warm)  # which finds that it is in a server
+                forkserver.main(listener.detach(), ended, [])
+            finally:
+                os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(ended)
+    known: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, alive, server
+
+
 def _run(args: Sequence[str], wanted: tuple[str, dict[str, str], bool], files: tuple[str, str]) -> None:
     cwd, env, session = wanted
     if session:
@@ -118,6 +148,8 @@ def _run(args: Sequence[str], wanted: tuple[str, dict[str, str], bool], files: t
     os.chdir(cwd)
     sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     sys.argv = list(args)
+    if sys.version_info < (3, 14):  # where the two have a secret of their own
+        _serve()
     code: object = 1
     try:
         importlib.import_module(args[0]).main()

@@ -53,7 +53,7 @@ def folders(
     in_two = {name: changed(run, {"trainer.devices": 2}) for name, run in runs.items()}
     if not own:
         in_two |= {f"{name} one pixel": changed(in_two[name], ONE_PIXEL) for name in ("co_teaching", "dividemix")}
-    in_processes(2, False, fit_each, in_two, together, 2, searched)
+    in_processes(2, False, ["slnlab.training.assemble"], fit_each, in_two, together, 2, searched)
     return alone, together
 
 

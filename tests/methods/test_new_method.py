@@ -219,6 +219,7 @@ def test_the_pages_take_them_up(folder: Path, tmp_path: Path, monkeypatch: pytes
     for name in YAML:
         shutil.copy(folder / f"{name}.py", tmp_path / "src/slnlab/methods")
     monkeypatch.syspath_prepend(ROOT / "docs")  # for what it imports
+    monkeypatch.syspath_prepend(folder)  # whose sources it reads
     spec = importlib.util.spec_from_file_location("pages_of_the_copy", tmp_path / "docs" / "make_pages.py")
     assert spec is not None
     assert spec.loader is not None
