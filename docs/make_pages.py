@@ -95,7 +95,7 @@ def quick_look(name: str, values: dict[str, Any]) -> str:
     keys = {"method": name, "trainer.max_epochs": 3, **{f"method.{key}": value for key, value in values.items()}}
     typed = [f"{key}={shown(value).replace(' ', '')}" for key, value in keys.items()]
     command = shlex.join(["python", "-m", "slnlab.train", *typed])
-    return f"Three epochs show all that it does:\n\n```sh\n{command}\n```" if values else ""
+    return f"Three epochs show the whole method:\n\n```sh\n{command}\n```" if values else ""
 
 
 def shown(value: Any) -> str:
