@@ -118,8 +118,8 @@ def weights(agreement: float, noisy_val: float | None = None, clean_val: float |
         ({"teacher": weights(0.5), "student": weights(0.9)}, 0, "teacher", "first"),
     ],
 )
-def test_who_judges(judged: dict[str, ResultRow], first_weights: float, name: str, reason: str) -> None:
-    judging, why = chosen_judge(judged, first_weights)
+def test_who_judges(rows: dict[str, ResultRow], first_weights: float, name: str, reason: str) -> None:
+    judging, why = chosen_judge(rows, first_weights)
     assert judging == name
     assert re.search(reason, why), why
 

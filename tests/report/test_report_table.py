@@ -166,7 +166,7 @@ def test_results_csv_holds_raw_values(make_run, tmp_path, read_csv):
         "noise_rate": "0.4",
         "label": "SLN",
         "method": "sln",
-        "weights": "network",
+        "evaluator": "network",
         "setting": "",
         "seed": "7",
         "epochs": "2",

@@ -40,8 +40,8 @@ def test_what_cannot_work_is_said_before_anything_runs(overrides: list[str], opt
     assert not Path("runs").exists()
 
 
-def test_the_evaluator_is_by_default_what_the_method_is_about() -> None:
-    assert Plan(["sln.sigma=0.1,1"]).label == "SLN"
+def test_the_row_that_chooses_is_by_default_what_the_method_is_about() -> None:
+    assert Plan(["sln.sigma=0.1,1"]).title == "SLN"
     assert Plan(["method=sln_mo_lc", "sln.sigma=0.1,1"]).weights == "momentum"
 
 
