@@ -147,7 +147,7 @@ def test_who_judges(rows: dict[str, ResultRow], first_weights: float, name: str,
 def test_when_the_list_is_no_use(agreement: float, commonest: float, held_out: float | None, verdict: str) -> None:
     assert label_verdict(agreement, commonest, held_out) == verdict
     issues = LabelIssues(
-        weights="momentum",
+        judge="momentum",
         reason="",
         samples=1000,
         suspected=round(1000 * (1 - agreement)),
