@@ -16,11 +16,13 @@ from commands import Command
 from omegaconf import OmegaConf
 
 from slnlab.config import compose
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
 from slnlab.launchers.runs import Planned, do
 from slnlab.record.sweep_plan import PLANS, Run, look, time_left, write_plan
 from slnlab.sweep import table
+from slnlab.training.settling import settle
 
 SMALL = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "launcher=local")
 HERE = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -109,7 +111,7 @@ def test_ray_refuses_what_no_node_can_give(tmp_path: Path) -> None:
 
 
 def planned(devices: int) -> Planned:
-    return Planned(OmegaConf.create({"trainer": {"devices": devices, "threads": None}}), Path(), (), "")
+    return Planned(RunSpec(OmegaConf.create({"trainer": {"devices": devices, "threads": None}}), {}), Path(), (), "")
 
 
 def test_no_device_is_given_to_two_ranks() -> None:
@@ -146,7 +148,9 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
 def test_so_are_the_processes_that_decode_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("slnlab.launchers.local.do", lambda planned: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
-        planned = Planned(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]), tmp_path, (), "")
+        planned = Planned(
+            RunSpec(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]), {}), tmp_path, (), ""
+        )
         assert _work(planned, threads=3) == used
 
 
@@ -160,7 +164,7 @@ def test_a_process_in_which_something_unforeseen_has_happened_does_no_other_run(
             raise error
 
         monkeypatch.setattr("slnlab.train.train", fail)
-        outcome = do(Planned(compose([]), tmp_path, (), ""))
+        outcome = do(Planned(settle(compose([])), tmp_path, (), ""))
         assert (outcome.state, outcome.sound) == ("failed", sound)
 
 

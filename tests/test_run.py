@@ -115,8 +115,8 @@ def test_without_held_out_labels_or_a_test_set_nothing_is_made_up(tiny_run: Tiny
     result, _ = tiny_run("data.test=false", "noise=none")
     network = result.rows["network"]
     assert network.test_accuracy is None
-    assert (network.labels.auroc, network.labels.memorised, network.labels.recovered) == (None, None, None)
-    assert network.labels.given_accuracy == network.labels.true_accuracy
+    assert (network.findings.auroc, network.findings.memorised, network.findings.recovered) == (None, None, None)
+    assert network.findings.given_accuracy == network.findings.true_accuracy
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny_run: TinyRun, tmp_path: Path) -> None:

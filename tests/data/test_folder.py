@@ -231,8 +231,8 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
     issues = [row for row in ranked if row["is_label_issue"] == "True"]
     assert ranked[: len(issues)] == issues, "suspected ones first"
     assert result.label_issues is not None
-    assert result.label_issues.model_dump(include={"weights", "samples", "suspected", "verdict"}) == {
-        "weights": "momentum",
+    assert result.label_issues.model_dump(include={"judge", "samples", "suspected", "verdict"}) == {
+        "judge": "momentum",
         "samples": 600,
         "suspected": len(issues),
         "verdict": "usable",

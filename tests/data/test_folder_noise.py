@@ -21,7 +21,10 @@ from slnlab.training.settling import settle
 
 @pytest.mark.parametrize("noise", ["part_dependent", "open_set", "human"])
 def test_noise_that_needs_the_images_is_refused(folder: Path, noise: str) -> None:
-    options = {"open_set": ["+noise.donor._target_=x"], "human": [f"noise.path={folder}", "noise.annotation=worse"]}
+    options = {
+        "open_set": ["+noise.donor._target_=slnlab.data.digits.Digits"],
+        "human": [f"noise.path={folder}", "noise.annotation=worse"],
+    }
     with pytest.raises(ConfigError, match=f"{noise} .* those of folder stay in their files"):
         check(compose(composed(folder, f"noise={noise}", *options.get(noise, []))))
 

@@ -159,4 +159,4 @@ def assert_the_same(mine: Run, its: Run) -> None:
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
     assert mine.method.steps == its.method.steps
     assert mine.schedules == its.schedules
-    assert mine.rows == its.epochs
+    assert mine.rows == its.rows

@@ -165,13 +165,13 @@ def test_result_and_metrics(tiny_run: Callable[..., tuple[Result, Path]]) -> Non
     result, _ = tiny_run("method=co_teaching", "method.ramp_epochs=1", "data.noisy_val=20")
     assert set(result.rows) == {"network", "network_2", "ensemble", "mean"}
     one, two, mean = (result.rows[name] for name in ("network", "network_2", "mean"))
-    assert mean.label == "Co-teaching"
+    assert mean.title == "Co-teaching"
     assert one.test_accuracy
     assert two.test_accuracy
     assert mean.test_accuracy
     assert mean.test_accuracy.last == pytest.approx((one.test_accuracy.last + two.test_accuracy.last) / 2, abs=1e-6)
     assert mean.noisy_val_accuracy
-    assert mean.labels.given_accuracy == pytest.approx((one.labels.given_accuracy + two.labels.given_accuracy) / 2)
+    assert mean.findings.given_accuracy == pytest.approx((one.findings.given_accuracy + two.findings.given_accuracy) / 2)
     assert result.noise_rate_used
     assert (result.noise_rate_used.value, result.noise_rate_used.source) == (0.4, "configured")
 

@@ -14,13 +14,14 @@ from torch.optim import SGD
 from slnlab.config import CONF_DIR, compose
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
+from slnlab.schema.options import law
 from slnlab.streams import derive
 
 METHODS = {path.stem: compose([f"method={path.stem}"]).method for path in (CONF_DIR / "method").glob("*.yaml")}
 
 SINGLE = sorted(name for name, node in METHODS.items() if issubclass(get_class(node._target_), SingleNetwork))
 
-WITH_SAM = [name for name in SINGLE if "sam.rho" not in METHODS[name].refuses]
+WITH_SAM = [name for name in SINGLE if "sam.rho" not in law(METHODS[name]).refuses]
 
 
 def ready(name: str, *overrides: str) -> tuple[Bare, Any]:

@@ -109,7 +109,13 @@ def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.Captu
     """Without torch, but for the estimate of memory, and without leaving anything."""
     overrides = [*sigmas(), "noise=asym"]
     run = f"main({[*overrides, '--dry-run']!r})"
-    code = f"import sys; sys.modules['torch'] = None; from slnlab.tune import main; {run}"
+    code = (
+        "import builtins\nimported = builtins.__import__\n"
+        "def refusing(name, *rest, **more):\n"
+        "    if name.startswith('torch'):\n        raise ImportError(name)\n"
+        "    return imported(name, *rest, **more)\n"
+        f"builtins.__import__ = refusing\nfrom slnlab.tune import main\n{run}"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not Path("runs").exists()
     (command,) = [line for line in done.stdout.splitlines() if "slnlab.train -m" in line]
