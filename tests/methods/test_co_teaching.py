@@ -171,7 +171,9 @@ def test_result_and_metrics(tiny_run: Callable[..., tuple[Result, Path]]) -> Non
     assert mean.test_accuracy
     assert mean.test_accuracy.last == pytest.approx((one.test_accuracy.last + two.test_accuracy.last) / 2, abs=1e-6)
     assert mean.noisy_val_accuracy
-    assert mean.findings.given_accuracy == pytest.approx((one.findings.given_accuracy + two.findings.given_accuracy) / 2)
+    assert mean.findings.given_accuracy == pytest.approx(
+        (one.findings.given_accuracy + two.findings.given_accuracy) / 2
+    )
     assert result.noise_rate_used
     assert (result.noise_rate_used.value, result.noise_rate_used.source) == (0.4, "configured")
 
