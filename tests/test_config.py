@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from slnlab import config
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.kinds import Count, Positive, Rate, allowed_by
@@ -125,7 +125,7 @@ def test_every_experiment_names_runs_that_compose(name: str) -> None:
 )
 def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> None:
     """Section 4.3 and appendix B.1."""
-    composed = plain(compose([f"data={data}", f"noise={noise}", "method=sln_mo_lc"]))
+    composed = container_of(compose([f"data={data}", f"noise={noise}", "method=sln_mo_lc"]))
     assert composed["sln"] == {"sigma": sigma}
     assert composed["trainer"]["max_epochs"] == 300
     assert composed["optimizer"] == {
@@ -152,7 +152,7 @@ def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> No
 
 def test_clothing1ms_preset_is_the_papers() -> None:
     """Section 4.3 and appendix B.1: label correction from the second of ten epochs."""
-    composed = plain(compose(["data=clothing1m", "method=sln_mo_lc"]))
+    composed = container_of(compose(["data=clothing1m", "method=sln_mo_lc"]))
     assert composed["sln"] == {"sigma": 0.2}
     assert composed["trainer"]["max_epochs"] == 10
     optimizer, scheduler = composed["optimizer"], composed["scheduler"]

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from slnlab.config import compose
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
-from slnlab.launchers.runs import Planned, do
+from slnlab.launchers.planned import Planned, do
 from slnlab.record.sweep_plan import PLANS, Run, look, time_left, write_plan
 from slnlab.sweep import table
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from slnlab.config import compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers import slurm
-from slnlab.launchers.runs import Outcome, Planned
+from slnlab.launchers.planned import Outcome, Planned
 from slnlab.processes.starting import joined
 from slnlab.processes.stopping import Stopped
 from slnlab.record import run_directory
@@ -111,7 +111,7 @@ def stopping_at(call: int) -> Iterator[None]:
             raise Stopped(signal.SIGUSR2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_directory, "stop_if_told", look)
+        patch.setattr(run_directory, "stop_if_requested", look)
         yield
 
 

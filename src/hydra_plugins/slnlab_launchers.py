@@ -34,7 +34,7 @@ class SlnlabLauncher(Launcher):
         from importlib import import_module
 
         from slnlab.errors import SlnlabError
-        from slnlab.launchers.runs import Planned, missing, summary
+        from slnlab.launchers.planned import Planned, missing, summary
         from slnlab.training.before_running import directory_in_sweep, searched_dirs, settled_runs, shared_directories
         from slnlab.training.settling import settle
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_used_is_said_while_the_configuration_is_composed(
     put(tmp_path / "images", *names)
     where = f"(data.source.root: )?'?{tmp_path}/images"
     with pytest.raises(ConfigError, match=f"^{where}{message}"):
-        plain(compose(composed(tmp_path / "images")))
+        container_of(compose(composed(tmp_path / "images")))
 
 
 def test_classes_without_images_are_named(folder: Path) -> None:

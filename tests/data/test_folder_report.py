@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from slnlab.config import compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder import check as image_check
 from slnlab.image_folder import survey as image_survey
@@ -101,7 +101,7 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
     spoiled = spoil(folder)
     overrides = ["data=folder", f"data.source.root={folder}", "model=cnn"]
     skipping = compose([*overrides, "data.unreadable=skip"])
-    assert plain(skipping)["data"]["num_train"] == 24
+    assert container_of(skipping)["data"]["num_train"] == 24
     told(folder, tmp_path, unreadable="skip")
     assert "7 of 35 images cannot be read and are left out" in caplog.text
     assert len(rows(tmp_path / "unreadable.csv")) == 7
@@ -120,7 +120,7 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
 
 def test_what_becomes_of_them_is_one_of_two_things(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.unreadable: 'ignore' is not allowed: refuse or skip"):
-        plain(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
+        container_of(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
 
 
 def look_at(folder: Path, workers: int | None = 0) -> dict[str, str]:
@@ -192,7 +192,7 @@ def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch:
     kept = True
     monkeypatch.setattr(image_check, "look", stopped)
     monkeypatch.setattr(image_check, "CHUNK", 1)
-    monkeypatch.setattr(image_check, "stop_if_told", stop_at_the_tenth)
+    monkeypatch.setattr(image_check, "stop_if_requested", stop_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
         look_at(folder)
     kept = False

@@ -11,8 +11,8 @@ from typing import Any, Union, get_args, get_origin
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
+from slnlab.config.container import container_of, flat
 from slnlab.config.contents import node_at
-from slnlab.config.plain import flat, plain
 from slnlab.errors import ConfigError
 from slnlab.schema.contradictions import class_map_errors, contradictions, redefinitions
 from slnlab.schema.kinds import SECTION, Section, allowed_by
@@ -26,7 +26,7 @@ def check(config: DictConfig) -> None:
     Raises:
         ConfigError: names every wrong key, its value, and what is allowed.
     """
-    refuse(list(_problems(plain(config))))
+    refuse(list(_problems(container_of(config))))
 
 
 def refuse(problems: Sequence[tuple[str, str]]) -> None:

@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.checks import near
+from slnlab.config.container import hydra_message
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
-from slnlab.config.plain import said_by
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import Section
 from slnlab.schema.options import keys_of, schema_of
 from slnlab.schema.sections import GROUPS, Root
-from slnlab.text.quoting import mended
+from slnlab.text.quoting import advice_on
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -53,18 +53,18 @@ def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
         raise ConfigError(explain(error, overrides)) from error
 
 
-def explain(error: BaseException, overrides: Sequence[str] = (), several: bool = False) -> str:
+def explain(error: BaseException, overrides: Sequence[str] = (), multirun: bool = False) -> str:
     """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are; of one that was typed so
     that it cannot be read, how to type it.
 
     Args:
         error: what was raised.
         overrides: what was typed; it says which options' keys are the known ones.
-        several: a comma separates values of a sweep.
+        multirun: a comma separates values of a sweep.
     """
-    message = said_by(error)
+    message = hydra_message(error)
     if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
-        return mended(overrides, FIRST_PARTS, several, lambda key: _kinds(key, overrides)) or message
+        return advice_on(overrides, FIRST_PARTS, multirun, lambda key: _kinds(key, overrides)) or message
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")

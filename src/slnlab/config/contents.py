@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slnlab.config.plain import flat
+from slnlab.config.container import flat
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.schema import sections
@@ -83,7 +83,7 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
     """
     found: dict[str, str] = {}
     for key in SOURCES:
-        if (contents := of_source(key, node_at(container, key), fresh)) is not None:
+        if (contents := source_contents(key, node_at(container, key), fresh)) is not None:
             found[key] = contents.digest
     for key, value in flat(dict(container)).items():
         section, _, name = key.rpartition(".")
@@ -100,7 +100,7 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
     return found
 
 
-def of_source(key: str, node: Any, fresh: bool = False) -> Contents | None:
+def source_contents(key: str, node: Any, fresh: bool = False) -> Contents | None:
     """The contents of a data source's files; None if they are unknown.
 
     Args:
@@ -191,7 +191,7 @@ def refuse_changed(container: Mapping[str, Any], stored: Path) -> None:
         DataError: names the key and what has changed.
     """
     for key in SOURCES:
-        contents = of_source(key, node_at(container, key), fresh=True)
+        contents = source_contents(key, node_at(container, key), fresh=True)
         missing = [name for name, found in contents.parts.items() if found == MISSING] if contents else []
         if missing:
             raise DataError(f"{key}.files: there is no {missing[0]} in {_where(container, key)!r}")
@@ -220,7 +220,7 @@ def unverified(container: Mapping[str, Any]) -> bool:
 
 def parts(container: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Of each data source that lists its files the hash of each, or of each folder, so that a change can be named."""
-    found = {key: of_source(key, node_at(container, key)) for key in SOURCES}
+    found = {key: source_contents(key, node_at(container, key)) for key in SOURCES}
     return {key: contents.parts for key, contents in found.items() if contents is not None}
 
 
@@ -233,7 +233,7 @@ def changes(container: Mapping[str, Any], stored: Path, key: str) -> str:
     """
     try:
         then = json.loads(stored.read_text(encoding="utf-8"))["files"][key]
-        contents = of_source(key, node_at(container, key))
+        contents = source_contents(key, node_at(container, key))
         now = contents.parts if contents else {}
     except (OSError, ValueError, KeyError, ConfigError, DataError):
         return ""
@@ -257,7 +257,7 @@ def refuse_replaced(container: Mapping[str, Any], stored: Path) -> None:
         then = json.loads(stored.read_text(encoding="utf-8"))["files"]["data.source"]
     except (OSError, ValueError, KeyError):
         return
-    contents = of_source("data.source", node_at(container, "data.source"), fresh=True)
+    contents = source_contents("data.source", node_at(container, "data.source"), fresh=True)
     now = contents.parts if contents else {}
     names = [name for name, found in then.items() if now.get(name) != found]
     if not names:

@@ -16,7 +16,7 @@ from slnlab.config.loader import Loader
 from slnlab.config.resolvers import register_resolvers
 from slnlab.errors import ConfigError
 from slnlab.schema.sections import GROUPS, Root
-from slnlab.text.quoting import has_no_key, mended
+from slnlab.text.quoting import advice_on, has_no_key
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parents[1]
@@ -36,14 +36,14 @@ _composing = threading.Lock()
 """Hydra keeps what it has found of itself in the process, and finds it once."""
 
 
-def refuse_without_key(overrides: Sequence[str], several: bool = False) -> None:
+def refuse_without_key(overrides: Sequence[str], multirun: bool = False) -> None:
     """What Hydra would take for an option of no group.
 
     Raises:
         ConfigError: an override has no key.
     """
     for text in filter(has_no_key, overrides):
-        raise ConfigError(mended(overrides, FIRST_PARTS, several) or f"{text}: is not KEY=VALUE")
+        raise ConfigError(advice_on(overrides, FIRST_PARTS, multirun) or f"{text}: is not KEY=VALUE")
 
 
 def load(overrides: Sequence[str]) -> DictConfig:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from slnlab.config.contents import of_source
+from slnlab.config.contents import source_contents
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
 from slnlab.processes.batching import batch_sizes
@@ -143,7 +143,7 @@ def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfi
     """Of images that have more than 8 bits; looked at once."""
     from slnlab.image_folder.survey import find_pixel_range  # Pillow, which most configurations can do without
 
-    stamp = of_source("data.source", OmegaConf.to_container(source, resolve=True))
+    stamp = source_contents("data.source", OmegaConf.to_container(source, resolve=True))
     assert stamp is not None
     if stamp.digest not in _pixel_ranges:
         top = Path(source.root).expanduser()

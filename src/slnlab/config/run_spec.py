@@ -13,8 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from slnlab.config.container import container_of
 from slnlab.config.identity import group_of
-from slnlab.config.plain import plain
 from slnlab.schema.options import law
 
 
@@ -35,7 +35,7 @@ class RunSpec:
     @cached_property
     def container(self) -> dict[str, Any]:
         """The configuration as plain containers."""
-        return plain(self.config)
+        return container_of(self.config)
 
     @cached_property
     def group(self) -> str:

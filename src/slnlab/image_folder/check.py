@@ -22,7 +22,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from slnlab.errors import DataError
 from slnlab.image_folder.decoding import NotDecoded, depth, load, rgb
 from slnlab.processes.cores import cores
-from slnlab.processes.stopping import stop_if_told
+from slnlab.processes.stopping import stop_if_requested
 from slnlab.storage import cache
 from slnlab.storage.hashes import NOT_READ
 
@@ -89,7 +89,7 @@ def looks(root: Path, hashes: Mapping[str, str], workers: int | None = None) -> 
         Stopped: a signal told the run to stop; what was found by then is kept.
     """
     real = os.path.realpath(root)
-    before = cache.kept(KIND, real)
+    before = cache.load(KIND, real)
     known: dict[str, Look] = {}
     passing: dict[str, Look] = {}
     if isinstance(before, dict) and before.get("reader") == READER and isinstance(before.get("looks"), dict):
@@ -116,7 +116,7 @@ def looks(root: Path, hashes: Mapping[str, str], workers: int | None = None) -> 
 
 def _keep(real: str, known: Mapping[str, Look]) -> None:
     looks = {content: (found.problem, found.depth) for content, found in known.items()}
-    cache.keep(KIND, real, {"reader": READER, "looks": looks})
+    cache.save(KIND, real, {"reader": READER, "looks": looks})
 
 
 def _looks(paths: Sequence[str], workers: int | None) -> Iterator[Look]:
@@ -124,7 +124,7 @@ def _looks(paths: Sequence[str], workers: int | None) -> Iterator[Look]:
     with ThreadPoolExecutor(max(1, cores() if workers is None else workers)) as pool:
         for first in range(0, len(paths), CHUNK):
             for found in pool.map(look, paths[first : first + CHUNK]):
-                stop_if_told()
+                stop_if_requested()
                 yield found
 
 

@@ -48,7 +48,7 @@ class ImageFolderContents(NamedTuple):
     """What the folder of each split is called."""
     left_out: Counter[str]
     """Files that are no images, by suffix or reason."""
-    homeless: list[str]
+    unlabelled: list[str]
     """Images that lie in no folder of a class, relative to the root."""
     remarks: list[str]
     """On the names of folders."""
@@ -108,12 +108,12 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
     number_of = {name: number for number, name in enumerate(train)}
     splits = dict.fromkeys(SPLITS, Listing([], []))
     left_out: Counter[str] = Counter()
-    homeless: list[str] = []
+    unlabelled: list[str] = []
     remarks = [f"the classes {quoted(names)} differ by case only" for names in same_but_for_case(train)]
     for folder in {top, *folders.values()}:
         looked_into[str(folder)] = _changed(str(folder))
         loose = (entry for entry in entries(folder) if not entry.is_dir())
-        homeless += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
+        unlabelled += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
     for split, folder in folders.items():
         found, matched = (train, []) if split == "train" else match_classes(folder, folders["train"], train)
         remarks += matched
@@ -147,7 +147,7 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
             pairs.sort(key=lambda pair: hashlib.sha256(_name(pair[0])).digest())
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
-    contents = ImageFolderContents(list(train), splits, called, left_out, sorted(homeless), remarks, {})
+    contents = ImageFolderContents(list(train), splits, called, left_out, sorted(unlabelled), remarks, {})
     return looked_into, contents
 
 

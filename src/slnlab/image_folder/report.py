@@ -99,9 +99,9 @@ def _counted(contents: ImageFolderContents) -> str:
 def _remarks(contents: ImageFolderContents) -> Iterator[str]:
     if contents.left_out:
         yield f"files that are left out as no images: {list_left_out(contents.left_out)}"
-    if contents.homeless:
-        count = len(contents.homeless)
-        yield f"{count} image(s) in no folder of a class are left out: {quoted(contents.homeless, SHOWN)}"
+    if contents.unlabelled:
+        count = len(contents.unlabelled)
+        yield f"{count} image(s) in no folder of a class are left out: {quoted(contents.unlabelled, SHOWN)}"
     yield from contents.remarks
     sizes = Counter(contents.splits["train"].labels)
     tiny = [(contents.classes[label], count) for label, count in sorted(sizes.items()) if count < TINY]

@@ -17,10 +17,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from slnlab.errors import ConfigError
-from slnlab.launchers.runs import Outcome, Planned, do
+from slnlab.launchers.planned import Outcome, Planned, do
 from slnlab.processes import forkserver
 from slnlab.processes.cores import cores
-from slnlab.processes.stopping import SIGNALS, obeying_signals, stopped, told
+from slnlab.processes.stopping import SIGNALS, obeying_signals, received_signal, stopped
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +58,14 @@ def launch(
     with obeying_signals():
         try:
             while waiting or running:
-                while waiting and not told() and (taken := slots.take(plan[waiting[0]].config.trainer.devices)):
+                while waiting and not received_signal():
+                    taken = slots.take(plan[waiting[0]].config.trainer.devices)
+                    if not taken:
+                        break
                     number = waiting.pop(0)
                     log.info("start %d/%d: %s", number + 1, len(plan), plan[number])
                     running[slots.submit(taken, plan[number])] = (number, taken)
-                if told() and time.monotonic() > forward_again:  # a process that is between two runs misses one
+                if received_signal() and time.monotonic() > forward_again:  # a process between two runs misses a signal
                     forward_again = time.monotonic() + 5
                     slots.signal_all()
                 if not running:
@@ -73,10 +76,10 @@ def launch(
                     outcome = outcomes[number] = _outcome(future, plan[number])
                     slots.free(taken, broken=not outcome.sound)
         finally:
-            if told():  # a second signal has come before they were told of the first
+            if received_signal():  # a second signal has come before they were told of the first
                 slots.signal_all()
             slots.close()
-        received = told()
+        received = received_signal()
         if received is not None:
             raise stopped(received)
     return [outcome for outcome in outcomes if outcome is not None]

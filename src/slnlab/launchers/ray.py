@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slnlab.errors import SlnlabError
-from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.processes.stopping import obeying_signals, stop_if_told
+from slnlab.launchers.planned import Outcome, Planned, do
+from slnlab.processes.stopping import obeying_signals, stop_if_requested
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
     outcomes: dict[int, Outcome] = {}
     left = list(numbers)
     while left:
-        stop_if_told()
+        stop_if_requested()
         done, left = ray.wait(left, timeout=0.5)
         for task in done:
             planned = plan[numbers[task]]

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.processes.stopping import Stopped, obeying_signals, stop_if_told
+from slnlab.launchers.planned import Outcome, Planned, do
+from slnlab.processes.stopping import Stopped, obeying_signals, stop_if_requested
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def _wait(jobs: Sequence[Any], poll_s: float, patience: float = 90.0) -> list[Ou
     gone: dict[int, float] = {}
     asked = 0.0
     while len(outcomes) < len(jobs):
-        stop_if_told()
+        stop_if_requested()
         for number, job in enumerate(jobs):
             if number not in outcomes and job.paths.result_pickle.exists():
                 outcomes[number] = _result(job)

@@ -33,7 +33,7 @@ def rank() -> int:
 T = TypeVar("T")
 
 
-def from_first(compute: Callable[[], T]) -> T:
+def from_rank_zero(compute: Callable[[], T]) -> T:
     """What rank 0 computes, in every process; an error of the user's there is an error everywhere.
 
     Args:
@@ -75,8 +75,8 @@ def stopping_together() -> Iterator[dist.ProcessGroup]:
         _together = None
 
 
-def stop_if_told() -> None:
-    """`slnlab.processes.stopping.stop_if_told`, for loops that all processes of a run are in.
+def stop_if_requested() -> None:
+    """`slnlab.processes.stopping.stop_if_requested`, for loops that all processes of a run are in.
 
     They leave in the same step, whichever of them was told: it is saved, and one process that left alone would have the
     others wait for it, on GPUs for ten minutes.
@@ -85,9 +85,9 @@ def stop_if_told() -> None:
         Stopped: this process, or inside `stopping_together` one of them, was told to stop.
     """
     if _together is None:
-        stopping.stop_if_told()
+        stopping.stop_if_requested()
         return
-    received = torch.tensor(stopping.told() or 0)
+    received = torch.tensor(stopping.received_signal() or 0)
     dist.all_reduce(received, op=dist.ReduceOp.MAX, group=_together)
     if received:
         raise stopping.stopped(signal.Signals(int(received)))

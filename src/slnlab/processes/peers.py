@@ -20,7 +20,7 @@ from multiprocessing.connection import Client, Connection, answer_challenge, del
 import torch.distributed as dist
 
 from slnlab.errors import SlnlabError
-from slnlab.processes.distributed import from_first, rank, world_size
+from slnlab.processes.distributed import from_rank_zero, rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +51,19 @@ def watching(host: str, ended: Callable[[str], None]) -> Iterator[threading.Even
     """
     global _peers
     _peers = Peers(rank(), world_size(), ended)
-    port, key = from_first(_peers.listen)
+    port, key = from_rank_zero(_peers.listen)
     if rank() > 0:
         _peers.connect(host, port, key)
     try:
         yield _peers.left
     except SystemExit as stopped:
-        _peers.tell(DONE if getattr(stopped, "between_steps", False) else f"was stopped (exit code {stopped.code})")
+        _peers.announce(DONE if getattr(stopped, "between_steps", False) else f"was stopped (exit code {stopped.code})")
         raise
     except BaseException as error:
-        _peers.tell(f"failed: {type(error).__name__}: {error}")
+        _peers.announce(f"failed: {type(error).__name__}: {error}")
         raise
     else:
-        _peers.tell(DONE)
+        _peers.announce(DONE)
     finally:
         _peers = None
 
@@ -87,7 +87,7 @@ class Peers:
         self.left, self.heard = threading.Event(), threading.Event()
         self.reason = ""
         self._connections: dict[Connection, int] = {}
-        self._said = ""
+        self._announced = ""
 
     def listen(self) -> tuple[int, bytes]:
         """As the first process: take the connections of the others, at this port, with this key.
@@ -125,7 +125,7 @@ class Peers:
         if not tried.wait(WITHIN):
             log.warning(lost, f"no answer within {WITHIN:.0f} s")
 
-    def tell(self, what: str) -> None:
+    def announce(self, what: str) -> None:
         """Tell the others how this process leaves."""
         if what != DONE:
             self._expect_end(f"process {self.rank} of {self.count}, counted from 0, {what}")
@@ -146,8 +146,8 @@ class Peers:
             deliver_challenge(connection, key)
             answer_challenge(connection, key)
             self._keep(connection, int(connection.recv_bytes()))
-            if self._said:  # before it came
-                connection.send_bytes(self._said.encode())
+            if self._announced:  # before it came
+                connection.send_bytes(self._announced.encode())
             self._hear(connection)
 
     def _keep(self, connection: Connection, number: int) -> None:
@@ -179,7 +179,7 @@ class Peers:
         threading.Thread(target=self._end_if_it_stays, daemon=True).start()
 
     def _send(self, text: str) -> None:
-        self._said = text
+        self._announced = text
         for connection in list(self._connections):  # while others may come
             with suppress(OSError):
                 connection.send_bytes(text.encode())

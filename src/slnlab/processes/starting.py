@@ -27,7 +27,7 @@ from slnlab.errors import ConfigError, SlnlabError
 from slnlab.processes import forkserver
 from slnlab.processes.distributed import stopping_together, world_size
 from slnlab.processes.peers import watching
-from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
+from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, received_signal, stop_if_requested, stopped
 from slnlab.text.terminal import log_file
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def _wait(context: ProcessContext) -> None:
     """Until all have ended, handing on a signal once."""
     forwarded = False
     while not context.join(timeout=0.2, grace_period=GRACE):
-        if told() and not forwarded:
+        if received_signal() and not forwarded:
             forwarded = True
             for process in context.processes:
                 if process.is_alive() and process.pid is not None:
@@ -183,7 +183,7 @@ def _explained(
 ) -> SlnlabError | Stopped:
     """What one process's end means for the run."""
     code = getattr(failure, "exit_code", 1)
-    received = told() or next((number for number in SIGNALS if code == 128 + number), None)
+    received = received_signal() or next((number for number in SIGNALS if code == 128 + number), None)
     if received is not None:
         return stopped(received)
     # One that failed for a reason of its own, rather than one that lost the connection to it.
@@ -235,6 +235,6 @@ def _one_of_them(
             (folder / f"error{rank}").write_bytes(pickle.dumps(error))
             sys.exit(1)
         except Exception:
-            stop_if_told()  # and the others have gone already
+            stop_if_requested()  # and the others have gone already
             raise
     dist.destroy_process_group()

@@ -46,28 +46,28 @@ class Stopped(SystemExit):
         """For another process, to end a run; so there was nothing that this one could have got on with."""
 
 
-def told() -> signal.Signals | None:
+def received_signal() -> signal.Signals | None:
     """The signal that has come since `obeying_signals` began, or that this thread's run was told; if any."""
     return _received or _of_threads.get(threading.get_ident())
 
 
-def tell(received: signal.Signals, thread: int) -> None:
+def request_stop(received: signal.Signals, thread: int) -> None:
     """Stop the run of a thread as if this signal had come, until `forget`. Any thread may call it."""
     _of_threads.setdefault(thread, received)
 
 
-def forget(thread: int) -> None:
+def clear_request(thread: int) -> None:
     """The run that was told to stop has ended."""
     _of_threads.pop(thread, None)
 
 
-def stop_if_told() -> None:
+def stop_if_requested() -> None:
     """To be called between steps.
 
     Raises:
         Stopped: a signal has come since `obeying_signals` began, or this thread's run was told to stop.
     """
-    if (received := told()) is not None:
+    if (received := received_signal()) is not None:
         raise stopped(received)
 
 
@@ -81,7 +81,7 @@ def stopped(received: signal.Signals) -> Stopped:
 
 @contextmanager
 def obeying_signals() -> Iterator[None]:
-    """Inside the block a signal is obeyed at the next `stop_if_told`; a second one that is `IMPATIENT`, at once.
+    """Inside the block a signal is obeyed at the next `stop_if_requested`; a second one that is `IMPATIENT`, at once.
 
     The handlers that were there are put back afterwards. Outside the main thread, where Python allows no handlers,
     the block does nothing.
@@ -97,10 +97,10 @@ def obeying_signals() -> Iterator[None]:
     take_signals()
     try:
         yield
-        stop_if_told()
+        stop_if_requested()
     except SystemExit as error:
         if not isinstance(error, Stopped):  # Lightning's answer to SIGTERM, which would be exit code 0
-            stop_if_told()
+            stop_if_requested()
         raise
     finally:
         for number, handler in before.items():

@@ -21,7 +21,7 @@ from slnlab.storage.writing import replacing
 log = logging.getLogger(__name__)
 
 
-def kept(kind: str, root: str) -> Any:
+def load(kind: str, root: str) -> Any:
     """The JSON that `keep` has written for a folder; None: there is none, or it is damaged.
 
     Args:
@@ -34,7 +34,7 @@ def kept(kind: str, root: str) -> Any:
     return None
 
 
-def keep(kind: str, root: str, content: Any) -> None:
+def save(kind: str, root: str, content: Any) -> None:
     """Write it; see `kept`."""
     files = _files(kind, root)
     for file in files:

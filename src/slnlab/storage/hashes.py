@@ -65,7 +65,7 @@ def _hash_changed(root: str, paths: tuple[str, ...]) -> dict[str, str]:
     if root not in _loaded:
         _loaded.add(root)
         with suppress(TypeError, AttributeError, IndexError):  # damaged, or none
-            lines = cache.kept(KIND, root)
+            lines = cache.load(KIND, root)
             _hashes.update({os.path.join(root, path): (tuple(line[:4]), line[4]) for path, line in lines.items()})
     hashes: dict[str, str] = {}
     states: dict[str, _State] = {}
@@ -96,7 +96,7 @@ def _hash_changed(root: str, paths: tuple[str, ...]) -> dict[str, str]:
     if keep:
         inside = os.path.join(root, "")
         here = {path[len(inside) :]: found for path, found in _hashes.items() if path.startswith(inside)}
-        cache.keep(KIND, root, {path: [*state, md5] for path, (state, md5) in here.items()})
+        cache.save(KIND, root, {path: [*state, md5] for path, (state, md5) in here.items()})
     return hashes
 
 

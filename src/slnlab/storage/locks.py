@@ -79,7 +79,7 @@ class FolderLock:
         self._flock.release()
         if self._is_lost:
             self._is_lost = False
-            stopping.forget(self._thread)
+            stopping.clear_request(self._thread)
 
     def _try(self, timeout: float) -> None:
         """Take the lock; or return when a lease that nobody seems to renew needs watching."""
@@ -99,7 +99,7 @@ class FolderLock:
                     f" the same command takes over after {EXPIRES:.0f} s without renewal)"
                 ) from None
             self._warn(age)
-            stopping.stop_if_told()
+            stopping.stop_if_requested()
         except OSError as error:
             raise DataError(f"{self.folder}: {_why(error)}") from error
 
@@ -129,7 +129,7 @@ class FolderLock:
     def _lost(self) -> None:
         log.error("%s: another process has taken the lease, which was not renewed in time; stopping", self.folder)
         self._is_lost = True
-        stopping.tell(signal.SIGTERM, self._thread)
+        stopping.request_stop(signal.SIGTERM, self._thread)
 
 
 def is_held(folder: Path) -> bool:

@@ -21,7 +21,7 @@ _KEY = r"(?:\+{0,2}|~)[A-Za-z_][\w./@-]*"
 _OVERRIDE = re.compile(rf"({_KEY})\s*=\s*(.*)", re.DOTALL)
 
 
-def override(key: str, value: str, several: bool = False) -> str | None:
+def override(key: str, value: str, multirun: bool = False) -> str | None:
     """What to type in a shell so that the key gets this very text.
 
     >>> print(override("data.source.root", "photos (1)"))
@@ -32,7 +32,7 @@ def override(key: str, value: str, several: bool = False) -> str | None:
     Args:
         key: with `+` or `~` if need be.
         value: as meant. `~` at its beginning becomes the home directory, as in a shell; `[a,b]` is a list.
-        several: a comma separates values of a sweep.
+        multirun: a comma separates values of a sweep.
 
     Returns:
         None: there is no way to type it.
@@ -40,7 +40,7 @@ def override(key: str, value: str, several: bool = False) -> str | None:
     if value.startswith("[") and value.endswith("]"):
         texts = [_quoted(part.strip()) for part in _split(value[1:-1])]
         text = None if None in texts else f"[{','.join(map(str, texts))}]"
-    elif several and _separates(value):
+    elif multirun and _separates(value):
         texts = [_quoted(part.strip()) for part in _split(value)]
         text = None if None in texts else ",".join(map(str, texts))
     else:
@@ -102,10 +102,10 @@ def _of_no_kind(key: str) -> set[type]:
     return set()
 
 
-def mended(
+def advice_on(
     words: Sequence[str],
     known: Collection[str],
-    several: bool = False,
+    multirun: bool = False,
     kinds: Callable[[str], set[type]] = _of_no_kind,
 ) -> str | None:
     """What is wrong with the first override that cannot be read, and what to type instead; None: nothing is known.
@@ -113,7 +113,7 @@ def mended(
     Args:
         words: as the shell has split them.
         known: first parts of keys.
-        several: a comma separates values of a sweep.
+        multirun: a comma separates values of a sweep.
         kinds: the types that a key's values may have, as far as they are known; dict: it chooses an option.
     """
     for group in _groups(words, known):
@@ -121,7 +121,7 @@ def mended(
         sweeps = False
         if len(group) == 1 and not has_no_key(typed) and _parses(typed):
             sweeps = OverridesParser.create().parse_override(typed).is_sweep_override()
-            if several or not sweeps:
+            if multirun or not sweeps:
                 continue
         found = _OVERRIDE.fullmatch(_joined(group))
         if found is None:
@@ -129,7 +129,7 @@ def mended(
         types = kinds(found[1].lstrip("+~")) if "," in found[2] or " " in found[2] else set()
         if dict in types and len(group) > 1 and " " in found[2]:  # an option's name has no blanks
             return f"{group[-1]}: is not KEY=VALUE"
-        advice = _advice(found[1], found[2], several, types)
+        advice = _advice(found[1], found[2], multirun, types)
         wrong = "has several values" if sweeps else "cannot be read as KEY=VALUE"
         return None if advice is None else f"{typed}: {wrong}; {advice}"
     return None
@@ -140,7 +140,7 @@ def has_no_key(word: str) -> bool:
     return word.lstrip("+~").startswith("=")
 
 
-def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collection[str]) -> str | None:
+def dashed_key(words: Sequence[str], unknown: Collection[str], known: Collection[str]) -> str | None:
     """What is wrong with the first key that was typed as if it were an option; None: there is none.
 
     Args:
@@ -156,15 +156,15 @@ def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collectio
     return None
 
 
-def _advice(key: str, value: str, several: bool, kinds: set[type]) -> str | None:
+def _advice(key: str, value: str, multirun: bool, kinds: set[type]) -> str | None:
     """What to type."""
-    listed = list in kinds and not several and not value.startswith("[") and _separates(value)
-    text = override(key, f"[{value}]" if listed else value, several)
+    listed = list in kinds and not multirun and not value.startswith("[") and _separates(value)
+    text = override(key, f"[{value}]" if listed else value, multirun)
     if text is None:
         return None
     if not can_print(text):
         return "put the value in double quotes inside single quotes"
-    sweep = override(key, value, several=True) if not several and not listed and _separates(value) else None
+    sweep = override(key, value, multirun=True) if not multirun and not listed and _separates(value) else None
     if sweep is None or sweep == text:
         return f"type {text}"
     numbers = kinds - {type(None)}

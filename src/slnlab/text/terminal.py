@@ -25,7 +25,7 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def ending_with_its_reader(main: Callable[P, None]) -> Callable[P, None]:
+def quiet_on_broken_pipe(main: Callable[P, None]) -> Callable[P, None]:
     """A command that ends quietly, with exit code 141 as shells have it, when nobody reads on (`| head`).
 
     Training is left alone: in a broken pipe elsewhere, or where stdout still has a reader, the error is raised.

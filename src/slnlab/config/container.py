@@ -13,7 +13,7 @@ from slnlab.errors import ConfigError
 from slnlab.schema.options import fill
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def container_of(config: DictConfig) -> dict[str, Any]:
     """The configuration without Hydra's own node, as plain containers.
 
     Every interpolation is resolved, and the defaults of constructors are filled in. Of `preset` only what is used has
@@ -30,7 +30,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
         for fault in (fault for key in keys if key != "preset" for fault in _faults(config, key)):
             missing = ": must be given" in fault  # told once, wherever it is wanted
             faults.setdefault(fault.split(":")[0] if missing else fault, fault)
-        raise ConfigError("\n  ".join(faults.values()) or said_by(error)) from error
+        raise ConfigError("\n  ".join(faults.values()) or hydra_message(error)) from error
     try:
         container["preset"] = _resolved(config, "preset")
     except OmegaConfBaseException:
@@ -49,7 +49,7 @@ def _faults(node: Any, key: Any) -> Iterator[str]:
     try:
         value = node[key]
     except OmegaConfBaseException as error:
-        yield said_by(error)
+        yield hydra_message(error)
         return
     if OmegaConf.is_config(value):
         for inner in value if isinstance(value, DictConfig) else range(len(value)):
@@ -67,7 +67,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def said_by(error: BaseException) -> str:
+def hydra_message(error: BaseException) -> str:
     """What Hydra or OmegaConf has to say, and what caused it, without their advice on internals."""
     full_key = getattr(error, "full_key", None)
     parts: list[str] = []
