@@ -167,10 +167,12 @@ def test_a_word_alone_is_named() -> None:
 
 
 def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _typed(["noise=sym", "-m", "seed=0,1"]) == (["noise=sym", "seed=0,1"], ["-m"])
-    assert _typed(["--cfg", "job", "a=1", "--resolve", "b=2"]) == (["a=1", "b=2"], ["--cfg", "job", "--resolve"])
+    overrides, words = _typed(["noise=sym", "-m", "seed=0,1"], "train")
+    assert (overrides, words) == (["noise=sym", "seed=0,1"], ["noise=sym", "seed=0,1", "-m"])
+    _, words = _typed(["--cfg", "job", "a=1", "--resolve", "b=2"], "train")
+    assert words == ["a=1", "b=2", "--cfg", "job", "--resolve"]
     monkeypatch.setattr(sys, "argv", ["train"])
     with pytest.raises(SystemExit, match="error: --seed=1: keys have no dashes: seed=1"):
-        _typed(["--seed=1"])
+        _typed(["--seed=1"], "train")
     with pytest.raises(SystemExit, match=r"error: --sln\.sigma: keys have no dashes: sln.sigma=0.5"):
-        _typed(["noise=sym", "--sln.sigma", "0.5", "seed=1"])
+        _typed(["noise=sym", "--sln.sigma", "0.5", "seed=1"], "train")

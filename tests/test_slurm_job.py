@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from slnlab.config import compose
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers import slurm
 from slnlab.launchers.planned import Outcome, Planned
@@ -51,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
         monkeypatch.setattr(slurm.subprocess, "run", run)
         monkeypatch.setattr(run_directory, "_begun", {})
         try:
-            return slurm.Job()(Planned(compose([]), tmp_path / "run", (), "a run")), asked
+            return slurm.Job()(Planned(RunSpec(compose([]), {}), tmp_path / "run", (), "a run")), asked
         except SystemExit as end:
             return int(end.code or 0), asked
 
@@ -152,7 +153,7 @@ def test_tasks_without_a_number_per_node_are_refused(monkeypatch: pytest.MonkeyP
     for name, value in {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_ID": 0}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
-    refused = pytest.raises(ConfigError, match=r"2 processes: say --ntasks-per-node, not --ntasks")
+    refused = pytest.raises(ConfigError, match=r"2 processes: use --ntasks-per-node, not --ntasks")
     with refused, joined(devices=2, num_nodes=1, on_gpus=False):
         pass
 

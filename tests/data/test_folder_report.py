@@ -132,8 +132,8 @@ def look_at(folder: Path, workers: int | None = 0) -> dict[str, str]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that are decoded to be checked."""
     decoded: list[str] = []
-    really = image_check.look
-    monkeypatch.setattr(image_check, "look", lambda path: (decoded.append(path), really(path))[1])
+    really = image_check.judge
+    monkeypatch.setattr(image_check, "judge", lambda path: (decoded.append(path), really(path))[1])
     return decoded
 
 
@@ -149,7 +149,7 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert list(look_at(folder)) == ["train/cat/1.png"]
     assert seen[len(paths) :] == [str(changed)], "its size is the same"
     (kept,) = (tmp_path / "cache" / "slnlab" / "images").rglob("*.json")
-    kept.write_text('{"reader": 1, "looks": 3')
+    kept.write_text('{"reader": 1, "verdicts": 3')
     look_at(folder)
     assert len(seen) == 2 * len(paths) + 1, "a damaged cache costs another look"
     content = json.loads(kept.read_text())
@@ -179,9 +179,9 @@ def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really, decoded = image_check.look, []
+    really, decoded = image_check.judge, []
 
-    def stopped(path: str) -> image_check.Look:
+    def stopped(path: str) -> image_check.Verdict:
         decoded.append(path)
         return really(path)
 
@@ -190,7 +190,7 @@ def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch:
             raise KeyboardInterrupt
 
     kept = True
-    monkeypatch.setattr(image_check, "look", stopped)
+    monkeypatch.setattr(image_check, "judge", stopped)
     monkeypatch.setattr(image_check, "CHUNK", 1)
     monkeypatch.setattr(image_check, "stop_if_requested", stop_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):

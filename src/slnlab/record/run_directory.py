@@ -19,7 +19,7 @@ from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.processes.stopping import Stopped, stop_if_requested
 from slnlab.record.environment import environment
 from slnlab.storage.locks import FolderLock
-from slnlab.storage.writing import remove_begun, replacing
+from slnlab.storage.writing import remove_unfinished, replacing
 from slnlab.text.messages import short
 from slnlab.text.quoting import override
 
@@ -116,7 +116,7 @@ class RunDirectory:
         _begun.setdefault(self.path, self._saved())
         try:
             for folder in (self.path, self.checkpoint.parent):
-                remove_begun(folder)
+                remove_unfinished(folder)
             yield
         except Exception as error:
             # A typing mistake that is refused before the run begins is no failed run.
