@@ -197,7 +197,7 @@ def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
     assert settle(own(root=str(tmp_path / "b"))).subdir == before
     (tmp_path / "a" / "deep" / "x.npz").write_text("2")
     assert settle(own(root=str(tmp_path / "a"))).subdir != before
-    monkeypatch.setattr(contents, "MOST", 0)
+    monkeypatch.setattr(contents, "MAX_FILES", 0)
     assert settle(own(root=str(tmp_path / "b"))).subdir != before, "too many files: where they are is all that is known"
     assert "data.source: has more than 0 files below" in caplog.text
 

@@ -60,9 +60,7 @@ def report(
     every = [path for listing in contents.splits.values() for path in listing.paths]
     hashes = file_hashes(Path(root), every, fresh=True)
     found = verdicts(Path(root), hashes, workers)
-    bad = contents.unreadable | {
-        path: verdict.problem for path, verdict in found.items() if verdict.problem is not None
-    }
+    bad = contents.unreadable | {path: judged.problem for path, judged in found.items() if judged.problem is not None}
     _write(unreadable_file, ["path", "problem"], sorted(bad.items()))
     if bad:
         shown = "\n  ".join(f"{path!r}: {problem}" for path, problem in sorted(bad.items())[:SHOWN])
