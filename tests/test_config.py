@@ -261,7 +261,7 @@ MISTAKES = [
     (["data=clothing1m", "data.sampling=random"], "data.sampling", "'standard' or 'balanced'"),
     (["data=clothing1m", "data.per_class=1", "trainer.devices=8"], "data.train_size", "leaves 14 sample(s)"),
     (["method=pes", "trainer.max_epochs=8"], "method.early_epochs", "trainer.max_epochs=8"),
-    (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "would end before"),
+    (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "ends before"),
     (["method=co_teaching_plus", "method.init_epochs=60"], "method.init_epochs", "trainer.max_epochs=60"),
     (["data=clothing1m", "method=dividemix", "method.average_losses=5"], "method.average_losses", "balanced"),
     (["noise=csv", "noise.path=README.md", "noise.like=asymmetric"], "noise.like", "'asym'"),

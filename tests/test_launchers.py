@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from slnlab.config import compose
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
-from slnlab.launchers.planned import Planned, do
+from slnlab.launchers.planned import Planned, execute
 from slnlab.record.sweep_plan import PLANS, Run, look, time_left, write_plan
 from slnlab.sweep import table
 
@@ -144,7 +144,7 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_so_are_the_processes_that_decode_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("slnlab.launchers.local.do", lambda planned: planned.config.data.workers)
+    monkeypatch.setattr("slnlab.launchers.local.execute", lambda planned: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
         planned = Planned(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]), tmp_path, (), "")
         assert _work(planned, threads=3) == used
@@ -160,7 +160,7 @@ def test_a_process_in_which_something_unforeseen_has_happened_does_no_other_run(
             raise error
 
         monkeypatch.setattr("slnlab.train.train", fail)
-        outcome = do(Planned(compose([]), tmp_path, (), ""))
+        outcome = execute(Planned(compose([]), tmp_path, (), ""))
         assert (outcome.state, outcome.sound) == ("failed", sound)
 
 

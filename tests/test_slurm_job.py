@@ -37,7 +37,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     def job(training: Callable[[], None], refuses: str = "") -> tuple[Outcome | int, list[list[str]]]:
         asked: list[list[str]] = []
 
-        def do(planned: Planned, wait: bool) -> Outcome:
+        def execute(planned: Planned, wait: bool) -> Outcome:
             with RunDirectory(planned.directory).locked():
                 training()
                 raise Stopped(signal.SIGUSR2)
@@ -48,11 +48,11 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
 
         here = SimpleNamespace(job_id="7_0", hostname="node", paths=SimpleNamespace(stdout="log"))
         monkeypatch.setattr(submitit, "JobEnvironment", lambda: here)
-        monkeypatch.setattr(slurm, "do", do)
+        monkeypatch.setattr(slurm, "execute", execute)
         monkeypatch.setattr(slurm.subprocess, "run", run)
         monkeypatch.setattr(run_directory, "_begun", {})
         try:
-            return slurm.Job()(Planned(RunSpec(compose([]), {}), tmp_path / "run", (), "a run")), asked
+            return slurm.SlurmJob()(Planned(RunSpec(compose([]), {}), tmp_path / "run", (), "a run")), asked
         except SystemExit as end:
             return int(end.code or 0), asked
 
@@ -182,7 +182,7 @@ echo "Submitted batch job $((100 + n))"
             (programs / name).write_text(f"#!/bin/bash\n{script}\n")
             (programs / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-        composed = compose([])
+        composed = RunSpec(compose([]), {})
         plan = [Planned(composed, tmp_path / str(number), (), str(number)) for number in range(runs)]
         outcomes = slurm.launch(plan, folder=tmp_path, wait=False, **options)  # type: ignore[arg-type]
         return outcomes, [" ".join(line.split()[1:]) for line in asked.read_text().splitlines()]
