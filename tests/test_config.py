@@ -254,7 +254,7 @@ MISTAKES = [
     (["noise=human", "noise.path=.", "noise.annotation=worst"], "noise.annotation", "'worse'"),
     (["noise=human", "noise.path=.", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
     (["noise=human", "noise.path=.", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
-    (["noise=real"], "noise", "digits has no noise of its own"),
+    (["noise=real"], "noise", "the labels of digits have no real noise"),
     (["data=clothing1m", "noise=sym"], "noise", "noise=real"),
     (["data=clothing1m", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
     (["data=clothing1m", "softmax_average.enabled=true"], "softmax_average.enabled", "unknown"),
@@ -284,7 +284,7 @@ MISTAKES = [
     (["method=co_teaching_plus", "scheduler=linear"], "scheduler.constant_epochs", "less than 60"),
     (["scheduler=linear", "scheduler.constant_epochs=60"], "scheduler.constant_epochs", "the run has 60 epochs"),
     (["scheduler=linear", "scheduler.constant_epochs=9", "scheduler.beta1=0.1"], "scheduler.beta1", "optimizer=adam"),
-    (["method=sop_plus", "method.view2_norm=cifar10"], "method.view2_norm", "1 channel(s); own"),
+    (["method=sop_plus", "method.view2_norm=cifar10"], "method.view2_norm", "1 channel(s); choose own"),
     (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "max_epochs"),
 ]
 

@@ -60,7 +60,7 @@ def spoil(root: Path) -> dict[str, str]:
         "train/cat/half.jpg": (jpeg.getvalue()[:400], "runcated"),
         "train/cat/empty.png": (b"", "is empty"),
         "train/dog/page.jpg": (b"\n<!DOCTYPE html><title>404</title>", "is a web page"),
-        "train/dog/text.webp": (b"not found", "is no image that can be read"),
+        "train/dog/text.webp": (b"not found", "is no readable image"),
         "test/dog/head.png": (whole[:20], ""),
     }
     for name, (content, _) in contents.items():
@@ -114,7 +114,7 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
 def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
     for image in (folder / "train" / "dog").iterdir():
         image.write_text("404")
-    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no image that can be read"):
+    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no readable image"):
         read_image_folder(str(folder), "skip")
 
 
@@ -169,7 +169,7 @@ def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, 
         return really(path)
 
     (folder / "train" / "dog" / "0.png").write_bytes(b"x")
-    broken = {"train/dog/0.png": "is no image that can be read (of no format that Pillow knows)"}
+    broken = {"train/dog/0.png": "is no readable image (unknown format)"}
     monkeypatch.setattr(image_check, "load", short_of_memory)
     assert look_at(folder) == broken | {"train/cat/0.png": "cannot be read: too little memory"}
     monkeypatch.setattr(image_check, "load", really)
@@ -275,7 +275,7 @@ def test_copies_are_listed_those_first_that_spoil_the_result(
         r"1 of 5 images of test/ are copies of images of train/, so the accuracy there is too high "
         "('test/dog/leak.png', 'train/dog/2.png')",
         "1 of 5 images of test/ are copies of images of val/, so the choice favours them",
-        "1 image(s) lie in several classes, of which at most one is right ('train/cat/1.png', 'train/dog/cat.png')",
+        "1 image(s) lie in several classes, and at most one is right ('train/cat/1.png', 'train/dog/cat.png')",
         "1 image(s) are copies of others of their class ('train/cat/0.png', 'train/cat/again.png')",
     ):
         assert said in caplog.text
@@ -295,9 +295,9 @@ def test_the_report_counts_what_is_there_and_what_was_left_out(
     told(folder, tmp_path)
     for said in (
         "2 classes; train 21 images (9 to 12 of a class), no val, test 2",
-        "files that are left out as no images: 3 .heic",
-        "3 image(s) in no folder of a class are left out: 'train/0.png', 'train/1.png', 'train/2.png'",
-        "fewer than 10 training images (the fewest: 9) has the class 'dog'",
+        "files left out, as they are no images: 3 .heic",
+        "3 image(s) outside the folders of the classes are left out: 'train/0.png', 'train/1.png', 'train/2.png'",
+        "fewer than 10 training images (the fewest: 9) in 'dog'",
         "test/ has no image of 'cat'",
     ):
         assert said in caplog.text

@@ -204,7 +204,7 @@ def refuse_changed(container: Mapping[str, Any], stored: Path) -> None:
         if then.get(key) != now.get(key):
             raise DataError(
                 f"{key}: {_where(container, key)} has changed since this run was configured"
-                f"{changes(container, stored, key)}; a run does not go on with other data. The same command begins a "
+                f"{changes(container, stored, key)}; a run never resumes with other data. The same command begins a "
                 "new run with them"
             )
     for key in SOURCES:
@@ -268,9 +268,9 @@ def refuse_replaced(container: Mapping[str, Any], stored: Path) -> None:
         return
     changed = f"{_where(container, 'data.source')}: {quoted(names, 3)} changed while the run trained"
     if any(name.endswith("/") for name in then):
-        log.warning("%s, so that its result may be of neither state", changed)
+        log.warning("%s, so that its result may belong to neither state", changed)
     else:
-        raise DataError(f"{changed}, so that its result would be of neither state; force=true begins it anew")
+        raise DataError(f"{changed}, so that its result would belong to neither state; force=true begins it anew")
 
 
 def _where(container: Mapping[str, Any], key: str) -> str:

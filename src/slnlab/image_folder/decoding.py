@@ -152,8 +152,8 @@ def _problem(name: str | os.PathLike[str], error: Exception) -> DataError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return DataError(f"{name}: has more than {most:,} pixels, the most that are read; store it smaller")
     if isinstance(error, Image.UnidentifiedImageError):
-        return DataError(f"{name}: is no image that can be read (of no format that Pillow knows)")
-    return DataError(f"{name}: is no image that can be read ({str(error) or type(error).__name__})")
+        return DataError(f"{name}: is no readable image (unknown format)")
+    return DataError(f"{name}: is no readable image ({str(error) or type(error).__name__})")
 
 
 def _upright(image: Image.Image) -> Image.Image:

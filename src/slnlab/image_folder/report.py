@@ -98,16 +98,16 @@ def _counted(contents: ImageFolderContents) -> str:
 
 def _remarks(contents: ImageFolderContents) -> Iterator[str]:
     if contents.left_out:
-        yield f"files that are left out as no images: {list_left_out(contents.left_out)}"
+        yield f"files left out, as they are no images: {list_left_out(contents.left_out)}"
     if contents.unlabelled:
         count = len(contents.unlabelled)
-        yield f"{count} image(s) in no folder of a class are left out: {quoted(contents.unlabelled, SHOWN)}"
+        yield f"{count} image(s) outside the folders of the classes are left out: {quoted(contents.unlabelled, SHOWN)}"
     yield from contents.remarks
     sizes = Counter(contents.splits["train"].labels)
     tiny = [(contents.classes[label], count) for label, count in sorted(sizes.items()) if count < TINY]
     if tiny:
         names = quoted([name for name, _ in tiny])
-        yield f"fewer than {TINY} training images (the fewest: {min(count for _, count in tiny)}) has the class {names}"
+        yield f"fewer than {TINY} training images (the fewest: {min(count for _, count in tiny)}) in {names}"
 
 
 def find_copies(contents: ImageFolderContents, hashes: dict[str, str]) -> Iterator[Copies]:
@@ -159,7 +159,7 @@ def _copy_remarks(
     several = [g for g in copies if len({label[path][1] for path in g.paths}) > 1]
     if several:
         yield (
-            f"{len(several)} image(s) lie in several classes, of which at most one is right "
+            f"{len(several)} image(s) lie in several classes, and at most one is right "
             f"({', '.join(map(repr, several[0].paths[:2]))})"
         )
     same = [g for g in copies if g.kind == "same class"]

@@ -89,7 +89,7 @@ def _outcome(future: Future[Outcome], planned: Planned) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        message = "its process has died; the same command goes on from what was saved last"
+        message = "its process has died; the same command resumes from its last checkpoint"
         return Outcome("failed", message, str(planned.directory / "train.log"), sound=False)
     except SystemExit:  # stopped by a signal
         return Outcome("failed", "stopped")

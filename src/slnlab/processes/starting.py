@@ -201,7 +201,7 @@ def _explained(
     who = f"process {failure.error_index} of {count}, counted from 0,"
     if isinstance(failure, ProcessRaisedException):
         return SlnlabError(f"{who} failed: {failure}")
-    return SlnlabError(f"{who} has died ({failure}); the same command goes on from what was saved last")
+    return SlnlabError(f"{who} has died ({failure}); the same command resumes from its last checkpoint")
 
 
 def _one_of_them(

@@ -13,8 +13,8 @@ FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
 """Keys of methods that begin as another method: the number of these epochs."""
 
 BEGINNINGS = {
-    "first_pruning": "no sample would ever be pruned; an epoch of the run, or null: never",
-    "sieve_from": "every sample would always be kept; an epoch of the run, or null: always",
+    "first_pruning": "no sample would ever be pruned; choose an epoch of the run, or null for never",
+    "sieve_from": "every sample would always be kept; choose an epoch of the run, or null for always",
 }
 """Key of a method with the epoch, counted from 1, in which a step begins → the consequence if it never begins."""
 
@@ -59,19 +59,22 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
-            f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",
+            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, or `estimated`",
         )
     noise = config["noise"]["name"]
     own_noise = config["preset"].get("own_noise", False)
     if own_noise is not None and own_noise != (noise == "real"):
         yield (
             "noise",
-            f"the labels of {data['name']} are noisy as they are, and how is unknown; noise=real"
+            f"the labels of {data['name']} have real noise of an unknown kind; choose noise=real"
             if own_noise
-            else f"{data['name']} has no noise of its own; noise=none trains on its labels as they are",
+            else f"the labels of {data['name']} have no real noise; noise=none trains on them unchanged",
         )
     if "sampling" in data and noise in _NEED_IMAGES:
-        yield "noise", f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files; another noise"
+        yield (
+            "noise",
+            f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files",
+        )
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     for key in ("mean", "std"):
@@ -93,9 +96,12 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             )
     yield from _schedule_problems(config)
     if method.get("view2_norm") == "cifar10" and data["channels"] != 3:
-        yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); own"
+        yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); choose own"
     if data.get("sampling") == "balanced" and method.get("average_losses", 1) > 1:
-        yield "method.average_losses", "with data.sampling=balanced most samples have no loss of the epochs before; 1"
+        yield (
+            "method.average_losses",
+            "data.sampling=balanced leaves most samples without losses of earlier epochs; choose 1",
+        )
     laws = law(method)
     for key, reason in laws.refuses.items():
         if _at(config, key):
@@ -133,11 +139,11 @@ def _schedule_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if constant >= total:
         yield (
             "scheduler.constant_epochs",
-            f"{constant}, but the run has {total} epochs, so that the line would have none; less than {total} "
+            f"{constant}, but the run has {total} epochs, so none is left for the decay; choose less than {total} "
             "(published: 80 of 200)",
         )
     if scheduler["beta1"] is not None and optimizer["_target_"] == "torch.optim.SGD":
-        yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; null, or optimizer=adam"
+        yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; choose null, or optimizer=adam"
 
 
 def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
