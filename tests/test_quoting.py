@@ -167,10 +167,11 @@ def test_a_word_alone_is_named() -> None:
 
 
 def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides, words = _typed(["noise=sym", "-m", "seed=0,1"], "train")
-    assert (overrides, words) == (["noise=sym", "seed=0,1"], ["noise=sym", "seed=0,1", "-m"])
-    _, words = _typed(["--cfg", "job", "a=1", "--resolve", "b=2"], "train")
-    assert words == ["a=1", "b=2", "--cfg", "job", "--resolve"]
+    for typed, overrides, options in (
+        (["noise=sym", "-m", "seed=0,1"], ["noise=sym", "seed=0,1"], ["-m"]),
+        (["--cfg", "job", "a=1", "--resolve", "b=2"], ["a=1", "b=2"], ["--cfg", "job", "--resolve"]),
+    ):
+        assert _typed(typed, "train") == (overrides, [*overrides, *options])
     monkeypatch.setattr(sys, "argv", ["train"])
     with pytest.raises(SystemExit, match="error: --seed=1: keys have no dashes: seed=1"):
         _typed(["--seed=1"], "train")

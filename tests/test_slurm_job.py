@@ -14,7 +14,6 @@ import pytest
 from filelock import FileLock
 
 from slnlab.config import compose
-from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers import slurm
 from slnlab.launchers.planned import Outcome, Planned
@@ -22,6 +21,7 @@ from slnlab.processes.starting import joined
 from slnlab.processes.stopping import Stopped
 from slnlab.record import run_directory
 from slnlab.record.run_directory import RunDirectory
+from slnlab.training.settling import settle
 
 PUT_BACK = (128 + signal.SIGUSR2, [["scontrol", "requeue", "7_0"]])
 
@@ -52,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
         monkeypatch.setattr(slurm.subprocess, "run", run)
         monkeypatch.setattr(run_directory, "_begun", {})
         try:
-            return slurm.SlurmJob()(Planned(RunSpec(compose([]), {}), tmp_path / "run", (), "a run")), asked
+            return slurm.SlurmJob()(Planned(settle(compose([])), tmp_path / "run", (), "a run")), asked
         except SystemExit as end:
             return int(end.code or 0), asked
 
@@ -182,8 +182,8 @@ echo "Submitted batch job $((100 + n))"
             (programs / name).write_text(f"#!/bin/bash\n{script}\n")
             (programs / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-        composed = RunSpec(compose([]), {})
-        plan = [Planned(composed, tmp_path / str(number), (), str(number)) for number in range(runs)]
+        spec = settle(compose([]))
+        plan = [Planned(spec, tmp_path / str(number), (), str(number)) for number in range(runs)]
         outcomes = slurm.launch(plan, folder=tmp_path, wait=False, **options)  # type: ignore[arg-type]
         return outcomes, [" ".join(line.split()[1:]) for line in asked.read_text().splitlines()]
 
