@@ -18,7 +18,7 @@ from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown
 from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
-from slnlab.launchers.runs import Planned
+from slnlab.launchers.planned import Planned
 from slnlab.record.sweep_plan import look, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from slnlab import config
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.kinds import Count, Positive, Rate, allowed_by
@@ -125,7 +125,7 @@ def test_every_experiment_names_runs_that_compose(name: str) -> None:
 )
 def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> None:
     """Section 4.3 and appendix B.1."""
-    composed = plain(compose([f"data={data}", f"noise={noise}", "method=sln_mo_lc"]))
+    composed = container_of(compose([f"data={data}", f"noise={noise}", "method=sln_mo_lc"]))
     assert composed["sln"] == {"sigma": sigma}
     assert composed["trainer"]["max_epochs"] == 300
     assert composed["optimizer"] == {
@@ -152,7 +152,7 @@ def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> No
 
 def test_clothing1ms_preset_is_the_papers() -> None:
     """Section 4.3 and appendix B.1: label correction from the second of ten epochs."""
-    composed = plain(compose(["data=clothing1m", "method=sln_mo_lc"]))
+    composed = container_of(compose(["data=clothing1m", "method=sln_mo_lc"]))
     assert composed["sln"] == {"sigma": 0.2}
     assert composed["trainer"]["max_epochs"] == 10
     optimizer, scheduler = composed["optimizer"], composed["scheduler"]
@@ -254,14 +254,14 @@ MISTAKES = [
     (["noise=human", "noise.path=.", "noise.annotation=worst"], "noise.annotation", "'worse'"),
     (["noise=human", "noise.path=.", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
     (["noise=human", "noise.path=.", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
-    (["noise=real"], "noise", "digits has no noise of its own"),
+    (["noise=real"], "noise", "the labels of digits have no real noise"),
     (["data=clothing1m", "noise=sym"], "noise", "noise=real"),
     (["data=clothing1m", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
     (["data=clothing1m", "softmax_average.enabled=true"], "softmax_average.enabled", "unknown"),
     (["data=clothing1m", "data.sampling=random"], "data.sampling", "'standard' or 'balanced'"),
     (["data=clothing1m", "data.per_class=1", "trainer.devices=8"], "data.train_size", "leaves 14 sample(s)"),
     (["method=pes", "trainer.max_epochs=8"], "method.early_epochs", "trainer.max_epochs=8"),
-    (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "would end before"),
+    (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "ends before"),
     (["method=co_teaching_plus", "method.init_epochs=60"], "method.init_epochs", "trainer.max_epochs=60"),
     (["data=clothing1m", "method=dividemix", "method.average_losses=5"], "method.average_losses", "balanced"),
     (["noise=csv", "noise.path=README.md", "noise.like=asymmetric"], "noise.like", "'asym'"),
@@ -284,7 +284,7 @@ MISTAKES = [
     (["method=co_teaching_plus", "scheduler=linear"], "scheduler.constant_epochs", "less than 60"),
     (["scheduler=linear", "scheduler.constant_epochs=60"], "scheduler.constant_epochs", "the run has 60 epochs"),
     (["scheduler=linear", "scheduler.constant_epochs=9", "scheduler.beta1=0.1"], "scheduler.beta1", "optimizer=adam"),
-    (["method=sop_plus", "method.view2_norm=cifar10"], "method.view2_norm", "1 channel(s); own"),
+    (["method=sop_plus", "method.view2_norm=cifar10"], "method.view2_norm", "1 channel(s); choose own"),
     (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "max_epochs"),
 ]
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 import slnlab.storage.cache
 from slnlab.config import CONF_DIR, compose, contents
-from slnlab.config.contents import changes, digests, of_source, parts, refuse_changed, unverified
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
+from slnlab.config.contents import changes, digests, parts, refuse_changed, source_contents, unverified
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import look
@@ -111,7 +111,7 @@ def test_a_file_of_a_data_set_changed_in_place_is_another_run(tmp_path: Path, na
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
 def test_files_that_will_be_fetched_count_as_the_published_ones(tmp_path: Path, name: str) -> None:
     config = compose([f"data={name}", f"data.source.root={tmp_path / 'nowhere'}"])
-    assert digests(plain(config))["data.source"] == config.data.source.published
+    assert digests(container_of(config))["data.source"] == config.data.source.published
     assert not unverified(settle(config).container)
 
 
@@ -127,7 +127,7 @@ def test_the_published_files_have_the_published_digest(tmp_path: Path) -> None:
     for packed in PUBLISHED.glob("*.gz"):
         (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
     config = compose(["data=fashion_mnist", f"data.source.root={tmp_path}"])
-    found = of_source("data.source", plain(config)["data"]["source"])
+    found = source_contents("data.source", container_of(config)["data"]["source"])
     assert found is not None
     assert (found.digest, len(found.parts)) == (config.data.source.published, 4)
 
@@ -197,7 +197,7 @@ def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
     assert settle(own(root=str(tmp_path / "b"))).subdir == before
     (tmp_path / "a" / "deep" / "x.npz").write_text("2")
     assert settle(own(root=str(tmp_path / "a"))).subdir != before
-    monkeypatch.setattr(contents, "MOST", 0)
+    monkeypatch.setattr(contents, "MAX_FILES", 0)
     assert settle(own(root=str(tmp_path / "b"))).subdir != before, "too many files: where they are is all that is known"
     assert "data.source: has more than 0 files below" in caplog.text
 
@@ -254,7 +254,8 @@ def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: P
 def test_a_change_among_many_files_is_told_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slnlab.config.contents.BY_FILE", 3)
     root = images(tmp_path / "photos")
-    assert sorted(parts(plain(folder(root)))["data.source"]) == ["test/cat/", "test/dog/", "train/cat/", "train/dog/"]
+    named = sorted(parts(container_of(folder(root)))["data.source"])
+    assert named == ["test/cat/", "test/dog/", "train/cat/", "train/dog/"]
 
 
 def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_path: Path) -> None:

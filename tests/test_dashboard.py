@@ -20,7 +20,7 @@ from wandb_workspaces.workspaces import internal
 from slnlab import dashboard
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.errors import ConfigError
-from slnlab.loggers.wandb_recordings import Recording, recordings, to_be_sent
+from slnlab.loggers.wandb_recordings import Recording, link_recording, recordings
 from slnlab.record.result import Result, read_metrics
 
 TinyRun = Callable[..., tuple[Result, Path]]
@@ -226,7 +226,7 @@ def test_a_recording_elsewhere_is_found_until_it_is_gone(tmp_path: Path, capsys:
     run = tmp_path / "runs/digits/a/seed0"
     run.mkdir(parents=True)
     for _ in range(2):
-        to_be_sent(elsewhere, run)
+        link_recording(elsewhere, run)
     (found,) = recordings([tmp_path / "runs"])
     assert found.state == "to send"
     assert found.path.resolve() == elsewhere

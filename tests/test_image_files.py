@@ -184,11 +184,11 @@ def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Pat
     whole = (tmp_path / "good.png").read_bytes()
     header = struct.pack(">II", 20_000, 20_000)  # and a wrong checksum, which is not looked at first
     for name, content, message in (
-        ("empty.png", b"", "is no image that can be read"),
-        ("page.jpg", b"<html></html>", r"is no image that can be read \(of no format that Pillow knows\)$"),
-        ("cut.png", whole[: len(whole) // 2], "is no image that can be read"),
+        ("empty.png", b"", "is no readable image"),
+        ("page.jpg", b"<html></html>", r"is no readable image \(unknown format\)$"),
+        ("cut.png", whole[: len(whole) // 2], "is no readable image"),
         ("huge.pgm", b"P5 20000 20000 255\n", "has more than 178,956,970 pixels, the most that are read"),
-        ("bad.png", whole[:16] + header + whole[24:], "is no image that can be read"),
+        ("bad.png", whole[:16] + header + whole[24:], "is no readable image"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"^{tmp_path / name}: {message}") as error:

@@ -19,7 +19,7 @@ from slnlab.config import compose
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
-from slnlab.launchers.runs import Planned, do
+from slnlab.launchers.planned import Planned, execute
 from slnlab.record.sweep_plan import PLANS, Run, look, time_left, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle
@@ -146,7 +146,7 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_so_are_the_processes_that_decode_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("slnlab.launchers.local.do", lambda planned: planned.config.data.workers)
+    monkeypatch.setattr("slnlab.launchers.local.execute", lambda planned: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
         planned = Planned(
             RunSpec(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]), {}), tmp_path, (), ""
@@ -164,7 +164,7 @@ def test_a_process_in_which_something_unforeseen_has_happened_does_no_other_run(
             raise error
 
         monkeypatch.setattr("slnlab.train.train", fail)
-        outcome = do(Planned(settle(compose([])), tmp_path, (), ""))
+        outcome = execute(Planned(settle(compose([])), tmp_path, (), ""))
         assert (outcome.state, outcome.sound) == ("failed", sound)
 
 

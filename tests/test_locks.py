@@ -137,7 +137,7 @@ def test_a_process_whose_lease_was_taken_stops(tmp_path: Path, monkeypatch: pyte
             left_behind(tmp_path)
             for _ in range(100):
                 time.sleep(0.05)
-                stopping.stop_if_told()
+                stopping.stop_if_requested()
 
     with pytest.raises(stopping.Stopped) as stopped:
         working()
@@ -209,15 +209,15 @@ def test_a_lease_that_a_thread_has_lost_stops_none_of_the_later_runs(
             lock.acquire(0)
             left_behind(tmp_path)
             deadline = time.monotonic() + 5
-            while stopping.told() is None and time.monotonic() < deadline:
+            while stopping.received_signal() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
-            told.append(stopping.told())
+            told.append(stopping.received_signal())
             lock.release()
-        told.append(stopping.told())
+        told.append(stopping.received_signal())
 
     thread = threading.Thread(target=work)
     thread.start()
     while thread.is_alive():
-        assert stopping.told() is None, "the run of another thread goes on"
+        assert stopping.received_signal() is None, "the run of another thread goes on"
         thread.join(0.05)
     assert told == [signal.SIGTERM, None]

@@ -44,7 +44,7 @@ def test_all_hear_who_has_failed_and_one_that_stays_is_ended(
     others = [member for member in members if member.rank != failing]
     members[failing].left.set()
     others[1].left.set()  # it has left by itself, after an error of its transport
-    members[failing].tell("failed: ValueError: no")
+    members[failing].announce("failed: ValueError: no")
     for member in others:
         assert member.heard.wait(60)
         assert member.reason == f"process {failing} of 3, counted from 0, failed: ValueError: no"
@@ -60,7 +60,7 @@ def test_all_hear_who_has_failed_and_one_that_stays_is_ended(
 def test_nobody_is_ended_when_all_have_left(group: Group) -> None:
     members, written, ended = group
     for member in members:
-        member.tell(DONE)
+        member.announce(DONE)
         member.left.set()
     assert not any(member.heard.wait(0.3) for member in members)
     assert not ended.is_set()
@@ -95,7 +95,7 @@ def test_a_stranger_at_the_port_is_none_of_the_processes() -> None:
     with pytest.raises((OSError, EOFError, multiprocessing.AuthenticationError)):
         Client(("127.0.0.1", port), authkey=b"another").recv_bytes()
     second.connect("127.0.0.1", port, key)
-    second.tell("failed: at the end")
+    second.announce("failed: at the end")
     second.left.set()
     assert first.heard.wait(60)
     assert first.reason.endswith("failed: at the end")
@@ -108,7 +108,7 @@ def test_strangers_who_say_nothing_keep_nobody_waiting() -> None:
     with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
         second.connect("127.0.0.1", port, key)
         second.left.set()
-        second.tell("failed: at the end")
+        second.announce("failed: at the end")
         assert first.heard.wait(60)
     first.left.set()
 
@@ -119,7 +119,7 @@ def test_a_failure_is_heard_of_before_all_have_connected_and_by_those_who_come_l
     members[1].connect("127.0.0.1", port, key)
     for member in members:
         member.left.set()
-    members[1].tell("failed: KeyError: 'x'")
+    members[1].announce("failed: KeyError: 'x'")
     assert members[0].heard.wait(60)
     members[2].connect("127.0.0.1", port, key)
     assert members[2].heard.wait(60)

@@ -225,7 +225,7 @@ def test_a_pillow_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with Image.open(path) as image, pytest.raises(DataError, match=rf"^{path}: has more than 8 bits"):
         pixels(image, how)
     path.write_bytes(path.read_bytes()[:200])
-    with Image.open(path) as image, pytest.raises(DataError, match=rf"^{path}: is no image that can be read"):
+    with Image.open(path) as image, pytest.raises(DataError, match=rf"^{path}: is no readable image"):
         pixels(image, how)
 
 
@@ -298,7 +298,7 @@ def test_arrays_that_are_no_images_are_refused(images: object, message: str, don
 def test_in_python_a_file_that_cannot_be_read_is_an_error(done: Done, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     run = slnlab.load(done("sln"))
-    for name, reason in (("bad.png", "is no image that can be read"), ("gone.png", "no such file")):
+    for name, reason in (("bad.png", "is no readable image"), ("gone.png", "no such file")):
         with pytest.raises(DataError, match=f"{name}: {reason}"):
             run.predict([tmp_path / name])
     with pytest.raises(ConfigError, match="batch_size: must be at least 1, not 0"):

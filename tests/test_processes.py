@@ -136,7 +136,7 @@ def test_a_stopped_or_killed_process_takes_the_run_down_and_the_run_goes_on(tmp_
     assert not torch.equal(first["method"]["sample_table"]["loss"], second["method"]["sample_table"]["loss"])
     # Then one of them is killed, after a step that the other has done too.
     monkeypatch.setenv("MISBEHAVE", "1 7 SIGKILL")
-    with pytest.raises(SlnlabError, match=r"process 1 of 2.*SIGKILL.*goes on from what was saved last"):
+    with pytest.raises(SlnlabError, match=r"process 1 of 2.*SIGKILL.*resumes from its last checkpoint"):
         train(compose(overrides), killed)
     # The kill comes at the first step of this command.
     assert time.time() - (killed / "environment.json").stat().st_mtime < 60

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.study.overrides import split
-from slnlab.text.quoting import mended, override
+from slnlab.text.quoting import advice_on, override
 from slnlab.train import _typed
 
 VALUES = [
@@ -84,20 +84,20 @@ def test_compose_and_tune_say_what_to_type(value: str) -> None:
     ],
 )
 def test_words_that_belong_together(words: list[str], wanted: str) -> None:
-    assert shown(mended(words, {"seed", "noise"}, several=True)) == [wanted]
+    assert shown(advice_on(words, {"seed", "noise"}, multirun=True)) == [wanted]
 
 
 def test_a_home_directory_is_written_out() -> None:
-    assert shown(mended(["data.source.root=~/photos"], ())) == [f"data.source.root={os.path.expanduser('~/photos')}"]
+    assert shown(advice_on(["data.source.root=~/photos"], ())) == [f"data.source.root={os.path.expanduser('~/photos')}"]
 
 
 def test_several_values_without_a_sweep() -> None:
-    message = mended(["sln.sigma=0.1,0.2"], ())
+    message = advice_on(["sln.sigma=0.1,0.2"], ())
     assert (
         message
         == """sln.sigma=0.1,0.2: has several values; type 'sln.sigma="0.1,0.2"', or for a sweep -m sln.sigma=0.1,0.2"""
     )
-    assert mended(["sln.sigma=0.1,0.2"], (), several=True) is None
+    assert advice_on(["sln.sigma=0.1,0.2"], (), multirun=True) is None
 
 
 KINDS: dict[str, set[type]] = {"sln.sigma": {float}, "logger.tags": {list, type(None)}, "data.source.root": {str}}
@@ -118,14 +118,14 @@ KINDS: dict[str, set[type]] = {"sln.sigma": {float}, "logger.tags": {list, type(
     ],
 )
 def test_what_a_comma_means_depends_on_the_key_and_on_brackets(word: str, advice: str) -> None:
-    message = mended([word], (), kinds=lambda key: KINDS[key])
+    message = advice_on([word], (), kinds=lambda key: KINDS[key])
     assert message is not None
     assert message.split("KEY=VALUE; ")[-1].split("values; ")[-1] == advice
 
 
 @pytest.mark.parametrize("value", ["photos (a, b)", '"a, b" é', "{a,b}", "x [1,(2,3)]", "(a, b"])
 def test_in_a_sweep_too_commas_in_brackets_and_quotes_separate_nothing(value: str) -> None:
-    (word,) = shown(mended([f"data.source.root={value}"], (), several=True))
+    (word,) = shown(advice_on([f"data.source.root={value}"], (), multirun=True))
     read = OverridesParser.create().parse_override(word)
     assert (read.value(), read.is_sweep_override()) == (value, False)
 
@@ -149,8 +149,8 @@ def test_an_override_without_a_key_is_named(words: list[str]) -> None:
 
 def test_a_terminal_without_the_characters_is_not_shown_what_cannot_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert str(mended(["runs_dir=Übung"], ())).endswith("; put the value in double quotes inside single quotes")
-    assert shown(mended(["runs_dir=(1)"], ())) == ['runs_dir="(1)"']
+    assert str(advice_on(["runs_dir=Übung"], ())).endswith("; put the value in double quotes inside single quotes")
+    assert shown(advice_on(["runs_dir=(1)"], ())) == ['runs_dir="(1)"']
 
 
 def test_a_reference_that_leads_nowhere_is_named_with_what_to_type() -> None:
@@ -161,9 +161,9 @@ def test_a_reference_that_leads_nowhere_is_named_with_what_to_type() -> None:
 
 
 def test_a_word_alone_is_named() -> None:
-    assert mended(["noise=sym", "fast"], ()) is not None
-    assert mended(["fast"], ()) == "fast: is not KEY=VALUE"
-    assert mended(["noise=sym", "sln.sigma=0.5", "~logger"], ()) is None
+    assert advice_on(["noise=sym", "fast"], ()) is not None
+    assert advice_on(["fast"], ()) == "fast: is not KEY=VALUE"
+    assert advice_on(["noise=sym", "sln.sigma=0.5", "~logger"], ()) is None
 
 
 def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:

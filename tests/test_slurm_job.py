@@ -16,7 +16,7 @@ from filelock import FileLock
 from slnlab.config import compose
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers import slurm
-from slnlab.launchers.runs import Outcome, Planned
+from slnlab.launchers.planned import Outcome, Planned
 from slnlab.processes.starting import joined
 from slnlab.processes.stopping import Stopped
 from slnlab.record import run_directory
@@ -37,7 +37,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     def job(training: Callable[[], None], refuses: str = "") -> tuple[Outcome | int, list[list[str]]]:
         asked: list[list[str]] = []
 
-        def do(planned: Planned, wait: bool) -> Outcome:
+        def execute(planned: Planned, wait: bool) -> Outcome:
             with RunDirectory(planned.directory).locked():
                 training()
                 raise Stopped(signal.SIGUSR2)
@@ -48,11 +48,11 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
 
         here = SimpleNamespace(job_id="7_0", hostname="node", paths=SimpleNamespace(stdout="log"))
         monkeypatch.setattr(submitit, "JobEnvironment", lambda: here)
-        monkeypatch.setattr(slurm, "do", do)
+        monkeypatch.setattr(slurm, "execute", execute)
         monkeypatch.setattr(slurm.subprocess, "run", run)
         monkeypatch.setattr(run_directory, "_begun", {})
         try:
-            return slurm.Job()(Planned(settle(compose([])), tmp_path / "run", (), "a run")), asked
+            return slurm.SlurmJob()(Planned(settle(compose([])), tmp_path / "run", (), "a run")), asked
         except SystemExit as end:
             return int(end.code or 0), asked
 
@@ -112,7 +112,7 @@ def stopping_at(call: int) -> Iterator[None]:
             raise Stopped(signal.SIGUSR2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_directory, "stop_if_told", look)
+        patch.setattr(run_directory, "stop_if_requested", look)
         yield
 
 
@@ -153,7 +153,7 @@ def test_tasks_without_a_number_per_node_are_refused(monkeypatch: pytest.MonkeyP
     for name, value in {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_ID": 0}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
-    refused = pytest.raises(ConfigError, match=r"2 processes: say --ntasks-per-node, not --ntasks")
+    refused = pytest.raises(ConfigError, match=r"2 processes: use --ntasks-per-node, not --ntasks")
     with refused, joined(devices=2, num_nodes=1, on_gpus=False):
         pass
 

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.models import SmallCNN
 from slnlab.record.result import Result
@@ -137,7 +137,7 @@ def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
     )
     (run,) = settle(config).sources
     assert run.spec is not None
-    made = plain(run.spec.config)
+    made = container_of(run.spec.config)
     assert (made["sln"]["sigma"], made["trainer"]["max_epochs"], made["seed"]) == (0.5, 3, 2)
     assert made["optimizer"]["name"] == "adam"
     assert made["optimizer"]["lr"] == 0.01
@@ -152,8 +152,8 @@ def test_what_is_chosen_by_was_not_trained_on_before(typed: list[str], tmp_path:
     check(config)
     (run,) = settle(config).sources
     assert run.spec is not None
-    made = plain(run.spec.config)["data"]
-    assert made == plain(config)["data"]
+    made = container_of(run.spec.config)["data"]
+    assert made == container_of(config)["data"]
     assert (made["train_size"], made["noisy_val"], made["split_seed"]) == ((60, 8, 3) if typed else (60, 6, 0))
 
 

@@ -14,7 +14,7 @@ import pytest
 from slnlab.methods import Method
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.processes import stopping
-from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told
+from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, stop_if_requested
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 
@@ -27,7 +27,7 @@ def handlers_are_put_back() -> Any:
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    stop_if_told()  # and what came is forgotten
+    stop_if_requested()  # and what came is forgotten
 
 
 def send(number: int) -> None:
@@ -44,7 +44,7 @@ def test_a_signal_is_obeyed_between_steps(number: signal.Signals, code: int) -> 
             if step == 2:
                 send(number)
             steps.append(step)
-            stop_if_told()
+            stop_if_requested()
 
     with pytest.raises(Stopped) as stopped:
         loop()
@@ -85,7 +85,7 @@ def test_but_not_what_is_the_same_one_again(numbers: list[signal.Signals]) -> No
         for number in numbers:
             send(number)
             sent += 1
-        stop_if_told()
+        stop_if_requested()
 
     with pytest.raises(Stopped) as stopped:
         loop()
@@ -109,7 +109,7 @@ def test_a_run_inside_a_run_does_not_take_the_handlers_away() -> None:
             pass
         send(signal.SIGUSR1)
         reached = True
-        stop_if_told()
+        stop_if_requested()
 
     with pytest.raises(Stopped):
         outer()

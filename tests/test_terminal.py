@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slnlab.text.terminal import ending_with_its_reader, log_file, print_anywhere
+from slnlab.text.terminal import log_file, print_anywhere, quiet_on_broken_pipe
 
 ROOT = Path(__file__).resolve().parents[1]
 SAID = "σ → ± \udcff"
@@ -100,7 +100,7 @@ def test_a_command_ends_quietly_when_nobody_reads_on(monkeypatch: pytest.MonkeyP
     stream = io.TextIOWrapper(os.fdopen(writing, "wb", 0 if not buffered else -1), encoding="utf-8", write_through=True)
     monkeypatch.setattr(sys, "stdout", stream)
     with pytest.raises(SystemExit) as ended:
-        ending_with_its_reader(lambda: print(SAID[0]))()
+        quiet_on_broken_pipe(lambda: print(SAID[0]))()
     assert ended.value.code == 141
     stream.close()  # as Python's end does
 
@@ -110,7 +110,7 @@ def test_but_not_when_another_pipe_is_broken(capsys: pytest.CaptureFixture[str])
         raise BrokenPipeError("of a worker")
 
     with pytest.raises(BrokenPipeError, match="of a worker"):
-        ending_with_its_reader(training)()
+        quiet_on_broken_pipe(training)()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hydra looks for launchers in the namespace package `hydra_plugins`; ours are in `slnlab.launchers`."""
+"""Hydra's plugin for `slnlab.launchers`. Hydra finds launchers in the namespace package `hydra_plugins` only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class SlnlabLauncher(Launcher):
-    """Plans the runs of a sweep, has those done that are missing, and says what became of each.
+    """The launcher of Hydra's sweeps: it plans the runs, does the missing ones and logs their outcomes.
 
     Args:
-        engine: "local", "slurm" or "ray": the module of `slnlab.launchers` whose `launch` does them.
-        options: its keyword arguments; see there.
+        engine: "local", "slurm" or "ray", the module of `slnlab.launchers` whose `launch` does the runs.
+        options: keyword arguments of that `launch`.
     """
 
     def __init__(self, engine: str, **options: Any) -> None:
@@ -34,23 +34,23 @@ class SlnlabLauncher(Launcher):
         from importlib import import_module
 
         from slnlab.errors import SlnlabError
-        from slnlab.launchers.runs import Planned, missing, summary
+        from slnlab.launchers.planned import Planned, missing, summary
         from slnlab.training.before_running import directory_in_sweep, searched_dirs, settled_runs, shared_directories
         from slnlab.training.settling import settle
 
         dirs = searched_dirs(self.config)
         plan = []
-        same = set(job_overrides[0]).intersection(*job_overrides)
+        shared = set(job_overrides[0]).intersection(*job_overrides)
         for number, overrides in enumerate(job_overrides, initial_job_idx):
-            name = " ".join(o for o in overrides if o not in same)
+            name = " ".join(o for o in overrides if o not in shared)
             found = settled_runs.get(tuple(overrides))
-            if found is None:  # from a sweeper that chooses its runs as it goes
+            if found is None:  # the sweeper chose this run during the sweep
                 composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
                 found = settle(composed), directory_in_sweep(composed, number)
             spec, directory = found
             plan.append(Planned(spec, directory, tuple(overrides), name or str(directory), dirs))
         list(shared_directories([(str(planned), planned.directory, planned.spec) for planned in plan]))
-        once = {planned.directory: planned for planned in reversed(plan)}  # the first of those that are the same
+        once = {planned.directory: planned for planned in reversed(plan)}  # the first of duplicates
         left = missing(list(reversed(once.values())))
         launch = import_module(f"slnlab.launchers.{self.engine}").launch
         folder = Path(self.config.hydra.sweep.dir)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
 class Command(NamedTuple):
@@ -64,7 +64,7 @@ def _unknown(word: str) -> str:
     return f"{word}: there is no such command{near(word, list(COMMANDS))}; the commands are {', '.join(COMMANDS)}"
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def _print(text: str) -> None:
     print(text)
 

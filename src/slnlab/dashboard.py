@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from slnlab.errors import SlnlabError
 from slnlab.loggers.wandb_recordings import Recording, recordings
 from slnlab.schema.wandb.settings import PROJECT
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws
@@ -254,7 +254,7 @@ def _dashboard_command(arguments: Sequence[str], program: str) -> None:
     print(save(workspace(keys["project"], keys["entity"] or _default_entity())))
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.dashboard") -> None:
     """The command line."""
     print_anywhere()

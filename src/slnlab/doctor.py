@@ -28,7 +28,7 @@ from slnlab.catalogue.options import options, search_also
 from slnlab.config import compose
 from slnlab.errors import SlnlabError
 from slnlab.processes.cores import cores
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 BREAKS: dict[tuple[str, ...], str] = {
     ("python>=3.14", "hydra-core<=1.3.6"): "Hydra cannot read a command line on this Python; use Python 3.13",
@@ -220,7 +220,7 @@ def slurm() -> Iterator[Finding]:
     yield Finding("ok", "SLURM", done.stdout.strip() + job)
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.doctor") -> None:
     """The command line; exit code 1 if something is to be mended."""
     print_anywhere()

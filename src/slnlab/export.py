@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.errors import SlnlabError
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 FORMATS = {
     "torch": "the weights alone, a state_dict",
@@ -34,7 +34,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return parser.parse_args(arguments)
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.export") -> None:
     """The command line: errors that the user can mend are one message and exit code 1."""
     print_anywhere()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from slnlab.errors import DataError, SlnlabError
 from slnlab.image_folder.layout import why_no_image
 from slnlab.storage.writing import replacing
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -178,7 +178,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return parser.parse_intermixed_args(arguments)
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.predict") -> None:
     """The command line; see its `--help` for the exit codes."""
     print_anywhere()

@@ -14,7 +14,7 @@ from pathlib import Path
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown, write_results, write_table
 from slnlab.errors import DataError, SlnlabError
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
 def report(
@@ -90,7 +90,7 @@ def _seeds(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text}: seeds are whole numbers with commas between them") from None
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.report") -> None:
     """The command line. Its exit code is 1 also when a result had to be left out of the tables."""
     print_anywhere()

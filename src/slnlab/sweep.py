@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slnlab.errors import SlnlabError
 from slnlab.record.sweep_plan import STATES, Run, duration, look, time_left
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -29,7 +29,7 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.sweep") -> None:
     print_anywhere()
     parser = argparse.ArgumentParser(

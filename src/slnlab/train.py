@@ -29,8 +29,8 @@ from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refu
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
-from slnlab.text.quoting import with_dashes
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.quoting import dashed_key
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 from slnlab.training.first_runs import with_first_runs
 from slnlab.training.settling import settle
 
@@ -76,10 +76,10 @@ def train(
     config = spec.config
     wait_without_spinning()
 
-    from slnlab.processes.distributed import from_first, world_size
+    from slnlab.processes.distributed import from_rank_zero, world_size
     from slnlab.processes.peers import blame
     from slnlab.processes.starting import in_processes, joined
-    from slnlab.processes.stopping import obeying_signals, stop_if_told
+    from slnlab.processes.stopping import obeying_signals, stop_if_requested
     from slnlab.record.result import Result
     from slnlab.record.run_directory import RunDirectory
     from slnlab.training import devices
@@ -90,8 +90,8 @@ def train(
         stack.enter_context(obeying_signals())
         stack.enter_context(joined(processes, config.trainer.num_nodes, on_gpus, run.note_failure))
         stack.enter_context(devices.threads(config))
-        from_first(lambda: stack.enter_context(run.locked(wait)))
-        ready = from_first(lambda: _prepare(spec, run, overrides))
+        from_rank_zero(lambda: stack.enter_context(run.locked(wait)))
+        ready = from_rank_zero(lambda: _prepare(spec, run, overrides))
         if ready is None:
             return Result.load(run.result)
         try:
@@ -100,10 +100,10 @@ def train(
             else:
                 _fit(run, ready, watch)
         except Exception as error:
-            stop_if_told()  # and another process has stopped already
+            stop_if_requested()  # and another process has stopped already
             blame(error)
             raise
-        from_first(lambda: None)  # and nobody leaves before the result is there
+        from_rank_zero(lambda: None)  # and nobody leaves before the result is there
     log.info("finished: %s", run.path)
     return Result.load(run.result)
 
@@ -225,7 +225,7 @@ def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
     parser.prog = program
     parser.add_argument("--dry-run", action="store_true")
     asked, unknown = parser.parse_known_intermixed_args(words)
-    if (wrong := with_dashes(words, unknown, FIRST_PARTS)) is not None:
+    if (wrong := dashed_key(words, unknown, FIRST_PARTS)) is not None:
         sys.exit(f"error: {wrong}")
     modes = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(asked, name)]
     if len(modes) > 1:
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
         refuse_without_key(overrides, several)
-        (ending_with_its_reader(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
+        (quiet_on_broken_pipe(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:

@@ -29,8 +29,8 @@ from slnlab.study.page import page
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Final, Study
 from slnlab.study.runs import run, sweep, swept
-from slnlab.text.quoting import override, with_dashes
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.quoting import dashed_key, override
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 from slnlab.training import dry_run
 
 log = logging.getLogger(__name__)
@@ -144,12 +144,12 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     words = sys.argv[1:] if arguments is None else arguments
     asked, unknown = parser.parse_known_intermixed_args(words)  # options may stand between keys
     if unknown:
-        wrong = with_dashes(words, unknown, FIRST_PARTS)
+        wrong = dashed_key(words, unknown, FIRST_PARTS)
         parser.error(wrong or f"unrecognized arguments: {' '.join(unknown)}")
     return asked
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.tune") -> None:
     """The command line."""
     print_anywhere()
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:  # a key's value is asked for in many places
-        sys.exit(f"error: {config.explain(error, asked.overrides, several=True)}")
+        sys.exit(f"error: {config.explain(error, asked.overrides, multirun=True)}")
     print(page(study))
     print(f"\nstudy: {plan.directory / 'study.md'}")
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.train import train
@@ -62,13 +62,13 @@ def test_without_train_all_of_it_is_for_training(folder: Path) -> None:
 
 
 def test_the_configuration_knows_what_is_there(folder: Path) -> None:
-    config = plain(compose(composed(folder)))
+    config = container_of(compose(composed(folder)))
     data = config["data"]
     assert (data["num_classes"], data["classes"], data["num_train"]) == (2, ["cat", "dog"], 16)
     assert (data["test"], data["clean_val"]) == (True, False)
     assert config["model"]["num_classes"] == 2
     put(folder, "val/cat/1.png")
-    assert plain(compose(composed(folder)))["data"]["clean_val"] is True
+    assert container_of(compose(composed(folder)))["data"]["clean_val"] is True
 
 
 def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def xrays(tmp_path: Path) -> Path:
 def test_deep_images_have_one_range_that_is_found_in_training(xrays: Path) -> None:
     """And stands in the configuration, from where evaluation, a resumed run and predictions have it."""
     config = compose(composed(xrays, *SMALL, "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=2"))
-    assert plain(config)["data"]["pixel_range"] == [1000, 2275]
+    assert container_of(config)["data"]["pixel_range"] == [1000, 2275]
     assert settle(config).identity["data"]["pixel_range"] == [1000, 2275]
-    datamodule = assemble.datamodule(OmegaConf.create(plain(config)))
+    datamodule = assemble.datamodule(OmegaConf.create(container_of(config)))
     datamodule.setup()
     darks, brights = [], []
     for batch in datamodule.evaluation_batches("test"):
@@ -117,9 +117,9 @@ def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None
     assert settle(compose(said)).group != settle(compose(composed(xrays, *SMALL))).group
     put(xrays, "train/ill/8_bits.png")
     with pytest.raises(ConfigError, match=r"data.pixel_range: the images have different .*8_bits.png has 8 bits"):
-        plain(compose(composed(xrays, *SMALL)))
+        container_of(compose(composed(xrays, *SMALL)))
     check(compose(said))
-    assert plain(compose(composed(folder)))["data"]["pixel_range"] is None
+    assert container_of(compose(composed(folder)))["data"]["pixel_range"] is None
     for wrong in ("[5,1]", "[1]", "[0,inf]", "[0,1,2]"):
         with pytest.raises(ConfigError, match=r"^data.pixel_range: .*must be \[BLACK, WHITE\], two numbers"):
             check(compose(composed(folder, f"data.pixel_range={wrong}")))
@@ -203,7 +203,7 @@ def test_steps_of_an_epoch_that_only_the_labels_know_are_refused(folder: Path) -
 
 def test_a_folder_must_be_given() -> None:
     with pytest.raises(ConfigError, match=r"^data.source.root: must be given"):
-        plain(compose(["data=folder"]))
+        container_of(compose(["data=folder"]))
 
 
 def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
@@ -259,7 +259,9 @@ def test_a_data_set_of_ones_own_may_be_made_from_it(folder: Path, tmp_path: Path
     )
     mine = ["hydra.searchpath=[" + str(tmp_path / "conf") + "]", "data=pets"]
     for method in ("pes_semi", "dividemix", "co_teaching_plus", "cores2"):  # which have values of their own for folder
-        config, reference = (plain(compose([*data, f"method={method}"])) for data in (mine, composed(folder)[:2]))
+        config, reference = (
+            container_of(compose([*data, f"method={method}"])) for data in (mine, composed(folder)[:2])
+        )
         assert config["method"] == reference["method"]
     config = compose([*mine, "method=sln"])
     check(config)

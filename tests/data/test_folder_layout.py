@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 
@@ -22,7 +22,7 @@ from slnlab.image_folder.listing import read_image_folder
     ("names", "message"),
     [
         ([], "' is no folder"),
-        (["train/cat/1.png"], "/train: wants a folder for each class, at least 2, and has 1"),
+        (["train/cat/1.png"], "/train: needs a folder for each class, at least 2, and has 1"),
         (["test/cat/1.png", "test/dog/1.png"], " has test/ but no train/"),
         (
             ["train/cat/1.png", "train/dog/1.png", "val/bird/1.png"],
@@ -37,7 +37,7 @@ from slnlab.image_folder.listing import read_image_folder
         (["train/cat/1.png", "Training/cat/1.png"], ": '[tT]rain.*', '[tT]rain.*' are names of one split"),
         (["train/cat/1.png", "train/dog/1.png", "holdout/cat/1.png"], ": beside train/ 'holdout' with images is no"),
         (["training_set/cat/1.png", "test_set/cat/1.png"], ": 'test_set', 'training_set' look like splits"),
-        (["photos/cat/1.png", "photos/dog/1.png"], ": wants .* at least 2, and has 1; did you mean .*photos"),
+        (["photos/cat/1.png", "photos/dog/1.png"], ": needs .* at least 2, and has 1; did you mean .*photos"),
         (["val/a/1.png", "cat/1.png", "dog/1.png"], " has val/ but no train/. If it is a class, put all classes into"),
         (["a/1.png", "b/1.png", "b /1.png"], ": the folders 'b ' and 'b' have one name but for its encoding or blanks"),
         (["train/A/1.png", "train/a/1.png", "test/ä/1.png"], "/test: 'ä' is no class"),
@@ -49,7 +49,7 @@ def test_what_cannot_be_used_is_said_while_the_configuration_is_composed(
     put(tmp_path / "images", *names)
     where = f"(data.source.root: )?'?{tmp_path}/images"
     with pytest.raises(ConfigError, match=f"^{where}{message}"):
-        plain(compose(composed(tmp_path / "images")))
+        container_of(compose(composed(tmp_path / "images")))
 
 
 def test_classes_without_images_are_named(folder: Path) -> None:

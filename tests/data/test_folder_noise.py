@@ -10,7 +10,7 @@ from folders import SMALL, composed, put
 from omegaconf import OmegaConf
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
@@ -31,7 +31,7 @@ def test_noise_that_needs_the_images_is_refused(folder: Path, noise: str) -> Non
 
 def streamed(folder: Path, *overrides: str) -> IndexedDataModule:
     """The data of a run, as it would train on them."""
-    config = OmegaConf.create(plain(compose(composed(folder, *SMALL, *overrides))))
+    config = OmegaConf.create(container_of(compose(composed(folder, *SMALL, *overrides))))
     check(config)
     datamodule = assemble.datamodule(config)
     datamodule.prepare_data()
@@ -123,7 +123,7 @@ def test_the_schedule_is_of_how_the_network_starts_and_of_how_long_the_run_is(
     put(folder, *(f"train/cat/more{n}.png" for n in range(400 - 16)))
     config = compose(composed(folder, "method=sln_mo_lc", *overrides))
     check(config)
-    found = plain(config)
+    found = container_of(config)
     assert (found["trainer"]["max_epochs"], found["scheduler"]["milestones"]) == (epochs, milestones)
     assert (found["momentum"]["decay"], found["correction"]["last_epochs"]) == (decay, last)
     assert found["optimizer"]["lr"] == (0.001 if len(milestones) == 1 else 0.02)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from slnlab.config import compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder import check as image_check
 from slnlab.image_folder import survey as image_survey
@@ -60,7 +60,7 @@ def spoil(root: Path) -> dict[str, str]:
         "train/cat/half.jpg": (jpeg.getvalue()[:400], "runcated"),
         "train/cat/empty.png": (b"", "is empty"),
         "train/dog/page.jpg": (b"\n<!DOCTYPE html><title>404</title>", "is a web page"),
-        "train/dog/text.webp": (b"not found", "is no image that can be read"),
+        "train/dog/text.webp": (b"not found", "is no readable image"),
         "test/dog/head.png": (whole[:20], ""),
     }
     for name, (content, _) in contents.items():
@@ -101,7 +101,7 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
     spoiled = spoil(folder)
     overrides = ["data=folder", f"data.source.root={folder}", "model=cnn"]
     skipping = compose([*overrides, "data.unreadable=skip"])
-    assert plain(skipping)["data"]["num_train"] == 24
+    assert container_of(skipping)["data"]["num_train"] == 24
     told(folder, tmp_path, unreadable="skip")
     assert "7 of 35 images cannot be read and are left out" in caplog.text
     assert len(rows(tmp_path / "unreadable.csv")) == 7
@@ -114,13 +114,13 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
 def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
     for image in (folder / "train" / "dog").iterdir():
         image.write_text("404")
-    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no image that can be read"):
+    with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no readable image"):
         read_image_folder(str(folder), "skip")
 
 
 def test_what_becomes_of_them_is_one_of_two_things(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.unreadable: 'ignore' is not allowed: refuse or skip"):
-        plain(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
+        container_of(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
 
 
 def look_at(folder: Path, workers: int | None = 0) -> dict[str, str]:
@@ -132,8 +132,8 @@ def look_at(folder: Path, workers: int | None = 0) -> dict[str, str]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that are decoded to be checked."""
     decoded: list[str] = []
-    really = image_check.look
-    monkeypatch.setattr(image_check, "look", lambda path: (decoded.append(path), really(path))[1])
+    really = image_check.judge
+    monkeypatch.setattr(image_check, "judge", lambda path: (decoded.append(path), really(path))[1])
     return decoded
 
 
@@ -149,7 +149,7 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert list(look_at(folder)) == ["train/cat/1.png"]
     assert seen[len(paths) :] == [str(changed)], "its size is the same"
     (kept,) = (tmp_path / "cache" / "slnlab" / "images").rglob("*.json")
-    kept.write_text('{"reader": 1, "looks": 3')
+    kept.write_text('{"reader": 1, "verdicts": 3')
     look_at(folder)
     assert len(seen) == 2 * len(paths) + 1, "a damaged cache costs another look"
     content = json.loads(kept.read_text())
@@ -169,7 +169,7 @@ def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, 
         return really(path)
 
     (folder / "train" / "dog" / "0.png").write_bytes(b"x")
-    broken = {"train/dog/0.png": "is no image that can be read (of no format that Pillow knows)"}
+    broken = {"train/dog/0.png": "is no readable image (unknown format)"}
     monkeypatch.setattr(image_check, "load", short_of_memory)
     assert look_at(folder) == broken | {"train/cat/0.png": "cannot be read: too little memory"}
     monkeypatch.setattr(image_check, "load", really)
@@ -179,9 +179,9 @@ def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really, decoded = image_check.look, []
+    really, decoded = image_check.judge, []
 
-    def stopped(path: str) -> image_check.Look:
+    def stopped(path: str) -> image_check.Verdict:
         decoded.append(path)
         return really(path)
 
@@ -190,9 +190,9 @@ def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch:
             raise KeyboardInterrupt
 
     kept = True
-    monkeypatch.setattr(image_check, "look", stopped)
+    monkeypatch.setattr(image_check, "judge", stopped)
     monkeypatch.setattr(image_check, "CHUNK", 1)
-    monkeypatch.setattr(image_check, "stop_if_told", stop_at_the_tenth)
+    monkeypatch.setattr(image_check, "stop_if_requested", stop_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
         look_at(folder)
     kept = False
@@ -275,7 +275,7 @@ def test_copies_are_listed_those_first_that_spoil_the_result(
         r"1 of 5 images of test/ are copies of images of train/, so the accuracy there is too high "
         "('test/dog/leak.png', 'train/dog/2.png')",
         "1 of 5 images of test/ are copies of images of val/, so the choice favours them",
-        "1 image(s) lie in several classes, of which at most one is right ('train/cat/1.png', 'train/dog/cat.png')",
+        "1 image(s) lie in several classes, and at most one is right ('train/cat/1.png', 'train/dog/cat.png')",
         "1 image(s) are copies of others of their class ('train/cat/0.png', 'train/cat/again.png')",
     ):
         assert said in caplog.text
@@ -295,9 +295,9 @@ def test_the_report_counts_what_is_there_and_what_was_left_out(
     told(folder, tmp_path)
     for said in (
         "2 classes; train 21 images (9 to 12 of a class), no val, test 2",
-        "files that are left out as no images: 3 .heic",
-        "3 image(s) in no folder of a class are left out: 'train/0.png', 'train/1.png', 'train/2.png'",
-        "fewer than 10 training images (the fewest: 9) has the class 'dog'",
+        "files left out, as they are no images: 3 .heic",
+        "3 image(s) outside the folders of the classes are left out: 'train/0.png', 'train/1.png', 'train/2.png'",
+        "fewer than 10 training images (the fewest: 9) in 'dog'",
         "test/ has no image of 'cat'",
     ):
         assert said in caplog.text

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import SGD
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.co_teaching_plus import CoTeachingPlus
@@ -101,7 +101,7 @@ def test_where_they_agree_no_step_is_taken() -> None:
 
 @pytest.mark.parametrize(("data", "epochs"), [("cifar10", 20), ("cifar100", 5), ("digits", 10)])
 def test_presets_are_the_authors(data: str, epochs: int) -> None:
-    method = plain(compose([f"data={data}", "method=co_teaching_plus"]))["method"]
+    method = container_of(compose([f"data={data}", "method=co_teaching_plus"]))["method"]
     assert (method["init_epochs"], method["loss_input"]) == (epochs, "probabilities")
 
 

@@ -22,7 +22,7 @@ from torch.optim import SGD
 from slnlab import SampleTable
 from slnlab.analysis.mixture import LossMixture
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.dividemix import DivideMix, Turn
@@ -352,7 +352,7 @@ def test_averaged_losses_are_those_of_the_last_epochs() -> None:
     [("cifar10", "sym", 10, 0.0), ("cifar10", "asym", 10, 1.0), ("cifar100", "sym", 30, 0.0)],
 )
 def test_presets_are_the_papers(data: str, noise: str, epochs: int, penalty: float) -> None:
-    method = plain(compose([f"data={data}", f"noise={noise}", "method=dividemix"]))["method"]
+    method = container_of(compose([f"data={data}", f"noise={noise}", "method=dividemix"]))["method"]
     assert (method["warm_up_epochs"], method["warm_up_penalty"]) == (epochs, penalty)
     assert (method["lambda_u"], method["alpha"], method["temperature"], method["threshold"]) == (0.0, 4.0, 0.5, 0.5)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.data.batches import Batch
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
@@ -183,7 +183,7 @@ def test_the_order_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_presets_are_the_authors(data: str, noise: str, expected: tuple[float, ...]) -> None:
-    method = plain(compose([f"data={data}", f"noise={noise}", "method=elr_plus"]))["method"]
+    method = container_of(compose([f"data={data}", f"noise={noise}", "method=elr_plus"]))["method"]
     keys = ("strength", "decay", "average_decay", "ramp_steps", "ramp_regulariser", "weight_labels_by_target")
     assert tuple(method[key] for key in keys) == expected
 

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, kl_divergence
 from torch.optim import SGD
 
 from slnlab.config import check, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.jocor import JoCoR
@@ -83,7 +83,7 @@ def test_divergence_is_torchs_both_ways() -> None:
     ],
 )
 def test_presets_are_the_authors(data: str, noise: str, co_lambda: float, forget_rate: float) -> None:
-    method = plain(compose([f"data={data}", f"noise={noise}", "method=jocor"]))["method"]
+    method = container_of(compose([f"data={data}", f"noise={noise}", "method=jocor"]))["method"]
     assert (method["co_lambda"], method["forget_rate"]) == (co_lambda, forget_rate)
 
 

@@ -14,7 +14,7 @@ from omegaconf.errors import ConfigAttributeError
 from tier import changed, composed
 
 from slnlab.config import CONF_DIR, check, compose, explain
-from slnlab.config.plain import flat, plain
+from slnlab.config.container import container_of, flat
 from slnlab.errors import ConfigError
 from slnlab.training.settling import settle
 
@@ -69,7 +69,7 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
 def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -> None:
     config = composed(f"data={data}", f"noise={noise}", f"method={method}")
     check(config)
-    found = flat(plain(config))
+    found = flat(container_of(config))
     assert {key: found[key] for key in expected} == expected
     assert found["trainer.max_epochs"] == 300, "the budget is the data set's, whatever the method"
 
@@ -99,7 +99,7 @@ def test_what_begins_later_begins_within_the_run(method: str, key: str, data: st
     ],
 )
 def test_what_is_counted_in_steps_is_of_the_run(method: str, chosen: list[str], key: str, steps: int) -> None:
-    assert plain(compose([*chosen, f"method={method}"]))["method"][key] == steps
+    assert container_of(compose([*chosen, f"method={method}"]))["method"][key] == steps
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_labels_from_a_file_have_the_presets_of_what_they_are_like(
     (tmp_path / "labels.csv").touch()
     of_file = ["noise=csv", f"noise.path={tmp_path}/labels.csv"]
     like, same = (
-        plain(compose([f"data={data}", f"method={method}", *noise]))
+        container_of(compose([f"data={data}", f"method={method}", *noise]))
         for noise in ([*of_file, f"noise.like={kind}"], [f"noise={kind}"])
     )
     assert like.pop("noise") != same.pop("noise")

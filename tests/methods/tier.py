@@ -16,7 +16,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config import CONF_DIR, compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.methods import Method
 from slnlab.schema.options import law
 
@@ -55,7 +55,7 @@ def class_of(chosen: DictConfig) -> type[Method]:
 
 def refused_by(chosen: DictConfig) -> dict[str, str]:
     """Keys that have no meaning beside the method, and why."""
-    return law(plain(chosen)["method"]).refuses
+    return law(container_of(chosen)["method"]).refuses
 
 
 def in_three_epochs(*overrides: str) -> DictConfig:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slnlab.config.plain import flat
+from slnlab.config.container import flat
 from slnlab.errors import DataError
 from slnlab.record.result import Result, ResultRow, read_metrics
 from slnlab.record.run_directory import RunDirectory

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from slnlab.analysis.curves import STYLE, WIDTH, place_legend
 from slnlab.analysis.runs import Group, Run, differing_keys, find_runs
 from slnlab.analysis.table import Row, make_rows, write_csv
+from slnlab.config.container import flat
 from slnlab.config.identity import digest
-from slnlab.config.plain import flat
 from slnlab.errors import DataError, SlnlabError
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
@@ -150,7 +150,7 @@ def _draw(rows: Sequence[Row], out: Path) -> None:
         figure.savefig(out)
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main() -> None:
     """The command line. Its exit code is 1 also when a result had to be left out."""
     print_anywhere()

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from slnlab.analysis.runs import Group, differing_keys
-from slnlab.config.plain import flat
+from slnlab.config.container import flat
 from slnlab.record.result import Result
 
 TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_best_clean_val", "test_oracle")

@@ -13,7 +13,7 @@ import torch
 from slnlab.callbacks.run_record import EpochTimer
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
-from slnlab.processes.distributed import from_first, gather, rank, world_size
+from slnlab.processes.distributed import from_rank_zero, gather, rank, world_size
 from slnlab.processes.stopping import Stopped
 from slnlab.record.checkpoints import Checkpoints
 
@@ -54,7 +54,7 @@ class WithinEpoch(pl.Callback):
         return self.checkpoints.last.with_name(f"within-{rank()}.ckpt")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start = from_first(lambda: secrets.randbits(62))
+        self._start = from_rank_zero(lambda: secrets.randbits(62))
         self._found = self._load(trainer.current_epoch)
         mine = (self._found["steps_of_epoch"], self._found["start"]) if self._found else (0, 0)
         everyones = gather(torch.tensor([mine], device=pl_module.device))  # also of a process that has found nothing

@@ -17,7 +17,7 @@ from slnlab.catalogue.parts import part
 from slnlab.catalogue.yaml_keys import keys
 from slnlab.config import CONF_DIR, extra_config_dirs
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 KINDS = {"methods": "method", "losses": "loss", "noise": "noise", "data": "data", "models": "model"}
 """What can be listed, and its group of the configuration."""
@@ -85,7 +85,7 @@ def _table(found: Sequence[Option]) -> str:
     return "\n".join(f"{option.name:{width}}  {text}" for option, text in zip(found, says, strict=True))
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.options") -> None:
     """The command line."""
     print_anywhere()

@@ -22,10 +22,10 @@ from slnlab.catalogue.parts import Part, part
 from slnlab.catalogue.yaml_keys import Key, keys, source
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.checks import near
-from slnlab.config.plain import flat, plain
+from slnlab.config.container import container_of, flat
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.schema.options import Law, law
-from slnlab.text.terminal import ending_with_its_reader, print_anywhere
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 BESIDE = {
     "sln.sigma": "stochastic label noise",
@@ -53,7 +53,7 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     found = {option.name: option for option in options("method")}
     if name not in found:
         raise ConfigError(_no_such(name, list(found)))
-    config = plain(compose([*overrides, f"method={name}"]))
+    config = container_of(compose([*overrides, f"method={name}"]))
     method = config["method"]
     try:
         said = part(name)
@@ -139,7 +139,7 @@ def _law(law: Law) -> Iterator[str]:
     yield from (f"Fixes {key}={value}." for key, value in law.fixed.items())
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.show") -> None:
     """The command line."""
     print_anywhere()

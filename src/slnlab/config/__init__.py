@@ -1,4 +1,4 @@
-"""From what is typed to a checked configuration, and what of it makes a run this run. Nothing here imports torch."""
+"""The configuration: composed from overrides, checked, and reduced to a run's identity. No module imports torch."""
 
 from slnlab.config.checks import check
 from slnlab.config.composition import compose, explain

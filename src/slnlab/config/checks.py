@@ -1,4 +1,4 @@
-"""What a configuration may hold: the shape of each section, and what must hold between them."""
+"""The check of a configuration: the schema of each section, and the rules between sections."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Union, get_args, get_origin
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
+from slnlab.config.container import container_of, flat
 from slnlab.config.contents import node_at
-from slnlab.config.plain import flat, plain
 from slnlab.errors import ConfigError
 from slnlab.schema.contradictions import class_map_errors, contradictions, redefinitions
 from slnlab.schema.kinds import SECTION, Section, allowed_by
@@ -21,21 +21,22 @@ from slnlab.schema.sections import GROUPS, SOURCES, Root
 
 
 def check(config: DictConfig) -> None:
-    """Refuse what cannot work.
+    """Refuse an impossible configuration.
 
     Raises:
-        ConfigError: names every wrong key, its value, and what is allowed.
+        ConfigError: names every wrong key, its value and the allowed values.
     """
-    refuse(list(_problems(plain(config))))
+    refuse(list(_problems(container_of(config))))
 
 
 def refuse(problems: Sequence[tuple[str, str]]) -> None:
-    """
+    """Raise one error for all problems, if there are any.
+
     Args:
-        problems: pairs of (key, what is wrong and what is allowed).
+        problems: pairs (key, fault with the allowed values).
 
     Raises:
-        ConfigError: there are any; one message names all.
+        ConfigError: there are problems.
     """
     lines = [f"{key}: {what}" for key, what in problems]
     if lines:
@@ -49,7 +50,7 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in flat(config).items():
         if isinstance(value, str) and value and SECRETS.fullmatch(key.split(".")[-1]):
             yield key, "looks like a secret, and a configuration is written to files; keep it in the environment"
-            return  # before anything that would repeat its value
+            return  # other messages could repeat the secret
     groups = {key: config[key] for key in GROUPS if key in config}
     unsound = GROUPS.keys() - groups.keys()
     yield from ((name, "is missing") for name in unsound)
@@ -83,14 +84,14 @@ def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _explain_validation(
     prefix: str, schema: type[Section], node: Any, error: ValidationError
 ) -> Iterator[tuple[str, str]]:
-    told: set[str] = set()
+    reported: set[str] = set()
     for item in error.errors():
-        path, several = _place(schema, item["loc"])
+        path, union = _place(schema, item["loc"])
         key = ".".join([prefix, *path] if prefix else path)
-        if several is not None:  # pydantic has an error for each type
-            if key not in told:
-                told.add(key)
-                yield key, f"{_value(node, path)!r} is not allowed: {allowed_by(several)}"
+        if union is not None:  # pydantic reports an error for each member
+            if key not in reported:
+                reported.add(key)
+                yield key, f"{_value(node, path)!r} is not allowed: {allowed_by(union)}"
         elif item["type"] == "extra_forbidden":
             known = sorted([*_keys_at(schema, path[:-1]), *(GROUPS if key == path[0] else ())])
             yield key, f"there is no such key{near(path[-1], known)}; the keys are {', '.join(known)}"
@@ -105,9 +106,9 @@ def _explain_validation(
 
 
 def _place(schema: type[Section], loc: Sequence[int | str]) -> tuple[list[str], Any]:
-    """The key that an error is about; and its types, if it may be of several. Otherwise None.
+    """The key of a validation error, and its union of types; None for a key with one type.
 
-    Behind a key of several types pydantic puts its name for the one that it has tried (`constrained-float`).
+    Pydantic appends its own name of the tried type (`constrained-float`) to a key with a union.
     """
     path = [str(part) for part in loc]
     node: Any = schema
@@ -134,5 +135,6 @@ def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:
 
 
 def near(word: str, known: Sequence[str]) -> str:
+    """The hint ` (did you mean …?)` for a misspelt word; empty if no known word is close."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,6 +1,6 @@
-"""From overrides to the configuration of a run, or to a message that says what was wrong with them.
+"""Composition: from overrides to the configuration of a run, or to a message about the wrong one.
 
-Nothing here imports torch: a wrong key or an impossible value is refused in the time Hydra needs to compose.
+No torch is imported, so a wrong key is refused in the time that Hydra needs to compose.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.checks import near
+from slnlab.config.container import hydra_message
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
-from slnlab.config.plain import said_by
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import Section
 from slnlab.schema.options import keys_of, schema_of
 from slnlab.schema.sections import GROUPS, Root
-from slnlab.text.quoting import mended
+from slnlab.text.quoting import advice_on
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """Compose the configuration of a run as the command line does.
+    """Compose the configuration of a run, as the command line does.
 
-    Also inside another application of Hydra, and in threads: it is always slnlab's configuration, and theirs stays
-    as it is.
+    It works in threads and inside other Hydra applications, and leaves their configuration alone.
 
     Args:
         overrides: Hydra overrides, such as `["noise=asym", "sln.sigma=0.5"]`.
 
     Raises:
-        ConfigError: a key or an option that does not exist; the message names it and what is near.
+        ConfigError: a key or an option does not exist; the message names it and a close match.
     """
     config = compose_with_hydra(overrides)
     with open_dict(config):
@@ -42,7 +41,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
-    """The same with Hydra's own node.
+    """The configuration of `compose` with Hydra's own node.
 
     Raises:
         ConfigError: see `compose`.
@@ -53,18 +52,19 @@ def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
         raise ConfigError(explain(error, overrides)) from error
 
 
-def explain(error: BaseException, overrides: Sequence[str] = (), several: bool = False) -> str:
-    """What Hydra or OmegaConf has to say; of a key that does not exist, which ones there are; of one that was typed so
-    that it cannot be read, how to type it.
+def explain(error: BaseException, overrides: Sequence[str] = (), multirun: bool = False) -> str:
+    """A message for an error of Hydra or OmegaConf.
+
+    For an unknown key it lists the existing ones; for an unreadable override it says what to type.
 
     Args:
-        error: what was raised.
-        overrides: what was typed; it says which options' keys are the known ones.
-        several: a comma separates values of a sweep.
+        error: the error.
+        overrides: the typed overrides; their options decide which keys exist.
+        multirun: True if a comma separates the values of a sweep.
     """
-    message = said_by(error)
+    message = hydra_message(error)
     if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
-        return mended(overrides, FIRST_PARTS, several, lambda key: _kinds(key, overrides)) or message
+        return advice_on(overrides, FIRST_PARTS, multirun, lambda key: _kinds(key, overrides)) or message
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")
@@ -78,40 +78,40 @@ def explain(error: BaseException, overrides: Sequence[str] = (), several: bool =
 
 
 def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The keys below `path` in the configuration of the options that were chosen."""
-    node: Any = _of_options(overrides)
+    """The keys below `path` in the configuration of the chosen options."""
+    node: Any = _chosen_options(overrides)
     for part in path:
         node = node.get(part) if isinstance(node, DictConfig) else None
     return [str(key) for key in node if key != "hydra"] if isinstance(node, DictConfig) else []
 
 
 def _keys_of_option(path: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The keys of the option of this group, those that its YAML leaves out included."""
+    """All keys of the chosen option of a group, also those that its YAML leaves out."""
     if len(path) != 1 or path[0] not in GROUPS:
         return []
     try:
-        return keys_of(schema_of(path[0], OmegaConf.to_container(_of_options(overrides)[path[0]])))
+        return keys_of(schema_of(path[0], OmegaConf.to_container(_chosen_options(overrides)[path[0]])))
     except ConfigError:
         return []
 
 
-def _of_options(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of the options that were chosen."""
+def _chosen_options(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of the chosen options, without other overrides."""
     try:
         return load([override for override in overrides if override.split("=")[0] in GROUPS])
-    except (HydraException, OmegaConfBaseException):  # several options at once: a sweep, whose first is the default one
+    except (HydraException, OmegaConfBaseException):  # a sweep over options: take the default ones
         return load([])
 
 
 def _kinds(key: str, overrides: Sequence[str]) -> set[type]:
-    """The types that a key's values may have; dict: it chooses an option; none: it is not known."""
+    """The types of a key's values: `dict` alone for a group, empty for an unknown key."""
     if key and (CONF_DIR / key).is_dir():
         return {dict}
     group, *path = key.split(".")
     node: Any = Root
     if group in GROUPS:
         try:
-            node = schema_of(group, OmegaConf.to_container(_of_options(overrides)[group]))
+            node = schema_of(group, OmegaConf.to_container(_chosen_options(overrides)[group]))
         except ConfigError:
             return set()
     else:

@@ -1,12 +1,12 @@
-"""Digests of the files that a run reads: other contents are another run, the same ones elsewhere the same run.
+"""Digests of the files that a run reads. Other contents make another run; another place of the files does not.
 
-A configuration names files in three ways, and each has its digest here:
+A configuration names files in three ways, each with a digest:
 
-- a data source (`data.source`, `noise.donor`) lists in `files` what it reads below its `root`;
-- `noise.path` may name a run directory, whose `noise.npz` counts;
-- any other value that is the path of a file.
+- A data source (`data.source`, `noise.donor`) lists its paths below `root` in `files`.
+- `noise.path` may name a run directory; its `noise.npz` counts.
+- Any other value may be the path of a file.
 
-Nothing here imports torch.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slnlab.config.plain import flat
+from slnlab.config.container import flat
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.schema import sections
@@ -33,32 +33,36 @@ log = logging.getLogger(__name__)
 
 SOURCES = sections.SOURCES
 
-STAMP = ("files", "published")
-"""Keys of a data source that slnlab reads itself: what it reads below `root`, and the digest of the published files."""
+OWN_KEYS = ("files", "published")
+"""Keys of a data source for slnlab alone: the paths below `root`, and the digest of the published files."""
 
-HOW = ("root", "download", "verify", *STAMP)
+PLACE_KEYS = ("root", "download", "verify", *OWN_KEYS)
 """Keys of a data source that do not count beside the digest of its files."""
 
 BY_FILE = 1000
-"""Up to so many files a change is told by file, beyond by folder."""
+"""Most files of a data source whose changes are named by file; beyond, messages name folders."""
 
-
-MOST = 10_000
-"""Files below `root` that are looked at where a data source does not list its own."""
+MAX_FILES = 10_000
+"""Most files below `root` that are hashed if a data source does not list its own."""
 
 MISSING = "missing"
-"""In the place of a file's hash."""
+"""Stands in the place of a missing file's hash."""
 
 
 class Contents(NamedTuple):
-    """Of the files of a data source: their digest, and the hash of each file, or of each folder if they are many."""
+    """The files of a data source.
+
+    Args:
+        digest: 16 hex digits over all paths and hashes, or the published digest before a download.
+        parts: path → hash for each file, or folder → hash for more than `BY_FILE` files.
+    """
 
     digest: str
     parts: dict[str, str]
 
 
 def node_at(container: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key; None if there is none."""
     node: Any = container
     for part in dotted.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
@@ -66,30 +70,30 @@ def node_at(container: Mapping[str, Any], dotted: str) -> Any:
 
 
 def for_class(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A data source's node without the keys that its class does not know."""
-    return {str(key): value for key, value in node.items() if key not in STAMP}
+    """A data source's node without the keys for slnlab alone, as its constructor takes it."""
+    return {str(key): value for key, value in node.items() if key not in OWN_KEYS}
 
 
 def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]:
-    """Digests of all files that a configuration names: by dotted key, or by that of the data source's node.
+    """Dotted key → digest for all files that a configuration names. A data source has the key of its node.
 
     Args:
-        container: the configuration, resolved.
-        fresh: look at the files again, also if they were looked at just now.
+        container: the resolved configuration.
+        fresh: True looks at the files again, however short the last look is ago.
 
     Raises:
         ConfigError: `files` of a data source is no list of paths.
-        DataError: an image folder that cannot be used.
+        DataError: an image folder is unusable.
     """
     found: dict[str, str] = {}
     for key in SOURCES:
-        if (contents := of_source(key, node_at(container, key), fresh)) is not None:
+        if (contents := source_contents(key, node_at(container, key), fresh)) is not None:
             found[key] = contents.digest
     for key, value in flat(dict(container)).items():
         section, _, name = key.rpartition(".")
-        if (section in found and name in HOW) or key.startswith(("hydra.", "contents.", "init.")):
+        if (section in found and name in PLACE_KEYS) or key.startswith(("hydra.", "contents.", "init.")):
             continue
-        # A name that is no path may be that of a file in the working directory by chance.
+        # A bare word may equal the name of a file in the working directory by chance.
         like_a_path = isinstance(value, str) and ("." in value or os.sep in value or name.endswith("path"))
         if like_a_path and name != "_target_":
             path = Path(os.path.expanduser(value))
@@ -100,15 +104,15 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
     return found
 
 
-def of_source(key: str, node: Any, fresh: bool = False) -> Contents | None:
+def source_contents(key: str, node: Any, fresh: bool = False) -> Contents | None:
     """The contents of a data source's files; None if they are unknown.
 
     Args:
-        key: of the node, for messages.
-        node: with `root` and `files`: paths below it, of files or folders, with wildcards (`*`, `**`) if need be; or
-            `image_folder`, the images that `slnlab.image_folder.listing` finds. Of files that are not there yet,
-            `published` is the digest: they are fetched when the run begins. Without `files` all that lies below `root`
-            counts, if it is no more than `MOST` files.
+        key: dotted key of the node, for messages.
+        node: the node, with up to three keys. `root`: a folder. `files`: paths of files or folders below `root`,
+            perhaps with wildcards (`*`, `**`), or `image_folder` for the images of `slnlab.image_folder.listing`;
+            without it all files below `root` count, if there are at most `MAX_FILES`. `published`: the digest of the
+            published files; it also holds before their download.
         fresh: see `digests`.
 
     Raises:
@@ -145,16 +149,16 @@ def of_source(key: str, node: Any, fresh: bool = False) -> Contents | None:
 
 
 def _all_below(key: str, root: Any) -> list[str] | None:
-    """The files of a data source that does not list them; None: it has no folder, or too many files."""
+    """The paths of a data source without `files`: its whole folder. None without a folder, or with too many files."""
     if not isinstance(root, str) or not os.path.isdir(os.path.expanduser(root)):
         return None
     walked = os.walk(os.path.expanduser(root), followlinks=True)
-    if len(list(islice((name for _, _, names in walked for name in names), MOST + 1))) > MOST:
+    if len(list(islice((name for _, _, names in walked for name in names), MAX_FILES + 1))) > MAX_FILES:
         if key not in _warned:
             log.warning(
                 "%s: has more than %d files below %s, so a change in them is not noticed; list those that it reads in "
                 "%s.files",
-                key, MOST, root, key,
+                key, MAX_FILES, root, key,
             )  # fmt: skip
             _warned.add(key)
         return None
@@ -165,7 +169,7 @@ _warned: set[str] = set()
 
 
 def _below(root: Path, name: str) -> list[str]:
-    """The files that a path or pattern below `root` stands for, relative to it; hidden ones are left out."""
+    """The visible files of a path or pattern below `root`, relative to `root`."""
     if (root / name).is_file():
         return [name]
     if (root / name).is_dir():
@@ -177,21 +181,21 @@ def _below(root: Path, name: str) -> list[str]:
     return [path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file()]
 
 
-# At start and at resume
+# Checks of a run at its start and end
 
 
 def refuse_changed(container: Mapping[str, Any], stored: Path) -> None:
-    """Make sure that the files are still those that the run was configured with, and the published ones where asked.
+    """Check that the files are those of the configuration, and, with `verify`, the published ones.
 
     Args:
-        container: the settled configuration, whose `contents` are filled in.
-        stored: `identity.json` of the run directory, where the run has begun before.
+        container: the settled configuration with its `contents`.
+        stored: `identity.json` of the run directory; it may be missing.
 
     Raises:
-        DataError: names the key and what has changed.
+        DataError: files are missing, changed, or not the published ones; the message names the key.
     """
     for key in SOURCES:
-        contents = of_source(key, node_at(container, key), fresh=True)
+        contents = source_contents(key, node_at(container, key), fresh=True)
         missing = [name for name, found in contents.parts.items() if found == MISSING] if contents else []
         if missing:
             raise DataError(f"{key}.files: there is no {missing[0]} in {_where(container, key)!r}")
@@ -200,7 +204,7 @@ def refuse_changed(container: Mapping[str, Any], stored: Path) -> None:
         if then.get(key) != now.get(key):
             raise DataError(
                 f"{key}: {_where(container, key)} has changed since this run was configured"
-                f"{changes(container, stored, key)}; a run does not go on with other data. The same command begins a "
+                f"{changes(container, stored, key)}; a run never resumes with other data. The same command begins a "
                 "new run with them"
             )
     for key in SOURCES:
@@ -213,27 +217,27 @@ def refuse_changed(container: Mapping[str, Any], stored: Path) -> None:
 
 
 def unverified(container: Mapping[str, Any]) -> bool:
-    """Whether the data set has published files, and these are others."""
+    """True if the data set has published files and the run uses others."""
     published = node_at(container, "data.source.published")
     return published is not None and (container["contents"] or {}).get("data.source") != published
 
 
 def parts(container: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Of each data source that lists its files the hash of each, or of each folder, so that a change can be named."""
-    found = {key: of_source(key, node_at(container, key)) for key in SOURCES}
+    """Key of a data source → `Contents.parts`, stored so that a message can name a later change."""
+    found = {key: source_contents(key, node_at(container, key)) for key in SOURCES}
     return {key: contents.parts for key, contents in found.items() if contents is not None}
 
 
 def changes(container: Mapping[str, Any], stored: Path, key: str) -> str:
-    """What has changed in a data source since the run began, as in ` ('a.png', 'b.png')`; empty where that is unknown.
+    """The changes in a data source since the run began, such as ` ('a.png', 'b.png')`; empty if unknown.
 
     Args:
         container, stored: see `refuse_changed`.
-        key: of the data source's node.
+        key: dotted key of the data source's node.
     """
     try:
         then = json.loads(stored.read_text(encoding="utf-8"))["files"][key]
-        contents = of_source(key, node_at(container, key))
+        contents = source_contents(key, node_at(container, key))
         now = contents.parts if contents else {}
     except (OSError, ValueError, KeyError, ConfigError, DataError):
         return ""
@@ -243,30 +247,30 @@ def changes(container: Mapping[str, Any], stored: Path, key: str) -> str:
 
 
 def refuse_replaced(container: Mapping[str, Any], stored: Path) -> None:
-    """Make sure that the files that a run has read while it trained are still those that it began with.
+    """Check after training that the files are those of the start. New files do not count.
 
-    Files that have come since are not its own. Of many files only folders are known, and a change there is a warning.
+    For many files only the hashes of folders are known; a change there is a warning.
 
     Args:
         container, stored: see `refuse_changed`.
 
     Raises:
-        DataError: names files that are others now, or gone.
+        DataError: files changed or disappeared; the message names them.
     """
     try:
         then = json.loads(stored.read_text(encoding="utf-8"))["files"]["data.source"]
     except (OSError, ValueError, KeyError):
         return
-    contents = of_source("data.source", node_at(container, "data.source"), fresh=True)
+    contents = source_contents("data.source", node_at(container, "data.source"), fresh=True)
     now = contents.parts if contents else {}
     names = [name for name, found in then.items() if now.get(name) != found]
     if not names:
         return
-    said = f"{_where(container, 'data.source')}: {quoted(names, 3)} changed while the run trained"
+    changed = f"{_where(container, 'data.source')}: {quoted(names, 3)} changed while the run trained"
     if any(name.endswith("/") for name in then):
-        log.warning("%s, so that its result may be of neither state", said)
+        log.warning("%s, so that its result may belong to neither state", changed)
     else:
-        raise DataError(f"{said}, so that its result would be of neither state; force=true begins it anew")
+        raise DataError(f"{changed}, so that its result would belong to neither state; force=true begins it anew")
 
 
 def _where(container: Mapping[str, Any], key: str) -> str:

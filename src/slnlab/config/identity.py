@@ -1,4 +1,4 @@
-"""What makes a run this run: what of its configuration can change its result, and the directory named by it."""
+"""The identity of a run: the part of its configuration that can change its result. It names the run's directory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NOT_IDENTITY = (
     "logger",
     "force",
     "runs_dir",
-    "preset",  # what is taken from it stands where it is used
+    "preset",  # its used values stand at their keys
     "trainer.progress",
-    # The machine may change the last bits; it is recorded in the result, and a run may go on on another one.
+    # The machine may change the last bits. The result records it, and a run may resume on another machine.
     "trainer.accelerator",
     "trainer.threads",
     "trainer.compile",
@@ -27,31 +27,32 @@ NOT_IDENTITY = (
     "data.source.download",
     "data.source.verify",
     "data.workers",
-    "data.unreadable",  # without the files that it leaves out it is the same folder
+    "data.unreadable",  # the digest covers the files that are left
     "data.source.unreadable",
     "data.read_timeout",
-    "data.mixed_depths",  # says what is refused
+    "data.mixed_depths",  # decides only on a refusal
     "method.title",
     "method.rows",
-    "method.estimate_from",  # made from the rest; a matrix of the user's own is method.transition
+    "method.estimate_from",  # follows from the rest; the user's own matrix is method.transition
     "method.refuses",
     "method.needs",
     "method.fixed",
-    "noise.like",  # as preset: what is taken for it stands where it is used
+    "noise.like",  # like preset
     "noise.donor.download",
     "noise.donor.verify",
 )
-"""Keys that cannot change a result, so that two runs that differ only in them are the same run."""
+"""Keys that cannot change a result. Two runs with other values here are the same run."""
 
 SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
-"""Sections, and the key that switches each on: while it is off, how the thing would be done does not count."""
+"""Section → the key that switches it on. The other keys of a disabled section do not count."""
 
 
 def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
-    """What makes a run this run: its configuration without what cannot change its result, as JSON has it.
+    """The identity of a run: its configuration without keys that cannot change its result, as JSON stores it.
 
     Args:
-        container: resolved, with the digests of its files (`contents`): their contents count, not where they are.
+        container: the resolved configuration with the digests of its files (`contents`). The digests count, not the
+            places of the files.
         sources: names of the runs that it starts from.
     """
     made = copy.deepcopy(dict(container))
@@ -69,15 +70,15 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
 
 
 def _put_contents(container: dict[str, Any], digests: dict[str, str]) -> None:
-    """Put the digests in the place of the files."""
+    """Replace the places of the files by their digests."""
     for key, found in digests.items():
         section, _, name = key.rpartition(".")
         node = contents.node_at(container, section)
         if key in contents.SOURCES:
-            node[name] = {k: v for k, v in node[name].items() if k not in contents.HOW} | {"contents": found}
+            node[name] = {k: v for k, v in node[name].items() if k not in contents.PLACE_KEYS} | {"contents": found}
         elif node is not None:
             node[name] = found
-    for key in contents.SOURCES:  # of one that lists no files, where they are is all that is known
+    for key in contents.SOURCES:  # without a digest the place is all that is known
         source = contents.node_at(container, key)
         if isinstance(source, dict) and isinstance(source.get("root"), str) and key not in digests:
             source["root"] = os.path.abspath(os.path.expanduser(source["root"]))
@@ -91,12 +92,12 @@ def _drop(container: dict[str, Any], dotted: str) -> None:
 
 
 def digest(container: Any) -> str:
-    """Ten hex digits of SHA-256 over canonical JSON."""
+    """The first ten hex digits of SHA-256 over canonical JSON."""
     return hashlib.sha256(json.dumps(_canonical(container), sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _canonical(node: Any) -> Any:
-    """The same with 1 for 1.0, so that `sln.sigma=1` and `sln.sigma=1.0` are one run."""
+    """The node with whole floats as integers, so that `sln.sigma=1` and `sln.sigma=1.0` are one run."""
     if isinstance(node, dict):
         return {key: _canonical(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -105,15 +106,15 @@ def _canonical(node: Any) -> Any:
 
 
 def group_of(identity: Mapping[str, Any]) -> str:
-    """Digest of an identity without its seed."""
+    """The digest of an identity without its seed."""
     without_seed = copy.deepcopy(dict(identity))
     seed = without_seed.pop("seed")
-    if "init" in without_seed:  # runs of other seeds start from runs of other seeds, as far apart
+    if "init" in without_seed:  # each seed has its own source runs, at the same distance
         without_seed["init"]["from"] = [_relative(name, seed) for name in without_seed["init"]["from"]]
     return digest(without_seed)
 
 
 def _relative(name: str, seed: int) -> str:
-    """`sln/1a2b3c4d5e/seed7` from a run of seed 5 is `sln/1a2b3c4d5e/seed+2`."""
+    """The name of a source run relative to a seed: `sln/1a2b3c4d5e/seed7` for seed 5 is `sln/1a2b3c4d5e/seed+2`."""
     group, _, number = name.rpartition("/seed")
     return f"{group}/seed{int(number) - seed:+d}" if number.isdigit() else name

@@ -1,7 +1,7 @@
-"""Hydra's loader, which composes a choice of options once.
+"""A cache for Hydra's loader: each choice of options is composed once.
 
-Composing takes a tenth of a second, nearly all of it for the options: which files there are, in which order, and what
-stands in them. A sweep or a study composes the same options hundreds of times with other values.
+A composition takes a tenth of a second, nearly all of it for the files of the options. A sweep or a study composes the
+same options hundreds of times with other values.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 Stamps = dict[Path, tuple[int, int, int] | None]
-"""Files, and what tells that one has changed; None: there is no such file."""
+"""File → (time of change in ns, size, inode); None for a missing file."""
 
-OF_COMPOSING = ("hydra.searchpath", "hydra.job.env_copy")
-"""Values that decide how the options are composed."""
+COMPOSITION_KEYS = ("hydra.searchpath", "hydra.job.env_copy")
+"""Keys whose values decide how the options are composed."""
 
 
 class Loader(ConfigLoaderImpl):
-    """Keeps the configuration of each choice of options until a file that it was made from changes, or one that was
-    looked for appears. Values are set on a copy of it. Not for several threads at once."""
+    """Hydra's loader with a cache: choice of options → configuration.
+
+    An entry holds until one of its files changes or a missing one appears. Values are set on a copy. It is not safe
+    for several threads.
+    """
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._kept: dict[tuple[str, ...], tuple[Stamps, bytes]] = {}
+        self._cache: dict[tuple[str, ...], tuple[Stamps, bytes]] = {}
 
     def _load_configuration_impl(
         self,
@@ -44,24 +47,24 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         parsed = OverridesParser.create().parse_overrides(overrides)
-        of_hydra = (config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        arguments = (config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         if run_mode is not RunMode.RUN or any(map(_decides_on_options, parsed)):
-            return super()._load_configuration_impl(*of_hydra)
+            return super()._load_configuration_impl(*arguments)
         values = [override for override in parsed if not self._chooses(override)]
         options = [str(override.input_line) for override in parsed if override not in values]
         key = (str(config_name), *options)
-        stamps, kept = self._kept.get(key, ({}, b""))
+        stamps, pickled = self._cache.get(key, ({}, b""))
         if not stamps or stamps != _stamps(stamps):
             composed = super()._load_configuration_impl(config_name, options, run_mode, from_shell)
-            kept = pickle.dumps(composed)
-            self._kept[key] = (_stamps(_looked_for(self._repository)), kept)
-        config: DictConfig = pickle.loads(kept)
+            pickled = pickle.dumps(composed)
+            self._cache[key] = (_stamps(_files_of(self._repository)), pickled)
+        config: DictConfig = pickle.loads(pickled)
         self._apply_overrides_to_config(values, config)
         self._note(parsed, config)
         return config
 
     def _chooses(self, override: Override) -> bool:
-        """Whether it names an option, as Hydra's `Overrides` has it."""
+        """True if an override chooses an option, by the rule of Hydra's `Overrides`."""
         return self.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
     def _parse_overrides_and_create_caching_repo(self, *args: Any, **options: Any) -> Any:
@@ -70,7 +73,7 @@ class Loader(ConfigLoaderImpl):
 
     @staticmethod
     def _note(parsed: list[Override], config: DictConfig) -> None:
-        """Put into Hydra's node what follows from all overrides, and from when it was composed."""
+        """Set the values of Hydra's node that depend on all overrides or on the working directory."""
         runtime, job = config.hydra.runtime, config.hydra.job
         own = [override for override in parsed if not override.is_hydra_override()]
         config.hydra.overrides.hydra = [o.input_line for o in parsed if o.is_hydra_override()]
@@ -81,11 +84,11 @@ class Loader(ConfigLoaderImpl):
 
 
 def _decides_on_options(override: Override) -> bool:
-    return override.is_sweep_override() or override.key_or_group.startswith(OF_COMPOSING)
+    return override.is_sweep_override() or override.key_or_group.startswith(COMPOSITION_KEYS)
 
 
-def _looked_for(repository: CachingConfigRepository) -> list[Path]:
-    """All files that a composition has read, or would have read, had they been there."""
+def _files_of(repository: CachingConfigRepository) -> list[Path]:
+    """All files that a composition read or looked for in vain."""
     sources = [source.path for source in repository.get_sources() if source.scheme() == "file"]
     names = [ConfigSource._normalize_file_name(key.partition("=")[2]) for key in repository.cache]
     return [Path(source, name) for source in sources for name in names]

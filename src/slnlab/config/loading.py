@@ -1,4 +1,4 @@
-"""Where the configuration lies, and Hydra's loader for it."""
+"""The place of the configuration, and its loading through Hydra."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slnlab.config.loader import Loader
 from slnlab.config.resolvers import register_resolvers
 from slnlab.errors import ConfigError
 from slnlab.schema.sections import GROUPS, Root
-from slnlab.text.quoting import has_no_key, mended
+from slnlab.text.quoting import advice_on, has_no_key
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parents[1]
@@ -24,31 +24,37 @@ CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _P
 """The configuration: a checkout's `conf/`, or the copy inside an installed package."""
 
 extra_config_dirs: list[str] = []
-"""Of the command that this process is, or that has started it: its --config-dir, and others that it searches."""
+"""Further folders with configuration: --config-dir and the like, of this command or of the one that started it."""
 
 FIRST_PARTS = {*GROUPS, *Root.model_fields, "hydra"}
-"""Of keys."""
+"""First parts of all keys."""
 
 _loaders: dict[tuple[str, ...], Loader] = {}
-"""By the folders that are searched beside `CONF_DIR`."""
+"""Folders searched beside `CONF_DIR` → their loader."""
 
 _composing = threading.Lock()
-"""Hydra keeps what it has found of itself in the process, and finds it once."""
+"""Hydra has global state, so one thread composes at a time."""
 
 
-def refuse_without_key(overrides: Sequence[str], several: bool = False) -> None:
-    """What Hydra would take for an option of no group.
+def refuse_without_key(overrides: Sequence[str], multirun: bool = False) -> None:
+    """Refuse overrides such as `=0.5`. Hydra would take them for options without a group.
 
     Raises:
         ConfigError: an override has no key.
     """
     for text in filter(has_no_key, overrides):
-        raise ConfigError(mended(overrides, FIRST_PARTS, several) or f"{text}: is not KEY=VALUE")
+        raise ConfigError(advice_on(overrides, FIRST_PARTS, multirun) or f"{text}: is not KEY=VALUE")
 
 
 def load(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration with Hydra's own node.
+
+    Raises:
+        ConfigError: an override has no key.
+        HydraException, OmegaConfBaseException: an override is wrong.
+    """
     refuse_without_key(overrides)
-    # By a loader of our own: `hydra.compose` asks the process's only Hydra, which may be another application's.
+    # Our own loader: `hydra.compose` uses the process's only Hydra, perhaps that of another application.
     with _composing:
         base = VersionBase.instance()
         theirs, base.version_base = base.version_base, Version("1.3")
@@ -57,7 +63,7 @@ def load(overrides: Sequence[str]) -> DictConfig:
             if folders not in _loaders:
                 path = create_config_search_path(str(CONF_DIR))
                 for folder in folders:
-                    path.prepend("command-line", folder, anchor="schema")  # which Hydra wants last
+                    path.prepend("command-line", folder, anchor="schema")  # Hydra wants "schema" last
                 _loaders[folders] = Loader(path)
             return _loaders[folders].load_configuration("train", list(overrides), RunMode.RUN, from_shell=False)
         finally:

@@ -1,4 +1,4 @@
-"""What `conf/` interpolates: values that follow from the data set, the noise, the images or the length of the run."""
+"""Resolvers of `conf/`: values that follow from the data set, the noise, the images or the length of the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from slnlab.config.contents import of_source
+from slnlab.config.contents import source_contents
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
 from slnlab.processes.batching import batch_sizes
@@ -17,7 +17,7 @@ from slnlab.schema.contradictions import epoch_size
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:
-    """A value that depends on the data set, and perhaps on the noise: from a method's table in `conf/method/`.
+    """A value of a method's table in `conf/method/`, chosen by the data set and perhaps by the noise.
 
     >>> config = OmegaConf.create(
     ...     {
@@ -30,7 +30,8 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
     10
 
     Args:
-        table: where it stands below `preset`: by data set, then if need be by noise, `default` for any other.
+        table: dotted key of the table below `preset`: data set → value, or data set → noise → value, each with
+            `default` for any other.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
     for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
@@ -40,28 +41,28 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
 
 
 def data_kind(*, _root_: DictConfig) -> str:
-    """The data set that presets go by: of one that was made from another (`defaults: [folder, _self_]`), the other."""
+    """The data set whose presets count: `preset.like` for one made from another (`defaults: [folder, _self_]`)."""
     return str(_root_.preset.get("like") or _root_.data.name)
 
 
 def noise_kind(*, _root_: DictConfig) -> str:
-    """The noise type that presets go by: of labels from a file or another run, what `noise.like` says they are."""
+    """The noise type whose presets count: `noise.like` for labels from a file or another run."""
     return str(_root_.noise.get("like") or _root_.noise.name)
 
 
 def part_of_training(share: float, *, _root_: DictConfig) -> int:
-    """So many of the training samples, rounded down, at least 1."""
+    """A share in [0, 1] of the training samples, rounded down, at least 1."""
     return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
 
 
 def steps_of_epoch(*, _root_: DictConfig) -> int | None:
-    """Whole batches in an epoch, at least 1; None where only the labels know how many."""
+    """The number of whole batches of an epoch, at least 1; None if it depends on the labels."""
     size = epoch_size(_root_.data)
     return None if size is None else max(1, size // _root_.data.batch_size)
 
 
 def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
-    """So many of the run's steps, rounded down, at least 1; None where only the labels know how many."""
+    """A share in [0, 1] of the run's steps, rounded down, at least 1; None if their number depends on the labels."""
     size = epoch_size(_root_.data)
     if size is None:
         return None
@@ -69,34 +70,39 @@ def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
 
 
 def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
-    """So many of the run's epochs, rounded down, at least 1."""
+    """A share in [0, 1] of the run's epochs, rounded down, at least 1."""
     return max(1, int(share * _root_.trainer.max_epochs))
 
 
 def memory(share: float, *, _root_: DictConfig) -> float:
-    """The decay with which a momentum model averages over that share of the run's steps, at most 0.999; 0.99 where only
-    the labels know how many there are."""
+    """The decay of a momentum model that averages over a share in [0, 1] of the run's steps.
+
+    It is at most 0.999, and 0.99 if the number of steps depends on the labels.
+    """
     steps = part_of_steps(share, _root_=_root_)
     return 0.99 if steps is None else min(0.999, round(1 - 1 / steps, 4))
 
 
 def warm_up(epochs: int, *, _root_: DictConfig) -> int:
-    """So many epochs, but 0 in a run that starts from trained weights (`init.from`)."""
+    """The number of warm-up epochs: `epochs`, or 0 in a run that starts from trained weights (`init.from`)."""
     return epochs if OmegaConf.select(_root_, "init.from") is None else 0
 
 
 def start(*, _root_: DictConfig) -> str:
-    """`fine_tuning` or `from_scratch`, as the network's `pretrained` says."""
+    """`fine_tuning` for a pretrained network, else `from_scratch`."""
     return "fine_tuning" if OmegaConf.select(_root_, "model.pretrained") else "from_scratch"
 
 
 def image_folder(what: str, *, _root_: DictConfig) -> Any:
-    """Of `data.source.root` (see `read_image_folder`): num_classes, classes, num_train, whether there is a split
-    val_clean or test, or the pixel_range of its images (see `find_pixel_range`).
+    """A fact about the image folder `data.source.root` (see `read_image_folder`).
+
+    Args:
+        what: `num_classes`, `classes`, `num_train`; `val_clean` or `test`, true if there is such a split; or
+            `pixel_range` (see `find_pixel_range`).
 
     Raises:
-        ConfigError: the root is not given.
-        DataError: the folder cannot be used.
+        ConfigError: the root is missing.
+        DataError: the folder is unusable.
     """
     if OmegaConf.is_missing(_root_.data.source, "root"):
         raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
@@ -110,7 +116,7 @@ def image_folder(what: str, *, _root_: DictConfig) -> Any:
 
 
 def typed(dotted: str, *, _root_: DictConfig) -> bool:
-    """Whether a key's value stands there as it is, and no other value or file decides on it."""
+    """True if a key has a literal value, False if an interpolation decides on it."""
     section, _, key = dotted.rpartition(".")
     return not OmegaConf.is_interpolation(OmegaConf.select(_root_, section), key)
 
@@ -130,20 +136,20 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "typed": typed,
     "warm_up": warm_up,
 }
-"""`${slnlab.NAME:ARGUMENTS}` in YAML → the function, which is given the whole configuration too."""
+"""NAME of `${slnlab.NAME:ARGUMENTS}` in YAML → function. It also gets the whole configuration."""
 
 
 def register_resolvers(resolvers: Mapping[str, Callable[..., Any]] = RESOLVERS) -> None:
-    """Make them known to OmegaConf."""
+    """Register resolvers with OmegaConf."""
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"slnlab.{name}", function, replace=True)
 
 
 def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfig | None:
-    """Of images that have more than 8 bits; looked at once."""
-    from slnlab.image_folder.survey import find_pixel_range  # Pillow, which most configurations can do without
+    """The range of deep images, found once for each content of the folder; None for images of 8 bits."""
+    from slnlab.image_folder.survey import find_pixel_range  # it imports Pillow, and most configurations need none
 
-    stamp = of_source("data.source", OmegaConf.to_container(source, resolve=True))
+    stamp = source_contents("data.source", OmegaConf.to_container(source, resolve=True))
     assert stamp is not None
     if stamp.digest not in _pixel_ranges:
         top = Path(source.root).expanduser()
@@ -154,4 +160,4 @@ def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfi
 
 
 _pixel_ranges: dict[str, list[float] | None] = {}
-"""By what the files hold: composing one run asks for it dozens of times."""
+"""Digest of the folder → its range. Composing one run asks for it dozens of times."""

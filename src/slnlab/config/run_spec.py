@@ -1,6 +1,6 @@
-"""A settled run: all that is known of a run before it begins, in one value that is handed on.
+"""A settled run: everything known of a run before it begins, in one frozen value.
 
-`slnlab.training.settling.settle` makes it, once. Nothing changes it afterwards.
+`slnlab.training.settling.settle` makes it once.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from slnlab.config.container import container_of
 from slnlab.config.identity import group_of
-from slnlab.config.plain import plain
 from slnlab.schema.options import RowTitle, law
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is.
+    """A settled run.
 
     Args:
-        config: resolved and checked, with the digests of its files (`contents`).
-        identity: what of it makes the run this run; see `slnlab.config.identity.identity`.
-        sources: the runs whose weights it starts from (`init.from`), one for each network; mostly none.
+        config: the resolved and checked configuration, with the digests of its files (`contents`).
+        identity: the part that can change the result; see `slnlab.config.identity.identity`.
+        sources: the runs whose weights it starts from (`init.from`), one for each network; usually none.
     """
 
     config: DictConfig
@@ -34,46 +34,46 @@ class RunSpec:
 
     @cached_property
     def container(self) -> dict[str, Any]:
-        """The configuration as plain containers."""
-        return plain(self.config)
+        """The configuration as nested dicts and lists."""
+        return container_of(self.config)
 
     @cached_property
     def group(self) -> str:
-        """Digest of the identity without its seed: runs that are averaged share it."""
+        """The digest of the identity without its seed. Tables average the runs of a group."""
         return group_of(self.identity)
 
     @property
     def noise(self) -> str:
-        """For titles: `sym 0.4`."""
+        """The noise as titles show it: `sym 0.4`."""
         noise = self.config.noise
         return f"{noise.name} {noise.rate}" if noise.rate else str(noise.name)
 
     @property
     def title(self) -> str:
-        """For titles: `digits sym 0.4 sln seed=0`."""
+        """The title of the run: `digits sym 0.4 sln seed=0`."""
         return f"{self.config.data.name} {self.noise} {self.config.method.name} seed={self.config.seed}"
 
     @property
     def subdir(self) -> str:
-        """Its directory below `runs_dir`, the same from a single run and from a sweep."""
+        """The run's directory below `runs_dir`, the same for a single run and in a sweep."""
         noise = self.noise.replace(" ", "-")
         return f"{self.config.data.name}/{noise}/{self.config.method.name}/{self.group}/seed{self.config.seed}"
 
     @property
     def directory(self) -> Path:
-        """Where it lies unless another directory is named."""
+        """The run's directory, unless the user names another one."""
         return Path(self.config.runs_dir) / self.subdir
 
     @property
     def rows(self) -> dict[str, RowTitle]:
-        """How tables name its rows; what the run starts from comes first: `SLN → SIGUA`."""
+        """Key of a row → its title in tables. The titles of the source runs come first: `SLN → SIGUA`."""
         momentum = " MO" * (self.config.init.weights == "momentum")
         first = " + ".join(dict.fromkeys(source.title + momentum for source in self.sources))
         rows = law(self.config.method).rows
         return {name: row._replace(title=f"{first} → {row.title}") for name, row in rows.items()} if first else rows
 
     def changed(self, values: Mapping[str, Any]) -> RunSpec:
-        """The same run with other values of keys that do not belong to its identity, by dotted key."""
+        """The same run with other values, by dotted key, of keys outside its identity."""
         config = OmegaConf.create(self.container)
         for key, value in values.items():
             OmegaConf.update(config, key, value)
@@ -82,13 +82,13 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class SourceRun:
-    """A run that another one starts from.
+    """A run whose weights another run starts from.
 
     Args:
-        directory: where it lies.
-        method, group, seed, identity: its own.
-        title: of its first row that is not secondary.
-        spec: to make it with where it is missing; None: it was named by its directory.
+        directory: its directory.
+        method, group, seed, identity: those of the run.
+        title: title of its first row that is not secondary.
+        spec: its settled run, to train it if it is missing; None if the user named its directory.
     """
 
     directory: Path
@@ -101,13 +101,13 @@ class SourceRun:
 
     @classmethod
     def of(cls, spec: RunSpec) -> SourceRun:
-        """A run that is made where it is missing."""
+        """The source run of a settled run. It is trained if it is missing."""
         title = next(row.title for row in spec.rows.values() if not row.secondary)
         return cls(spec.directory, spec.config.method.name, spec.group, spec.config.seed, title, spec.identity, spec)
 
     @property
     def name(self) -> str:
-        """What it is, wherever it lies."""
+        """Its name, independent of its place."""
         return f"{self.method}/{self.group}/seed{self.seed}"
 
     @property

@@ -18,7 +18,7 @@ from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Sample
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
-from slnlab.processes.distributed import Shard, shard, stop_if_told
+from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
 from slnlab.schema.kinds import Classes, Count, CountOrZero, Positive
 from slnlab.streams import Streams
@@ -257,7 +257,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         batches = self.rows(epoch).split(self.eval_batch_size)
         read = self.reading(batches)
         for step in range(len(batches)):
-            stop_if_told()
+            stop_if_requested()
             images = read(step)
             if len(images.index):
                 yield step, images

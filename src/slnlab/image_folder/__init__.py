@@ -1,1 +1,1 @@
-"""A folder of images, read before anything is trained: its layout, its files, what cannot be used in it."""
+"""A folder of images, examined before training: its layout, its files, its faults."""

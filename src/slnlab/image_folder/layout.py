@@ -1,6 +1,6 @@
-"""Which folder is which split and which class, and which files are images: by names, where those do not tell by a look.
+"""The layout of an image folder: names tell splits, classes and images; first bytes tell images with other suffixes.
 
-Nothing here imports torch or opens an image.
+This module does not import torch and decodes no image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga", ".pcx", ".ico"),
 )
-"""Files with one of these, in either case, count as images. Any other file does if it begins as one of SIGNATURES."""
+"""Suffixes of images, in either case. A file with another suffix is an image if it begins like one of SIGNATURES."""
 
 SIGNATURES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]|BM....\0\0\0\0|II\*\0|MM\0\*|P[4-6]\s[\d#]"
@@ -33,34 +33,33 @@ SPLITS = {
     "val_clean": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""What the folder of each split may be called, in upper or lower case."""
+"""Split → allowed names of its folder, in either case."""
 
 _WORDS = {word for words in SPLITS.values() for word in words}
 
 _LIKE_WORDS = _WORDS | {"holdout", "eval", "evaluation", "fold", "split"}
-"""Words by which a folder looks like a split, alone or before `set`, `data`, `images`."""
+"""Words that make a folder look like a split, alone or before `set`, `data`, `images`."""
 
 RAW = (".arw", ".cr2", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
-"""Files of cameras that begin as TIFF does, of which Pillow would read a thumbnail."""
+"""Suffixes of raw camera files. They begin like TIFF, and Pillow would read their thumbnail only."""
 
-_MAY_BE_ALL = "If it is a class, put all classes into one folder called train"
+_ALL_IN_TRAIN = "If it is a class, put all classes into one folder called train"
 
 
 def split_folders(top: Path) -> dict[str, Path]:
-    """The folder of each split that is there; `top` itself as `train` where its folders are the classes.
+    """The folder of each existing split. `top` itself is `train` if its folders are the classes.
 
-    A folder is a class rather than a split, whatever its name, if images lie in it and no folders (CIFAR-100 has a
-    class called train).
+    A folder with images and without folders is a class, whatever its name: CIFAR-100 has a class called train.
 
     Raises:
-        DataError: folders that look like splits and cannot be used as such.
+        DataError: folders look like splits and cannot serve as such.
     """
-    there = visible_folders(top)
-    named = {split: [f for f in there if alike(f.name) in words] for split, words in SPLITS.items()}
+    folders_of_top = visible_folders(top)
+    named = {split: [f for f in folders_of_top if alike(f.name) in words] for split, words in SPLITS.items()}
     called = [folder for folders in named.values() for folder in folders]
     flat = [folder for folder in called if holds_images(folder) and not visible_folders(folder)]
     if flat and len(flat) == len(called):
-        if len(called) == len(there):
+        if len(called) == len(folders_of_top):
             raise DataError(
                 f"{top}: {quoted(f.name for f in flat)} are names of splits, and images lie directly in them; "
                 "each needs a folder for each class, as in train/<class>/"
@@ -75,30 +74,34 @@ def split_folders(top: Path) -> dict[str, Path]:
         if len(folders) > 1:
             raise DataError(f"{top}: {quoted(f.name for f in folders)} are names of one split; keep one of them")
     if not called:
-        _refuse_likenesses(top, there)
+        _refuse_likenesses(top, folders_of_top)
         return {"train": top}
     if not named["train"]:
-        raise DataError(f"data.source.root: {top} has {called[0].name}/ but no train/. {_MAY_BE_ALL}")
-    strangers = [folder for folder in there if folder not in called and holds_images(folder, below=True)]
+        raise DataError(f"data.source.root: {top} has {called[0].name}/ but no train/. {_ALL_IN_TRAIN}")
+    strangers = [folder for folder in folders_of_top if folder not in called and holds_images(folder, below=True)]
     if strangers:
         raise DataError(
             f"{top}: beside {named['train'][0].name}/ {quoted(f.name for f in strangers)} with images is no split "
-            f"({', '.join(words[0] for words in SPLITS.values())}); rename it, or move it out of {top}. {_MAY_BE_ALL}"
+            f"({', '.join(words[0] for words in SPLITS.values())}); rename it, or move it out of {top}. {_ALL_IN_TRAIN}"
         )
     return {split: folders[0] for split, folders in named.items() if folders}
 
 
-def _refuse_likenesses(top: Path, there: list[Path]) -> None:
-    """`training_set/` and `test_set/`, say, which would be taken for two classes."""
-    inside = {f: visible_folders(f) for f in there}
-    inverted = [f for f, folders in inside.items() if sum(alike(g.name) in _WORDS for g in folders) > 1]
+def _refuse_likenesses(top: Path, folders: list[Path]) -> None:
+    """Refuse folders such as `training_set/` and `test_set/`, which would count as two classes.
+
+    Raises:
+        DataError: folders look like splits, or hold folders of splits.
+    """
+    inside = {f: visible_folders(f) for f in folders}
+    inverted = [f for f, below in inside.items() if sum(alike(g.name) in _WORDS for g in below) > 1]
     if len(inverted) > 1:
         splits = (g.name for g in inside[inverted[0]] if alike(g.name) in _WORDS)
         raise DataError(
             f"{top}: {quoted(f.name for f in inverted)} hold folders of splits ({quoted(splits)}); put the splits "
             "above the classes, as in train/<class>/"
         )
-    likely = [f for f in there if _like_a_split(f.name) and inside[f] and not holds_images(f)]
+    likely = [f for f in folders if _like_a_split(f.name) and inside[f] and not holds_images(f)]
     if len(likely) > 1:
         raise DataError(
             f"{top}: {quoted(f.name for f in likely)} look like splits, with the classes in them; call them "
@@ -107,18 +110,18 @@ def _refuse_likenesses(top: Path, there: list[Path]) -> None:
 
 
 def _like_a_split(name: str) -> bool:
-    """`trainset`, `TestSet`, `val_images`, `fold1`."""
+    """True for `trainset`, `TestSet`, `val_images`, `fold1`."""
     words = re.split(r"[^a-z]+", name.casefold())
     return any(re.sub(r"(set|data|images)$", "", word) in _LIKE_WORDS for word in words)
 
 
 def class_names(folder: Path) -> dict[str, Path]:
-    """The classes of a split's folder, in the order of their names, and where each lies.
+    """Class → folder for each class of a split's folder, in the order of the names.
 
-    A name is in Unicode's composed form (NFC) and without blanks at its ends, so that it is the same on every system.
+    Names are in Unicode's composed form (NFC) without blanks at their ends, so they are the same on every system.
 
     Raises:
-        DataError: fewer than two, or two folders with one name.
+        DataError: there are fewer than two classes, two folders with one name, or a name with `${`.
     """
     found: dict[str, Path] = {}
     for path in visible_folders(folder):
@@ -135,31 +138,32 @@ def class_names(folder: Path) -> dict[str, Path]:
         only = next(iter(found.values()), None)
         hint = f"; did you mean data.source.root={only}?" if only and len(visible_folders(only)) > 1 else ""
         raise DataError(
-            f"{folder}: wants a folder for each class, at least 2, and has {len(found)}{hint}"
-            + _of_what_is_there(folder, found)
+            f"{folder}: needs a folder for each class, at least 2, and has {len(found)}{hint}"
+            + _loose_images(folder, found)
         )
     return dict(sorted(found.items()))
 
 
-def _of_what_is_there(folder: Path, found: Mapping[str, Path]) -> str:
+def _loose_images(folder: Path, found: Mapping[str, Path]) -> str:
+    """The end of a message if all images of a folder lie in no folder of a class."""
     if found or not holds_images(folder):
         return ""
     return "; its images lie in no folder, so they have no labels"
 
 
 def class_name(name: str) -> str:
-    """A folder's name as that of a class; bytes that are no UTF-8 are written as escapes."""
+    """The class name of a folder's name. Bytes outside UTF-8 become escapes."""
     text = unicodedata.normalize("NFC", name).strip() or name
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def alike(name: str) -> str:
-    """The same for names that differ in case, in blanks at their ends, or in how an accent is encoded."""
+    """A key that is equal for names with other case, blanks at their ends, or another encoding of accents."""
     return unicodedata.normalize("NFC", class_name(name).casefold())
 
 
 def same_but_for_case(classes: Iterable[str]) -> list[list[str]]:
-    """Groups of classes such as `Cat` and `cat`."""
+    """Groups of classes that differ by case only, such as `Cat` and `cat`."""
     groups: dict[str, list[str]] = {}
     for name in classes:
         groups.setdefault(alike(name), []).append(name)
@@ -167,10 +171,18 @@ def same_but_for_case(classes: Iterable[str]) -> list[list[str]]:
 
 
 def match_classes(folder: Path, train: Path, classes: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
-    """The folders of another split by the names of the training classes; and names that were matched, not equal.
+    """Match the folders of another split to the training classes.
+
+    Args:
+        folder: folder of the split.
+        train: folder of the training images, for messages.
+        classes: names of the training classes.
+
+    Returns:
+        Class → folder, and a remark for each name that matches without being equal.
 
     Raises:
-        DataError: folders of classes that are not in training, or two of one class.
+        DataError: a folder is no training class, or two folders are one class.
     """
     known = list(classes)
     ambiguous = {name for names in same_but_for_case(known) for name in names}
@@ -203,19 +215,19 @@ def match_classes(folder: Path, train: Path, classes: Iterable[str]) -> tuple[di
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, in the order of their names, without hidden ones; links are followed.
+    """The visible folders in a folder, in the order of their names. Links are followed.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the folder cannot be read.
     """
     return [Path(entry.path) for entry in entries(folder) if not entry.name.startswith(".") and entry.is_dir()]
 
 
 def entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """What a folder has, in the order of names.
+    """The entries of a folder, in the order of their names.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as found:
@@ -225,19 +237,19 @@ def entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def holds_images(folder: Path, below: bool = False) -> bool:
-    """Whether an image lies in a folder, or with `below` in one of its folders, two levels down."""
+    """True if an image lies in a folder, or, with `below`, at most two levels below it."""
     if any(not entry.is_dir() and why_no_image(entry) is None for entry in entries(folder)):
         return True
     return below and any(holds_images(f) or any(map(holds_images, visible_folders(f))) for f in visible_folders(folder))
 
 
 def why_no_image(entry: os.DirEntry[str]) -> str | None:
-    """None for a file that counts as an image; for another the kind that it is counted as among those left out."""
+    """The kind of a file that is no image, such as `.txt` or `hidden`; None for an image."""
     if entry.name.startswith("."):
         return "hidden"
     suffix = os.path.splitext(entry.name)[1].lower()
     if not entry.is_file() and os.path.exists(entry.path):
-        return "no regular file"  # reading from a pipe would wait for ever
+        return "no regular file"  # reading a pipe would block for ever
     if suffix in SUFFIXES:
         return None
     if suffix in RAW:
@@ -252,16 +264,16 @@ def why_no_image(entry: os.DirEntry[str]) -> str | None:
 
 
 def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Pairs of a folder, this one and the visible ones below it, and what else is in it; links are followed.
+    """Pairs (folder, its other entries) for a folder and all visible ones below it. Links are followed.
 
     Raises:
-        DataError: a link back to a folder that it lies in, or a folder that cannot be read.
+        DataError: a folder cannot be read, or links back to a folder around it.
     """
-    here = os.path.realpath(folder)
-    if here in above:
-        raise DataError(f"{folder}: is a link back to {here}, which it lies in")
+    real = os.path.realpath(folder)
+    if real in above:
+        raise DataError(f"{folder}: is a link back to {real}, which it lies in")
     found = entries(folder)
     yield str(folder), [entry for entry in found if not entry.is_dir() or entry.name.startswith(".")]
     for entry in found:
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from walk(entry.path, (*above, here))
+            yield from walk(entry.path, (*above, real))

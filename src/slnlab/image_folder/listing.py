@@ -1,6 +1,7 @@
-"""What is in a folder of images with one folder for each class: no image is decoded, and torch is not imported.
+"""The contents of an image folder with one folder for each class.
 
-The configuration takes from here the number of classes and of images, so that it can be checked before torch is loaded.
+The configuration takes the numbers of classes and images from here, so it can be checked before torch is imported. No
+image is decoded.
 """
 
 from __future__ import annotations
@@ -29,55 +30,54 @@ from slnlab.storage.hashes import file_hashes
 from slnlab.text.messages import quoted
 
 Unreadable = Literal["refuse", "skip"]
-"""What becomes of images that cannot be read: the run ends before training, or goes on without them."""
+"""The treatment of unreadable images: the run ends before training, or leaves them out."""
 
 
 class Listing(NamedTuple):
-    """The images of a split: paths relative to the root, and the number of each one's class among `classes`."""
+    """The images of a split: paths relative to the root, and labels as numbers of `classes`."""
 
     paths: list[str]
     labels: list[int]
 
 
 class ImageFolderContents(NamedTuple):
-    """What a root holds; `val_clean` and `test` are empty where it has no such folder."""
+    """The contents of a root. `val_clean` and `test` are empty without such a folder."""
 
     classes: list[str]
     splits: dict[str, Listing]
     folders: dict[str, str]
-    """What the folder of each split is called."""
+    """Split → name of its folder; empty if it is the root."""
     left_out: Counter[str]
-    """Files that are no images, by suffix or reason."""
-    homeless: list[str]
-    """Images that lie in no folder of a class, relative to the root."""
+    """Numbers of files that are no images, by suffix or reason."""
+    unlabelled: list[str]
+    """Images outside the folders of the classes, relative to the root."""
     remarks: list[str]
-    """On the names of folders."""
+    """Remarks on the names of folders."""
     unreadable: dict[str, str]
-    """With `unreadable="skip"` the images that were left out because they cannot be read, and why."""
+    """Path → fault of the images that `unreadable="skip"` leaves out."""
 
 
 _read: dict[str, tuple[dict[str, int], ImageFolderContents]] = {}
-"""Of each root when its folders were last changed, and what it held: composing one run asks for it dozens of times."""
+"""Root → times of change of its folders, and its contents. Composing one run asks for them dozens of times."""
 
 
 def read_image_folder(root: str, unreadable: Unreadable = "refuse", workers: int | None = None) -> ImageFolderContents:
-    """Look into `root/train/<class>/`, and into `val/` and `test/` beside it; or into `root/<class>/`.
+    """List `root/train/<class>/` with `val/` and `test/` beside it, or `root/<class>/`.
 
-    Classes are numbered in the order of their names, as torchvision's ImageFolder does; images may lie in folders of
-    their class's folder. What begins with a dot is left out. Training images are in an order that mixes the classes and
-    depends on their names alone, so that the first n of them are a sample.
+    Classes have numbers in the order of their names, as in torchvision's ImageFolder. A class's folder may hold further
+    folders. Names with a leading dot are left out. The order of the training images mixes the classes and depends on
+    their names alone, so the first n are a sample.
 
     Args:
-        root: the folder. Without `train/` all that it holds is for training. See
-            `slnlab.image_folder.layout.SPLITS` for other names of the splits.
-        unreadable: "skip" leaves out images that cannot be read, which takes a look at each
-            (`slnlab.image_folder.check`).
-        workers: processes that do so; None: as many as CPUs.
+        root: the folder. Without `train/` all its images are for training. `slnlab.image_folder.layout.SPLITS` has
+            the other names of the splits.
+        unreadable: "skip" decodes every image (`slnlab.image_folder.check`) and leaves unreadable ones out.
+        workers: threads that decode; None uses all cores.
 
     Raises:
-        ConfigError: another value of `unreadable`.
-        DataError: no such folder, one that cannot be read, a link back to a folder that it lies in, folders that look
-            like splits and are none, no classes, a class without images, or one that only `val` or `test` has.
+        ConfigError: `unreadable` has another value.
+        DataError: the folder is missing or unreadable; it has a link to a folder around it, folders that only look like
+            splits, no classes, a class without images, or a class in `val` or `test` only.
     """
     if unreadable not in get_args(Unreadable):
         raise ConfigError(f"data.unreadable: {unreadable!r} is not allowed: refuse or skip")
@@ -94,7 +94,7 @@ def read_image_folder(root: str, unreadable: Unreadable = "refuse", workers: int
 
 
 def _changed(folder: str) -> int:
-    """When something came into a folder or left it, in ns; -1: it is gone."""
+    """Time of the last change of a folder's entries in ns; -1 if the folder is gone."""
     try:
         return os.stat(folder).st_mtime_ns
     except FileNotFoundError:
@@ -108,12 +108,12 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
     number_of = {name: number for number, name in enumerate(train)}
     splits = dict.fromkeys(SPLITS, Listing([], []))
     left_out: Counter[str] = Counter()
-    homeless: list[str] = []
+    unlabelled: list[str] = []
     remarks = [f"the classes {quoted(names)} differ by case only" for names in same_but_for_case(train)]
     for folder in {top, *folders.values()}:
         looked_into[str(folder)] = _changed(str(folder))
         loose = (entry for entry in entries(folder) if not entry.is_dir())
-        homeless += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
+        unlabelled += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
     for split, folder in folders.items():
         found, matched = (train, []) if split == "train" else match_classes(folder, folders["train"], train)
         remarks += matched
@@ -147,12 +147,12 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
             pairs.sort(key=lambda pair: hashlib.sha256(_name(pair[0])).digest())
         splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
-    contents = ImageFolderContents(list(train), splits, called, left_out, sorted(homeless), remarks, {})
+    contents = ImageFolderContents(list(train), splits, called, left_out, sorted(unlabelled), remarks, {})
     return looked_into, contents
 
 
 def _name(path: str) -> bytes:
-    """A path as bytes that are the same on every system."""
+    """The bytes of a path, the same on every system."""
     return os.fsencode(unicodedata.normalize("NFC", path))
 
 
@@ -161,14 +161,14 @@ def _files(left_out: Counter[str]) -> str:
 
 
 def list_left_out(left_out: Counter[str]) -> str:
-    """`12 .txt, 1 hidden`, the commonest first, at most eight kinds."""
+    """Text such as `12 .txt, 1 hidden`: at most eight kinds, the commonest first."""
     shown = [f"{count} {kind}" for kind, count in left_out.most_common(8)]
     rest = sum(left_out.values()) - sum(count for _, count in left_out.most_common(8))
     return ", ".join(shown) + (f", {rest} others" if rest else "")
 
 
 def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
-    """The same without the images that cannot be read: what the folder would hold if they were removed."""
+    """The contents without unreadable images, as if they were removed."""
     every = [path for listing in contents.splits.values() for path in listing.paths]
     bad = problems(top, file_hashes(top, every, fresh=False), workers)
     splits = {split: _without(listing, bad) for split, listing in contents.splits.items()}
@@ -181,5 +181,5 @@ def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> 
 
 
 def _without(listing: Listing, paths: Collection[str]) -> Listing:
-    kept = [(path, label) for path, label in zip(*listing, strict=True) if path not in paths]
-    return Listing([path for path, _ in kept], [label for _, label in kept])
+    left = [(path, label) for path, label in zip(*listing, strict=True) if path not in paths]
+    return Listing([path for path, _ in left], [label for _, label in left])

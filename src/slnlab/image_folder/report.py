@@ -1,4 +1,4 @@
-"""What a folder of images holds, said once before training: what was left out, what is damaged, what is double."""
+"""The report on an image folder before training: numbers, files left out, unreadable images, copies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slnlab.errors import DataError
-from slnlab.image_folder.check import looks
+from slnlab.image_folder.check import verdicts
 from slnlab.image_folder.listing import ImageFolderContents, list_left_out
 from slnlab.image_folder.survey import check_depths
 from slnlab.storage.hashes import file_hashes
@@ -22,17 +22,17 @@ from slnlab.text.messages import quoted
 log = logging.getLogger(__name__)
 
 TINY = 10
-"""Training images below which a class is named: too few to learn it from, or to tell a wrong label from a rare look."""
+"""Training images below which a class gets a warning: too few to learn it, or to find its wrong labels."""
 
 SHOWN = 5
-"""Files that a message names; all are in a file of the run's directory."""
+"""Files that a message names. A file in the run's directory lists all."""
 
 
 class Copies(NamedTuple):
-    """Images whose files are the same byte by byte, and what follows from where they lie."""
+    """Images with byte-identical files."""
 
     kind: str
-    """`test in train`, …, `several classes`, or `same class`."""
+    """`several splits`, `several classes` or `same class`."""
     paths: list[str]
 
 
@@ -44,23 +44,23 @@ def report(
     duplicates_file: Path,
     mixed_depths: bool = False,
 ) -> None:
-    """Say what is there, and refuse what cannot be trained on.
+    """Log the contents of a folder, and refuse unusable ones.
 
     Args:
         root: the folder.
-        contents: of it.
-        workers: processes that look at the images; None: as many as CPUs.
-        unreadable_file: written with every image that cannot be read, and why; removed if there is none.
-        duplicates_file: written with all copies; likewise.
-        mixed_depths: images of 8 bits and of more may lie side by side, as the range of the latter was given.
+        contents: its contents.
+        workers: threads that decode; None uses all cores.
+        unreadable_file: CSV file with the path and fault of every unreadable image; removed if there is none.
+        duplicates_file: CSV file with all copies; removed if there are none.
+        mixed_depths: True allows images of 8 bits beside deep ones, because a range is given.
 
     Raises:
-        DataError: images that cannot be read and are not to be skipped, all in one message, or of different depths.
+        DataError: images are unreadable and not skipped, all in one message, or have different depths.
     """
     every = [path for listing in contents.splits.values() for path in listing.paths]
     hashes = file_hashes(Path(root), every, fresh=True)
-    found = looks(Path(root), hashes, workers)
-    bad = contents.unreadable | {path: look.problem for path, look in found.items() if look.problem is not None}
+    found = verdicts(Path(root), hashes, workers)
+    bad = contents.unreadable | {path: judged.problem for path, judged in found.items() if judged.problem is not None}
     _write(unreadable_file, ["path", "problem"], sorted(bad.items()))
     if bad:
         shown = "\n  ".join(f"{path!r}: {problem}" for path, problem in sorted(bad.items())[:SHOWN])
@@ -70,7 +70,7 @@ def report(
             raise DataError(f"{counted}. Remove them, or leave them out with data.unreadable=skip\n  {shown}{more}")
         log.warning("%s and are left out:\n  %s%s", counted, shown, more)
     if not mixed_depths:
-        check_depths({look.depth: Path(root, path) for path, look in found.items() if look.depth is not None})
+        check_depths({verdict.depth: Path(root, path) for path, verdict in found.items() if verdict.depth is not None})
     log.info("%s: %s", root, _counted(contents))
     for remark in _remarks(contents):
         log.warning("%s: %s", root, remark)
@@ -82,12 +82,12 @@ def report(
         for path in group.paths
     ]
     _write(duplicates_file, ["group", "kind", "split", "label", "path"], rows)
-    for remark in _of_copies(contents, copies, label):
+    for remark in _copy_remarks(contents, copies, label):
         log.warning("%s: %s; %s lists them", root, remark, duplicates_file)
 
 
 def _counted(contents: ImageFolderContents) -> str:
-    """`3 classes; train 240 images (70 to 90 of a class), test 60`."""
+    """Text such as `3 classes; train 240 images (70 to 90 of a class), test 60`."""
     sizes = Counter(contents.splits["train"].labels).values()
     parts = [f"train {len(contents.splits['train'].paths)} images ({min(sizes)} to {max(sizes)} of a class)"]
     for split in ("val_clean", "test"):
@@ -98,24 +98,24 @@ def _counted(contents: ImageFolderContents) -> str:
 
 def _remarks(contents: ImageFolderContents) -> Iterator[str]:
     if contents.left_out:
-        yield f"files that are left out as no images: {list_left_out(contents.left_out)}"
-    if contents.homeless:
-        count = len(contents.homeless)
-        yield f"{count} image(s) in no folder of a class are left out: {quoted(contents.homeless, SHOWN)}"
+        yield f"files left out, as they are no images: {list_left_out(contents.left_out)}"
+    if contents.unlabelled:
+        count = len(contents.unlabelled)
+        yield f"{count} image(s) outside the folders of the classes are left out: {quoted(contents.unlabelled, SHOWN)}"
     yield from contents.remarks
     sizes = Counter(contents.splits["train"].labels)
     tiny = [(contents.classes[label], count) for label, count in sorted(sizes.items()) if count < TINY]
     if tiny:
         names = quoted([name for name, _ in tiny])
-        yield f"fewer than {TINY} training images (the fewest: {min(count for _, count in tiny)}) has the class {names}"
+        yield f"fewer than {TINY} training images (the fewest: {min(count for _, count in tiny)}) in {names}"
 
 
 def find_copies(contents: ImageFolderContents, hashes: dict[str, str]) -> Iterator[Copies]:
-    """Groups of images with one content, those first that spoil a result.
+    """Groups of images with the same content. Groups that spoil a result come first.
 
     Args:
-        contents: of the folder.
-        hashes: of each image's file.
+        contents: contents of the folder.
+        hashes: path → hash of the file.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for path, content in hashes.items():
@@ -133,7 +133,7 @@ def find_copies(contents: ImageFolderContents, hashes: dict[str, str]) -> Iterat
 
 
 def _labels(contents: ImageFolderContents) -> dict[str, tuple[str, str]]:
-    """Of each image its split and its class."""
+    """Path → (split, class)."""
     return {
         path: (split, contents.classes[label])
         for split, listing in contents.splits.items()
@@ -141,7 +141,7 @@ def _labels(contents: ImageFolderContents) -> dict[str, tuple[str, str]]:
     }
 
 
-def _of_copies(
+def _copy_remarks(
     contents: ImageFolderContents, copies: Sequence[Copies], label: dict[str, tuple[str, str]]
 ) -> Iterator[str]:
     def names(split: str) -> str:
@@ -159,7 +159,7 @@ def _of_copies(
     several = [g for g in copies if len({label[path][1] for path in g.paths}) > 1]
     if several:
         yield (
-            f"{len(several)} image(s) lie in several classes, of which at most one is right "
+            f"{len(several)} image(s) lie in several classes, and at most one is right "
             f"({', '.join(map(repr, several[0].paths[:2]))})"
         )
     same = [g for g in copies if g.kind == "same class"]
@@ -173,7 +173,7 @@ def _example(group: Copies, label: dict[str, tuple[str, str]], *splits: str) -> 
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A CSV file, or none if there is nothing to say."""
+    """Write a CSV file, or remove it if there are no rows."""
     if not rows:
         path.unlink(missing_ok=True)
         return
@@ -182,4 +182,4 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
     writer.writerow(header)
     writer.writerows(rows)
     with replacing(path) as file:
-        file.write(os.fsencode(text.getvalue()))  # a file's name need not be UTF-8
+        file.write(os.fsencode(text.getvalue()))  # file names may hold bytes outside UTF-8

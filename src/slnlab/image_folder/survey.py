@@ -1,6 +1,6 @@
-"""What a sample of a data set's image files have in common: their depth, its range, and whether transparency hides all.
+"""A survey of a sample of image files: their depth, its range, and whether transparency hides their content.
 
-torch is not imported: the configuration takes the range from here.
+The configuration takes the range from here, so this module does not import torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from slnlab.image_folder.decoding import DEEP, Background, deep_pixels, depth, l
 
 
 class Paths(Protocol):
-    """A list of paths, or what is like one."""
+    """A sequence of paths, perhaps made on demand."""
 
     def __len__(self) -> int: ...
 
@@ -29,23 +29,24 @@ class Paths(Protocol):
 log = logging.getLogger(__name__)
 
 SAMPLE = 256
-"""Images of each split that are looked at, evenly over its list."""
+"""Most images of the sample of a split, evenly spaced over its list."""
 
 
 def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
-    """What is black and what is white in deep images: the smallest and the largest value of the training images.
+    """The range of deep images: the smallest and the largest value of the training images.
 
-    Images that cannot be read do not count.
+    Unreadable images do not count.
 
     Args:
-        splits: paths of the images; the training images first. The range is theirs, depths are compared in all.
+        splits: paths of the images of each split, training first. The range is that of the training images; depths are
+            compared in all splits.
 
     Returns:
-        None if all have 8 bits.
+        [black, white]; None if all images have 8 bits.
 
     Raises:
-        DataError: images of different depths, deep ones that have one value only or values that are not finite, or
-            16-bit colour that uses a small part of its range.
+        DataError: images have different depths; all deep pixels have one value, or some are not finite; or 16-bit
+            colour uses a small part of its range.
     """
     samples = [_sample(paths) for paths in splits]
     depths: dict[str, Path] = {}
@@ -54,9 +55,9 @@ def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
         try:
             with Image.open(path) as file:
                 found = depth(file)
-                if found == "8 bits" and ";16" in str(file.tile):  # how Pillow will unpack it
+                if found == "8 bits" and ";16" in str(file.tile):  # how Pillow unpacks it
                     colour.append(path)
-        except Exception:  # no image; whoever reads it says so
+        except Exception:  # unreadable; the check of all images reports it
             continue
         depths.setdefault(found, path)
     check_depths(depths)
@@ -65,13 +66,13 @@ def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
 
 
 def check_depths(examples: Mapping[str, Path]) -> None:
-    """Compare depths of images whose range nobody has given.
+    """Refuse images of several depths without a given range.
 
     Args:
-        examples: of each depth (`slnlab.image_folder.decoding.depth`) one image.
+        examples: depth (`slnlab.image_folder.decoding.depth`) → path of one such image.
 
     Raises:
-        DataError: there are several.
+        DataError: there are several depths.
     """
     if len(examples) > 1:
         found = ", ".join(f"{path} has {depth}" for depth, path in examples.items())
@@ -82,7 +83,7 @@ def check_depths(examples: Mapping[str, Path]) -> None:
 
 
 def check_visible(paths: Paths, background: Background) -> None:
-    """Look whether images with transparency can be told from their background.
+    """Check that images with transparency stand out from their background. A few flat ones get a warning.
 
     Raises:
         DataError: most of them are one flat colour over this background.
@@ -97,12 +98,12 @@ def check_visible(paths: Paths, background: Background) -> None:
             flat = _is_flat(read_rgb(path, None, background))
             if flat and not _is_flat(load(path)):
                 hidden.append(path)
-        except Exception:  # whoever reads it says so
+        except Exception:  # unreadable; the check of all images reports it
             continue
     if hidden:
-        said = f"{len(hidden)} of {transparent} images with transparency are one flat colour over {background}"
+        counted = f"{len(hidden)} of {transparent} images with transparency are one flat colour over {background}"
         others = " or ".join(sorted({"white", "grey", "black"} - {background}))
-        message = f"data.background: {said}, such as {hidden[0]}; {others}"
+        message = f"data.background: {counted}, such as {hidden[0]}; {others}"
         if 2 * len(hidden) > transparent:
             raise DataError(message)
         log.warning("%s", message)
@@ -129,7 +130,7 @@ def _extremes(paths: Sequence[Path]) -> list[float]:
 
 
 def _check_colour(paths: Sequence[Path]) -> None:
-    """16-bit colour is read by its upper 8 bits."""
+    """Refuse 16-bit colour that is dark in its upper 8 bits, the only ones that are read."""
     highest = 0
     for path in paths:
         try:
@@ -148,5 +149,5 @@ def _is_flat(image: Image.Image) -> bool:
 
 
 def _per_channel(image: Image.Image) -> list[tuple[int, int]]:
-    """Smallest and largest value of each channel."""
+    """(smallest, largest) value of each channel."""
     return [channel.getextrema() for channel in image.split()]  # type: ignore[misc]

@@ -1,1 +1,1 @@
-"""Where the runs of a sweep are done: one after the other, side by side on this machine, or on a SLURM cluster."""
+"""Launchers: they do the runs of a sweep on this machine, on a SLURM cluster, or through Ray."""

@@ -1,8 +1,8 @@
-"""Side by side on this machine: every GPU, or every core, has one run (or a few small ones) at a time.
+"""The local launcher: every GPU, or every core, does one run (or a few small ones) at a time.
 
-The engine is `concurrent.futures`: per slot an executor with a single process, which is kept for the next run, so that
-a run costs its training and not another import of PyTorch. A process that dies takes nobody with it but its run, which
-is why there is not one pool for all (a dead worker breaks a whole pool, joblib's too).
+Each slot has an executor of `concurrent.futures` with one process. The process stays for the next run, which saves
+another import of PyTorch. A single pool does not serve: a dead worker breaks a whole pool, joblib's too, but here only
+its run fails.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from slnlab.errors import ConfigError
-from slnlab.launchers.runs import Outcome, Planned, do
+from slnlab.launchers.planned import Outcome, Planned, execute
 from slnlab.processes import forkserver
 from slnlab.processes.cores import cores
-from slnlab.processes.stopping import SIGNALS, obeying_signals, stopped, told
+from slnlab.processes.stopping import SIGNALS, obeying_signals, received_signal, stopped
 
 log = logging.getLogger(__name__)
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""Of a process between two runs; a run says how many it has."""
+"""Environment of a process between two runs. Each run sets its own number of threads."""
 
 
 def launch(
     plan: Sequence[Planned], *, folder: Path, runs_per_device: int = 1, devices: int | None = None
 ) -> list[Outcome]:
-    """Do the runs, several at a time, the first ones first; a run of several processes takes as many slots.
+    """Do the runs in the order of the plan, several at a time. A run of several processes takes as many slots.
 
     Args:
-        plan: what to do.
-        folder: of the sweep; not used.
+        plan: the runs.
+        folder: folder of the sweep; not used.
         runs_per_device: runs that share a GPU. On the CPU: 1.
-        devices: how many GPUs, or cores, to use; None: all.
+        devices: number of GPUs, or of cores without GPUs; None uses all.
 
     Returns:
-        What became of each, in the order of `plan`.
+        The outcomes in the order of `plan`.
 
     Raises:
-        ConfigError: more devices than there are, or a run that needs more than there are slots for.
-        Stopped: told to stop; the runs have stopped too.
+        ConfigError: there are fewer devices than `devices`, or than a run needs.
+        Stopped: a signal arrived; the runs have stopped too.
     """
     slots = Slots(_devices(devices), runs_per_device)
     for planned in plan:
@@ -58,11 +58,14 @@ def launch(
     with obeying_signals():
         try:
             while waiting or running:
-                while waiting and not told() and (taken := slots.take(plan[waiting[0]].config.trainer.devices)):
+                while waiting and not received_signal():
+                    taken = slots.take(plan[waiting[0]].config.trainer.devices)
+                    if not taken:
+                        break
                     number = waiting.pop(0)
                     log.info("start %d/%d: %s", number + 1, len(plan), plan[number])
                     running[slots.submit(taken, plan[number])] = (number, taken)
-                if told() and time.monotonic() > forward_again:  # a process that is between two runs misses one
+                if received_signal() and time.monotonic() > forward_again:  # a process between two runs misses a signal
                     forward_again = time.monotonic() + 5
                     slots.signal_all()
                 if not running:
@@ -73,10 +76,10 @@ def launch(
                     outcome = outcomes[number] = _outcome(future, plan[number])
                     slots.free(taken, broken=not outcome.sound)
         finally:
-            if told():  # a second signal has come before they were told of the first
+            if received_signal():  # a second signal may arrive before the first is forwarded
                 slots.signal_all()
             slots.close()
-        received = told()
+        received = received_signal()
         if received is not None:
             raise stopped(received)
     return [outcome for outcome in outcomes if outcome is not None]
@@ -86,18 +89,18 @@ def _outcome(future: Future[Outcome], planned: Planned) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        message = "its process has died; the same command goes on from what was saved last"
+        message = "its process has died; the same command resumes from its last checkpoint"
         return Outcome("failed", message, str(planned.directory / "train.log"), sound=False)
-    except SystemExit:  # told to stop
+    except SystemExit:  # stopped by a signal
         return Outcome("failed", "stopped")
 
 
 class Slots:
-    """What runs can be put on: so many on every device.
+    """The slots for runs: `each` on every device.
 
     Args:
-        devices: GPU numbers as CUDA knows them, or None for every core.
-        each: runs that share one.
+        devices: GPU names as in CUDA_VISIBLE_DEVICES, or one None for each core.
+        each: number of runs that share a device, at least 1.
     """
 
     def __init__(self, devices: list[str | None], each: int) -> None:
@@ -105,11 +108,11 @@ class Slots:
         self.devices, self.each = len(devices), each
         self.busy = [False] * len(self.names)
         self.pools: list[ProcessPoolExecutor | None] = [None] * len(self.names)
-        # Somebody waits for each process that ends: an executor that is still at it when Python ends prints an error.
+        # Threads that wait for the ends of processes, because an executor that Python's end interrupts prints an error.
         self.ending = ThreadPoolExecutor(len(self.names))
 
     def take(self, count: int) -> list[int]:
-        """Free slots on so many devices, none of which several ranks share; empty: there are not enough now."""
+        """Free slots on `count` devices; a run of several processes gets whole devices. Empty if too few are free."""
         if count == 1:
             free = [slot for slot, busy in enumerate(self.busy) if not busy]
             return free[:1]
@@ -118,38 +121,42 @@ class Slots:
         return [slot for d in taken for slot in range(d, len(self.names), self.devices)]
 
     def submit(self, taken: list[int], planned: Planned) -> Future[Outcome]:
+        """Start a run on slots."""
         for slot in taken:
             self.busy[slot] = True
         names = list(dict.fromkeys(self.names[slot] for slot in taken))
         first = taken[0]
-        if len(taken) > 1:  # what is there knows one device only, and holds memory on it
+        if len(taken) > 1:  # their processes see one device only, and hold memory on it
             for slot in taken:
                 self._drop(slot)
         pool = self.pools[first]
         if pool is None:
-            on = None if names == [None] else ",".join(str(name) for name in names)
-            how = forkserver.context(on is None, ["slnlab.training.assemble"], ONE_THREAD)
-            pool = ProcessPoolExecutor(1, how, _begin, (on, forkserver.Surroundings()))
+            visible = None if names == [None] else ",".join(str(name) for name in names)
+            context = forkserver.context(visible is None, ["slnlab.training.assemble"], ONE_THREAD)
+            pool = ProcessPoolExecutor(1, context, _begin, (visible, forkserver.Surroundings()))
             self.pools[first] = pool
         try:
             return pool.submit(_work, planned, self._threads())
-        except BrokenProcessPool:  # it has died since its last run
+        except BrokenProcessPool:  # its process died after its last run
             self._drop(first)
             return self.submit(taken, planned)
 
     def free(self, taken: list[int], broken: bool) -> None:
+        """Free slots. `broken` also ends their process."""
         for slot in taken:
             self.busy[slot] = False
-        if broken or len(taken) > 1:  # it has died or may be unfit, or knows several devices
+        if broken or len(taken) > 1:  # it is dead or unsound, or sees several devices
             self._drop(taken[0])
 
     def signal_all(self) -> None:
+        """Ask all runs to stop."""
         for pool in self.pools:
             for process in list((getattr(pool, "_processes", None) or {}).values()):
                 if process.is_alive():
                     os.kill(process.pid, getattr(signal, "SIGUSR2", signal.SIGINT))
 
     def close(self) -> None:
+        """End all processes and wait for them."""
         for slot in range(len(self.pools)):
             self._drop(slot)
         self.ending.shutdown()
@@ -161,42 +168,46 @@ class Slots:
         self.pools[slot] = None
 
     def _threads(self) -> int:
-        """Of each process of a run: a slot's share of the cores."""
+        """The threads of each process of a run: a slot's share of the cores."""
         return max(1, cores() // len(self.names))
 
 
 def _devices(count: int | None) -> list[str | None]:
-    """The GPUs by name, or as many None as there are cores to use."""
+    """The names of the GPUs to use, or one None for each core.
+
+    Raises:
+        ConfigError: the machine has fewer.
+    """
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if torch.cuda.is_available():
         gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-        here: list[str | None] = list(gpus)
+        found: list[str | None] = list(gpus)
     else:
-        here = [None] * cores()
-    if count is not None and not 1 <= count <= len(here):
-        kind = "GPUs" if here[0] else "cores"
-        raise ConfigError(f"hydra.launcher.devices: {count}, but this machine has {len(here)} {kind}")
-    return here[:count]
+        found = [None] * cores()
+    if count is not None and not 1 <= count <= len(found):
+        kind = "GPUs" if found[0] else "cores"
+        raise ConfigError(f"hydra.launcher.devices: {count}, but this machine has {len(found)} {kind}")
+    return found[:count]
 
 
 # In the processes
 
 
 def _begin(devices: str | None, surroundings: forkserver.Surroundings) -> None:
-    """Before anything of PyTorch is imported, or in a fork of a process that has imported it with one thread."""
+    """Prepare a process, before it imports PyTorch or after its fork from a server with one thread."""
     surroundings.take_over()
     os.environ.update(ONE_THREAD)
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    forkserver.end_with_parent(signal.SIGKILL)  # nobody would wait for it, and the same command could not take its run
+    forkserver.end_with_parent(signal.SIGKILL)  # an orphan would hold the lock of its run
     for number in SIGNALS:  # between runs there is nothing to stop
         signal.signal(number, signal.SIG_IGN)
 
 
 def _work(planned: Planned, threads: int) -> Outcome:
-    changes = {"trainer.progress": False, "trainer.threads": planned.config.trainer.threads or threads}  # no many bars
+    changes = {"trainer.progress": False, "trainer.threads": planned.config.trainer.threads or threads}
     if "workers" in planned.config.data and planned.config.data.workers is None:
         changes["data.workers"] = threads
-    return do(planned.changed(changes))
+    return execute(planned.changed(changes))

@@ -1,4 +1,4 @@
-"""On a Ray cluster, or on this machine through Ray: every run is a task that asks for GPUs or cores."""
+"""The Ray launcher: every run is a Ray task with GPUs or cores, on a cluster or on this machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slnlab.errors import SlnlabError
-from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.processes.stopping import obeying_signals, stop_if_told
+from slnlab.launchers.planned import Outcome, Planned, execute
+from slnlab.processes.stopping import obeying_signals, stop_if_requested
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +24,25 @@ def launch(
     gpus_per_run: float | None = None,
     cpus_per_run: float = 1.0,
 ) -> list[Outcome]:
-    """Do the runs as Ray tasks. A worker that dies, or a node that is lost, has its run begun again by Ray, up to three
-    times; it goes on from what was saved last. So does a run that is ended because this command is told to stop: Ray
-    gives it no time to save.
+    """Do the runs as Ray tasks.
+
+    After the loss of a worker or a node, Ray starts the run again, up to three times; it resumes from its last
+    checkpoint. If this command is stopped, Ray ends the runs without time to save.
 
     Args:
-        plan: what to do. A run of several processes asks for as many GPUs and cores.
-        folder: of the sweep, which all nodes must see.
-        address: of the cluster ("auto": the one that this machine belongs to); None: a Ray of our own, here.
-        gpus_per_run: per process; fractions share a GPU. None: 1 where the cluster has GPUs and the run may use them.
-        cpus_per_run: cores per process, which are also its threads.
+        plan: the runs. A run of several processes asks for as many GPUs and cores.
+        folder: folder of the sweep; all nodes must see it.
+        address: address of the cluster, "auto" for that of this machine; None starts Ray on this machine.
+        gpus_per_run: GPUs of each process, ≥ 0; fractions share a GPU. None means 1 if the cluster has GPUs and the
+            run may use them.
+        cpus_per_run: cores, and threads, of each process.
 
     Returns:
-        What became of each, in the order of `plan`.
+        The outcomes in the order of `plan`.
 
     Raises:
-        SlnlabError: the extra is not installed, no such cluster, or a run that asks for more than the cluster has.
-        Stopped: told to stop; the runs have been ended.
+        SlnlabError: the extra is not installed, there is no such cluster, or a run asks for more than the cluster has.
+        Stopped: a signal arrived; the runs have been ended.
     """
     try:
         import ray
@@ -58,22 +60,22 @@ def launch(
 
 
 def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) -> list[Outcome]:
-    there = ray.cluster_resources()
-    # A worker that an earlier run has left in a strange state is not used again after so many runs; on GPUs after each,
-    # as nothing works any more after an error of CUDA's. With force=true a second attempt would start over.
+    resources = ray.cluster_resources()
+    # `max_calls` replaces a worker after 20 runs, and on GPUs after each, as nothing works after an error of CUDA. With
+    # force=true a second attempt would start from scratch.
     forced = any(planned.config.force for planned in plan)
-    work = ray.remote(max_retries=0 if forced else 3, max_calls=1 if there.get("GPU") else 20)(_work)
+    work = ray.remote(max_retries=0 if forced else 3, max_calls=1 if resources.get("GPU") else 20)(_work)
     numbers: dict[Any, int] = {}
     for number, planned in enumerate(plan):
         count = planned.config.trainer.devices
-        each = (1.0 if there.get("GPU") else 0.0) if gpus is None else gpus
+        each = (1.0 if resources.get("GPU") else 0.0) if gpus is None else gpus
         if count > 1:
             each = float(math.ceil(each))  # no two processes of a run share a GPU
         asked = {"GPU": 0.0 if planned.config.trainer.accelerator == "cpu" else each * count, "CPU": cpus * count}
         for kind, wanted in asked.items():
-            if wanted > there.get(kind, 0.0):
+            if wanted > resources.get(kind, 0.0):
                 raise SlnlabError(
-                    f"launcher=ray: {planned} asks for {wanted:g} {kind}s, the cluster has {there.get(kind, 0):g}"
+                    f"launcher=ray: {planned} asks for {wanted:g} {kind}s, the cluster has {resources.get(kind, 0):g}"
                 )
         numbers[
             work.options(num_gpus=asked["GPU"], num_cpus=asked["CPU"]).remote(planned, int(max(cpus, 1)), os.getcwd())
@@ -81,7 +83,7 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
     outcomes: dict[int, Outcome] = {}
     left = list(numbers)
     while left:
-        stop_if_told()
+        stop_if_requested()
         done, left = ray.wait(left, timeout=0.5)
         for task in done:
             planned = plan[numbers[task]]
@@ -97,4 +99,4 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
 def _work(planned: Planned, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # the run's paths may be relative
     threads = planned.config.trainer.threads or threads
-    return do(planned.changed({"trainer.progress": False, "trainer.threads": threads}))
+    return execute(planned.changed({"trainer.progress": False, "trainer.threads": threads}))

@@ -1,13 +1,13 @@
-"""On a SLURM cluster: a job per run, in job arrays as large as the cluster allows, through submitit.
+"""The SLURM launcher: one job for each run, in job arrays as large as the cluster allows, through submitit.
 
-A job that is preempted, requeued, or near its time limit ends after its optimiser step and goes on with the next, with
-the same bits. Who puts it back into the queue:
+A job that is preempted, requeued or near its time limit stops after its optimiser step. It resumes with the next one,
+with the same bits. There are two ways back into the queue:
 
-- SLURM itself, for preemption (PreemptMode=REQUEUE), `scontrol requeue` and a node that is lost;
-- the job, when it gets SIGUSR1 or SIGUSR2: SLURM sends the latter `signal_delay_s` before the time limit. Unless
-  nothing was saved since it began: then the time limit is too short, and the run fails and says so.
+- SLURM requeues after preemption (PreemptMode=REQUEUE), `scontrol requeue` and the loss of a node.
+- The job requeues itself on SIGUSR1 or SIGUSR2; SLURM sends the latter `signal_delay_s` before the time limit. If the
+  job saved nothing since its start, the time limit is too short and the run fails.
 
-SIGTERM alone means that somebody cancels the job.
+SIGTERM alone means that a user cancels the job.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.launchers.runs import Outcome, Planned, do
-from slnlab.processes.stopping import Stopped, obeying_signals, stop_if_told
+from slnlab.launchers.planned import Outcome, Planned, execute
+from slnlab.processes.stopping import Stopped, obeying_signals, stop_if_requested
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ LIMITS = (
     "hydra.launcher.array_size=N submits arrays of N runs"
 )
 
-AGAIN = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
-"""Signals after which a job puts itself back into the queue."""
+REQUEUE_SIGNALS = {getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
+"""Signals on which a job puts itself back into the queue."""
 
-WAITING = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED"}
-WAITING |= {"RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT"}
-"""States of a job that has more to come."""
+UNFINISHED = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED"}
+UNFINISHED |= {"RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT"}
+"""States of a job that has not ended for good."""
 
 
 def launch(
@@ -58,23 +58,23 @@ def launch(
     """Submit the runs as job arrays, and wait until all have ended.
 
     Args:
-        plan: what to do. All get the same resources.
-        folder: of the sweep, which all nodes must see; SLURM's logs go to `.slurm` in it.
-        poll_s: seconds between two questions to `squeue`. It needs no accounting (`sacct`), which submitit's own
-            watcher does.
-        wait: False: return when they are submitted.
-        array_size: runs in an array at most; None: as many as the cluster allows.
-        resources: what submitit's SLURM executor takes: `timeout_min`, `cpus_per_task`, `gpus_per_node`,
+        plan: the runs. All get the same resources.
+        folder: folder of the sweep; all nodes must see it. SLURM's logs go to its subfolder `.slurm`.
+        poll_s: seconds between two questions to `squeue`. Unlike submitit's own watcher, it needs no accounting
+            (`sacct`).
+        wait: False returns after the submission.
+        array_size: most runs of an array; None uses the limit of the cluster.
+        resources: parameters of submitit's SLURM executor: `timeout_min`, `cpus_per_task`, `gpus_per_node`,
             `tasks_per_node`, `mem_gb`, `nodes`, `partition`, `account`, `qos`, `constraint`, `array_parallelism`,
-            `signal_delay_s`, `setup`, `additional_parameters`, … None: SLURM's default.
+            `signal_delay_s`, `setup`, `additional_parameters`, … None leaves a parameter to SLURM.
 
     Returns:
-        What became of each, in the order of `plan`. Runs whose array SLURM refuses, after it took others, have failed.
+        The outcomes in the order of `plan`. If SLURM refuses a later array, its runs have failed.
 
     Raises:
-        ConfigError: there is no such resource, or no array of that size.
+        ConfigError: there is no such resource, or an array cannot have this size.
         SlnlabError: the extra is not installed, this is no SLURM cluster, or SLURM refuses the first array.
-        Stopped: told to stop waiting; the jobs go on.
+        Stopped: a signal ended the wait; the jobs go on.
     """
     try:
         import submitit
@@ -86,7 +86,7 @@ def launch(
     logs = folder / ".slurm"
     logs.mkdir(parents=True, exist_ok=True)
     try:
-        # submitit answers signals until the run begins; a time limit that ends before that is never enough.
+        # submitit handles signals until the run begins. A time limit that ends before that is always too short.
         executor = submitit.SlurmExecutor(folder=logs.resolve() / "%j", max_num_timeout=0)
         executor.update_parameters(**_checked(resources))
     except (RuntimeError, ValueError) as error:
@@ -101,11 +101,10 @@ def launch(
 
 
 def _submit(executor: Any, plan: Sequence[Planned], array_size: int) -> tuple[list[Any], str]:
-    """Submit the runs as equal arrays of at most `array_size`, of which no more than `array_parallelism` runs work at a
-    time together.
+    """Submit the runs as equal arrays of at most `array_size`, with `array_parallelism` jobs at once in all arrays.
 
     Returns:
-        The jobs of the first runs, and why SLURM refuses to take the others, if it does.
+        The jobs of the first runs, and SLURM's reason to refuse the others; empty if it takes all.
 
     Raises:
         SlnlabError: SLURM refuses the first array.
@@ -126,7 +125,7 @@ def _submit(executor: Any, plan: Sequence[Planned], array_size: int) -> tuple[li
         runs = plan[len(plan) * array // arrays : len(plan) * (array + 1) // arrays]
         try:
             executor.update_parameters(array_parallelism=share, dependency=",".join(after) or None)
-            submitted = executor.map_array(Job(), list(runs))
+            submitted = executor.map_array(SlurmJob(), list(runs))
         except (RuntimeError, ValueError, FailedJobError, FileNotFoundError) as error:
             why = f"launcher=slurm: {error}; {LIMITS}" if "sbatch" in str(error) else f"launcher=slurm: {error}"
             if not jobs:
@@ -144,18 +143,18 @@ def _array(job: Any) -> str:
 
 
 def _max_array_size() -> int | None:
-    """Runs that an array of this cluster can have; None: SLURM does not say."""
+    """The most runs of an array on this cluster; None if SLURM does not state it."""
     try:
         command = ["scontrol", "show", "config"]
-        said = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False).stdout
+        asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"^\s*MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
-    return max(1, int(found[1])) if found else None  # 0: there are no arrays, and a job alone is none
+    found = re.search(r"^\s*MaxArraySize\s*=\s*(\d+)", asked.stdout, re.MULTILINE)
+    return max(1, int(found[1])) if found else None  # 0 forbids arrays, and a single job is none
 
 
 def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """submitit's parameters.
+    """The resources as submitit's parameters.
 
     Raises:
         ConfigError: there is no such parameter.
@@ -166,9 +165,9 @@ def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in resources.items() if value is not None}
     parameters: dict[str, Any] = {str(names.get(key, key)): value for key, value in given.items()}
     additional = dict(parameters.get("additional_parameters") or {})
-    if "no-requeue" not in additional:  # some sites' jobs are not put back unless they ask for it
+    if "no-requeue" not in additional:  # some clusters requeue only jobs that ask for it
         additional = {"requeue": True, **additional}
-    if "dependency" in additional:  # to which an array that waits for another one adds
+    if "dependency" in additional:  # `_submit` adds the dependency on another array
         parameters["dependency"] = additional.pop("dependency")
     parameters["additional_parameters"] = additional
     if "mem" in parameters:
@@ -183,17 +182,18 @@ def _checked(resources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wait(jobs: Sequence[Any], poll_s: float, patience: float = 90.0) -> list[Outcome]:
-    """What became of the jobs.
+    """Wait for the outcomes of the jobs.
 
     Args:
+        jobs: submitit's jobs.
         poll_s: seconds between two questions to SLURM.
-        patience: seconds that a file system may take to show the result of a job that is over.
+        patience: seconds for a file system to show the result of an ended job.
     """
     outcomes: dict[int, Outcome] = {}
     gone: dict[int, float] = {}
     asked = 0.0
     while len(outcomes) < len(jobs):
-        stop_if_told()
+        stop_if_requested()
         for number, job in enumerate(jobs):
             if number not in outcomes and job.paths.result_pickle.exists():
                 outcomes[number] = _result(job)
@@ -203,13 +203,13 @@ def _wait(jobs: Sequence[Any], poll_s: float, patience: float = 90.0) -> list[Ou
             states = _states([_array(job) for job in jobs])
             for number in left if states is not None else ():
                 state = states.get(jobs[number].job_id)  # type: ignore[union-attr]
-                if state in WAITING:
+                if state in UNFINISHED:
                     gone.pop(number, None)
                 elif asked - gone.setdefault(number, asked) >= (patience if state == "COMPLETED" else 3 * poll_s):
                     ended = f"its job ended without a result (SLURM says {state or 'nothing of it any more'})"
                     outcomes[number] = Outcome("failed", ended, str(jobs[number].paths.stdout))
                 else:
-                    with suppress(OSError):  # after which NFS looks at what is in a directory
+                    with suppress(OSError):  # a change of mode makes NFS read the directory again
                         folder = jobs[number].paths.folder
                         folder.chmod(folder.stat().st_mode)
         time.sleep(min(poll_s, 1.0))
@@ -217,18 +217,18 @@ def _wait(jobs: Sequence[Any], poll_s: float, patience: float = 90.0) -> list[Ou
 
 
 def _result(job: Any) -> Outcome:
-    """What the job's first task has left. `job.result()` would ask `sacct` for the other tasks."""
+    """The outcome that the job's first task stored. `job.result()` would ask `sacct` for the other tasks."""
     from submitit.core.utils import pickle_load
 
-    kind, left = pickle_load(job.paths.result_pickle)
-    if kind == "success" and isinstance(left, Outcome):
-        return left
-    said = str(left).strip().splitlines()[-1]
-    return Outcome("failed", TOO_SHORT if "timed-out too many times" in said else said, str(job.paths.stdout))
+    kind, stored = pickle_load(job.paths.result_pickle)
+    if kind == "success" and isinstance(stored, Outcome):
+        return stored
+    error = str(stored).strip().splitlines()[-1]
+    return Outcome("failed", TOO_SHORT if "timed-out too many times" in error else error, str(job.paths.stdout))
 
 
 def _states(arrays: Sequence[str]) -> dict[str, str] | None:
-    """State of each job of the arrays that SLURM still knows; None: SLURM does not answer now."""
+    """Job id → state for the jobs that SLURM still knows; None if SLURM does not answer."""
     command = [
         "squeue",
         "--noheader",
@@ -238,19 +238,21 @@ def _states(arrays: Sequence[str]) -> dict[str, str] | None:
         f"--jobs={','.join(dict.fromkeys(arrays))}",
     ]
     try:
-        said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False)
+        asked = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if said.returncode and "Invalid job id" not in said.stderr:  # which is: all of them are long gone
+    if asked.returncode and "Invalid job id" not in asked.stderr:  # this error: all jobs are long gone
         return None
-    return dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
+    return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())
 
 
 # In the job
 
 
-class Job:
-    """What submitit runs on the node."""
+class SlurmJob:
+    """The function that submitit calls on the node."""
 
     def __call__(self, planned: Planned) -> Outcome:
         import submitit
@@ -258,38 +260,38 @@ class Job:
         from slnlab.record.run_directory import got_further
 
         first = os.environ.get("SLURM_PROCID", "0") == "0"
-        here = submitit.JobEnvironment()
+        environment = submitit.JobEnvironment()
         if first:
             planned.directory.mkdir(parents=True, exist_ok=True)
             with (planned.directory / "slurm.txt").open("a", encoding="utf-8") as file:
-                print(f"job {here.job_id} on {here.hostname}, log {here.paths.stdout}", file=file)
+                print(f"job {environment.job_id} on {environment.hostname}, log {environment.paths.stdout}", file=file)
         again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
-        # force=true has removed a former run when the job began for the first time.
+        # force=true removed the former run at the first start of the job.
         planned = planned.changed({"trainer.progress": False, "force": planned.config.force and not again})
         try:
-            with obeying_signals():  # from here on, as importing what training needs takes its time too
-                # The lock of a node that was lost may last a while.
-                return do(planned, wait=again)
+            with obeying_signals():  # before the import of training, which takes its time
+                # The lock of a lost node may last a while.
+                return execute(planned, wait=again)
         except Stopped as stopped:
-            if stopped.signal not in AGAIN:
+            if stopped.signal not in REQUEUE_SIGNALS:
                 raise
-            if not first:  # one that fails takes the job down before the first has put it back
+            if not first:  # a failed task would end the job before the first task requeues it
                 sys.exit(0)
             if not (got_further() or stopped.waiting):
                 return Outcome("failed", TOO_SHORT)
-            # Ends this job too; what is left of it must not write a result. By its place in the array: SLURM_JOB_ID
-            # of one of them is the array's own, which would requeue all.
-            requeue = ["scontrol", "requeue", here.job_id]
-            said = subprocess.run(
+            # A requeue ends this job too, so nothing may write a result after it. This id contains the place in the
+            # array; SLURM_JOB_ID may be the array's own id and would requeue all its jobs.
+            requeue = ["scontrol", "requeue", environment.job_id]
+            asked = subprocess.run(
                 requeue, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
             )
-            if said.returncode:
-                why = said.stderr.strip()
+            if asked.returncode:
+                why = asked.stderr.strip()
                 return Outcome("failed", f"SLURM did not put the job back ({why}); the same command goes on")
             sys.exit(int(stopped.code or 0))
 
     def checkpoint(self, planned: Planned) -> Any:
-        """For a preemption before the run begins: the same again."""
+        """The same job again, for submitit, after a preemption before the run begins."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, planned)

@@ -12,7 +12,7 @@ from slnlab.record.run_directory import RunDirectory
 
 
 def tensorboard_logger(run: RunDirectory, **_: Any) -> Logger:
-    """Event files in `tensorboard/` below the run directory.
+    """A logger that writes event files to `tensorboard/` in the run directory.
 
     Raises:
         SlnlabError: the extra `tensorboard` is not installed.
@@ -25,7 +25,7 @@ def tensorboard_logger(run: RunDirectory, **_: Any) -> Logger:
 
 
 class ResumedTensorBoardLogger(TensorBoardLogger):
-    """A TensorBoardLogger of a run that may have been stopped: readers find each epoch once."""
+    """A TensorBoardLogger for resumed runs: readers find each epoch once."""
 
     _purged = False
 
@@ -33,7 +33,7 @@ class ResumedTensorBoardLogger(TensorBoardLogger):
         if not self._purged:
             from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 
-            # TensorBoard drops events of this step and later ones that an earlier start of the run has written.
+            # On this event TensorBoard drops what earlier starts of the run wrote for this step and later ones.
             restart = Event(step=step, session_log=SessionLog(status=SessionLog.START))
             self.experiment.file_writer.add_event(restart)
             self._purged = True

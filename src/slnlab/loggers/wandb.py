@@ -1,4 +1,4 @@
-"""Weights & Biases. Nothing that it does can end a training run."""
+"""Weights & Biases. None of its errors can end a training run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from slnlab.loggers.wandb_recordings import to_be_sent, waiting
+from slnlab.loggers.wandb_recordings import has_unsent, link_recording
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.kinds import Positive
 from slnlab.schema.wandb import settings as wandb_settings
@@ -25,7 +25,7 @@ from slnlab.storage.writing import replacing
 log = logging.getLogger(__name__)
 
 GRACE = 10.0
-"""Seconds that W&B has to notice that its own time at the end is over."""
+"""Seconds for W&B to notice that its own timeout at the end is over."""
 
 
 def wandb_logger(
@@ -41,19 +41,19 @@ def wandb_logger(
     about: Sequence[str],
     config: Mapping[str, Any],
 ) -> Logger | None:
-    """A Weights & Biases run of its own; recorded offline when the server does not take it. None: W&B does not start.
+    """A logger with a W&B run of its own, offline if the server does not take it. None if W&B does not start.
 
-    Its id is kept in the run directory, so that a resumed run goes on in the same W&B run.
+    The run directory stores the W&B id, so a resumed run continues the same W&B run.
 
     Args:
         run: the run's directory.
-        mode: "online", "offline" or "disabled"; this and the next four: None leaves it to W&B's environment.
+        mode: "online", "offline" or "disabled". None leaves this and the next four to W&B's environment.
         project, entity, tags: as in W&B.
-        timeout: seconds that W&B may take, at the start and at the end.
-        group: runs that W&B averages: the configuration without its seed.
+        timeout: seconds for W&B at the start and at the end.
+        group: name of the group whose runs W&B averages: the digest of the configuration without its seed.
         title: the run's name.
-        about: data set, noise and method, which become tags before `tags`.
-        config: what W&B shows as the run's configuration.
+        about: data set, noise and method, as tags before `tags`.
+        config: the configuration that W&B shows.
     """
     if unused := [name for name in wandb_settings.OURS if os.environ.get(name)]:
         log.warning("%s: without effect, as slnlab names and resumes each of its W&B runs itself", ", ".join(unused))
@@ -78,35 +78,35 @@ def wandb_logger(
         }
         experiment = _begin(settings, config, run)
         return ResilientWandbLogger(run, experiment, memory, settings["finish_timeout"])
-    except Exception as error:  # whatever W&B may do, training goes on
+    except Exception as error:  # training goes on after any error of W&B
         log.warning("W&B does not start (%s); the run goes on without it, recorded in %s", error, run.path)
         return None
 
 
 def _begin(settings: dict[str, Any], config: Mapping[str, Any], run: RunDirectory) -> Any:
-    """Start the W&B run: online if that is asked for and possible, else offline."""
+    """Start the W&B run: online if wanted and possible, else offline."""
     import wandb
 
     def init(mode: str) -> Any:
-        # `mode` here and not WANDB_MODE or WandbLogger(offline=True): those outlive the run in the environment.
-        asked = wandb.Settings(**(settings | {"mode": mode}))
-        return wandb.init(settings=asked, config=dict(config), reinit="create_new")
+        # The mode is a setting, as WANDB_MODE and WandbLogger(offline=True) would outlive the run in the environment.
+        chosen = wandb.Settings(**(settings | {"mode": mode}))
+        return wandb.init(settings=chosen, config=dict(config), reinit="create_new")
 
-    mode, how = settings["mode"], "`python -m slnlab.dashboard sync %s` sends it"
+    mode, sync = settings["mode"], "`python -m slnlab.dashboard sync %s` sends it"
     if mode in ("offline", "disabled"):
         return init(mode)
-    if waiting(run.path, settings["run_id"]):  # sent after what follows it, it would be out of order
-        log.warning(f"W&B has not got this run's earlier epochs yet, so it goes on offline; {how}", run.path)
+    if has_unsent(run.path, settings["run_id"]):  # online epochs would arrive before the earlier ones
+        log.warning(f"W&B has not got this run's earlier epochs yet, so it goes on offline; {sync}", run.path)
         return init("offline")
     try:
-        with _nobody_to_ask():
+        with _no_prompt():
             return init(mode)
     except Exception as error:
-        log.warning(f"W&B does not take the run (%s), so it is recorded offline; {how}", error, run.path)
-    # W&B's process would refuse the id as in use from now on.
+        log.warning(f"W&B does not take the run (%s), so it is recorded offline; {sync}", error, run.path)
+    # W&B's background process still holds the id and would refuse it.
     if wandb.setup().most_recent_active_run is None:
         wandb.teardown(exit_code=1)
-    else:  # it belongs to somebody else's run too
+    else:  # another run uses this background process too
         settings["run_id"] = _new_id()
     return init("offline")
 
@@ -116,8 +116,8 @@ def _new_id() -> str:
 
 
 @contextmanager
-def _nobody_to_ask() -> Iterator[None]:
-    """Without a terminal to read from: where nobody is logged in, W&B would ask for a key, and wait for ever."""
+def _no_prompt() -> Iterator[None]:
+    """Replace stdin inside the block. Without a login, W&B would ask for a key and wait for ever."""
     terminal = sys.stdin
     with open(os.devnull, encoding="utf-8") as sys.stdin:
         try:
@@ -127,13 +127,13 @@ def _nobody_to_ask() -> Iterator[None]:
 
 
 class ResilientWandbLogger(WandbLogger):
-    """A WandbLogger around one run that never raises and ends with the run's own exit code.
+    """A WandbLogger that never raises and ends with the run's own exit code.
 
     Args:
         run: the run's directory.
         experiment: the W&B run.
-        memory: its id, and the last epoch that it was told by an earlier start.
-        timeout: seconds that W&B may take to finish.
+        memory: its `id`, and the last `epoch` that an earlier start logged.
+        timeout: seconds for W&B to finish.
     """
 
     def __init__(self, run: RunDirectory, experiment: Any, memory: dict[str, Any], timeout: float) -> None:
@@ -141,23 +141,23 @@ class ResilientWandbLogger(WandbLogger):
         self._directory, self._run, self._timeout = run, experiment, timeout
         self._memory = {**memory, "id": experiment.id}
         self._recording = Path(experiment.dir).parent
-        # A server knows what it has got, and an epoch that was on its way when the run was killed is sent again.
-        self._told = memory["epoch"] if experiment.offline else experiment.starting_step - 1
+        # The server states its last epoch, so an epoch lost on its way when the run was killed is sent again.
+        self._last_epoch = memory["epoch"] if experiment.offline else experiment.starting_step - 1
         self._complained = False
         self._remember()
         if experiment.offline and not experiment.disabled:
-            self._try(lambda: to_be_sent(self._recording, run.path))
+            self._try(lambda: link_recording(self._recording, run.path))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if step is not None and step <= self._told:
-            return  # an epoch that a resumed run does again: `wandb sync` would add it as another one
+        if step is not None and step <= self._last_epoch:
+            return  # a resumed run repeats this epoch, and `wandb sync` would store it twice
         self._try(lambda: self._run.log(dict(metrics), step=step))
         if step is not None and not self._complained:
             self._memory["epoch"] = step
             self._remember()
 
     def finish(self, exit_code: int) -> None:
-        """End the W&B run: finished for 0, crashed otherwise. Waits little longer than `timeout` seconds."""
+        """End the W&B run, as finished for 0, else as crashed. It waits `timeout` + `GRACE` seconds at most."""
         trouble: list[Exception] = [TimeoutError("no answer")]
 
         def end() -> None:
@@ -171,12 +171,12 @@ class ResilientWandbLogger(WandbLogger):
         thread.start()
         thread.join(self._timeout + GRACE)
         if trouble:
-            path, how = self._directory.path, "`python -m slnlab.dashboard sync %s` sends the rest"
-            log.warning(f"W&B has not finished (%s); {how}", trouble[0], path)
-            self._try(lambda: to_be_sent(self._recording, path))
+            path, sync = self._directory.path, "`python -m slnlab.dashboard sync %s` sends the rest"
+            log.warning(f"W&B has not finished (%s); {sync}", trouble[0], path)
+            self._try(lambda: link_recording(self._recording, path))
 
     def finalize(self, status: str) -> None:
-        """Nothing: Lightning calls this at the end of every fit; `finish` ends the run."""
+        """Do nothing. Lightning calls this at the end of every fit; `finish` ends the run."""
 
     def _remember(self) -> None:
         def write() -> None:

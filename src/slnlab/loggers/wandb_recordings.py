@@ -1,4 +1,4 @@
-"""W&B recordings on this disk: which of them still have to be sent. A run has one for each of its starts."""
+"""W&B recordings on this disk, and which of them are unsent. A run has one for each start."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from slnlab.storage.locks import is_held
 
 @dataclass(frozen=True)
 class Recording:
-    """What one start of a run has recorded and W&B has not got."""
+    """The offline recording of one start of a run."""
 
     path: Path
     running: bool = False
-    """Still being written: sent now, its end would be missing."""
+    """True while it is written. Sent now, it would lack its end."""
 
     @property
     def state(self) -> Literal["sent", "running", "gone", "to send"]:
-        """Gone: it was outside the run's directory (WANDB_DIR), and is not there any more."""
+        """The state; `gone` if its folder outside the run's directory (WANDB_DIR) has disappeared."""
         if not self.path.exists():
             return "gone"
         if any(self.path.glob("*.wandb.synced")):
@@ -30,8 +30,8 @@ class Recording:
         return "running" if self.running else "to send"
 
 
-def to_be_sent(recording: Path, run: Path) -> None:
-    """Let `recordings` find what W&B has recorded in any place: a link in `wandb/` of the run's directory names it.
+def link_recording(recording: Path, run: Path) -> None:
+    """Link a recording from `wandb/` in the run's directory, so that `recordings` finds it at any place.
 
     Args:
         recording: W&B's folder, `run-…` or `offline-run-…`.
@@ -41,15 +41,15 @@ def to_be_sent(recording: Path, run: Path) -> None:
     if link.exists() or not any(recording.glob("*.wandb")):
         return
     link.parent.mkdir(exist_ok=True)
-    inside = recording.resolve().parent == link.parent.resolve()  # then both may be moved together
+    inside = recording.resolve().parent == link.parent.resolve()  # a relative link survives a move of both
     link.symlink_to(recording.name if inside else recording.resolve(), target_is_directory=True)
 
 
 def recordings(paths: Sequence[Path]) -> list[Recording]:
-    """What W&B has not got of the runs at or below `paths`, in the order of their directories and their start.
+    """The recordings of the runs at or below `paths`, ordered by directory and start.
 
     Raises:
-        DataError: a path that does not exist.
+        DataError: a path is no directory.
     """
     found: list[Recording] = []
     for path in paths:
@@ -60,8 +60,8 @@ def recordings(paths: Sequence[Path]) -> list[Recording]:
     return list(dict.fromkeys(found))
 
 
-def waiting(run: Path, wandb_id: str) -> bool:
-    """Whether an earlier start of this W&B run has left something to be sent."""
+def has_unsent(run: Path, wandb_id: str) -> bool:
+    """True if an earlier start of this W&B run left an unsent recording."""
     mine = [Recording(path) for path in _offline(run / "wandb") if f"-{wandb_id}" in path.name]
     return any(recording.state == "to send" for recording in mine)
 

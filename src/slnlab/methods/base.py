@@ -25,7 +25,7 @@ from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.data.datamodule import STEPS_PER_CALL, IndexedDataModule
 from slnlab.methods.ensemble import Ensemble
 from slnlab.models.modes import evaluating
-from slnlab.processes.distributed import average_buffers, rank, stop_if_told, world_size
+from slnlab.processes.distributed import average_buffers, rank, stop_if_requested, world_size
 from slnlab.record.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams, derive
@@ -246,7 +246,7 @@ class Method(pl.LightningModule):
             self.step(make())
             self.steps += 1
             self.steps_of_epoch += 1
-            stop_if_told()
+            stop_if_requested()
         if self.trainer.is_last_batch and not self.epoch_trained:
             # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
             schedulers = self.lr_schedulers() or []
@@ -286,7 +286,7 @@ class Method(pl.LightningModule):
     # Evaluation: every judged network on every split, accumulated on the device
 
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
-        stop_if_told()
+        stop_if_requested()
         said: dict[nn.Module, Tensor] = {}
         for name, network in self.judged.items():
             if (split, name) not in self._metrics:

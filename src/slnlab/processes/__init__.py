@@ -1,1 +1,1 @@
-"""Processes: how a run starts several, what they tell each other, and how all of them stop."""
+"""Processes of one run: how they start, share the work, and stop together."""

@@ -1,16 +1,16 @@
-"""How samples are cut into batches. Nothing here imports torch, so that a configuration can count its steps."""
+"""Batch sizes of an epoch. This module does not import torch, so a configuration can count its steps."""
 
 from __future__ import annotations
 
 FEWEST = 2
-"""Samples that a network needs in a pass in training mode: batch norm over a single pixel has no variance of one."""
+"""Fewest samples of a batch in training mode: batch norm has no variance over one sample of one pixel."""
 
 
 def batch_sizes(samples: int, batch_size: int) -> list[int]:
-    """The sizes of the batches of one pass over so many samples. No batch has a single sample.
+    """The batch sizes of one pass over `samples`, each at least 2.
 
-    The last partial batch is kept. A last batch of a single sample joins the batch before it; where there is none,
-    no batch is left. The rule does not know how many processes share a batch, so their number changes no run.
+    The last partial batch stays. A single last sample joins the batch before it, or is dropped if there is none. The
+    rule ignores the number of processes, so this number changes no run.
 
     >>> batch_sizes(66, 64), batch_sizes(65, 64), batch_sizes(1, 64)
     ([64, 2], [65], [])

@@ -1,4 +1,4 @@
-"""How many cores there are for this process, how many share them, and how they wait for one another."""
+"""Cores of this process: how many it may use, how many processes share them, how its threads wait."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """Those that this process may run on, no more than its cgroups and SLURM grant it; at least 1.
+    """The number of cores for this process, at least 1: its affinity, limited by its cgroups and by SLURM.
 
-    Other runs on the machine do not count: the number of threads decides the order of sums, so the bits of a run, and
+    Other runs on the machine do not count. The number of threads decides the order of sums, and so the bits of a run;
     these must not depend on its neighbours.
     """
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = min(_quotas(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), default=math.inf)
-    if granted < here:
-        here = max(1, math.ceil(granted))
-    return min(here, int(os.environ.get("SLURM_CPUS_PER_TASK") or here))
+    if granted < usable:
+        usable = max(1, math.ceil(granted))
+    return min(usable, int(os.environ.get("SLURM_CPUS_PER_TASK") or usable))
 
 
 def _quotas(of_process: Path, mounted: Path) -> Iterator[float]:
-    """Cores that each cgroup of a process grants, of those that grant a number: a container's, a systemd service's.
+    """The cores that each cgroup with a limit grants, such as a container's or a systemd service's.
 
     Args:
-        of_process: the file that names the cgroups.
-        mounted: where the groups' files are.
+        of_process: the file with the names of the process's cgroups.
+        mounted: the folder with the cgroups' files.
     """
     try:
         lines = of_process.read_text(encoding="utf-8").splitlines()
@@ -38,7 +38,7 @@ def _quotas(of_process: Path, mounted: Path) -> Iterator[float]:
             continue
         root = mounted / "cpu" if controllers else mounted
         group = root / path.strip("/")
-        # The groups around it grant too. Those that a container cannot see have no files here.
+        # Outer groups limit it too. A container does not see all of them.
         for folder in (group, *group.parents):
             yield from _quota(folder)
             if folder == root:
@@ -51,23 +51,25 @@ def _quota(group: Path) -> Iterator[float]:
             quota, period = " ".join((group / name).read_text(encoding="utf-8") for name in files).split()
             if int(quota) > 0:
                 yield int(quota) / int(period)
-        except (OSError, ValueError):  # there is none: "max"
+        except (OSError, ValueError):  # no limit ("max"), or no such file
             continue
 
 
 def wait_without_spinning() -> None:
-    """Let threads that wait for one another sleep. It works before PyTorch is imported, and in child processes.
+    """Let waiting OpenMP threads sleep. Call it before PyTorch is imported; child processes inherit it.
 
-    Threads of OpenMP spin, so two runs on one machine take each other's cores for waiting: 30 times as long was seen.
+    By default they spin, and two runs on one machine block each other's cores: 30 times slower was measured.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def processes_here(of_run: int) -> int:
-    """How many processes of a run share this process's cores. SLURM gives each task its own; torchrun says.
+    """The number of the run's processes that share this process's cores.
+
+    SLURM gives each task its own cores; torchrun states the number.
 
     Args:
-        of_run: how many the run has here, where slnlab has started them.
+        of_run: the number of the run's processes on this machine if slnlab started them.
     """
     by_slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1
     return int(os.environ.get("LOCAL_WORLD_SIZE") or (1 if by_slurm else of_run))

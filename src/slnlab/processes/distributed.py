@@ -1,7 +1,7 @@
-"""One run in several processes: which part of the work is whose, and how the parts come together.
+"""One run in several processes: how they split the work and join the results.
 
 Every process knows the whole: the order of an epoch, the random draws of a batch, the sample table. It computes its
-shard and takes over the others' results by sample index. Alone, every function here does nothing.
+shard and takes the others' results by sample index. In a run of one process these functions change nothing.
 """
 
 from __future__ import annotations
@@ -21,52 +21,55 @@ from slnlab.processes.batching import FEWEST
 
 
 def world_size() -> int:
-    """How many processes do this run."""
+    """The number of processes of this run, at least 1."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0. Rank 0 writes the files."""
+    """The number of this process, from 0. Rank 0 writes the files."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 T = TypeVar("T")
 
 
-def from_first(compute: Callable[[], T]) -> T:
-    """What rank 0 computes, in every process; an error of the user's there is an error everywhere.
+def from_rank_zero(compute: Callable[[], T]) -> T:
+    """The value that rank 0 computes, in every process.
 
     Args:
-        compute: called in rank 0 only. What it returns can be pickled.
+        compute: called in rank 0 only; returns a value that pickle can store.
+
+    Raises:
+        SlnlabError: `compute` raised it in rank 0; every process raises it.
     """
     if world_size() == 1:
         return compute()
-    said: list[Any] = [None]
+    outcome: list[Any] = [None]
     if rank() == 0:
         try:
-            said = [(compute(), None)]
+            outcome = [(compute(), None)]
         except SlnlabError as error:
-            said = [(None, error)]
-    dist.broadcast_object_list(said)
-    value, failure = said[0]
+            outcome = [(None, error)]
+    dist.broadcast_object_list(outcome)
+    value, failure = outcome[0]
     if failure is not None:
         raise failure
     return value
 
 
 _together: dist.ProcessGroup | None = None
-"""Whose processes stop together."""
+"""The group whose processes stop together; None outside `stopping_together`."""
 
 
 @contextmanager
 def stopping_together() -> Iterator[dist.ProcessGroup]:
-    """Inside the block the processes of the group agree on when they stop. Every process must enter it.
+    """Let the processes of the group stop in the same step, inside the block. Every process must enter it.
 
     Yields:
-        The group through which they do, of the CPUs.
+        The CPU group (gloo) of all processes.
     """
     global _together
-    group = dist.new_group(backend="gloo")  # a number on the CPU, so that nobody waits for a GPU
+    group = dist.new_group(backend="gloo")  # on the CPU, so that no process waits for a GPU
     assert isinstance(group, dist.ProcessGroup)
     _together = group
     try:
@@ -75,26 +78,26 @@ def stopping_together() -> Iterator[dist.ProcessGroup]:
         _together = None
 
 
-def stop_if_told() -> None:
-    """`slnlab.processes.stopping.stop_if_told`, for loops that all processes of a run are in.
+def stop_if_requested() -> None:
+    """`slnlab.processes.stopping.stop_if_requested` for loops that all processes of a run share.
 
-    They leave in the same step, whichever of them was told: it is saved, and one process that left alone would have the
-    others wait for it, on GPUs for ten minutes.
+    All processes leave in the same step, whichever of them got the signal. If one left alone, the others would wait for
+    it, on GPUs for ten minutes.
 
     Raises:
-        Stopped: this process, or inside `stopping_together` one of them, was told to stop.
+        Stopped: this process got a request to stop, or, inside `stopping_together`, any process of the run did.
     """
     if _together is None:
-        stopping.stop_if_told()
+        stopping.stop_if_requested()
         return
-    received = torch.tensor(stopping.told() or 0)
+    received = torch.tensor(stopping.received_signal() or 0)
     dist.all_reduce(received, op=dist.ReduceOp.MAX, group=_together)
     if received:
         raise stopping.stopped(signal.Signals(int(received)))
 
 
 class Shard(NamedTuple):
-    """The rows [start, stop) of `total`: the part of a global batch that is this process's."""
+    """This process's part of a global batch: the rows [start, stop) of `total`."""
 
     start: int
     stop: int
@@ -104,15 +107,15 @@ class Shard(NamedTuple):
         return self.stop - self.start
 
     def of(self, rows: Tensor) -> Tensor:
-        """This part of a tensor with `total` rows."""
+        """The shard's rows of a tensor with `total` rows."""
         return rows[self.start : self.stop]
 
 
 def shard(total: int) -> Shard:
-    """This process's part of `total` rows: contiguous, and as even as can be.
+    """This process's shard of `total` rows. Shards are contiguous and as even as possible.
 
-    No process has a single row, unless `total` is 1: batch norm could not train on it. Of a batch with fewer than two
-    rows for each process the last processes have none.
+    No process gets a single row unless `total` is 1, because batch norm cannot train on it. If there are fewer than
+    two rows for each process, the last processes get none.
     """
     sharing = max(1, min(world_size(), total // FEWEST))
     start, stop = (min(place, sharing) * total // sharing for place in (rank(), rank() + 1))
@@ -120,18 +123,24 @@ def shard(total: int) -> Shard:
 
 
 def gather(rows: Tensor) -> Tensor:
-    """The rows (M, …) of all processes, in the order of their ranks. How many a process has may differ, also be none.
+    """The rows of all processes in the order of their ranks.
 
-    Every process must call it, with the same dtype and trailing shape.
+    Every process must call it, with the same dtype and trailing shape. The number of rows may differ, and may be 0.
+
+    Args:
+        rows: this process's rows, (M, …).
+
+    Returns:
+        (sum of all M, …), on the device of `rows`.
     """
     if world_size() == 1:
         return rows
-    if dist.get_backend() == "nccl" and rows.device.type != "cuda":  # somebody's own table
+    if dist.get_backend() == "nccl" and rows.device.type != "cuda":  # NCCL moves tensors of GPUs only
         return gather(rows.cuda()).to(rows.device)
     counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
     dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
     sizes = [int(count) for count in counts]
-    # The transport wants equal shapes, and has no bool.
+    # `all_gather` needs equal shapes and knows no bool.
     sent = rows.contiguous().to(torch.uint8) if rows.dtype == torch.bool else rows.contiguous()
     padded = torch.cat([sent, sent.new_zeros(max(sizes) - len(sent), *sent.shape[1:])])
     received = [torch.empty_like(padded) for _ in sizes]
@@ -141,7 +150,7 @@ def gather(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_buffers(networks: Iterable[nn.Module]) -> None:
-    """Give every floating buffer (batch norm's running statistics) its mean over the processes."""
+    """Set every floating buffer (running statistics of batch norm) to its mean over the processes."""
     if world_size() == 1:
         return
     buffers = [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]

@@ -1,7 +1,7 @@
-"""Processes that need not import PyTorch first: forks of one that has done nothing else (multiprocessing's forkserver).
+"""Warm child processes: forks of a server that has only imported PyTorch (multiprocessing's forkserver).
 
-A new interpreter takes five seconds until it can train, a fork of a warm one none. Of a process that has used a GPU, or
-that has threads, no fork is sound; the server has neither. Elsewhere than on Linux, processes are new interpreters.
+A new interpreter needs five seconds before it can train, a fork of the server none. A process with threads or a used
+GPU must not fork; the server has neither. Systems other than Linux start new interpreters.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ LINUX = sys.platform == "linux"
 
 
 def context(warm: bool, modules: Sequence[str], environment: Mapping[str, str] | None = None) -> BaseContext:
-    """How to start processes; if warm, on Linux, the server runs already.
+    """The start method for child processes. It starts the server first, if it is warm and on Linux.
 
     Args:
-        warm: False: they are to be new interpreters (they use GPUs).
-        modules: that the processes will need.
-        environment: variables that the server has beside this process's: those that count when a module is imported.
+        warm: False starts new interpreters, as processes with GPUs need them.
+        modules: modules that the server imports in advance.
+        environment: variables of the server beside those of this process; they matter while modules are imported.
     """
     if not warm or not LINUX:
         return multiprocessing.get_context("spawn")
@@ -36,8 +36,8 @@ def context(warm: bool, modules: Sequence[str], environment: Mapping[str, str] |
     made.set_forkserver_preload([__name__, *modules])
     before = {name: os.environ.get(name) for name in environment or ()}
     os.environ.update(environment or {})
-    resource_tracker.ensure_running()  # which sets the mask back
-    # A signal to the whole process group must not end it: nobody else can say when the processes have ended, and how.
+    resource_tracker.ensure_running()  # first, because its start resets the signal mask
+    # A signal to the whole process group must not end the server: only it knows when and how its children end.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         forkserver.ensure_running()
@@ -51,8 +51,10 @@ def context(warm: bool, modules: Sequence[str], environment: Mapping[str, str] |
 
 
 class Surroundings:
-    """What a process that is started takes over from the one that starts it, though it is a fork of another one: its
-    environment, standard output and standard error. To be pickled as an argument of the process."""
+    """The environment, standard output and standard error of the starting process, for a child that the server forks.
+
+    It travels as a pickled argument of the child.
+    """
 
     def __init__(self) -> None:
         self.environment = dict(os.environ)
@@ -61,7 +63,7 @@ class Surroundings:
         return {"environment": self.environment, "outputs": [reduction.DupFd(1), reduction.DupFd(2)] if LINUX else []}
 
     def take_over(self) -> None:
-        """In the process."""
+        """Adopt them. Call it in the child."""
         os.environ.clear()
         os.environ.update(self.environment)
         for number, output in enumerate(vars(self).pop("outputs"), 1):
@@ -71,7 +73,7 @@ class Surroundings:
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """This process, started by multiprocessing, gets the signal as soon as the one that started it has ended."""
+    """Send this child process a signal as soon as its parent has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -82,5 +84,5 @@ def end_with_parent(number: signal.Signals) -> None:
     threading.Thread(target=watch, daemon=True, name="end with parent").start()
 
 
-if LINUX and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # this is the server, see `context`
+if LINUX and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # only the server, see `context`
     os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS))

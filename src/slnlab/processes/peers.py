@@ -1,8 +1,8 @@
-"""Processes of one run that SLURM or torchrun has started end together: they hear of one that fails or dies.
+"""Peers: the processes of a run that SLURM or torchrun started. If one fails or dies, the others end too.
 
-In a collective of NCCL's they would wait ten minutes or more for it. Each process keeps a connection to the first one,
-which passes on what it hears. The operating system closes the connection of a process that dies, and of one whose
-machine is lost (within half a minute), also while Python is not running.
+Without this, they would wait ten minutes or more in a collective of NCCL. Each process holds a connection to the first
+one, and the first one passes on failures. The operating system closes the connection of a dead process at once, and
+that of a lost machine within half a minute, even while Python is blocked.
 """
 
 from __future__ import annotations
@@ -20,77 +20,80 @@ from multiprocessing.connection import Client, Connection, answer_challenge, del
 import torch.distributed as dist
 
 from slnlab.errors import SlnlabError
-from slnlab.processes.distributed import from_first, rank, world_size
+from slnlab.processes.distributed import from_rank_zero, rank, world_size
 
 log = logging.getLogger(__name__)
 
 GRACE = 30.0
-"""Seconds in which a process may end by itself after another one has failed; then it is ended."""
+"""Seconds for a process to end by itself after another one failed; then it is ended."""
 
 WITHIN = 30.0
-"""Seconds that a process waits for its connection to the first one. It may still come later."""
+"""Seconds to wait for the connection to the first process. The connection may still come later."""
 
 DONE = "done"
-"""What a process says that leaves without a failure."""
+"""The message of a process that leaves without a failure."""
 
 HAS_DIED = "has died"
 
-_peers: Peers | None = None  # of the process's run
+_peers: Peers | None = None  # of this process's run
 
 
 @contextmanager
 def watching(host: str, ended: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Inside the block, a process that fails or dies ends the others. Every process of the group must enter it.
+    """Inside the block a process that fails or dies ends the others. Every process of the group must enter it.
 
     Args:
         host: name of the first process's machine.
-        ended: called with the reason when the first process is ended.
+        ended: called with the reason before the first process is ended.
 
     Yields:
-        The event to set when this process has left the group. After a failure it has `GRACE` seconds for that.
+        An event. Set it when this process has left the group, within `GRACE` seconds after a failure.
     """
     global _peers
     _peers = Peers(rank(), world_size(), ended)
-    port, key = from_first(_peers.listen)
+    port, key = from_rank_zero(_peers.listen)
     if rank() > 0:
         _peers.connect(host, port, key)
     try:
         yield _peers.left
     except SystemExit as stopped:
-        _peers.tell(DONE if getattr(stopped, "between_steps", False) else f"was stopped (exit code {stopped.code})")
+        _peers.announce(DONE if getattr(stopped, "between_steps", False) else f"was stopped (exit code {stopped.code})")
         raise
     except BaseException as error:
-        _peers.tell(f"failed: {type(error).__name__}: {error}")
+        _peers.announce(f"failed: {type(error).__name__}: {error}")
         raise
     else:
-        _peers.tell(DONE)
+        _peers.announce(DONE)
     finally:
         _peers = None
 
 
 def blame(error: Exception) -> None:
-    """Raise the reason for an error that is only a lost connection to another process.
+    """Raise the reason behind an error that is only a lost connection to another process.
 
     Raises:
         SlnlabError: another process has failed or died.
     """
     lost = isinstance(error, dist.DistError) or "/gloo/" in str(error)
-    if lost and _peers is not None and _peers.heard.wait(2):  # what has happened may take a moment to come here
+    if lost and _peers is not None and _peers.heard.wait(2):  # the reason may arrive a moment later
         raise SlnlabError(_peers.reason) from error
 
 
 class Peers:
-    """The other processes of a run, as this one hears of them; see `watching`."""
+    """The connections of this process to the others of its run; see `watching`."""
 
     def __init__(self, rank: int, count: int, ended: Callable[[str], None]) -> None:
         self.rank, self.count, self.ended = rank, count, ended
         self.left, self.heard = threading.Event(), threading.Event()
         self.reason = ""
         self._connections: dict[Connection, int] = {}
-        self._said = ""
+        self._announced = ""
 
     def listen(self) -> tuple[int, bytes]:
-        """As the first process: take the connections of the others, at this port, with this key.
+        """Accept the connections of the others, in the first process.
+
+        Returns:
+            The port, and the key that the others must know.
 
         Raises:
             SlnlabError: this machine does not allow it.
@@ -105,7 +108,7 @@ class Peers:
         return port, key
 
     def connect(self, host: str, port: int, key: bytes) -> None:
-        """As another process: connect to the first one, and hear it from then on."""
+        """Connect to the first process, in every other process, and listen to it."""
         lost = f"{host}:{port} cannot be reached (%s); if a process fails alone, others may wait for it"
         tried = threading.Event()
 
@@ -125,15 +128,15 @@ class Peers:
         if not tried.wait(WITHIN):
             log.warning(lost, f"no answer within {WITHIN:.0f} s")
 
-    def tell(self, what: str) -> None:
-        """Tell the others how this process leaves."""
+    def announce(self, what: str) -> None:
+        """Send the others the way in which this process leaves: `DONE`, or a failure."""
         if what != DONE:
             self._expect_end(f"process {self.rank} of {self.count}, counted from 0, {what}")
         elif not self.heard.is_set():
             self._send(DONE)
 
     def _serve(self, server: socket.socket, key: bytes) -> None:
-        server.settimeout(1)  # to see that all have come
+        server.settimeout(1)  # so that the loop ends when all are connected
         with server:
             while len(self._connections) < self.count - 1:
                 with suppress(OSError):
@@ -141,13 +144,13 @@ class Peers:
                     threading.Thread(target=self._meet, args=(connection, key), daemon=True).start()
 
     def _meet(self, connection: Connection, key: bytes) -> None:
-        """Hear it if it is one of us. Each has a thread, as a stranger may connect and say nothing."""
+        """Listen to a connection that knows the key. Each has its own thread, as a stranger may stay silent."""
         with suppress(OSError, EOFError, ValueError, AuthenticationError):
             deliver_challenge(connection, key)
             answer_challenge(connection, key)
             self._keep(connection, int(connection.recv_bytes()))
-            if self._said:  # before it came
-                connection.send_bytes(self._said.encode())
+            if self._announced:  # before it was connected
+                connection.send_bytes(self._announced.encode())
             self._hear(connection)
 
     def _keep(self, connection: Connection, number: int) -> None:
@@ -159,7 +162,7 @@ class Peers:
         self._connections[connection] = number
 
     def _hear(self, connection: Connection) -> None:
-        """How the process at the other end leaves: the only thing that it ever says."""
+        """Wait for the only message of the process at the other end: how it leaves."""
         try:
             what = connection.recv_bytes().decode()
         except (OSError, EOFError):
@@ -170,7 +173,7 @@ class Peers:
             self._expect_end(what if passed_on else f"process {number} of {self.count}, counted from 0, {what}")
 
     def _expect_end(self, reason: str) -> None:
-        """Pass the reason on, and end this process if it does not leave in time."""
+        """Pass the reason on. Then end this process if it does not leave in time."""
         if self.heard.is_set():
             return
         self.reason = reason
@@ -179,8 +182,8 @@ class Peers:
         threading.Thread(target=self._end_if_it_stays, daemon=True).start()
 
     def _send(self, text: str) -> None:
-        self._said = text
-        for connection in list(self._connections):  # while others may come
+        self._announced = text
+        for connection in list(self._connections):  # a copy: others may connect meanwhile
             with suppress(OSError):
                 connection.send_bytes(text.encode())
 
@@ -193,6 +196,6 @@ class Peers:
 
 
 def _exit() -> None:
-    """End this process although its main thread waits."""
+    """End this process even while its main thread is blocked."""
     logging.shutdown()
     os._exit(1)

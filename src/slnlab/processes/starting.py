@@ -1,7 +1,7 @@
-"""The processes of one run: started here and ended together, or joined, where SLURM or torchrun has started them.
+"""The processes of one run: slnlab starts them, or joins those that SLURM or torchrun started.
 
-Those that are started call a function with plain arguments. Nothing of the command line is repeated in them, so a run
-of several processes works the same from Python, from one command and inside a sweep.
+Started processes call a function with pickled arguments and never repeat the command line. So a run of several
+processes works the same from Python, from one command and inside a sweep.
 """
 
 from __future__ import annotations
@@ -27,32 +27,35 @@ from slnlab.errors import ConfigError, SlnlabError
 from slnlab.processes import forkserver
 from slnlab.processes.distributed import stopping_together, world_size
 from slnlab.processes.peers import watching
-from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, stop_if_told, stopped, told
+from slnlab.processes.stopping import SIGNALS, Stopped, obeying_signals, received_signal, stop_if_requested, stopped
 from slnlab.text.terminal import log_file
 
 log = logging.getLogger(__name__)
 
 GRACE = 10.0
-"""Seconds in which the others may end by themselves when one process has ended; then SIGTERM, and SIGKILL."""
+"""Seconds for the others to end by themselves when one process has ended; then SIGTERM and SIGKILL follow."""
 
 FORWARDED = signal.SIGUSR2 if hasattr(signal, "SIGUSR2") else signal.SIGINT
-"""What the processes are sent when this one is told to stop, by whichever signal."""
+"""The signal that the processes get when this one gets any signal to stop."""
 
 
 @contextmanager
 def joined(
     devices: int, num_nodes: int, on_gpus: bool, ended: Callable[[str], None] = lambda _: None
 ) -> Iterator[None]:
-    """Inside the block, where SLURM (`srun` with several tasks) or torchrun has started this run's processes, they form
-    a process group; otherwise, and in a group already, nothing changes.
+    """A process group of the processes that SLURM (`srun` with several tasks) or torchrun started, inside the block.
+
+    Nothing changes for other processes, or if a group exists already.
 
     Args:
-        devices, num_nodes: of the run.
-        on_gpus: this process takes the GPU of its place on the node, or the only one that it sees.
-        ended: called with the reason when this process is ended because another one has failed.
+        devices: processes of the run on each node.
+        num_nodes: nodes of the run.
+        on_gpus: True takes the GPU of this process's place on the node, or the only visible one.
+        ended: called with the reason before this process is ended because another one failed.
 
     Raises:
-        ConfigError: there are more or fewer processes than the run is for, or it is unknown how many a node has.
+        ConfigError: the number of processes differs from the run's, the processes of a node are unknown, or two
+            processes share a GPU.
     """
     found = started_by()
     if found is None or dist.is_initialized():
@@ -90,18 +93,19 @@ def joined(
         if left is not None:
             left.set()
         for name, value in before.items():
-            os.environ.pop(name, None)  # Lightning has removed one of them
+            os.environ.pop(name, None)  # Lightning removes one of them
             if value is not None:
                 os.environ[name] = value
 
 
 def gpu_of(local_rank: int) -> int:
-    """Which of the GPUs that it sees is a process's: that of its place on the machine, or the only one."""
+    """The index of a process's GPU among the visible ones: its place on the machine, or 0 if only one is visible."""
     return local_rank if torch.cuda.device_count() > 1 else 0
 
 
 def _refuse_to_share(group: dist.ProcessGroup) -> None:
-    """
+    """Refuse two processes on one GPU.
+
     Raises:
         ConfigError: two processes have the same GPU.
     """
@@ -116,35 +120,39 @@ def _refuse_to_share(group: dist.ProcessGroup) -> None:
 
 
 def started_by() -> tuple[str, ClusterEnvironment] | None:
-    """Who else has started this run's processes, if anybody, and what it says of them."""
-    if TorchElasticEnvironment.detect():  # also within a job of SLURM's
+    """The launcher of this run's processes, torchrun or SLURM, with its environment; None if slnlab must start them.
+
+    Raises:
+        ConfigError: SLURM does not state the number of tasks on a node.
+    """
+    if TorchElasticEnvironment.detect():  # first, because torchrun may run inside a SLURM job
         return "torchrun", TorchElasticEnvironment()
-    # Of the step, not of the allocation: a shell within it (salloc) has not been started so many times.
+    # The step's number of tasks, not the allocation's: a shell inside an allocation (salloc) is one process.
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks == 1 or not os.environ.get("SLURM_STEP_ID", "").isdigit():
         return None
     if "SLURM_NTASKS_PER_NODE" not in os.environ:
-        raise ConfigError(f"SLURM has started {tasks} processes: say --ntasks-per-node, not --ntasks (srun -n)")
+        raise ConfigError(f"SLURM has started {tasks} processes: use --ntasks-per-node, not --ntasks (srun -n)")
     return "SLURM", SLURMEnvironment(auto_requeue=False)
 
 
 def in_processes(
     count: int, on_gpus: bool, modules: Sequence[str], function: Callable[..., None], *arguments: Any
 ) -> None:
-    """Call `function(*arguments)` in `count` new processes that form a process group, and wait for them.
+    """Call `function(*arguments)` in a process group of `count` new processes, and wait for them.
 
     A process that ends with an error takes the others down.
 
     Args:
-        count: of processes, at least 2.
-        on_gpus: each has the GPU of its rank, and they talk through NCCL; else through gloo.
-        modules: that the function needs.
-        function: at the top level of a module.
-        arguments: anything that can be pickled.
+        count: number of processes, at least 2.
+        on_gpus: True gives each process the GPU of its rank, with NCCL; False uses gloo.
+        modules: modules that the function needs, imported in advance.
+        function: a function at the top level of a module.
+        arguments: arguments that pickle can store.
 
     Raises:
-        SlnlabError: that of the process that failed, or one that says how it ended.
-        Stopped: this process, or one of them, was told to stop.
+        SlnlabError: the error of the failed process, or a message with the way in which it ended.
+        Stopped: this process or a started one got a signal to stop.
     """
     logs = [handler.baseFilename for handler in log.root.handlers if isinstance(handler, logging.FileHandler)]
     with tempfile.TemporaryDirectory(prefix="slnlab-") as folder:
@@ -168,10 +176,10 @@ def in_processes(
 
 
 def _wait(context: ProcessContext) -> None:
-    """Until all have ended, handing on a signal once."""
+    """Wait until all processes have ended. Forward a signal once."""
     forwarded = False
     while not context.join(timeout=0.2, grace_period=GRACE):
-        if told() and not forwarded:
+        if received_signal() and not forwarded:
             forwarded = True
             for process in context.processes:
                 if process.is_alive() and process.pid is not None:
@@ -181,19 +189,19 @@ def _wait(context: ProcessContext) -> None:
 def _explained(
     failure: ProcessRaisedException | ProcessExitedException, folder: Path, count: int
 ) -> SlnlabError | Stopped:
-    """What one process's end means for the run."""
+    """The error of the run that follows from the end of one process."""
     code = getattr(failure, "exit_code", 1)
-    received = told() or next((number for number in SIGNALS if code == 128 + number), None)
+    received = received_signal() or next((number for number in SIGNALS if code == 128 + number), None)
     if received is not None:
         return stopped(received)
-    # One that failed for a reason of its own, rather than one that lost the connection to it.
+    # The process with a reason of its own counts, not one that lost the connection to it.
     for file in sorted(folder.glob("error*")):
         error: SlnlabError = pickle.loads(file.read_bytes())  # written by our own process
         return error
     who = f"process {failure.error_index} of {count}, counted from 0,"
     if isinstance(failure, ProcessRaisedException):
         return SlnlabError(f"{who} failed: {failure}")
-    return SlnlabError(f"{who} has died ({failure}); the same command goes on from what was saved last")
+    return SlnlabError(f"{who} has died ({failure}); the same command resumes from its last checkpoint")
 
 
 def _one_of_them(
@@ -216,14 +224,14 @@ def _one_of_them(
         format="[%(asctime)s][%(name)s][%(levelname)s] - %(message)s",
         handlers=handlers,
     )
-    logging.getLogger("slnlab.processes.stopping").setLevel(logging.ERROR)  # the process that started this one says it
-    os.environ["LOCAL_RANK"] = str(rank)  # so Lightning knows that the processes are started already
+    logging.getLogger("slnlab.processes.stopping").setLevel(logging.ERROR)  # the starting process logs it
+    os.environ["LOCAL_RANK"] = str(rank)  # tells Lightning that the processes run already
     if on_gpus:
         torch.cuda.set_device(rank)
     with obeying_signals():
         dist.init_process_group(
             "nccl" if on_gpus else "gloo",
-            # A file, not a port: two runs that start at the same moment cannot meet.
+            # A file, not a port, so that two runs that start at the same moment cannot meet.
             init_method=f"file://{folder / 'rendezvous'}",
             rank=rank,
             world_size=count,
@@ -235,6 +243,6 @@ def _one_of_them(
             (folder / f"error{rank}").write_bytes(pickle.dumps(error))
             sys.exit(1)
         except Exception:
-            stop_if_told()  # and the others have gone already
+            stop_if_requested()  # the lost connection is then only a consequence
             raise
     dist.destroy_process_group()

@@ -1,6 +1,6 @@
-"""Being told to stop: SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run after the step that it is in.
+"""Signals: SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run after its current step.
 
-`slnlab.callbacks.within_epoch` saves it then, and it goes on with the step after.
+`slnlab.callbacks.within_epoch` then saves the run, and it resumes with the next step.
 """
 
 from __future__ import annotations
@@ -20,59 +20,62 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(
 )
 
 IMPATIENT = (signal.SIGINT, signal.SIGTERM)
-"""Of which a second one is obeyed at once. SIGUSR1 and SIGUSR2 are sent by programs, ours too, perhaps repeatedly."""
+"""Signals of people: a second one ends the process at once. Programs send SIGUSR1 and SIGUSR2, perhaps repeatedly."""
 
 PATIENCE = 1.0
-"""Seconds after the first of them in which another is the same one: sent to a process and to its group, say."""
+"""Seconds after the first impatient signal within which another counts as the same, as to a process and its group."""
 
-_received: signal.Signals | None = None  # of the process, as signals are
+_received: signal.Signals | None = None  # one for the whole process, as signals are
 _impatient_since: float | None = None
-_of_threads: dict[int, signal.Signals] = {}
-"""By a thread's number: what its run alone was told."""
+_requests: dict[int, signal.Signals] = {}
+"""Thread number → the request to stop the run of this thread alone."""
 
 
 class Stopped(SystemExit):
-    """A signal has ended the run. The process's exit code is 128 + the signal's number, as shells have it.
+    """A signal ended the run. The exit code is 128 + the signal's number, as in shells.
 
-    No `Exception`, so that a sweep ends too instead of starting its next run.
+    It is no `Exception`, so that a sweep ends too and does not start its next run.
+
+    Args:
+        received: the signal.
     """
 
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(128 + received)
         self.signal = received
         self.between_steps = False
-        """Rather than in the middle of whatever was going on."""
+        """True if the run stopped between two steps, False if an impatient signal interrupted one."""
         self.waiting = False
-        """For another process, to end a run; so there was nothing that this one could have got on with."""
+        """True if this process only waited for another process's run, and could make no progress."""
 
 
-def told() -> signal.Signals | None:
-    """The signal that has come since `obeying_signals` began, or that this thread's run was told; if any."""
-    return _received or _of_threads.get(threading.get_ident())
+def received_signal() -> signal.Signals | None:
+    """The signal since `obeying_signals` began, or the request to stop this thread's run; None if there is neither."""
+    return _received or _requests.get(threading.get_ident())
 
 
-def tell(received: signal.Signals, thread: int) -> None:
-    """Stop the run of a thread as if this signal had come, until `forget`. Any thread may call it."""
-    _of_threads.setdefault(thread, received)
+def request_stop(received: signal.Signals, thread: int) -> None:
+    """Stop the run of a thread as if this signal had arrived, until `clear_request`. Any thread may call it."""
+    _requests.setdefault(thread, received)
 
 
-def forget(thread: int) -> None:
-    """The run that was told to stop has ended."""
-    _of_threads.pop(thread, None)
+def clear_request(thread: int) -> None:
+    """Forget the request to a thread. Call it when its run has ended."""
+    _requests.pop(thread, None)
 
 
-def stop_if_told() -> None:
-    """To be called between steps.
+def stop_if_requested() -> None:
+    """Obey a signal. Call it between steps.
 
     Raises:
-        Stopped: a signal has come since `obeying_signals` began, or this thread's run was told to stop.
+        Stopped: a signal arrived since `obeying_signals` began, or this thread's run got a request to stop.
     """
-    if (received := told()) is not None:
+    if (received := received_signal()) is not None:
         raise stopped(received)
 
 
 def stopped(received: signal.Signals) -> Stopped:
-    """The exception to raise, after telling the user what happens next."""
+    """The exception to raise between two steps. A warning tells the user how to go on."""
     log.warning("%s: stopping. The same command goes on. Exit code %d.", received.name, 128 + received)
     exception = Stopped(received)
     exception.between_steps = True
@@ -81,13 +84,13 @@ def stopped(received: signal.Signals) -> Stopped:
 
 @contextmanager
 def obeying_signals() -> Iterator[None]:
-    """Inside the block a signal is obeyed at the next `stop_if_told`; a second one that is `IMPATIENT`, at once.
+    """Obey signals inside the block: at the next `stop_if_requested`, or at once for a second `IMPATIENT` one.
 
-    The handlers that were there are put back afterwards. Outside the main thread, where Python allows no handlers,
-    the block does nothing.
+    The former handlers return at the end. Outside the main thread Python allows no handlers, and the block does
+    nothing.
 
     Raises:
-        Stopped: a signal came; at the latest at the end of the block.
+        Stopped: a signal arrived. It is raised at the end of the block at the latest.
     """
     global _received, _impatient_since
     if threading.current_thread() is not threading.main_thread():
@@ -97,21 +100,21 @@ def obeying_signals() -> Iterator[None]:
     take_signals()
     try:
         yield
-        stop_if_told()
+        stop_if_requested()
     except SystemExit as error:
         if not isinstance(error, Stopped):  # Lightning's answer to SIGTERM, which would be exit code 0
-            stop_if_told()
+            stop_if_requested()
         raise
     finally:
         for number, handler in before.items():
-            if handler is not None:  # one that was not installed from Python cannot be put back
+            if handler is not None:  # Python cannot restore a handler of C code
                 signal.signal(number, handler)
         if _remember not in before.values():
             _received = _impatient_since = None
 
 
 def take_signals() -> None:
-    """Install our handlers, again where somebody has replaced them. Outside the main thread: nothing."""
+    """Install our handlers, also over those of a library. Outside the main thread it does nothing."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, _remember)

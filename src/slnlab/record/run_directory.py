@@ -12,14 +12,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from slnlab.config.container import flat
 from slnlab.config.contents import SOURCES, changes, parts
-from slnlab.config.plain import flat
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
-from slnlab.processes.stopping import Stopped, stop_if_told
+from slnlab.processes.stopping import Stopped, stop_if_requested
 from slnlab.record.environment import environment
 from slnlab.storage.locks import FolderLock
-from slnlab.storage.writing import remove_begun, replacing
+from slnlab.storage.writing import remove_unfinished, replacing
 from slnlab.text.messages import short
 from slnlab.text.quoting import override
 
@@ -104,7 +104,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             while not lock.held:
-                stop_if_told()
+                stop_if_requested()
                 with suppress(*([Busy] if wait else [])):
                     lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` looks for a moment
                 waited = not lock.held
@@ -116,7 +116,7 @@ class RunDirectory:
         _begun.setdefault(self.path, self._saved())
         try:
             for folder in (self.path, self.checkpoint.parent):
-                remove_begun(folder)
+                remove_unfinished(folder)
             yield
         except Exception as error:
             # A typing mistake that is refused before the run begins is no failed run.

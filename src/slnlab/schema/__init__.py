@@ -1,4 +1,4 @@
-"""The shape of the configuration: which keys exist, of which type, in which range. No torch in here.
+"""The schema of the configuration: keys, types and ranges. No module imports torch.
 
-`conf/` holds values; constructors hold shape and law. What has no constructor stands in `slnlab.schema.sections`.
+`conf/` holds values, constructors hold shape and law. `slnlab.schema.sections` holds the keys without a constructor.
 """

@@ -1,7 +1,7 @@
-"""The keys of a configuration: what the constructor takes that a `_target_` names, read from its source.
+"""The parameters of constructors, read from their source: the keys of a node with a `_target_`.
 
-Nothing is imported, and so not torch. `**options` are followed to the base whose constructor they are handed on to. A
-type or a default that only the module itself could evaluate is unknown.
+No module is imported, so neither is torch. `**options` are followed to the base class that takes them. A type or value
+that only the running module could evaluate is unknown.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from slnlab.errors import ConfigError
 from slnlab.schema.source_code import Module, definition, with_bases
 
 REQUIRED, UNKNOWN = object(), object()
-"""In the place of a default: there is none, or only the module itself could evaluate it."""
+"""Stand in the place of a default: there is none, or only the running module could evaluate it."""
 
 
 class Parameter(NamedTuple):
-    """One parameter of a constructor: its type (`Any` where it is unknown), and its default."""
+    """One parameter of a constructor: its type (`Any` if unknown), its default, and True if it may be positional."""
 
     kind: Any
     default: Any
@@ -29,17 +29,17 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Constructor:
-    """What a constructor or a function takes: `more` is true if its `**options` go where they cannot be followed."""
+    """The parameters of a constructor or function. `more` is true if its `**options` cannot be followed."""
 
     parameters: dict[str, Parameter]
     more: bool
 
 
 def constructor(target: str) -> Constructor | None:
-    """What the class or function at a dotted path takes; None if it is not written in Python.
+    """The parameters of the class or function at a dotted path; None if it is not written in Python.
 
     Raises:
-        ConfigError: there is no such module, or nothing of that name in it.
+        ConfigError: there is no such module, or no such name in it.
     """
     try:
         module, node = definition(target)
@@ -54,10 +54,10 @@ def _at(module: Module, node: Any) -> Constructor | None:
 
 
 def class_variable(target: str, name: str) -> Any:
-    """The value of a class variable, written as a literal in the class or a base; None if there is none.
+    """The value of a class variable, a literal in the class or a base; None if there is none.
 
     Raises:
-        ConfigError: see `constructor`; or it is no literal.
+        ConfigError: see `constructor`; or the value is no literal.
     """
     try:
         for module, node in with_bases(*definition(target)):
@@ -75,10 +75,10 @@ def class_variable(target: str, name: str) -> Any:
 
 
 def _constructor(chain: Iterator[tuple[Module, Any]]) -> Constructor | None:
-    """That of a class, from itself and its bases; or a function."""
+    """The parameters of a class or function. `chain` yields the class and its bases."""
     for module, node in chain:
         if isinstance(node, ast.FunctionDef):
-            return _of_function(module, node, skip=0)
+            return _from_signature(module, node, skip=0)
         if not isinstance(node, ast.ClassDef):
             return None
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
@@ -92,14 +92,14 @@ def _constructor(chain: Iterator[tuple[Module, Any]]) -> Constructor | None:
             )
         for init in node.body:
             if isinstance(init, ast.FunctionDef) and init.name == "__init__":
-                found = _of_function(module, init, skip=1)
+                found = _from_signature(module, init, skip=1)
                 below = _constructor(chain) if found.more else None
                 return found if below is None else _handed_on(init, found, below)
     return Constructor({}, False)
 
 
 def _handed_on(init: ast.FunctionDef, found: Constructor, below: Constructor) -> Constructor:
-    """With the parameters of the base that `**options` may hold: those that the call of its `__init__` leaves open."""
+    """Add the parameters of the base that `**options` may hold: all that the call of its `__init__` leaves open."""
     calls = [call for call in ast.walk(init) if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)]
     for call in calls:
         if call.func.attr == "__init__" and any(keyword.arg is None for keyword in call.keywords):  # type: ignore[attr-defined]
@@ -110,7 +110,7 @@ def _handed_on(init: ast.FunctionDef, found: Constructor, below: Constructor) ->
     return found
 
 
-def _of_function(module: Module, node: ast.FunctionDef, skip: int) -> Constructor:
+def _from_signature(module: Module, node: ast.FunctionDef, skip: int) -> Constructor:
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args][skip:]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + [*arguments.defaults]
@@ -127,7 +127,7 @@ def _type(module: Module, annotation: ast.expr | None) -> Any:
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
             annotation = ast.parse(annotation.value, mode="eval").body
         return Any if annotation is None else module.value(annotation)
-    except Exception:  # of whatever kind the module's own types are
+    except Exception:  # types that only the module knows
         return Any
 
 

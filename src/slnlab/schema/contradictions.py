@@ -1,4 +1,4 @@
-"""What must hold between the sections of a run's configuration."""
+"""The rules between the sections of a run's configuration."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from slnlab.schema.options import law
 from slnlab.text.messages import quoted
 
 FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
-"""Keys of methods that begin as another method: for so many epochs."""
-
+"""Keys of methods that begin as another method: the number of these epochs."""
 
 BEGINNINGS = {
-    "first_pruning": "no sample would ever be pruned; an epoch of the run, or null: never",
-    "sieve_from": "every sample would always be kept; an epoch of the run, or null: always",
+    "first_pruning": "no sample would ever be pruned; choose an epoch of the run, or null for never",
+    "sieve_from": "every sample would always be kept; choose an epoch of the run, or null for always",
 }
-"""Keys of methods that name the epoch, counted from 1, in which something begins, and what happens if it never does."""
-
+"""Key of a method with the epoch, counted from 1, in which a step begins → the consequence if it never begins."""
 
 _NEED_IMAGES = {
     "part_dependent": "is made from all images at once",
     "open_set": "replaces images",
     "human": "belongs to the images of CIFAR",
 }
-"""Noise that does not go with images which stream from files (those have the key data.sampling), and why."""
+"""Noise that is impossible for images streamed from files (data sets with data.sampling) → the reason."""
 
 
 def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What each section allows on its own but not together: pairs of (key, what is wrong and what is allowed)."""
+    """The faults of sections that are valid alone but not together: pairs (key, fault with the allowed values)."""
     data, correction, trainer = config["data"], config["correction"], config["trainer"]
     if correction["enabled"] and correction["last_epochs"] > trainer["max_epochs"]:
         yield (
@@ -57,23 +55,26 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
-    yield from _of_batches(config)
+    yield from _batch_problems(config)
     if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
-            f"noise={config['noise']['name']} does not say how many labels are wrong; give a rate, or `estimated`",
+            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, or `estimated`",
         )
     noise = config["noise"]["name"]
     own_noise = config["preset"].get("own_noise", False)
     if own_noise is not None and own_noise != (noise == "real"):
         yield (
             "noise",
-            f"the labels of {data['name']} are noisy as they are, and how is unknown; noise=real"
+            f"the labels of {data['name']} have real noise of an unknown kind; choose noise=real"
             if own_noise
-            else f"{data['name']} has no noise of its own; noise=none trains on its labels as they are",
+            else f"the labels of {data['name']} have no real noise; noise=none trains on them unchanged",
         )
     if "sampling" in data and noise in _NEED_IMAGES:
-        yield "noise", f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files; another noise"
+        yield (
+            "noise",
+            f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files",
+        )
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     for key in ("mean", "std"):
@@ -84,8 +85,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if method.get(key, 0) >= trainer["max_epochs"]:
             yield (
                 f"method.{key}",
-                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that it would end "
-                f"before {method['name']} begins to differ from what it starts as",
+                f"{method[key]}, but a run of trainer.max_epochs={trainer['max_epochs']} ends before this first phase "
+                f"of {method['name']} does",
             )
     for key, otherwise in BEGINNINGS.items():
         if (method.get(key) or 0) > trainer["max_epochs"]:
@@ -93,11 +94,14 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 f"method.{key}",
                 f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that {otherwise}",
             )
-    yield from _of_schedule(config)
+    yield from _schedule_problems(config)
     if method.get("view2_norm") == "cifar10" and data["channels"] != 3:
-        yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); own"
+        yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); choose own"
     if data.get("sampling") == "balanced" and method.get("average_losses", 1) > 1:
-        yield "method.average_losses", "with data.sampling=balanced most samples have no loss of the epochs before; 1"
+        yield (
+            "method.average_losses",
+            "data.sampling=balanced leaves most samples without losses of earlier epochs; choose 1",
+        )
     laws = law(method)
     for key, reason in laws.refuses.items():
         if _at(config, key):
@@ -107,27 +111,27 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, reason
 
 
-def _of_batches(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Where processes cannot have the two samples of a batch each that batch norm needs."""
+def _batch_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Batches that do not give each process the two samples that batch norm needs."""
     data, processes = config["data"], config["trainer"]["devices"] * config["trainer"]["num_nodes"]
     fewest, size = FEWEST * processes, epoch_size(data)
     needs = f"but {processes} process(es) need at least {fewest} in a batch, two each, for batch norm"
     for key in ("batch_size", "eval_batch_size"):
         if data[key] < fewest:
             yield f"data.{key}", f"{data[key]} samples, {needs}"
-    if size is not None and 0 < size < fewest:  # none at all: see data.noisy_val
+    if size is not None and 0 < size < fewest:  # data.noisy_val refuses 0
         yield "data.train_size", f"leaves {size} sample(s) to train on, {needs}"
 
 
 def epoch_size(data: Mapping[str, Any]) -> int | None:
-    """How many training samples an epoch has; None: as many as balanced sampling finds of the smallest class."""
+    """The number of training samples of an epoch; None if it depends on the size of the smallest class."""
     if data.get("sampling") != "balanced":
         return int((data["train_size"] or data["num_train"]) - data["noisy_val"])
     return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
 
 
-def _of_schedule(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `slnlab.training.schedules` would refuse too, but only after any first stage."""
+def _schedule_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The faults of a schedule. `slnlab.training.schedules` refuses them too, but only after a first phase."""
     scheduler, optimizer = config["scheduler"], config["optimizer"]
     if scheduler["name"] != "linear":
         return
@@ -135,15 +139,15 @@ def _of_schedule(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if constant >= total:
         yield (
             "scheduler.constant_epochs",
-            f"{constant}, but the run has {total} epochs, so that the line would have none; less than {total} "
+            f"{constant}, but the run has {total} epochs, so none is left for the decay; choose less than {total} "
             "(published: 80 of 200)",
         )
     if scheduler["beta1"] is not None and optimizer["_target_"] == "torch.optim.SGD":
-        yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; null, or optimizer=adam"
+        yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; choose null, or optimizer=adam"
 
 
 def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the method's definition has another value for: pairs of (key, what is wrong)."""
+    """The keys with another value than the method's definition: pairs (key, fault)."""
     method = config["method"]
     for key, value in law(method).fixed.items():
         found = _at(config, key)
@@ -152,7 +156,7 @@ def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _at(config: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key; None if there is none."""
     node: Any = config
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
@@ -160,7 +164,7 @@ def _at(config: dict[str, Any], key: str) -> Any:
 
 
 def class_map_errors(class_map: Any, data: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with an asymmetric class map for this data set; see `slnlab.data.inject.resolve_class_map`."""
+    """The faults of an asymmetric class map for a data set; see `slnlab.data.inject.resolve_class_map`."""
     if class_map == "next":
         return
     if not isinstance(class_map, dict):

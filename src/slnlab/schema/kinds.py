@@ -1,4 +1,4 @@
-"""Types with ranges, for constructors and for the sections of the configuration. Nothing here imports torch."""
+"""Types with ranges, for constructors and for the sections of the configuration. No torch is imported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Quantile = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 """A quantile, a threshold of a probability: (0, 1)."""
 
 BelowHalf = Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)]
-"""How far a probability is kept from 0 and from 1: (0, 0.5)."""
+"""The distance of a probability from 0 and from 1: (0, 0.5)."""
 
 Betas = Annotated[Sequence[Rate], Field(min_length=2, max_length=2)]
 
@@ -39,7 +39,7 @@ NoiseRate = Rate | Literal["estimated"]
 """The noise rate that a method needs: a number, or estimated from the losses."""
 
 EvenPixels = Annotated[int, Field(ge=0, multiple_of=2)]
-"""The side of a square that has a middle."""
+"""The even side of a square, in pixels."""
 
 Names = Annotated[Sequence[str], Field(min_length=1)]
 """Names of modules of a network, at least one."""
@@ -52,7 +52,7 @@ def _known(steps: Any) -> Any:
 
 
 Steps = Annotated[int, BeforeValidator(_known), Field(ge=1)]
-"""Steps of a run or of an epoch; see the resolvers that count them."""
+"""Steps of a run or an epoch, as the resolvers count them: ≥ 1."""
 
 
 def _ascending(epochs: Sequence[int]) -> Sequence[int]:
@@ -62,7 +62,7 @@ def _ascending(epochs: Sequence[int]) -> Sequence[int]:
 
 
 Ramp = Annotated[Sequence[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
-"""The epochs between which something grows."""
+"""The first and the last epoch of a ramp."""
 
 
 def _black_and_white(pixel_range: Sequence[float]) -> Sequence[float]:
@@ -87,7 +87,7 @@ _WORDS = {
 
 
 def allowed_by(kind: Any, plural: bool = False) -> str:
-    """What a type of a schema allows, in words; of many, in the plural.
+    """The allowed values of a schema's type, in words.
 
     >>> allowed_by(NoiseRate)
     "a number in [0, 1), or 'estimated'"
@@ -122,7 +122,7 @@ def _interval(*annotations: Any) -> str:
 
 
 def unused(reason: str) -> AfterValidator:
-    """For a key that every option of a group has and this one has no use for: 0, or refused with the reason."""
+    """A validator for a key that this option does not use: 0 passes, other values are refused with the reason."""
 
     def check(value: float) -> float:
         if value != 0:
@@ -151,30 +151,29 @@ def _transition(transition: str) -> str:
 
 
 Transition = Annotated[str, AfterValidator(_transition)]
-"""Where a transition matrix comes from: `estimated`, `known`, or a file."""
+"""The source of a transition matrix: `estimated`, `known`, or the path of a file."""
 
 
-def _left_alone(path: Any) -> None:
+def _unset(path: Any) -> None:
     if path is not None:
         raise ValueError("slnlab.train fills it in; a matrix of your own goes into method.transition")
 
 
-FilledIn = Annotated[str | None, AfterValidator(_left_alone)]
-"""A file that `slnlab.train` makes."""
-
+FilledIn = Annotated[str | None, AfterValidator(_unset)]
+"""The path of a file that `slnlab.train` makes; the user leaves it null."""
 
 SECTION = "section"
-"""The type of an error (`PydanticCustomError`) that is about its section and not about the key that found it."""
+"""Error type (`PydanticCustomError`) of faults that belong to the whole section, not to one key."""
 
 
 class Section(BaseModel):
-    """A node of the configuration: exactly these keys, of exactly these types."""
+    """A node of the configuration with exactly these keys and types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Component(Section):
-    """A node that names what it builds: `_target_` is a dotted path, `name` the option's file name."""
+    """A node that builds an object: `_target_` is a dotted path, `name` the option's file name."""
 
     target: str = Field(alias="_target_")
     name: str

@@ -1,4 +1,4 @@
-"""The schema of an option: the keys that its group has, and those that its constructor takes."""
+"""The schema of an option: the keys of its group and the parameters of its constructor."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SUPPLIED = {
     "data": {"noise", "seed"},
     "logger": {"group", "title", "about", "config"},
 }
-"""Parameters that slnlab passes by name: they are no keys of the group."""
+"""Group → parameters that slnlab passes by name. They are no keys of the configuration."""
 
-OWN = "key_"
-"""Before the name of a constructor's key, whose alias it is: `copy` and `json` are names of pydantic's."""
+PREFIX = "key_"
+"""Prefix of the fields for a constructor's keys, as pydantic reserves names such as `copy` and `json`."""
 
-LEADING = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
-"""How many parameters slnlab passes by place; of a method one for each of its networks."""
+POSITIONAL = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
+"""Group → number of parameters that slnlab passes by place. A method has one for each network."""
 
 
 def _needed(donor: dict[str, Any] | None) -> dict[str, Any]:
@@ -47,28 +47,32 @@ def _needed(donor: dict[str, Any] | None) -> dict[str, Any]:
     return donor
 
 
-KNOWN_BETTER: dict[str, dict[str, Any]] = {
+BETTER_KINDS: dict[str, dict[str, Any]] = {
     "noise": {"path": ExistingPath, "class_map": Any, "probabilities": ExistingPath | None},
     "optimizer": {"momentum": Rate, "weight_decay": NonNegative, "betas": Betas},
     "scheduler": {"milestones": list[Count], "gamma": Positive, "T_max": Count, "eta_min": NonNegative},
 }
-"""Types of keys whose constructor belongs to a library, or takes something else than the configuration holds."""
+"""Types of keys whose constructor belongs to a library, or takes another value than the configuration holds."""
 
-ASKED_FOR: dict[str, dict[str, Any]] = {
+EXTRA_KEYS: dict[str, dict[str, Any]] = {
     "num_donors": {"donor": Annotated[dict[str, Any] | None, AfterValidator(_needed)]},
     "probabilities": {"clean_run": list[str]},
 }
-"""Parameters of noise functions, and the keys that their option then has beside them."""
+"""Parameter of a noise function → the keys that its option has because of it."""
 
-NOT_ASKED_FOR: dict[str, dict[str, Any]] = {
+UNUSED_KEYS: dict[str, dict[str, Any]] = {
     "generator": {"seed": NothingDrawn},
     "rate": {"rate": Annotated[float, unused("this noise takes no rate; leave it at 0")]},
 }
-"""Parameters that a noise function may do without, and the keys that then have no use."""
+"""Parameter of a noise function → the keys without a use if it is missing."""
 
 
 def schema_of(group: str, node: Any) -> type[Section]:
-    """The schema of one option of a group; `source` is the group of data sources.
+    """The schema of an option.
+
+    Args:
+        group: name of its group; any other name stands for data sources.
+        node: the option's node.
 
     Raises:
         ConfigError: its `_target_` cannot be found.
@@ -80,7 +84,7 @@ def schema_of(group: str, node: Any) -> type[Section]:
     found = constructor(target)
     if found is None:
         return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
-    leading = len(_networks(target)) if group == "method" else LEADING.get(group, 0)
+    leading = len(_networks(target)) if group == "method" else POSITIONAL.get(group, 0)
     return _schema(group, base, found, leading, library=target.startswith("torch."))
 
 
@@ -91,19 +95,19 @@ def _schema(group: str, base: type[Section], found: Constructor, leading: int, l
     for name, parameter in found.parameters.items():
         if name in SUPPLIED.get(group, ()) or name in by_place or name in keys_of(base):
             continue
-        kind = KNOWN_BETTER.get(group, {}).get(name, parameter.kind)
+        kind = BETTER_KINDS.get(group, {}).get(name, parameter.kind)
         if parameter.default is REQUIRED:
             default = Field(alias=name)
         elif parameter.default is UNKNOWN or library:
             default = Field(alias=name, default_factory=lambda: None)
         else:
             default = Field(alias=name, default=parameter.default)
-        fields[OWN + name] = (kind, default)
+        fields[PREFIX + name] = (kind, default)
     if group == "noise" and not found.more:
-        for asked, keys in ASKED_FOR.items():
-            fields |= {name: (kind, ...) for name, kind in keys.items() if asked in found.parameters}
-        for asked, keys in NOT_ASKED_FOR.items():
-            fields |= {name: (kind, ...) for name, kind in keys.items() if asked not in found.parameters}
+        for cause, keys in EXTRA_KEYS.items():
+            fields |= {name: (kind, ...) for name, kind in keys.items() if cause in found.parameters}
+        for cause, keys in UNUSED_KEYS.items():
+            fields |= {name: (kind, ...) for name, kind in keys.items() if cause not in found.parameters}
     made: type[Section] = create_model(base.__name__, __base__=base, **fields)
     if found.more:
         made = type(base.__name__, (made,), {"model_config": {**base.model_config, "extra": "allow"}})
@@ -111,14 +115,14 @@ def _schema(group: str, base: type[Section], found: Constructor, leading: int, l
 
 
 def keys_of(schema: type[Section]) -> list[str]:
-    """The keys of a section, as they are typed."""
+    """The keys of a section, as users type them."""
     return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def fill(container: dict[str, Any]) -> None:
-    """Put the defaults of constructors where the configuration does not say otherwise, so that it says all of a run.
+    """Fill in the defaults of constructors, so that the configuration describes the whole run.
 
-    Not those of torch, which are those of its version, and not of a `_target_` that cannot be found.
+    Defaults of torch stay out, as they belong to its version, and so do those of an unknown `_target_`.
     """
     nodes = [(group, container.get(group)) for group in GROUPS]
     for section, _, key in (dotted.partition(".") for dotted in SOURCES):
@@ -132,8 +136,8 @@ def fill(container: dict[str, Any]) -> None:
         except ConfigError:
             continue
         for name, field in schema.model_fields.items():
-            told = name.startswith(OWN) or field.default is not None  # a section's null says nothing
-            if told and not field.is_required() and field.default_factory is None:
+            sets = name.startswith(PREFIX) or field.default is not None  # a section's null sets nothing
+            if sets and not field.is_required() and field.default_factory is None:
                 node.setdefault(field.alias or name, field.default)
 
 
@@ -154,15 +158,15 @@ SECONDARY = " (network)"
 
 
 class Law(NamedTuple):
-    """What a method's class says of its configuration, and its option in YAML may add.
+    """The rules of a method for its configuration, from its class and its option in YAML.
 
     Args:
-        rows: the rows that the method has in tables, by name.
-        networks: names of the networks that it trains.
-        refuses: keys that must be off (0, false, null), and why.
-        needs: keys that must be on, and why.
-        fixed: keys that have one value by the method's definition: with another one it would be another method.
-        takes: parameters of the class; None: it takes whatever it is given.
+        rows: key of a row → its title in tables.
+        networks: names of its networks.
+        refuses: keys that must be off (0, false, null), each with the reason.
+        needs: keys that must be on, each with the reason.
+        fixed: keys with the one value of the method's definition.
+        takes: parameters of the class; None if it takes any.
     """
 
     rows: dict[str, RowTitle]
@@ -174,24 +178,24 @@ class Law(NamedTuple):
 
 
 COMPOSED = {"sln.sigma": "sigma", "mixup.alpha": "mixup", "sam.rho": "sam"}
-"""Keys that switch on what goes beside a method's own objective, and the parameter by which its class takes it."""
+"""Key that switches on an addition to a method's objective → the parameter of its class for it."""
 
 
 def law(method: Mapping[str, Any]) -> Law:
-    """That of a method, from the node `method` of a configuration."""
+    """The law of a method, from the node `method` of a configuration."""
     target, found = str(method["_target_"]), constructor(str(method["_target_"]))
     takes = None if found is None or found.more else frozenset(found.parameters)
-    said = {
+    stated = {
         key: {**(class_variable(target, key) or {}), **(method.get(key) or {})} for key in ("refuses", "needs", "fixed")
     }
-    refuses = dict(said["refuses"])
+    refuses = dict(stated["refuses"])
     for key, parameter in COMPOSED.items():
         if takes is not None and parameter not in takes:
             refuses.setdefault(key, f"method={method['name']} does not take it; leave it at 0")
     rows = method.get("rows") or class_variable(target, "rows") or {"network": "{}", "momentum": "{}-MO"}
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
-    return Law(named, _networks(target), refuses, said["needs"], said["fixed"], takes)
+    return Law(named, _networks(target), refuses, stated["needs"], stated["fixed"], takes)
 
 
 def _networks(target: str) -> tuple[str, ...]:

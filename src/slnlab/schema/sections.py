@@ -1,6 +1,6 @@
-"""The sections of a run's configuration: the keys of the top level, and those that every option of a group has.
+"""The sections of a run's configuration: the keys of the top level, and the common keys of each group's options.
 
-The other keys of an option are those of the constructor that its `_target_` names: `slnlab.schema.options`.
+`slnlab.schema.options` adds the other keys of an option from its constructor.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ class Data(Component):
 
 
 class Source(Section):
-    """What reads the files of a data set: `data.source`, `noise.donor`."""
+    """The reader of a data set's files: `data.source`, `noise.donor`."""
 
     target: str = Field(alias="_target_")
     files: Any = None
-    """What it reads below `root`."""
+    """Its paths below `root`."""
     published: str | None = None
     """The digest of the published files."""
 
 
 SOURCES = ("data.source", "noise.donor")
-"""Nodes that build a data source."""
-
+"""Dotted keys of the data sources."""
 
 NoiseKind = Literal["sym", "asym", "dependent", "part_dependent", "open_set"]
-"""What `noise.like` may say of labels whose origin slnlab does not know."""
+"""Values of `noise.like`, for labels of unknown origin."""
 
 
 class Noise(Component):
@@ -50,11 +49,11 @@ class Method(Component):
     rows: dict[str, str] | None = None
     """Titles of rows by their names, `{}` being the title; null: those of the class."""
     refuses: dict[str, str] = Field(default_factory=dict)
-    """Beside those of the class, keys of the configuration that must be off (0, false, null), and why."""
+    """Keys that must be off (0, false, null), each with the reason, beside those of the class."""
     needs: dict[str, str] = Field(default_factory=dict)
-    """Likewise, keys that must be on."""
+    """Keys that must be on, each with the reason, beside those of the class."""
     fixed: dict[str, Any] = Field(default_factory=dict)
-    """Likewise, keys that have one value by the method's definition: with another one it would be another method."""
+    """Keys with the one value of the method's definition, beside those of the class."""
 
 
 class Model(Component):
@@ -69,7 +68,7 @@ class Loss(Component):
 class Optimizer(Component):
     lr: Positive
     reset_each_epoch: bool = False
-    """Forget momentum and the like at the start of every epoch."""
+    """True resets the optimiser's state, such as its momentum, at the start of every epoch."""
 
 
 class Scheduler(Component):
@@ -144,11 +143,11 @@ GROUPS: dict[str, type[Section]] = {
     "scheduler": Scheduler,
     "logger": Logger,
 }
-"""The groups whose options name what they build; the keys that every option of the group has."""
+"""Group → schema of the keys that all its options share."""
 
 
 class Root(Section):
-    """The keys of the top level that are not groups; the groups are checked one by one."""
+    """The keys of the top level except the groups, which are checked one by one."""
 
     seed: CountOrZero
     force: bool

@@ -1,7 +1,7 @@
-"""Reads modules from their source, without importing them: where a dotted path is defined, and what literals say.
+"""Modules read from their source, without importing them: the definitions of dotted paths, the values of literals.
 
-Names are followed through imports. Types of a module named `kinds` are imported, other types of this program are
-evaluated where they stand, and those of libraries are unknown.
+Names are followed through imports. Types from a module named `kinds` are imported; other types of this program are
+evaluated from the source; types of libraries are unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TYPES = ("Annotated", "Any", "Literal", "Mapping", "Optional", "Sequence", "Uni
 
 
 class Module:
-    """The source of a module: what its names are defined as, or the dotted path that they are imported from."""
+    """A module's source: each name with its definition, or with the dotted path of its import."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
@@ -59,14 +59,14 @@ class Module:
                 self._take(node.body + node.orelse)
 
     def value(self, expression: ast.expr) -> Any:
-        """What an expression of literals, types and named constants is; anything else raises."""
+        """The value of an expression of literals, types and named constants. Other expressions raise any error."""
         if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
             return expression.value
         return eval(compile(ast.Expression(expression), str(self.path), "eval"), {"__builtins__": {}}, _Names(self))
 
 
 class _Names(dict[str, Any]):
-    """The names of a module, evaluated when they are asked for."""
+    """The names of a module, evaluated on demand."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -80,18 +80,18 @@ class _Names(dict[str, Any]):
             if origin.rpartition(".")[2] == "kinds":
                 return getattr(importlib.import_module(origin), leaf)
             if found.split(".")[0] not in {self.module.name.split(".")[0], "slnlab"} - {"torch"}:
-                raise NameError(found)  # of a library: its types are none that a configuration holds
+                raise NameError(found)  # no type of a library is the type of a key
             module, node = definition(found)
             return module.value(node)
         return self.module.value(found) if isinstance(found, ast.expr) else _NAMES[name]
 
 
 def definition(dotted: str, seen: frozenset[str] = frozenset()) -> tuple[Module, Any]:
-    """The module and the statement, or the value of the assignment, that a dotted path names.
+    """The definition of a dotted path: its module, and its statement or assigned value.
 
     Raises:
-        ConfigError: there is no such module, or nothing of that name in it.
-        LookupError: it is not written in Python, or it is something of a class.
+        ConfigError: there is no such module, or no such name in it.
+        LookupError: it is not written in Python, or is a member of a class.
     """
     origin, _, name = dotted.rpartition(".")
     module = _module(origin, dotted)
@@ -114,7 +114,7 @@ def _module(name: str, wanted: str) -> Module:
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top) if top else None
-    except ValueError as error:  # a module without a specification, such as __main__
+    except ValueError as error:  # a module without a spec, such as __main__
         raise LookupError(name) from error
     if spec is None:
         raise ConfigError(f"{wanted} cannot be found: there is no module {top!r}; is it on PYTHONPATH?")
@@ -141,7 +141,7 @@ def _parsed(name: str, path: Path, _changed: int) -> Module:
 
 
 def with_bases(module: Module, node: Any) -> Iterator[tuple[Module, Any]]:
-    """A class and its bases, depth first; None in the place of a base that cannot be read. A function is alone."""
+    """A class and its bases, depth first, with None for an unreadable base; or a function alone."""
     yield module, node
     for base in getattr(node, "bases", ()):
         head, dot, rest = ast.unparse(base.value if isinstance(base, ast.Subscript) else base).partition(".")

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, hashed once, locked against a second writer."""
+"""Files: replaced as a whole, hashed once, locked against a second writer."""

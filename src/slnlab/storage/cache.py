@@ -1,7 +1,7 @@
-"""What was found of files once, kept in the user's cache directory; whatever is lost of it is found again.
+"""The user's cache: findings about files that can always be found again.
 
-The directory is `SLNLAB_CACHE`, `XDG_CACHE_HOME`, or `~/.cache`, in this order; where it cannot be written, the
-system's folder for temporary files. A file is replaced as a whole, so several processes may read and write.
+The directory is `SLNLAB_CACHE`, `XDG_CACHE_HOME` or `~/.cache`, in this order. If it is read-only, the system's folder
+for temporary files takes its place. Files are replaced as a whole, so several processes may read and write.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from slnlab.storage.writing import replacing
 log = logging.getLogger(__name__)
 
 
-def kept(kind: str, root: str) -> Any:
-    """The JSON that `keep` has written for a folder; None: there is none, or it is damaged.
+def load(kind: str, root: str) -> Any:
+    """The JSON value that `save` wrote for a folder; None if it is missing or damaged.
 
     Args:
-        kind: what it is about.
-        root: the folder whose files it is about, as a real path.
+        kind: names the kind of findings, such as `images`.
+        root: real path of the folder.
     """
     for file in _files(kind, root):
         with suppress(OSError, ValueError):
@@ -34,8 +34,8 @@ def kept(kind: str, root: str) -> Any:
     return None
 
 
-def keep(kind: str, root: str, content: Any) -> None:
-    """Write it; see `kept`."""
+def save(kind: str, root: str, content: Any) -> None:
+    """Store a JSON value for `load`. A cache without a writable place logs a warning."""
     files = _files(kind, root)
     for file in files:
         with suppress(OSError, DataError):

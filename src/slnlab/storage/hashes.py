@@ -1,6 +1,6 @@
-"""Hashes of files, each read once: they are kept (`slnlab.storage.cache`) by what changes with a file's content.
+"""Hashes of files. Each file is read once; later it costs one `stat`.
 
-Later a file costs one `stat`. Nothing here imports torch.
+`slnlab.storage.cache` holds the hashes by size, times and inode. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from slnlab.storage import cache
 log = logging.getLogger(__name__)
 
 KIND = "contents"
-"""Of the cache's files."""
+"""Name of the findings in the cache."""
 
 NOT_READ = "unreadable: "
-"""In the place of a hash, before the reason."""
+"""Stands in the place of a hash, before the reason."""
 
 RECENT_NS = 2_000_000_000
-"""A file that was changed so shortly before it was read may change again unnoticed: its hash is not kept."""
+"""Nanoseconds within which a file may change twice unnoticed. The hash of a file as young as this is not stored."""
 
 MANY = 2000
 PATIENCE = 10
-"""Of more than MANY files a look holds for PATIENCE times as long as it took: composing one run asks for it dozens of
-times. It never holds where a run begins (`fresh`)."""
+"""The hashes of more than MANY files hold for PATIENCE times as long as the look at them took, because composing one
+run asks dozens of times. They never hold where a run begins (`fresh`)."""
 
 _State = tuple[int, int, int, int]
-"""Size, times of change of content and of inode in ns, and inode: while they stay, so does the content."""
+"""Size in bytes, modification and change time in ns, and inode. While these stay the same, so does the content."""
 
 _hashes: dict[str, tuple[_State, str]] = {}
 _loaded: set[str] = set()
@@ -41,12 +41,15 @@ _looks: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, str]]] = {}
 
 
 def file_hashes(root: Path, paths: Iterable[str], fresh: bool) -> dict[str, str]:
-    """The MD5 of each file, the hash that published data sets state; of one that cannot be read, why.
+    """The MD5 of each file by its path, as published data sets state it.
 
     Args:
-        root: of the paths.
-        paths: relative to it.
-        fresh: look at them again, also if they were looked at just now.
+        root: the folder of the paths.
+        paths: file paths relative to `root`.
+        fresh: True looks at the files again, however short the last look is ago.
+
+    Returns:
+        Path → hex digest, or `NOT_READ` and the reason for an unreadable file.
     """
     asked = (os.path.realpath(root), tuple(paths))
     until, hashes = _looks.get(asked, (0.0, {}))
@@ -64,8 +67,8 @@ def file_hashes(root: Path, paths: Iterable[str], fresh: bool) -> dict[str, str]
 def _hash_changed(root: str, paths: tuple[str, ...]) -> dict[str, str]:
     if root not in _loaded:
         _loaded.add(root)
-        with suppress(TypeError, AttributeError, IndexError):  # damaged, or none
-            lines = cache.kept(KIND, root)
+        with suppress(TypeError, AttributeError, IndexError):  # damaged or missing
+            lines = cache.load(KIND, root)
             _hashes.update({os.path.join(root, path): (tuple(line[:4]), line[4]) for path, line in lines.items()})
     hashes: dict[str, str] = {}
     states: dict[str, _State] = {}
@@ -84,19 +87,19 @@ def _hash_changed(root: str, paths: tuple[str, ...]) -> dict[str, str]:
         return hashes
     size = sum(states[path][0] for path in changed)
     if size > 1e9 or len(changed) > 20_000:
-        log.info("reading %d files (%.1f GB) of %s once, to tell their contents", len(changed), size / 1e9, root)
-    keep = False
+        log.info("reading %d files (%.1f GB) of %s once, to hash them", len(changed), size / 1e9, root)
+    grown = False
     with ThreadPoolExecutor(8) as pool:
         for path, digest in zip(changed, pool.map(_md5, (os.path.join(root, path) for path in changed)), strict=True):
             hashes[path] = digest
             recent = time.time_ns() - max(states[path][1:3]) < RECENT_NS
             if not recent and not digest.startswith(NOT_READ):
                 _hashes[os.path.join(root, path)] = (states[path], digest)
-                keep = True
-    if keep:
+                grown = True
+    if grown:
         inside = os.path.join(root, "")
-        here = {path[len(inside) :]: found for path, found in _hashes.items() if path.startswith(inside)}
-        cache.keep(KIND, root, {path: [*state, md5] for path, (state, md5) in here.items()})
+        below = {path[len(inside) :]: found for path, found in _hashes.items() if path.startswith(inside)}
+        cache.save(KIND, root, {path: [*state, md5] for path, (state, md5) in below.items()})
     return hashes
 
 

@@ -1,10 +1,12 @@
-"""The lock of a folder: one process at a time trains a run, or chooses the trials of a study.
+"""The lock of a folder: one process at a time trains a run or chooses the trials of a study.
 
-It has two parts. The operating system's lock (flock) ends with its process. A mount without it (Lustre without flock,
-some network and FUSE file systems), or with one that other machines do not see, has the lease alone: a file `.lease`
-that its holder renews. Everybody takes the lease, as one machine may mount with flock what another mounts without.
-Another process takes it over when the holder has died on this machine, or has not renewed it for `EXPIRES` seconds. The
-clocks of two machines are never compared.
+The lock has two parts: the operating system's lock (flock) and a lease.
+
+- flock ends with its process. Some mounts lack it (Lustre without flock, some network and FUSE file systems), and on
+  some other machines do not see it.
+- The lease is a file `.lease`; its holder renews it. Every process takes it, because two machines may mount one folder
+  with and without flock. Another process takes the lease over if the holder died on this machine, or did not renew it
+  for `EXPIRES` seconds. The clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -28,16 +30,17 @@ from slnlab.processes import stopping
 log = logging.getLogger(__name__)
 
 EXPIRES = 120.0
-"""Seconds without renewal after which a lease is nobody's. Its holder renews it three times as often."""
+"""Seconds after which a lease without renewal is free. The holder renews it three times as often."""
 
 HAS_NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderLock:
-    """
+    """The lock of one folder, not reentrant.
+
     Args:
-        folder: which exists.
-        busy: what to say when another process holds the lock, before the folder's name.
+        folder: an existing folder.
+        busy: start of the message when another process holds the lock; the folder's name follows.
     """
 
     def __init__(self, folder: Path, busy: str) -> None:
@@ -51,20 +54,20 @@ class FolderLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds it."""
+        """True while this object holds the lock."""
         return bool(self._lease.is_locked)
 
     def acquire(self, timeout: float) -> None:
         """Take the lock.
 
         Args:
-            timeout: seconds to wait for a process that holds it. A lease that nobody seems to renew is watched for
-                `EXPIRES` seconds, however short this is.
+            timeout: seconds to wait for the holder. A lease without renewal is watched for `EXPIRES` seconds even
+                if `timeout` is shorter.
 
         Raises:
-            Busy: another process holds it.
+            Busy: another process holds the lock.
             DataError: the folder cannot be locked or written.
-            Stopped: a signal came while a lease was watched.
+            Stopped: a signal arrived during the watch.
         """
         try:
             while not self.held:
@@ -79,10 +82,10 @@ class FolderLock:
         self._flock.release()
         if self._is_lost:
             self._is_lost = False
-            stopping.forget(self._thread)
+            stopping.clear_request(self._thread)
 
     def _try(self, timeout: float) -> None:
-        """Take the lock; or return when a lease that nobody seems to renew needs watching."""
+        """Take the lock, or return if a lease without renewal needs watching."""
         self._past_flock = False
         try:
             self._acquire(timeout)
@@ -99,7 +102,7 @@ class FolderLock:
                     f" the same command takes over after {EXPIRES:.0f} s without renewal)"
                 ) from None
             self._warn(age)
-            stopping.stop_if_told()
+            stopping.stop_if_requested()
         except OSError as error:
             raise DataError(f"{self.folder}: {_why(error)}") from error
 
@@ -129,17 +132,16 @@ class FolderLock:
     def _lost(self) -> None:
         log.error("%s: another process has taken the lease, which was not renewed in time; stopping", self.folder)
         self._is_lost = True
-        stopping.tell(signal.SIGTERM, self._thread)
+        stopping.request_stop(signal.SIGTERM, self._thread)
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of a folder. Nobody who takes the lock meanwhile is disturbed for longer than a
-    moment.
+    """True if a process holds the lock of a folder. The question delays a process that takes the lock by a moment only.
 
     Raises:
         DataError: the file system's lock service does not answer.
     """
-    # flock first: of a process in another container on this machine the lease would look abandoned.
+    # flock first: the lease of a process in another container on this machine looks abandoned.
     return _flock_held(folder / ".lock") or _lease_held(folder / ".lease")
 
 
@@ -165,15 +167,15 @@ def _lease_held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with SoftFileLease(path, lease_duration=EXPIRES, timeout=0):  # of a process that has died on this machine
+        with SoftFileLease(path, lease_duration=EXPIRES, timeout=0):  # takes over the lease of a dead process
             return False
-    except OSError:  # it is held, or the folder is not ours to write to
+    except OSError:  # another process holds it, or the folder is read-only
         age = _age(path)
         return age is not None and age <= EXPIRES and not _is_zombie(path)
 
 
 def _holder(lease: str | Path) -> tuple[str, str] | None:
-    """Process and machine that hold a lease, as filelock has written them down."""
+    """Process number and machine of a lease's holder, from filelock's file; None if unknown."""
     try:
         text = Path(lease).read_text(encoding="utf-8")
         fields = dict(re.findall(r"^(pid|host)=(.*)$", text, re.MULTILINE))
@@ -183,7 +185,7 @@ def _holder(lease: str | Path) -> tuple[str, str] | None:
 
 
 def _is_zombie(lease: str | Path) -> bool:
-    """Whether the holder has died on this machine and its parent has not noticed; filelock takes it for alive."""
+    """True if the holder died on this machine and its parent has not noticed yet; filelock takes it for alive."""
     holder = _holder(lease)
     if holder is None or holder[1] != socket.gethostname():
         return False
@@ -196,7 +198,7 @@ def _is_zombie(lease: str | Path) -> bool:
 
 
 def _age(lease: str | Path) -> float | None:
-    """Seconds since a lease was renewed, by the clock of the file system; None: there is no lease."""
+    """Seconds since the last renewal of a lease, by the clock of the file system; None if there is no lease."""
     try:
         with tempfile.NamedTemporaryFile("w+b", dir=Path(lease).parent, prefix=".now-") as touched:
             now = os.fstat(touched.fileno()).st_mtime

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees either the old one or the whole new one."""
+"""Atomic writing: a reader sees the old file or the whole new one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from slnlab.errors import DataError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of ``path`` when the block ends without an exception.
+    """A binary file that takes the place of `path` when the block ends without an exception.
 
-    It is written beside ``path``, because a rename is atomic only within one file system. Not through
-    ``tempfile``, whose files only their owner may read: records are shared.
+    The file is written beside `path`, because a rename is atomic only within one file system. `tempfile` does not
+    serve here: only the owner may read its files, and records are shared.
 
     Raises:
         DataError: the file cannot be written.
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def remove_begun(folder: Path) -> None:
-    """Remove what a killed process had begun to write here through `replacing`."""
-    for begun in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
-        begun.unlink(missing_ok=True)
+def remove_unfinished(folder: Path) -> None:
+    """Remove the unfinished files of `replacing` that a killed process left in a folder."""
+    for unfinished in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
+        unfinished.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], lis
     try:
         parsed = {text: OverridesParser.create().parse_overrides([text])[0] for text in _with_experiment(overrides)}
     except HydraException as error:
-        raise ConfigError(explain(error, overrides, several=True)) from error
+        raise ConfigError(explain(error, overrides, multirun=True)) from error
     for text, override in parsed.items():
         key = override.key_or_group
         if key in OF_THE_STUDY:

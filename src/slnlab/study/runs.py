@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from slnlab.errors import Busy, DataError, Diverged, Pruned, SlnlabError
-from slnlab.processes.stopping import obeying_signals, stop_if_told
+from slnlab.processes.stopping import obeying_signals, stop_if_requested
 from slnlab.record.result import Result, read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.writing import replacing
@@ -50,7 +50,7 @@ def sweep(plan: Plan, overrides: Sequence[str]) -> None:
         launcher = subprocess.Popen(command)
         try:
             while launcher.poll() is None:
-                stop_if_told()
+                stop_if_requested()
                 time.sleep(0.1)
         finally:
             if launcher.poll() is None:

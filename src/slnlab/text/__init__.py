@@ -1,1 +1,1 @@
-"""Words in and out: what is typed on a command line, what is printed, how a list is shortened."""
+"""Text: overrides on the command line, output on terminals, names and values in messages."""

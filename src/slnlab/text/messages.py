@@ -1,4 +1,4 @@
-"""Names and values as messages show them: in quotes, and of very many the first."""
+"""Names and values as messages show them: quoted and shortened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def quoted(names: Iterable[str], most: int = 8) -> str:
-    """Names in quotes, so that blanks and foreign bytes show; of many the first ones and how many more.
+    """The first `most` names in quotes, and how many more there are. Quotes make blanks and foreign bytes visible.
 
     >>> quoted(["cat", "dog ", "owl"], most=2)
     "'cat', 'dog ' and 1 more"
@@ -24,5 +24,5 @@ _short.maxstring = _short.maxother = 120
 
 
 def short(value: Any) -> str:
-    """A value of the configuration as a message shows it: of a list of a thousand the first ones."""
+    """A configuration value as a message shows it: at most 8 items, and texts of at most 120 characters."""
     return _short.repr(value)

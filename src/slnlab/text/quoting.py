@@ -1,6 +1,6 @@
-"""How to type an override: behind the shell's grammar, Hydra reads values by one of its own.
+"""Overrides as a user types them: the shell reads them first, then Hydra by its own grammar.
 
-Nothing here imports torch.
+No module of this room imports torch.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _KEY = r"(?:\+{0,2}|~)[A-Za-z_][\w./@-]*"
 _OVERRIDE = re.compile(rf"({_KEY})\s*=\s*(.*)", re.DOTALL)
 
 
-def override(key: str, value: str, several: bool = False) -> str | None:
-    """What to type in a shell so that the key gets this very text.
+def override(key: str, value: str, multirun: bool = False) -> str | None:
+    """The word to type in a shell so that the key gets exactly this text.
 
     >>> print(override("data.source.root", "photos (1)"))
     'data.source.root="photos (1)"'
@@ -30,17 +30,17 @@ def override(key: str, value: str, several: bool = False) -> str | None:
     sln.sigma=0.5
 
     Args:
-        key: with `+` or `~` if need be.
-        value: as meant. `~` at its beginning becomes the home directory, as in a shell; `[a,b]` is a list.
-        several: a comma separates values of a sweep.
+        key: dotted, with a leading `+` or `~` where needed.
+        value: the intended text. A leading `~` becomes the home directory, as in a shell; `[a,b]` is a list.
+        multirun: True if a comma separates the values of a sweep.
 
     Returns:
-        None: there is no way to type it.
+        The quoted word; None if no word has this meaning.
     """
     if value.startswith("[") and value.endswith("]"):
         texts = [_quoted(part.strip()) for part in _split(value[1:-1])]
         text = None if None in texts else f"[{','.join(map(str, texts))}]"
-    elif several and _separates(value):
+    elif multirun and _separates(value):
         texts = [_quoted(part.strip()) for part in _split(value)]
         text = None if None in texts else ",".join(map(str, texts))
     else:
@@ -52,12 +52,12 @@ _CLOSING = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 
 
 def _split(value: str) -> list[str]:
-    """The parts between those commas that stand outside of brackets and quotes."""
+    """The parts of a value between its commas; commas inside brackets or quotes do not separate."""
     parts, expected = [""], ""
     for before, char in zip(f" {value}", value, strict=False):
         if expected.endswith(char):
             expected = expected[:-1]
-        elif char in "([{" or (char in "\"'" and not before.isalnum()):  # rather than an apostrophe
+        elif char in "([{" or (char in "\"'" and not before.isalnum()):  # no apostrophe
             expected += _CLOSING[char]
         if char == "," and not expected:
             parts.append("")
@@ -67,18 +67,18 @@ def _split(value: str) -> list[str]:
 
 
 def _separates(value: str) -> bool:
-    """Whether the value has commas, and all of them separate its parts."""
+    """True if the value has commas and each of them separates parts."""
     parts = _split(value)
     return len(parts) > 1 and not any("," in part for part in parts)
 
 
 def _quoted(value: str) -> str | None:
-    """A value that Hydra's grammar reads as this text; a number, `true` and the like may stay what they are."""
+    """The value as Hydra's grammar reads it back, in quotes where needed. Numbers and booleans stay as they are."""
     value = os.path.expanduser(value)
     with suppress(HydraException):
-        plain = OverridesParser.create().parse_override(f"key={value}")
-        if not plain.is_sweep_override() and (
-            not isinstance(plain.value(), str | list | dict) or plain.value() == value
+        unquoted = OverridesParser.create().parse_override(f"key={value}")
+        if not unquoted.is_sweep_override() and (
+            not isinstance(unquoted.value(), str | list | dict) or unquoted.value() == value
         ):
             return value
     for mark in ('"', "'"):
@@ -98,30 +98,33 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _of_no_kind(key: str) -> set[type]:
+def _unknown_kinds(key: str) -> set[type]:
     return set()
 
 
-def mended(
+def advice_on(
     words: Sequence[str],
     known: Collection[str],
-    several: bool = False,
-    kinds: Callable[[str], set[type]] = _of_no_kind,
+    multirun: bool = False,
+    kinds: Callable[[str], set[type]] = _unknown_kinds,
 ) -> str | None:
-    """What is wrong with the first override that cannot be read, and what to type instead; None: nothing is known.
+    """The fault of the first unreadable override, and what to type instead.
 
     Args:
-        words: as the shell has split them.
-        known: first parts of keys.
-        several: a comma separates values of a sweep.
-        kinds: the types that a key's values may have, as far as they are known; dict: it chooses an option.
+        words: the words of the command line, as the shell splits them.
+        known: first parts of existing keys.
+        multirun: True if a comma separates the values of a sweep.
+        kinds: maps a key to the types of its values; `dict` for a group, empty if unknown.
+
+    Returns:
+        One line; None if every override is readable or no better text is known.
     """
     for group in _groups(words, known):
         typed = " ".join(group)
         sweeps = False
         if len(group) == 1 and not has_no_key(typed) and _parses(typed):
             sweeps = OverridesParser.create().parse_override(typed).is_sweep_override()
-            if several or not sweeps:
+            if multirun or not sweeps:
                 continue
         found = _OVERRIDE.fullmatch(_joined(group))
         if found is None:
@@ -129,24 +132,24 @@ def mended(
         types = kinds(found[1].lstrip("+~")) if "," in found[2] or " " in found[2] else set()
         if dict in types and len(group) > 1 and " " in found[2]:  # an option's name has no blanks
             return f"{group[-1]}: is not KEY=VALUE"
-        advice = _advice(found[1], found[2], several, types)
+        advice = _advice(found[1], found[2], multirun, types)
         wrong = "has several values" if sweeps else "cannot be read as KEY=VALUE"
         return None if advice is None else f"{typed}: {wrong}; {advice}"
     return None
 
 
 def has_no_key(word: str) -> bool:
-    """`=0.5`, which Hydra would take for an option of no group."""
+    """True for `=0.5`. Hydra would take it for an option without a group."""
     return word.lstrip("+~").startswith("=")
 
 
-def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collection[str]) -> str | None:
-    """What is wrong with the first key that was typed as if it were an option; None: there is none.
+def dashed_key(words: Sequence[str], unknown: Collection[str], known: Collection[str]) -> str | None:
+    """The fault of the first key with leading dashes; None if there is none.
 
     Args:
-        words: as the shell has split them.
-        unknown: those of them that look like options, and are none.
-        known: first parts of keys.
+        words: the words of the command line, as the shell splits them.
+        unknown: the words that look like options and are none.
+        known: first parts of existing keys.
     """
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         key = word.lstrip("-")
@@ -156,15 +159,15 @@ def with_dashes(words: Sequence[str], unknown: Collection[str], known: Collectio
     return None
 
 
-def _advice(key: str, value: str, several: bool, kinds: set[type]) -> str | None:
-    """What to type."""
-    listed = list in kinds and not several and not value.startswith("[") and _separates(value)
-    text = override(key, f"[{value}]" if listed else value, several)
+def _advice(key: str, value: str, multirun: bool, kinds: set[type]) -> str | None:
+    """The advice what to type; None if no word has the meaning of the value."""
+    listed = list in kinds and not multirun and not value.startswith("[") and _separates(value)
+    text = override(key, f"[{value}]" if listed else value, multirun)
     if text is None:
         return None
     if not can_print(text):
         return "put the value in double quotes inside single quotes"
-    sweep = override(key, value, several=True) if not several and not listed and _separates(value) else None
+    sweep = override(key, value, multirun=True) if not multirun and not listed and _separates(value) else None
     if sweep is None or sweep == text:
         return f"type {text}"
     numbers = kinds - {type(None)}
@@ -174,13 +177,13 @@ def _advice(key: str, value: str, several: bool, kinds: set[type]) -> str | None
 
 
 def _groups(words: Sequence[str], known: Collection[str]) -> Iterator[list[str]]:
-    """The words of each override: blanks around `=`, or in a value, have made several of one."""
+    """The words of each override. Blanks around `=` or inside a value split one override into several words."""
     group: list[str] = []
     for number, word in enumerate(words):
         following = words[number + 1] if number + 1 < len(words) else ""
         key = re.fullmatch(_KEY, word) is not None
         begins = _OVERRIDE.fullmatch(word) or (key and (word.startswith("~") or following.startswith("=")))
-        # The last word of all may be part of a value, and be a key's name by chance.
+        # The very last word may be part of a value and equal a key's name by chance.
         begins = begins or (
             key and following != "" and word.split(".")[0] in known and not _OVERRIDE.fullmatch(following)
         )
@@ -195,7 +198,7 @@ def _groups(words: Sequence[str], known: Collection[str]) -> Iterator[list[str]]
 
 
 def _joined(group: Sequence[str]) -> str:
-    """As one override, without the blanks around `=` and commas; with `=` where only a blank stands for it."""
+    """One override from its words, without blanks around `=` and commas; a missing `=` is added."""
     text = group[0]
     if "=" not in text and len(group) > 1 and not group[1].startswith("="):
         text += "="

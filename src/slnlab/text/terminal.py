@@ -1,4 +1,4 @@
-"""Text for people: on terminals of any encoding, and in log files, which are UTF-8 whatever the locale says."""
+"""Output for people: on terminals of any encoding, and in log files, always UTF-8."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ P = ParamSpec("P")
 
 
 def print_anywhere() -> None:
-    """Let stdout and stderr print every text: a character that their encoding lacks is escaped (σ in ASCII: \\u03c3).
+    """Let stdout and stderr print every text, with escapes for characters outside their encoding (σ in ASCII: \\u03c3).
 
-    The encoding stays what the terminal or the locale says. Every command calls this first. Streams that somebody has
-    put in their place, as notebooks do, stay as they are.
+    The encoding itself stays as it is. Every command calls this first. Replaced streams, as in notebooks, stay
+    unchanged.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def ending_with_its_reader(main: Callable[P, None]) -> Callable[P, None]:
-    """A command that ends quietly, with exit code 141 as shells have it, when nobody reads on (`| head`).
+def quiet_on_broken_pipe(main: Callable[P, None]) -> Callable[P, None]:
+    """A command that ends quietly with exit code 141 when the reader of its stdout is gone (`| head`).
 
-    Training is left alone: in a broken pipe elsewhere, or where stdout still has a reader, the error is raised.
+    Other broken pipes, while stdout still has a reader, raise their error.
     """
 
     @functools.wraps(main)
@@ -37,12 +37,12 @@ def ending_with_its_reader(main: Callable[P, None]) -> Callable[P, None]:
             try:
                 main(*args, **kwargs)
             finally:
-                print(end="", flush=True)  # here rather than when Python ends, where nothing can be caught
+                print(end="", flush=True)  # Python flushes at its end too, but nothing can catch an error there
         except BrokenPipeError:
             try:
                 print(flush=True)
             except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the rest of the buffer
                 sys.exit(141)
             raise
 
@@ -50,7 +50,7 @@ def ending_with_its_reader(main: Callable[P, None]) -> Callable[P, None]:
 
 
 def can_print(text: str) -> bool:
-    """Whether messages show this very text, rather than escaped characters."""
+    """True if stderr shows this text without escapes."""
     try:
         text.encode(getattr(sys.stderr, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -59,7 +59,7 @@ def can_print(text: str) -> bool:
 
 
 def log_file(path: str | Path) -> logging.FileHandler:
-    """A handler that appends UTF-8 to a file; bytes of a file's name that are not UTF-8 are escaped.
+    """A handler that appends UTF-8 to a file. Bytes of file names outside UTF-8 are escaped.
 
     Raises:
         OSError: the file cannot be written.

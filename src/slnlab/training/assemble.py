@@ -25,9 +25,9 @@ from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
+from slnlab.config.container import container_of
 from slnlab.config.contents import for_class, unverified
 from slnlab.config.identity import digest
-from slnlab.config.plain import plain
 from slnlab.config.run_spec import RunSpec
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError
@@ -54,7 +54,7 @@ def datamodule(config: DictConfig) -> IndexedDataModule:
     options = _options(config.data, "source", "unreadable")  # which the source has
     noise = OmegaConf.to_container(config.noise, resolve=True)
     module = get_class(config.data._target_)(
-        source=instantiate(for_class(plain(config)["data"]["source"])),
+        source=instantiate(for_class(container_of(config)["data"]["source"])),
         noise=noise,
         seed=config.seed,
         name=config.data.name,

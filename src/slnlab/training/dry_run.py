@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from slnlab.config.run_spec import RunSpec
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import Run, duration, look_at
-from slnlab.text.terminal import ending_with_its_reader
+from slnlab.text.terminal import quiet_on_broken_pipe
 from slnlab.training import first_runs
 
 NOTHING = "nothing was run or written"
@@ -74,7 +74,7 @@ class Planned:
         return state
 
 
-@ending_with_its_reader
+@quiet_on_broken_pipe
 def show(runs: Sequence[tuple[str, Path, RunSpec]]) -> None:
     """Print the plan of these runs; each is (name, directory, run)."""
     for line in plan(runs):

@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 
 
 class Memory(NamedTuple):
@@ -51,7 +51,7 @@ def estimate(config: DictConfig) -> Memory:
     Args:
         config: of the run.
     """
-    said = plain(config)
+    said = container_of(config)
     data, trainer = said["data"], said["trainer"]
     with torch.device("meta"):
         network: nn.Module = get_class(said["model"]["_target_"])(**_options(said["model"]))

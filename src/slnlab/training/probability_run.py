@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig, open_dict
 
 from slnlab.config import compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import SlnlabError
 from slnlab.record.run_directory import RunDirectory
@@ -58,7 +58,7 @@ def _clean_run(config: DictConfig) -> DictConfig:
     It never reads the test set. Nothing else of `config`, such as its batch size, may change the noise.
     """
     made = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
-    data = plain(config)["data"]
+    data = container_of(config)["data"]
     with open_dict(made):
         for key in SAMPLES + (PIXELS if "image_size" in data else ()):
             made.data[key] = data[key]

@@ -6,9 +6,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config import check
 from slnlab.config.checks import refuse
+from slnlab.config.container import container_of
 from slnlab.config.contents import digests
 from slnlab.config.identity import identity
-from slnlab.config.plain import plain
 from slnlab.config.resolvers import register_resolvers
 from slnlab.config.run_spec import RunSpec, SourceRun
 from slnlab.errors import ConfigError
@@ -26,7 +26,7 @@ def settle(config: DictConfig) -> RunSpec:
         DataError: see `slnlab.config.contents.digests`.
     """
     check(config)
-    container = plain(config)
+    container = container_of(config)
     container["contents"] = container["contents"] or digests(container)
     settled = OmegaConf.create(container)
     sources = tuple(map(_source, source_runs.wanted(settled)))

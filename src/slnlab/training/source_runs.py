@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from slnlab.config import compose
+from slnlab.config.container import container_of, flat
 from slnlab.config.identity import digest
-from slnlab.config.plain import flat, plain
 from slnlab.config.run_spec import RunSpec, SourceRun
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.schema.options import law
@@ -81,7 +81,7 @@ _made: dict[tuple[str, str, int], DictConfig] = {}
 
 
 def _to_be_made(config: DictConfig, method: str, number: int) -> DictConfig:
-    key = (json.dumps(plain(config), sort_keys=True), method, number)
+    key = (json.dumps(container_of(config), sort_keys=True), method, number)
     if key not in _made:
         if len(_made) > 100:  # of a long sweep
             _made.clear()
@@ -97,14 +97,14 @@ def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
     except ConfigError as error:
         raise ConfigError(f"init.from: {method} is neither a directory nor a method to make: {error}") from None
     typed = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
-    here = plain(config)
+    here = container_of(config)
     composed = compose([f"data={config.data.name}", f"method={config.method.name}"])
     chosen = {key: OmegaConf.select(made, key) for key in typed if "." in key}
     for node in (composed, made):  # with data=folder nothing is known before it is said where the images are
         for key, value in here["data"]["source"].items():
             if OmegaConf.is_missing(node.data.source, key):
                 node.data.source[key] = value
-    usual = plain(composed)
+    usual = container_of(composed)
     with open_dict(made):
         for section in (*SAME, *BUDGET):
             if section in typed:  # another option of the group was chosen

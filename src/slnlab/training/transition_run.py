@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig, open_dict
 
 from slnlab.config import compose
-from slnlab.config.plain import plain
+from slnlab.config.container import container_of
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import SlnlabError
 from slnlab.record.run_directory import RunDirectory
@@ -65,7 +65,7 @@ def _noisy_run(config: DictConfig) -> DictConfig:
     It is trained as `config` is, but never reads the test set. Where `config` holds nothing out, it holds out a tenth.
     """
     made = compose([f"data={config.data.name}", "method=early_stopping"])
-    here = plain(config)
+    here = container_of(config)
     with open_dict(made):
         for key in SHARED:
             made[key] = here[key]

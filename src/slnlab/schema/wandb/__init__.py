@@ -1,1 +1,1 @@
-"""What W&B allows: the keys of `logger=wandb`, and the environment that they leave things to."""
+"""The schema of `logger=wandb`: its keys, and W&B's environment for keys that are null."""

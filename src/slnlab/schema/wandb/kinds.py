@@ -1,4 +1,4 @@
-"""What the keys of `logger=wandb` may be, in W&B's own words. Nothing here imports torch."""
+"""Types for the keys of `logger=wandb`, with W&B's own messages. No torch is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slnlab.schema.wandb.settings import entity_refused, environment_problems, r
 
 
 def _unless(refusal: Callable[[Any], str | None]) -> AfterValidator:
-    """Refuse an empty text, and what W&B refuses."""
+    """A validator that refuses an empty text and every value that W&B refuses."""
 
     def check(value: Any) -> Any:
         if value == "":
@@ -32,7 +32,7 @@ def _environment(mode: str | None) -> str | None:
 
 
 Mode = Annotated[Literal["online", "offline", "disabled"] | None, AfterValidator(_environment)]
-"""With a look at W&B's environment, which decides on what is null."""
+"""The mode. Its validator checks W&B's environment too, because that decides on null values."""
 
 Project = Annotated[str | None, _unless(lambda project: refused(project=project))]
 Entity = Annotated[str | None, _unless(entity_refused)]

@@ -1,4 +1,4 @@
-"""What W&B's environment variables say, and what W&B refuses, in W&B's own words. Nothing here imports torch."""
+"""W&B's settings: keys, environment variables, and W&B's own refusals. No torch is imported."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 from pydantic import ValidationError
 
 PROJECT = "slnlab"
-"""The project, where neither `logger.project` nor W&B's environment names one."""
+"""The project if neither `logger.project` nor W&B's environment names one."""
 
 SECONDS = 60.0
-"""The time that W&B gets at the start and at the end, where nothing else is said."""
+"""Default seconds for W&B at the start and at the end of a run."""
 
 OURS = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP")
-"""Variables without effect: slnlab gives each run its own id, name and group, and resumes it."""
+"""Variables without effect, because slnlab sets id, name and group of each run and resumes it."""
 
-_OF_NO_NAME = "/\\#?%:"
-"""Characters that W&B keeps for its addresses."""
+_RESERVED = "/\\#?%:"
+"""Characters that W&B reserves for its addresses."""
 
 
 def refused(**settings: Any) -> str | None:
-    """Why W&B refuses these settings (names as in `wandb.Settings`); None if it does not."""
+    """W&B's reason to refuse settings (names as in `wandb.Settings`); None if it accepts them."""
     import wandb
 
     return _complaint(lambda: wandb.Settings(**settings))
 
 
 def entity_refused(entity: str) -> str | None:
-    """Why no user or team of W&B has this name; None if one may."""
-    if found := sorted({char for char in entity if char in _OF_NO_NAME or char.isspace()}):
+    """The reason why W&B allows no such name of a user or team; None if it does."""
+    if found := sorted({char for char in entity if char in _RESERVED or char.isspace()}):
         return f"a user or team name cannot contain {' '.join(map(repr, found))}"
     return None
 
 
 def environment_problems() -> Iterator[str]:
-    """What W&B refuses of its environment variables, or cannot do in a run of slnlab; each names its variable."""
+    """The environment variables that W&B refuses or that are impossible in a run of slnlab, each with the reason."""
     import wandb
 
     for name in sorted(name for name in os.environ if name.startswith("WANDB_")):
@@ -56,7 +56,7 @@ def _complaint(action: Callable[[], Any]) -> str | None:
 
     try:
         action()
-    except ValidationError as error:  # whose own text would repeat the value, of a key as well
+    except ValidationError as error:  # its own text would repeat the value, even that of an API key
         return "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
     except UsageError as error:
         return str(error)
@@ -73,29 +73,29 @@ def settings(
     about: Sequence[str] = (),
     directory: str,
 ) -> dict[str, Any]:
-    """The settings of a W&B run: a key that is typed, else what W&B's environment or settings files say, else ours.
+    """The settings of a W&B run: typed keys first, then W&B's environment and settings files, then our defaults.
 
     Args:
-        mode, project, entity, tags, timeout: as in `conf/logger/wandb.yaml`; None: not typed.
+        mode, project, entity, tags, timeout: as in `conf/logger/wandb.yaml`; None if not typed.
         about: tags before the others.
-        directory: where W&B records, unless WANDB_DIR says otherwise.
+        directory: folder of W&B's recordings, unless WANDB_DIR names another.
     """
     import wandb
 
     known = wandb.setup().settings
-    said = {name: getattr(known, name) for name in known.model_fields_set}
-    if mode is None and "mode" not in said and _true(os.environ.get("WANDB_DISABLED", "")):
-        mode = "disabled"  # not W&B's own variable, but Transformers' and many a profile's
+    inherited = {name: getattr(known, name) for name in known.model_fields_set}
+    if mode is None and "mode" not in inherited and _true(os.environ.get("WANDB_DISABLED", "")):
+        mode = "disabled"  # no variable of W&B, but of Transformers and of many shell profiles
     mode = mode or known.mode
-    tags = (said.get("run_tags") or ()) if tags is None else tags
+    tags = (inherited.get("run_tags") or ()) if tags is None else tags
     chosen: dict[str, Any] = {
         "mode": {"dryrun": "offline", "run": "online"}.get(mode, mode),
-        "project": project or said.get("project") or PROJECT,
+        "project": project or inherited.get("project") or PROJECT,
         "run_tags": tuple(dict.fromkeys([*(shortened(tag, 64) for tag in about if tag), *tags])),
-        "root_dir": said.get("root_dir") or directory,
-        "silent": said.get("silent", True),
-        "init_timeout": timeout or said.get("init_timeout") or SECONDS,
-        "finish_timeout": timeout or said.get("finish_timeout") or SECONDS,
+        "root_dir": inherited.get("root_dir") or directory,
+        "silent": inherited.get("silent", True),
+        "init_timeout": timeout or inherited.get("init_timeout") or SECONDS,
+        "finish_timeout": timeout or inherited.get("finish_timeout") or SECONDS,
         "finish_timeout_raises": True,
     }
     return chosen | ({"entity": entity} if entity else {})
@@ -106,7 +106,7 @@ def _true(text: str) -> bool:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text with at most `limit` characters: both ends of it, as names often differ at their end.
+    """Both ends of a text, at most `limit` characters together, because names often differ at their end.
 
     >>> shortened("flowers_collected_from_the_web_summer_2026_v3", 30)
     'flowers_col...summer_2026_v3'

@@ -1,4 +1,4 @@
-"""A configuration as plain containers, and what is wrong with one in plain words."""
+"""A configuration as nested dicts and lists, and messages for the errors of OmegaConf."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from slnlab.errors import ConfigError
 from slnlab.schema.options import fill
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration without Hydra's own node, as plain containers.
+def container_of(config: DictConfig) -> dict[str, Any]:
+    """The configuration as nested dicts and lists, without Hydra's own node.
 
-    Every interpolation is resolved, and the defaults of constructors are filled in. Of `preset` only what is used has
-    to be there.
+    Interpolations are resolved, and the defaults of constructors are filled in. `preset` needs only its used values.
 
     Raises:
-        ConfigError: interpolations that lead nowhere, or values that are missing; names all of them.
+        ConfigError: interpolations lead nowhere, or values are missing; the message names all.
     """
     keys = [str(key) for key in config if key != "hydra"]
     try:
@@ -28,9 +27,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         faults: dict[str, str] = {}
         for fault in (fault for key in keys if key != "preset" for fault in _faults(config, key)):
-            missing = ": must be given" in fault  # told once, wherever it is wanted
+            missing = ": must be given" in fault  # one line for each missing key, however many values need it
             faults.setdefault(fault.split(":")[0] if missing else fault, fault)
-        raise ConfigError("\n  ".join(faults.values()) or said_by(error)) from error
+        raise ConfigError("\n  ".join(faults.values()) or hydra_message(error)) from error
     try:
         container["preset"] = _resolved(config, "preset")
     except OmegaConfBaseException:
@@ -45,11 +44,11 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _faults(node: Any, key: Any) -> Iterator[str]:
-    """What is wrong with a value, or with each one below it."""
+    """The faults of a value and of all values below it."""
     try:
         value = node[key]
     except OmegaConfBaseException as error:
-        yield said_by(error)
+        yield hydra_message(error)
         return
     if OmegaConf.is_config(value):
         for inner in value if isinstance(value, DictConfig) else range(len(value)):
@@ -57,7 +56,7 @@ def _faults(node: Any, key: Any) -> Iterator[str]:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted keys; lists are values."""
+    """Dotted key → value of a nested configuration. Lists are values."""
     if not isinstance(node, dict):
         return {prefix: node}
     return {
@@ -67,19 +66,19 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def said_by(error: BaseException) -> str:
-    """What Hydra or OmegaConf has to say, and what caused it, without their advice on internals."""
+def hydra_message(error: BaseException) -> str:
+    """The message of an error of Hydra or OmegaConf and its causes, without their advice on internals."""
     full_key = getattr(error, "full_key", None)
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
-        text = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(seen))  # by a resolver of ours
+        text = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(seen))  # an error of a resolver of ours
         for advice in ("\nTo append to your config", "\n    full_key", "\nConfig search path"):
             text = text.split(advice)[0].strip()
         if text and not any(text in part for part in parts):
             parts.append(text)
         full_key = full_key or getattr(seen, "full_key", None)
-        seen = None if isinstance(seen, ConfigError) else seen.__cause__  # whose own message says all
+        seen = None if isinstance(seen, ConfigError) else seen.__cause__  # a ConfigError says all by itself
     message = ": ".join(parts)
     if "nterpolation" in message and full_key and not message.startswith(full_key):
         message = f"{full_key}: {message}"

@@ -1,4 +1,4 @@
-"""What every launcher shares: what there is to do, doing one of it, and what became of it all."""
+"""Planned runs: the plan, the execution and the outcome of a sweep's runs, for every launcher."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from slnlab.text.terminal import log_file
 
 log = logging.getLogger(__name__)
 
-State = Literal["done", "failed", "elsewhere"]
-
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a sweep."""
+    """A run of a sweep, with its settled specification, directory and overrides."""
 
     spec: RunSpec
     directory: Path
     overrides: tuple[str, ...]
     name: str
-    """What tells it from the sweep's other runs."""
+    """The overrides that differ from those of the sweep's other runs."""
     config_dirs: tuple[str, ...] = ()
-    """The user's own (--config-dir), for the runs that this one needs first."""
+    """The user's folders with configuration (--config-dir), for the runs that this one needs first."""
 
     @property
     def finished(self) -> bool:
@@ -42,7 +40,7 @@ class Planned:
         return self.spec.config
 
     def changed(self, values: Mapping[str, Any]) -> Planned:
-        """With other values of keys that do not belong to the run's identity, by dotted key."""
+        """The same run with other values, by dotted key, of keys outside its identity."""
         return replace(self, spec=self.spec.changed(values))
 
     def __str__(self) -> str:
@@ -51,24 +49,24 @@ class Planned:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: done; failed, with a message and a log to read; or being done by another process."""
+    """The outcome of a run: done; failed, with a message and a log file; or left to another process."""
 
-    state: State
+    state: Literal["done", "failed", "elsewhere"]
     message: str = ""
     log: str = ""
     sound: bool = True
-    """False: the process that did it should do no other; after an error of CUDA's, for one, nothing works in it."""
+    """False if the process must do no other run, as nothing works in it after an error of CUDA."""
 
 
-def do(planned: Planned, wait: bool = False) -> Outcome:
-    """Do one run in this process. What it says goes to `train.log` in its directory too.
+def execute(planned: Planned, wait: bool = False) -> Outcome:
+    """Do one run in this process. Its log also goes to `train.log` in its directory.
 
     Args:
         planned: the run.
-        wait: when another process is at it, wait for it.
+        wait: True waits while another process does the run.
 
     Raises:
-        Stopped: this process was told to stop.
+        Stopped: this process got a signal to stop.
     """
     from slnlab.train import train
 
@@ -101,7 +99,7 @@ def do(planned: Planned, wait: bool = False) -> Outcome:
 
 
 def missing(plan: Sequence[Planned]) -> list[Planned]:
-    """Those that are not finished; the others are only counted."""
+    """The unfinished runs of a plan. The log counts the others."""
     left = [planned for planned in plan if not planned.finished]
     if len(left) < len(plan):
         log.info("%d of %d runs are finished already", len(plan) - len(left), len(plan))
@@ -109,14 +107,14 @@ def missing(plan: Sequence[Planned]) -> list[Planned]:
 
 
 def summary(outcomes: Iterable[tuple[Planned, Outcome]]) -> list[tuple[Planned, Outcome]]:
-    """Log what became of a sweep, and return what failed."""
-    all_of_them = list(outcomes)
-    count = {state: sum(outcome.state == state for _, outcome in all_of_them) for state in ("done", "failed")}
-    elsewhere = [planned for planned, outcome in all_of_them if outcome.state == "elsewhere"]
+    """Log the outcomes of a sweep, and return the failed runs."""
+    every = list(outcomes)
+    count = {state: sum(outcome.state == state for _, outcome in every) for state in ("done", "failed")}
+    elsewhere = [planned for planned, outcome in every if outcome.state == "elsewhere"]
     log.info("%d runs done, %d failed", count["done"], count["failed"])
     if elsewhere:
         log.info("%d are being done by another process: %s", len(elsewhere), "; ".join(map(str, elsewhere)))
-    failed = [(planned, outcome) for planned, outcome in all_of_them if outcome.state == "failed"]
+    failed = [(planned, outcome) for planned, outcome in every if outcome.state == "failed"]
     for planned, outcome in failed:
         log.error("failed: %s: %s%s", planned, outcome.message, f" (see {outcome.log})" if outcome.log else "")
     return failed
