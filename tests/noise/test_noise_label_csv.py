@@ -59,7 +59,7 @@ def test_a_run_on_some_of_the_samples_takes_its_rows_of_the_file(path: Path) -> 
     config = compose(["noise=csv", f"noise.path={path}", "data.train_size=50", "data.test=false"])
     data = assemble.datamodule(config)
     data.setup()
-    assert data.table["given"].tolist() == ((true[:50] + 1) % 10).tolist()
+    assert data.labels.given.tolist() == ((true[:50] + 1) % 10).tolist()
 
 
 @pytest.mark.parametrize(

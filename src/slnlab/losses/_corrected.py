@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError
-from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.losses._cross_entropy import cross_entropy
 
 
 class Corrected:

@@ -4,14 +4,14 @@ Those that remember something of each sample are classes on a :class:`slnlab.Sam
 their own there. You move and save the table. The methods of the same names train with these very pieces.
 """
 
-from slnlab.objectives.bootstrapping import bootstrapping
-from slnlab.objectives.confidence_penalty import confidence_penalty
+from slnlab.objectives._bootstrapping import bootstrapping
+from slnlab.objectives._confidence_penalty import confidence_penalty
+from slnlab.objectives._softmax import softmax
+from slnlab.objectives._symmetric_divergence import symmetric_divergence
 from slnlab.objectives.cores2 import CORES2
 from slnlab.objectives.elr import ELR, early_learning
 from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
-from slnlab.objectives.softmax import softmax
 from slnlab.objectives.sop import SOP, SampleNoise
-from slnlab.objectives.symmetric_divergence import symmetric_divergence
 
 __all__ = [
     "CORES2",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slnlab.losses import cross_entropy, expected_loss
-from slnlab.objectives.softmax import softmax
+from slnlab.objectives._softmax import softmax
 from slnlab.processes.distributed import gather
 from slnlab.samples import SampleTable
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from slnlab.objectives.softmax import softmax
+from slnlab.objectives._softmax import softmax
 from slnlab.processes.distributed import world_size
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slnlab.losses._check import check_weights
-from slnlab.losses.nce import nce
+from slnlab.losses._nce import nce
 from slnlab.schema.kinds import NonNegative
 
 SMALLEST = log(1e-7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from slnlab.losses.gce import gce
+from slnlab.losses._gce import gce
 
 
 def mae(logits: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from slnlab.losses._check import check_weights
-from slnlab.losses.cross_entropy import cross_entropy
-from slnlab.losses.reverse_ce import LOG_ZERO, reverse_ce
+from slnlab.losses._cross_entropy import cross_entropy
+from slnlab.losses._reverse_ce import LOG_ZERO, reverse_ce
 from slnlab.schema.kinds import Negative, NonNegative
 
 
@@ -14,7 +14,7 @@ def sce(logits: Tensor, alpha: NonNegative = 0.1, beta: NonNegative = 1.0, log_z
     """Symmetric cross entropy of every class, α·cross entropy + β·reverse cross entropy.
 
     Wang et al. (2019), equation 7. Their α, β are 0.1, 1 on CIFAR-10 and 6, 0.1 on CIFAR-100, and belong to the
-    `log_zero` of their code, not to that of their text: see :data:`slnlab.losses.reverse_ce.LOG_ZERO`.
+    `log_zero` of their code, not to that of their text: see :data:`slnlab.losses._reverse_ce.LOG_ZERO`.
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.losses._cross_entropy import cross_entropy
 
 
 def nce(logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from math import log
 from torch import Tensor
 
 from slnlab.errors import ConfigError
-from slnlab.losses.gce import gce
+from slnlab.losses._gce import gce
 from slnlab.schema.kinds import Negative
 
 LOG_ZERO = log(1e-4)

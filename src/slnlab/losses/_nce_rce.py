@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from slnlab.losses._check import check_weights
-from slnlab.losses.nce import nce
-from slnlab.losses.reverse_ce import LOG_ZERO, reverse_ce
+from slnlab.losses._nce import nce
+from slnlab.losses._reverse_ce import LOG_ZERO, reverse_ce
 from slnlab.schema.kinds import Negative, NonNegative
 
 
