@@ -1,10 +1,10 @@
-"""Class-wise losses: logits (B, C) → the loss that each class would incur as the label (B, C).
+"""Class-wise losses: logits (B, C) → the loss (B, C) of each class as the label.
 
-What a sample incurs is its row weighed by its target, :func:`expected_loss`; so label noise on the target,
-soft targets, label smoothing and mixup compose with every loss here without its knowing.
+The target weighs a row into the loss of its sample: :func:`expected_loss`. So noise on the targets, soft targets,
+label smoothing and mixup compose with every loss here.
 
-Each file holds one function of its own name; import it from here. Those that need a transition matrix have a class
-beside the function, which checks or inverts the matrix once: :class:`Forward`, :class:`Backward`.
+Each file holds one function; import it from here. :class:`Forward` and :class:`Backward` check or invert their
+transition matrix once.
 """
 
 from slnlab.losses._anl_ce import anl_ce

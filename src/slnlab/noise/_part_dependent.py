@@ -75,7 +75,7 @@ def part_dependent(labels: Tensor, images: Tensor, rate: float, num_classes: int
     given = labels.clone()
     flat = images.reshape(len(images), -1)
     for true_class in range(num_classes):
-        # torch's float32 normals differ between instruction sets; its float64 normals do not.
+        # float64, because torch's float32 normals differ between instruction sets.
         weight = torch.randn(flat.shape[1], num_classes, generator=generator, dtype=torch.float64)
         # Without the column of the class itself no rounding error can pick it; a_y = -∞ means the same.
         others = torch.cat([torch.arange(true_class), torch.arange(true_class + 1, num_classes)])

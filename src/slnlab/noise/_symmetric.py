@@ -36,7 +36,7 @@ def symmetric(labels: Tensor, rate: float, num_classes: int, generator: torch.Ge
     num_classes = check_num_classes(num_classes)
     check_labels(labels, num_classes)
     check_generator(generator)
-    # float32 uniforms are multiples of 2^-24, and would round the rate to one.
+    # float64, because float32 uniforms are multiples of 2^-24 and would round the rate to such a multiple.
     flips = torch.rand(len(labels), generator=generator, dtype=torch.float64) < rate
     # An offset of 1..C-1 reaches every other class once and never the class itself.
     offset = torch.randint(1, num_classes, (len(labels),), generator=generator)

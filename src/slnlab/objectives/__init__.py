@@ -1,7 +1,7 @@
-"""Losses of single samples (B,) that are more than a target weighing a class-wise loss, for any training loop.
+"""Losses of single samples (B,) that no target and class-wise loss can express, for any training loop.
 
-Those that remember something of each sample are classes on a :class:`slnlab.SampleTable`, and keep it in columns of
-their own there. You move and save the table. The methods of the same names train with these very pieces.
+An objective with a memory of each sample is a class. It keeps its memory in columns of a :class:`slnlab.SampleTable`;
+you move and save the table. The methods of the same names train with these objectives.
 """
 
 from slnlab.objectives._bootstrapping import bootstrapping
