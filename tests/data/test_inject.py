@@ -232,7 +232,7 @@ def test_a_key_that_the_function_does_not_know_is_refused() -> None:
 
 
 def test_a_parameter_that_nobody_supplies_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"noise\.temperature: needs_temperature asks for it"):
+    with pytest.raises(ConfigError, match=r"noise\.temperature: needs_temperature needs it"):
         spoil(node(f"{HERE}.needs_temperature"))
     with pytest.raises(ConfigError, match=r"noise\.class_map"):
         spoil(node("asymmetric"))
