@@ -1,32 +1,31 @@
-"""What a user did that cannot work, said in one message.
+"""Errors that a user can fix, each with one message.
 
-Everything that is the user's to mend (a configuration, a data file, a checkpoint) raises one of these; the
-command line prints the message without a traceback and exits with a non-zero code. A bug in slnlab must
-never be dressed up as one of them.
+A wrong configuration, data file or checkpoint raises one of these. The command line prints the message without a
+traceback, and exits with a non-zero code. Bugs of slnlab must raise other exceptions.
 """
 
 from __future__ import annotations
 
 
 class SlnlabError(Exception):
-    """Something that the user can mend. The message names the thing, what is wrong and what is allowed."""
+    """An error that the user can fix. The message names the thing, the fault, and the allowed values."""
 
 
 class ConfigError(SlnlabError, ValueError):
-    """A configuration key or a function's argument holds a value that it cannot have."""
+    """A configuration key or an argument has a value that is not allowed."""
 
 
 class Diverged(SlnlabError):
-    """The loss or the weights of a run are no longer finite: its hyper-parameters cannot work."""
+    """The loss or the weights of a run are not finite; other hyper-parameters are needed."""
 
 
 class Busy(SlnlabError):
-    """Another process is doing this very run."""
+    """Another process runs the same run."""
 
 
 class Pruned(SlnlabError):
-    """A run of a study was ended early because it cannot become the best; see `slnlab.tune`."""
+    """A study ended a run early, because it cannot become the best; see `slnlab.tune`."""
 
 
 class DataError(SlnlabError, ValueError):
-    """A file or directory is missing, corrupt, or disagrees with what it is used with."""
+    """A file or directory is missing, corrupt, or does not fit the rest of the run."""
