@@ -194,7 +194,7 @@ torch.set_num_threads(1)
 def memory(key):
     with open("/proc/self/status", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
-modules = sys.argv[3].split()  # what a run of a few images had imported at its end, much of it late
+modules = sys.argv[3].split()  # all modules at the end of a small run, many of them imported late
 for module in modules:
     with contextlib.suppress(Exception):
         importlib.import_module(module)

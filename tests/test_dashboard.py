@@ -64,8 +64,8 @@ def test_every_curve_is_a_mean_with_a_band_over_seeds_by_epoch() -> None:
     [
         ("Accuracy", ["test/network/accuracy"]),
         ("Accuracy", ["test/momentum/accuracy"]),
-        ("What is learned and what is memorised", ["train/loss_correct", "train/loss_wrong"]),
-        ("What is learned and what is memorised", ["train/memorised"]),
+        ("Learning and memorisation", ["train/loss_correct", "train/loss_wrong"]),
+        ("Learning and memorisation", ["train/memorised"]),
         ("Time", ["seconds"]),
     ],
 )

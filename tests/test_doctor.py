@@ -24,7 +24,7 @@ def test_the_command_says_what_is_to_be_mended_and_leaves_nothing(
         "wrong  runs_dir    file/runs: cannot be written: Not a directory"
     ]
     shown = "\n".join(lines)
-    assert "there is no folder nowhere; it would be downloaded" in shown
+    assert "there is no folder nowhere; the data would be downloaded" in shown
     for what in ("python", "torch", "GPUs", "cores", "W&B", "SLURM"):
         assert f" {what} " in shown
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

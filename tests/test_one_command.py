@@ -153,7 +153,7 @@ def test_options_of_the_users_own_are_listed_and_shown(own: Path, says: Says) ->
 def test_a_method_is_shown_with_its_keys_in_force() -> None:
     shown = show("elr", ["data=cifar100", "noise=asym"])
     strength = compose(["method=elr", "data=cifar100", "noise=asym"]).method.strength
-    assert f"method.strength = {strength}\n      λ ≥ 0." in shown
+    assert f"method.strength = {strength}\n      weight λ of the regulariser, ≥ 0." in shown
     assert re.search(r"source: .*authors'\s+configuration files", shown)
     assert "Liu et al. 2020" in shown
     assert "ELR (network), ELR-MO (momentum)" in shown

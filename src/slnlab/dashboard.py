@@ -92,7 +92,7 @@ def workspace(project: str, entity: str) -> ws.Workspace:
             ],
         ),
         ws.Section(
-            name="What is learned and what is memorised",
+            name="Learning and memorisation",
             is_open=True,
             panels=[
                 curves("Loss on correct and on wrong labels", "train/loss_correct", "train/loss_wrong", log_y=True),

@@ -125,7 +125,7 @@ class Ahead:
         if not worker.pipe.poll(self.timeout):
             raise DataError(
                 f"{name}: is not read after {self.timeout:g} s; does the file system hang? data.read_timeout=SECONDS "
-                "waits longer, null for ever. The same command goes on"
+                "waits longer, null for ever. The same command resumes the run"
             )
         size = os.readv(worker.pipe.fileno(), [into])
         if not size:
@@ -148,7 +148,7 @@ def _death(worker: _Worker, name: str) -> SlnlabError:
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
     if how == "SIGKILL":
         how += ", as the system does when memory is short; fewer data.workers need less"
-    return SlnlabError(f"{name}: the process that decoded it has died ({how}). The same command goes on")
+    return SlnlabError(f"{name}: the process that decoded it has died ({how}). The same command resumes the run")
 
 
 def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int) -> list[_Worker]:

@@ -49,7 +49,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         num_classes: C.
         batch_size: size of the global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch.
         eval_batch_size: batch size of evaluation passes.
-        mean, std: mean and standard deviation of each channel, in units of [0, 1].
+        mean: mean of each channel, in units of [0, 1].
+        std: standard deviation of each channel, in the same units, > 0.
         padding: padding of the images on each side, in pixels; a random crop has the original size.
         flip: flip images horizontally at random.
         train_size: number of training samples, from the first; None: all.

@@ -27,7 +27,8 @@ class ImageDataModule(IndexedDataModule):
         source: the data set.
         noise: the label noise; a mapping is a node of `conf/noise/`.
         name: name of the data set; None: that of `source`.
-        channels, num_train: required channels and training images of the files; None: any.
+        channels: required number of image channels; None: any.
+        num_train: required number of training images; None: any.
         options: see `IndexedDataModule`.
     """
 
