@@ -1,8 +1,8 @@
-"""The floor under one of our steps: a bare loop that computes the same things and pays for no generality.
+"""The floor of our step time: a bare loop with the same computations and no generality.
 
-The same batches (device-resident images, crop and flip per sample), SLN, SGD, the momentum average, each sample's loss
-and prediction against its given label; after the epoch the memorisation monitor's means, a CSV row and a checkpoint.
-No Lightning, no sample table, no named random streams, no momentum hook, no checks.
+It has the same batches (images on the device, crop and flip per sample), SLN, SGD, the momentum average, and each
+sample's loss and prediction against its given label. After the epoch it computes the memorisation monitor's means, and
+writes a CSV row and a checkpoint. It has no Lightning, sample table, named random streams, momentum hook or checks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from slnlab.data.source import LabelledImages
 
 
 class BareLoop:
-    """An epoch at a call."""
+    """The bare loop. Each call of `epoch` trains one epoch."""
 
     def __init__(self, network: nn.Module, data: LabelledImages, given: Tensor, directory: Path) -> None:
         network = network.to(DEVICE)

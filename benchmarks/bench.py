@@ -1,11 +1,11 @@
-"""How fast slnlab is, side by side with what it replaces: `make bench`, or
+"""Speed of slnlab beside the usual alternatives: `make bench`, or
 
     python -m benchmarks.bench [--rows augmentation,overhead] [--quick] [--out results.json]
 
-Rows are measured one after the other, the sides of each row in turns in one process tree (A B A B …), so that a busy
-machine strikes both alike. The medians, their spread and the 95 % intervals of the median ratios go to
-`benchmarks/results/<machine>.json`, each row with when, from which commit and under which load it was taken; rows that
-were not asked for keep what they had. `benchmarks/README.md` is made from these files.
+Rows are measured one after another. The sides of a row take turns (A B A B …) in one process tree, so that a busy
+machine slows both alike. `benchmarks/results/<machine>.json` holds the medians, their spread and the 95 % intervals of
+the median ratios, with time, commit and load of each row. Other rows keep their results. `benchmarks/README.md` is made
+from these files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NOT_YET = "not yet run"
 
 @dataclass(frozen=True)
 class Row:
-    """A row: what is compared, and the bound that was set for it."""
+    """A row of the table: its comparison, its bound, and its function."""
 
     title: str
     bound: str
@@ -124,11 +124,11 @@ GPU_ROWS: dict[str, Row] = {
         "A step of WRN-28-2 against what the device could do", "none set", "floor", "step_against_floor"
     ),
 }
-"""What `make bench-gpu` measures. The bounds are those that were set for a CPU."""
+"""Rows of `make bench-gpu`. Their bounds were set for a CPU."""
 
 
 def measure(name: str, quick: bool) -> dict[str, Any]:
-    """One row, with the circumstances."""
+    """Measure one row; return its entry of the results."""
     from importlib import import_module
 
     row = GPU_ROWS.get(name) or ROWS[name]
@@ -176,7 +176,7 @@ def number(value: float) -> str:
 
 
 def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
-    """README.md, or GPU.md: a section per machine."""
+    """Return README.md or GPU.md, with a section per machine."""
     lines = [(HERE / text).read_text(encoding="utf-8").rstrip(), ""]
     for result in results.values():
         described, packages = result["machine"], result["environment"]["packages"]
@@ -204,7 +204,7 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
                 value = f"{number(figure['value'])} {figure['unit']}"
                 lines.append(f"| {title} | {bound} | {figure['what']} | {value} | {within} | {met} | {load} |")
                 title = bound = load = ""
-        lines += ["", "Medians of what was timed, with quartiles and extremes:", ""]
+        lines += ["", "Medians of the timed sides, with quartiles and extremes:", ""]
         lines += [
             "| row | figure | timed | median | quartiles | lowest–highest | n |",
             "|---|---|---|---:|---|---|---:|",
@@ -227,7 +227,7 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
 
 
 def summary(result: dict[str, Any]) -> list[str]:
-    """The table of docs/speed.md: of each row the figures that have a bound."""
+    """Return the table of docs/speed.md: the figures with a bound."""
     lines = ["| | bound | measured | met |", "|---|---|---:|---|"]
     for row in result["rows"].values():
         title, bound = row["title"], row["bound"]
@@ -257,9 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rows", help=f"comma-separated, of {', '.join({**ROWS, **GPU_ROWS})}; default: all")
-    parser.add_argument("--quick", action="store_true", help="see that it runs; the numbers mean nothing")
-    parser.add_argument("--out", type=Path, help="elsewhere than results/<machine>.json; README.md is then left alone")
-    parser.add_argument("--page", action="store_true", help="measure nothing, make README.md anew")
+    parser.add_argument("--quick", action="store_true", help="run every row briefly; the numbers mean nothing")
+    parser.add_argument("--out", type=Path, help="output instead of results/<machine>.json; README.md is not written")
+    parser.add_argument("--page", action="store_true", help="only write README.md, without measuring")
     options = parser.parse_args(arguments)
     if options.page:
         write_pages()
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # Lightning's and Hydra's remarks would bury the table.
+    # Remarks of Lightning and Hydra would hide the table.
     import logging
     import warnings
 

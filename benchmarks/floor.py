@@ -1,4 +1,4 @@
-"""How near a step comes to what the device could do: the floor arithmetic of a GPU, and `trainer.compile`, bf16."""
+"""Step times beside the floor of a GPU's arithmetic and memory, with `trainer.compile` and bf16."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ WAYS = {
 
 
 def step_against_floor(quick: bool) -> list[Figure]:
-    """A whole step of SLN-MO on WRN-28-2, batch 128, against the time that its arithmetic takes at the rate of a large
-    matrix product of the same precision, and its bytes at the rate of a large copy, both measured here. Counted are
-    the FLOP of forward and backward passes and, as bytes, every activation written once and read twice, and the
-    weights, gradients, momentum and average as the step moves them. cuDNN may do better than the arithmetic, by other
-    algorithms; nothing does better than the bytes."""
+    """Compare a step of SLN-MO on WRN-28-2, batch 128, with the floor of its arithmetic and its bytes.
+
+    The arithmetic is the FLOP of both passes at the rate of a large matrix product of the same precision. The bytes are
+    every activation, written once and read twice, and the weights, gradients, momentum and average, at the rate of a
+    large copy. Both rates are measured here. cuDNN's algorithms may beat the arithmetic; nothing beats the bytes.
+    """
     model, size = (SMALL, 256) if quick else (WRN, 12_800)
     figures: list[Figure] = []
     seconds: dict[str, list[float]] = {}
@@ -52,7 +53,7 @@ def step_against_floor(quick: bool) -> list[Figure]:
 
 
 def _prepared(model: str, size: int, overrides: tuple[str, ...], width: int) -> tuple[Callable[[], None], int, int]:
-    """A function that does one step of a run, its FLOP, and the bytes that it must at least move."""
+    """Return a function for one step of a run, its FLOP, and the bytes that it moves at least."""
     config = configuration("method=sln", "trainer.max_epochs=1", *overrides, model=model, train=size, test=0)
     held: list[Parts] = []
     parts = run(config, held.append)  # compiles, and fills the momentum buffers
@@ -77,12 +78,12 @@ def _prepared(model: str, size: int, overrides: tuple[str, ...], width: int) -> 
     for hook in hooks:
         hook.remove()
     weights = sum(parameter.numel() * 4 for parameter in method.network.parameters())
-    # Weights read forward and backward, gradient written and read, momentum, weight and average read and written.
+    # Weights are read twice, gradients written and read; momentum, weights and averages are read and written.
     return lambda: method.step(batch), counter.get_total_flops(), 3 * written + 10 * weights
 
 
 def _arithmetic_rate(dtype: torch.dtype, quick: bool) -> float:
-    """FLOP per second of a square matrix product."""
+    """Return the FLOP per second of a square matrix product."""
     size = 256 if quick else 8192
     a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
     times = in_turns({"product": lambda: a @ b}, rounds=3 if quick else 20, warmup=3)
@@ -90,7 +91,7 @@ def _arithmetic_rate(dtype: torch.dtype, quick: bool) -> float:
 
 
 def _copy_rate(quick: bool) -> float:
-    """Bytes per second, read and written, of a copy."""
+    """Return the bytes per second of a copy, read and written."""
     source = torch.empty(2**20 if quick else 2**28, device=DEVICE)
     target = torch.empty_like(source)
     times = in_turns({"copy": lambda: target.copy_(source)}, rounds=3 if quick else 20, warmup=3)

@@ -1,6 +1,6 @@
-"""What the benchmarks train on: made images of CIFAR's size, and networks of three convolutions or of nothing.
+"""Data and networks of the benchmarks: random images of CIFAR's size, three convolutions, and a network at no cost.
 
-Speed does not depend on what is in an image, so nothing is downloaded.
+Speed does not depend on the content of images, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MadeImages:
 
 
 class ThreeConvolutions(nn.Module):
-    """3×3 convolutions with batch norm and ReLU, a 2×2 max-pool after the first two, mean, linear layer."""
+    """3×3 convolutions with batch norm and ReLU, a 2×2 max-pool after each of the first two, mean, linear layer."""
 
     def __init__(self, widths: Sequence[int], num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Time things in turns, and say what the times are worth."""
+"""Measure times in turns, with their spread and intervals."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import torch
 Times = dict[str, list[float]]
 
 DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
-"""What is measured: "cpu", or "cuda" (`make bench-gpu`)."""
+"""The measured device: "cpu", or "cuda" (`make bench-gpu`)."""
 
 
 def synchronise() -> None:
-    """Wait for what the device still has to do, which is part of what took the time."""
+    """Wait for the device to finish, so that its work counts."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Times:
-    """Seconds of each contender, A B A B …, so that whatever else the machine does strikes all of them alike."""
+    """Return the seconds of each contender, run in turns (A B A B …), so that other load slows all alike."""
     times: Times = {name: [] for name in contenders}
     for turn in range(warmup + rounds):
         for name, run in contenders.items():
@@ -50,7 +50,7 @@ def threads(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, quartiles and extremes of what was measured."""
+    """Median, quartiles and extremes of n measured values."""
 
     median: float
     q1: float
@@ -67,7 +67,7 @@ class Spread:
 
 
 def median_interval(paired: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the median of paired ratios or differences."""
+    """Return the bootstrap 95 % interval of the median of paired ratios or differences."""
     values = np.asarray(paired)
     picks = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
     low, high = np.percentile(np.median(values[picks], axis=1), [2.5, 97.5])
@@ -76,16 +76,16 @@ def median_interval(paired: Sequence[float], draws: int = 10_000) -> tuple[float
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of the table: what was found, how sure it is, and what the issue asks for.
+    """One number of the table: value, interval, and target.
 
     Args:
         what: the quantity, e.g. "epoch, usual loop / ours".
-        value: the median of the paired values.
+        value: median of the paired values.
         unit: "×", "ms", "MiB".
-        target, sense: the bound that the issue sets, and on which side of it to be; None: no target of its own.
-        interval: 95 % of the median; None where there is one value.
-        judged: the number compared with the target; None: the value.
-        details: name → spread of each thing that was timed, with its unit in the name.
+        target, sense: the bound, and the wanted side of it; None: no bound.
+        interval: 95 % interval of the median; None for a single value.
+        judged: the number to compare with the target; None: the value.
+        details: name with unit → spread of each timed side.
     """
 
     what: str
@@ -118,7 +118,7 @@ def compare(
     judge_upper_end: bool = False,
     details: dict[str, Spread] | None = None,
 ) -> Figure:
-    """The median of the paired ratios with its interval."""
+    """Return the median of the paired ratios with its interval."""
     ratios = np.asarray(numerator) / np.asarray(denominator)
     interval = median_interval(list(ratios))
     return Figure(

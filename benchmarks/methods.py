@@ -1,8 +1,8 @@
-"""What an epoch of each method costs, as a ratio to cross entropy: `python -m benchmarks.methods [OVERRIDE ...]`.
+"""Print the cost of an epoch of each method over cross entropy: `python -m benchmarks.methods [OVERRIDE ...]`.
 
-The paper's: co-teaching 1.88, SLN 1.05. The methods take turns, each time in a training of its own, and of its epochs
-the quickest counts. On a CPU it is the process's CPU time, so that what else the machine does matters little. It is
-that of the whole epoch, passes over the training set between the steps included. Prints a table.
+The SLN paper reports co-teaching 1.88 and SLN 1.05. The methods take turns, each with a new training, and the quickest
+epoch counts. On a CPU the cost is the CPU time of the process, so that other load matters little. It covers the whole
+epoch with its passes over the training set.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
 EPOCHS = 5
-"""Of each training. From the third on a method does what it would do for long, see `Method.in_three_epochs`."""
+"""Epochs of each training. From the third on every method is in its main phase, see `Method.in_three_epochs`."""
 
 
 class Clock(pl.Callback):
-    """Seconds of each epoch's training. First among the callbacks: what the others do before an epoch counts."""
+    """Seconds of each epoch's training. It must be the first callback, so that the work of the others counts."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
@@ -51,7 +51,7 @@ class Clock(pl.Callback):
 
 
 def steady(method: str, overrides: list[str]) -> DictConfig:
-    """The configuration of a short training that ends with what the method does for long."""
+    """Return the configuration of a short training that reaches the method's main phase."""
     short = [f"trainer.max_epochs={EPOCHS}", f"correction.last_epochs={EPOCHS - 2}", "trainer.progress=false"]
     config = compose([f"method={method}", *short, *overrides])
     for key, value in get_class(config.method._target_).in_three_epochs.items():
@@ -61,7 +61,7 @@ def steady(method: str, overrides: list[str]) -> DictConfig:
 
 
 def epoch_seconds(method: str, overrides: list[str]) -> float:
-    """The quickest of the last epochs of a short training."""
+    """Return the seconds of the quickest late epoch of a short training."""
     config = steady(method, overrides)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, devices.threads(config):

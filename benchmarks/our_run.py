@@ -1,4 +1,4 @@
-"""Runs as `slnlab.train.train` assembles them, epoch by epoch under the clock."""
+"""Runs of `slnlab.train.train`, timed epoch by epoch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def configuration(*overrides: str, model: str, train: int, test: int, classes: int = 10) -> DictConfig:
-    """CIFAR-10's configuration on made images. test=0: without a test set."""
+    """Return CIFAR-10's configuration on made images. test=0: without a test set."""
     config = compose(
         [
             "data=cifar10",
@@ -56,7 +56,7 @@ def configuration(*overrides: str, model: str, train: int, test: int, classes: i
 
 @dataclass
 class Parts:
-    """What `train()` has put together when it calls `trainer.fit`."""
+    """The parts of a run at its call of `trainer.fit`."""
 
     trainer: pl.Trainer
     method: Method
@@ -64,10 +64,11 @@ class Parts:
 
 
 def run(config: DictConfig, prepare: Callable[[Parts], None] | None = None) -> Parts:
-    """`slnlab.train.train` itself, in a temporary directory.
+    """Run `slnlab.train.train` in a temporary directory.
 
     Args:
-        prepare: sees, and may change, the assembled run before it starts.
+        config: the configuration.
+        prepare: receives the assembled run before it starts, and may change it.
     """
     found: list[Parts] = []
     fit = pl.Trainer.fit
@@ -88,12 +89,12 @@ def run(config: DictConfig, prepare: Callable[[Parts], None] | None = None) -> P
 
 
 class EpochClock(pl.Callback):
-    """Whole epochs (correction, training, evaluation, log, checkpoint), the first of them left out.
+    """Times of whole epochs (correction, training, evaluation, log, checkpoint) but the first.
 
-    `seconds` of wall time, `cpu` seconds of this process, and of the wall time the `training` part alone.
+    `seconds` is wall time, `cpu` the CPU time of this process, and `training` the wall time of training alone.
 
     Args:
-        between: called after each epoch, off the clock: the turn of whatever our epochs are compared with.
+        between: called after each epoch with the clock stopped; the other side takes its turn there.
     """
 
     def __init__(self, between: Callable[[int], None] | None = None) -> None:
@@ -120,10 +121,11 @@ def epochs(
     between: Callable[[int], None] | None = None,
     prepare: Callable[[Parts], None] | None = None,
 ) -> EpochClock:
-    """Train; the times of every epoch but the first.
+    """Train, and return the times of every epoch but the first.
 
     Args:
-        between: see `EpochClock`; called for the first epoch too, so that both sides have warmed up.
+        config: the configuration.
+        between: see `EpochClock`; also called for the first epoch, so that both sides warm up.
         prepare: changes the assembled run before it starts.
     """
     clock = EpochClock(between)

@@ -1,4 +1,4 @@
-"""Rows on whole processes: two runs at once, the way to the first step, a refused configuration, memory."""
+"""Rows on whole processes: two runs at once, the time to the first step, a refused configuration, memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def side_by_side(quick: bool) -> list[Figure]:
-    """Two processes that have imported everything; two runs of 3 epochs of 2,000 + 400 images."""
+    """Compare two runs at once with two in sequence: warm processes, 3 epochs of 2,000 + 400 images."""
     context = multiprocessing.get_context("spawn")
     size = 256 if quick else 2_000
     pipes, workers = [], []
     for _ in range(2):
-        here, there = context.Pipe()
-        worker = context.Process(target=_runs_on_demand, args=(there, size), daemon=True)
+        pipe, worker_end = context.Pipe()
+        worker = context.Process(target=_runs_on_demand, args=(worker_end, size), daemon=True)
         worker.start()
-        pipes.append(here)
+        pipes.append(pipe)
         workers.append(worker)
 
     def together() -> None:
@@ -70,8 +70,11 @@ def _runs_on_demand(pipe: Connection, size: int) -> None:
 
 
 def two_commands(quick: bool) -> list[Figure]:
-    """`slnlab.train` on digits with as many threads as it chooses: one command alone, two at once, and one alone whose
-    threads spin while they wait; seconds of an epoch, the first left out."""
+    """Compare epochs of `slnlab.train` on digits, with its own choice of threads.
+
+    The sides are one command alone, two at once, and one alone with threads that spin while they wait. The first epoch
+    is left out.
+    """
     epochs: dict[str, list[float]] = {"alone": [], "two at once": [], "alone, spinning": []}
     overrides = ("trainer.threads=null", f"trainer.max_epochs={2 if quick else 6}", "trainer.progress=false")
 
@@ -126,7 +129,7 @@ main()
 
 
 def start_up(quick: bool) -> list[Figure]:
-    """`slnlab.train` on digits up to its first optimiser step, and one refused for sln.sigma=-1; whole processes."""
+    """Time processes of `slnlab.train` on digits up to the first optimiser step, and one refused for sln.sigma=-1."""
     rounds = 1 if quick else 4
     beyond: list[float] = []
     imports: list[float] = []
@@ -191,7 +194,7 @@ torch.set_num_threads(1)
 def memory(key):
     with open("/proc/self/status", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
-modules = sys.argv[3].split()  # what a run of a few images had imported at its end, much of it late
+modules = sys.argv[3].split()  # all modules at the end of a small run, many of them imported late
 for module in modules:
     with contextlib.suppress(Exception):
         importlib.import_module(module)
@@ -204,7 +207,7 @@ print("BENCH", imported, memory("VmHWM:") - imported, *(() if modules else sys.m
 
 
 def memory(quick: bool) -> list[Figure]:
-    """Peak resident memory of one epoch of 50,000 + 10,000 images, its record included; Linux only."""
+    """Measure the peak resident memory of one epoch of 50,000 + 10,000 images with its record; Linux only."""
     from benchmarks.our_run import SMALL
 
     def peak(train: int, test: int, modules: str) -> list[str]:

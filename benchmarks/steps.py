@@ -1,4 +1,4 @@
-"""Rows on single steps: augmentation, what Lightning costs, what SLN costs, the momentum update."""
+"""Rows on single steps: augmentation, the cost of Lightning and of SLN, the momentum update."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from slnlab.training import assemble
 
 
 def augmentation(quick: bool) -> list[Figure]:
-    """Batches of 128, drawing included, against torchvision's transforms on PIL images without workers."""
+    """Compare batches of 128, with their draws, with torchvision's transforms on PIL images without workers."""
     data = MadeImages(5_000, 1).load("train")
     padded, crop_flip, normalise = pad(data.images, 4).to(DEVICE), CropFlip(4, True), Normalise(MEAN, STD)
     pictures = [Image.fromarray(image) for image in data.images[:512].permute(0, 2, 3, 1).contiguous().numpy()]
@@ -71,7 +71,7 @@ def augmentation(quick: bool) -> list[Figure]:
 
 
 def overhead(quick: bool) -> list[Figure]:
-    """Whole epochs of 391 steps, SLN with everything `train()` puts around it, against `bare_loop`."""
+    """Compare whole epochs of 391 steps of `train()` with SLN with those of `bare_loop`."""
     size = 2_000 if quick else 50_000
     steps = -(-size // 128)
     bare: list[float] = []
@@ -125,7 +125,7 @@ def overhead(quick: bool) -> list[Figure]:
 
 
 def sln_step(quick: bool) -> list[Figure]:
-    """Neighbouring steps of one run with and without, in random order within each pair, 1 thread."""
+    """Compare neighbouring steps of one run with and without SLN, in random order within each pair, 1 thread."""
     figures = [_paired_steps(quick, "SLN step / CE step", 1.05, momentum=False)]
     figures.append(_paired_steps(quick, "SLN step with momentum model / CE step without", None, momentum=True))
     return figures
@@ -187,7 +187,7 @@ def _follow(trainer: pl.Trainer, on: bool) -> None:
 
 
 def momentum_update(quick: bool) -> list[Figure]:
-    """One update of WRN-28-2, 1 thread; Lightning's callback as its trainer calls it after a batch."""
+    """Compare one update of WRN-28-2 with Lightning's callback after a batch, 1 thread."""
     network = WideResNet().to(DEVICE)
     average = MomentumAverage(network)
     module = pl.LightningModule()

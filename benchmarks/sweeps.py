@@ -1,4 +1,4 @@
-"""Rows on sweeps: what a run costs beyond its training, and a thousand of them."""
+"""Rows on sweeps: the cost of a run beyond its training, and of a thousand runs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ IMPORTS = "import torch, pytorch_lightning"
 
 
 def extra_run(quick: bool) -> list[Figure]:
-    """Runs of one epoch of digits with other seeds in one process, as launcher=local does them; whole processes that
-    only import."""
+    """Compare one-epoch runs of digits in one process, as launcher=local does them, with processes that only import."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -56,8 +55,10 @@ def extra_run(quick: bool) -> list[Figure]:
 
 
 def thousand_runs(quick: bool) -> list[Figure]:
-    """One run of digits with the default 60 epochs; then copies of its directory as 1,000 runs of 200 configurations,
-    all finished but the last ten."""
+    """Compare the tools for 1,000 runs with one run of digits of 60 epochs.
+
+    The runs are copies of its directory, as 200 configurations; all but the last ten are finished.
+    """
     count = 20 if quick else 1_000
     figures = []
     with tempfile.TemporaryDirectory() as name:

@@ -1,18 +1,16 @@
-"""The baseline: the field's usual training loop, as a careful author of a paper repository writes it.
+"""The baseline: the field's usual training loop, in the style of a careful paper repository.
 
-The same algorithm as our `method=sln`: SLN on one-hot targets, SGD, the momentum model, an evaluation of both after
-every epoch; the same network, batch, test batch and threads. Written the way such repositories are, because that is
-what a researcher would otherwise use:
+The algorithm is that of our `method=sln`: SLN on one-hot targets, SGD, the momentum model, and an evaluation of both
+after every epoch. Network, batch, test batch and threads agree, too. A researcher would otherwise use such a loop:
 
-- torchvision transforms on PIL images, sample by sample, in a `Dataset` behind a `DataLoader`: every repository we
-  know does this. `num_workers` is 0 or 2 and the benchmark compares with the faster; workers are persistent, so
-  starting them costs nothing here.
-- `loss.item()` at each step for the running loss, and the accuracy beside it.
-- The momentum model tensor by tensor, over parameters and floating-point buffers.
-- SLN noise drawn on the CPU and moved to the device, as the authors' code does.
-- Memory layout and optimiser as PyTorch gives them.
+- A `Dataset` behind a `DataLoader` applies torchvision transforms to PIL images, sample by sample. `num_workers` is 0
+  or 2, and the benchmark compares with the faster. Workers are persistent, so their start does not count.
+- Each step calls `loss.item()` for the running loss, and computes the accuracy.
+- The momentum model is updated tensor by tensor, for parameters and floating-point buffers.
+- SLN noise is drawn on the CPU and moved to the device, as in the authors' code.
+- Memory layout and optimiser are PyTorch's defaults.
 
-In its favour: no progress bar, no checkpoint and no record of what was memorised, which our epochs do include.
+The loop has an advantage: it has no progress bar, checkpoint or record of memorisation. Our epochs have the latter two.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ TEST = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD
 
 
 class PILImages(Dataset[tuple[Tensor, int]]):
-    """As torchvision's CIFAR10: arrays (H, W, channels), one PIL image per sample."""
+    """A data set like torchvision's CIFAR10: arrays (H, W, channels), one PIL image per sample."""
 
     def __init__(self, data: LabelledImages, transform: transforms.Compose) -> None:
         self.images: np.ndarray = data.images.permute(0, 2, 3, 1).contiguous().numpy()
@@ -58,7 +56,7 @@ class PILImages(Dataset[tuple[Tensor, int]]):
 
 
 class UsualLoop:
-    """The loop, an epoch at a call."""
+    """The usual loop. Each call of `epoch` trains and evaluates one epoch."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Rows on whole epochs: against the usual loop, with label correction, and as the data grow."""
+"""Rows on whole epochs: beside the usual loop, with label correction, and with growing data."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from slnlab.callbacks import LabelCorrection, MomentumAverage
 from slnlab.training import assemble
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
-"""Of both sides. Two threads that share a core with other work spend their time waiting for each other, so on a busy
-machine set it to 1."""
+"""Threads of both sides. Set it to 1 on a busy machine, where two threads would wait for each other."""
 
 
 def usual_loop_small(quick: bool) -> list[Figure]:
-    """Training, both evaluations, our record and checkpoint included; 5 training images to a test image."""
+    """Compare epochs with training, both evaluations, our record and checkpoint; 5 training images per test image."""
     return [_against_usual(SMALL, 256 if quick else 5_000, 1 if quick else 5, 3.0)]
 
 
 def usual_loop_middle(quick: bool) -> list[Figure]:
-    """As the row before."""
+    """Compare as in `usual_loop_small`."""
     return [_against_usual(MIDDLE, 256 if quick else 2_500, 1 if quick else 5, 1.7)]
 
 
 def usual_loop_wrn(quick: bool) -> list[Figure]:
-    """As the rows before."""
+    """Compare as in `usual_loop_small`."""
     return [_against_usual(WRN, 128 if quick else 320, 1 if quick else 5, 1.1)]
 
 
@@ -71,7 +70,7 @@ def _against_usual(model: str, size: int, rounds: int, target: float) -> Figure:
 
 
 def label_correction(quick: bool) -> list[Figure]:
-    """Every second epoch of one run of WRN-28-2 corrects its labels first; evaluation included."""
+    """Compare epochs with and without label correction, in turns in one run of WRN-28-2, with evaluation."""
     size, model = (256, SMALL) if quick else (640, WRN)
     pairs = 1 if quick else 4
 
@@ -109,7 +108,7 @@ def label_correction(quick: bool) -> list[Figure]:
 
 
 def growth(quick: bool) -> list[Figure]:
-    """Time per image of an epoch over N; time of each part of a step over C, batch 128. 1 thread."""
+    """Measure the time per image of an epoch over N, and of each part of a step over C; batch 128, 1 thread."""
     with threads(1):
         figures = [_over_samples(SMALL, 1 if quick else 2, 1.05, quick)]
         figures.append(_over_samples(NOTHING, 1 if quick else 9, None, quick))
@@ -137,7 +136,7 @@ def _over_samples(model: str, rounds: int, target: float | None, quick: bool) ->
 
 
 def _over_classes(quick: bool) -> list[Figure]:
-    """Each part of a step by itself; linear would be a factor of 100 from C=10 to C=1,000."""
+    """Measure each part of a step alone. Linear growth is a factor of 100 from C=10 to C=1,000."""
     contenders: dict[str, Callable[[], object]] = {}
     for count in (10, 100, 1000):
         config = configuration(
@@ -179,5 +178,5 @@ def _parts_of_a_step(parts: Parts) -> dict[str, Callable[[], object]]:
         "loss, both ways": loss_pass,
         "record of each sample": lambda: method.observe(batch.index, logits),
         "momentum update": average.update,
-        "whole step, momentum update left out": lambda: method.step(batch),  # its hook went with the end of the run
+        "whole step, momentum update left out": lambda: method.step(batch),  # the hook ends with the run
     }

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import yaml
 from markdown_tables import cell, code, table
 
+from slnlab.catalogue.card_texts import CardText, card_text
 from slnlab.catalogue.docstrings import arguments
-from slnlab.catalogue.parts import Part, part
 from slnlab.catalogue.show import BESIDE, STRUCTURE
 from slnlab.catalogue.yaml_keys import Key, keys, preset_of, source
 from slnlab.schema.constructors import class_variable
@@ -37,13 +37,13 @@ MADE = "<!-- Made by docs/make_pages.py; `make docs` makes it anew. -->\n\n"
 
 
 class Method(NamedTuple):
-    """What a card is made of."""
+    """The contents of a method's card."""
 
     name: str
-    said: Part
-    """What is written by hand."""
+    card: CardText
+    """The hand-written text."""
     config: dict[str, Any]
-    """Its YAML, over the one that it starts from."""
+    """The YAML merged over its defaults."""
     head: str
     keys: list[Key]
     costs: float | None
@@ -57,7 +57,7 @@ class Method(NamedTuple):
     @property
     def does(self) -> str:
         """The two sentences on top."""
-        return cell(self.said.does)
+        return cell(self.card.does)
 
     @property
     def law(self) -> Law:
@@ -72,7 +72,7 @@ def methods() -> tuple[Method, ...]:
 
 
 def method(name: str, costs: float | None) -> Method:
-    said = part(name, DOCS / "parts" / "methods")
+    card = card_text(name, DOCS / "parts" / "methods")
     head, found = keys((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
     config = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text("utf-8"))
     for other in config.get("defaults", []):
@@ -81,7 +81,7 @@ def method(name: str, costs: float | None) -> Method:
             own = {key.path for key in found}
             found = [key for key in base.keys if key.path not in own] + found
             config = {key: merged(base.config.get(key), config.get(key)) for key in {**base.config, **config}}
-    return Method(name, said, config, head, found, costs)
+    return Method(name, card, config, head, found, costs)
 
 
 def merged(below: Any, above: Any) -> Any:
@@ -170,9 +170,9 @@ def card(found: Method) -> str:
     composes += [] if "loss.name" in laws.fixed else ["any class-wise loss (`loss`)"]
     sections = [
         MADE.strip(),
-        f"# {found.said.title}",
-        f"`method={found.name}` · {found.said.paper} · {alone.lower()} · `{kind}`, see [its class](classes.md)",
-        found.said.body.replace("## Objective", "## Objective\n\n[Notation](index.md#notation).", 1),
+        f"# {found.card.title}",
+        f"`method={found.name}` · {found.card.paper} · {alone.lower()} · `{kind}`, see [its class](classes.md)",
+        found.card.body.replace("## Objective", "## Objective\n\n[Notation](index.md#notation).", 1),
         "## Keys",
     ]
     rows = key_rows(found)
@@ -197,7 +197,7 @@ def card(found: Method) -> str:
             "state | |",
             [
                 ["implemented and tested", "yes: " + ", ".join(f"`tests/{name}`" for name in tests_of(found))],
-                ["values as published", cell(found.said.published)],
+                ["values as published", cell(found.card.published)],
                 ["number of the paper reached", "not run"],
             ],
         ).replace("| state | | |\n|---|---|---|", "| state | |\n|---|---|"),
@@ -215,9 +215,9 @@ def index() -> str:
     rows = [
         [
             f"[`{each.name}`]({each.name}.md)",
-            each.said.title,
+            each.card.title,
             each.does,
-            each.said.paper,
+            each.card.paper,
             f"{each.costs:.2f}" if each.costs else "",
         ]
         for each in methods()
@@ -251,12 +251,12 @@ def arguments_of(option: Path) -> dict[str, str]:
 
 def section(path: Path, group: str = "") -> str:
     head, found = keys(path.read_text("utf-8"))
-    said = [f"`{line.strip()}`" if line.startswith("  ") else cell(line) for line in head.splitlines()]
+    comments = [f"`{line.strip()}`" if line.startswith("  ") else cell(line) for line in head.splitlines()]
     kept = [key for key in found if not key.path.startswith(("defaults", "hydra")) and (key.value or key.comment)]
-    said_by_class = arguments_of(path)
-    meanings = [key.comment or said_by_class.get(key.path.removeprefix(f"{path.parent.name}."), "") for key in kept]
-    rows = [[code(f"{group}{k.path}"), code(k.value), cell(said)] for k, said in zip(kept, meanings, strict=True)]
-    return "\n\n".join(filter(None, ["\n".join(said), table("key | default | meaning", rows)]))
+    of_class = arguments_of(path)
+    meanings = [key.comment or of_class.get(key.path.removeprefix(f"{path.parent.name}."), "") for key in kept]
+    rows = [[code(f"{group}{k.path}"), code(k.value), cell(text)] for k, text in zip(kept, meanings, strict=True)]
+    return "\n\n".join(filter(None, ["\n".join(comments), table("key | default | meaning", rows)]))
 
 
 def configuration() -> str:

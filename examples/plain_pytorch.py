@@ -1,8 +1,8 @@
-"""Stochastic label noise, the momentum model and label correction in a PyTorch loop of your own.
+"""Stochastic label noise, the momentum model and label correction in your own PyTorch loop.
 
     python examples/plain_pytorch.py
 
-scikit-learn's digits, 40 % of the training labels flipped.
+The data are scikit-learn's digits with 40 % of the training labels flipped.
 """
 
 import torch
@@ -23,12 +23,12 @@ def main(epochs: int = 15, correction_epochs: int = 4, sigma: float = 0.5):
     images, labels, test_images, test_labels = digits()
     given = symmetric(labels, rate=0.4, num_classes=10, generator=torch.Generator().manual_seed(0))
 
-    table = SampleTable(given, num_classes=10)  # the targets, by sample index
+    table = SampleTable(given, num_classes=10)  # holds the targets
     loader = DataLoader(IndexedDataset(TensorDataset(images, given)), batch_size=64, shuffle=True)
     network = SmallCNN(in_channels=1, num_classes=10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
     label_noise = StochasticLabelNoise(sigma)
-    momentum = MomentumAverage(network, decay=0.95)  # 0.999 for longer trainings
+    momentum = MomentumAverage(network, decay=0.95)  # use 0.999 for longer training
     momentum.follow(optimizer)  # every optimizer.step() now updates momentum.module
 
     for epoch in range(epochs):

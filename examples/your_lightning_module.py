@@ -1,8 +1,9 @@
-"""Stochastic label noise, the momentum model and label correction in a LightningModule of your own.
+"""Stochastic label noise, the momentum model and label correction in your own LightningModule.
 
     python examples/your_lightning_module.py
 
-scikit-learn's digits, 40 % of the training labels flipped. Ordinary DataLoaders, automatic optimisation.
+The data are scikit-learn's digits with 40 % of the training labels flipped. The module has ordinary DataLoaders and
+automatic optimisation.
 """
 
 import pytorch_lightning as pl
@@ -39,7 +40,7 @@ class YourModule(pl.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.network.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
 
-    # The table is no part of the network: you move it and you save it.
+    # The table is no part of the network, so the module moves and saves it.
 
     def on_fit_start(self):
         self.table.to(self.device)
@@ -57,7 +58,7 @@ def main(epochs: int = 15, correction_epochs: int = 4, sigma: float = 0.5, **tra
     given = symmetric(labels, rate=0.4, num_classes=10, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(IndexedDataset(TensorDataset(images, given)), batch_size=64, shuffle=True)
     module = YourModule(given, sigma)
-    momentum = MomentumModel(decay=0.95)  # 0.999 for longer trainings
+    momentum = MomentumModel(decay=0.95)  # use 0.999 for longer training
     correction = LabelCorrection(correction_epochs, batches=lambda epoch: loader)
     trainer = pl.Trainer(max_epochs=epochs, callbacks=[momentum, correction], **trainer_options)
     trainer.fit(module, loader)

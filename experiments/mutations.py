@@ -94,14 +94,14 @@ MUTATIONS = [
     ),
     Mutation(
         "symmetric noise may keep the label, so that its rate is too small",
-        "noise/symmetric.py",
+        "noise/_symmetric.py",
         "torch.randint(1, num_classes",
         "torch.randint(0, num_classes",
         "noise -k symmetric",
     ),
     Mutation(
         "the map of asymmetric noise is reversed",
-        "noise/asymmetric.py",
+        "noise/_asymmetric.py",
         "target[true_class] = given_class",
         "target[given_class] = true_class",
         "noise -k asymmetric",
@@ -187,7 +187,7 @@ MUTATIONS = [
     ),
     Mutation(
         "generalised cross entropy is not divided by q",
-        "losses/gce.py",
+        "losses/_gce.py",
         "return -torch.expm1(-q * cross_entropy(logits)) / q",
         "return -torch.expm1(-q * cross_entropy(logits))",
         "losses/test_class_wise.py",

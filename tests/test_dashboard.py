@@ -64,8 +64,8 @@ def test_every_curve_is_a_mean_with_a_band_over_seeds_by_epoch() -> None:
     [
         ("Accuracy", ["test/network/accuracy"]),
         ("Accuracy", ["test/momentum/accuracy"]),
-        ("What is learned and what is memorised", ["train/loss_correct", "train/loss_wrong"]),
-        ("What is learned and what is memorised", ["train/memorised"]),
+        ("Learning and memorisation", ["train/loss_correct", "train/loss_wrong"]),
+        ("Learning and memorisation", ["train/memorised"]),
         ("Time", ["seconds"]),
     ],
 )
@@ -206,7 +206,7 @@ def test_what_is_not_sent_yet_and_not_going_on_is_sent(
         listed = capsys.readouterr().out
         assert commands == []
         assert [line.split()[0] for line in listed.splitlines()] == ["to", "to", "sent", "running", "4"]
-        assert "4 recordings: 1 sent, 1 of runs that go on, 2 to send" in listed
+        assert "4 recordings: 1 sent, 1 still running, 2 to send" in listed
 
         with pytest.raises(SystemExit, match=rf"1 could not be sent; the same command tries again: {resumed}"):
             dashboard.main(["sync", str(tmp_path)])
@@ -232,7 +232,7 @@ def test_a_recording_elsewhere_is_found_until_it_is_gone(tmp_path: Path, capsys:
     assert found.path.resolve() == elsewhere
     elsewhere.rename(tmp_path / "away")
     dashboard.main(["sync", str(tmp_path / "runs")])
-    assert "1 recordings: 0 sent, 0 of runs that go on, 0 to send, 1 gone" in capsys.readouterr().out
+    assert "1 recordings: 0 sent, 0 still running, 0 to send, 1 gone" in capsys.readouterr().out
 
 
 def test_a_sweep_of_thousands_is_sent_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,14 @@ def test_the_command_says_what_is_to_be_mended_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit, match="error: 1 thing to mend"):
+    with pytest.raises(SystemExit, match="error: 1 thing to fix"):
         doctor.main(["runs_dir=file/runs", "data=cifar10", "data.source.root=nowhere"])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("wrong")] == [
         "wrong  runs_dir    file/runs: cannot be written: Not a directory"
     ]
     shown = "\n".join(lines)
-    assert "there is no folder nowhere; it would be downloaded" in shown
+    assert "there is no folder nowhere; the data would be downloaded" in shown
     for what in ("python", "torch", "GPUs", "cores", "W&B", "SLURM"):
         assert f" {what} " in shown
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -174,7 +174,7 @@ def test_keys_that_a_method_has_from_another_one_are_explained_too() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("elrr", "did you mean elr"), ("asym", "is no method, but noise=asym; `slnlab list noise`")],
+    [("elrr", "did you mean elr"), ("asym", "is no method, but noise=asym; see `slnlab list noise`")],
 )
 def test_a_name_that_is_no_method_is_one_message(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -1,7 +1,7 @@
 """slnlab: the laboratory for learning with noisy labels.
 
-The names below are imported when they are first used (PEP 562), so that ``import slnlab`` costs nothing: the
-command line checks a configuration before it pays for torch.
+The names below are imported at their first use (PEP 562), so that ``import slnlab`` is fast. The command line checks a
+configuration before it imports torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""All commands by one name: `slnlab train …` is `python -m slnlab.train …`, and so on.
+"""The command `slnlab` with all commands: `slnlab train …` is `python -m slnlab.train …`, and so on.
 
-Each command is imported when it is asked for: help, and the refusal of a wrong word, cost nothing.
+Only the chosen command is imported, so help and refusals are fast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main` does it, and what it does."""
+    """The module of a command, whose `main` runs it, and a description."""
 
     module: str
     does: str
@@ -23,14 +23,14 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("slnlab.train", "train one run, or with -m a sweep of runs"),
-    "report": Command("slnlab.report", "tables and curves of finished runs"),
-    "sweep": Command("slnlab.sweep", "how a sweep is going"),
+    "report": Command("slnlab.report", "make tables and curves of finished runs"),
+    "sweep": Command("slnlab.sweep", "show the state of a sweep's runs"),
     "tune": Command("slnlab.tune", "choose hyper-parameters on held-out noisy labels, then retrain"),
     "predict": Command("slnlab.predict", "classify images with a finished run"),
     "export": Command("slnlab.export", "write a finished run's model for other programs"),
-    "dashboard": Command("slnlab.dashboard", "the W&B dashboard of a project; send offline recordings"),
-    "list": Command("slnlab.catalogue.options", "methods, losses, noise, data sets or models to choose from"),
-    "show": Command("slnlab.catalogue.show", "a method: what it does, its keys, what it goes with"),
+    "dashboard": Command("slnlab.dashboard", "make the W&B dashboard of a project; send offline recordings"),
+    "list": Command("slnlab.catalogue.options", "list methods, losses, noise, data sets or models"),
+    "show": Command("slnlab.catalogue.show", "describe a method, its keys and its combinations"),
     "doctor": Command("slnlab.doctor", "check the installation, this machine and the folders of a run"),
 }
 
@@ -56,7 +56,7 @@ def _help() -> str:
 
 
 def _unknown(word: str) -> str:
-    """What is wrong with a first word that is no command."""
+    """Return the message for a first word that is no command."""
     if "=" in word:
         return f"{word}: is no command; keys belong to one: slnlab train {word}"
     from slnlab.config.checks import near
@@ -70,7 +70,7 @@ def _print(text: str) -> None:
 
 
 def _complete(words: Sequence[str]) -> None:
-    """Shell completion: the commands here, groups and keys by Hydra. It takes its own program's name off the line."""
+    """Complete commands here, and groups and keys by Hydra. Hydra removes its program's name from the line."""
     program, *typed = os.environ.get("COMP_LINE", "").split(" ")
     if typed and typed[0] not in ("train", "tune"):
         _print(" ".join(COMMANDS) if len(typed) == 1 else "")
@@ -80,7 +80,7 @@ def _complete(words: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line. A wrong first word is refused with exit code 2."""
+    """Run the command line. A wrong first word ends it with exit code 2."""
     print_anywhere()
     word, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if word == "help" and rest:

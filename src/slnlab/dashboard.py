@@ -1,9 +1,9 @@
-"""The dashboard of a W&B project, made or updated by `python -m slnlab.dashboard project=slnlab entity=me`.
+"""Make or update the dashboard of a W&B project: `python -m slnlab.dashboard project=slnlab entity=me`.
 
-`python -m slnlab.dashboard sync runs` sends what runs without a network have recorded.
+`python -m slnlab.dashboard sync runs` sends the recordings of runs without a network.
 
-A run is grouped in W&B by its configuration without its seed, so every curve is a mean over seeds and its band their
-standard deviation. Needs the extra `dashboard`; `sync` does not.
+W&B groups runs by configuration without the seed, so a curve is a mean over seeds, and its band a standard deviation.
+The dashboard needs the extra `dashboard`; `sync` does not.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "slnlab"
-"""Of the saved view. It belongs to this module: what was changed in it by hand, the next update replaces."""
+"""Name of the saved view. Each update replaces changes made by hand."""
 
 AT_ONCE = 100
-"""Runs that one `wandb sync` is given, so that no command line grows too long."""
+"""Number of runs for one `wandb sync`, so that its command line does not grow too long."""
 
 
 # The dashboard
 
 
 def workspace(project: str, entity: str) -> ws.Workspace:
-    """The dashboard as W&B's library has it; nothing is sent.
+    """Return the dashboard as an object of W&B's library; nothing is sent.
 
     Args:
-        project: as in `logger.project`.
-        entity: user or team, as in `logger.entity`.
+        project: the key `logger.project`.
+        entity: user or team, the key `logger.entity`.
 
     Raises:
         SlnlabError: the extra is not installed.
@@ -52,7 +52,7 @@ def workspace(project: str, entity: str) -> ws.Workspace:
     ws, wr = _library()
 
     def curves(title: str, *metrics: str, log_y: bool = False) -> Any:
-        """Mean and standard deviation over the seeds of each configuration, by epoch."""
+        """Plot mean and standard deviation over the seeds of each configuration, by epoch."""
         return wr.LinePlot(
             title=title,
             x="epoch",
@@ -65,7 +65,7 @@ def workspace(project: str, entity: str) -> ws.Workspace:
         )
 
     def bars(title: str, metric: str) -> Any:
-        """The value at the end, mean over the seeds of each configuration."""
+        """Plot the last value, as a mean over the seeds of each configuration."""
         return wr.BarPlot(
             title=title,
             metrics=[metric],
@@ -92,7 +92,7 @@ def workspace(project: str, entity: str) -> ws.Workspace:
             ],
         ),
         ws.Section(
-            name="What is learned and what is memorised",
+            name="Learning and memorisation",
             is_open=True,
             panels=[
                 curves("Loss on correct and on wrong labels", "train/loss_correct", "train/loss_wrong", log_y=True),
@@ -130,10 +130,10 @@ def workspace(project: str, entity: str) -> ws.Workspace:
 
 
 def save(dashboard: ws.Workspace) -> str:
-    """Make the saved view, or update it if this module has made it before; its address.
+    """Make or update the saved view; return its address.
 
     Raises:
-        SlnlabError: W&B does not let us: not logged in, no such project, no network.
+        SlnlabError: there is no login, no such project, or no network.
     """
     ws, _ = _library()
     key = hashlib.sha256(f"{dashboard.entity}/{dashboard.project}/{NAME}".encode()).hexdigest()[:11]
@@ -142,17 +142,17 @@ def save(dashboard: ws.Workspace) -> str:
         try:
             dashboard._internal_id = ws.Workspace.from_url(address)._internal_id
         except ValueError as error:
-            if "Workspace" not in str(error):  # the project is not there, rather than the view
+            if "Workspace" not in str(error):  # the project is missing, not the view
                 raise
         dashboard._internal_name = f"nw-{key}-v"
         dashboard.save()
         return str(dashboard.url)
-    except Exception as error:  # whatever a server or a network may do is one message
+    except Exception as error:  # all errors of server and network become one message
         raise SlnlabError(f"W&B: the dashboard of {dashboard.entity}/{dashboard.project}: {error}") from error
 
 
 def outline(dashboard: ws.Workspace) -> str:
-    """The dashboard as text: sections, panels, and what each shows."""
+    """Return the dashboard as text: sections, panels, and their metrics."""
     lines = [f"{dashboard.name}: {dashboard.entity}/{dashboard.project}, runs grouped by configuration over seeds"]
     for section in dashboard.sections:
         lines.append(f"\n{section.name}")
@@ -194,10 +194,10 @@ def _default_entity() -> str:
 
 
 def sync(recordings: Sequence[Recording]) -> list[Path]:
-    """Send by `wandb sync` those that are not sent yet and whose run does not go on; which could not be sent."""
+    """Send waiting recordings of ended runs by `wandb sync`; return the paths of the failed ones."""
     waiting = [recording for recording in recordings if recording.state == "to send"]
     for some in _batches([str(recording.path) for recording in waiting], AT_ONCE):
-        # Some began online, and the network was lost.
+        # --include-online: some recordings began online and lost the network.
         subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *some], check=False)
     return [recording.path for recording in waiting if recording.state != "sent"]
 
@@ -210,10 +210,10 @@ def _batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def _sync_command(arguments: Sequence[str], program: str) -> None:
     parser = argparse.ArgumentParser(
         f"{program} sync",
-        description="Send to W&B what runs without a network have recorded; started again, the rest.",
+        description="Send the recordings of runs without a network to W&B. The same command sends the rest.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively")
-    parser.add_argument("--dry-run", action="store_true", help="list them, send nothing")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders to search recursively")
+    parser.add_argument("--dry-run", action="store_true", help="list the recordings, send nothing")
     asked = parser.parse_intermixed_args(arguments)
     found = recordings(asked.runs)
     if asked.dry_run:
@@ -223,7 +223,7 @@ def _sync_command(arguments: Sequence[str], program: str) -> None:
     count = Counter(recording.state for recording in found)
     gone = f", {count['gone']} gone with their WANDB_DIR" if count["gone"] else ""
     print(
-        f"{len(found)} recordings: {count['sent']} sent, {count['running']} of runs that go on, "
+        f"{len(found)} recordings: {count['sent']} sent, {count['running']} still running, "
         f"{count['to send']} to send{gone}"
     )
     if failed:
@@ -236,10 +236,10 @@ def _dashboard_command(arguments: Sequence[str], program: str) -> None:
     parser = argparse.ArgumentParser(
         program,
         description="Make or update the W&B dashboard of a project.",
-        epilog=f"{program} sync RUNS sends what runs without a network have recorded.",
+        epilog=f"{program} sync RUNS sends the recordings of runs without a network.",
     )
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="project=slnlab entity=<user or team>")
-    parser.add_argument("--dry-run", action="store_true", help="print it, send nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the dashboard, send nothing")
     asked = parser.parse_intermixed_args(arguments)
     keys = {"project": os.environ.get("WANDB_PROJECT") or PROJECT, "entity": os.environ.get("WANDB_ENTITY", "")}
     for text in asked.keys:
@@ -256,7 +256,7 @@ def _dashboard_command(arguments: Sequence[str], program: str) -> None:
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.dashboard") -> None:
-    """The command line."""
+    """Run the command line."""
     print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -1,6 +1,6 @@
 """Check the installation, this machine and the folders of a run: `python -m slnlab.doctor data=cifar10 runs_dir=runs`.
 
-It writes nothing and asks no server. No secret is shown: of W&B's key only whether there is one.
+The doctor writes nothing and asks no server. It tells whether a W&B key exists, but never shows it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ BREAKS: dict[tuple[str, ...], str] = {
     ("tensorboard<2.21", "setuptools>=82"): "the command `tensorboard` does not start; pip install 'tensorboard>=2.21'",
     ("ray", "click==8.3.0"): "the command `ray` may not start; pip install --upgrade click",
 }
-"""Versions that are known to break when they are installed together, and what to do."""
+"""Versions that break when installed together, and the remedy."""
 
-State = Literal["ok", "note", "wrong"]
+Verdict = Literal["ok", "note", "wrong"]
 
 
 class Finding(NamedTuple):
-    """One line: all is well, something to know, or something to mend."""
+    """One line of the output: all is well, a note, or something to fix."""
 
-    state: State
+    state: Verdict
     what: str
     says: str
 
@@ -55,13 +55,13 @@ class Finding(NamedTuple):
 
 
 def findings(overrides: Sequence[str] = ()) -> Iterator[Finding]:
-    """Everything that is looked at.
+    """Yield all findings.
 
     Args:
-        overrides: as of the run that is meant.
+        overrides: overrides of the intended run.
 
     Raises:
-        ConfigError: they cannot be composed.
+        ConfigError: the overrides cannot be composed.
     """
     config = compose(overrides)
     requirements = [Requirement(text) for text in metadata.requires("slnlab") or ()]
@@ -87,7 +87,7 @@ def _installed(name: str) -> Version | None:
 
 
 def _lacks(requirement: Requirement) -> str:
-    """What is wrong with a requirement; empty: it is met."""
+    """Return the fault of a requirement; empty: it is met."""
     version = _installed(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed"
@@ -97,7 +97,7 @@ def _lacks(requirement: Requirement) -> str:
 
 
 def packages(requirements: Sequence[Requirement]) -> Iterator[Finding]:
-    """What slnlab cannot do without."""
+    """Check the required packages."""
     needed = [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
     if not needed:
         yield Finding("note", "packages", "slnlab was not installed by pip, so its requirements are not known")
@@ -105,11 +105,11 @@ def packages(requirements: Sequence[Requirement]) -> Iterator[Finding]:
     lacking = [text for text in map(_lacks, needed) if text]
     yield from (Finding("wrong", "packages", text) for text in lacking)
     if not lacking:
-        yield Finding("ok", "packages", f"all {len(needed)} that are needed are here, in versions that work")
+        yield Finding("ok", "packages", f"all {len(needed)} required ones are installed, in versions that work")
 
 
 def known_to_break() -> Iterator[Finding]:
-    """Versions that do not work together."""
+    """Check for versions that do not work together."""
     for together, says in BREAKS.items():
         versions = {each.name: _installed(each.name) for each in map(Requirement, together)}
         if all(not _lacks(Requirement(text)) for text in together):
@@ -118,21 +118,21 @@ def known_to_break() -> Iterator[Finding]:
 
 
 def extras(requirements: Sequence[Requirement]) -> Iterator[Finding]:
-    """What can be installed besides."""
+    """Check the optional packages."""
     names = metadata.metadata("slnlab").get_all("Provides-Extra") or []
     for name in (name for name in names if name not in ("all", "dev", "docs")):
         chosen = [each for each in requirements if each.marker and each.marker.evaluate({"extra": name})]
         lacking = [text for text in map(_lacks, chosen) if text]
-        here = ", ".join(f"{each.name} {_installed(each.name)}" for each in chosen)
-        says = f"{'; '.join(lacking)}: pip install 'slnlab[{name}]'" if lacking else here
+        versions = ", ".join(f"{each.name} {_installed(each.name)}" for each in chosen)
+        says = f"{'; '.join(lacking)}: pip install 'slnlab[{name}]'" if lacking else versions
         yield Finding("note" if lacking else "ok", name, says)
 
 
 def torch_and_gpus() -> Iterator[Finding]:
-    """PyTorch as it is imported, and the GPUs that it sees."""
+    """Import PyTorch, and check the GPUs that it sees."""
     try:
         torch = importlib.import_module("torch")
-    except Exception as error:  # a broken installation has many faces
+    except Exception as error:  # a broken installation raises many types
         yield Finding("wrong", "torch", f"cannot be imported: {type(error).__name__}: {error}")
         return
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
@@ -141,7 +141,7 @@ def torch_and_gpus() -> Iterator[Finding]:
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         yield Finding("ok", "GPUs", ", ".join(names))
     elif shutil.which("nvidia-smi"):
-        yield Finding("wrong", "GPUs", "nvidia-smi is here, but PyTorch sees no GPU; runs would use the CPU")
+        yield Finding("wrong", "GPUs", "nvidia-smi is installed, but PyTorch sees no GPU; runs would use the CPU")
     elif torch.backends.mps.is_available():
         yield Finding("ok", "GPUs", "Apple's, by MPS")
     else:
@@ -149,14 +149,14 @@ def torch_and_gpus() -> Iterator[Finding]:
 
 
 def processors() -> Iterator[Finding]:
-    """Cores, and what limits them."""
+    """Report the cores, and their limits."""
     limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK") if name in os.environ}
     limited = "".join(f", {name}={value}" for name, value in limits.items())
     yield Finding("ok", "cores", f"{cores()} for this process, of {os.cpu_count()} in the machine{limited}")
 
 
 def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
-    """Where runs would be written, and where data sets are looked for."""
+    """Check the folder of runs and the folders of data sets."""
     runs_dir = Path(config.runs_dir)
     yield _writable("runs_dir", runs_dir)
     typed = any(text.startswith("data=") for text in overrides)
@@ -173,23 +173,23 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
         elif (root := Path(source.root).expanduser()).is_dir():
             yield Finding("ok", "data", f"{name}: looked for in {root}")
         else:
-            fetched = "; it would be downloaded into it" if source.get("download") else ""
+            fetched = "; the data would be downloaded into it" if source.get("download") else ""
             yield Finding("note", "data", f"{name}: there is no folder {root}{fetched}")
 
 
 def _writable(what: str, folder: Path) -> Finding:
-    """Whether files can be written; nothing is left behind."""
-    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path.cwd())
+    """Check that files can be written; no file is left behind."""
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path.cwd())
     try:
-        with tempfile.TemporaryFile("w+b", dir=there):
-            free = shutil.disk_usage(there).free
+        with tempfile.TemporaryFile("w+b", dir=existing):
+            free = shutil.disk_usage(existing).free
     except OSError as error:
         return Finding("wrong", what, f"{folder}: cannot be written: {error.strerror or error}")
     return Finding("ok" if free > 1e9 else "note", what, f"{folder}: can be written, {free / 1e9:,.1f} GB are free")
 
 
 def wandb_login() -> Iterator[Finding]:
-    """Whether there is a key of W&B; not which, and not whether it is valid."""
+    """Check that a W&B key exists, without showing or testing it."""
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
     mode = f", WANDB_MODE={os.environ['WANDB_MODE']}" if "WANDB_MODE" in os.environ else ""
     if os.environ.get("WANDB_API_KEY"):
@@ -204,7 +204,7 @@ def wandb_login() -> Iterator[Finding]:
 
 
 def slurm() -> Iterator[Finding]:
-    """Whether launcher=slurm could submit jobs here."""
+    """Check that launcher=slurm could submit jobs here."""
     if shutil.which("sbatch") is None:
         yield Finding("note", "SLURM", "none; launcher=slurm needs sbatch")
         return
@@ -222,15 +222,15 @@ def slurm() -> Iterator[Finding]:
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.doctor") -> None:
-    """The command line; exit code 1 if something is to be mended."""
+    """Run the command line; exit code 1 if something is wrong."""
     print_anywhere()
     parser = argparse.ArgumentParser(
         program,
         description="Check the installation, this machine and the folders of a run. Nothing is written or sent.",
         epilog="Exit codes: 0 nothing is wrong, 1 something is, 2 usage.",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the run that is meant, as data=cifar10")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="keys of the run, such as data=cifar10")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")
     asked = parser.parse_intermixed_args(arguments)
     wrong = 0
     try:
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     if wrong:
-        sys.exit(f"error: {wrong} thing{'s' * (wrong > 1)} to mend, see above")
+        sys.exit(f"error: {wrong} thing{'s' * (wrong > 1)} to fix, see above")
 
 
 if __name__ == "__main__":

@@ -1,31 +1,31 @@
-"""Errors that a user can mend, each with one message.
+"""Errors that a user can fix, each with one message.
 
 A wrong configuration, data file or checkpoint raises one of these. The command line prints the message without a
-traceback and exits with a non-zero code. A bug in slnlab must never raise one of them.
+traceback, and exits with a non-zero code. Bugs of slnlab must raise other exceptions.
 """
 
 from __future__ import annotations
 
 
 class SlnlabError(Exception):
-    """An error that the user can mend. The message names the thing, the fault and the allowed values."""
+    """An error that the user can fix. The message names the thing, the fault, and the allowed values."""
 
 
 class ConfigError(SlnlabError, ValueError):
-    """A configuration key or a function's argument has an impossible value."""
+    """A configuration key or an argument has a value that is not allowed."""
 
 
 class Diverged(SlnlabError):
-    """The loss or the weights of a run are no longer finite, so its hyper-parameters cannot work."""
+    """The loss or the weights of a run are not finite; other hyper-parameters are needed."""
 
 
 class Busy(SlnlabError):
-    """Another process does this run now."""
+    """Another process runs the same run."""
 
 
 class Pruned(SlnlabError):
-    """A study ended this run early because it cannot become the best; see `slnlab.tune`."""
+    """A study ended a run early, because it cannot become the best; see `slnlab.tune`."""
 
 
 class DataError(SlnlabError, ValueError):
-    """A file or directory is missing or corrupt, or does not fit the rest of the run."""
+    """A file or directory is missing, corrupt, or does not fit the rest of the run."""

@@ -13,7 +13,7 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 FORMATS = {
     "torch": "the weights alone, a state_dict",
     "torchscript": "TorchScript, for torch.jit.load and C++",
-    "pt2": "a program of torch.export, which takes TorchScript's place",
+    "pt2": "a program of torch.export, the successor of TorchScript",
     "onnx": "ONNX, for onnxruntime and others; needs pip install 'slnlab[export]'",
 }
 
@@ -21,8 +21,8 @@ FORMATS = {
 def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program,
-        description="Write the model of a finished run for other programs. FILE.json beside it says what goes in and "
-        "comes out. The file is read back and compared with the run's own predictions before it is put in its place.",
+        description="Write the model of a finished run for other programs. FILE.json beside it describes input and "
+        "output. The written model must reproduce the run's predictions before it replaces an existing file.",
         epilog="Formats: " + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()) + ".",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
@@ -36,7 +36,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.export") -> None:
-    """The command line: errors that the user can mend are one message and exit code 1."""
+    """Run the command line. A user's error is one message and exit code 1."""
     print_anywhere()
     asked = _arguments(arguments, program)
     try:

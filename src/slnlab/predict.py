@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
 
 SOME_UNREADABLE = 3
-"""Exit code: all is written, without some files."""
+"""Exit code: predictions are written, but some files were unreadable."""
 
 
 class Files:
-    """The image files of paths, found while they are asked for.
+    """The image files at some paths, found during iteration.
 
-    A file counts whatever its name; of a folder count the images in it and below, in the order of their names, without
-    what is hidden. Links are followed.
+    A path to a file counts whatever its name. A folder stands for the images in and below it, ordered by name, without
+    hidden files. Links are followed.
 
     Args:
         paths: files and folders.
 
     Attributes:
-        left_out: how many files of the folders are no images, by suffix or reason.
+        left_out: number of other files in the folders, by suffix or reason.
 
     Raises:
-        DataError: a path that does not exist or cannot be looked at.
+        DataError: a path does not exist or cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -56,9 +56,9 @@ class Files:
             yield from self._below(str(path), ()) if path.is_dir() else [str(path)]
 
     def _below(self, folder: str, above: tuple[str, ...]) -> Iterator[str | DataError]:
-        here = os.path.realpath(folder)
-        if here in above:
-            yield DataError(f"{folder}: is a link back to {here}, which it lies in")
+        real = os.path.realpath(folder)
+        if real in above:
+            yield DataError(f"{folder}: is a link back to the folder {real} above it")
             return
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -69,7 +69,7 @@ class Files:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from self._below(entry.path, (*above, here))
+                yield from self._below(entry.path, (*above, real))
             elif (kind := why_no_image(entry)) is None:
                 yield entry.path
             else:
@@ -77,7 +77,7 @@ class Files:
 
 
 class Summary(NamedTuple):
-    """How many images were classified, and what is wrong with the files that could not be read."""
+    """The number of classified images, and the errors of unreadable files."""
 
     classified: int
     unreadable: list[DataError]
@@ -92,18 +92,18 @@ def predict(
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Write a line of CSV for each image as soon as its batch is classified; nothing but a batch is held in memory.
+    """Classify images batch by batch, and write a line of CSV for each; memory holds one batch.
 
-    Columns: `path`, `predicted_label`, `probability` (of that label, in [0, 1]), and of `every_class` one
-    `probability_<class>` for each.
+    The columns are `path`, `predicted_label`, `probability` (of that label, in [0, 1]), and with `every_class` one
+    `probability_<class>` per class.
 
     Args:
-        run: whose model.
-        files: to classify.
-        file: to write to: UTF-8, and bytes of a file's name as they are.
+        run: the trained run.
+        files: images to classify.
+        file: output in UTF-8; undecodable bytes of file names stay unchanged.
         every_class: write the probabilities of all classes.
-        batch_size: files to a batch; None: as in evaluation.
-        progress: is told of each batch.
+        batch_size: images per batch; None: as in evaluation.
+        progress: called after each batch.
 
     Raises:
         DataError: there is no image.
@@ -133,18 +133,18 @@ def _write(file: BinaryIO, rows: Sequence[Sequence[object]]) -> None:
 
 
 class Progress:
-    """How many images are done, and how fast: one line that is rewritten on a terminal, else one every 30 seconds."""
+    """Progress and speed on stderr: one line, rewritten on a terminal, otherwise a new line every 30 seconds."""
 
     EVERY = 30.0
 
     def __init__(self) -> None:
-        self.began = self.said = time.monotonic()
+        self.began = self.last_shown = time.monotonic()
 
     def __call__(self, classified: int, unreadable: int) -> None:
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        if now - self.said < (0.2 if terminal else self.EVERY):
+        if now - self.last_shown < (0.2 if terminal else self.EVERY):
             return
-        self.said = now
+        self.last_shown = now
         line = f"{classified:,} images, {classified / (now - self.began):,.0f} a second, {unreadable:,} unreadable"
         print(f"\r{line}\033[K" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
@@ -167,9 +167,9 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
         "listed at the end; 1 error, no file is written; 2 usage.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, and folders that are searched")
-    parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="written when all is done; default: to stdout")
-    parser.add_argument("--all", action="store_true", help="the probability of every class, in columns of its own")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, and folders to search")
+    parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="output, written at the end; default: stdout")
+    parser.add_argument("--all", action="store_true", help="write the probability of every class")
     parser.add_argument(
         "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
     )
@@ -180,7 +180,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.predict") -> None:
-    """The command line; see its `--help` for the exit codes."""
+    """Run the command line; `--help` lists the exit codes."""
     print_anywhere()
     asked = _arguments(arguments, program)
     try:
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         if asked.out and asked.out.is_dir():
             raise DataError(f"{asked.out}: cannot be written: it is a folder")
         target: AbstractContextManager[BinaryIO] = replacing(asked.out) if asked.out else nullcontext(sys.stdout.buffer)
-        with target as file:  # a file that cannot be written is said before anything is classified
+        with target as file:  # opened first, so that an error comes before any classification
             from slnlab.inference.trained_run import load
 
             run = load(asked.run, asked.weights, asked.device)
@@ -204,13 +204,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     except KeyboardInterrupt:
         sys.exit(130)
     label = run.result.rows[run.weights].title
-    said = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
+    lines = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
     if files.left_out:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in files.left_out.most_common())
-        said.append(f"left out of the folders, as they are no images: {kinds}")
+        lines.append(f"left out of the folders, as they are no images: {kinds}")
     if summary.unreadable:
-        said += [f"{len(summary.unreadable):,} could not be read:", *(f"  {error}" for error in summary.unreadable)]
-    print("\n".join(said), file=sys.stderr)
+        lines += [f"{len(summary.unreadable):,} could not be read:", *(f"  {error}" for error in summary.unreadable)]
+    print("\n".join(lines), file=sys.stderr)
     if summary.unreadable:
         sys.exit(SOME_UNREADABLE)
 

@@ -1,6 +1,6 @@
-"""Finished runs as tables and figures: `python -m slnlab.report runs --out report`.
+"""Tables and figures of finished runs: `python -m slnlab.report runs --out report`.
 
-Nothing here imports torch, and matplotlib only to draw.
+Nothing here imports torch. Only drawing imports matplotlib.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ def report(
     costs: Path | None = None,
     seeds: Collection[int] | None = None,
 ) -> tuple[str, int]:
-    """Tables of all finished runs at or below `paths`.
+    """Make tables of all finished runs at or below `paths`.
 
-    A result that cannot be read, or that contradicts another one of the same configuration and seed, is left out
-    and named in the text.
+    The tables leave out unreadable results, and results that contradict another one of the same configuration and seed.
+    The text names them.
 
     Args:
-        paths: directories, searched for `result.json`, or such files.
-        out: a directory, made if missing, that gets
+        paths: directories to search for `result.json`, or such files.
+        out: output directory, made if missing, for
             `results.csv` (a line per run and row, values as in result.json),
             `table.csv` (a line per configuration and row, mean and std over seeds),
             `table.md` (the text) and `curves.png` (accuracy and losses by epoch).
-        secondary: show also the rows and lines "… (network)", of the network of a run that is about its momentum
-            model. The CSV files always hold them.
-        costs: a file of `python -m benchmarks.methods --json`; its ratios become a column of the tables.
-        seeds: only the runs with these; None: all.
+        secondary: also show the rows and lines "… (network)", the network beside its momentum model. The CSV files
+            always hold them.
+        costs: a file of `python -m benchmarks.methods --json`; its cost ratios become a column of the tables.
+        seeds: seeds of the shown runs; None: all.
 
     Returns:
-        (tables in Markdown and a remark on every run that is not in them, number of results left out).
+        (tables in Markdown with a remark on every missing run, number of results left out).
 
     Raises:
-        DataError: a path that does not exist, no finished run (with one of `seeds`), `costs` is no such file, or `out`
-            cannot be written.
+        DataError: a path does not exist, there is no finished run (with one of `seeds`), `costs` has another format, or
+            `out` cannot be written.
     """
     ratios = None if costs is None else _read_costs(costs)
     found = find_runs(paths)
     runs = [run for run in found.runs if seeds is None or run.result.seed in seeds]
     if not runs:
-        there = ", ".join(map(str, sorted({run.result.seed for run in found.runs})))
-        raise DataError(f"seeds: no finished run with {', '.join(map(str, seeds or ()))}; there are runs with {there}")
+        known = ", ".join(map(str, sorted({run.result.seed for run in found.runs})))
+        raise DataError(f"seeds: no finished run with {', '.join(map(str, seeds or ()))}; there are runs with {known}")
     groups = group_runs(runs)
     rows = make_rows(groups)
     parts = [markdown(rows, secondary, ratios), *found.remarks()]
@@ -92,19 +92,19 @@ def _seeds(text: str) -> list[int]:
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.report") -> None:
-    """The command line. Its exit code is 1 also when a result had to be left out of the tables."""
+    """Run the command line. The exit code is also 1 if the tables leave out a result."""
     print_anywhere()
-    parser = argparse.ArgumentParser(program, description="Finished runs as tables and figures.")
+    parser = argparse.ArgumentParser(program, description="Make tables and figures of finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.csv, table.csv, table.md and curves.png there"
     )
     parser.add_argument("--all", action="store_true", help='show the rows "… (network)" too; the CSV always has them')
     parser.add_argument(
-        "--costs", type=Path, metavar="JSON", help="of `python -m benchmarks.methods --json`: a column of cost ratios"
+        "--costs", type=Path, metavar="JSON", help="file of `python -m benchmarks.methods --json`; adds a cost column"
     )
     parser.add_argument(
-        "--seeds", type=_seeds, metavar="0,1,…", help="only the runs with these, so that all methods have the same"
+        "--seeds", type=_seeds, metavar="0,1,…", help="seeds of the shown runs, the same for all methods"
     )
     asked = parser.parse_args(arguments)
     try:

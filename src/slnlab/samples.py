@@ -1,8 +1,8 @@
-"""The sample table: everything that is remembered about each training sample.
+"""The sample table: everything remembered about each training sample.
 
-One row per training sample, in data set order; a batch is `(index, image)` and the rest is looked up here. The
-table lives on the training device, is no buffer of any module (a momentum copy of a network must never average
-it) and is saved once, by the method that owns it.
+The table has one row per training sample, in data set order. A batch is `(index, image)`; the index finds the rest
+here. The table lives on the training device. It is no buffer of a module, because a momentum model must not average
+it. Its method saves it once.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _TRUTH = ("true", "wrong")
 class SampleTable:
     """Named columns over the training samples.
 
-    Columns that always exist:
+    These columns always exist:
 
-    - `given` (N,) int64: the label that training sees, never changed.
+    - `given` (N,) int64: the given labels; they never change.
     - `predicted` (N,) int64 and `weight` (N,) float32: the target of sample i is
-      `weight · onehot(given) + (1 − weight) · onehot(predicted)`. Before any correction weight = 1.
+      `weight · onehot(given) + (1 − weight) · onehot(predicted)`. At first weight = 1.
 
-    `true` (N,) int64 and `wrong` (N,) bool, where known, serve diagnostics only and are never saved with it.
-    Soft corrections add `soft` (N, C), which then takes the place of onehot(predicted). Methods add what they need.
+    The columns `true` (N,) int64 and `wrong` (N,) bool, if known, serve diagnostics only and are not saved. Soft
+    corrections add `soft` (N, C), which replaces onehot(predicted). Methods add their own columns.
 
     Args:
         given: given labels, shape (N,), integers in [0, num_classes).
         num_classes: C.
         true: true labels, shape (N,), if known.
-        wrong: mask of the samples whose given label does not describe their image, shape (N,), if known.
+        wrong: mask of samples with a label that does not describe their image, shape (N,), if known.
 
     Raises:
-        ConfigError: shapes that do not match, or a label outside the classes.
+        ConfigError: shapes do not match, or a label lies outside the classes.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SampleTable:
                         f"`{name}` has shape {tuple(column.shape)}, the given labels {tuple(given.shape)}"
                     )
                 self.columns[name] = column.clone()
-        self._remembered: list[str] = []
+        self._added: list[str] = []
 
     def __len__(self) -> int:
         return len(self.columns["given"])
@@ -77,31 +77,31 @@ class SampleTable:
         return self.columns["given"].device
 
     def to(self, device: torch.device | str) -> SampleTable:
-        """Move every column; returns itself."""
+        """Move every column to a device; return itself."""
         self.columns = {name: column.to(device) for name, column in self.columns.items()}
         return self
 
     def add(
         self, name: str, fill: float = 0.0, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """A new column `(N, *shape)`, filled; an existing one is left as it is."""
+        """Add and return a column `(N, *shape)` filled with `fill`; an existing column stays unchanged."""
         if name not in self.columns:
             self.columns[name] = torch.full((len(self), *shape), fill, dtype=dtype, device=self.device)
-            self._remembered.append(name)
+            self._added.append(name)
         return self.columns[name]
 
     def share(self, index: Tensor) -> None:
-        """Take over what the other processes have written into the columns that were added.
+        """Copy the rows of added columns written by other processes.
 
         Args:
-            index: the rows (M,) that this process has written; no row is another's too.
+            index: rows (M,) written by this process; each row has one writer.
         """
-        everyones = gather(index)
-        for name in self._remembered:
-            self[name][everyones] = gather(self[name][index])
+        rows = gather(index)
+        for name in self._added:
+            self[name][rows] = gather(self[name][index])
 
     def targets(self, index: Tensor) -> Tensor:
-        """The unperturbed targets of these samples, shape (B, C), float32, rows summing to one."""
+        """Return the unperturbed targets of samples (B,): (B, C) float32, rows sum to one."""
         given, weight = self["given"][index], self["weight"][index].unsqueeze(1)
         if "soft" in self:
             targets = (1 - weight) * self["soft"][index].float()
@@ -111,11 +111,11 @@ class SampleTable:
         return targets.scatter_add_(1, given.unsqueeze(1), weight)
 
     def correct(self, index: Tensor, weight: Tensor, prediction: Tensor) -> None:
-        """Replace the targets of these samples by `weight · onehot(given) + (1 − weight) · prediction`.
+        """Replace the targets of samples by `weight · onehot(given) + (1 − weight) · prediction`.
 
         Args:
             index: rows, shape (M,).
-            weight: of the given label, shape (M,), in [0, 1].
+            weight: weight of the given label, shape (M,), in [0, 1].
             prediction: predicted labels (M,) of an integer type, or class probabilities (M, C).
         """
         self["weight"][index] = weight.to(self["weight"])
@@ -129,14 +129,14 @@ class SampleTable:
         self["soft"][index] = prediction.to(self["soft"])
 
     def state_dict(self) -> dict[str, Any]:
-        """What training has changed or remembered, and the given labels to recognise the table by."""
+        """Return all columns but `true` and `wrong`. The given labels identify the table."""
         return {name: column.cpu() for name, column in self.columns.items() if name not in _TRUTH}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a saved state.
+        """Load a saved state.
 
         Raises:
-            DataError: the state belongs to other labels.
+            DataError: the state belongs to other given labels.
         """
         if "given" not in state or not torch.equal(state["given"], self["given"].cpu()):
             raise DataError("the checkpoint's sample table holds other given labels than this run's data and noise")

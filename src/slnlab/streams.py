@@ -1,8 +1,7 @@
-"""All randomness of a run, drawn from named streams.
+"""Named random streams, the source of all randomness in a run.
 
-A stream is a generator that is seeded from `(seed, purpose, position…)`, where the position is the epoch or the
-step. Nothing is carried from one draw to the next, so a run that was stopped and resumed draws what an
-uninterrupted one would have drawn, whatever else was drawn in between.
+A stream is a generator seeded from `(seed, purpose, position…)`; the position is an epoch or a step. Each draw starts
+its stream anew, so a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ import torch
 
 
 def derive(seed: int, purpose: str, *position: int) -> int:
-    """A seed for every purpose and position, 63 bits wide (of which PyTorch's CPU generator uses 32).
+    """Return a 63-bit seed for a purpose and position. PyTorch's CPU generator uses 32 of its bits.
 
     Args:
-        seed: the run's seed, any non-negative integer.
-        purpose: what is drawn, e.g. `"augmentation"`.
-        position: where in the run, e.g. the epoch and the step.
+        seed: seed of the run, a non-negative integer.
+        purpose: name of the draws, e.g. `"augmentation"`.
+        position: position in the run, e.g. epoch and step.
     """
     text = ":".join([str(seed), purpose, *map(str, position)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 class Streams:
-    """Generators for one seed on one device.
+    """Random generators of one seed on one device.
 
     >>> a, b = Streams(0), Streams(0)
     >>> bool((torch.rand(2, generator=a("noise", 3)) == torch.rand(2, generator=b("noise", 3))).all())
@@ -38,7 +37,7 @@ class Streams:
         self._generators: dict[str, torch.Generator] = {}
 
     def __call__(self, purpose: str, *position: int) -> torch.Generator:
-        """The generator for this purpose, set to the beginning of the stream at `position`."""
+        """Return the generator of a purpose, at the start of the stream of `position`."""
         if purpose not in self._generators:
             self._generators[purpose] = torch.Generator(self.device)
         return self._generators[purpose].manual_seed(derive(self.seed, purpose, *position))

@@ -1,4 +1,4 @@
-"""How a sweep is going: `python -m slnlab.sweep status runs`. Nothing here imports torch."""
+"""Show the state of a sweep's runs: `python -m slnlab.sweep status runs`. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
 def table(runs: Sequence[Run]) -> str:
-    """A line per state, then a line per run that is not simply done or missing."""
+    """Return a line per state, then a line per running, stopped or failed run."""
     count = Counter(run.state for run in runs)
     lines = [f"{count[state]:6d} {state:8s} {what}" for state, what in STATES.items()]
     left = time_left(runs)
     if count["running"]:
-        lines.append("time left: " + ("unknown as yet" if left is None else f"about {duration(left)}"))
+        lines.append("time left: " + ("not yet known" if left is None else f"about {duration(left)}"))
     for state in ("running", "stopped", "failed"):
         for run in (run for run in runs if run.state == state):
             done = f"{run.epochs}/{run.max_epochs} epochs" if run.max_epochs else "not begun"
@@ -31,14 +31,13 @@ def table(runs: Sequence[Run]) -> str:
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.sweep") -> None:
+    """Run the command line."""
     print_anywhere()
-    parser = argparse.ArgumentParser(
-        program, description="How a sweep is going: which runs are done, and which are not."
-    )
+    parser = argparse.ArgumentParser(program, description="Show which runs of a sweep are done.")
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again, until all are done")
-    parser.add_argument("--json", action="store_true", help="every run, for another program")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="repeat at this interval until all are done")
+    parser.add_argument("--json", action="store_true", help="print every run as JSON")
     options = parser.parse_args(arguments)
     try:
         while True:

@@ -1,6 +1,6 @@
 """Train one run, or with --multirun a sweep of runs: `python -m slnlab.train noise=asym sln.sigma=0.5`.
 
-`train(config)` is the whole of a run, for use from Python. torch is imported there and not above, so that a wrong
+`train(config)` does a whole run from Python. The function imports torch, the module does not, so that a wrong
 configuration is refused at once.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWING = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}
-"""Options that print something and train nothing."""
+"""Options that print something without training."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -55,22 +55,25 @@ def train(
     wait: bool = False,
     watch: Watch | None = None,
 ) -> Result:
-    """Do one run, or take its result if it is finished, or go on where it stopped.
+    """Train one run, resume a stopped one, or load the result of a finished one.
 
     Args:
-        config: as composed by `slnlab.config.compose`; or the run, settled already.
-        directory: of the run; None: below `runs_dir`, where the configuration says.
-        overrides: what was typed, for the record.
-        wait: when another process is doing this very run, wait for it and take its result.
-        watch: is shown each epoch's row of metrics.csv, and ends the run by raising; not in a run of several processes.
+        config: a configuration from `slnlab.config.compose`, or a settled run.
+        directory: directory of the run; None: below `runs_dir`.
+        overrides: command line overrides, for the record.
+        wait: if another process trains the same run, wait for it and load its result.
+        watch: receives each epoch's row of metrics.csv, and ends the run by raising; only with one process.
+
+    Returns:
+        The result, as in `result.json`.
 
     Raises:
-        ConfigError: the configuration cannot work.
-        DataError: data or noise files that cannot be used, a run directory that cannot be written, or no checkpoint
-            that a stopped run can go on from.
-        Busy: another process is running this.
-        Diverged: the loss is no longer finite.
-        Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call goes on.
+        ConfigError: the configuration is wrong.
+        DataError: data or noise files are unusable, the run directory cannot be written, or a stopped run has no usable
+            checkpoint.
+        Busy: another process trains the same run.
+        Diverged: the loss is not finite.
+        Stopped: SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 came; the same call resumes the run.
     """
     spec = config if isinstance(config, RunSpec) else settle(config)
     config = spec.config
@@ -100,21 +103,21 @@ def train(
             else:
                 _fit(run, ready, watch)
         except Exception as error:
-            stop_if_requested()  # and another process has stopped already
+            stop_if_requested()  # the error may follow from another process's stop
             blame(error)
             raise
-        from_rank_zero(lambda: None)  # and nobody leaves before the result is there
+        from_rank_zero(lambda: None)  # wait for the result
     log.info("finished: %s", run.path)
     return Result.load(run.result)
 
 
 class _Ready(NamedTuple):
-    """What is left to do.
+    """A run that is ready for training.
 
     Args:
-        spec: with what comes from the runs that were needed first.
-        checkpoint: to go on from.
-        datamodule: what has been read already; None: several processes train, and each has its own.
+        spec: the run, filled in from the runs needed first.
+        checkpoint: checkpoint to resume from, if any.
+        datamodule: the data; None: several processes train, and each reads its own.
     """
 
     spec: RunSpec
@@ -123,8 +126,10 @@ class _Ready(NamedTuple):
 
 
 def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Ready | None:
-    """All that comes before training: what is wrong with the data is said before anything is written, and before a
-    former run is removed. None: the run is finished."""
+    """Prepare a run for training; None: the run is finished.
+
+    Errors of the data come before anything is written, and before a former run is removed.
+    """
     from slnlab.processes.distributed import world_size
     from slnlab.training import assemble
 
@@ -136,8 +141,7 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Rea
             return None
         if (remark := run.nearly_the_same(spec)) is not None:
             log.info("%s", remark)
-    # Thrown away: what only the classes know to be wrong, as which modules of a network are its parts, is said before
-    # another run is trained for this one.
+    # The method is made and thrown away: errors that only its constructor finds must come before the runs needed first.
     assemble.method(config)
     other_run = train if world_size() == 1 else _refuse_to_begin
     ready = with_first_runs(spec, other_run)
@@ -157,13 +161,13 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Rea
 
 def _refuse_to_begin(needed: RunSpec, *_: Any, **__: Any) -> Result:
     raise SlnlabError(
-        f"this run needs {needed.title} first (noise=dependent, init.from), and SLURM or torchrun has started several "
-        "processes for it alone; make that run, or this one, in one process first"
+        f"this run needs {needed.title} first (noise=dependent, init.from), but SLURM or torchrun has started several "
+        "processes for this run alone; train that run, or this one, in one process first"
     )
 
 
 def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
-    """Train, and write the result; of several processes the first writes."""
+    """Train; the first process writes the result."""
     from slnlab.processes.distributed import rank
     from slnlab.training import assemble
     from slnlab.training.source_runs import start_from
@@ -187,14 +191,14 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
                 result.save(run.result)
         finished = True
     except Pruned:
-        finished = True  # for the loggers: nothing has gone wrong
+        finished = True  # the loggers must not report a failure
         raise
     finally:
         assemble.close(loggers, exit_code=0 if finished else 1)
 
 
 def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
-    """What each of the processes does that were started for a run."""
+    """Train in one of several processes of a run."""
     from slnlab.training import devices
 
     with devices.threads(ready.spec.config):
@@ -209,7 +213,7 @@ def _hydra_main(config: DictConfig) -> None:
     except SlnlabError as error:
         if running.mode is RunMode.MULTIRUN:
             log.error("failed: %s", error)
-            raise  # to Hydra, which does the sweep's other runs first
+            raise  # Hydra does the other runs of the sweep first
         sys.exit(f"error: {error}")
     for row in result.rows.values():
         if row.test_accuracy:
@@ -217,9 +221,9 @@ def _hydra_main(config: DictConfig) -> None:
 
 
 def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
-    """The overrides, and all words as Hydra's own parser wants them: overrides first, then options.
+    """Return the overrides, and all words for Hydra's parser: overrides first, then options.
 
-    Hydra learns of what it has no option for by overrides of its own keys.
+    Hydra has no option for some of ours; they become overrides of its own keys.
     """
     parser = get_args_parser()
     parser.prog = program
@@ -246,10 +250,10 @@ def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.train") -> None:
-    """The command line: errors that the user can mend are one message and exit code 1, others a traceback."""
+    """Run the command line. A user's error is one message and exit code 1, a bug is a traceback."""
     print_anywhere()
-    logging.raiseExceptions = False  # a full disk is said once, not at every line of train.log
-    # Hydra prints its own errors with advice on its internals; this makes it hand them to us.
+    logging.raiseExceptions = False  # a full disk is reported once, not at every line of train.log
+    # Hydra prints its errors with advice on its internals; with this variable it raises them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
     several = "-m" in sys.argv or "--multirun" in sys.argv
@@ -260,7 +264,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {explain(error, overrides, several)}")
-    except OSError as error:  # Hydra writes into the run's directory before we do
+    except OSError as error:  # Hydra is the first to write into the run's directory
         if error.errno not in CANNOT_WRITE:
             raise
         sys.exit(f"error: {error.filename or 'a file of the run'}: cannot be written: {error.strerror}")

@@ -1,11 +1,11 @@
 """Choose hyper-parameters on held-out *noisy* labels, as the paper chose σ, then retrain on everything:
 `python -m slnlab.tune sln.sigma=0.1,0.2,0.5,1 noise=asym seed=0,1,2`.
 
-A command of its own and no Hydra sweeper: a sweeper sees one kind of run and one number per run, while a study has two
-kinds (trials that cannot read the test set, final runs that may) and a choice between them. What several values of a
-key mean is Hydra's, and each run is the one that `slnlab.train` does with the same overrides, in the same directory. So
-the directories are the store of a grid, the same command goes on where it stopped, two people can work on one study,
-and with `launcher=` the sweeps of trials and of final runs are `slnlab.train -m`'s.
+Tuning is a command and no Hydra sweeper. A sweeper knows one kind of run with one number. A study has two kinds, trials
+without the test set and final runs with it, and a selection between them. Several values of a key have Hydra's
+meaning. Each run equals that of `slnlab.train` with the same overrides, in the same directory. So the directories store
+a grid, the same command resumes a study, two people can share one, and `launcher=` runs trials and final runs as sweeps
+of `slnlab.train -m`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,18 @@ log = logging.getLogger(__name__)
 
 
 def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
-    """Do the trials that are missing, choose, and do the final runs; everything is in `plan.directory`.
+    """Do the missing trials, choose values, and do the final runs; `plan.directory` holds everything.
 
     Args:
-        plan: what is asked.
-        leave_out_failed: choose also if trials failed. Values that make the loss diverge are out in any case.
+        plan: the plan of the study.
+        leave_out_failed: choose even if trials failed. Diverged trials are left out in any case.
+
+    Returns:
+        The finished study.
 
     Raises:
-        SlnlabError: trials failed, so that the choice would depend on what is no hyper-parameter; or a final run did.
-        Stopped: a signal came; the same call goes on.
+        SlnlabError: trials failed, so the selection would depend on chance; or a final run failed.
+        Stopped: a signal came; the same call resumes the study.
     """
     study = Study.begin(plan)
     if plan.launcher:
@@ -63,7 +66,7 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
         )
     study.choose()
     assert study.chosen is not None
-    save(study, plan.directory)  # before anything has seen the test set
+    save(study, plan.directory)  # the selection is stored before any run reads the test set
     log.info("chosen: %s", typed(study.chosen))
     for remark in study.remarks:
         log.info("%s", remark)
@@ -80,7 +83,7 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
 
 
 def _dry_run(plan: Plan) -> Iterator[str]:
-    """What the study would do."""
+    """Yield lines on the runs of the study."""
     if plan.trials is None:
         trials = [plan.trial(values, seed) for values in plan.grid() for seed in plan.trial_seeds]
         yield from dry_run.plan([(str(job), job.directory, job.spec) for job in trials], kind="trial")
@@ -89,7 +92,7 @@ def _dry_run(plan: Plan) -> Iterator[str]:
     else:
         space = " ".join(override.input_line or "" for override in plan.space.values())
         yield f"trials    {plan.trials}, chosen by Optuna: {space}"
-    yield f"final     with what is chosen, data.noisy_val=0, seeds {', '.join(map(str, plan.final_seeds))}"
+    yield f"final     with the chosen values, data.noisy_val=0, seeds {', '.join(map(str, plan.final_seeds))}"
     yield f"study     {plan.directory}"
 
 
@@ -108,7 +111,7 @@ def _searched(folder: Path | None) -> list[str]:
         return []
     if not folder.is_dir():
         raise ConfigError(f"--config-dir: there is no directory {folder}")
-    config.extra_config_dirs[:] = [str(folder)]  # for the runs that a trial needs first
+    config.extra_config_dirs[:] = [str(folder)]  # for the runs needed before a trial
     return shlex.split(override("hydra.searchpath", f"[{folder}]") or "")
 
 
@@ -116,13 +119,13 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser = argparse.ArgumentParser(
         program,
         description="Choose hyper-parameters on held-out noisy labels, then retrain on all samples and test.",
-        epilog="The same command goes on where it stopped. Exit codes: as of slnlab.train.",
+        epilog="The same command resumes a stopped study. Exit codes are those of slnlab.train.",
     )
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE[,VALUE...]",
-        help="as for slnlab.train; what has several values is searched over, seed=0,1,2 are the final runs'",
+        help="as for slnlab.train; keys with several values are searched, seed=0,1,2 sets the seeds of the final runs",
     )
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
     parser.add_argument("--weights", help="whose accuracy chooses: network, momentum, ...; default: the method's own")
@@ -138,8 +141,8 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     )
     parser.add_argument("--no-pruning", action="store_true", help="with --trials: end no trial early")
     parser.add_argument("--leave-out-failed", action="store_true", help="choose even if some trials failed")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
-    # As for slnlab.train, though here a key may have several values in any case.
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print the plan, without running")
+    # Accepted as in slnlab.train. Here a key may always have several values.
     parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
     words = sys.argv[1:] if arguments is None else arguments
     asked, unknown = parser.parse_known_intermixed_args(words)  # options may stand between keys
@@ -151,7 +154,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.tune") -> None:
-    """The command line."""
+    """Run the command line."""
     print_anywhere()
     asked = _arguments(arguments, program)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
@@ -176,7 +179,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         study = tune(plan, asked.leave_out_failed)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    except (HydraException, OmegaConfBaseException) as error:  # a key's value is asked for in many places
+    except (HydraException, OmegaConfBaseException) as error:  # many places read a key's value
         sys.exit(f"error: {config.explain(error, asked.overrides, multirun=True)}")
     print(page(study))
     print(f"\nstudy: {plan.directory / 'study.md'}")

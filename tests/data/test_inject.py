@@ -232,7 +232,7 @@ def test_a_key_that_the_function_does_not_know_is_refused() -> None:
 
 
 def test_a_parameter_that_nobody_supplies_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"noise\.temperature: needs_temperature asks for it"):
+    with pytest.raises(ConfigError, match=r"noise\.temperature: needs_temperature needs it"):
         spoil(node(f"{HERE}.needs_temperature"))
     with pytest.raises(ConfigError, match=r"noise\.class_map"):
         spoil(node("asymmetric"))
@@ -436,7 +436,7 @@ def test_donors_are_prepared_before_they_are_read(tmp_path: Path) -> None:
     [
         (None, r"noise\.donor.*needs a data set"),
         ({**DONOR, "name": "others"}, r"noise\.donor.*of donors, not of others"),
-        ({**DONOR, "size": 10}, r"noise\.donor.*data set of 10"),
+        ({**DONOR, "size": 10}, r"noise\.donor.*data set has 10"),
     ],
 )
 def test_other_donors_than_the_records_are_refused(donor: Any, message: str, tmp_path: Path) -> None:
@@ -457,7 +457,7 @@ def test_the_record_of_other_data_is_refused(tmp_path: Path) -> None:
         DataError, match=rf"sample 17 .* {int(record.true[17])} in the record and {other.labels[17]} in"
     ):
         spoil(noise, other)
-    with pytest.raises(DataError, match="of 60 samples, the data have 59"):
+    with pytest.raises(DataError, match="has 60 samples, the data have 59"):
         spoil(noise, LabelledImages(*(column[:59] for column in pictures())))
 
 

@@ -54,6 +54,6 @@ def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str,
 
 @pytest.mark.parametrize("name", ["forward", "backward"])
 def test_the_examples_in_the_documentation_are_true(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"slnlab.losses.{name}"))
+    found = doctest.testmod(importlib.import_module(f"slnlab.losses._{name}"))
     assert found.attempted
     assert not found.failed

@@ -50,7 +50,12 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize(
     ("network", "stage", "classifier", "message"),
     [
-        (nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)), None, None, r"method\.last_stage: Sequential does not say"),
+        (
+            nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)),
+            None,
+            None,
+            r"method\.last_stage: Sequential does not name",
+        ),
         (
             nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)),
             ["0"],

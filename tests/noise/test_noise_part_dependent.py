@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError
 from slnlab.noise import part_dependent
-from slnlab.noise.part_dependent import _truncated_normal
+from slnlab.noise._part_dependent import _truncated_normal
 
 
 def spoil(labels: Tensor, images: Tensor, rate: float, num_classes: int, seed: int = 0) -> Tensor:

@@ -1,1 +1,1 @@
-"""What there is to choose from: read from `conf/`, docstrings and `docs/parts`, without importing it."""
+"""The options of each group, read from `conf/`, docstrings and `docs/parts` without importing them."""

@@ -1,4 +1,4 @@
-"""What there is to choose from: `python -m slnlab.catalogue.options methods`, or `slnlab list methods`.
+"""List the options of a group: `python -m slnlab.catalogue.options methods`, or `slnlab list methods`.
 
 Nothing here imports torch.
 """
@@ -13,25 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slnlab.catalogue.parts import part
+from slnlab.catalogue.card_texts import card_text
 from slnlab.catalogue.yaml_keys import keys
 from slnlab.config import CONF_DIR, extra_config_dirs
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 KINDS = {"methods": "method", "losses": "loss", "noise": "noise", "data": "data", "models": "model"}
-"""What can be listed, and its group of the configuration."""
+"""Kind of option → its group in the configuration."""
 
 
 class Option(NamedTuple):
     """An option of a group.
 
     Args:
-        name: as it is typed.
-        title: of a method, its rows in tables; empty for others.
-        paper: of a method; empty for others.
-        does: a sentence or two.
-        path: its YAML file.
+        name: name on the command line.
+        title: row title of a method; empty for other options.
+        paper: paper of a method; empty for other options.
+        does: one or two sentences on the option.
+        path: the YAML file.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Option(NamedTuple):
 
 
 def options(group: str) -> list[Option]:
-    """Those of a group, the user's own (`extra_config_dirs`) included, which come before ours of the same name."""
+    """Return the options of a group. The user's own (`extra_config_dirs`) replace built-in ones of the same name."""
     found: dict[str, Path] = {}
     for folder in [*map(Path, extra_config_dirs), CONF_DIR]:
         for path in (folder / group).glob("*.yaml"):
@@ -53,25 +53,25 @@ def options(group: str) -> list[Option]:
 def _option(group: str, path: Path) -> Option:
     if group == "method":
         try:
-            said = part(path.stem)
-            return Option(path.stem, said.title, said.paper, said.does, path)
+            card = card_text(path.stem)
+            return Option(path.stem, card.title, card.paper, card.does, path)
         except OSError:
-            pass  # of the user's own
+            pass  # a user's own method without a card
     head, _ = keys(path.read_text(encoding="utf-8"))
     return Option(path.stem, "", "", _first_sentence(head), path)
 
 
 def _first_sentence(head: str) -> str:
-    """The first sentence of the comment at the head of a YAML file."""
+    """Return the first sentence of a YAML file's head comment."""
     text = " ".join(head.split())
     return re.split(r"(?<!et al)\. (?=[A-Za-z(])", text, maxsplit=1)[0].rstrip(".")
 
 
 def search_also(folder: Path | None) -> None:
-    """Look for options in a folder of the user's own (--config-dir).
+    """Look for options in the user's folder (--config-dir), too.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: the folder does not exist.
     """
     if folder is not None:
         if not folder.is_dir():
@@ -81,23 +81,23 @@ def search_also(folder: Path | None) -> None:
 
 def _table(found: Sequence[Option]) -> str:
     width = max(len(option.name) for option in found)
-    says = (f"{option.title} ({option.paper})" if option.title else option.does for option in found)
-    return "\n".join(f"{option.name:{width}}  {text}" for option, text in zip(found, says, strict=True))
+    texts = (f"{option.title} ({option.paper})" if option.title else option.does for option in found)
+    return "\n".join(f"{option.name:{width}}  {text}" for option, text in zip(found, texts, strict=True))
 
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.options") -> None:
-    """The command line."""
+    """Run the command line."""
     print_anywhere()
     parser = argparse.ArgumentParser(
         program,
-        description="What there is to choose from.",
-        epilog="`slnlab show METHOD` says more of a method. A choice is typed as method=NAME, loss=NAME, noise=NAME, "
-        "data=NAME, model=NAME.",
+        description="List methods, losses, noise, data sets or models.",
+        epilog="`slnlab show METHOD` describes a method. Choose with method=NAME, loss=NAME, noise=NAME, data=NAME, "
+        "model=NAME.",
     )
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--format", choices=["text", "tsv"], default="text", help="tsv: a table for other programs")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own too")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")
     asked = parser.parse_args(arguments)
     try:
         search_also(asked.config_dir)

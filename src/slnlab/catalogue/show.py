@@ -1,7 +1,7 @@
-"""What a method is: `python -m slnlab.catalogue.show elr`, or `slnlab show elr`. Nothing here imports torch.
+"""Describe a method: `python -m slnlab.catalogue.show elr`, or `slnlab show elr`. Nothing here imports torch.
 
-What it does comes from its part of the documentation, or from the docstring of its class; keys and values from the
-configuration as it is composed; their meaning from docstrings, their source from comments in YAML.
+The description comes from the method's card or the docstring of its class. Keys and values come from the composed
+configuration, their meanings from docstrings, and their sources from comments in YAML.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from slnlab.catalogue.card_texts import CardText, card_text
 from slnlab.catalogue.docstrings import arguments, docstring
 from slnlab.catalogue.options import KINDS, Option, options, search_also
-from slnlab.catalogue.parts import Part, part
 from slnlab.catalogue.yaml_keys import Key, keys, source
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.checks import near
@@ -34,21 +34,21 @@ BESIDE = {
     "mixup.alpha": "mixup",
     "sam.rho": "SAM",
 }
-"""What a method may be combined with, and its name."""
+"""Key → name of a feature that a method may be combined with."""
 
 STRUCTURE = {"_target_", "name", "title", "rows", "refuses", "needs", "fixed"}
-"""Keys below `method` that are the same idea for all methods."""
+"""Keys below `method` that all methods share."""
 
 
 def show(name: str, overrides: Sequence[str] = ()) -> str:
-    """All that is known of a method.
+    """Return the description of a method as text.
 
     Args:
-        name: of the option.
-        overrides: which data set, noise, … the values are for.
+        name: name of the method.
+        overrides: data set, noise and other choices of the shown values.
 
     Raises:
-        ConfigError: there is no such method, or the overrides cannot be composed.
+        ConfigError: the method does not exist, or the overrides cannot be composed.
     """
     found = {option.name: option for option in options("method")}
     if name not in found:
@@ -56,9 +56,9 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     config = container_of(compose([*overrides, f"method={name}"]))
     method = config["method"]
     try:
-        said = part(name)
+        card = card_text(name)
     except OSError:
-        said = Part(name, "", "", docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does)
+        card = CardText(name, "", "", docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does)
     its = law(method)
     rows = ", ".join(f"{row.title} ({name})" for name, row in its.rows.items())
     facts = {
@@ -66,12 +66,12 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
         "networks": str(len(its.networks)),
         "class": method["_target_"],
         "file": str(found[name].path),
-        "published": said.published,
+        "published": card.published,
     }
     names = f"data={config['data']['name']} noise={config['noise']['name']}"
     sections = [
-        f"{name}: {said.title}{f' ({said.paper})' if said.paper else ''}",
-        _wrapped(said.body),
+        f"{name}: {card.title}{f' ({card.paper})' if card.paper else ''}",
+        _wrapped(card.body),
         "\n".join(f"{key:10} {fill(text, 108, subsequent_indent=' ' * 11)}" for key, text in facts.items() if text),
         "\n".join([f"Keys, with their values for {names}:", *(_keys(config, found) or ["  none of its own"])]),
         "\n".join(_law(its)),
@@ -82,12 +82,12 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
 def _no_such(name: str, methods: Sequence[str]) -> str:
     for kind, group in KINDS.items():
         if group != "method" and name in {option.name for option in options(group)}:
-            return f"{name}: is no method, but {group}={name}; `slnlab list {kind}`"
+            return f"{name}: is no method, but {group}={name}; see `slnlab list {kind}`"
     return f"{name}: there is no such method{near(name, methods)}; `slnlab list methods` has them all"
 
 
 def _wrapped(body: str) -> str:
-    """Markdown as plain text; displayed formulas stay LaTeX."""
+    """Return Markdown as wrapped plain text; displayed formulas stay LaTeX."""
     paragraphs = (paragraph for paragraph in body.split("\n\n"))
     return "\n\n".join(
         indent(text, "  ") if "$$" in text else fill(text.removeprefix("## "), 119) for text in paragraphs
@@ -95,7 +95,7 @@ def _wrapped(body: str) -> str:
 
 
 def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
-    """Each key that the method sets: its value, its meaning, and where the value comes from."""
+    """Return lines for each key of the method: value, meaning, and source of the value."""
     method = config["method"]
     comments = _comments(found[method["name"]].path, found)
     everywhere = {key.path: key.comment for key in keys((CONF_DIR / "train.yaml").read_text(encoding="utf-8"))[1]}
@@ -118,7 +118,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
 
 
 def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
-    """The keys of a method's YAML and of those that it starts from, by their paths."""
+    """Return the keys of a method's YAML and of its defaults, by path."""
     text = path.read_text(encoding="utf-8")
     taken: dict[str, Key] = {}
     chosen = OmegaConf.load(path)
@@ -130,10 +130,10 @@ def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
 
 
 def _law(law: Law) -> Iterator[str]:
-    """What it goes with."""
-    goes = [f"{name} ({key})" for key, name in BESIDE.items() if key not in law.refuses]
-    goes += [] if "loss.name" in law.fixed else ["any class-wise loss (loss)"]
-    yield fill(f"Composes with {', '.join(goes)}.", 119)
+    """Yield the combinations that a method allows, refuses, needs and fixes."""
+    allowed = [f"{name} ({key})" for key, name in BESIDE.items() if key not in law.refuses]
+    allowed += [] if "loss.name" in law.fixed else ["any class-wise loss (loss)"]
+    yield fill(f"Composes with {', '.join(allowed)}.", 119)
     yield from (fill(f"Refuses {key}: {why}.", 119, subsequent_indent="  ") for key, why in law.refuses.items())
     yield from (fill(f"Needs {key}: {why}.", 119, subsequent_indent="  ") for key, why in law.needs.items())
     yield from (f"Fixes {key}={value}." for key, value in law.fixed.items())
@@ -141,14 +141,14 @@ def _law(law: Law) -> Iterator[str]:
 
 @quiet_on_broken_pipe
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.show") -> None:
-    """The command line."""
+    """Run the command line."""
     print_anywhere()
-    parser = argparse.ArgumentParser(program, description="What a method does, its keys, and what it goes with.")
-    parser.add_argument("method", metavar="METHOD", help="`slnlab list methods` has them all")
+    parser = argparse.ArgumentParser(program, description="Describe a method, its keys, and its combinations.")
+    parser.add_argument("method", metavar="METHOD", help="`slnlab list methods` lists them")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="for which values, as data=cifar10 noise=asym"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="choices for the shown values, such as data=cifar10"
     )
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own too")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")
     asked = parser.parse_intermixed_args(arguments)
     try:
         search_also(asked.config_dir)

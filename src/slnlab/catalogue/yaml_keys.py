@@ -1,4 +1,4 @@
-"""The keys of a YAML file with the comments that explain them."""
+"""The keys of a YAML file with their comments."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Key(NamedTuple):
 
 
 def keys(text: str) -> tuple[str, list[Key]]:
-    """The comment at the head of a YAML file, and its keys with what is said beside and above each."""
+    """Return the head comment of a YAML file, and its keys with the comments beside and above each."""
     head: list[str] = []
     found: list[Key] = []
     parents: list[tuple[int, str]] = []
     above: list[str] = []
     for line in text.splitlines():
-        said = re.match(r"( *)# ?(.*)", line)
-        if said and not said[2].startswith("@package"):
-            (above if found else head).append(said[2])
+        comment_line = re.match(r"( *)# ?(.*)", line)
+        if comment_line and not comment_line[2].startswith("@package"):
+            (above if found else head).append(comment_line[2])
         named = re.match(r"( *)([\w/@]+):(?: +(.*))?$", line)
         item = re.match(r" *- (.*)", line)
         if named:
@@ -43,24 +43,24 @@ def keys(text: str) -> tuple[str, list[Key]]:
 
 
 def split(text: str) -> tuple[str, str]:
-    """A value, and the comment behind it."""
+    """Split text into a value and the comment behind it."""
     value, _, comment = text.partition(" #") if not text.startswith("#") else ("", "", text[1:])
     return value.strip(), comment.strip()
 
 
 def preset_of(key: Key) -> str:
-    """The table of values that a key of a method reads, or nothing."""
+    """Return the path of the preset table of a method's key; empty if it has none."""
     named = re.search(r"preset[:.](\w+\.\w+)", key.value) if key.path.startswith(("method.", "loss.")) else None
     return f"preset.{named[1]}" if named else ""
 
 
 def source(key: Key, every: Iterable[Key]) -> str:
-    """Where a key's value comes from: its comment, and those of the table that it reads, by data set.
+    """Return the source of a key's value: its comment, and the comments of its preset table by data set.
 
     Args:
-        key: of a method's YAML.
-        every: the keys of that YAML.
+        key: a key of a method's YAML.
+        every: all keys of that YAML.
     """
     top = preset_of(key)
     below = [(each.path[len(top) :].strip("."), each.comment) for each in every if top and each.path.startswith(top)]
-    return "; ".join(filter(None, [key.comment, *(f"{at}: {said}" if at else said for at, said in below if said)]))
+    return "; ".join(filter(None, [key.comment, *(f"{at}: {text}" if at else text for at, text in below if text)]))

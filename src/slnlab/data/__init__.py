@@ -1,4 +1,4 @@
-"""Where images and labels come from, and how they reach the network."""
+"""Data sets, their label noise, and their way to the network."""
 
 from slnlab.data.batches import Batch, Images, Labels, Samples
 from slnlab.data.datamodule import IndexedDataModule

@@ -1,8 +1,8 @@
-"""Batches of images that worker processes decode ahead, each worker with a pipe of its own.
+"""Reading ahead: worker processes decode batches of images, and send each through a pipe.
 
-torch's DataLoader passes tensors through /dev/shm. Where that is small (64 MB in Docker) it waits for ever, and of a
-worker that was killed it speaks through an exception in the middle of a training step. A pipe needs no shared memory,
-ends when its worker does, and says which image the worker is at.
+torch's DataLoader passes tensors through /dev/shm. If that is small (64 MB in Docker), it waits for ever. A killed
+worker raises an exception in the middle of a training step. A pipe needs no shared memory, ends with its worker, and
+tells which image the worker decodes.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from slnlab.errors import DataError, SlnlabError
 log = logging.getLogger(__name__)
 
 _NEXT, _FAILED = b".", b"!"
-"""What a worker writes: before each image and once more after a batch's last; before a message, with which it ends."""
+"""Marks of a worker: `_NEXT` before each image and after the last of a batch, `_FAILED` before its final message."""
 
 _FILES_PER_WORKER = 3
-"""Open files in this process: the pipe, and two of multiprocessing's."""
+"""Open files in this process for each worker: the pipe, and two of multiprocessing."""
 
 _FILES_LEFT = 64
-"""Open files that a run wants for itself."""
+"""Open files kept free for the rest of the run."""
 
 
 class Decode(Protocol):
-    """Row → its image, uint8 (3, size, size). Raises DataError for one that cannot be read."""
+    """Row → its image, uint8 (3, size, size). An unreadable image raises DataError."""
 
     size: int
 
     def __call__(self, row: int) -> Tensor: ...
 
     def name(self, row: int) -> str:
-        """The image's path, for messages."""
+        """Return the path of the image, for messages."""
 
 
 class _Worker(NamedTuple):
@@ -60,15 +60,15 @@ class _Worker(NamedTuple):
 class Ahead:
     """Iterator over decoded batches (B, 3, size, size) uint8, in order.
 
-    Of W workers each decodes every W-th batch and holds it until it is asked for. Pixels do not depend on W, so where
-    the system allows fewer processes or open files, there are fewer, perhaps none.
+    Each of W workers decodes every W-th batch and holds it until the batch is due. Pixels do not depend on W. A system
+    with too few processes or open files gets fewer workers, perhaps none.
 
     Args:
         decode: row → image.
         batches: rows (B,) of each batch; B may be 0.
         workers: W ≥ 1.
-        timeout: seconds that one image may take; None: for ever.
-        pinned: batches lie in page-locked memory.
+        timeout: longest time for one image, in seconds; None: no limit.
+        pinned: put batches into page-locked memory.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Ahead:
         )
         name, begun = self.decode.name(int(rows[0])) if len(rows) else "an empty batch", 0
         while begun <= len(rows):
-            found = bytearray(len(rows) + 1 - begun)
-            size = self._read(worker, memoryview(found), name)
-            marks, failed, message = bytes(found[:size]).partition(_FAILED)
+            buffer = bytearray(len(rows) + 1 - begun)
+            size = self._read(worker, memoryview(buffer), name)
+            marks, failed, message = bytes(buffer[:size]).partition(_FAILED)
             begun += len(marks)
             if failed:
                 raise self._failure(worker, message)
@@ -121,11 +121,11 @@ class Ahead:
         return images
 
     def _read(self, worker: _Worker, into: memoryview, name: str) -> int:
-        """Wait for the worker to write, and read at most so many bytes; at least 1."""
+        """Wait for the worker, and read into `into`; return the number of bytes, at least 1."""
         if not worker.pipe.poll(self.timeout):
             raise DataError(
                 f"{name}: is not read after {self.timeout:g} s; does the file system hang? data.read_timeout=SECONDS "
-                "waits longer, null for ever. The same command goes on"
+                "waits longer, null for ever. The same command resumes the run"
             )
         size = os.readv(worker.pipe.fileno(), [into])
         if not size:
@@ -133,13 +133,13 @@ class Ahead:
         return size
 
     def _failure(self, worker: _Worker, message: bytes) -> Exception:
-        while found := os.read(worker.pipe.fileno(), 1 << 16):
-            message += found
+        while rest := os.read(worker.pipe.fileno(), 1 << 16):
+            message += rest
         try:
-            of_users, text = pickle.loads(message)
-        except (pickle.UnpicklingError, EOFError):  # it was killed at this of all moments
+            is_data_error, text = pickle.loads(message)
+        except (pickle.UnpicklingError, EOFError):  # the worker was killed while it wrote the message
             return _death(worker, "an image")
-        return DataError(text) if of_users else RuntimeError(f"in a process that decodes images:\n{text}")
+        return DataError(text) if is_data_error else RuntimeError(f"in a process that decodes images:\n{text}")
 
 
 def _death(worker: _Worker, name: str) -> SlnlabError:
@@ -148,7 +148,7 @@ def _death(worker: _Worker, name: str) -> SlnlabError:
     how = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
     if how == "SIGKILL":
         how += ", as the system does when memory is short; fewer data.workers need less"
-    return SlnlabError(f"{name}: the process that decoded it has died ({how}). The same command goes on")
+    return SlnlabError(f"{name}: the process that decoded it has died ({how}). The same command resumes the run")
 
 
 def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int) -> list[_Worker]:
@@ -158,7 +158,7 @@ def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int
         try:
             for number in range(count):
                 workers.append(_begin(decode, batches[number::count]))
-        except OSError as error:  # no more processes, or no memory for one
+        except OSError as error:  # too many processes, or too little memory
             _end(workers)
             workers.clear()
             count, reason = count // 2, error.strerror or str(error)
@@ -169,27 +169,27 @@ def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int
 
 @cache
 def _warn(message: str) -> None:
-    """Once, and not at every pass over the images."""
+    """Log a warning once, not at every pass over the images."""
     log.warning("%s", message)
 
 
 def _begin(decode: Decode, batches: Sequence[npt.NDArray[np.int64]]) -> _Worker:
-    # Forked on Linux, also where a process of several was spawned and would spawn in turn: importing torch anew takes
-    # seconds, and every pass has new workers.
+    # Workers are forked on Linux, even by a spawned process: a spawned worker would import torch for seconds, and every
+    # pass starts new workers.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     receiver, sender = context.Pipe(duplex=False)
-    with suppress(ImportError, AttributeError, OSError):  # fewer turns of both processes, where the system allows it
+    with suppress(ImportError, AttributeError, OSError):  # a larger buffer, if the system allows it
         import fcntl
 
         fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
     process = context.Process(target=_work, args=(receiver, sender, decode, batches), daemon=True)
     process.start()
-    sender.close()  # here; so the pipe ends when the worker does
+    sender.close()  # only the worker holds it now, so the pipe ends with the worker
     return _Worker(process, receiver)
 
 
 def _room() -> int:
-    """How many workers the limit of open files leaves room for."""
+    """Return the number of workers that the limit of open files allows."""
     try:
         import resource
 
@@ -213,7 +213,7 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _work(other_end: Connection, pipe: Connection, decode: Decode, batches: Sequence[npt.NDArray[np.int64]]) -> None:
-    """What a worker does. It ends when nobody reads its pipe any more."""
+    """Decode and send batches, in a worker. It ends when its pipe has no reader."""
     other_end.close()
     _leave_signals()
     try:
@@ -224,7 +224,7 @@ def _work(other_end: Connection, pipe: Connection, decode: Decode, batches: Sequ
                 image[:] = decode(row).numpy()
             _write(pipe, _NEXT)
             _write(pipe, images.reshape(-1).data)
-    except DataError as error:  # a message, as a traceback would be for a text
+    except DataError as error:
         _write(pipe, _FAILED + pickle.dumps((True, str(error))))
     except BrokenPipeError:
         pass
@@ -239,7 +239,7 @@ def _write(pipe: Connection, data: bytes | memoryview) -> None:
 
 
 def _leave_signals() -> None:
-    """Ctrl-C is the main process's to answer; it ends its workers."""
+    """Ignore Ctrl-C, which the main process handles, and let other signals end this worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)

@@ -1,8 +1,8 @@
 """Crop, flip and normalise whole batches on the device.
 
-The images lie on the training device once, as raw bytes, padded beforehand; a batch is cut out of them by
-index. Unlike ``torchvision.transforms.v2`` on a batch, which draws once for all of it, every sample has its
-own crop and flip. Pixel for pixel the result is what torchvision makes of each image by itself.
+The padded images lie on the training device as raw bytes, and an index cuts a batch out of them. Every sample has its
+own crop and flip; ``torchvision.transforms.v2`` draws once for the whole batch. Pixel for pixel the result equals
+torchvision's on each single image.
 
     padded = pad(images, 4)
     crop_flip = CropFlip(padding=4, flip=True)
@@ -26,10 +26,10 @@ from slnlab.errors import ConfigError
 
 
 def pad(images: Tensor, padding: int) -> Tensor:
-    """Images with ``padding`` zero pixels on every side.
+    """Return images with ``padding`` zero pixels on every side.
 
-    The zeros are raw pixels, black before normalising, as in the authors' code; after normalising they would
-    be the mean colour.
+    The zeros are raw pixels, black before normalisation, as in the authors' code. Zeros after normalisation would be
+    the mean colour.
 
     Args:
         images: uint8 (N, C, H, W).
@@ -54,12 +54,12 @@ def pad(images: Tensor, padding: int) -> Tensor:
 
 
 class Draws(NamedTuple):
-    """What chance decided for every sample of a batch.
+    """Random draws for every sample of a batch.
 
     Attributes:
-        top: int64 (B,), first row of the crop within the padded image, in [0, 2·padding].
-        left: int64 (B,), first column of the crop within the padded image, in [0, 2·padding].
-        flip: bool (B,), whether the crop is mirrored left to right.
+        top: int64 (B,), first row of the crop in the padded image, in [0, 2·padding].
+        left: int64 (B,), first column of the crop in the padded image, in [0, 2·padding].
+        flip: bool (B,), True mirrors the crop left to right.
     """
 
     top: Tensor
@@ -69,14 +69,14 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop of the original size out of the padded image, then a horizontal flip of probability ½.
+    """Random crop of the original size out of the padded image, then a horizontal flip with probability ½.
 
-    Per sample and independent, uniform over the (2·padding + 1)² crops. The paper's setting (appendix B.1) is
-    padding 4 with flip.
+    Each sample has independent draws, uniform over the (2·padding + 1)² crops. The SLN paper (appendix B.1) uses
+    padding 4 and flips.
 
     Args:
-        padding: pixels p ≥ 0 that the images were padded by; 0 never crops.
-        flip: whether samples are flipped at all.
+        padding: padding p ≥ 0 of the images, in pixels; 0 never crops.
+        flip: flip samples at random; False: never.
 
     Raises:
         ConfigError: ``padding`` is negative.
@@ -89,15 +89,14 @@ class CropFlip:
         _check_padding(self.padding)
 
     def draw(self, batch: int, generator: torch.Generator | None, device: torch.device | str) -> Draws:
-        """Draws for ``batch`` samples.
+        """Draw crops and flips for ``batch`` samples.
 
-        Only what is needed is drawn: without padding the generator does not advance for crops, without flip
-        not for flips.
+        Without padding the generator does not advance for crops, and without ``flip`` not for flips.
 
         Args:
             batch: number of samples B.
-            generator: on ``device``; PyTorch's global generator of that device if None.
-            device: where the draws are made and stay.
+            generator: a generator on ``device``; None: PyTorch's global one.
+            device: device of the draws.
         """
         if self.padding > 0:
             offsets = torch.randint(2 * self.padding + 1, (2, batch), generator=generator, device=device)
@@ -110,12 +109,12 @@ class CropFlip:
         return Draws(top=offsets[0], left=offsets[1], flip=flip)
 
     def apply(self, padded: Tensor, index: Tensor, draws: Draws, size: tuple[int, int]) -> Tensor:
-        """The samples ``index`` of ``padded``, cropped and flipped as drawn.
+        """Return the samples ``index`` of ``padded``, cropped and flipped as drawn.
 
         Args:
             padded: uint8 (N, C, H + 2p, W + 2p), see :func:`pad`.
-            index: int64 (B,), which samples, on the device of ``padded``.
-            draws: of this same object, for B samples, on the device of ``padded``.
+            index: samples, int64 (B,), on the device of ``padded``.
+            draws: draws of this object for B samples, on the device of ``padded``.
             size: (H, W) of an image before padding.
 
         Returns:
@@ -129,8 +128,8 @@ class CropFlip:
             raise ValueError(f"CropFlip: {len(index)} samples, but draws for {len(draws.top)}")
         height, width = size
         batch, channels = len(index), padded.shape[1]
-        # A row of a crop is a run of bytes, so whole rows are copied and not pixels: window i of the flattened
-        # images begins at their byte i.
+        # A row of a crop is a run of bytes, so copying whole rows is faster than copying pixels. Window i of the
+        # flattened images begins at their byte i.
         windows = padded.contiguous().flatten().unfold(0, width, 1)
         plane = padded.shape[2] * padded.shape[3]
         corner = index * (channels * plane) + draws.top * padded.shape[3] + draws.left
@@ -140,19 +139,19 @@ class CropFlip:
         crops = windows.index_select(0, starts.flatten()).view(batch, channels, height, width)
         if not self.flip:
             return crops
-        # Both ways, and then each sample's own: picking whole images is faster than choosing pixel by pixel, and
-        # looking up which samples are flipped would wait for the device.
+        # Every sample is made both ways and one is picked: picking whole images is faster than picking pixels, and
+        # looking up the flipped samples would wait for the device.
         both = torch.cat([crops, crops.flip(3)])
         return both.index_select(0, draws.flip * batch + torch.arange(batch, device=padded.device))
 
 
 def view(padded: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
-    """The samples ``index`` of ``padded`` as they were before padding: what evaluation sees.
+    """Return the samples ``index`` of ``padded`` without their padding, for evaluation.
 
     Args:
         padded: uint8 (N, C, H + 2p, W + 2p), see :func:`pad`.
-        index: int64 (B,), which samples, on the device of ``padded``.
-        padding: the p that the images were padded by.
+        index: samples, int64 (B,), on the device of ``padded``.
+        padding: padding p of the images, in pixels.
         size: (H, W) of an image before padding.
 
     Returns:
@@ -169,22 +168,20 @@ def view(padded: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> 
 
 
 class Normalise:
-    """Raw pixels to network input, (pixel/255 − mean)/std per channel.
+    """Raw pixels → network input, (pixel/255 − mean)/std per channel.
 
-    Bit for bit torchvision's ``ToTensor`` (or ``convert_image_dtype``) and ``Normalize``, which the authors
-    and the field use, on every device. ``v2.ToDtype(scale=True)`` multiplies by a rounded 1/255 instead and
-    so is one unit in the last place away for about half of all pixel values.
+    On every device the result equals bit for bit torchvision's ``ToTensor`` (or ``convert_image_dtype``) and
+    ``Normalize``, the field's usual transforms. ``v2.ToDtype(scale=True)`` multiplies by a rounded 1/255, and differs
+    in the last place for about half of all pixel values.
 
-    Not a module: it has nothing to learn or to save, and ``.half()`` on a network must not round its
-    constants.
+    It is no module, so that ``.half()`` on a network does not round its constants.
 
     Args:
-        mean: of every channel, in units of the full pixel range (0 to 1).
-        std: likewise, every one > 0.
+        mean: mean of each channel, in units of the full pixel range (0 to 1).
+        std: standard deviation of each channel in the same units, > 0.
 
     Raises:
-        ConfigError: ``mean`` and ``std`` differ in length or are empty, or an entry is not finite or a std
-            not > 0.
+        ConfigError: ``mean`` and ``std`` differ in length or are empty, an entry is not finite, or a std is not > 0.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -197,10 +194,10 @@ class Normalise:
         self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images.
+        """Return normalised images.
 
         Args:
-            images: uint8 (B, C, H, W), C as many as ``mean`` has entries.
+            images: uint8 (B, C, H, W), with one channel for each entry of ``mean``.
 
         Returns:
             float32 (B, C, H, W).
@@ -220,10 +217,10 @@ class Normalise:
         return f"Normalise(mean={self.mean}, std={self.std})"
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """255, mean and std as float32 tensors on ``device``, copied there once."""
+        """Return 255, mean and std as float32 tensors on ``device``, copied to it once."""
         if device not in self._constants:
-            # 255 is a tensor on the device because CUDA divides by a host scalar as a multiplication by its
-            # rounded reciprocal, which is not the same number.
+            # 255 must be a tensor on the device: CUDA replaces division by a host scalar with multiplication by its
+            # rounded reciprocal.
             full = torch.tensor(255.0, dtype=torch.float32, device=device)
             mean, std = (
                 torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -241,7 +238,7 @@ def _check_padding(padding: int) -> None:
 def _check_size(padded: Tensor, padding: int, size: tuple[int, int]) -> None:
     height, width = size
     if padded.ndim != 4 or tuple(padded.shape[2:]) != (height + 2 * padding, width + 2 * padding):
-        # A crop that leaves its row would silently read on in the next one.
+        # A crop beyond its row would silently read the next row.
         raise ValueError(
             f"images of shape {tuple(padded.shape)} are not {height}×{width} padded by {padding} on each side"
         )

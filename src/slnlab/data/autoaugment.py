@@ -1,4 +1,4 @@
-"""A strongly augmented view of a batch: AutoAugment, crop, flip, cutout, drawn for each sample by itself."""
+"""Strong augmentation of a batch: AutoAugment, crop, flip and cutout, with separate draws for each sample."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from slnlab.streams import Streams, derive
 
 
 def cut_out(images: Tensor, centre: Tensor, side: int) -> Tensor:
-    """Zero in a square, what reaches beyond the image left off (DeVries & Taylor 2017).
+    """Set a square of each image to zero (DeVries & Taylor 2017). The square may reach beyond the image.
 
     Args:
         images: (B, C, H, W), normalised, so that zero is the mean colour.
-        centre: (B,) in [0, H·W), the pixel in whose rows [y − side/2, y + side/2) and columns likewise it lies.
-        side: even; 0: images as they are.
+        centre: (B,) in [0, H·W), pixel numbers y·W + x. The square has rows [y − side/2, y + side/2) and columns
+            [x − side/2, x + side/2).
+        side: side of the square, even; 0: no square.
+
+    Returns:
+        (B, C, H, W), a copy.
     """
     height, width = images.shape[2:]
     y, x = (centre // width).view(-1, 1, 1), (centre % width).view(-1, 1, 1)
@@ -29,15 +33,15 @@ def cut_out(images: Tensor, centre: Tensor, side: int) -> Tensor:
 
 
 class AutoAugmented:
-    """AutoAugment's policy for CIFAR-10 (Cubuk et al. 2019), by torchvision; then random crop, flip and cutout.
+    """torchvision's AutoAugment policy for CIFAR-10 (Cubuk et al. 2019); then random crop, flip and cutout.
 
-    Every sample has its own draws, which depend on the step and its place in the global batch alone. The policy works
-    image by image and decides on the host, without waiting for the device.
+    The draws of a sample depend only on the step and on its place in the global batch. The policy treats one image
+    after another and draws on the host, without waiting for the device.
 
     Args:
         crop_flip: the training augmentation.
-        normalise: pixels to network input.
-        cutout: side of the square, even, ≥ 0.
+        normalise: normalisation of pixels to network input.
+        cutout: side of the cutout square, even, ≥ 0.
     """
 
     def __init__(self, crop_flip: CropFlip, normalise: Normalise, cutout: int) -> None:
@@ -45,8 +49,15 @@ class AutoAugmented:
         self.policy = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
 
     def __call__(self, images: Tensor, part: Shard, streams: Streams, step: int) -> Tensor:
-        """uint8 (B, C, H, W), which are these rows of a batch, as network input of the same shape."""
-        if not len(images):  # a process may have no row of a small batch
+        """Return network input (B, C, H, W) float32 for the part of a global batch.
+
+        Args:
+            images: uint8 (B, C, H, W), the images of this part.
+            part: rows of the global batch.
+            streams: the random streams of the run.
+            step: optimiser step; names the draws.
+        """
+        if not len(images):  # a small batch may leave no row to a process
             return self.normalise(images)
         height, width = images.shape[2:]
         augmented = self._by_policy(images, part, streams.seed, step)
@@ -59,7 +70,7 @@ class AutoAugmented:
         return cut_out(self.normalise(crops), part.of(centre), self.cutout)
 
     def _by_policy(self, images: Tensor, part: Shard, seed: int, step: int) -> Tensor:
-        host = torch.default_generator  # which is all that torchvision draws from
+        host = torch.default_generator  # torchvision draws from it alone
         state = host.get_state()
         try:
             augmented = []

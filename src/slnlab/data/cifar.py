@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their published files, read by torchvision; other files in their format, read with care."""
+"""CIFAR-10 and CIFAR-100: published files are read by torchvision, other files in their format without execution."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): lambda text, encoding: text.encode(encoding) if encoding == "latin1" else None,
 }
-"""What a batch of images is rebuilt from: bytes become text and back in files that Python 3 writes by protocol 2."""
+"""Functions allowed in a pickled batch. Python 3 encodes bytes as text in files of protocol 2."""
 
 
 class CIFAR:
-    """50,000 training and 10,000 test images of 32×32 in colour.
+    """CIFAR-10 or CIFAR-100: 50,000 training and 10,000 test images of 32×32 in colour.
 
     Args:
         classes: 10 or 100 (fine labels).
-        root: the directory that holds (or will hold) `cifar-10-batches-py/` or `cifar-100-python/`.
-        download: fetch the files when they are not there.
-        verify: False: read files in the published format whatever their checksums are; they are pickles, and nothing
-            in them is executed.
+        root: directory of `cifar-10-batches-py/` or `cifar-100-python/`.
+        download: fetch missing files.
+        verify: compare checksums with the published files. False: read any files in the published format; their
+            pickles execute nothing.
     """
 
     def __init__(self, classes: Literal[10, 100], root: str, download: bool = True, verify: bool = True) -> None:
@@ -60,17 +60,17 @@ class CIFAR:
         return Path(os.path.expanduser(self.root)) / self._reader.base_folder
 
     def _read(self, *, train: bool, download: bool) -> Any:
-        there = self._folder.is_dir()
+        has_files = self._folder.is_dir()
         try:
             return read(self._reader, self.root, train=train, download=download)
         except DataError as error:
-            if not there:
+            if not has_files:
                 raise
             raise DataError(f"{error}; data.source.verify=false reads files with other checksums") from error
 
 
 class _Arrays(pickle.Unpickler):
-    """Rebuilds arrays of numbers, and nothing else."""
+    """An unpickler of arrays of numbers; anything else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -80,11 +80,12 @@ class _Arrays(pickle.Unpickler):
 
 
 def _batch(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) of one file: a pickled dictionary with `data` (N, 3072) uint8, and
-    `labels` or `fine_labels`, N integers.
+    """Read the images (N, 3, 32, 32) uint8 and labels (N,) int64 of one file.
+
+    The file is a pickled dictionary with `data` (N, 3072) uint8, and `labels` or `fine_labels` of N integers.
 
     Raises:
-        DataError: it is missing or in another format.
+        DataError: the file is missing or has another format.
     """
     try:
         with open(path, "rb") as file:
@@ -96,6 +97,6 @@ def _batch(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
         images = torch.from_numpy(pixels.reshape(len(labels), 3, 32, 32).copy())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except Exception as error:  # pickle and NumPy have many words for a broken file
+    except Exception as error:  # pickle and NumPy raise many types for a broken file
         raise DataError(f"{path}: is no batch of images in CIFAR's format ({error or type(error).__name__})") from error
     return images, labels

@@ -1,35 +1,34 @@
-"""Clothing1M (Xiao et al. 2015) in its published files: photographs of clothes labelled by the text around them."""
+"""Clothing1M (Xiao et al. 2015) in its published files: photographs of clothes, labelled from surrounding text."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from slnlab.data.decoding import Paths
-from slnlab.data.streamed import LabelledPaths
+from slnlab.data.streamed import FileSplit, LabelledPaths
 from slnlab.errors import DataError
 
-_FILES = {
+_FILES: dict[FileSplit, tuple[str, str]] = {
     "train": ("noisy_train_key_list.txt", "noisy_label_kv.txt"),
     "val_clean": ("clean_val_key_list.txt", "clean_label_kv.txt"),
     "test": ("clean_test_key_list.txt", "clean_label_kv.txt"),
 }
-"""Of each split the list of its images, and the file that has their labels."""
+"""Split → the list of its images, and the file of their labels."""
 
 
 class Clothing1M:
-    """About 1,000,000 training images with noisy labels; 14,313 and 10,526 with correct ones to choose by and to test.
+    """Clothing1M: 1,000,000 noisy training images, 14,313 clean validation images and 10,526 clean test images.
 
-    The data set is given out on request, so nothing is downloaded. In `root`, or in its folder `annotations`, lie the
-    lists `noisy_train_key_list.txt`, `clean_val_key_list.txt`, `clean_test_key_list.txt` (a path such as
-    `images/0/00/1,2.jpg` per line, relative to `root`) and `noisy_label_kv.txt`, `clean_label_kv.txt` (a path, a space,
-    and a class 0 to 13). The 47,570 correctly labelled training images (`clean_train_key_list.txt`) are not used, as in
-    the paper's tables.
+    The authors give the data set out on request, so nothing is downloaded. `root` or `root/annotations` holds the lists
+    `noisy_train_key_list.txt`, `clean_val_key_list.txt` and `clean_test_key_list.txt` (one path per line, relative to
+    `root`, such as `images/0/00/1,2.jpg`), and `noisy_label_kv.txt` and `clean_label_kv.txt` (a path, a space and a
+    class from 0 to 13 per line). The 47,570 clean training images (`clean_train_key_list.txt`) are not used, as in
+    the SLN paper's tables.
 
     Args:
-        root: the directory with `images/`.
+        root: directory with `images/`.
     """
 
     name = "clothing1m"
@@ -40,13 +39,13 @@ class Clothing1M:
     def prepare(self) -> None:
         if not (self.root / "images").is_dir():
             raise DataError(
-                f"{self.root}: has no folder images/ of Clothing1M, which its authors give out on request; name the "
-                "directory that has it with data.source.root"
+                f"{self.root}: has no folder images/ of Clothing1M. Its authors give the data set out on request; name "
+                "its directory with data.source.root"
             )
         for name in dict.fromkeys(file for files in _FILES.values() for file in files):
             self._find(name)
 
-    def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
+    def load(self, split: FileSplit) -> LabelledPaths:
         keys_file, labels_file = map(self._find, _FILES[split])
         keys = _lines(keys_file)
         if not keys:
@@ -74,7 +73,7 @@ class Clothing1M:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a list, stripped; empty ones do not count."""
+    """Return the stripped lines of a list, without empty ones."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

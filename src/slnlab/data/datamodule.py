@@ -1,4 +1,4 @@
-"""The LightningDataModule that images in memory and images from files share: batches by index, order, augmentation."""
+"""Base class of the datamodules: batches by index, their order, and augmentation."""
 
 from __future__ import annotations
 
@@ -26,46 +26,47 @@ from slnlab.streams import Streams
 View = Literal["augmented", "clean"]
 
 STEPS_PER_CALL = 16
-"""Optimiser steps in one `training_step`: Lightning's own cost per call is paid once for so many."""
+"""Optimiser steps in one `training_step`. Lightning's cost per call is paid once for all of them."""
 
-Split = Literal["val", "val_clean", "test"]
+EvaluationSplit = Literal["val", "val_clean", "test"]
 
 Stored = tuple[Tensor, Tensor]
-"""Images (M, channels, H + 2p, W + 2p) uint8 on the training device, p the padding, and which of them (B,) int64."""
+"""Images (M, channels, H + 2p, W + 2p) uint8 with padding p on the training device, and rows of them (B,) int64."""
 
 
 class IndexedDataModule(pl.LightningDataModule, ABC):
-    """What methods and callbacks ask of the data: batches by index of the sample table, made on the training device.
+    """Batches for methods and callbacks, made on the training device from rows of the sample table.
 
-    A subclass reads (`_read`), says where images are (`_stored_in`) and what an evaluation sees (`evaluation_batches`);
-    it may choose each epoch's samples (`rows`). Order, random crop, flip and normalisation are here, per sample, from
-    named streams; and each process's part of a batch.
+    A subclass reads the data (`_read`), fetches images (`_stored_in`) and makes evaluation batches
+    (`evaluation_batches`); it may also choose the samples of each epoch (`rows`). This class decides the order, crops,
+    flips and normalises with named random streams, and gives each process its part of a batch.
 
-    A loop asks for the batches of an `epoch`, or for those of its own choice (`reading`, `passes`). Lightning gets the
-    epoch's in groups of `STEPS_PER_CALL`, each an iterable of `Batch`. Evaluation batches come from the splits `val`
-    (held-out training samples, with their *noisy* labels), `val_clean` (of a data set that has correctly labelled ones
-    to choose by) and `test`.
+    A loop takes the batches of an `epoch`, or chooses its own (`reading`, `passes`). Lightning gets an epoch in groups
+    of `STEPS_PER_CALL`; each group is an iterable of `Batch`. Evaluation splits are `val` (held-out training samples
+    with *noisy* labels), `val_clean` (validation samples with clean labels, if the data set has them) and `test`.
 
     Args:
         num_classes: C.
-        batch_size: global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch of an epoch.
-        eval_batch_size: batch of evaluation passes.
-        mean, std: per channel, in units of [0, 1].
-        padding, flip: random crop out of images with so many pixels more on each side, and random horizontal flip.
-        train_size: use the first so many training samples; None: all.
-        noisy_val: training samples held out for choosing, with their noisy labels.
-        split_seed: which ones.
-        test: False: the test set is never read.
-        seed: of order and augmentation.
-        classes: their names.
-        name: of the data set.
+        batch_size: size of the global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch.
+        eval_batch_size: batch size of evaluation passes.
+        mean: mean of each channel, in units of [0, 1].
+        std: standard deviation of each channel, in the same units, > 0.
+        padding: padding of the images on each side, in pixels; a random crop has the original size.
+        flip: flip images horizontally at random.
+        train_size: number of training samples, from the first; None: all.
+        noisy_val: number of training samples held out for selection, with noisy labels.
+        split_seed: seed of the held-out samples.
+        test: use the test set; False: it is never read.
+        seed: seed of order and augmentation.
+        classes: names of the classes.
+        name: name of the data set.
 
-    After `setup`: `labels` (in data set order), `train_index` and `val_index` (rows of them), and `noise_record` (None
-    where the true labels are unknown).
+    After `setup` there are `labels` (in data set order), `train_index` and `val_index` (rows of them), and
+    `noise_record` (None if the true labels are unknown).
     """
 
     reads_while_training = False
-    """Images are read from their files at every epoch."""
+    """True: every epoch reads the image files again."""
 
     def __init__(
         self,
@@ -101,11 +102,11 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self._size: tuple[int, int]
         self._prepared = self._ready = False
 
-    # What a subclass writes
+    # A subclass writes these
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Fetch or look for files, in one process."""
+        """Fetch the files, or check that they exist; in one process."""
 
     @abstractmethod
     def _read(self) -> None:
@@ -113,28 +114,28 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
-        """Where the images of these batches of training samples, (B,) each, are; asked for by number, see `reading`."""
+        """Return a function from the number of a batch to its images; `batches` are rows (B,). See `reading`."""
 
     @abstractmethod
-    def evaluation_batches(self, split: Split) -> EvaluationBatches:
-        """Batches of a split in data set order, this process's part of each, which may be empty."""
+    def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
+        """Return the batches of a split in data set order; this process's part of each, which may be empty."""
 
-    # What a subclass may write otherwise
+    # A subclass may replace these
 
     def rows(self, epoch: int) -> Tensor:
-        """The training samples of an epoch, ascending."""
+        """Return the training samples (M,) of an epoch, ascending."""
         return self._pool
 
     @property
-    def evaluation_splits(self) -> list[Split]:
-        splits: list[Split] = []
+    def evaluation_splits(self) -> list[EvaluationSplit]:
+        splits: list[EvaluationSplit] = []
         if self.noisy_val:
             splits.append("val")
         if self.test:
             splits.append("test")
         return splits
 
-    # What Lightning calls
+    # Lightning calls these
 
     def prepare_data(self) -> None:
         if not self._prepared:
@@ -142,7 +143,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self._prepared = True
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, spoil, split, and move to the device; once, whatever the stage."""
+        """Read the data, add label noise, split, and move to the device; once for all stages."""
         if not self._ready:
             self._streams = Streams(self.seed)
             self._read()
@@ -162,14 +163,14 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         return self.evaluation_batches("test")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing to move: batches are made on the device."""
+        """Return the batch unchanged: it is on the device already."""
         return batch
 
-    # What methods, callbacks and anybody else may use
+    # Methods, callbacks and other code use these
 
     @property
     def train_index(self) -> Tensor:
-        """The training samples of the epoch that the trainer is in, ascending."""
+        """The training samples (M,) of the trainer's current epoch, ascending."""
         return self.rows(self.trainer.current_epoch if self.trainer is not None else 0)
 
     @property
@@ -178,7 +179,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """From an image to what the network sees in evaluation."""
+        """The preprocessing of images in evaluation."""
         return Preprocessing(
             resize=self._size, crop=self._size, mean=list(self.normalise.mean), std=list(self.normalise.std)
         )
@@ -188,56 +189,55 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         return len(batch_sizes(len(self.train_index), self.batch_size))
 
     def noise_summary(self) -> dict[str, Any]:
-        """Of the label noise, for the result."""
+        """Return the noise entry of the result."""
         assert self.noise_record is not None
         return self.noise_record.summary()
 
     def pixels_hash(self) -> str | None:
-        """SHA-256 of the training images as they were read (`data.source.verify=false`); None: they were verified."""
+        """Return the SHA-256 of unverified training images (`data.source.verify=false`); None: they were verified."""
         return None
 
     def paths(self, rows: Tensor) -> list[str] | None:
-        """Of training samples (M,) the files of their images, as the data set names them; None: they have none."""
+        """Return the image files of training samples (M,), as the data set names them; None: images in memory."""
         return None
 
     def inspect(self, directory: Path) -> None:
-        """Say what is odd about the data, before they are trained on; once, in one process, after `setup`.
+        """Report oddities of the data before training; once, in one process, after `setup`.
 
         Args:
-            directory: the run's, for what is too long to say.
+            directory: directory of the run, for long lists.
 
         Raises:
-            slnlab.errors.DataError: they cannot be trained on.
+            slnlab.errors.DataError: training on the data is impossible.
         """
 
     def to(self, device: torch.device | str) -> IndexedDataModule:
-        """Move the labels and whatever else batches are made from; returns itself."""
+        """Move the labels and the parts of batches to a device; return itself."""
         self.labels = self.labels.to(device)
         self._pool, self.val_index = self._pool.to(device), self.val_index.to(device)
         self._streams = Streams(self.seed, device)
         return self
 
     def reading(self, batches: Sequence[Tensor], *, whole: bool = False) -> Callable[[int], Images]:
-        """The images of these batches of training samples, which will be asked for by number.
+        """Return a function from the number of a batch to its images.
 
-        Where images stream from disk, worker processes read ahead as long as the numbers come in order, from the first
-        one that is asked for to the last.
+        Images on disk are read ahead by worker processes while the numbers come in order.
 
         Args:
-            batches: rows of the sample table (B,), of whole global batches; B may be 0.
-            whole: every process has all of each batch; otherwise its part.
+            batches: rows of the sample table (B,) of whole global batches; B may be 0.
+            whole: give every process the whole batches; False: its parts.
         """
         parts = [Shard(0, len(rows), len(rows)) if whole else shard(len(rows)) for rows in batches]
-        mine = [part.of(rows) for part, rows in zip(parts, batches, strict=True)]
-        stored = self._stored_in(mine)
+        local = [part.of(rows) for part, rows in zip(parts, batches, strict=True)]
+        stored = self._stored_in(local)
 
         def read(number: int) -> Images:
-            return Images(mine[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
+            return Images(local[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
 
         return read
 
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
-        """The training batches of an epoch, in its order, this process's part of each, made when called."""
+        """Yield functions that make the training batches of an epoch, in its order; this process's part of each."""
         rows = self.rows(epoch)
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
         batches = in_batches(order, self.batch_size)
@@ -249,10 +249,10 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         return read(step).batch(self._streams("augmentation", epoch, step))
 
     def in_order(self, epoch: int) -> Iterator[tuple[int, Images]]:
-        """The epoch's training samples in data set order, in numbered batches; of each this process's part, if any.
+        """Yield numbered batches of an epoch's training samples in data set order; this process's part of each.
 
         Raises:
-            Stopped: a signal told the run to stop.
+            Stopped: a signal stopped the run.
         """
         batches = self.rows(epoch).split(self.eval_batch_size)
         read = self.reading(batches)
@@ -263,32 +263,32 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
                 yield step, images
 
     def passes(self, views: View, purpose: str, epoch: int) -> Iterator[Samples]:
-        """One pass over the epoch's training samples in data set order, for predictions; this process's part of it.
+        """Yield this process's part of an epoch's training samples in data set order, for predictions.
 
         Args:
-            views: through the training augmentation, or the images as they are.
-            purpose, epoch: name the random stream of the augmentation.
+            views: "augmented" as in training, or "clean".
+            purpose, epoch: name of the augmentation's random stream.
 
         Raises:
-            Stopped: a signal told the run to stop.
+            Stopped: a signal stopped the run.
         """
         for step, images in self.in_order(epoch):
             generator = self._streams(purpose, epoch, step) if views == "augmented" else None
             yield Samples(images.index, images.view(generator))
 
-    # How it comes about
+    # Subclasses call these
 
-    def _training_size(self, there: int) -> int:
-        """How many of the training samples that are there are used."""
-        size = there if self.train_size is None else self.train_size
-        if not 1 <= size <= there:
-            raise ConfigError(f"data.train_size: {self.name} has {there} training images, not {size}")
+    def _training_size(self, available: int) -> int:
+        """Return the number of used training samples out of the available ones."""
+        size = available if self.train_size is None else self.train_size
+        if not 1 <= size <= available:
+            raise ConfigError(f"data.train_size: {self.name} has {available} training images, not {size}")
         if not 0 <= self.noisy_val < size:
             raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
         return size
 
     def _hold_out(self, size: int) -> None:
-        """Choose among the training samples those of `val`."""
+        """Choose the samples of `val` among the first `size` training samples."""
         shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
         self.val_index = shuffled[: self.noisy_val].sort().values
         self._pool = shuffled[self.noisy_val :].sort().values
@@ -302,7 +302,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
 
 class EpochBatches:
-    """The batches of the epoch that the trainer is in, `STEPS_PER_CALL` to a group; each is made when it is reached."""
+    """The batches of the trainer's current epoch in groups of `STEPS_PER_CALL`. Each is made when a loop reaches it."""
 
     def __init__(self, datamodule: IndexedDataModule) -> None:
         self.datamodule = datamodule

@@ -1,4 +1,4 @@
-"""Image files to batches of pixels: decoded in worker processes that read ahead."""
+"""Image files → batches of pixels, decoded ahead by worker processes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from slnlab.image_folder.decoding import Background, read_rgb
 class Paths:
     """The paths of a data set's images, in one piece of memory.
 
-    A list of a million strings would take four times as much, and would be copied into every worker process: reading a
-    Python object writes its reference count.
+    A list of a million strings would take four times the memory. Every worker process would also copy it, because
+    reading a Python object writes its reference count.
 
     Args:
-        root: directory that the paths are relative to.
-        paths: of the images, in data set order.
+        root: directory above the relative paths.
+        paths: relative paths of the images, in data set order.
     """
 
     def __init__(self, root: str | os.PathLike[str], paths: Iterable[str]) -> None:
@@ -42,12 +42,12 @@ class Paths:
         return self.root / self.relative(row)
 
     def relative(self, row: int) -> str:
-        """The path as it was given."""
+        """Return the relative path of a row."""
         return os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]].tobytes())
 
 
 LONGEST = 4
-"""Of an image that is longer than so many times its width, or the other way round, only the middle is enlarged."""
+"""Largest ratio of an image's longer to its shorter side. A longer image is cut to its middle before scaling."""
 
 
 def decode(
@@ -56,11 +56,11 @@ def decode(
     pixel_range: Sequence[float] | None = None,
     background: Background = "white",
 ) -> Tensor:
-    """The middle square of an image: uint8 (3, size, size). What the file says is read by `read_rgb`.
+    """Read the middle square of an image file, uint8 (3, size, size).
 
     Args:
-        path: of the file.
-        size: pixels s of either side.
+        path: the image file.
+        size: side of the square, in pixels.
         pixel_range, background: see `slnlab.image_folder.decoding.read_rgb`.
 
     Raises:
@@ -71,15 +71,15 @@ def decode(
 
 
 def middle(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The image scaled (bilinear with antialias) until it covers this size, and the middle of that.
+    """Scale an image (bilinear with antialias) to cover height × width, and cut out the middle.
 
-    Of images that are longer than `LONGEST` squares the rest is cut off before: enlarging it would cost memory and time
-    for nothing. The pixels are then sampled at most one pixel of the file beside where they would be.
+    An image longer than `LONGEST` squares is cut first, because scaling the rest would waste memory and time. Its
+    samples shift by at most one pixel of the file.
     """
     longest = LONGEST * min(image.size)
     if max(image.size) > longest:
         image = tv.center_crop(image, [min(image.height, longest), min(image.width, longest)])
-    if image.width * height >= width * image.height:  # wider than what is wanted
+    if image.width * height >= width * image.height:  # wider than the target
         size = [height, int(height * image.width / image.height)]
     else:
         size = [int(width * image.height / image.width), width]
@@ -90,7 +90,7 @@ class Decoder:
     """Row → its image (3, size, size) uint8, see `decode`.
 
     Args:
-        paths: of the images.
+        paths: paths of the images.
         size, pixel_range, background: see `decode`.
     """
 
@@ -107,11 +107,11 @@ class Decoder:
         return decode(self.paths[row], self.size, self.pixel_range, self.background)
 
     def name(self, row: int) -> str:
-        """The image's path."""
+        """Return the path of the image."""
         return str(self.paths[row])
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Images (B, 3, size, size) of rows (B,)."""
+        """Rows (B,) → images (B, 3, size, size) uint8."""
         images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
         for image, row in zip(images, rows.tolist(), strict=True):
             image.copy_(self(row))
@@ -119,17 +119,17 @@ class Decoder:
 
 
 class Reader:
-    """Decoded batches by number, read ahead by worker processes as long as they are asked for in order.
+    """Decoded batches by number. Worker processes read ahead while the numbers come in order.
 
-    Reading ahead begins at the first batch that is asked for, and anew at batch 0. One out of order is decoded where it
-    is asked for: the pixels are the same.
+    Reading ahead begins at the first requested batch, and again at batch 0. This process decodes a batch out of order;
+    the pixels are the same.
 
     Args:
         decoder: rows → images.
         batches: rows (B,) of each batch, on the CPU.
-        workers: processes; 0: decode in this one.
-        device: where the images go.
-        timeout: seconds that an image may take a worker; None: for ever.
+        workers: number of worker processes; 0: decode in this process.
+        device: device of the images.
+        timeout: longest time for one image, in seconds; None: no limit.
     """
 
     def __init__(
@@ -151,11 +151,11 @@ class Reader:
             ahead = Ahead(self.decoder, self.batches[number:], self.workers, self.timeout, pinned)
             self._next, self._ahead = number, ahead if ahead.workers else None
         if self._ahead is not None and number == self._next:
-            found = next(self._ahead)
+            decoded = next(self._ahead)
             self._next += 1
             if self._next == len(self.batches):
                 self._ahead = None
         else:
-            found = self.decoder.batch(self.batches[number])
-        images = found.to(self.device, non_blocking=True)
+            decoded = self.decoder.batch(self.batches[number])
+        images = decoded.to(self.device, non_blocking=True)
         return images, torch.arange(len(images), device=self.device)

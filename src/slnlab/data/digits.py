@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 images of 8×8 pixels, inside the package."""
+"""scikit-learn's digits: 1,797 images of 8×8 pixels, part of the package."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from slnlab.data.source import LabelledImages, Split
 
 
 class Digits:
-    """1,297 training and 500 test images, split once and for all, stratified by class.
+    """scikit-learn's digits: 1,297 training and 500 test images in a fixed split, stratified by class.
 
-    The grey values 0 to 16 of scikit-learn become 0 to 255.
+    scikit-learn's grey values from 0 to 16 are scaled to 0 to 255.
     """
 
     name = "digits"
@@ -34,5 +34,5 @@ class Digits:
 
 @cache
 def _read() -> Any:
-    """Images (1797, 64) and labels (1797), read from scikit-learn's CSV once; not to be changed in place."""
+    """Read images (1797, 64) and labels (1797,) from scikit-learn's CSV once. Do not change them in place."""
     return load_digits(return_X_y=True)

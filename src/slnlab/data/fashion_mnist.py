@@ -1,4 +1,4 @@
-"""Fashion-MNIST: from Debian's package when it is installed, otherwise by torchvision's download."""
+"""Fashion-MNIST from Debian's package if it is installed, otherwise from torchvision's download."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from slnlab.errors import DataError
 from slnlab.storage.writing import replacing
 
 DEBIAN_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package `dataset-fashion-mnist` puts the IDX files."""
+"""Folder of the IDX files of Debian's package `dataset-fashion-mnist`."""
 
 
 class FashionMNIST:
-    """60,000 training and 10,000 test images of 28×28.
+    """Fashion-MNIST: 60,000 training and 10,000 test images of 28×28 in grey.
 
     Args:
-        root: the directory that holds (or will hold) `FashionMNIST/raw/`.
-        download: fetch the files when neither `root` nor Debian's package has them.
-        verify: False: other files than the published ones are wanted (`slnlab.config.contents` looks).
+        root: directory of `FashionMNIST/raw/`.
+        download: fetch the files if neither `root` nor Debian's package has them.
+        verify: require the published files (`slnlab.config.contents` compares); False: accept others.
     """
 
     name = "fashion_mnist"
@@ -45,10 +45,10 @@ class FashionMNIST:
 
 
 def _unpack(packed: Path, folder: Path) -> None:
-    """`folder/name` from `name.gz`: complete or not at all, also when two processes do it at once."""
+    """Unpack `name.gz` to `folder/name` atomically; two processes may do so at once."""
     try:
         content = gzip.decompress(packed.read_bytes())
-        if not content:  # gzip is content with an empty file
+        if not content:  # gzip accepts an empty file
             raise EOFError("it is empty")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{packed}: cannot be unpacked ({error}); install dataset-fashion-mnist anew") from error

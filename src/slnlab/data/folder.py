@@ -1,26 +1,25 @@
-"""Images of one's own: a folder for each class, with labels that may be wrong."""
+"""A user's own images: one folder per class, with labels that may be wrong."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from slnlab.data.decoding import Paths
-from slnlab.data.streamed import LabelledPaths
+from slnlab.data.streamed import FileSplit, LabelledPaths
 from slnlab.errors import DataError
 from slnlab.image_folder.listing import ImageFolderContents, Unreadable, read_image_folder
 from slnlab.image_folder.report import report
 
 
 class ImageFolder:
-    """`root/train/<class>/…`, or `root/<class>/…`; `root/val/` and `root/test/`, if there, have correct labels.
+    """Images in `root/train/<class>/…` or `root/<class>/…`; optional `root/val/` and `root/test/` have clean labels.
 
     Args:
         root: see `slnlab.image_folder.listing.read_image_folder`.
-        unreadable: what becomes of images that cannot be read.
+        unreadable: treatment of unreadable images.
     """
 
     name = "folder"
@@ -35,7 +34,7 @@ class ImageFolder:
         unreadable, duplicates = directory / "unreadable.csv", directory / "duplicates.csv"
         report(self.root, self._read(), workers, unreadable, duplicates, mixed_depths)
 
-    def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
+    def load(self, split: FileSplit) -> LabelledPaths:
         paths, labels = self._read().splits[split]
         if not paths:
             key, folder = {"val_clean": ("clean_val", "val"), "test": ("test", "test")}[split]

@@ -1,4 +1,4 @@
-"""Images in memory: spoiled once, held on the training device, handed out by index."""
+"""Images in memory: one tensor on the training device, read by index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slnlab.data.augment import pad, view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
-from slnlab.data.datamodule import IndexedDataModule, Split, Stored
+from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Source
 from slnlab.errors import ConfigError, DataError
@@ -19,13 +19,16 @@ from slnlab.processes.distributed import shard
 
 
 class ImageDataModule(IndexedDataModule):
-    """Images as one uint8 tensor on the training device, spoiled once; augmentation on whole batches, per sample.
+    """Images as one uint8 tensor on the training device, with whole batches augmented at once.
+
+    Label noise is added once, in `setup`.
 
     Args:
-        source: where images and labels come from.
-        noise: what spoils the labels; a mapping is a node of `conf/noise/`.
-        padding: random crop after zero padding by so many pixels.
-        channels, num_train: what the files must hold; None: whatever they do.
+        source: the data set.
+        noise: the label noise; a mapping is a node of `conf/noise/`.
+        name: name of the data set; None: that of `source`.
+        channels: required number of image channels; None: any.
+        num_train: required number of training images; None: any.
         options: see `IndexedDataModule`.
     """
 
@@ -59,7 +62,7 @@ class ImageDataModule(IndexedDataModule):
     def pixels_hash(self) -> str | None:
         return self._pixels_hash
 
-    def evaluation_batches(self, split: Split) -> EvaluationBatches:
+    def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         if split == "val":
             images, rows, labels = self._images, self.val_index, self.labels.given
             padding = self.crop_flip.padding
@@ -69,9 +72,9 @@ class ImageDataModule(IndexedDataModule):
             rows = torch.arange(len(labels), device=labels.device)
 
         def make(step: int, index: Tensor) -> EvaluationBatch:
-            mine = shard(len(index)).of(index)
-            pixels = view(images, mine, padding, self._size)
-            return EvaluationBatch(self.normalise(pixels), labels[mine])
+            part = shard(len(index)).of(index)
+            pixels = view(images, part, padding, self._size)
+            return EvaluationBatch(self.normalise(pixels), labels[part])
 
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 
@@ -87,17 +90,17 @@ class ImageDataModule(IndexedDataModule):
         self._agree(data)
         if not getattr(self.source, "verify", True):
             self._pixels_hash = hashlib.sha256(data.images.numpy().tobytes()).hexdigest()
-        there = len(data.labels)
-        size = self._training_size(there)
-        if size < there:  # copies, so that the rest is not kept in memory
+        available = len(data.labels)
+        size = self._training_size(available)
+        if size < available:  # copies free the memory of the rest
             data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
         self._check_labels("training", data.labels)
-        spoiled, self.noise_record = self.noise.apply(data, self.num_classes, self.classes, there)
+        noisy, self.noise_record = self.noise.apply(data, self.num_classes, self.classes, available)
         record = self.noise_record
         self.labels = Labels(record.given, record.true, record.wrong)
         self._hold_out(size)
-        self._size = (spoiled.images.shape[2], spoiled.images.shape[3])
-        self._images = pad(spoiled.images, self.crop_flip.padding)
+        self._size = (noisy.images.shape[2], noisy.images.shape[3])
+        self._images = pad(noisy.images, self.crop_flip.padding)
         if self.test:
             test = self.source.load("test")
             self._check_labels("test", test.labels)

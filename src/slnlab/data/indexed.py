@@ -1,4 +1,4 @@
-"""Any map-style dataset as the `(index, image)` that the sample table is addressed by."""
+"""Any map-style dataset with items `(index, image)`, for use with the sample table."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from slnlab.errors import ConfigError
 
 
 class IndexedDataset(Dataset[tuple[int, Any]]):
-    """Sample i of a dataset of `(image, label)` becomes `(i, image)`.
+    """Dataset of `(i, image)` made from a dataset of `(image, label)`.
 
-    The label is left out because it stands in row i of the sample table, where label correction may change its
-    target; a dataset copied into the workers of a DataLoader would never learn of that.
+    Row i of the sample table holds the label and its target. Label correction may change the target, and copies of the
+    dataset in the workers of a DataLoader would not see the change.
 
     >>> import torch
     >>> from torch.utils.data import DataLoader, TensorDataset
@@ -25,10 +25,10 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
     ...     targets = table.targets(index)  # (2, 3)
 
     Args:
-        dataset: map-style, its items begin with the image. Its order must not change.
+        dataset: a map-style dataset. Its items begin with the image, and its order is fixed.
 
     Raises:
-        ConfigError: an iterable-style dataset, whose samples have no index.
+        ConfigError: the dataset is iterable-style, so its samples have no index.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Spoil the labels of a data set, once, and keep the record of it."""
+"""Label noise added to a data set once, with a record of it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from slnlab.text.messages import quoted
 
 @dataclass
 class LabelNoise:
-    """A noise model, as configured.
+    """A configured noise model. A new noise type is one function and one YAML.
 
-    `function` is any function that returns noisy labels (N,), a pair (replaced, donor) of index tensors, or a
-    whole `NoiseRecord`. It is given what its parameters ask for by name: `labels`, `images`, `num_classes`,
-    `num_train`, `generator`, `class_map`, `probabilities`, `num_donors`, `rate`, `classes` (names), of image files
-    `paths` instead of `images`, and the other keys of its YAML. So a new noise type is one function and one YAML.
+    `function` returns noisy labels (N,), a pair (replaced, donor) of index tensors, or a `NoiseRecord`. Its parameter
+    names choose its arguments: `labels`, `images`, `num_classes`, `num_train`, `generator`, `class_map`,
+    `probabilities`, `num_donors`, `rate`, `classes` (names), and the other keys of its YAML. Image files have `paths`
+    instead of `images`.
 
     Args:
         function: the noise model.
-        name: its short name, e.g. "sym".
-        rate: nominal noise rate, [0, 1).
-        seed: of the label noise alone.
-        options: the remaining keys of its YAML.
+        name: short name of the noise, e.g. "sym".
+        rate: nominal noise rate, in [0, 1).
+        seed: seed of the label noise alone.
+        options: the remaining keys of the YAML.
     """
 
     function: Callable[..., Any]
@@ -47,7 +47,7 @@ class LabelNoise:
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> LabelNoise:
-        """From a node of `conf/noise/`."""
+        """Make one from a node of `conf/noise/`."""
         options = dict(node)
         function = get_method(options.pop("_target_"))
         return cls(function, options.pop("name"), options.pop("rate"), options.pop("seed"), options)
@@ -55,20 +55,20 @@ class LabelNoise:
     def apply(
         self, clean: LabelledImages, num_classes: int, classes: list[str] | None = None, num_train: int | None = None
     ) -> tuple[LabelledImages, NoiseRecord]:
-        """The spoiled data, and what was done to them.
+        """Add the noise to images in memory; return the noisy data and the noise record.
 
         Args:
-            clean: images (N, channels, H, W) and true labels (N,).
+            clean: images (N, channels, H, W) uint8 and true labels (N,) int64.
             num_classes: C.
-            classes: names of the classes, for class maps that use them.
-            num_train: how many training samples the data set has, of which `clean` are the first; None: no more.
+            classes: names of the classes, for class maps.
+            num_train: size of the whole training set, which begins with `clean`; None: N.
 
         Raises:
-            ConfigError: an option that does not fit the data set.
-            DataError: a noise file or donor data set that cannot be read.
+            ConfigError: an option does not fit the data set.
+            DataError: a noise file or donor data set cannot be read.
         """
         donor_images = cache(self._donor_images)
-        record = self._made(
+        record = self._call(
             clean.labels,
             num_classes,
             classes,
@@ -80,10 +80,10 @@ class LabelNoise:
         if len(record.replaced):
             donor = self._donor_source
             if donor and donor.name != record.donor_source:
-                raise ConfigError(f"noise.donor: the replaced images are of {record.donor_source}, not of {donor.name}")
+                raise ConfigError(f"noise.donor: the record's donors are of {record.donor_source}, not of {donor.name}")
             offered, last = donor_images(), int(record.donor.max())
             if last >= len(offered):
-                raise ConfigError(f"noise.donor: the record took image {last} of a data set of {len(offered)}")
+                raise ConfigError(f"noise.donor: the record uses image {last}, but the data set has {len(offered)}")
             images = images.clone()
             images[record.replaced] = conform(offered[record.donor], images.shape[1:])
         return LabelledImages(images, record.given), record
@@ -91,25 +91,24 @@ class LabelNoise:
     def record(
         self, labels: Tensor, num_classes: int, classes: list[str] | None = None, **more: Callable[[], Any]
     ) -> NoiseRecord:
-        """What is done to these labels, where the images stay as they are.
+        """Add the noise to the labels of image files; return the noise record.
 
         Args:
-            labels: true labels (N,).
+            labels: true labels (N,) int64.
             num_classes: C.
-            classes: their names.
-            more: makes what the function may ask for by these names, such as `paths`.
+            classes: names of the classes.
+            more: more arguments for the noise function by name, such as `paths`; each value makes its argument.
 
         Raises:
-            ConfigError: an option that does not fit the data set, something asked for that is not at hand, or noise
-                that replaces images.
-            DataError: a noise file that cannot be read.
+            ConfigError: an option does not fit the data set, an argument is unknown, or the noise replaces images.
+            DataError: a noise file cannot be read.
         """
-        record = self._made(labels, num_classes, classes, self._donor_images, **more)
+        record = self._call(labels, num_classes, classes, self._donor_images, **more)
         if len(record.replaced):
-            raise ConfigError(f"noise: {self.name} replaces images, and these stay in their files")
+            raise ConfigError(f"noise: {self.name} replaces images, but these images stay in their files")
         return record
 
-    def _made(
+    def _call(
         self,
         labels: Tensor,
         num_classes: int,
@@ -119,7 +118,7 @@ class LabelNoise:
     ) -> NoiseRecord:
         supplies: dict[str, Callable[[], Any]] = {
             **{key: partial(self.options.get, key) for key in self.options},
-            "labels": lambda: labels.clone(),  # a function that edits them in place must not edit the truth
+            "labels": lambda: labels.clone(),  # the function may edit its labels in place
             "num_classes": lambda: num_classes,
             "num_train": lambda: len(labels),
             "classes": lambda: classes,
@@ -133,25 +132,25 @@ class LabelNoise:
         if "probabilities" in self.options:
             path = self.options["probabilities"]
             supplies["probabilities"] = partial(load_probabilities, path, labels, num_classes)
-        made = self.function(**{name: supplies[name]() for name in self._arguments(supplies)})
+        result = self.function(**{name: supplies[name]() for name in self._arguments(supplies)})
         donor = self._donor_source
-        return self._record(made, labels, num_classes, donor.name if donor else None)
+        return self._record(result, labels, num_classes, donor.name if donor else None)
 
     def _donor_images(self) -> Tensor:
         donor = self._donor_source
         if donor is None:
             raise ConfigError(_NO_DONOR)
-        if not self._needs_donors:  # so `prepare` left it alone
+        if not self._needs_donors:  # `prepare` did not fetch it
             donor.prepare()
         return donor.load("train").images
 
     def prepare(self) -> None:
-        """Fetch what the donor data set needs, unless only a stored record will tell whether it is needed."""
+        """Fetch the donor data set if the function draws donors. A stored record may turn out to need none."""
         if self._donor_source and self._needs_donors:
             self._donor_source.prepare()
 
     def _arguments(self, supplies: Mapping[str, Any]) -> list[str]:
-        """The function's parameters, in so far as we have something for them."""
+        """Return the names of the function's parameters with an argument in `supplies`."""
         parameters = inspect.signature(self.function).parameters
         function = getattr(self.function, "__name__", self.name)
         for key in self.options:
@@ -160,12 +159,12 @@ class LabelNoise:
         for name, parameter in parameters.items():
             named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
             if named and parameter.default is parameter.empty and name not in supplies:
-                raise ConfigError(f"noise.{name}: {function} asks for it; known are {', '.join(supplies)}")
+                raise ConfigError(f"noise.{name}: {function} needs it; the known arguments are {', '.join(supplies)}")
         return [name for name in parameters if name in supplies]
 
-    def _record(self, made: Any, true: Tensor, num_classes: int, donor: str | None) -> NoiseRecord:
-        if isinstance(made, NoiseRecord):
-            return made
+    def _record(self, result: Any, true: Tensor, num_classes: int, donor: str | None) -> NoiseRecord:
+        if isinstance(result, NoiseRecord):
+            return result
         draws = "generator" in inspect.signature(self.function).parameters
         common: dict[str, Any] = {
             "true": true,
@@ -174,9 +173,9 @@ class LabelNoise:
             "rate": self.rate,
             "seed": self.seed if draws else None,
         }
-        if isinstance(made, Tensor):
-            return NoiseRecord(given=made, **common)
-        replaced, donors = made
+        if isinstance(result, Tensor):
+            return NoiseRecord(given=result, **common)
+        replaced, donors = result
         if donor is None:
             raise ConfigError(_NO_DONOR)
         return NoiseRecord(given=true, replaced=replaced, donor=donors, donor_source=donor, **common)
@@ -194,22 +193,22 @@ class LabelNoise:
 _NO_DONOR = "noise.donor: open-set noise needs a data set to take images from"
 
 _NOT_FOR_THE_FUNCTION = ("donor", "clean_run", "like")
-"""Keys of a noise model's YAML that slnlab itself reads."""
+"""Keys of a noise YAML that slnlab reads, not the function."""
 
 
 def resolve_class_map(
     class_map: Mapping[Any, Any] | str, num_classes: int, classes: list[str] | None
 ) -> dict[int, int]:
-    """A class map by number, from one by name or number, or from `next` (c → c + 1 mod C).
+    """Return a class map by number, from a map by name or number, or from `next` (c → c + 1 mod C).
 
     Raises:
-        ConfigError: a class that does not exist.
+        ConfigError: a class does not exist.
     """
     if class_map == "next":
         return next_class(num_classes)
     if isinstance(class_map, str):
         raise ConfigError(f"noise.class_map: {class_map!r} is neither `next` nor a mapping {{from: to}}")
-    # Names win over numbers only where both exist, as for digits, whose names are their numbers.
+    # A name wins over an equal number.
     numbers = {**{str(c): c for c in range(num_classes)}, **{name: c for c, name in enumerate(classes or [])}}
     try:
         return {numbers[str(source)]: numbers[str(target)] for source, target in class_map.items()}
@@ -220,7 +219,12 @@ def resolve_class_map(
 
 
 def conform(images: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
-    """Bring images (N, channels, H, W) uint8 to another (channels, H, W): grey or colour, bilinear with antialias."""
+    """Convert images (N, channels, H, W) uint8 to grey or colour, and to another size (bilinear with antialias).
+
+    Args:
+        images: the images.
+        shape: wanted (channels, H, W).
+    """
     channels, height, width = shape
     if images.shape[1] != channels:
         images = tv.rgb_to_grayscale(images) if channels == 1 else tv.grayscale_to_rgb(images)

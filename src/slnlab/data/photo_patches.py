@@ -1,4 +1,4 @@
-"""8×8 grey patches of scikit-learn's two photographs: images that are certainly no digits."""
+"""Grey 8×8 patches of scikit-learn's two photographs, donors of open-set noise for digits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from slnlab.data.source import LabelledImages, Split
 
 
 class PhotoPatches:
-    """Open-set images for digits, inside scikit-learn: a Chinese temple and a flower, 427×640 pixels each.
+    """Patches of two photographs inside scikit-learn: a Chinese temple and a flower, 427×640 pixels each.
 
-    Each photograph is made grey and halved in size (the mean of 2×2 pixels), then cut into 8×8 patches that do
-    not overlap: 26 · 40 patches each, 2,080 together. Labels are all 0 and mean nothing.
+    Each photograph is turned to grey, halved in size (mean of 2×2 pixels), and cut into 26 · 40 disjoint 8×8 patches;
+    together they are 2,080. All labels are 0 and have no meaning.
     """
 
     name = "photo_patches"

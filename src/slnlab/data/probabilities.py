@@ -1,4 +1,4 @@
-"""The class probabilities that instance-dependent noise is made from: their file."""
+"""The file of class probabilities for instance-dependent noise."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from slnlab.storage.writing import replacing
 
 
 def save_probabilities(path: Path, probabilities: Tensor, labels: Tensor) -> None:
-    """Write them, with the true labels they belong to; an interrupted write leaves no file of that name."""
+    """Write class probabilities (N, C) and the true labels (N,) to `path` atomically."""
     with replacing(path) as file:
         np.savez_compressed(file, probabilities=probabilities.float().cpu().numpy(), labels=labels.cpu().numpy())
 
 
 def load_probabilities(path: str | Path | None, labels: Tensor, num_classes: int) -> Tensor:
-    """Class probabilities (N, C) float32 for these samples.
+    """Read class probabilities (N, C) float32, and check that they belong to these labels.
 
     Args:
-        path: an `.npz` with `probabilities` (N, C) and, if made by a run of ours, the true `labels` (N,).
+        path: an `.npz` with `probabilities` (N, C) and optional true `labels` (N,).
         labels: the data set's true labels (N,).
         num_classes: C.
 
     Raises:
-        ConfigError: no path.
-        DataError: a file that is missing, corrupt, of another shape, or made for other labels.
+        ConfigError: ``path`` is None.
+        DataError: the file is missing, corrupt, of another shape, or was made for other labels.
     """
     if path is None:
         raise ConfigError(
             "noise.probabilities: name an .npz with class probabilities (N, C); "
-            "slnlab.train makes them by itself, a bare datamodule does not"
+            "slnlab.train makes it itself, a bare datamodule does not"
         )
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -41,12 +41,12 @@ def load_probabilities(path: str | Path | None, labels: Tensor, num_classes: int
             stored = torch.from_numpy(file["labels"]) if "labels" in file else labels
     except FileNotFoundError:
         raise DataError(f"noise.probabilities: there is no file {path}") from None
-    except Exception as error:  # numpy and zipfile have many words for a broken archive
+    except Exception as error:  # NumPy and zipfile raise many types for a broken archive
         raise DataError(f"noise.probabilities: {path} cannot be read ({error})") from error
     if probabilities.shape != (len(labels), num_classes):
         raise DataError(
             f"noise.probabilities: {path} has shape {tuple(probabilities.shape)}, "
-            f"needed is {(len(labels), num_classes)}"
+            f"but it must be {(len(labels), num_classes)}"
         )
     if not torch.equal(stored, labels):
         raise DataError(f"noise.probabilities: {path} was made for other labels than this data set's")

@@ -1,4 +1,4 @@
-"""What a data set is to us: labelled images, all of one size, as one tensor."""
+"""The interface of a data set in memory: labelled images of one size, as one tensor."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class LabelledImages(NamedTuple):
 
 
 class Source(Protocol):
-    """A data set. To add one: a class with these members, and a file in `conf/data/`."""
+    """A data set in memory. A new one is a class with these members, and a file in `conf/data/`."""
 
     name: str
 
     def prepare(self) -> None:
-        """Download or unpack whatever is missing. Called once, in one process.
+        """Download or unpack missing files. It is called once, in one process.
 
         Raises:
-            slnlab.errors.DataError: the data are not there and cannot be had.
+            slnlab.errors.DataError: the files are missing and cannot be fetched.
         """
 
     def load(self, split: Split) -> LabelledImages:
         """Read one split.
 
         Raises:
-            slnlab.errors.DataError: missing or corrupt files.
+            slnlab.errors.DataError: files are missing or corrupt.
         """

@@ -1,4 +1,4 @@
-"""Images that stream from disk: files are decoded ahead, everything else is done in whole batches on the device."""
+"""Images streamed from disk: workers decode the files, the device treats whole batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
-from slnlab.data.datamodule import IndexedDataModule, Split, Stored
+from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
 from slnlab.errors import ConfigError, DataError
@@ -28,70 +28,73 @@ from slnlab.streams import Streams
 log = logging.getLogger(__name__)
 
 Sampling = Literal["standard", "balanced"]
+FileSplit = Literal["train", "val_clean", "test"]
 
 
 class LabelledPaths(NamedTuple):
-    """Images by their paths, and `labels` (N,) int64, in data set order."""
+    """Paths of N images, and their `labels` (N,) int64, in data set order."""
 
     paths: Paths
     labels: Tensor
 
 
 class FileSource(Protocol):
-    """A data set of image files. To add one: a class with these members, and a file in `conf/data/`.
+    """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may have `inspect(directory, workers, mixed_depths)` too, see `IndexedDataModule.inspect`. `mixed_depths`: images
-    of 8 bits and of more may lie side by side, as somebody has given the range of the latter.
+    It may also have `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows
+    images of 8 bits and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
 
     def prepare(self) -> None:
-        """Look whether the files are there. Called once, in one process.
+        """Check that the files exist. It is called once, in one process.
 
         Raises:
-            slnlab.errors.DataError: they are not.
+            slnlab.errors.DataError: files are missing.
         """
 
-    def load(self, split: Literal["train", "val_clean", "test"]) -> LabelledPaths:
-        """The images of a split: `train` with the labels of the data set, which may be noisy, the others correct ones.
+    def load(self, split: FileSplit) -> LabelledPaths:
+        """Return the images of a split. The labels of `train` may be noisy, those of the others are clean.
 
         Raises:
-            slnlab.errors.DataError: missing or corrupt lists.
+            slnlab.errors.DataError: lists are missing or corrupt.
         """
 
 
 class StreamedDataModule(IndexedDataModule):
-    """Images from files, with the noisy labels that they come with, or with labels that are spoiled on purpose.
+    """Images from files, with their own noisy labels or with added label noise.
 
-    Worker processes decode and bring the images to one size, as bytes; crop, flip and normalisation are made of whole
-    batches on the device, per sample, from named streams. So nothing depends on the number of workers, and what is held
-    in memory is a path and a label for each image. The sample table has all training images; an epoch has
-    all of them, or `per_class` of each *given* label, drawn anew every epoch (`rows`). Label correction, passes and
-    monitors of an epoch see exactly its samples; of a pass after training they are those of the first epoch.
+    Worker processes decode the images and scale them to one size, as bytes. The device crops, flips and normalises
+    whole batches with named random streams. So results do not depend on the number of workers, and memory holds only
+    the path and label of each image. The sample table has a row for every training image. An epoch has all of them, or
+    `per_class` of each *given* label, drawn for each epoch (`rows`). Label correction, passes and monitors of an epoch
+    use the samples of that epoch; a pass after training uses those of the first epoch.
 
-    Of an image that is not square, what lies outside its middle square is never seen.
+    Only the middle square of an image is used.
 
     Args:
-        source: where images and labels come from.
-        noise: a node of `conf/noise/`. `real`: the labels are noisy already, and how is unknown. Any other takes them
-            for true; it must do without the images, which are not in memory.
-        image_size: height and width s of what the network sees: a random crop, and in evaluation the middle, of the
-            image at s + 2·padding.
-        padding: pixels on each side that the crop leaves out on average.
+        source: the data set.
+        noise: a node of `conf/noise/`. `real`: the labels have noise of an unknown kind. Any other noise takes the
+            labels for true ones; it cannot use the images, which are not in memory.
+        image_size: height and width s of the network's input: a random crop (in evaluation the middle) of the image at
+            s + 2·padding.
+        padding: mean margin of the crop on each side, in pixels.
         sampling: "standard" or "balanced".
-        per_class: of balanced sampling; at most as many as the smallest class has, None: as many as that.
-        clean_val: evaluate on the correctly labelled images to choose by, as `val_clean`.
-        workers: processes that decode, for each process of the run; None: as many as CPUs, 0: none.
-        num_train: how many training images the files must hold; None: whatever they do.
+        per_class: images of each given label in a balanced epoch, at most the size of the smallest class; None: that
+            size.
+        clean_val: evaluate on the cleanly labelled validation images, as `val_clean`.
+        workers: number of decoding processes for each process of the run; None: one per CPU, 0: none.
+        num_train: required number of training images; None: any.
         channels: 3.
         pixel_range, background: see `slnlab.image_folder.decoding.read_rgb`.
-        mixed_depths: with a range, images of 8 bits and of more may lie side by side.
-        read_timeout: seconds that an image may take a worker; None: for ever.
+        mixed_depths: with `pixel_range`, allow images of 8 bits and of more together.
+        read_timeout: longest time for one image, in seconds; None: no limit.
+        name: name of the data set; None: that of `source`.
         options: see `IndexedDataModule`.
 
     Raises:
-        ConfigError: images that are not of 3 channels.
+        ConfigError: the images do not have 3 channels.
     """
 
     reads_while_training = True
@@ -127,7 +130,7 @@ class StreamedDataModule(IndexedDataModule):
         self.read_timeout = read_timeout
         self._size = (image_size, image_size)
         self._train: Decoder
-        self._evaluated: dict[Split, tuple[Decoder, Tensor]] = {}
+        self._evaluated: dict[EvaluationSplit, tuple[Decoder, Tensor]] = {}
         self._drawn: tuple[int, Tensor] | None = None
 
     @property
@@ -137,12 +140,12 @@ class StreamedDataModule(IndexedDataModule):
         return super().preprocessing.model_copy(update={"resize": (height, width), **read})
 
     @property
-    def evaluation_splits(self) -> list[Split]:
-        there = {"val": self.noisy_val > 0, "val_clean": self.clean_val, "test": self.test}
-        return [split for split in get_args(Split) if there[split]]
+    def evaluation_splits(self) -> list[EvaluationSplit]:
+        chosen = {"val": self.noisy_val > 0, "val_clean": self.clean_val, "test": self.test}
+        return [split for split in get_args(EvaluationSplit) if chosen[split]]
 
     def rows(self, epoch: int) -> Tensor:
-        """The training samples of an epoch, ascending; of balanced sampling `per_class` of each given label."""
+        """Return the training samples (M,) of an epoch, ascending; balanced: `per_class` of each given label."""
         if self.sampling == "standard":
             return self._pool
         if self._drawn is None or self._drawn[0] != epoch:
@@ -150,7 +153,7 @@ class StreamedDataModule(IndexedDataModule):
         return self._drawn[1]
 
     def _draw(self, epoch: int) -> Tensor:
-        # On the CPU: the same samples on every device.
+        # Draws on the CPU are the same for every device.
         pool, given = self._pool.cpu(), self.labels.given.cpu()
         shuffled = pool[torch.randperm(len(pool), generator=Streams(self.seed)("balanced sampling", epoch))]
         by_class = shuffled[given[shuffled].argsort(stable=True)]
@@ -162,14 +165,14 @@ class StreamedDataModule(IndexedDataModule):
         return [self._train.paths.relative(row) for row in rows.tolist()]
 
     def noise_summary(self) -> dict[str, Any]:
-        """Of the labels' own noise that it is there, and the hash of the given labels (`NoiseRecord.hash`)."""
+        """Return the noise entry of the result. Real noise has the hash of its given labels, `NoiseRecord.hash`."""
         if self.noise_record is not None:
             return self.noise_record.summary()
         given = self.labels.given.cpu()
         record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
         return {"name": "real", "num_samples": len(given), "hash": record.hash}
 
-    def evaluation_batches(self, split: Split) -> EvaluationBatches:
+    def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device
         if split == "val":
             decoder, labels, rows = self._train, self.labels.given, self.val_index
@@ -191,7 +194,7 @@ class StreamedDataModule(IndexedDataModule):
     def _reader(self, decoder: Decoder, batches: Sequence[Tensor]) -> Reader:
         workers = max(1, cores() // processes_here(world_size())) if self.workers is None else self.workers
         sizes = [len(batch) for batch in batches]
-        # One copy to the CPU, not one for each batch.
+        # One copy to the CPU is faster than a copy for each batch.
         rows = torch.cat([*batches]).cpu().split(sizes) if batches else []
         return Reader(decoder, rows, workers, self.labels.given.device, self.read_timeout)
 
@@ -199,9 +202,9 @@ class StreamedDataModule(IndexedDataModule):
         self.source.prepare()
 
     def inspect(self, directory: Path) -> None:
-        look = getattr(self.source, "inspect", None)
-        if look is not None:
-            look(directory, self.workers, self.pixel_range is not None and self.mixed_depths)
+        inspect = getattr(self.source, "inspect", None)
+        if inspect is not None:
+            inspect(directory, self.workers, self.pixel_range is not None and self.mixed_depths)
 
     def _read(self) -> None:
         paths, labels = self.source.load("train")
@@ -234,12 +237,12 @@ class StreamedDataModule(IndexedDataModule):
                     f"data.per_class: {self.per_class}, but only {int(smallest)} training images of {self.name} have "
                     f"the label {self.classes[which] if self.classes else int(which)}"
                 )
-        wanted: list[Literal["val_clean", "test"]] = []
+        clean_splits: list[Literal["val_clean", "test"]] = []
         if self.clean_val:
-            wanted.append("val_clean")
+            clean_splits.append("val_clean")
         if self.test:
-            wanted.append("test")
-        for split in wanted:
+            clean_splits.append("test")
+        for split in clean_splits:
             files, true = self.source.load(split)
             self._check_labels(split, true)
             self._evaluated[split] = (self._decoder(files), true)
@@ -248,7 +251,7 @@ class StreamedDataModule(IndexedDataModule):
         return Decoder(paths, self._size[0] + 2 * self.crop_flip.padding, self.pixel_range, self.background)
 
     def to(self, device: torch.device | str) -> StreamedDataModule:
-        """Move the labels, to which the batches follow; returns itself."""
+        """Move the labels to a device, and so the batches; return itself."""
         super().to(device)
         self._drawn = None
         return self

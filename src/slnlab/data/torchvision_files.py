@@ -1,4 +1,4 @@
-"""Read a data set through torchvision, and say clearly what is wrong with its files."""
+"""Data sets read by torchvision, with one clear message for bad files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from slnlab.errors import DataError
 
 
 def read(dataset: Any, root: str, *, train: bool, download: bool) -> Any:
-    """`dataset(root, train, download)` of torchvision, with one kind of error.
+    """Call `dataset(root, train, download)` of torchvision.
 
     Raises:
-        DataError: files that are missing, corrupt, or cannot be downloaded; names the directory and the remedy.
+        DataError: files are missing, corrupt, or cannot be downloaded. The message names the directory and the remedy.
     """
     name = dataset.__name__
     try:
         return dataset(root, train=train, download=download)
-    except Exception as error:  # torchvision and pickle have many words for a broken file
+    except Exception as error:  # torchvision and pickle raise many types for a broken file
         lines = str(error).splitlines() or [type(error).__name__]
         # torchvision's MNIST family turns the URLError of every mirror into one RuntimeError of several lines.
         if isinstance(error, (URLError, ConnectionError, TimeoutError)) or lines[0].startswith("Error downloading"):

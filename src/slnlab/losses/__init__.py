@@ -1,25 +1,25 @@
-"""Class-wise losses: logits (B, C) → the loss that each class would incur as the label (B, C).
+"""Class-wise losses: logits (B, C) → the loss (B, C) of each class as the label.
 
-What a sample incurs is its row weighed by its target, :func:`expected_loss`; so label noise on the target,
-soft targets, label smoothing and mixup compose with every loss here without its knowing.
+The target weighs a row into the loss of its sample: :func:`expected_loss`. So noise on the targets, soft targets,
+label smoothing and mixup compose with every loss here.
 
-Each file holds one function of its own name; import it from here. Those that need a transition matrix have a class
-beside the function, which checks or inverts the matrix once: :class:`Forward`, :class:`Backward`.
+Each file holds one function; import it from here. :class:`Forward` and :class:`Backward` check or invert their
+transition matrix once.
 """
 
-from slnlab.losses.anl_ce import anl_ce
-from slnlab.losses.backward import Backward, backward
-from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.losses._anl_ce import anl_ce
+from slnlab.losses._backward import Backward, backward
+from slnlab.losses._cross_entropy import cross_entropy
+from slnlab.losses._forward import Forward, forward
+from slnlab.losses._gce import gce
+from slnlab.losses._label_smoothing import label_smoothing
+from slnlab.losses._mae import mae
+from slnlab.losses._nce import nce
+from slnlab.losses._nce_rce import nce_rce
+from slnlab.losses._phuber_ce import phuber_ce
+from slnlab.losses._reverse_ce import reverse_ce
+from slnlab.losses._sce import sce
 from slnlab.losses.expected import expected_loss
-from slnlab.losses.forward import Forward, forward
-from slnlab.losses.gce import gce
-from slnlab.losses.label_smoothing import label_smoothing
-from slnlab.losses.mae import mae
-from slnlab.losses.nce import nce
-from slnlab.losses.nce_rce import nce_rce
-from slnlab.losses.phuber_ce import phuber_ce
-from slnlab.losses.reverse_ce import reverse_ce
-from slnlab.losses.sce import sce
 
 __all__ = [
     "Backward",

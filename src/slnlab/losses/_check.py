@@ -1,4 +1,4 @@
-"""What several losses demand of their arguments, said once, so that the messages agree."""
+"""Checks of arguments that several losses share, so that their messages agree."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from torch import Tensor
 from slnlab.errors import ConfigError
 
 ROW_SUM_TOLERANCE = 1e-4
-"""How far from 1 a row of a transition matrix may sum: room for float32 and for a file with five decimals."""
+"""Largest distance from 1 of a row's sum in a transition matrix: enough for float32 and for five decimals."""
 
 
 def check_weights(loss: str, **weights: float) -> None:
-    """Weights of the terms of a loss, finite and not negative, or ``ConfigError``."""
+    """Raise ``ConfigError`` if a weight of a loss's terms is negative or not finite."""
     for name, weight in weights.items():
         if not 0.0 <= weight < float("inf"):
             raise ConfigError(f"{loss}: {name} = {weight}, but it must be finite and not negative")
 
 
 def check_transition(transition: Any, who: str) -> Tensor:
-    """A transition matrix T (C, C), T[i, j] = P(given j | true i), as a float64 CPU tensor, or ``ConfigError``.
+    """Return a transition matrix T (C, C), T[i, j] = P(given j | true i), as a float64 CPU tensor.
 
     Args:
         transition: a tensor, an array or nested lists.
-        who: what the message calls it.
+        who: name of the matrix in messages.
+
+    Raises:
+        ConfigError: the matrix is not square, an entry is no probability, or a row does not sum to 1.
     """
     try:
         matrix = torch.as_tensor(transition).detach().to("cpu", torch.float64)
@@ -33,7 +36,7 @@ def check_transition(transition: Any, who: str) -> Tensor:
         raise ConfigError(f"{who}: must be a matrix (C, C) of numbers: {error}") from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise ConfigError(f"{who}: has shape {tuple(matrix.shape)}, but it must be (C, C) with C ≥ 2 classes")
-    outside = ~((matrix >= 0) & (matrix <= 1 + ROW_SUM_TOLERANCE))  # NaN too
+    outside = ~((matrix >= 0) & (matrix <= 1 + ROW_SUM_TOLERANCE))  # finds NaN too
     if outside.any():
         i, j = outside.nonzero()[0].tolist()
         raise ConfigError(f"{who}: [{i}, {j}] is {float(matrix[i, j])}, which is no probability")

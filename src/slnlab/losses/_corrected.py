@@ -1,4 +1,4 @@
-"""What the losses that know a transition matrix share."""
+"""Base class of the losses with a transition matrix."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError
-from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.losses._cross_entropy import cross_entropy
 
 
 class Corrected:
-    """A class-wise loss that holds a matrix (C, C), brought to a device and precision once and kept there.
+    """A class-wise loss with a matrix (C, C), copied once to each device and precision.
 
     It is no module: the matrix belongs to no network's weights, checkpoint or average.
 
@@ -21,34 +21,34 @@ class Corrected:
         clip: in (0, 1/2), or None.
 
     Raises:
-        ConfigError: a clip out of its range.
+        ConfigError: ``clip`` is outside its range.
     """
 
     def __init__(self, matrix: Tensor, clip: float | None = None) -> None:
         if clip is not None and not 0.0 < clip < 0.5:
             raise ConfigError(f"{self._name}: clip = {clip}, but it must be in (0, 1/2), or None")
         self.matrix, self.clip = matrix, clip
-        self._held: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     @property
     def _name(self) -> str:
         return type(self).__name__.lower()
 
     def clipped(self, logits: Tensor) -> Tensor:
-        """−log S (B, C) of logits (B, C), with S clipped to [clip, 1 − clip]. An S beyond that has no gradient."""
+        """Logits (B, C) → −log S (B, C), with S clipped to [clip, 1 − clip]. A clipped S has no gradient."""
         losses = cross_entropy(logits)
         return losses if self.clip is None else losses.clamp(-log1p(-self.clip), -log(self.clip))
 
     def matrix_for(self, losses: Tensor) -> Tensor:
-        """The matrix beside `losses` (B, C).
+        """Return the matrix on the device and in the precision of `losses` (B, C).
 
         Raises:
-            ConfigError: it is of another number of classes.
+            ConfigError: the matrix has another number of classes.
         """
         size = len(self.matrix)
         if losses.ndim != 2 or losses.shape[1] != size:
             raise ConfigError(f"{self._name}: a transition matrix of {size} classes, but logits {tuple(losses.shape)}")
         key = (losses.device, losses.dtype)
-        if key not in self._held:  # a copy in every step would wait for the device
-            self._held[key] = self.matrix.to(losses.device, losses.dtype)
-        return self._held[key]
+        if key not in self._copies:  # a copy in every step would wait for the device
+            self._copies[key] = self.matrix.to(losses.device, losses.dtype)
+        return self._copies[key]

@@ -6,10 +6,9 @@ from torch import Tensor
 
 
 def expected_loss(targets: Tensor, class_losses: Tensor) -> Tensor:
-    """Loss of every sample, ⟨t, L⟩ = Σ_c t_c L_c: the expectation of L under t where t is a distribution.
+    """Loss of every sample, ⟨t, L⟩ = Σ_c t_c L_c: the expectation of L if t is a distribution.
 
-    Nothing is assumed of t: a target perturbed by label noise is negative in places and does not sum to one,
-    and none of that is repaired.
+    t may be any row: targets perturbed by label noise have negative entries and do not sum to one.
 
     Args:
         targets: (B, C), any dtype.
@@ -22,10 +21,10 @@ def expected_loss(targets: Tensor, class_losses: Tensor) -> Tensor:
         ValueError: the shapes differ. Class indices (B,) are no targets; see ``torch.nn.functional.one_hot``.
     """
     if targets.ndim != 2 or targets.shape != class_losses.shape:
-        # Broadcasting would find a meaning for most mistakes, and train on it.
+        # Broadcasting would accept most wrong shapes.
         raise ValueError(
             f"expected_loss: targets {tuple(targets.shape)} and class losses {tuple(class_losses.shape)} "
             "must both be (B, C)"
         )
-    # Not a matrix product: autocast would run that one in half precision.
+    # Autocast would run a matrix product in half precision.
     return (targets * class_losses).sum(dim=1)

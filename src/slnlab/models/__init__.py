@@ -1,7 +1,7 @@
-"""Backbones: images (B, in_channels, H, W) in, logits (B, num_classes) out.
+"""Backbones: images (B, in_channels, H, W) → logits (B, num_classes).
 
-One that starts from weights of elsewhere has two methods more: `prepare`, which fetches them before anything that takes
-time, and `start`, which takes them up in a run that does not go on from a checkpoint.
+A pretrained backbone has two more methods. `prepare` fetches the weights before a run does anything slow. `start` loads
+them into a new run; a resumed run has its checkpoint instead.
 """
 
 from slnlab.models.preact_resnet import PreActResNet18

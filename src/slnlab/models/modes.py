@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Evaluation mode inside a block."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; afterwards every submodule is back in its own mode.
+    """Put a network into eval mode inside a `with` block; afterwards every submodule has its former mode.
 
-    `network.train()` would also wake a batch norm that somebody had frozen with `.eval()`.
+    `network.train()` would also unfreeze a batch norm in `.eval()`.
     """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

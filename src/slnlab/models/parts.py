@@ -1,4 +1,4 @@
-"""Which modules of a network are its last stage and its classifier, for methods that train a network part by part."""
+"""The last stage and the classifier of a network, for methods that train a network part by part."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from slnlab.errors import ConfigError
 
 
 class Parts(NamedTuple):
-    """Names of submodules, in the order of the forward pass; the stem is all the rest."""
+    """Names of the submodules of each part, in the order of the forward pass. The stem is the rest of the network."""
 
     last_stage: tuple[str, ...]
     classifier: tuple[str, ...]
 
 
 def parts_of(network: nn.Module, last_stage: Sequence[str] | None, classifier: Sequence[str] | None) -> Parts:
-    """The parts of a network.
+    """Return the parts of a network.
 
-    Our networks say them in a class attribute `parts`, so may anybody's; torchvision's ResNets, and whatever names
-    its modules alike, are `layer4` and `fc`.
+    A network names them in its class attribute `parts`. The default for a network with the modules `layer4` and `fc`,
+    such as torchvision's ResNets, is these two.
 
     Args:
-        network: any.
-        last_stage, classifier: names of submodules ("layer4.1"); None: what the network says; none at all: the part is
-            not wanted.
+        network: any network.
+        last_stage, classifier: names of submodules ("layer4.1"); None: the network's own; empty: no such part.
 
     Raises:
-        ConfigError: neither says; there is no such module; a part has no parameters, shares some with the other, or
-            leaves none to the stem; or a layer of a part cannot be initialised anew. The message names the key.
+        ConfigError: the parts are unknown, or a module does not exist; a part has no parameters, shares some with the
+            other, or leaves none to the stem; or a layer of a part has no `reset_parameters`. The message names the
+            key.
     """
     known = getattr(network, "parts", None)
     if not isinstance(known, Parts):
@@ -42,7 +42,7 @@ def parts_of(network: nn.Module, last_stage: Sequence[str] | None, classifier: S
     for key, given in (("last_stage", last_stage), ("classifier", classifier)):
         if given is None and known is None:
             raise ConfigError(
-                f"method.{key}: {kind} does not say which of its modules that is; name them, as in "
+                f"method.{key}: {kind} does not name these modules; name them, as in "
                 f"method.{key}=[{list(modules)[-1]}]. Its modules are {', '.join(name for name in modules if name)}"
             )
         names = tuple(given) if given is not None else getattr(known, key)
@@ -58,9 +58,9 @@ def parts_of(network: nn.Module, last_stage: Sequence[str] | None, classifier: S
         mine = {id(parameter) for name in names for parameter in modules[name].parameters()}
         if names and (not mine or mine & taken):
             what = "is a part of the last stage" if mine else "has no parameters"
-            raise ConfigError(f"method.{key}: what {list(names)} names in {kind} {what}")
+            raise ConfigError(f"method.{key}: {list(names)} of {kind} {what}")
         taken |= mine
         found.append(names)
     if taken == {id(parameter) for parameter in network.parameters()}:
-        raise ConfigError(f"method.last_stage: with the classifier it is all of {kind}, and no stem is left")
+        raise ConfigError(f"method.last_stage: last stage and classifier are all of {kind}, and no stem is left")
     return Parts(*found)

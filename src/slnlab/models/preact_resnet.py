@@ -15,7 +15,7 @@ Form = Literal["dividemix", "kuangliu"]
 class _Block(nn.Module):
     """x ↦ shortcut + conv2(relu(bn2(conv1(a)))), with a = relu(bn1(x)).
 
-    The shortcut is a 1×1 convolution of a where the shape changes; elsewhere x, or a with `activated_shortcut`.
+    If the shape changes, the shortcut is a 1×1 convolution of a; otherwise it is x, or a with `activated_shortcut`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, activated_shortcut: bool) -> None:
@@ -32,7 +32,7 @@ class _Block(nn.Module):
         self.activated_shortcut = activated_shortcut or changes
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place is safe: each ReLU overwrites a batch norm's output, never x.
+        # In place is safe: each ReLU overwrites the output of a batch norm, never x.
         activated = self.relu(self.bn1(x))
         residual = self.conv2(self.relu(self.bn2(self.conv1(activated))))
         out: Tensor = self.shortcut(activated if self.activated_shortcut else x) + residual
@@ -40,19 +40,19 @@ class _Block(nn.Module):
 
 
 class PreActResNet18(nn.Module):
-    """PreActResNet-18 for small images, in the two forms that go by this name.
+    """PreActResNet-18 for small images, in the two published forms of this name.
 
-    A 3×3 convolution to 64 channels without pooling; four stages of two basic blocks with 64, 128, 256, 512 channels,
-    of which all but the first halve the image in the first 3×3 convolution of their first block; the mean over the
-    image; a linear layer. Where a block changes shape its shortcut is a 1×1 convolution of the pre-activated input. No
-    convolution has a bias. Unlike in He et al., the last sum is pooled as it is, without batch norm and ReLU.
-    Initialisation is PyTorch's default.
+    The layers are a 3×3 convolution to 64 channels without pooling; four stages of two basic blocks with 64, 128, 256,
+    512 channels; the mean over the image; and a linear layer. Stages two to four halve the image in their first 3×3
+    convolution. If a block changes the shape, its shortcut is a 1×1 convolution of the pre-activated input. No
+    convolution has a bias. Unlike in He et al., no batch norm and ReLU precede the mean. Initialisation is PyTorch's
+    default.
 
-    - `dividemix`: as the public code of DivideMix, ELR+, SOP+ and PES-semi has it. Batch norm and ReLU follow the first
-      convolution, and every shortcut starts from the pre-activated input, also where nothing changes shape.
-      11,171,274 parameters for 10 classes and 3 channels.
-    - `kuangliu`: as in the collection of CIFAR networks by that author, after which most others are made. Nothing
-      follows the first convolution, and a shortcut that changes no shape is the raw input. 11,171,146 parameters.
+    - `dividemix`: the public code of DivideMix, ELR+, SOP+ and PES-semi. Batch norm and ReLU follow the first
+      convolution, and every shortcut starts from the pre-activated input. 11,171,274 parameters for 10 classes and 3
+      channels.
+    - `kuangliu`: the collection of CIFAR networks by that author, the model of most others. Nothing follows the first
+      convolution, and an identity shortcut starts from the raw input. 11,171,146 parameters.
 
     Args:
         in_channels: channels of the images, ≥ 1.
@@ -61,7 +61,7 @@ class PreActResNet18(nn.Module):
 
     Shape:
         float (B, in_channels, H, W) → (B, num_classes), meant for H and W ≈ 32. At 8×8 and below the last stage has a
-        single pixel, so that training needs B ≥ 2.
+        single pixel, so training needs B ≥ 2.
 
     Raises:
         ConfigError: an unknown form, or a count below 1.

@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2016) of torchvision.
 
-ResNet-50, from scratch or pretrained on ImageNet, is the network of the Clothing1M tables; ResNet-18 and ResNet-34 for
-small images are those that CORES², PES and SOP were published with on CIFAR.
+ResNet-50, from scratch or pretrained on ImageNet, is the network of the Clothing1M tables. CORES², PES and SOP were
+published with ResNet-18 and ResNet-34 for small images on CIFAR.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from slnlab.errors import ConfigError, DataError
 
 _WEIGHTS = ResNet50_Weights.IMAGENET1K_V1
-"""The weights of the field's Clothing1M results; torchvision's V2 came later and are better."""
+"""The field's Clothing1M results use these weights. torchvision's later V2 weights are better."""
 
 
 class ResNet50(ResNet):
-    """torchvision's ResNet-50, with a linear layer of its own for `num_classes`.
+    """torchvision's ResNet-50 with a new linear layer for `num_classes`.
 
-    Building it reads and downloads nothing. `prepare` fetches the ImageNet weights, and `start` takes them up: a run
-    does so before anything that takes time, and a run that goes on from a checkpoint never. The last layer is new in
-    any case, with PyTorch's default initialisation.
+    The constructor reads and downloads nothing. `prepare` fetches the ImageNet weights, and `start` loads them all but
+    those of the last layer. The last layer has PyTorch's default initialisation. A resumed run calls neither.
 
     Args:
-        in_channels: channels of the images; 3 if pretrained. With another number the first convolution has as many.
+        in_channels: channels of the images; 3 if pretrained.
         num_classes: number of logits C, ≥ 1.
-        pretrained: whether `start` takes torchvision's `ResNet50_Weights.IMAGENET1K_V1`.
+        pretrained: `start` loads torchvision's `ResNet50_Weights.IMAGENET1K_V1`.
 
     Shape:
-        float (B, in_channels, H, W), H and W ≥ 32 make sense → (B, num_classes).
+        float (B, in_channels, H, W) → (B, num_classes), meant for H and W ≥ 32.
 
     Raises:
         ConfigError: pretrained, but in_channels is not 3.
@@ -47,19 +46,19 @@ class ResNet50(ResNet):
         self.pretrained = pretrained
 
     def prepare(self) -> None:
-        """Fetch the weights into torch's cache, if they are wanted and not there.
+        """Fetch the weights into torch's cache, if `pretrained` and not yet there.
 
         Raises:
-            DataError: they cannot be downloaded, or are damaged; says where to put the file.
+            DataError: the weights cannot be downloaded, or are damaged. The message names the place of the file.
         """
         if self.pretrained:
             _imagenet_weights()
 
     def start(self) -> None:
-        """Take up the ImageNet weights, all but the last layer's, if they are wanted.
+        """Load the ImageNet weights of all layers but the last, if `pretrained`.
 
         Raises:
-            DataError: as `prepare`.
+            DataError: see `prepare`.
         """
         if not self.pretrained:
             return
@@ -70,10 +69,10 @@ class ResNet50(ResNet):
 
 
 class _ForSmallImages(ResNet):
-    """torchvision's residual network of basic blocks, with a stem that leaves small images their pixels."""
+    """torchvision's residual network of basic blocks, with a stem that does not shrink the image."""
 
     blocks: ClassVar[list[int]]
-    """Of each of the four stages."""
+    """Number of blocks in each of the four stages."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         if min(in_channels, num_classes) < 1:
@@ -89,9 +88,9 @@ class _ForSmallImages(ResNet):
 class ResNet18(_ForSmallImages):
     """torchvision's ResNet-18 with the stem of the CIFAR code: a 3×3 convolution of stride 1, and no max pooling.
 
-    Four stages of two basic blocks with 64, 128, 256, 512 channels, of which all but the first halve the image.
-    Initialisation is torchvision's (convolutions normal, by fan-out), where the CIFAR code that is passed around leaves
-    PyTorch's default. Parameters with 3 channels: 11,173,962 for 10 classes.
+    Four stages have two basic blocks each, with 64, 128, 256, 512 channels; stages two to four halve the image.
+    Initialisation is torchvision's (convolutions normal, by fan-out); the usual CIFAR code keeps PyTorch's default.
+    Parameters with 3 channels: 11,173,962 for 10 classes.
 
     Args:
         in_channels: channels of the images, ≥ 1.
@@ -99,7 +98,7 @@ class ResNet18(_ForSmallImages):
 
     Shape:
         float (B, in_channels, H, W) → (B, num_classes), meant for H and W ≈ 32. At 8×8 and below the last stage has a
-        single pixel, so that training needs B ≥ 2.
+        single pixel, so training needs B ≥ 2.
 
     Raises:
         ConfigError: a count is below 1.
@@ -115,22 +114,22 @@ class ResNet34(_ForSmallImages):
 
 
 def _first_convolution(in_channels: int, kernel_size: int, stride: int) -> nn.Conv2d:
-    """To 64 channels, initialised as torchvision's."""
-    made = nn.Conv2d(in_channels, 64, kernel_size, stride, padding=kernel_size // 2, bias=False)
-    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
-    return made
+    """Return a convolution to 64 channels with torchvision's initialisation."""
+    convolution = nn.Conv2d(in_channels, 64, kernel_size, stride, padding=kernel_size // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
 
 
 def _imagenet_weights() -> dict[str, Any]:
     file, folder = _WEIGHTS.url.rsplit("/", 1)[1], f"{torch.hub.get_dir()}/checkpoints"
     try:
         state = _WEIGHTS.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except OSError as error:  # of the network or of the disk
+    except OSError as error:  # network or disk
         raise DataError(
             f"model.pretrained: the ImageNet weights are not in {folder} and could not be downloaded ({error}). "
             f"Put {file} there ({_WEIGHTS.url}), or start from scratch with model.pretrained=false"
         ) from error
-    except Exception as error:  # torch has many words for a damaged file
+    except Exception as error:  # torch raises many types for a damaged file
         lines = str(error).splitlines() or [type(error).__name__]
         raise DataError(f"model.pretrained: {folder}/{file} is damaged ({lines[0]}); remove it") from error
     return dict(state)

@@ -15,14 +15,14 @@ from slnlab.schema.kinds import FourCounts
 class SmallCNN(nn.Module):
     """Five layers: four 3×3 convolutions, each with batch norm and ReLU, and one linear layer.
 
-    A 2×2 max-pool follows the second and the third convolution; the mean over what is left of the image
-    feeds the linear layer, so any height and width of at least 4 pixels works (8×8 ends as 2×2, 28×28 as
-    7×7). The convolutions have no bias, because the batch norm behind each would subtract it again.
+    A 2×2 max-pool follows the second and the third convolution. The mean over the image feeds the linear layer, so any
+    height and width of at least 4 pixels works (8×8 ends as 2×2, 28×28 as 7×7). The convolutions have no bias, because
+    the following batch norm would subtract it.
 
     Args:
         in_channels: channels of the images, ≥ 1.
         num_classes: number of logits C, ≥ 1.
-        widths: channels after each of the four convolutions, every one ≥ 1.
+        widths: channels after each of the four convolutions, each ≥ 1.
 
     Shape:
         float (B, in_channels, H, W), H and W ≥ 4 → (B, num_classes).
@@ -35,7 +35,7 @@ class SmallCNN(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, widths: FourCounts = (32, 32, 64, 64)) -> None:
         super().__init__()
-        # A list of our own: Hydra passes its own list type, which must not be kept in the module.
+        # Hydra passes its own list type, and the module must not keep it.
         channels = [in_channels, *widths]
         if len(channels) != 5:
             raise ConfigError(f"SmallCNN: widths = {channels[1:]}, but it must be the widths of 4 convolutions")
@@ -51,8 +51,7 @@ class SmallCNN(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
             ]
-            # Not after the fourth: the average pool comes there in any case, and pooling earlier makes the
-            # fourth convolution four times cheaper.
+            # The average pool follows the fourth convolution. Pooling before it makes it four times cheaper.
             if position in (2, 3):
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)

@@ -1,8 +1,8 @@
-"""The wide residual network (Zagoruyko & Komodakis, 2016) in the variant that made the paper's CIFAR tables.
+"""The wide residual network (Zagoruyko & Komodakis, 2016) in the variant of the SLN paper's CIFAR tables.
 
-It differs from the usual WRN in details that change the numbers: every convolution has a bias, the shortcut
-convolution sees the raw input of its block, the stride sits on the block's second 3×3 convolution and the
-last batch norm has momentum 0.9.
+Four details differ from the usual WRN and change its numbers: every convolution has a bias, the shortcut convolution
+sees the raw input of its block, the second 3×3 convolution of a block has the stride, and the last batch norm has
+momentum 0.9.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Block(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place is safe: each ReLU overwrites a batch norm's output, never x, which the shortcut needs.
+        # In place is safe: each ReLU overwrites the output of a batch norm, never x.
         residual = self.conv1(self.relu(self.bn1(x)))
         residual = self.conv2(self.relu(self.bn2(residual)))
         out: Tensor = self.shortcut(x) + residual
@@ -39,15 +39,14 @@ class _Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-``depth``-``widen_factor``; the default is the WRN-28-2 of the paper's CIFAR tables.
+    """WRN-``depth``-``widen_factor``; the default is the WRN-28-2 of the SLN paper's CIFAR tables.
 
-    A 3×3 convolution to 16 channels, three stages of n = (depth − 4)/6 pre-activation blocks with
-    16k, 32k, 64k channels (k = widen_factor; stages two and three halve the image), batch norm, ReLU, the
-    mean over the image, a linear layer. Within a block the stride is that of the *second* 3×3 convolution;
-    where a block changes shape its shortcut is a plain 1×1 convolution of the block's raw input, without
-    batch norm. Every convolution has a bias. Batch norms have momentum 0.1, the last one 0.9. Initialisation
-    is PyTorch's default; there is no dropout. Source: the setup of appendix B.1 as the authors ran it (their
-    code settles what the text leaves open).
+    The layers are a 3×3 convolution to 16 channels; three stages of n = (depth − 4)/6 pre-activation blocks with 16k,
+    32k, 64k channels (k = widen_factor; stages two and three halve the image); batch norm, ReLU, the mean over the
+    image, and a linear layer. The *second* 3×3 convolution of a block has the stride. If a block changes the shape,
+    its shortcut is a plain 1×1 convolution of the raw input, without batch norm. Every convolution has a bias. Batch
+    norms have momentum 0.1, the last one 0.9. Initialisation is PyTorch's default; there is no dropout. Source:
+    appendix B.1, with details from the authors' code.
 
     Parameters at 28-2 with 3 channels: 1,469,642 for 10 classes, 1,481,252 for 100.
 
@@ -87,8 +86,8 @@ class WideResNet(nn.Module):
                 width = wider
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        # 0.9 weighs the newest batch by nine tenths: the statistics of this layer in eval mode are almost
-        # those of the last training batch. Odd, but it is what made the tables.
+        # Momentum 0.9 weighs the newest batch by nine tenths, so in eval mode this layer almost uses the statistics
+        # of the last training batch. The paper's tables were made so.
         self.bn = nn.BatchNorm2d(width, momentum=0.9)
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -1,7 +1,7 @@
-"""Label-noise models: pure functions of (labels, images or class probabilities, generator).
+"""Label-noise models: pure functions of labels, a generator, and images or class probabilities.
 
-Labels are int64 CPU tensors of shape (N,). Every function leaves its arguments alone (the generator's state
-apart) and imports nothing of slnlab but its errors and plain helpers, so it serves in any PyTorch program:
+Labels are int64 CPU tensors of shape (N,). A function changes none of its arguments but the generator's state. It
+imports only the errors and plain helpers of slnlab, so it serves any PyTorch program:
 
     >>> import torch
     >>> from slnlab.noise import symmetric
@@ -13,16 +13,16 @@ apart) and imports nothing of slnlab but its errors and plain helpers, so it ser
 
 from __future__ import annotations
 
-from slnlab.noise.asymmetric import asymmetric, next_class
-from slnlab.noise.clean import clean
-from slnlab.noise.from_record import from_record
-from slnlab.noise.human import human
-from slnlab.noise.instance_dependent import instance_dependent
+from slnlab.noise._asymmetric import asymmetric, next_class
+from slnlab.noise._clean import clean
+from slnlab.noise._from_record import from_record
+from slnlab.noise._human import human
+from slnlab.noise._instance_dependent import instance_dependent
+from slnlab.noise._open_set import Replacement, open_set
+from slnlab.noise._part_dependent import part_dependent
+from slnlab.noise._symmetric import symmetric
 from slnlab.noise.label_csv import from_csv, to_csv
-from slnlab.noise.open_set import Replacement, open_set
-from slnlab.noise.part_dependent import part_dependent
 from slnlab.noise.record import NoiseRecord
-from slnlab.noise.symmetric import symmetric
 
 __all__ = [
     "NoiseRecord",

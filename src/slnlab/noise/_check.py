@@ -1,4 +1,4 @@
-"""What every noise function demands of its arguments, said once, so that the messages agree."""
+"""Checks of arguments that all noise functions share, so that their messages agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ __all__ = [
 
 
 def check_integer(value: Any, name: str, minimum: int | None = None) -> int:
-    """``value`` as an ``int`` (NumPy integers included, booleans and floats not), or ``ConfigError``."""
+    """Return ``value`` as an ``int``. NumPy integers are accepted, booleans and floats are not.
+
+    Raises:
+        ConfigError: ``value`` is no integer, or is below ``minimum``.
+    """
     allowed = "an integer" if minimum is None else f"an integer of at least {minimum}"
     # A 0-dimensional tensor would pass operator.index and hide a device synchronisation.
     if isinstance(value, (bool, Tensor)):
@@ -39,7 +43,7 @@ def check_integer(value: Any, name: str, minimum: int | None = None) -> int:
 
 
 def check_rate(rate: Any, name: str = "noise.rate") -> float:
-    """``rate`` as a float in [0, 1), or ``ConfigError``."""
+    """Return ``rate`` as a float in [0, 1), or raise ``ConfigError``."""
     is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
     if not is_number or not math.isfinite(rate) or not 0 <= rate < 1:
         raise ConfigError(f"{name}={rate!r}: must be a finite number in [0, 1)")
@@ -47,12 +51,12 @@ def check_rate(rate: Any, name: str = "noise.rate") -> float:
 
 
 def check_num_classes(num_classes: Any) -> int:
-    """``num_classes`` as an ``int`` of at least 2, or ``ConfigError``."""
+    """Return ``num_classes`` as an ``int`` of at least 2, or raise ``ConfigError``."""
     return check_integer(num_classes, "num_classes", minimum=2)
 
 
 def check_index(values: Any, name: str) -> Tensor:
-    """``values`` if it is a one-dimensional int64 tensor on the CPU, or ``ConfigError``."""
+    """Return ``values`` if it is an int64 tensor (N,) on the CPU, or raise ``ConfigError``."""
     if not isinstance(values, Tensor):
         raise ConfigError(f"{name}: must be an int64 tensor, not {type(values).__name__}")
     if values.dtype != torch.int64 or values.ndim != 1 or values.device.type != "cpu":
@@ -64,9 +68,12 @@ def check_index(values: Any, name: str) -> Tensor:
 
 
 def check_labels(labels: Any, num_classes: int | None = None, name: str = "labels") -> Tensor:
-    """``labels`` if int64 (N,), N >= 1, on the CPU and in [0, num_classes), or ``ConfigError``.
+    """Return ``labels`` if they are int64 (N,), N ≥ 1, on the CPU and in [0, num_classes).
 
-    Without ``num_classes`` only negative labels are refused (-1 is the usual "unlabelled").
+    Without ``num_classes`` only negative labels are refused; -1 usually means "unlabelled".
+
+    Raises:
+        ConfigError: labels of another type, shape or range. The message names the first such sample.
     """
     check_index(labels, name)
     if labels.numel() == 0:
@@ -82,10 +89,9 @@ def check_labels(labels: Any, num_classes: int | None = None, name: str = "label
 
 
 def check_generator(generator: Any) -> torch.Generator:
-    """``generator`` if it is a CPU ``torch.Generator``, or ``ConfigError``.
+    """Return ``generator`` if it is a CPU ``torch.Generator``, or raise ``ConfigError``.
 
-    ``None`` (torch's global stream) is refused: label noise that depends on what else was drawn before it
-    cannot be reproduced.
+    ``None`` (torch's global stream) is refused: label noise would then depend on every earlier draw.
     """
     if not isinstance(generator, torch.Generator):
         raise ConfigError(f"generator: must be a torch.Generator, not {type(generator).__name__}")
@@ -95,10 +101,9 @@ def check_generator(generator: Any) -> torch.Generator:
 
 
 def exact_count(rate: float, num_samples: int) -> int:
-    """int(rate · N) as on paper: ``int(rate * num_samples + 1e-9)``.
+    """Return int(rate · N) as on paper: ``int(rate * num_samples + 1e-9)``.
 
-    Without the epsilon the product of two exact decimals may fall just short of its integer
-    (``int(0.29 * 100) == 28``). The epsilon is far above the rounding error of any data set's size and far
-    below the next sample.
+    Without the epsilon a product may round to just below its integer: ``int(0.29 * 100) == 28``. The epsilon is far
+    above the rounding error for a data set of any size, and far below one sample.
     """
     return int(rate * num_samples + 1e-9)

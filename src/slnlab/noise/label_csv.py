@@ -1,4 +1,4 @@
-"""Given labels from and to a CSV file, in the format in which the authors of SLN published theirs."""
+"""Given labels from and to a CSV file, in the format of the SLN authors' published labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slnlab.text.messages import quoted
 __all__ = ["from_csv", "to_csv"]
 
 _HEADER = ["label", "label_noisy"]
-# Stricter than int(), which takes "1_0" and digits of other scripts; bounded to what int64 holds.
+# int() would accept "1_0" and digits of other scripts. 18 digits always fit int64.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -32,32 +32,31 @@ def from_csv(
     paths: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Tensor:
-    """Given labels from a file: header ``label,label_noisy``, one row per training sample in data set order.
+    """Read given labels from a file: header ``label,label_noisy``, one row per training sample in data set order.
 
-    The ``label`` column must repeat the data's true labels: a file made for another order of the samples, or
-    another data set, would otherwise become noise of an unknown rate.
+    The ``label`` column must repeat the data's true labels. Otherwise a file for another order of the samples, or
+    another data set, would become noise of an unknown rate.
 
-    Images from files are named instead: a column ``path`` and a column ``label``, the given one, among others that do
-    not count. Rows in any order; each training image has one, and rows of other files, such as test images, do not
-    count.
+    Image files (``paths``) are matched by name instead: the column ``path`` names the file, the column ``label`` holds
+    the given label, and other columns are ignored. Rows may have any order. Each training image needs one row; rows
+    of other files are ignored.
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
-        path: the file, UTF-8; LF or CRLF line ends. It has so many rows, or all ``num_train``, of which the first N are
-            used.
+        path: the file, UTF-8; LF or CRLF line ends. It has N or ``num_train`` rows; the first N are used.
         num_classes: C, at least 2.
-        num_train: samples of the whole data set, of which ``labels`` are the first; None: no more.
-        paths: of images from files, N of them, as the data set says them.
-        classes: names of the classes, by which, or by number, a ``label`` beside a ``path`` is given.
+        num_train: size of the whole training set, which begins with ``labels``; None: N.
+        paths: relative paths of the N images, as the data set lists them; None: images in memory.
+        classes: names of the classes. A ``label`` beside a ``path`` is a name or a number.
 
     Returns:
         Given labels, (N,) int64: the column ``label_noisy``, or ``label`` beside ``path``.
 
     Raises:
         ConfigError: labels or num_classes of another type, shape or range.
-        DataError: the file is missing, has another header or another length, or a row (the first is named,
-            by its data row counted from 1 and its line in the file) that has not two columns, holds no
-            integers, a label outside the classes or a ``label`` that disagrees with the data.
+        DataError: the file is missing, or has another header or length; or a row lacks a column, holds no integer, a
+            label outside the classes, or another ``label`` than the data. The first such row is named, by its number
+            from 1 and its line.
     """
     num_classes = check_num_classes(num_classes)
     expected = check_labels(labels, num_classes).tolist()
@@ -68,7 +67,7 @@ def from_csv(
         found = ",".join(rows[0]) if rows else ""
         raise DataError(f"{path}: line 1 must be the header 'label,label_noisy', found {found[:80]!r}")
     del rows[0]
-    # Before the rows: a file for another data set is better described by its length than by its first label.
+    # The length comes first: it describes a file for another data set better than its first wrong label.
     if len(rows) not in (len(expected), num_train):
         whole = "" if num_train in (None, len(expected)) else f", the first of {num_train}"
         raise DataError(f"{path}: has {len(rows)} data rows, but the data has {len(expected)} samples{whole}")
@@ -95,7 +94,7 @@ def from_csv(
 
 
 def to_csv(path: str | os.PathLike[str], true_labels: Tensor, given_labels: Tensor) -> None:
-    """Write true and given labels in the format that ``from_csv`` reads (UTF-8, LF), replacing atomically.
+    """Write true and given labels in the format of ``from_csv`` (UTF-8, LF). An existing file is replaced atomically.
 
     Args:
         path: the file; its folder must exist.
@@ -130,7 +129,7 @@ def _by_path(
             f"found {','.join(header)[:80]!r}"
         )
     at_path, at_label = header.index("path"), header.index("label")
-    # Names win over numbers where both exist, as in a class map.
+    # A name wins over an equal number, as in a class map.
     numbers = {**{str(c): c for c in range(num_classes)}, **{name: c for c, name in enumerate(classes)}}
     wanted = {_plain(path): row for row, path in enumerate(paths)}
     given: dict[int, int] = {}
@@ -157,12 +156,12 @@ def _by_path(
 
 
 def _plain(path: str) -> str:
-    """The same for two ways to write a path."""
+    """Return one form for all ways to write a path."""
     return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))
 
 
 def _read(path: Path) -> list[list[str]]:
-    """All rows, the header included; empty lines at the end of the file do not count."""
+    """Return all rows with the header, without empty lines at the end of the file."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file))

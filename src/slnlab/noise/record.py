@@ -1,4 +1,4 @@
-"""What was done to the labels of a data set, as one object that can be stored and compared."""
+"""The noise record: the label noise of a data set as one object to store and compare."""
 
 from __future__ import annotations
 
@@ -34,16 +34,14 @@ def _no_samples() -> Tensor:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NoiseRecord:
-    """The true labels, the given labels, and the images that were replaced (open-set noise).
+    """True labels, given labels, and replaced images (open-set noise).
 
-    Tensors are copied at construction; treat them as read-only. Replacements are put in ascending order of
-    ``replaced``, their pairing kept, so that the hash does not depend on the order they came in. Compare
-    records by ``hash``.
+    Tensors are copied at construction; treat them as read-only. Replacements are sorted by ``replaced`` together with
+    their donors, so that the hash does not depend on their order. Compare records by ``hash``.
 
     Raises:
-        ConfigError: at construction, a field of another type, shape or range, ``given`` and ``true`` or
-            ``replaced`` and ``donor`` of different lengths, an image replaced twice, or replaced images
-            without a ``donor_source``.
+        ConfigError: a field of another type, shape or range; ``given`` and ``true``, or ``replaced`` and ``donor``,
+            of different lengths; an image replaced twice; or replaced images without a ``donor_source``.
     """
 
     true: Tensor
@@ -53,10 +51,10 @@ class NoiseRecord:
     """Given labels, (N,) int64, in [0, num_classes)."""
 
     replaced: Tensor = field(default_factory=_no_samples)
-    """Samples whose image was replaced, (M,) int64, in [0, N), each once; empty unless open-set."""
+    """Samples with a replaced image, (M,) int64, in [0, N), each once; empty unless open-set."""
 
     donor: Tensor = field(default_factory=_no_samples)
-    """For each of them the sample of the donor data set that took its place, (M,) int64, not negative."""
+    """Replacing samples of the donor data set, in the order of ``replaced``, (M,) int64, not negative."""
 
     num_classes: int
     """C, at least 2."""
@@ -65,13 +63,13 @@ class NoiseRecord:
     """The noise type, e.g. ``"symmetric"``."""
 
     rate: float
-    """The nominal noise rate, in [0, 1): what was asked for, not what came out."""
+    """The nominal noise rate, in [0, 1); ``realised_rate`` is the measured one."""
 
     seed: int | None = None
-    """The noise seed; None where nothing was drawn (from a file, instance-dependent, clean)."""
+    """The noise seed; None for noise without draws (from a file, instance-dependent, clean)."""
 
     donor_source: str | None = None
-    """The donor data set, e.g. ``"cifar100/train"``; without it the donors' numbers mean nothing."""
+    """The donor data set, e.g. ``"cifar100/train"``; required if images were replaced."""
 
     def __post_init__(self) -> None:
         num_classes = check_num_classes(self.num_classes)
@@ -100,7 +98,7 @@ class NoiseRecord:
             object.__setattr__(self, key, value)
 
     def _check_replacements(self) -> Tensor:
-        """The order that sorts ``replaced``."""
+        """Return the order (M,) of ``replaced``."""
         check_index(self.replaced, "replaced")
         check_index(self.donor, "donor")
         if len(self.replaced) != len(self.donor):
@@ -125,7 +123,7 @@ class NoiseRecord:
 
     @property
     def wrong(self) -> Tensor:
-        """(N,) bool: the given label is not what the image shows, because either was changed."""
+        """Mask (N,) bool of samples with a changed label or a replaced image."""
         wrong = self.given != self.true
         wrong[self.replaced] = True
         return wrong
@@ -139,8 +137,8 @@ class NoiseRecord:
     def transition_matrix(self) -> Tensor:
         """T (C, C) float64, T[i, j] = P(given j | true i) from counts; rows sum to 1.
 
-        A class without samples has the identity's row. Only labels count: open-set noise changes none, so
-        its matrix is the identity, and its noise shows in ``class_rates``.
+        A class without samples has the identity's row. Open-set noise changes no label, so its matrix is the
+        identity; ``class_rates`` shows it.
         """
         size = self.num_classes
         pairs = torch.bincount(self.true * size + self.given, minlength=size * size)
@@ -158,13 +156,12 @@ class NoiseRecord:
 
     @property
     def hash(self) -> str:
-        """SHA-256 (64 hex digits) of what training gets to see: given labels and replaced images.
+        """SHA-256 (64 hex digits) of the training labels and replacements. Equal hashes mean equal training data.
 
-        Of these bytes: ``b"slnlab.noise/1"``, then ``given``, ``replaced`` and ``donor``, each as its length
-        (uint64) and its values (int64), all little-endian, then the length (uint64) and UTF-8 bytes of
-        ``donor_source``, which is empty when nothing was replaced. No serialisation of torch or NumPy is
-        involved: the hash is the same on every platform and with every version. Name, rate, seed and true
-        labels do not enter: equal hashes mean equal training data, however they were made.
+        The hashed bytes are ``b"slnlab.noise/1"``; then ``given``, ``replaced`` and ``donor``, each as its length
+        (uint64) and its values (int64), all little-endian; then the length (uint64) and UTF-8 bytes of
+        ``donor_source``, empty if nothing was replaced. They use no serialisation of torch or NumPy, so the hash is
+        the same on every platform and with every version. Name, rate, seed and true labels do not enter.
         """
         source = (self.donor_source or "").encode() if len(self.replaced) else b""
         digest = hashlib.sha256(b"slnlab.noise/1")
@@ -174,7 +171,7 @@ class NoiseRecord:
         return digest.hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """What belongs into a run's ``result.json``: numbers, strings, lists and None only."""
+        """Return the entry of a run's ``result.json``: numbers, strings, lists and None."""
         return {
             "name": self.name,
             "rate": self.rate,
@@ -190,10 +187,9 @@ class NoiseRecord:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to ``path`` (.npz, compressed, without pickles), replacing a file atomically.
+        """Write the record to ``path`` (.npz, compressed, without pickles). An existing file is replaced atomically.
 
-        The file's bytes are determined by the record under one version of NumPy and zlib, but not across
-        versions: compare ``hash``, not files.
+        The file's bytes depend on the versions of NumPy and zlib, so compare ``hash``, not files.
 
         Raises:
             DataError: the file cannot be written.
@@ -205,18 +201,18 @@ class NoiseRecord:
             **{key: getattr(self, key) for key in _META},
         }
         arrays: dict[str, npt.NDArray[Any]] = {name: getattr(self, name).numpy().astype("<i8") for name in _ARRAYS}
-        # JSON bytes rather than a string array, whose layout is NumPy's own affair.
+        # JSON bytes, because the layout of a string array is NumPy's own.
         arrays["meta"] = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), dtype=np.uint8)
         with replacing(Path(path)) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NoiseRecord:
-        """Read what ``save`` wrote, and verify the stored hashes of labels and replacements.
+        """Read a saved record, and verify the stored hashes of labels and replacements.
 
         Raises:
-            DataError: the file is missing, truncated, no noise record, of an unknown format, or its content
-                does not match its hashes.
+            DataError: the file is missing, truncated, no noise record, of an unknown format, or does not match its
+                hashes.
         """
         arrays, meta = _read(Path(path))
         if meta.get("format") != _FORMAT:
@@ -243,7 +239,7 @@ def _digest(values: Tensor) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        # zipfile first, because np.load would also open a bare array or complain about pickles.
+        # np.load would also accept a bare array, or complain about pickles.
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
                 raise DataError(f"{path}: is no noise record, or truncated")

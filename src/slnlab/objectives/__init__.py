@@ -1,17 +1,17 @@
-"""Losses of single samples (B,) that are more than a target weighing a class-wise loss, for any training loop.
+"""Losses of single samples (B,) that no target and class-wise loss can express, for any training loop.
 
-Those that remember something of each sample are classes on a :class:`slnlab.SampleTable`, and keep it in columns of
-their own there. You move and save the table. The methods of the same names train with these very pieces.
+An objective with a memory of each sample is a class. It keeps its memory in columns of a :class:`slnlab.SampleTable`;
+you move and save the table. The methods of the same names train with these objectives.
 """
 
-from slnlab.objectives.bootstrapping import bootstrapping
-from slnlab.objectives.confidence_penalty import confidence_penalty
+from slnlab.objectives._bootstrapping import bootstrapping
+from slnlab.objectives._confidence_penalty import confidence_penalty
+from slnlab.objectives._softmax import softmax
+from slnlab.objectives._symmetric_divergence import symmetric_divergence
 from slnlab.objectives.cores2 import CORES2
 from slnlab.objectives.elr import ELR, early_learning
 from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
-from slnlab.objectives.softmax import softmax
 from slnlab.objectives.sop import SOP, SampleNoise
-from slnlab.objectives.symmetric_divergence import symmetric_divergence
 
 __all__ = [
     "CORES2",

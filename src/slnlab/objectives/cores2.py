@@ -1,4 +1,4 @@
-"""CORES² (Cheng, Zhu, Li, Gong, Sun & Liu, 2021): a confidence regulariser, and the sieve that it makes possible."""
+"""CORES² (Cheng, Zhu, Li, Gong, Sun & Liu, 2021): a confidence regulariser and a sample sieve."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 from slnlab.losses import cross_entropy, expected_loss
-from slnlab.objectives.softmax import softmax
+from slnlab.objectives._softmax import softmax
 from slnlab.processes.distributed import gather
 from slnlab.samples import SampleTable
 
 
 class CORES2:
-    """ℓ_i − β_e·Σ_c π_c g_c of the kept samples, with g_c = −log(S_c + 1e-8); it may be negative.
+    """Loss of each kept sample, ℓ_i − β_e·Σ_c π_c g_c with g_c = −log(S_c + 1e-8); it may be negative.
 
     Equations 4 to 7 of the paper. A sample is kept iff ℓ_i ≤ mean_c g_c: its loss at the unperturbed target is at most
-    that of a label drawn evenly. Before the epoch `sieve_from` every sample is kept. The test is of the same forward
-    pass and knows neither π nor β. π (C) is the class distribution of the labels kept in the epoch before, at first of
-    all given labels. β_e is 0 up to the epoch `ramp[0]`, β from `ramp[1]` on, and on a line between. No noise rate
-    is needed. The column `selected` says who was kept.
+    the loss of a uniformly drawn label. The test uses the same forward pass, without π and β. Before the epoch
+    `sieve_from` every sample is kept. π (C) is the class distribution of the labels kept in the previous epoch, and at
+    first of all given labels. β_e is 0 up to the epoch `ramp[0]`, β from `ramp[1]` on, and linear between them. The
+    noise rate need not be known. The column `selected` (N,) bool marks the kept samples.
 
     A loop calls `begin` before every epoch, and for every batch `remember`, then the objective. The authors divide the
     learning rate by 1 + `beta`. Save `prior` with the table.
 
     Args:
-        table: of all training samples.
+        table: the table of all training samples.
         strength: β ≥ 0.
-        ramp: two epochs, from 1.
-        sieve_from: an epoch, from 1; None: every sample is always kept.
+        ramp: two epochs, counted from 1.
+        sieve_from: first epoch with the sieve, counted from 1; None: every sample is always kept.
     """
 
     def __init__(self, table: SampleTable, *, strength: float, ramp: Sequence[int], sieve_from: int | None) -> None:
@@ -40,11 +40,11 @@ class CORES2:
         """π (C,)."""
 
     def begin(self, epoch: int, rows: Tensor | None = None) -> None:
-        """Set β_e and π, and whether samples are dropped. Where none was kept in the epoch before, π stays.
+        """Set β_e and π for an epoch, and start the sieve when due. π stays if the previous epoch kept no sample.
 
         Args:
-            epoch: that begins, from 1.
-            rows: the samples (M,) of the epoch before; None: all.
+            epoch: number of the beginning epoch, from 1.
+            rows: samples (M,) of the previous epoch; None: all.
         """
         begin, end = self.ramp
         self.beta = self.strength * min(max((epoch - begin) / (end - begin), 0.0), 1.0)
@@ -58,22 +58,23 @@ class CORES2:
 
     @torch.no_grad()
     def remember(self, index: Tensor, logits: Tensor) -> None:
-        """Select among the samples `index` (B,), of which the network says `logits` (B, C)."""
-        own = expected_loss(self.table.targets(index), cross_entropy(logits))
-        self.table["selected"][index] = own <= _every_class(logits).mean(1) if self.sieving else True
+        """Mark the kept ones among the samples `index` (B,) with `logits` (B, C)."""
+        losses = expected_loss(self.table.targets(index), cross_entropy(logits))
+        self.table["selected"][index] = losses <= _every_class(logits).mean(1) if self.sieving else True
 
     def __call__(self, index: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        """The losses (B,) of the samples `index` (B,), given `logits` and `targets` (B, C).
+        """Return the losses (B,) of the samples `index` (B,) with `logits` and `targets` (B, C).
 
-        Their mean over the batch (the global one, in a process group) is the mean over its kept samples.
+        Their mean over the global batch is the mean over its kept samples.
         """
         every_class = _every_class(logits)
         losses = expected_loss(targets, cross_entropy(logits))
         losses = losses - self.beta * (self.prior.to(every_class) * every_class).sum(1)
         kept = self.table["selected"][index]
-        everyones = gather(kept)
-        return losses * kept * (len(everyones) / everyones.sum().clamp(min=1))
+        all_kept = gather(kept)  # of all processes
+        return losses * kept * (len(all_kept) / all_kept.sum().clamp(min=1))
 
 
 def _every_class(logits: Tensor) -> Tensor:
+    """Logits (B, C) → g (B, C)."""
     return -torch.log(softmax(logits) + 1e-8)

@@ -1,4 +1,4 @@
-"""Open-set label noise: images of no class of ours, under labels of ours."""
+"""Open-set label noise: images of foreign classes under the data set's labels."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ __all__ = ["Replacement", "open_set"]
 
 
 class Replacement(NamedTuple):
-    """Which training images give way to which donor images. Pair m: image ``index[m]`` ← ``donor[m]``."""
+    """Pairs of a training image and its donor image: image ``donor[m]`` replaces image ``index[m]``."""
 
-    # Hides tuple.index, which nobody asks of a pair of index sets.
+    # The field hides tuple.index, which a pair of index sets does not need.
     index: Tensor  # type: ignore[assignment]
-    """Samples of the training set whose image is replaced, (M,) int64, strictly ascending."""
+    """Replaced samples of the training set, (M,) int64, strictly ascending."""
 
     donor: Tensor
-    """Samples of the donor data set whose image takes that place, (M,) int64."""
+    """Replacing samples of the donor data set, (M,) int64."""
 
 
 def open_set(labels: Tensor, rate: float, num_donors: int, generator: torch.Generator) -> Replacement:
-    """M = int(rate · N) training images are replaced by images of another data set; all labels stay.
+    """Choose M = int(rate · N) training images, and another data set's images to replace them; all labels stay.
 
-    As in the open-set noise of Wang et al. (CVPR 2018), with CIFAR-100's *training* images as the donors for
-    CIFAR-10. No label changes, so the mask of wrong samples cannot be had by comparing labels: it is
-    ``NoiseRecord.wrong``.
+    The noise is that of Wang et al. (CVPR 2018), with CIFAR-100's *training* images as donors for CIFAR-10. Labels do
+    not change, so comparing them does not find the wrong samples: ``NoiseRecord.wrong`` does.
 
-    Both index sets are drawn uniformly without replacement. With fewer donors than M, donors are reused
-    evenly: each is used ⌊M / num_donors⌋ or ⌈M / num_donors⌉ times. For the same generator state a higher
-    rate replaces a superset of the images, by the same donors.
+    Both index sets are drawn uniformly without replacement. If there are fewer donors than M, each is used
+    ⌊M / num_donors⌋ or ⌈M / num_donors⌉ times. For the same generator state a higher rate replaces a superset of the
+    images, by the same donors.
 
     Args:
         labels: true labels, (N,) int64 on the CPU, not negative; only N matters.
-        rate: the share of images replaced, in [0, 1); exactly ``int(rate * N + 1e-9)`` are. 0 replaces none.
+        rate: share of replaced images, in [0, 1); exactly ``int(rate * N + 1e-9)`` are replaced. 0 replaces none.
         num_donors: size of the donor data set, at least 1.
         generator: CPU generator, advanced by the call.
 

@@ -8,6 +8,6 @@ from slnlab.losses import cross_entropy
 
 
 def confidence_penalty(logits: Tensor) -> Tensor:
-    """Σ_c S_c log S_c of logits (B, C), the negative entropy of each prediction (B,), in [−log C, 0]; equation 2."""
+    """Negative entropy Σ_c S_c log S_c of each prediction: logits (B, C) → (B,) in [−log C, 0]; equation 2."""
     log_softmax = -cross_entropy(logits)
     return (log_softmax.exp() * log_softmax).sum(1)

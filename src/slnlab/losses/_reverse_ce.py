@@ -7,18 +7,18 @@ from math import log
 from torch import Tensor
 
 from slnlab.errors import ConfigError
-from slnlab.losses.gce import gce
+from slnlab.losses._gce import gce
 from slnlab.schema.kinds import Negative
 
 LOG_ZERO = log(1e-4)
-"""What log 0 is taken for, −9.2103: the one-hot label is clipped at 1e-4 in all public code. Wang et al. write −4."""
+"""Value of log 0, −9.2103: all public code clips the one-hot label at 1e-4. The text of Wang et al. has −4."""
 
 
 def reverse_ce(logits: Tensor, log_zero: Negative = LOG_ZERO) -> Tensor:
     """Reverse cross entropy of every class, L_c = −Σ_k S_k log onehot(c)_k = −A(1 − S_c) with S = softmax(logits).
 
-    A = `log_zero` stands for log 0. It is :func:`slnlab.losses.mae` times −A/2, so `log_zero` is nothing but a
-    scale. For a target that is not one-hot, ⟨t, L⟩ is its linear extension, not −Σ_k S_k log t_k.
+    A = `log_zero` stands for log 0. The loss is :func:`slnlab.losses.mae` times −A/2, so `log_zero` is only a scale.
+    For a target that is not one-hot, ⟨t, L⟩ is the linear extension, not −Σ_k S_k log t_k.
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.

@@ -10,13 +10,13 @@ __all__ = ["clean"]
 
 
 def clean(labels: Tensor) -> Tensor:
-    """The true labels as given labels.
+    """Return the true labels as given labels.
 
     Args:
         labels: true labels, (N,) int64 on the CPU, not negative.
 
     Returns:
-        A copy, (N,) int64: rewriting the given labels must never reach the true ones.
+        A copy, (N,) int64, so that changes of the given labels never reach the true ones.
 
     Raises:
         ConfigError: labels of another type, shape or range.

@@ -9,10 +9,10 @@ from slnlab.errors import ConfigError
 
 
 def label_smoothing(targets: Tensor, alpha: float) -> Tensor:
-    """Smoothed targets, (1 − α)·t + α/C; for a one-hot t the mixture of it with the uniform distribution.
+    """Smoothed targets, (1 − α)·t + α/C: a mixture of t with the uniform distribution.
 
-    Every class-wise loss here takes them, by :func:`slnlab.losses.expected_loss`:
-    ⟨(1 − α)·t + α/C, L⟩ = (1 − α)·⟨t, L⟩ + α·mean_c L_c. Nothing is assumed of t, not even that it sums to 1.
+    Every class-wise loss takes them by :func:`slnlab.losses.expected_loss`:
+    ⟨(1 − α)·t + α/C, L⟩ = (1 − α)·⟨t, L⟩ + α·mean_c L_c. t may be any row, and need not sum to 1.
 
     Args:
         targets: (B, C), any dtype; float16, bfloat16 and integers are computed and returned in float32.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from slnlab.losses._check import check_weights
-from slnlab.losses.nce import nce
-from slnlab.losses.reverse_ce import LOG_ZERO, reverse_ce
+from slnlab.losses._nce import nce
+from slnlab.losses._reverse_ce import LOG_ZERO, reverse_ce
 from slnlab.schema.kinds import Negative, NonNegative
 
 
 def nce_rce(logits: Tensor, alpha: NonNegative = 1.0, beta: NonNegative = 1.0, log_zero: Negative = LOG_ZERO) -> Tensor:
-    """α·normalised cross entropy + β·reverse cross entropy, of every class.
+    """Active passive loss of every class, α·normalised cross entropy + β·reverse cross entropy.
 
-    Ma et al. (2020): α, β are 1, 1 on CIFAR-10 and 10, 0.1 on CIFAR-100, with gradients clipped at norm 5, which is
-    the training loop's affair.
+    Ma et al. (2020) set α, β to 1, 1 on CIFAR-10 and 10, 0.1 on CIFAR-100. They also clip gradients at norm 5; the
+    training loop does that.
 
     Args:
         logits: (B, C), C ≥ 2, finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.

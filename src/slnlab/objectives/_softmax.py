@@ -1,4 +1,4 @@
-"""The softmax that objectives are made of."""
+"""The softmax of the objectives."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from slnlab.losses import cross_entropy
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """S (B, C) in float32, or float64 if the logits are; half precision has too few digits to take logarithms of."""
+    """Logits (B, C) → S (B, C), float64 for float64 logits, else float32, because log S needs the digits."""
     return (-cross_entropy(logits)).exp()

@@ -15,38 +15,38 @@ _ROWS = 2048
 
 
 def part_dependent(labels: Tensor, images: Tensor, rate: float, num_classes: int, generator: torch.Generator) -> Tensor:
-    """Each sample flips with a probability of its own, to a class that depends on its image.
+    """Flip each sample with its own probability, to a class that depends on its image.
 
     For sample i with flattened image x_i (D,) and true label y:
 
         q_i ~ TruncNorm(rate, 0.1²; [0, 1]),    W ∈ R^{C×D×C} ~ N(0, 1),
         a = x_i · W[y],  a_y = -∞,    P(given = y) = 1 - q_i,    P(given = j) = q_i · softmax(a)_j
 
-    (Xia et al., "Part-dependent label noise", NeurIPS 2020, algorithm 2.) Not to be mixed with
-    ``instance_dependent`` (Chen et al.): a different benchmark under a similar name.
+    (Xia et al., "Part-dependent label noise", NeurIPS 2020, algorithm 2.) ``instance_dependent`` (Chen et al.) is
+    another benchmark with a similar name.
 
-    What to know before comparing with published numbers:
+    Published numbers compare under three conditions:
 
     - The expected noise rate is the mean of the *truncated* normal, above ``rate`` for small rates:
-      rate + 0.1 · (φ(α) - φ(β)) / (Φ(β) - Φ(α)) with α = -rate / 0.1, β = (1 - rate) / 0.1. That is .129 for
-      .1, and .206, .300, .400, .500 for .2 to .5. A rate of exactly 0 is the one exception: it flips nothing,
-      where the formula would flip 8 %, so that a sweep over rates may start at clean labels.
-    - The benchmark applies the softmax without any temperature. For an image of thousands of pixels the
-      spread of a (the norm of x_i) is far above 1, so softmax(a) is close to one-hot: whether a sample flips
-      is random, but to which class is nearly a function of its image and label. Public implementations feed
-      raw pixels in [0, 255], some feed [0, 1] or standardised ones; the first two have the same arg max.
-    - Draws come from torch's generator, not from NumPy's as in the public code: the same distribution, never
-      the same labels. Everything is computed in float64, so that results do not hang on the order in which a
-      CPU sums; still, the record's hash is what tells whether two machines got the same labels.
+      rate + 0.1 · (φ(α) - φ(β)) / (Φ(β) - Φ(α)) with α = -rate / 0.1, β = (1 - rate) / 0.1. It is .129 for .1, and
+      .206, .300, .400, .500 for .2 to .5. A rate of exactly 0 flips nothing, so that a sweep over rates can start at
+      clean labels; the formula would flip 8 %.
+    - The benchmark's softmax has no temperature. For thousands of pixels the spread of a (the norm of x_i) is far
+      above 1, so softmax(a) is close to one-hot: chance decides whether a sample flips, but image and label nearly
+      decide the class. Most public implementations take raw pixels in [0, 255], some take [0, 1] or standardised
+      ones; the first two have the same arg max.
+    - Draws come from torch's generator, in the public code from NumPy's: the distribution agrees, the labels never
+      do. Everything is computed in float64, so that the order of a CPU's sums hardly matters. The record's hash
+      tells whether two machines got the same labels.
 
     For the same generator state a higher rate flips a superset of the samples, to the same classes.
 
-    W is drawn class by class: the memory needed is 8·D·C bytes beside a block of 2048 images.
+    W is drawn class by class, so the memory is 8·D·C bytes and a block of 2048 images.
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
-        images: (N, ...) on the CPU, at least one value per image; uint8 is scaled to [0, 1], floating types
-            are taken as they are and must be finite.
+        images: (N, ...) on the CPU, at least one value per image; uint8 is scaled to [0, 1], floating types are not
+            scaled and must be finite.
         rate: the location of the truncated normal, in [0, 1); 0 flips nothing.
         num_classes: C, at least 2.
         generator: CPU generator, advanced by the call.
@@ -68,16 +68,16 @@ def part_dependent(labels: Tensor, images: Tensor, rate: float, num_classes: int
     def uniform() -> Tensor:
         return torch.rand(len(labels), generator=generator, dtype=torch.float64)
 
-    # All draws per sample come before W, so that none depends on which samples the rate makes flip.
+    # All draws per sample come before W, so that none depends on the flipped samples.
     flip_probability = _truncated_normal(rate, _STD, uniform())
     flips = uniform() < flip_probability
     target_draw = uniform()
     given = labels.clone()
     flat = images.reshape(len(images), -1)
     for true_class in range(num_classes):
-        # float64 also because torch's float32 normals differ between instruction sets.
+        # float64, because torch's float32 normals differ between instruction sets.
         weight = torch.randn(flat.shape[1], num_classes, generator=generator, dtype=torch.float64)
-        # Leaving the class itself out is a_y = -∞ without a rounding error that could ever pick it.
+        # Without the column of the class itself no rounding error can pick it; a_y = -∞ means the same.
         others = torch.cat([torch.arange(true_class), torch.arange(true_class + 1, num_classes)])
         weight = weight[:, others]
         for rows in (flips & (labels == true_class)).nonzero().squeeze(1).split(_ROWS):
@@ -87,13 +87,13 @@ def part_dependent(labels: Tensor, images: Tensor, rate: float, num_classes: int
             cumulative = (block @ weight).softmax(dim=1).cumsum(dim=1)
             draw = target_draw[rows, None] * cumulative[:, -1:]
             choice = torch.searchsorted(cumulative, draw, right=True).squeeze(1)
-            # A draw next to 1 may round up to the total, past the last class.
+            # A draw near 1 may round up to the total, past the last class.
             given[rows] = others[choice.clamp(max=num_classes - 2)]
     return given
 
 
 def _truncated_normal(mean: float, std: float, uniform: Tensor) -> Tensor:
-    """Quantiles of the normal (mean, std²) truncated to [0, 1], at ``uniform`` in [0, 1), float64."""
+    """Return quantiles of the normal (mean, std²) truncated to [0, 1], at ``uniform`` in [0, 1), float64."""
     bounds = torch.tensor([-mean / std, (1 - mean) / std], dtype=torch.float64)
     low, high = torch.special.ndtr(bounds)
     quantile = torch.special.ndtri(low + uniform * (high - low))
@@ -112,6 +112,6 @@ def _check_images(images: Tensor, num_samples: int) -> None:
             f"images: must have shape (N, ...) with N={num_samples} (one image per label) and at least one "
             f"value per image, not {tuple(images.shape)}"
         )
-    # A sum meets every nan and infinity without a mask of the size of the images.
+    # A sum finds every nan and infinity without a mask as large as the images.
     if images.is_floating_point() and not torch.isfinite(images.sum(dtype=torch.float64)):
         raise ConfigError("images: hold values that are not finite")

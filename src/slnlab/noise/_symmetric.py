@@ -11,15 +11,14 @@ __all__ = ["symmetric"]
 
 
 def symmetric(labels: Tensor, rate: float, num_classes: int, generator: torch.Generator) -> Tensor:
-    """Each sample flips with probability ``rate``, uniformly to one of the *other* classes.
+    """Flip each sample with probability ``rate``, uniformly to one of the *other* classes.
 
-    The transition matrix is T[i, i] = 1 - ε and T[i, j] = ε / (C - 1) for j ≠ i, so the expected noise rate
-    is ε itself. This is the "symmetric noise" of the SLN paper (ICLR 2021, section 4). The variant that draws
-    from all C classes, and so keeps the class of every C-th chosen sample, is a different benchmark: its ε
-    corresponds to ε (C - 1) / C here.
+    The transition matrix is T[i, i] = 1 - ε and T[i, j] = ε / (C - 1) for j ≠ i, so the expected noise rate is ε. This
+    is the "symmetric noise" of the SLN paper (ICLR 2021, section 4). Another benchmark draws from all C classes and so
+    keeps every C-th chosen label: its ε corresponds to ε (C - 1) / C here.
 
-    The number of flips is binomial, not exact. For the same generator state a higher rate flips a superset
-    of the samples, to the same classes, so that runs over a sweep of rates differ in nothing else.
+    The number of flips is binomial, not exact. For the same generator state a higher rate flips a superset of the
+    samples, to the same classes, so that runs of a sweep over rates differ in nothing else.
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
@@ -37,7 +36,7 @@ def symmetric(labels: Tensor, rate: float, num_classes: int, generator: torch.Ge
     num_classes = check_num_classes(num_classes)
     check_labels(labels, num_classes)
     check_generator(generator)
-    # float64, because float32 uniforms are multiples of 2^-24 and "< rate" would be rounded with them.
+    # float64, because float32 uniforms are multiples of 2^-24 and would round the rate to such a multiple.
     flips = torch.rand(len(labels), generator=generator, dtype=torch.float64) < rate
     # An offset of 1..C-1 reaches every other class once and never the class itself.
     offset = torch.randint(1, num_classes, (len(labels),), generator=generator)

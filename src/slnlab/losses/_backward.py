@@ -12,16 +12,16 @@ from slnlab.losses._check import check_transition
 from slnlab.losses._corrected import Corrected
 
 LARGEST_CONDITION = 1e6
-"""Above this condition number T counts as singular: its inverse would leave a float32 loss no correct digit."""
+"""Largest condition number of T. Beyond it a float32 loss would have no correct digit, so T counts as singular."""
 
 
 class Backward(Corrected):
     """Backward correction, L_y = −Σ_c (onehot(y)·T⁻¹)_c log S_c with S = softmax(logits).
 
-    It is unbiased: averaged over the given labels that T makes of a true one, it is the cross entropy of the true
-    one, Σ_j T_ij L_j = −log S_i. The price is its range: it is negative in places, and unbounded below. Patrini et
-    al. (2017), theorem 1. Their code bounds it: S is clipped to [clip, 1 − clip], so that a sample of which the network
-    is that sure has no gradient any more. T is inverted once, in float64; made once per matrix, used in every step:
+    The loss is unbiased: its mean over the given labels of a true class i is the cross entropy of i,
+    Σ_j T_ij L_j = −log S_i. It may be negative, and is unbounded below. Patrini et al. (2017), theorem 1. Their code
+    bounds it by clipping S to [clip, 1 − clip]; a clipped S has no gradient. T is inverted once, in float64. Make one
+    object per matrix, and use it in every step:
 
         >>> import torch
         >>> loss = Backward(torch.tensor([[0.75, 0.25], [0.25, 0.75]]))  # its inverse: [[1.5, -0.5], [-0.5, 1.5]]
@@ -29,12 +29,12 @@ class Backward(Corrected):
         tensor([[ 3.1269, -0.8731]])
 
     Args:
-        transition: (C, C), T[i, j] = P(given j | true i); checked and copied, no gradient reaches it.
-        clip: in (0, 1/2); the authors' 1e-7. None: the loss of the theorem.
+        transition: (C, C), T[i, j] = P(given j | true i); checked and copied, without gradient.
+        clip: in (0, 1/2); the authors' is 1e-7. None: the loss of the theorem.
 
     Raises:
-        ConfigError: it is not square, holds what is no probability, a row does not sum to 1, or it is singular; or a
-            clip out of its range.
+        ConfigError: ``transition`` is not square, holds no probabilities, has a row that does not sum to 1, or is
+            singular; or ``clip`` is outside its range.
     """
 
     def __init__(self, transition: Any, clip: float | None = None) -> None:
@@ -43,7 +43,7 @@ class Backward(Corrected):
         if not condition <= LARGEST_CONDITION:
             raise ConfigError(
                 f"backward: transition: is singular (condition number {condition:.2g}, at most "
-                f"{LARGEST_CONDITION:.0e} is allowed): its true labels cannot be told from the given ones; "
+                f"{LARGEST_CONDITION:.0e} is allowed), so given labels do not determine true ones; "
                 "forward needs no inverse"
             )
         super().__init__(torch.linalg.inv(matrix), clip)
@@ -52,12 +52,12 @@ class Backward(Corrected):
         """Logits (B, C) → losses (B, C), of either sign, float32 or float64."""
         losses = self.clipped(logits)
         inverse = self.matrix_for(losses)
-        with torch.autocast(losses.device.type, enabled=False):  # which would run the product in half precision
+        with torch.autocast(losses.device.type, enabled=False):  # autocast would multiply in half precision
             return losses @ inverse.T
 
 
 def backward(logits: Tensor, transition: Any, clip: float | None = None) -> Tensor:
-    """Backward-corrected cross entropy of every class; see :class:`Backward`, which inverts a matrix only once.
+    """Backward-corrected cross entropy of every class. :class:`Backward` inverts a matrix only once.
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
@@ -68,6 +68,6 @@ def backward(logits: Tensor, transition: Any, clip: float | None = None) -> Tens
         (B, C), of either sign.
 
     Raises:
-        ConfigError: transition is no transition matrix, singular, or not of C classes; or clip is out of its range.
+        ConfigError: transition is no transition matrix, singular, or not of C classes; or clip is outside its range.
     """
     return Backward(transition, clip)(logits)

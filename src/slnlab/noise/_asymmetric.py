@@ -14,13 +14,12 @@ __all__ = ["asymmetric", "next_class"]
 
 
 def asymmetric(labels: Tensor, rate: float, class_map: Mapping[int, int], generator: torch.Generator) -> Tensor:
-    """Each sample of a class c in ``class_map`` flips with probability ``rate`` to ``class_map[c]``.
+    """Flip each sample of a class c in ``class_map`` to ``class_map[c]`` with probability ``rate``.
 
-    Decided for all samples at once on the true label, so a pair that maps onto each other (CIFAR-10's cat
-    and dog, 3 → 5 and 5 → 3) swaps and never chains. Classes that are no key stay clean: the expected overall
-    noise rate is ε times the share of samples in mapped classes, e.g. ε / 2 on CIFAR-10 with
-    {9: 1, 2: 0, 4: 7, 3: 5, 5: 3} (Patrini et al., CVPR 2017, section 5; the SLN paper, section 4).
-    CIFAR-100 uses ``next_class(100)``.
+    All flips are decided by the true labels. Two classes that map onto each other (CIFAR-10's cat and dog, 3 → 5 and
+    5 → 3) swap and never chain. Unmapped classes stay clean. The expected overall noise rate is ε times the share of
+    samples in mapped classes: ε / 2 on CIFAR-10 with {9: 1, 2: 0, 4: 7, 3: 5, 5: 3} (Patrini et al., CVPR 2017,
+    section 5; the SLN paper, section 4). CIFAR-100 uses ``next_class(100)``.
 
     The number of flips is binomial, not exact. For the same generator state a higher rate flips a superset
     of the samples.
@@ -28,13 +27,13 @@ def asymmetric(labels: Tensor, rate: float, class_map: Mapping[int, int], genera
     Args:
         labels: true labels, (N,) int64 on the CPU, not negative.
         rate: the probability ε of a flip within a mapped class, in [0, 1); 0 flips nothing.
-        class_map: true class → given class; not empty, and no class to itself. A key that no label has is
-            allowed (a subset of the data may lack a class).
+        class_map: true class → given class; not empty, and no class to itself. A key may match no label, because a
+            subset of the data may lack a class.
         generator: CPU generator, advanced by the call.
 
     Returns:
-        Given labels, (N,) int64; a new tensor. They can only leave the labels' classes if ``class_map`` does:
-        the number of classes is not known here.
+        Given labels, (N,) int64; a new tensor. The number of classes is unknown here, so targets in ``class_map`` are
+        not checked against it.
 
     Raises:
         ConfigError: an argument of another type, shape or range.
@@ -46,15 +45,15 @@ def asymmetric(labels: Tensor, rate: float, class_map: Mapping[int, int], genera
     target = torch.arange(max(int(labels.max()), *pairs) + 1)
     for true_class, given_class in pairs.items():
         target[true_class] = given_class
-    # One draw per sample of every class: whether a sample flips does not depend on what else is mapped.
+    # Samples of unmapped classes draw too, so that a sample's flip does not depend on the other keys of the map.
     flips = torch.rand(len(labels), generator=generator, dtype=torch.float64) < rate
     return torch.where(flips, target[labels], labels)
 
 
 def next_class(num_classes: int) -> dict[int, int]:
-    """The class map c → c + 1 mod C: the SLN paper's asymmetric noise on CIFAR-100.
+    """Return the class map c → c + 1 mod C, the SLN paper's asymmetric noise on CIFAR-100.
 
-    All hundred classes form one cycle. The variant that cycles within each superclass is another benchmark.
+    All classes form one cycle. Cycles within each superclass are another benchmark.
 
     Raises:
         ConfigError: ``num_classes`` is no integer of at least 2.

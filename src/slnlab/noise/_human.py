@@ -1,4 +1,4 @@
-"""What people on Amazon Mechanical Turk said the images of CIFAR show: CIFAR-10N and CIFAR-100N (Wei et al. 2022)."""
+"""Labels of CIFAR images by people on Amazon Mechanical Turk: CIFAR-10N and CIFAR-100N (Wei et al. 2022)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _KEYS: dict[str, str] = {
     "random3": "random_label3",
     "noisy": "noisy_label",
 }
-"""The published files' names of the annotations."""
+"""Keys of the annotations in the published files."""
 
 _TRUE = "clean_label"
 
-# What NumPy rebuilds an array from; it went by the first path until NumPy 2, and files know the path of their time.
+# NumPy rebuilds arrays by this function. NumPy 2 renamed its module, and each file names the module of its time.
 _RECONSTRUCT = np.zeros(1, np.int64).__reduce__()[0]
 _INTEGERS = [type(np.dtype(f"{sign}int{bits}")) for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _ALLOWED: list[Any] = [
@@ -50,32 +50,32 @@ def human(
     num_classes: int,
     num_train: int | None = None,
 ) -> Tensor:
-    """Given labels that people gave, from the published ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``.
+    """Read human labels from the published ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``.
 
-    The file is a dictionary of integer arrays or lists (N,), saved by ``torch.save``. It is a pickle, but nothing in it
-    is executed: whatever is not needed to rebuild integer arrays is refused. Its ``clean_label`` must repeat the data's
-    true labels, because the same annotations are also published in another order of the images.
+    The file is a dictionary of integer arrays or lists (N,), saved by ``torch.save``. The pickle executes nothing:
+    anything but integer arrays is refused. Its ``clean_label`` must repeat the data's true labels, because the same
+    annotations are also published for another order of the images.
 
-    Rates that the authors report: ``aggre`` about 9 %, ``random1`` 17.23 %, ``random2`` 18.12 %, ``random3`` 17.64 %,
+    Noise rates by the authors: ``aggre`` about 9 %, ``random1`` 17.23 %, ``random2`` 18.12 %, ``random3`` 17.64 %,
     ``worse`` 40.21 % (CIFAR-10N); ``noisy`` 40.20 % (CIFAR-100N, fine labels).
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, num_classes).
-        path: the file, of so many samples, or of all ``num_train``, of which the first N are used.
-        annotation: of CIFAR-10N the first, second or third annotator of each image (``random1`` to ``random3``), the
-            majority of the three (``aggre``), or a wrong one of them wherever there is one (``worse``); of CIFAR-100N
-            the only one, ``noisy``.
+        path: the file, with N or ``num_train`` samples; the first N are used.
+        annotation: for CIFAR-10N the first, second or third annotator of each image (``random1`` to ``random3``),
+            their majority (``aggre``), or a wrong one of the three where there is one (``worse``). CIFAR-100N has
+            only ``noisy``.
         num_classes: C, at least 2.
-        num_train: samples of the whole data set, of which ``labels`` are the first; None: no more.
+        num_train: size of the whole training set, which begins with ``labels``; None: N.
 
     Returns:
         Given labels, (N,) int64.
 
     Raises:
         ConfigError: labels, num_classes or annotation of another type, shape or range, or a torch older than 2.6.
-        DataError: the file is missing or damaged, holds anything but integers, has not this annotation, another
-            length, labels outside the classes, or a ``clean_label`` that disagrees with the data (the first such
-            sample is named), or is in the other published order.
+        DataError: the file is missing, damaged, holds anything but integers, or lacks this annotation; or it has
+            another length, labels outside the classes, or another ``clean_label`` than the data. The first such
+            sample is named.
     """
     num_classes = check_num_classes(num_classes)
     labels = check_labels(labels, num_classes)
@@ -89,8 +89,8 @@ def human(
             "another data set?"
         )
     if _KEYS[annotation] not in content:
-        there = [name for name, key in _KEYS.items() if key in content]
-        raise DataError(f"{path}: has no annotation {annotation!r}; noise.annotation may be {' or '.join(there)}")
+        known = [name for name, key in _KEYS.items() if key in content]
+        raise DataError(f"{path}: has no annotation {annotation!r}; noise.annotation may be {' or '.join(known)}")
     given = _column(path, content, _KEYS[annotation], len(labels), num_train)
     for key, values in ((_TRUE, true), (_KEYS[annotation], given)):
         outside = (values < 0) | (values >= num_classes)
@@ -109,7 +109,7 @@ def human(
 
 
 def _column(path: Any, content: dict[Any, Any], key: str, size: int, num_train: int | None) -> Tensor:
-    """The first `size` values of an entry, int64."""
+    """Return the first `size` values of an entry, int64."""
     try:
         values = np.asarray(content[key])
     except ValueError:  # a list of lists of different lengths
@@ -124,13 +124,13 @@ def _column(path: Any, content: dict[Any, Any], key: str, size: int, num_train: 
 
 
 def _read(path: Path) -> dict[Any, Any]:
-    """The entries of the file: arrays, numbers and plain containers, nothing else."""
+    """Read the file: arrays, numbers and plain containers, nothing else."""
     if path.suffix == ".npy":
         raise DataError(
             f"{path}: is in the order of TensorFlow's data set; noise=human reads CIFAR-10_human.pt or "
             "CIFAR-100_human.pt, which are in the order of the published images"
         )
-    if torch.__version__ < "2.6":  # which cannot be told that a name of old is the function of today
+    if torch.__version__ < "2.6":  # older versions accept no second name for an allowed function
         raise ConfigError(f"noise=human: reading {path} without executing it needs torch 2.6 or newer")
     try:
         with torch.serialization.safe_globals(_ALLOWED):
@@ -140,13 +140,13 @@ def _read(path: Path) -> dict[Any, Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        # torch's message goes on with advice to execute it all the same.
+        # torch's own message advises to execute the file.
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f" ({named[1]})" if named else ""
         raise DataError(
             f"{path}: is damaged, or holds more than arrays of integers{what}; nothing in it was executed"
         ) from error
-    except Exception as error:  # torch, zipfile and NumPy have many words for a broken file
+    except Exception as error:  # torch, zipfile and NumPy raise many types for a broken file
         raise DataError(f"{path}: is truncated, damaged, or was not written by torch.save") from error
     if not isinstance(content, dict) or _TRUE not in content:
         raise DataError(f"{path}: is no file of CIFAR-10N or CIFAR-100N: it has no {_TRUE}")

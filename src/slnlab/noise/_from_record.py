@@ -1,4 +1,4 @@
-"""The noise of another run."""
+"""The stored label noise of another run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from slnlab.noise.record import NoiseRecord
 
 
 def from_record(labels: Tensor, path: str | Path) -> NoiseRecord:
-    """Take up a stored noise record.
+    """Load a stored noise record, and check that it was made for these labels.
 
     Args:
         labels: the data set's true labels, shape (N,), int64.
-        path: a `noise.npz`, or the run directory that holds one.
+        path: a `noise.npz`, or a run directory with one.
 
     Raises:
-        DataError: no such file, a corrupt one, or one made for other labels; names the first sample that differs.
+        DataError: the file is missing, corrupt, or was made for other labels; the first differing sample is named.
     """
     path = Path(path)
     record = NoiseRecord.load(path / "noise.npz" if path.is_dir() else path)
     if len(record.true) != len(labels):
-        raise DataError(f"{path}: the record is of {len(record.true)} samples, the data have {len(labels)}")
+        raise DataError(f"{path}: the record has {len(record.true)} samples, the data have {len(labels)}")
     if not torch.equal(record.true, labels):
         row = int((record.true != labels).nonzero()[0])
         raise DataError(

@@ -16,23 +16,23 @@ _TOLERANCE = 1e-2
 
 
 def instance_dependent(labels: Tensor, rate: float, probabilities: Tensor) -> Tensor:
-    """The int(rate · N) samples most easily mistaken flip to the class they are mistaken for.
+    """Flip the int(rate · N) samples most easily mistaken, each to its likeliest wrong class.
 
-    With A (N, C) the softmax of a network trained on the clean labels, averaged over its epochs:
+    A (N, C) is the softmax of a network trained on the clean labels, averaged over its epochs:
 
         candidate_i = argmax_{c ≠ y_i} A_ic,    score_i = max_{c ≠ y_i} A_ic,
 
     and the samples with the largest scores take their candidate as given label (Chen et al., "Beyond
-    class-conditional assumption", AAAI 2021, algorithm 1; the SLN paper's instance-dependent noise). Not to
-    be mixed with ``part_dependent`` (Xia et al. 2020), which others also call instance-dependent.
+    class-conditional assumption", AAAI 2021, algorithm 1; the SLN paper's instance-dependent noise). Some papers also
+    call ``part_dependent`` (Xia et al. 2020) instance-dependent; it is another benchmark.
 
-    Deterministic: no draw is involved. Equal scores are ordered by sample, equal candidates by class, the
-    lower first. The flipped sets are nested: a higher rate flips a superset, to the same classes.
+    The function draws nothing. Equal scores are ordered by sample, equal candidates by class, the lower first. A higher
+    rate flips a superset, to the same classes.
 
     Args:
         labels: true labels, (N,) int64 on the CPU, in [0, C).
-        rate: the share of samples that flip, in [0, 1). Exactly ``int(rate * N + 1e-9)`` labels flip; the
-            epsilon is there because ``int(0.29 * 100)`` is 28. 0 flips nothing.
+        rate: share of flipped samples, in [0, 1). Exactly ``int(rate * N + 1e-9)`` labels flip; the epsilon is
+            needed because ``int(0.29 * 100)`` is 28. 0 flips nothing.
         probabilities: A, (N, C) of a floating type on the CPU, C >= 2; values in [0, 1], rows summing to 1
             (within 1e-2).
 
@@ -43,20 +43,20 @@ def instance_dependent(labels: Tensor, rate: float, probabilities: Tensor) -> Te
         ConfigError: an argument of another type, shape or range.
     """
     rate = check_rate(rate)
-    # Labels are checked against C below; the shape of A must be known to be sound first.
+    # The shape of A must be valid before the labels can be checked against C.
     check_labels(labels)
     _check_probabilities(probabilities, len(labels))
     check_labels(labels, probabilities.shape[1])
 
     scores = torch.empty(len(labels), dtype=torch.float64)
     candidates = torch.empty_like(labels)
-    for start in range(0, len(labels), _ROWS):  # a masked copy of all of A would double its memory
+    for start in range(0, len(labels), _ROWS):  # a masked copy of the whole of A would double the memory
         rows = slice(start, start + _ROWS)
         others = probabilities[rows].double().scatter(1, labels[rows, None], -1.0)
         scores[rows], candidates[rows] = others.max(dim=1)
 
     order = torch.argsort(scores, descending=True, stable=True)
-    # Not order[-count:]: at a rate of 0 that would be everything.
+    # order[-count:] would flip everything at a rate of 0.
     flips = order[: exact_count(rate, len(labels))]
     given = labels.clone()
     given[flips] = candidates[flips]

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError
-from slnlab.losses.cross_entropy import cross_entropy
+from slnlab.losses._cross_entropy import cross_entropy
 from slnlab.schema.kinds import PositiveShare
 
 
 def gce(logits: Tensor, q: PositiveShare = 0.7) -> Tensor:
     """Generalised cross entropy of every class, L_c = (1 − S_c^q)/q with S = softmax(logits).
 
-    It runs from cross entropy (q → 0) to half of :func:`slnlab.losses.mae` (q = 1). Zhang & Sabuncu (2018),
-    equation 6. This is the plain loss; the rows named GCE in the paper's tables are the *truncated* one.
+    It lies between cross entropy (q → 0) and half of :func:`slnlab.losses.mae` (q = 1). Zhang & Sabuncu (2018),
+    equation 6. The rows GCE of the SLN paper's tables are the *truncated* loss (`method=truncated_gce`), not this one.
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
@@ -28,6 +28,6 @@ def gce(logits: Tensor, q: PositiveShare = 0.7) -> Tensor:
     """
     if not 0.0 < q <= 1.0:
         raise ConfigError(f"gce: q = {q}, but it must be in (0, 1]")
-    # S^q = exp(q log S). A power of S itself has an infinite slope where S underflows to 0; and expm1 keeps
-    # the digits that 1 − S^q would lose when q is small or S is near 1.
+    # S^q = exp(q log S). The slope of S**q is infinite where S underflows to 0, and 1 − S^q loses digits when q is
+    # small or S is near 1.
     return -torch.expm1(-q * cross_entropy(logits)) / q

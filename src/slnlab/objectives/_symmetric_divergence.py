@@ -1,4 +1,4 @@
-"""How far two networks disagree (JoCoR, Wei et al., 2020)."""
+"""The disagreement of two networks (JoCoR, Wei et al., 2020)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from torch import Tensor, log_softmax
 
 
 def symmetric_divergence(logits: Tensor, logits_2: Tensor) -> Tensor:
-    """KL(S¹‖S²) + KL(S²‖S¹) = Σ_c (S¹_c − S²_c)(log S¹_c − log S²_c) of every sample, (B, C) twice → (B,), ≥ 0."""
+    """Two logits (B, C) → KL(S¹‖S²) + KL(S²‖S¹) = Σ_c (S¹_c − S²_c)(log S¹_c − log S²_c) of every sample (B,), ≥ 0."""
     one, two = (log_softmax(each.float(), 1) for each in (logits, logits_2))
     return ((one.exp() - two.exp()) * (one - two)).sum(1)
