@@ -21,7 +21,7 @@ from slnlab.config.contents import changes, digests, of_source, parts, refuse_ch
 from slnlab.config.plain import plain
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
-from slnlab.record.sweep_plan import look
+from slnlab.record.sweep_plan import run_statuses
 from slnlab.storage import hashes as file_hashes
 from slnlab.train import train
 from slnlab.training.before_running import shared_directories
@@ -307,7 +307,7 @@ def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_
         run = RunDirectory(tmp_path / f"{describe}" / "run")
         with pytest.raises(ConfigError):
             refuse(run, describe)
-        assert [found.state for found in look(tmp_path / f"{describe}")] == ([state] if describe else [])
+        assert [found.state for found in run_statuses(tmp_path / f"{describe}")] == ([state] if describe else [])
 
 
 # Sweeps

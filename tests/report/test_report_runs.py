@@ -91,7 +91,7 @@ def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsy
         ("", "cannot be read as a result"),
         ("[1]", "schema version None"),
         ('{"schema_version": 99}', "schema version 99"),
-        ('{"schema_version": 1}', "not a result of slnlab: data"),
+        ('{"schema_version": 1}', "is no result of slnlab: data"),
     ],
 )
 def test_a_corrupt_or_foreign_result_is_left_out(make_run, tmp_path, monkeypatch, capsys, content, why):

@@ -17,7 +17,7 @@ from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable
 
 
-class ResultRow(NamedTuple):
+class SampleJudgements(NamedTuple):
     """What trained weights say of M samples, each (M,), ordered by row, on the CPU."""
 
     rows: Tensor
@@ -32,7 +32,7 @@ class ResultRow(NamedTuple):
 
 
 @torch.no_grad()
-def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable) -> ResultRow:
+def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable) -> SampleJudgements:
     """What the network says of every sample in `batches`, in eval mode; in a process group, of all processes.
 
     Args:
@@ -50,11 +50,11 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
             loss = cross_entropy(logits, given.squeeze(1), reduction="none")
             others = logits.scatter(1, given, -torch.inf).amax(1)
             parts.append((index, loss, logits.argmax(1), logits.gather(1, given).squeeze(1) - others))
-    judged = ResultRow(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
+    judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
     order = judged.rows.argsort()  # several processes have it in pieces
-    return ResultRow(*(column[order] for column in judged))
+    return SampleJudgements(*(column[order] for column in judged))
 
 
 def findings(

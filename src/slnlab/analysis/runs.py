@@ -20,7 +20,7 @@ METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run."""
 
     directory: RunDirectory
@@ -45,7 +45,7 @@ class Run:
 class Group:
     """The runs of one configuration, ordered by seed."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     """What sets it apart from groups that have the same name in a table: keys of the configuration and values."""
 
@@ -77,7 +77,7 @@ class Group:
 class Found:
     """What lies below some directories."""
 
-    runs: list[Run]
+    runs: list[FinishedRun]
     unfinished: list[Path]
     """Run directories without a result: stopped, failed, or still running; not those that a study has pruned."""
     left_out: list[str]
@@ -117,7 +117,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
             elif run.config.exists() and not run.pruned.exists():
                 unfinished.setdefault(run.path.resolve(), run.path)
 
-    runs: dict[tuple[str, int], Run] = {}
+    runs: dict[tuple[str, int], FinishedRun] = {}
     left_out = []
     for file in results.values():
         try:
@@ -125,7 +125,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
         except DataError as error:
             left_out.append(str(error))
             continue
-        counted = runs.setdefault((result.group, result.seed), Run(RunDirectory(file.parent), result))
+        counted = runs.setdefault((result.group, result.seed), FinishedRun(RunDirectory(file.parent), result))
         if counted.result != result:
             left_out.append(f"{file}: another result of the run in {counted.directory.path}, which is the one counted")
     if not runs:
@@ -135,9 +135,9 @@ def find_runs(paths: Sequence[Path]) -> Found:
     return Found(list(runs.values()), list(unfinished.values()), left_out)
 
 
-def group_runs(runs: Iterable[Run]) -> list[Group]:
+def group_runs(runs: Iterable[FinishedRun]) -> list[Group]:
     """Average what differs in its seed only, ordered by data, noise, method (as in the paper) and settings."""
-    by_hash: dict[str, list[Run]] = defaultdict(list)
+    by_hash: dict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
         by_hash[run.result.group].append(run)
     groups = [Group(tuple(sorted(same, key=lambda run: run.result.seed))) for same in by_hash.values()]

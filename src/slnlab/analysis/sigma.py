@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from slnlab.analysis.curves import STYLE, WIDTH, place_legend
-from slnlab.analysis.runs import Group, Run, differing_keys, find_runs
+from slnlab.analysis.runs import FinishedRun, Group, differing_keys, find_runs
 from slnlab.analysis.table import Row, make_rows, write_csv
 from slnlab.config.identity import digest
 from slnlab.config.plain import flat
@@ -71,13 +71,13 @@ def sigma(group: Group) -> float:
     return float(group.first.identity["sln"]["sigma"])
 
 
-def sweeps(runs: Iterable[Run]) -> list[Group]:
+def sweeps(runs: Iterable[FinishedRun]) -> list[Group]:
     """The runs that have others with another σ, grouped over seeds, ordered by data, noise and σ.
 
     Raises:
         DataError: for one data set and noise there are two sweeps; names the keys in which they differ.
     """
-    by_rest: dict[str, dict[float, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    by_rest: dict[str, dict[float, dict[int, FinishedRun]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         rest = flat(run.result.identity)
         value = float(rest.pop("sln.sigma"))

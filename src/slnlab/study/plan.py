@@ -32,7 +32,7 @@ OF_FINALS = ("data.noisy_val=0", "data.test=true")
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyRun:
     """A run of a study."""
 
     values: Values
@@ -104,7 +104,7 @@ class Plan:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._of_trials = (f"data.noisy_val={self.noisy_val}", "data.test=false")
-        self.jobs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
+        self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
 
@@ -140,17 +140,17 @@ class Plan:
 
     # What is run
 
-    def trial(self, values: Values, seed: int) -> Job:
+    def trial(self, values: Values, seed: int) -> StudyRun:
         """A run that chooses: some samples are held out with their noisy labels, and there is no test set."""
-        return self._job(values, *self._of_trials, f"seed={seed}")
+        return self._run(values, *self._of_trials, f"seed={seed}")
 
-    def final(self, values: Values, seed: int) -> Job:
+    def final(self, values: Values, seed: int) -> StudyRun:
         """The run on all training samples, with the test set."""
-        return self._job(values, *OF_FINALS, f"seed={seed}")
+        return self._run(values, *OF_FINALS, f"seed={seed}")
 
-    def _job(self, values: Values, *more: str) -> Job:
+    def _run(self, values: Values, *more: str) -> StudyRun:
         overrides = [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
-        return Job(dict(values), overrides, compose(overrides))
+        return StudyRun(dict(values), overrides, compose(overrides))
 
     @property
     def title(self) -> str:
@@ -164,7 +164,7 @@ class Plan:
 
     @property
     def example(self) -> RunSpec:
-        return self.jobs[0].spec
+        return self.trial_runs[0].spec
 
     @property
     def directory(self) -> Path:
@@ -204,9 +204,9 @@ class Plan:
 
     def _weights(self, wanted: str | None) -> str:
         found: list[list[str]] = []
-        for job in self.jobs:
-            names = [name for name in law(job.config.method).rows if name != "momentum" or job.config.momentum.enabled]
-            found.append([*names, *(["momentum"] if job.config.momentum.enabled and "momentum" not in names else [])])
+        for run in self.trial_runs:
+            names = [name for name in law(run.config.method).rows if name != "momentum" or run.config.momentum.enabled]
+            found.append([*names, *(["momentum"] if run.config.momentum.enabled and "momentum" not in names else [])])
         common = [name for name in found[0] if all(name in names for names in found)]
         rows = self.example.rows
         if wanted is None:
@@ -218,11 +218,11 @@ class Plan:
         return wanted
 
     def _check(self) -> None:
-        for job in [*self.jobs, self.final(self.jobs[0].values, self.final_seeds[0])]:
-            _ = job.spec
-        if not 1 <= self.last <= (epochs := min(job.config.trainer.max_epochs for job in self.jobs)):
+        for run in [*self.trial_runs, self.final(self.trial_runs[0].values, self.final_seeds[0])]:
+            _ = run.spec
+        if not 1 <= self.last <= (epochs := min(run.config.trainer.max_epochs for run in self.trial_runs)):
             raise ConfigError(f"--last: must lie in [1, {epochs}], the epochs of a run, not {self.last}")
-        held_out = {digest(_labels(job.spec.identity)) for job in self.jobs}
+        held_out = {digest(_labels(run.spec.identity)) for run in self.trial_runs}
         if len(held_out) > 1:
             keys = ", ".join(key for key in self.space if key.split(".")[0] in ("data", "noise"))
             raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; one study for each")
@@ -234,11 +234,11 @@ class Plan:
             raise ConfigError(
                 f"--trials {self.trials}: there are only {all_} combinations; without it each is tried once"
             )
-        directories: dict[Path, Job] = {}
-        for job in self.jobs:
-            other = directories.setdefault(job.directory, job)
-            if other is not job:
-                raise ConfigError(f"{other} and {job} are the same run: what is searched over makes no difference")
+        directories: dict[Path, StudyRun] = {}
+        for run in self.trial_runs:
+            other = directories.setdefault(run.directory, run)
+            if other is not run:
+                raise ConfigError(f"{other} and {run} are the same run: what is searched over makes no difference")
 
 
 def _labels(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from slnlab.processes.stopping import obeying_signals, stop_if_told
 from slnlab.record.result import Result, read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.writing import replacing
-from slnlab.study.plan import Job, Plan, Values
+from slnlab.study.plan import Plan, StudyRun, Values
 from slnlab.study.record import Trial
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ DIVERGED = re.compile(rf"\b{Diverged.__name__}: ")
 """In what a run that diverged has written down."""
 
 
-def run(job: Job, wait: bool = False, watch: Watch | None = None) -> Result:
+def train_run(run: StudyRun, wait: bool = False, watch: Watch | None = None) -> Result:
     """Do one run of a study, or take its result."""
     from slnlab.train import train
 
-    return train(job.spec, job.directory, job.overrides, wait, watch)
+    return train(run.spec, run.directory, run.overrides, wait, watch)
 
 
 def sweep(plan: Plan, overrides: Sequence[str]) -> None:
@@ -58,23 +58,23 @@ def sweep(plan: Plan, overrides: Sequence[str]) -> None:
                 launcher.wait()
 
 
-def swept(job: Job) -> Result:
+def launched_result(run: StudyRun) -> Result:
     """What a launcher's run has left.
 
     Raises:
         Diverged: its loss is no longer finite.
         SlnlabError: it is not finished for another reason.
     """
-    directory = RunDirectory(job.directory)
+    directory = RunDirectory(run.directory)
     if directory.finished:
         return Result.load(directory.result)
-    failure = job.directory / "failure.txt"
+    failure = run.directory / "failure.txt"
     why = "the launcher has left no result; see its log"
     if failure.exists():
         why = failure.read_text(encoding="utf-8").strip()
     if DIVERGED.search(why):
         raise Diverged(why)
-    raise SlnlabError(f"{job.directory}: {why}")
+    raise SlnlabError(f"{run.directory}: {why}")
 
 
 def run_trial(
@@ -91,25 +91,27 @@ def run_trial(
     Raises:
         Busy: another process is doing it, and `wait` is False.
     """
-    jobs = [plan.trial(values, seed) for seed in plan.trial_seeds]
-    trial = Trial(values=dict(values), state="finished", accuracies=[], directories=[str(j.directory) for j in jobs])
+    runs = [plan.trial(values, seed) for seed in plan.trial_seeds]
+    trial = Trial(
+        values=dict(values), state="finished", accuracies=[], directories=[]
+    )
     key = f"val/{plan.weights}/accuracy"
-    for job in jobs:
-        watched = _Watched(watch, key, plan.last) if watch and job is jobs[0] else None
+    for run in runs:
+        watched = _Watched(watch, key, plan.last) if watch and run is runs[0] else None
         try:
             if plan.launcher:
-                swept(job)
+                launched_result(run)
             else:
-                run(job, wait, watched)
-            trial.accuracies.append(_accuracy(job, key, plan.last))
+                train_run(run, wait, watched)
+            trial.accuracies.append(_accuracy(run, key, plan.last))
             if watched and not watched.seen:  # finished before, and not pruned then
                 with suppress(Pruned):
-                    for row in read_metrics(RunDirectory(job.directory).metrics):
+                    for row in read_metrics(RunDirectory(run.directory).metrics):
                         watched(row)
         except Busy:
             raise
         except Pruned as error:
-            with replacing(RunDirectory(job.directory).pruned) as file:
+            with replacing(RunDirectory(run.directory).pruned) as file:
                 file.write((json.dumps({"study": str(plan.directory), "why": str(error)}) + "\n").encode())
             log.info("pruned: %s", error)
             return trial.model_copy(update={"state": "pruned", "message": str(error)})
@@ -117,7 +119,7 @@ def run_trial(
             return trial.model_copy(update={"state": "diverged", "message": str(error)})
         except Exception as error:  # one trial's trouble must not cost a night's others
             expected = isinstance(error, SlnlabError)
-            log.error("the trial %s failed: %s", job, error, exc_info=not expected)
+            log.error("the trial %s failed: %s", run, error, exc_info=not expected)
             message = str(error) if expected else f"{type(error).__name__}: {error}"
             return trial.model_copy(update={"state": "failed", "message": message.splitlines()[0]})
     log.info("%.2f %% of the held-out noisy labels", 100 * trial.accuracy)
@@ -136,8 +138,8 @@ class _Watched:
         self.watch(fmean(self.seen[-self.last :]), len(self.seen))
 
 
-def _accuracy(job: Job, key: str, last: int) -> float:
-    rows = read_metrics(RunDirectory(job.directory).metrics)
+def _accuracy(run: StudyRun, key: str, last: int) -> float:
+    rows = read_metrics(RunDirectory(run.directory).metrics)
     if not rows or key not in rows[-1]:
-        raise DataError(f"{job.directory}: metrics.csv has no {key}")
+        raise DataError(f"{run.directory}: metrics.csv has no {key}")
     return fmean(row[key] for row in rows[-last:])

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from slnlab.config.run_spec import RunSpec
 from slnlab.record.run_directory import RunDirectory
-from slnlab.record.sweep_plan import Run, duration, look_at
+from slnlab.record.sweep_plan import RunStatus, duration, run_status
 from slnlab.text.terminal import ending_with_its_reader
 from slnlab.training import first_runs
 
@@ -27,7 +27,7 @@ LATEST = 100
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlanLine:
     """A run of the plan.
 
     Args:
@@ -49,8 +49,8 @@ class Planned:
         return self.spec.config
 
     @cached_property
-    def stands(self) -> Run:
-        return look_at(self.directory, "")
+    def status(self) -> RunStatus:
+        return run_status(self.directory, "")
 
     @property
     def left(self) -> bool:
@@ -65,7 +65,7 @@ class Planned:
     @property
     def state(self) -> str:
         """In words."""
-        run = self.stands
+        run = self.status
         state: str = run.state
         if run.state == "done" and self.left:
             state += ", again by force=true" if self.config.force else ", again for what was removed"
@@ -95,12 +95,12 @@ def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterat
     """
     names = _distinct([name for name, _, _ in runs])
     once = {
-        path: Planned(kind, name or spec.title, path, spec) for (_, path, spec), name in zip(runs, names, strict=True)
+        path: PlanLine(kind, name or spec.title, path, spec) for (_, path, spec), name in zip(runs, names, strict=True)
     }
     for planned in once.values():
         if not planned.config.force:
             RunDirectory(planned.directory).refuse_another_run(planned.spec)
-    first: dict[Path, Planned] = {}
+    first: dict[Path, PlanLine] = {}
     for planned in once.values():
         for needed in _first(planned) if planned.left else ():
             first.setdefault(needed.directory, needed)
@@ -118,9 +118,9 @@ def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterat
     yield f"memory    {_memory(left)}"
 
 
-def _count(runs: Sequence[Planned], kind: str) -> str:
+def _count(runs: Sequence[PlanLine], kind: str) -> str:
     """`3 runs: 1 done, 2 missing`."""
-    states = Counter(planned.stands.state for planned in runs)
+    states = Counter(planned.status.state for planned in runs)
     parts = ", ".join(f"{number} {state}" for state, number in states.items())
     return f"{len(runs)} {kind}{'s' * (len(runs) != 1)} ({parts})"
 
@@ -134,11 +134,11 @@ def _distinct(names: Sequence[str]) -> list[str]:
 # What is needed first
 
 
-def _first(planned: Planned) -> Iterator[Planned]:
+def _first(planned: PlanLine) -> Iterator[PlanLine]:
     """The runs that one needs, and those that they need, in the order in which they are made."""
     for needed in first_runs.needed(planned.spec):
         spec = needed.spec
-        run = Planned("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
+        run = PlanLine("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
         if run.left:
             yield from _first(run)
         yield run
@@ -147,7 +147,7 @@ def _first(planned: Planned) -> Iterator[Planned]:
 # Time
 
 
-def _time(runs: Sequence[Planned]) -> str:
+def _time(runs: Sequence[PlanLine]) -> str:
     """How long they train, one after the other, going by runs like them."""
     by_kind: dict[str, float | None] = {}
     for run in runs:
@@ -160,15 +160,15 @@ def _time(runs: Sequence[Planned]) -> str:
     return f"about {duration(sum(known))} of training, one run after the other, going by runs like these{share}"
 
 
-def _seconds(planned: Planned, each_epoch: float | None) -> float | None:
+def _seconds(planned: PlanLine, each_epoch: float | None) -> float | None:
     """That a run has still to train, at its own pace if it has begun; None: unknown."""
-    run, epochs = planned.stands, int(planned.config.trainer.max_epochs)
+    run, epochs = planned.status, int(planned.config.trainer.max_epochs)
     if run.epochs and run.state != "done" and not planned.config.force:
         return max(0, epochs - run.epochs) * run.seconds / run.epochs
     return None if each_epoch is None else epochs * each_epoch
 
 
-def _seconds_per_epoch(planned: Planned) -> float | None:
+def _seconds_per_epoch(planned: PlanLine) -> float | None:
     """The median over the latest finished runs that do the same work."""
     config = planned.config
     results = Path(config.runs_dir).glob(f"{config.data.name}/*/{config.method.name}/*/seed*/result.json")
@@ -192,7 +192,7 @@ def _kind_of_work(container: Mapping[str, Any]) -> str:
 # Memory
 
 
-def _memory(runs: Sequence[Planned]) -> str:
+def _memory(runs: Sequence[PlanLine]) -> str:
     """What the largest of them takes."""
     kinds = {run.kind_of_work: run.config for run in runs}
     try:
