@@ -106,8 +106,8 @@ class LabelIssues(_Record):
     agreement: float = Field(description="fraction predicted as their given label")
     held_out: float | None = Field(description="the same fraction on held-out noisy labels; null without any")
     verdict: LabelVerdict = Field(
-        description="usable: trust order and number; memorised: wrong labels are memorised or nearly absent, so only the "
-        "order is informative; undertrained: trust neither"
+        description="usable: trust order and number; memorised: wrong labels are memorised or nearly absent, so trust "
+        "only the order; undertrained: trust neither"
     )
 
 
@@ -161,8 +161,8 @@ class Result(_Record):
     data: str = Field(description="the data set; `(unverified files)` follows if they differ from the published ones")
     unverified_pixels: str | None = Field(
         default=None,
-        description="SHA-256 of the training images (uint8, N × channels × height × width) if the files differ from the "
-        "published ones (data.source.verify=false); otherwise null",
+        description="SHA-256 of the training images (uint8, N × channels × height × width) if the files differ from "
+        "the published ones (data.source.verify=false); otherwise null",
     )
     noise: str
     noise_rate: float = Field(description="as configured; see label_noise.realised_rate")

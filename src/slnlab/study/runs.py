@@ -92,9 +92,8 @@ def run_trial(
         Busy: another process is doing it, and `wait` is False.
     """
     runs = [plan.trial(values, seed) for seed in plan.trial_seeds]
-    trial = Trial(
-        values=dict(values), state="finished", accuracies=[], directories=[]
-    )
+    directories = [str(run.directory) for run in runs]
+    trial = Trial(values=dict(values), state="finished", accuracies=[], directories=directories)
     key = f"val/{plan.weights}/accuracy"
     for run in runs:
         watched = _Watched(watch, key, plan.last) if watch and run is runs[0] else None

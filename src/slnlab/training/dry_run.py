@@ -1,4 +1,4 @@
-"""`--dry-run`: which runs a command would do, what is done of them, and what they take. It runs and writes nothing."""
+"""`--dry-run`: the runs of a command, their states, and their time and memory. It runs and writes nothing."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ NOTHING = "nothing was run or written"
 """The last line of every dry run."""
 
 LATEST = 100
-"""So many finished runs are looked at for the time that a run takes."""
+"""Number of finished runs that the estimate of time reads, latest first."""
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """A run of the plan.
+    """A run of the plan, shown as one line.
 
     Args:
-        kind: first column of its line: run, trial, first.
-        name: what tells it from the others.
-        directory: where it lies.
+        kind: first column of the line: run, trial, first.
+        name: second column, distinct from the other runs.
+        directory: of the run.
         spec: of the run.
-        file: of its directory, what another run wants of it; None: its result.
+        file: in the directory, needed by another run; None: only the result is wanted.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class PlanLine:
 
     @property
     def left(self) -> bool:
-        """Whether there is something to do."""
+        """True if the run has still to be done."""
         gone = self.file is not None and not self.file.exists()
         return bool(self.config.force) or gone or not RunDirectory(self.directory).finished
 
@@ -64,7 +64,7 @@ class PlanLine:
 
     @property
     def state(self) -> str:
-        """In words."""
+        """The state in words."""
         run = self.status
         state: str = run.state
         if run.state == "done" and self.left:
@@ -76,22 +76,29 @@ class PlanLine:
 
 @ending_with_its_reader
 def show(runs: Sequence[tuple[str, Path, RunSpec]]) -> None:
-    """Print the plan of these runs; each is (name, directory, run)."""
+    """Print the plan.
+
+    Args:
+        runs: (name, directory, run), in their order.
+
+    Raises:
+        ConfigError, DataError: see `plan`.
+    """
     for line in plan(runs):
         print(line, flush=True)
     print(NOTHING)
 
 
 def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterator[str]:
-    """The lines of a plan; the last is about memory, and imports torch.
+    """The lines of a plan. The last line is about memory and imports torch.
 
     Args:
-        runs: (name, directory, run), in their order. Those of one directory are one run.
-        kind: what they are called.
+        runs: (name, directory, run), in their order. Runs with equal directories count once.
+        kind: name of a run in the plan, e.g. trial.
 
     Raises:
-        ConfigError: another run lies in a run's directory.
-        DataError: files that a run needs cannot be read.
+        ConfigError: a directory holds another run.
+        DataError: files needed by a run cannot be read.
     """
     names = _distinct([name for name, _, _ in runs])
     once = {
@@ -126,16 +133,16 @@ def _count(runs: Sequence[PlanLine], kind: str) -> str:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Without the words that all runs of a sweep share."""
+    """The names without the words shared by all runs of a sweep."""
     same = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
     return [" ".join(word for word in name.split() if word not in same) for name in names]
 
 
-# What is needed first
+# First runs
 
 
 def _first(planned: PlanLine) -> Iterator[PlanLine]:
-    """The runs that one needs, and those that they need, in the order in which they are made."""
+    """The runs needed by a run, directly or not, in the order of training."""
     for needed in first_runs.needed(planned.spec):
         spec = needed.spec
         run = PlanLine("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
@@ -148,7 +155,7 @@ def _first(planned: PlanLine) -> Iterator[PlanLine]:
 
 
 def _time(runs: Sequence[PlanLine]) -> str:
-    """How long they train, one after the other, going by runs like them."""
+    """The training time of all runs, one after the other, estimated from similar runs."""
     by_kind: dict[str, float | None] = {}
     for run in runs:
         if run.kind_of_work not in by_kind:
@@ -161,7 +168,7 @@ def _time(runs: Sequence[PlanLine]) -> str:
 
 
 def _seconds(planned: PlanLine, each_epoch: float | None) -> float | None:
-    """That a run has still to train, at its own pace if it has begun; None: unknown."""
+    """Seconds of training left in a run, at its own pace if it has begun; None: unknown."""
     run, epochs = planned.status, int(planned.config.trainer.max_epochs)
     if run.epochs and run.state != "done" and not planned.config.force:
         return max(0, epochs - run.epochs) * run.seconds / run.epochs
@@ -169,7 +176,7 @@ def _seconds(planned: PlanLine, each_epoch: float | None) -> float | None:
 
 
 def _seconds_per_epoch(planned: PlanLine) -> float | None:
-    """The median over the latest finished runs that do the same work."""
+    """The median over the latest finished runs of the same kind of work; None without any."""
     config = planned.config
     results = Path(config.runs_dir).glob(f"{config.data.name}/*/{config.method.name}/*/seed*/result.json")
     found = []
@@ -181,7 +188,7 @@ def _seconds_per_epoch(planned: PlanLine) -> float | None:
 
 
 def _kind_of_work(container: Mapping[str, Any]) -> str:
-    """What an epoch's time and the memory depend on most."""
+    """A key of the settings that decide most of an epoch's time and memory."""
     data, trainer = container["data"], container["trainer"]
     sizes = [data["num_train"], data["train_size"], data["batch_size"]]
     return json.dumps(
@@ -193,11 +200,11 @@ def _kind_of_work(container: Mapping[str, Any]) -> str:
 
 
 def _memory(runs: Sequence[PlanLine]) -> str:
-    """What the largest of them takes."""
+    """The memory of the largest run."""
     kinds = {run.kind_of_work: run.config for run in runs}
     try:
         from slnlab.training.memory import estimate
 
         return str(max(map(estimate, kinds.values()), key=lambda found: found.total))
-    except Exception as error:  # a network of the user's own may want what it does not get here
+    except Exception as error:  # a user's own network may not support the device `meta`
         return f"unknown: {type(error).__name__}: {error}"
