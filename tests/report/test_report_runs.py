@@ -80,7 +80,7 @@ def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsy
     code, out, message = command(monkeypatch, capsys, first, second)
     assert (code, message) == (1, "error: 1 result left out, see above")
     assert "| 60.00 |" in out.replace("  ", " ")
-    assert f"left out: {second / 'result.json'}: another result of the run in {first}, which is the one counted" in out
+    assert f"left out: {second / 'result.json'}: another result of the run in {first}, which counts instead" in out
     assert "| 70.00 |" in report([second, first])[0].replace("  ", " ")
 
 

@@ -274,13 +274,11 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*available but not used.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
-    warnings.filterwarnings(
-        "ignore", message=".*recommended to use `self.log.*sync_dist=True.*"
-    )  # all processes log the same
+    # All processes log the same values.
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # older PyTorch lacks its successor
-    warnings.filterwarnings(
-        "ignore", message=".*srun. command is available on your system.*"
-    )  # SLURM jobs start their own processes
+    # SLURM jobs start their own processes.
+    warnings.filterwarnings("ignore", message=".*srun. command is available on your system.*")
     # A run stopped after an epoch's last step continues with the schedule.
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before .*optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")
