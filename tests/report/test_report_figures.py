@@ -118,7 +118,7 @@ def test_sigma_of_one_noise_is_half_as_wide(make_run, tmp_path, read_csv):
 def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
     for i, (value, lr) in enumerate([(0, 0.1), (1, 0.1), (0, 0.2), (1, 0.2)]):
         make_run(f"runs/{i}", method="sln", sigma=value, settings={"optimizer": {"lr": lr}})
-    with pytest.raises(DataError, match=r"digits, sym 0.4: .* not only in sln.sigma but in optimizer.lr; give"):
+    with pytest.raises(DataError, match=r"digits, sym 0.4: .* not only in sln.sigma, but also in optimizer.lr; give"):
         sigma_plot([tmp_path / "runs"], tmp_path / "s.png")
 
 
