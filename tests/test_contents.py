@@ -288,7 +288,7 @@ def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
     assert said.startswith(f"the same with trainer.max_epochs=3 is finished in {short.path}; this run begins anew. ")
     (typed,) = shlex.split(said.rsplit("trainer.max_epochs more: ")[1])
     assert OverridesParser.create().parse_override(typed).value() == str(short.path)
-    with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* to train on from its weights"):
+    with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* train on from its weights"):
         short.refuse_another_run(settle(longer))
     longer.optimizer.lr = 0.3
     assert new.nearly_the_same(settle(longer)) is None, "it differs in more"

@@ -89,8 +89,8 @@ def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsy
     [
         ("{", "cannot be read as a result"),
         ("", "cannot be read as a result"),
-        ("[1]", "schema version None"),
-        ('{"schema_version": 99}', "schema version 99"),
+        ("[1]", "has schema version None"),
+        ('{"schema_version": 99}', "has schema version 99"),
         ('{"schema_version": 1}', "is no result of slnlab: data"),
     ],
 )

@@ -26,7 +26,8 @@ from slnlab.text.quoting import override
 LENGTH = "trainer.max_epochs"
 
 LONGER = (
-    "Runs cannot be extended, as their schedules follow their length; to train trainer.max_epochs more from its weights"
+    "Runs cannot be extended, as their schedules follow their length; train on from its weights for "
+    "trainer.max_epochs more"
 )
 
 OF_IMAGES = {"data.num_train", "data.num_classes", "data.classes", "data.clean_val", "data.test", "model.num_classes"}
