@@ -69,7 +69,7 @@ def chosen_judge(rows: Mapping[str, ResultRow], first_weights: float = 0.0) -> t
 
 
 def label_verdict(agreement: float, commonest: float, held_out: float | None) -> LabelVerdict:
-    """How far the list of suspected labels can be trusted.
+    """The verdict on the list of suspected labels.
 
     Args:
         agreement: fraction of given training labels predicted by the judge, in [0, 1].

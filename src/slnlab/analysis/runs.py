@@ -61,6 +61,7 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds of the runs, ascending."""
         return [run.result.seed for run in self.runs]
 
     @property

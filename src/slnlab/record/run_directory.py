@@ -89,6 +89,7 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
+        """True if `result.json` exists."""
         return self.result.exists()
 
     @contextmanager

@@ -10,7 +10,7 @@ from slnlab.study.record import Study
 
 
 def page(study: Study) -> str:
-    """The study as Markdown: what is compared, its trials, the choice and the final runs."""
+    """The study as Markdown: the comparison, the trials, the choice and the final runs."""
     when = "at the last epoch" if study.last == 1 else f"mean of the last {study.last} epochs"
     fixed = f" Fixed: `{' '.join(study.fixed)}`." if study.fixed else ""
     parts = [

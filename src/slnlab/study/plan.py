@@ -59,6 +59,7 @@ class StudyRun:
 
     @property
     def directory(self) -> Path:
+        """The directory of the run."""
         return self.spec.directory
 
     def __str__(self) -> str:

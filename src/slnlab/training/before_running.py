@@ -84,6 +84,7 @@ class CheckBeforeRunning(Callback):
         self.dry_run = dry_run
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the run, and make its directory."""
         extra_config_dirs[:] = searched_dirs(config)
         try:
             spec = settle(config)

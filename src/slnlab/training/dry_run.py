@@ -46,20 +46,23 @@ class PlanLine:
 
     @property
     def config(self) -> DictConfig:
+        """The configuration of the run."""
         return self.spec.config
 
     @cached_property
     def status(self) -> RunStatus:
+        """The status of the run; its path is empty."""
         return run_status(self.directory, "")
 
     @property
     def left(self) -> bool:
         """True if the run has still to be done."""
-        gone = self.file is not None and not self.file.exists()
-        return bool(self.config.force) or gone or not RunDirectory(self.directory).finished
+        missing = self.file is not None and not self.file.exists()
+        return bool(self.config.force) or missing or not RunDirectory(self.directory).finished
 
     @cached_property
     def kind_of_work(self) -> str:
+        """A key that runs with equal time and memory share."""
         return _kind_of_work(self.spec.container)
 
     @property
@@ -68,7 +71,7 @@ class PlanLine:
         run = self.status
         state: str = run.state
         if run.state == "done" and self.left:
-            state += ", again by force=true" if self.config.force else ", again for what was removed"
+            state += ", again by force=true" if self.config.force else ", again for its missing file"
         elif run.state != "done" and run.epochs:
             state += f" ({run.epochs}/{run.max_epochs} epochs)"
         return state

@@ -30,6 +30,7 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Bytes of all known parts together."""
         return self.weights + (self.activations or 0) + (self.images or 0)
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ SPLIT = ("train_size", "noisy_val", "split_seed")
 """Keys of `data` that decide which samples are held out."""
 
 APART = 1000
-"""Distance between the seeds of the two runs that a two-network method starts from. Users' seeds are smaller."""
+"""Distance between the seeds of the two runs that a two-network method starts from, large enough to be unshared."""
 
 Wanted = SourceRun | DictConfig
 """A run to start from: a finished run, or the configuration of one to be made."""
