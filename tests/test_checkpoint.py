@@ -89,7 +89,7 @@ def test_one_bit_would_go_unnoticed_by_torch(two: Checkpoints) -> None:
     [
         (None, "was not written by slnlab"),
         ({"format": FORMAT + 1, "version": "9.9", "identity": "this run"}, rf"slnlab 9\.9 in format {FORMAT + 1}"),
-        ({"format": FORMAT, "version": "0", "identity": "that"}, "another configuration .hash that, here this run"),
+        ({"format": FORMAT, "version": "0", "identity": "that"}, "another configuration .hash that, not this run"),
     ],
 )
 def test_a_foreign_one_is_named(stamp: dict[str, Any] | None, complaint: str, two: Checkpoints) -> None:

@@ -21,7 +21,7 @@ from slnlab.config.container import container_of
 from slnlab.config.contents import changes, digests, parts, refuse_changed, source_contents, unverified
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
-from slnlab.record.sweep_plan import look
+from slnlab.record.sweep_plan import run_statuses
 from slnlab.storage import hashes as file_hashes
 from slnlab.train import train
 from slnlab.training.before_running import shared_directories
@@ -289,7 +289,7 @@ def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
     assert said.startswith(f"the same with trainer.max_epochs=3 is finished in {short.path}; this run begins anew. ")
     (typed,) = shlex.split(said.rsplit("trainer.max_epochs more: ")[1])
     assert OverridesParser.create().parse_override(typed).value() == str(short.path)
-    with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* to train on from its weights"):
+    with pytest.raises(ConfigError, match=r"T_max=3 there, 6 here.* train on from its weights"):
         short.refuse_another_run(settle(longer))
     longer.optimizer.lr = 0.3
     assert new.nearly_the_same(settle(longer)) is None, "it differs in more"
@@ -308,7 +308,7 @@ def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_
         run = RunDirectory(tmp_path / f"{describe}" / "run")
         with pytest.raises(ConfigError):
             refuse(run, describe)
-        assert [found.state for found in look(tmp_path / f"{describe}")] == ([state] if describe else [])
+        assert [found.state for found in run_statuses(tmp_path / f"{describe}")] == ([state] if describe else [])
 
 
 # Sweeps

@@ -121,5 +121,5 @@ def test_images_of_unknown_size_are_said_to_be_unknown() -> None:
     config = compose(["preset.image_size=null"])
     found = estimate(config)
     assert found.activations is None
-    assert "nothing gives preset.image_size" in str(found)
+    assert "unknown without preset.image_size" in str(found)
     assert torch.get_default_device().type == "cpu"

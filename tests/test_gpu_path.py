@@ -46,7 +46,7 @@ def test_a_compiled_run_is_the_same_and_nothing_is_compiled_again(tmp_path: Path
     assert counters["stats"]["unique_graphs"] == 0
     _, compiled = tiny_run(*run, "trainer.compile=true", directory=tmp_path / "compiled")
     # Training: a whole batch and the last one. Evaluation: a batch of test images. (The momentum model is a copy
-    # that is not compiled.) ResultRow at the end: the training images in one batch.
+    # that is not compiled.) Findings at the end: the training images in one batch.
     assert counters["stats"]["unique_graphs"] == 4
     assert differences(eager, compiled, epochs=4) == []
 

@@ -20,7 +20,7 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
 from slnlab.launchers.planned import Planned, execute
-from slnlab.record.sweep_plan import PLANS, Run, look, time_left, write_plan
+from slnlab.record.sweep_plan import PLANS, RunStatus, run_statuses, time_left, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle
 
@@ -42,7 +42,7 @@ def said_by(running: Command, code: int) -> str:
 
 
 def states(folder: Path) -> dict[str, str]:
-    return {run.path.rpartition("seed")[2]: run.state for run in look(folder)}
+    return {run.path.rpartition("seed")[2]: run.state for run in run_statuses(folder)}
 
 
 def test_of_four_runs_one_dies_and_one_fails_and_only_these_are_done_again(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_of_four_runs_one_dies_and_one_fails_and_only_these_are_done_again(tmp_p
     assert "2 of 3 runs are finished already" in said
     assert "failed: seed=1: something that only this process has noticed (see" in said
     assert states(tmp_path)["1"] == "failed"
-    assert "something that only this process" in table(look(tmp_path))
+    assert "something that only this process" in table(run_statuses(tmp_path))
     (log,) = tmp_path.rglob("seed1/train.log")
     assert "something that only this process has noticed" in log.read_text()
     said = said_by(sweep(tmp_path, *runs), code=0)
@@ -195,7 +195,7 @@ def test_what_a_status_shows(tmp_path: Path) -> None:
     write_plan(tmp_path, [tmp_path / path for path in paths.values()], ["seed=0,1,2,3,4"])
     assert len(list((tmp_path / PLANS).iterdir())) == 1
     with FileLock(running / ".lock"):
-        found = {run.path: run for run in look(tmp_path)}
+        found = {run.path: run for run in run_statuses(tmp_path)}
         shown = table(list(found.values()))
     assert {name: found[path].state for name, path in paths.items()} == {
         "d": "done",
@@ -210,7 +210,7 @@ def test_what_a_status_shows(tmp_path: Path) -> None:
     assert "4/10 epochs" in shown
     assert "the loss is nan" in shown
     # The lock of a process that has died is nobody's.
-    assert {run.path: run.state for run in look(tmp_path)}[paths["r"]] == "stopped"
+    assert {run.path: run.state for run in run_statuses(tmp_path)}[paths["r"]] == "stopped"
 
 
 def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_status_as_a_command(tmp_path: Path) -> None:
     status = functools.partial(commands.run, "slnlab.sweep", "status")
     assert "1 done" in status(str(tmp_path)).stdout
     (run,) = json.loads(status(str(tmp_path), "--json").stdout)
-    assert Run(**run) == Run("a/b/c/d/seed0", "done", 10, 10, 25.0)
+    assert RunStatus(**run) == RunStatus("a/b/c/d/seed0", "done", 10, 10, 25.0)
     nowhere = status(str(tmp_path / "no"))
     assert nowhere.returncode == 1
     assert "there is no such folder" in nowhere.stderr

@@ -17,7 +17,7 @@ import pytest
 from slnlab.errors import Busy, DataError
 from slnlab.processes import stopping
 from slnlab.record.run_directory import RunDirectory
-from slnlab.record.sweep_plan import look
+from slnlab.record.sweep_plan import run_statuses
 from slnlab.storage import locks
 from slnlab.storage.locks import FolderLock, is_held
 
@@ -80,12 +80,12 @@ def test_without_flock_a_killed_run_is_stopped_and_its_lock_is_taken_at_once(tmp
     run.path.mkdir()
     run.config.write_text("trainer: {max_epochs: 10}\n")
     left_behind(run.path)  # of this process, which lives
-    assert [found.state for found in look(tmp_path)] == ["running"]
+    assert [found.state for found in run_statuses(tmp_path)] == ["running"]
     left_behind(run.path, pid=dead_process())
-    assert [found.state for found in look(tmp_path)] == ["stopped"]
+    assert [found.state for found in run_statuses(tmp_path)] == ["stopped"]
     left_behind(run.path, pid=dead_process())
     with run.locked():
-        assert [found.state for found in look(tmp_path)] == ["running"]
+        assert [found.state for found in run_statuses(tmp_path)] == ["running"]
 
 
 @pytest.mark.usefixtures("no_flock")
@@ -157,7 +157,7 @@ def test_a_lock_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatc
     ):
         pass
     with pytest.raises(DataError, match=r"lock service .*ENOLCK"):
-        look(tmp_path)
+        run_statuses(tmp_path)
 
 
 def test_a_killed_process_whose_parent_has_not_noticed_holds_nothing(tmp_path: Path) -> None:

@@ -337,10 +337,10 @@ def spoil(run: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("unfinished", r"copied: is not finished; the command that began it goes on where it stopped"),
-        ("removed", r"copied: has no weights any more: checkpoints/last.ckpt is missing"),
+        ("unfinished", r"copied: is not finished; the command that began it continues it"),
+        ("removed", r"copied: has lost its weights: checkpoints/last.ckpt is missing"),
         ("truncated", r"last.ckpt: is truncated, damaged, or no checkpoint at all"),
-        ("earlier", r"last.ckpt: holds epoch 1, and the result is of epoch 2"),
+        ("earlier", r"last.ckpt: holds epoch 1, but the result is of epoch 2"),
         ("another", r"last.ckpt: belongs to another configuration"),
         ("network", r"last.ckpt: does not hold the weights of config.yaml: .*size mismatch"),
         ("no yaml", r"config.yaml: cannot be read"),
@@ -372,7 +372,7 @@ def test_weights_and_devices_that_there_are_not(done: Done) -> None:
     with pytest.raises(ConfigError, match=r"^weights: .* has no 'ensemble'; it has network, momentum$"):
         slnlab.load(done("sln"), weights="ensemble")
     for device in ("gpu", "cuda:99"):
-        with pytest.raises(ConfigError, match=f"^device: {device} cannot be used here"):
+        with pytest.raises(ConfigError, match=f"^device: {device} cannot be used"):
             slnlab.load(done("sln"), device=device)
 
 

@@ -227,7 +227,7 @@ def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: 
         (["method=co_teaching", f"init.from=[{one},{same}]"], "two seeds"),
         (["method=sigua", f"init.from=[{begun}]"], "is not finished"),
         (["method=sigua", f"init.from=[{tmp_path / 'nowhere'}]"], "holds no run"),
-        (["method=sigua", f"init.from=[{light}]"], "no weights any more"),
+        (["method=sigua", f"init.from=[{light}]"], "has lost its weights"),
         (["method=sigua", f"init.from=[{one}]", "model.widths=[4,4,8,16]"], r"another network.*widths"),
         (["method=sigua", f"init.from=[{ce}]", "init.weights=momentum"], "no momentum model"),
         (["method=sigua", "init.from=slm"], "slm is neither a directory nor a method"),

@@ -42,5 +42,5 @@ def test_one_of_several_processes_does_not_predict_for_all(tmp_path: Path, monke
     run.result.touch()
 
     monkeypatch.setattr("slnlab.processes.distributed.world_size", lambda: 2)
-    with pytest.raises(SlnlabError, match="predictions are made by one process"):
+    with pytest.raises(SlnlabError, match="predictions need one process"):
         filled(spec)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.errors import SlnlabError
-from slnlab.record.sweep_plan import STATES, Run, duration, look, time_left
+from slnlab.record.sweep_plan import STATES, RunStatus, duration, run_statuses, time_left
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
-def table(runs: Sequence[Run]) -> str:
+def table(runs: Sequence[RunStatus]) -> str:
     """Return a line per state, then a line per running, stopped or failed run."""
     count = Counter(run.state for run in runs)
     lines = [f"{count[state]:6d} {state:8s} {what}" for state, what in STATES.items()]
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     options = parser.parse_args(arguments)
     try:
         while True:
-            runs = look(options.folder)
+            runs = run_statuses(options.folder)
             if options.json:
                 print(json.dumps([vars(run) for run in runs], indent=1))
             else:

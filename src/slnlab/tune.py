@@ -28,7 +28,7 @@ from slnlab.study.files import save
 from slnlab.study.page import page
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Final, Study
-from slnlab.study.runs import run, sweep, swept
+from slnlab.study.runs import launched_result, sweep, train_run
 from slnlab.text.quoting import dashed_key, override
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 from slnlab.training import dry_run
@@ -73,11 +73,11 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
     if plan.launcher:
         sweep(plan, plan.final_sweep(study.chosen))
     for seed in plan.final_seeds:
-        job = plan.final(study.chosen, seed)
-        log.info("final run: %s", job)
-        result = swept(job) if plan.launcher else run(job, wait=True)
+        run = plan.final(study.chosen, seed)
+        log.info("final run: %s", run)
+        result = launched_result(run) if plan.launcher else train_run(run, wait=True)
         accuracies = {name: e.test_accuracy.last for name, e in result.rows.items() if e.test_accuracy}
-        study.finals.append(Final(seed=seed, directory=str(job.directory), test_accuracy=accuracies))
+        study.finals.append(Final(seed=seed, directory=str(run.directory), test_accuracy=accuracies))
         save(study, plan.directory)
     return study
 
@@ -86,7 +86,7 @@ def _dry_run(plan: Plan) -> Iterator[str]:
     """Yield lines on the runs of the study."""
     if plan.trials is None:
         trials = [plan.trial(values, seed) for values in plan.grid() for seed in plan.trial_seeds]
-        yield from dry_run.plan([(str(job), job.directory, job.spec) for job in trials], kind="trial")
+        yield from dry_run.plan([(str(run), run.directory, run.spec) for run in trials], kind="trial")
         command = shlex.join(["-m", "slnlab.train", "-m", *plan.launcher, *plan.trial_sweep()])
         yield f"the trials alone: python {command}"
     else:

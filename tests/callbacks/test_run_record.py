@@ -95,7 +95,7 @@ def test_who_judges_the_labels_and_how_well(
     assert sum(row["is_label_issue"] == "True" for row in ranked) == issues.suspected
     label = result.rows[issues.judge].title
     assert f"{label} disagrees with {issues.suspected} of {issues.samples} training labels" in caplog.text
-    assert ("by heart" in caplog.text) == (verdict == "memorised")
+    assert ("has memorised labels" in caplog.text) == (verdict == "memorised")
     assert ("trained too little" in caplog.text) == (verdict == "undertrained")
 
 

@@ -91,7 +91,7 @@ def test_sigma_numbers_and_picture(make_run, tmp_path, read_csv, monkeypatch, ca
     out = tmp_path / "plots" / "sigma.png"
     monkeypatch.setattr(sys, "argv", ["sigma", str(tmp_path / "runs"), "--out", str(out)])
     sigma.main()
-    assert "not drawn: 1 run without another that differs in sln.sigma only" in capsys.readouterr().out
+    assert "not drawn: 1 run without another that differs only in sln.sigma" in capsys.readouterr().out
     rows = read_csv(out.with_suffix(".csv"))
     assert [(row["noise"], row["label"], row["sigma"], row["seeds"]) for row in rows] == [
         (noise, label, value, seeds)
@@ -118,7 +118,7 @@ def test_sigma_of_one_noise_is_half_as_wide(make_run, tmp_path, read_csv):
 def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
     for i, (value, lr) in enumerate([(0, 0.1), (1, 0.1), (0, 0.2), (1, 0.2)]):
         make_run(f"runs/{i}", method="sln", sigma=value, settings={"optimizer": {"lr": lr}})
-    with pytest.raises(DataError, match=r"digits, sym 0.4: .* not only in sln.sigma but in optimizer.lr; give"):
+    with pytest.raises(DataError, match=r"digits, sym 0.4: .* not only in sln.sigma, but also in optimizer.lr; give"):
         sigma_plot([tmp_path / "runs"], tmp_path / "s.png")
 
 
@@ -126,7 +126,7 @@ def test_sigma_without_a_sweep(make_run, tmp_path):
     make_run("runs/0", method="sln", sigma=0.5)
     with pytest.raises(DataError, match=r"no finished runs with test accuracies that differ in sln\.sigma"):
         sigma_plot([tmp_path / "runs"], tmp_path / "s.png")
-    with pytest.raises(DataError, match=r"s\.csv: a picture is one of \.png, \.pdf, \.svg"):
+    with pytest.raises(DataError, match=r"s\.csv: a picture ends in one of \.png, \.pdf, \.svg"):
         sigma_plot([tmp_path / "runs"], tmp_path / "s.csv")
 
 

@@ -80,7 +80,7 @@ def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsy
     code, out, message = command(monkeypatch, capsys, first, second)
     assert (code, message) == (1, "error: 1 result left out, see above")
     assert "| 60.00 |" in out.replace("  ", " ")
-    assert f"left out: {second / 'result.json'}: another result of the run in {first}, which is the one counted" in out
+    assert f"left out: {second / 'result.json'}: another result of the run in {first}, which counts instead" in out
     assert "| 70.00 |" in report([second, first])[0].replace("  ", " ")
 
 
@@ -89,9 +89,9 @@ def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsy
     [
         ("{", "cannot be read as a result"),
         ("", "cannot be read as a result"),
-        ("[1]", "schema version None"),
-        ('{"schema_version": 99}', "schema version 99"),
-        ('{"schema_version": 1}', "not a result of slnlab: data"),
+        ("[1]", "has schema version None"),
+        ('{"schema_version": 99}', "has schema version 99"),
+        ('{"schema_version": 1}', "is no result of slnlab: data"),
     ],
 )
 def test_a_corrupt_or_foreign_result_is_left_out(make_run, tmp_path, monkeypatch, capsys, content, why):

@@ -16,7 +16,7 @@ from slnlab import tune
 from slnlab.analysis.runs import find_runs
 from slnlab.processes.stopping import Stopped
 from slnlab.study import optuna_search, runs
-from slnlab.study.plan import Job, Plan
+from slnlab.study.plan import Plan, StudyRun
 from slnlab.study.record import Study
 from slnlab.train import train
 
@@ -102,15 +102,15 @@ def test_more_trials_are_added_to_the_same_study_and_a_torn_journal_is_mended(fa
 
 def test_a_trial_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
     plan = Plan(sigmas("0.1", "0.5", "1"), trials=3, prune=False)
-    fake = runs.run
+    fake = runs.train_run
     broken = True
 
-    def run(job: Job, *rest: Any) -> Any:
+    def train_run(run: StudyRun, *rest: Any) -> Any:
         if broken and len(fake_runs) == 1:
             raise OSError("disk full")
-        return fake(job, *rest)
+        return fake(run, *rest)
 
-    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(runs, "train_run", train_run)
     assert [trial.state for trial in searched(plan).trials] == ["finished", "failed", "failed"]
     broken = False
     assert [trial.state for trial in searched(plan).trials] == ["finished"] * 3

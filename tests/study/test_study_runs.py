@@ -10,7 +10,7 @@ from studies import sigmas, trials
 from slnlab.errors import Diverged
 from slnlab.study import runs
 from slnlab.study.page import page
-from slnlab.study.plan import Job, Plan
+from slnlab.study.plan import Plan, StudyRun
 from slnlab.study.runs import run_trial
 
 
@@ -22,14 +22,14 @@ def test_the_mean_of_the_last_epochs_can_choose(fake_runs: list[str]) -> None:
 
 
 def test_values_that_diverge_are_out_and_named(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
-    fake = runs.run
+    fake = runs.train_run
 
-    def run(job: Job, *rest: Any) -> Any:
-        if job.values["sln.sigma"] == "0.5":
+    def train_run(run: StudyRun, *rest: Any) -> Any:
+        if run.values["sln.sigma"] == "0.5":
             raise Diverged("the loss is nan in epoch 2")
-        return fake(job, *rest)
+        return fake(run, *rest)
 
-    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(runs, "train_run", train_run)
     study = trials(Plan(sigmas("0.5", "0.1")))
     assert study.chosen == {"sln.sigma": "0.1"}
     assert "| 0.5 | – | diverged: the loss is nan in epoch 2 |" in page(study)
@@ -49,7 +49,7 @@ def test_what_a_launcher_left_unfinished_is_not_done_again_here(
     failure: str | None, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here may be the login node of a cluster."""
-    monkeypatch.setattr(runs, "run", None)
+    monkeypatch.setattr(runs, "train_run", None)
     plan = Plan([*sigmas("0.1", "0.5"), "hydra/launcher=basic"])
     directory = plan.trial({"sln.sigma": "0.1"}, 0).directory
     directory.mkdir(parents=True)

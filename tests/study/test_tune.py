@@ -22,7 +22,7 @@ from slnlab.data.source import LabelledImages, Split
 from slnlab.errors import SlnlabError
 from slnlab.record.result import Result, read_metrics
 from slnlab.study import runs
-from slnlab.study.plan import Job, Plan
+from slnlab.study.plan import Plan, StudyRun
 from slnlab.train import train
 
 
@@ -85,14 +85,14 @@ def test_a_trial_that_fails_does_not_cost_the_others_but_the_choice(
     monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]
 ) -> None:
     """A choice among what happened not to fail would be another study's."""
-    fake = runs.run
+    fake = runs.train_run
 
-    def run(job: Job, *rest: Any, **more: Any) -> Any:
-        if job.values["sln.sigma"] == "0.2":
+    def train_run(run: StudyRun, *rest: Any, **more: Any) -> Any:
+        if run.values["sln.sigma"] == "0.2":
             raise MemoryError("no room")
-        return fake(job, *rest)
+        return fake(run, *rest)
 
-    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(runs, "train_run", train_run)
     plan = Plan(sigmas("0.1", "0.2", "1"))
     with pytest.raises(SlnlabError, match=r"1 of 3 trials failed, so nothing is chosen:\n  sln.sigma=0.2: MemoryError"):
         tune.tune(plan)
@@ -121,9 +121,9 @@ def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.Captu
     (command,) = [line for line in done.stdout.splitlines() if "slnlab.train -m" in line]
     typed = command.split("slnlab.train -m ")[1].split()
     assert "sln.sigma=0.1,0.5" in typed
-    for value, job in zip(("0.1", "0.5"), Plan(overrides).jobs, strict=True):
+    for value, run in zip(("0.1", "0.5"), Plan(overrides).trial_runs, strict=True):
         single = [text if not text.startswith("sln.sigma=") else f"sln.sigma={value}" for text in typed]
-        assert Job({}, single, compose(single)).directory == job.directory
+        assert StudyRun({}, single, compose(single)).directory == run.directory
 
 
 def test_options_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

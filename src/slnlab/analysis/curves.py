@@ -1,4 +1,4 @@
-"""The paper's Fig. 1: what is learned epoch by epoch, and what is memorised."""
+"""Training curves as in the paper's Fig. 1: learning and memorisation, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""Okabe and Ito's palette, safe for colour-blind readers."""
 DASHES = ("solid", "dashed", "dashdot")
-"""Of the configurations for which the colours serve a first, second and third time."""
+"""Line styles for the first, second and third use of the palette."""
 
 STYLE: Any = {
     "font.size": 10,
@@ -37,27 +37,27 @@ STYLE: Any = {
 }
 
 WIDTH = 9
-"""Of a figure, in inches: with the font size above legible in a README of 900 pixels."""
+"""Width of a figure, in inches. The font size above is legible in a README of 900 pixels."""
 
 Columns = dict[str, npt.NDArray[np.float64]]
-"""A group's metrics by name, each (seeds, epochs); accuracies in percent."""
+"""Metrics of a group by name, each (seeds, epochs); accuracies in percent."""
 
 
 def draw_curves(groups: Sequence[Group], path: Path, secondary: bool = False) -> list[str]:
-    """A row of panels for each data set and noise: test accuracy, loss on correctly and on wrongly labelled samples.
+    """Draw a row of panels per data set and noise: test accuracy, loss on correct labels, loss on wrong labels.
 
-    The first group lies on top, so that label correction is seen to branch off from the run that it shares epochs with.
-    Lines are means over seeds, bands one sample standard deviation to either side. A colour is a configuration; in
-    the test accuracy, a thin line is its network where the thick one is its momentum model. The losses are those of
-    the network, as it met the samples in training, against the given labels.
+    Lines are means over seeds, bands reach one sample standard deviation to either side. A colour is a configuration.
+    A thin line of test accuracy is the network, a thick line its momentum model. The losses are training losses of the
+    network against the given labels. The first group lies on top, so label correction visibly branches off from the
+    run that it shares epochs with.
 
     Args:
         groups: in the order of the legend.
-        path: the picture; not written if no group has metrics.
-        secondary: draw the test accuracy of secondary rows, too.
+        path: of the picture; not written if no group has metrics.
+        secondary: draw the test accuracy of secondary rows too.
 
     Returns:
-        Remarks on what could not be drawn.
+        Remarks on groups that could not be drawn.
     """
     remarks, drawn = [], []
     for group in groups:
@@ -85,11 +85,11 @@ def draw_curves(groups: Sequence[Group], path: Path, secondary: bool = False) ->
 
 
 def place_legend(figure: Figure, legend: dict[str, Any]) -> None:
-    """Below the panels, in as many columns as fit; the figure grows by its height.
+    """Place the legend below the panels, in as many columns as fit. The figure grows by its height.
 
     Args:
         figure: with constrained layout.
-        legend: what is drawn, by label.
+        legend: drawn lines or bars by label.
     """
     if not legend:
         return
@@ -102,9 +102,10 @@ def place_legend(figure: Figure, legend: dict[str, Any]) -> None:
 
 
 def _columns(group: Group) -> Columns:
-    """
+    """The metrics of a group.
+
     Raises:
-        DataError: a seed without metrics, or seeds whose metrics have different epochs or columns.
+        DataError: a seed has no metrics, or its epochs or columns differ from another's.
     """
     tables = [run.metrics() for run in group.runs]
     if len({(len(rows), *rows[0]) for rows in tables}) > 1:
@@ -116,12 +117,12 @@ def _columns(group: Group) -> Columns:
 
 
 def _name(group: Group) -> str:
-    """What has one colour in all rows of panels."""
+    """Name of a configuration, which has one colour in all panels."""
     return f"{group.first.method} {group.setting}"
 
 
 def _draw(panels: Sequence[Axes], group: Group, columns: Columns, secondary: bool, **style: Any) -> dict[str, Line2D]:
-    """One group's lines; returns those of the legend by label."""
+    """Draw the lines of a group. Returns its lines for the legend, by label."""
     accuracy, *losses = panels
     epoch, legend = columns["epoch"][0], {}
     for name, row in group.rows.items():

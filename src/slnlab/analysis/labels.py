@@ -1,4 +1,4 @@
-"""What trained weights say about the training labels."""
+"""Findings of trained weights on the training labels."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable
 
 
-class ResultRow(NamedTuple):
-    """What trained weights say of M samples, each (M,), ordered by row, on the CPU."""
+class SampleJudgements(NamedTuple):
+    """Judgements of trained weights on M samples: columns (M,) on the CPU, ordered by row."""
 
     rows: Tensor
-    """Of the sample table, int64."""
+    """Rows of the sample table, int64."""
     loss: Tensor
     """Cross entropy against the given label, in nats."""
     prediction: Tensor
     """Predicted label, int64."""
     margin: Tensor
-    """Logit of the given label less the largest of another: below 0 where another label is predicted. It still tells
-    samples apart whose loss has become 0."""
+    """Logit of the given label minus the largest other logit, below 0 where another label is predicted. It still
+    separates samples whose loss is 0."""
 
 
 @torch.no_grad()
-def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable) -> ResultRow:
-    """What the network says of every sample in `batches`, in eval mode; in a process group, of all processes.
+def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable) -> SampleJudgements:
+    """Judge every sample in `batches` in eval mode. A process group joins the samples of all processes.
 
     Args:
-        network: its mode is put back afterwards.
-        batches: pairs (rows of the table (B,), images).
+        network: images → logits (B, C). Its mode is restored afterwards.
+        batches: pairs of rows of the table (B,), int64, and images.
+        table: holds the given labels.
 
     Raises:
         Diverged: a loss is not finite.
@@ -50,21 +51,24 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
             loss = cross_entropy(logits, given.squeeze(1), reduction="none")
             others = logits.scatter(1, given, -torch.inf).amax(1)
             parts.append((index, loss, logits.argmax(1), logits.gather(1, given).squeeze(1) - others))
-    judged = ResultRow(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
+    judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
-    order = judged.rows.argsort()  # several processes have it in pieces
-    return ResultRow(*(column[order] for column in judged))
+    order = judged.rows.argsort()  # each process has a part
+    return SampleJudgements(*(column[order] for column in judged))
 
 
 def findings(
     loss: Tensor, prediction: Tensor, given: Tensor, true: Tensor | None, wrong: Tensor | None
 ) -> LabelFindings:
-    """Memorised and recovered fractions, and how well the loss finds wrong labels.
+    """Memorised and recovered fractions, and the ranking of wrong labels by their loss.
 
     Args:
-        loss, prediction, given: (M,) each.
-        true, wrong: (M,) true labels and mask of wrong samples, or None where unknown.
+        loss: (M,), in nats.
+        prediction: (M,) predicted labels, int64.
+        given: (M,) given labels, int64.
+        true: (M,) true labels, int64; None: unknown.
+        wrong: (M,) bool, True for wrongly labelled samples; None: unknown.
     """
     agrees = prediction == given
     if true is None or wrong is None:

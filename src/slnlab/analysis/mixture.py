@@ -1,4 +1,4 @@
-"""Which labels are right, by their losses alone: a mixture of two Gaussians (Arazo et al., 2019; DivideMix)."""
+"""A mixture of two Gaussians that separates right from wrong labels by their losses (Arazo et al., 2019; DivideMix)."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from slnlab.errors import Diverged, SlnlabError
 
 
 class LossMixture(NamedTuple):
-    """What the mixture says."""
+    """A fitted mixture."""
 
     clean: Tensor
-    """(M,) float32 on the CPU: the posterior probability, in [0, 1], that a loss belongs to the lower component."""
+    """(M,) float32 on the CPU: posterior probability, in [0, 1], that a loss belongs to the lower component."""
     noise_rate: float
-    """The share of the higher component, 1 − mean(clean), in [0, 1]: an estimate of how many labels are wrong."""
+    """Estimated noise rate in [0, 1]: 1 − mean(clean), the share of the higher component."""
 
 
 def fit_loss_mixture(losses: Tensor, scale: bool = True) -> LossMixture:
-    """Two Gaussians, fitted to per-sample losses in [0, 1].
+    """Fit two Gaussians to per-sample losses.
 
-    DivideMix (Li et al., 2020), section 3.1, with the settings of its public code: at most 10 iterations, tolerance
-    0.01, variances of at least 5e-4. The fit is a function of the losses alone: not of their order, which
-    several processes change, and its start is drawn from a fixed seed.
+    The fit follows DivideMix (Li et al., 2020), section 3.1, with the settings of its public code: at most 10
+    iterations, tolerance 0.01, variances of at least 5e-4. The start has a fixed seed, and the order of the losses
+    does not matter, as several processes change it.
 
     Args:
-        losses: (M,), finite, on any device.
-        scale: bring them to [0, 1] first, the smallest to 0 and the largest to 1; otherwise they are there already.
+        losses: (M,), M ≥ 2, finite, on any device.
+        scale: map the losses linearly to [0, 1] first; False: they lie in [0, 1] already.
 
     Returns:
-        See `LossMixture`. If all losses are equal there is nothing to tell apart, and every label counts as right.
+        The mixture. If all losses are equal, every label counts as right.
 
     Raises:
         Diverged: a loss is not finite.
-        SlnlabError: there are fewer than two.
+        SlnlabError: M is below two.
     """
     values = losses.detach().double().cpu()
     if len(values) < 2:
@@ -52,7 +52,7 @@ def fit_loss_mixture(losses: Tensor, scale: bool = True) -> LossMixture:
     scaled = ((values - low) / (high - low) if scale else values).unsqueeze(1).numpy()
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations are what the method says
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the method prescribes ten iterations
         mixture.fit(np.sort(scaled, axis=0))
     clean = torch.from_numpy(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])
     return LossMixture(clean.float(), float(1 - clean.mean()))

@@ -1,4 +1,4 @@
-"""Finished runs, found on disk: each loaded once, averaged over seeds with the others of its configuration."""
+"""Finished runs found on disk, each loaded once, and their groups over seeds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from slnlab.record.result import Result, ResultRow, read_metrics
 from slnlab.record.run_directory import RunDirectory
 
 METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")
-"""The order of the paper's tables: the baseline, the methods of others, stochastic label noise."""
+"""Order of the paper's tables: the baseline, other methods, stochastic label noise."""
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run."""
 
     directory: RunDirectory
     result: Result
 
     def metrics(self) -> list[dict[str, float]]:
-        """One row per epoch.
+        """The rows of metrics.csv, one per epoch.
 
         Raises:
             DataError: metrics.csv is missing, empty, or no table of numbers.
@@ -45,21 +45,23 @@ class Run:
 class Group:
     """The runs of one configuration, ordered by seed."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
     settings: dict[str, Any] = field(default_factory=dict)
-    """What sets it apart from groups that have the same name in a table: keys of the configuration and values."""
+    """Keys and values that distinguish the group from others with the same title."""
 
     @property
     def first(self) -> Result:
+        """The result of the first seed."""
         return self.runs[0].result
 
     @property
     def rows(self) -> dict[str, ResultRow]:
-        """Those of the first seed; every seed has the same."""
+        """The rows of the first seed; all seeds have the same names and titles."""
         return self.first.rows
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds of the runs, ascending."""
         return [run.result.seed for run in self.runs]
 
     @property
@@ -69,22 +71,22 @@ class Group:
 
     @property
     def setting(self) -> str:
-        """The settings as text, e.g. `sln.sigma=0.5`; empty if no other group has the same name."""
+        """The settings as text, e.g. `sln.sigma=0.5`; empty if no other group has the same title."""
         return ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items())
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies below some directories."""
+    """The runs found below some directories."""
 
-    runs: list[Run]
+    runs: list[FinishedRun]
     unfinished: list[Path]
-    """Run directories without a result: stopped, failed, or still running; not those that a study has pruned."""
+    """Run directories without a result (stopped, failed, still running), except those pruned by a study."""
     left_out: list[str]
-    """What looked like a finished run and is not counted, and why."""
+    """Results that are not counted, each with the reason."""
 
     def remarks(self) -> list[str]:
-        """One line for what a table of the runs does not show, none if it shows everything."""
+        """Lines about runs that a table does not show."""
         lines = [f"left out: {what}" for what in self.left_out]
         if self.unfinished:
             lines.append(f"{len(self.unfinished)} unfinished: {', '.join(map(str, self.unfinished))}")
@@ -94,15 +96,18 @@ class Found:
 def find_runs(paths: Sequence[Path]) -> Found:
     """Load every `result.json` at or below `paths`.
 
-    A result that cannot be read is left out. So is a second, different result of the same configuration and seed;
-    the first in the order of `paths`, then of names, counts. An equal copy is the same run.
+    Unreadable results are left out. A second, different result of the same configuration and seed is left out too:
+    the first counts, in the order of `paths` and then of names. An equal copy is the same run.
 
-    Hidden folders (Hydra's) and `wandb` are not searched, and links to directories not followed.
+    Hidden folders (Hydra's) and `wandb` are not searched. Links to directories are not followed.
+
+    Args:
+        paths: files or directories.
 
     Raises:
-        DataError: a path that does not exist, or no finished run at all.
+        DataError: a path does not exist, or no finished run was found.
     """
-    results: dict[Path, Path] = {}  # resolved: as given
+    results: dict[Path, Path] = {}  # resolved path → path as given
     unfinished: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
@@ -117,7 +122,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
             elif run.config.exists() and not run.pruned.exists():
                 unfinished.setdefault(run.path.resolve(), run.path)
 
-    runs: dict[tuple[str, int], Run] = {}
+    runs: dict[tuple[str, int], FinishedRun] = {}
     left_out = []
     for file in results.values():
         try:
@@ -125,9 +130,9 @@ def find_runs(paths: Sequence[Path]) -> Found:
         except DataError as error:
             left_out.append(str(error))
             continue
-        counted = runs.setdefault((result.group, result.seed), Run(RunDirectory(file.parent), result))
+        counted = runs.setdefault((result.group, result.seed), FinishedRun(RunDirectory(file.parent), result))
         if counted.result != result:
-            left_out.append(f"{file}: another result of the run in {counted.directory.path}, which is the one counted")
+            left_out.append(f"{file}: another result of the run in {counted.directory.path}, which counts instead")
     if not runs:
         where = ", ".join(map(str, paths))
         many = f"{len(unfinished)} unfinished run director{'y' if len(unfinished) == 1 else 'ies'}"
@@ -135,9 +140,9 @@ def find_runs(paths: Sequence[Path]) -> Found:
     return Found(list(runs.values()), list(unfinished.values()), left_out)
 
 
-def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Average what differs in its seed only, ordered by data, noise, method (as in the paper) and settings."""
-    by_hash: dict[str, list[Run]] = defaultdict(list)
+def group_runs(runs: Iterable[FinishedRun]) -> list[Group]:
+    """Group the runs that differ only in their seed, ordered by data, noise, method (as in the paper) and settings."""
+    by_hash: dict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
         by_hash[run.result.group].append(run)
     groups = [Group(tuple(sorted(same, key=lambda run: run.result.seed))) for same in by_hash.values()]
@@ -157,10 +162,10 @@ def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
-    """The keys in which two flat configurations differ, seed aside.
+    """The keys in which two flat configurations differ, without the seed.
 
-    Where two options of a section differ (`optimizer.name`), its target and the keys that only one of them has say
-    nothing more and are left out.
+    If the options of a group differ (`optimizer.name`), its target and the keys of only one option are left out, as
+    they follow from the option.
     """
     both = one.keys() & other.keys()
     keys = {k for k in one.keys() | other.keys() if k not in both or one[k] != other[k]} - {"seed"}
@@ -170,7 +175,7 @@ def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
 
 
 def _text(value: Any) -> str:
-    """As on the command line: 1 for 1.0, null, true, and strings without quotes."""
+    """A value as on the command line: 1 for 1.0, null, true, strings without quotes."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, str) else json.dumps(value)

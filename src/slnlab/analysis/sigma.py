@@ -1,6 +1,6 @@
-"""The paper's Fig. 6: test accuracy against σ. `python -m slnlab.analysis.sigma RUNS --out FILE.png`.
+"""Test accuracy against σ, as in the paper's Fig. 6. `python -m slnlab.analysis.sigma RUNS --out FILE.png`.
 
-A small σ overfits, a large one underfits, and where the best one lies depends on the noise.
+A small σ overfits, a large one underfits. The best σ depends on the noise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from slnlab.analysis.curves import STYLE, WIDTH, place_legend
-from slnlab.analysis.runs import Group, Run, differing_keys, find_runs
+from slnlab.analysis.runs import FinishedRun, Group, differing_keys, find_runs
 from slnlab.analysis.table import Row, make_rows, write_csv
 from slnlab.config.container import flat
 from slnlab.config.identity import digest
@@ -25,25 +25,27 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 FORMATS = (".png", ".pdf", ".svg")
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
-"""Of the labels in order: SLN and SLN-MO are blue as in the curves."""
+"""Colours of the rows in order. SLN and SLN-MO are blue, as in the curves."""
 
 
 def sigma_plot(paths: Sequence[Path], out: Path) -> tuple[list[str], int]:
     """Draw test accuracy at the last epoch against σ, and write the numbers beside the picture as CSV.
 
+    Each data set and noise has a panel, with mean ± sample standard deviation over seeds.
+
     Args:
-        paths: searched for finished runs; those of no sweep over σ are left aside.
-        out: the picture, one of FORMATS; a panel per data set and noise, mean ± sample standard deviation over seeds.
+        paths: searched for finished runs. Runs outside a sweep over σ are not drawn.
+        out: the picture; its suffix is one of FORMATS.
 
     Returns:
-        (remarks on what is not in the picture, number of results left out).
+        (remarks on runs that are not drawn, number of results left out).
 
     Raises:
-        DataError: no finished runs that differ in σ, runs of one panel that differ in more than σ and seed, no test
-            accuracy, or `out` cannot be written.
+        DataError: no finished runs with test accuracies differ in σ, runs of one panel differ in more than σ and
+            seed, or `out` cannot be written.
     """
     if out.suffix.lower() not in FORMATS:
-        raise DataError(f"{out}: a picture is one of {', '.join(FORMATS)}")
+        raise DataError(f"{out}: a picture ends in one of {', '.join(FORMATS)}")
     found = find_runs(paths)
     rows = make_rows(sweeps(found.runs))
     rows = [row for row in rows if row.statistics["test_last"]]
@@ -60,24 +62,25 @@ def sigma_plot(paths: Sequence[Path], out: Path) -> tuple[list[str], int]:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from error
     drawn = {run.directory.path for row in rows for run in row.group.runs}
     remarks = found.remarks()
-    if aside := len(found.runs) - len(drawn):
+    if missing := len(found.runs) - len(drawn):
         remarks.append(
-            f"not drawn: {aside} run{'s' if aside > 1 else ''} without another that differs in sln.sigma only"
+            f"not drawn: {missing} run{'s' if missing > 1 else ''} without another that differs only in sln.sigma"
         )
     return remarks, len(found.left_out)
 
 
 def sigma(group: Group) -> float:
+    """The σ of a group."""
     return float(group.first.identity["sln"]["sigma"])
 
 
-def sweeps(runs: Iterable[Run]) -> list[Group]:
-    """The runs that have others with another σ, grouped over seeds, ordered by data, noise and σ.
+def sweeps(runs: Iterable[FinishedRun]) -> list[Group]:
+    """Runs that differ in σ from another run and otherwise agree, grouped over seeds, ordered by data, noise and σ.
 
     Raises:
-        DataError: for one data set and noise there are two sweeps; names the keys in which they differ.
+        DataError: one data set and noise has two sweeps; names the keys in which they differ.
     """
-    by_rest: dict[str, dict[float, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    by_rest: dict[str, dict[float, dict[int, FinishedRun]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         rest = flat(run.result.identity)
         value = float(rest.pop("sln.sigma"))
@@ -93,7 +96,7 @@ def sweeps(runs: Iterable[Run]) -> list[Group]:
         if other is not groups:
             keys = differing_keys(flat(first.identity), flat(other[0].first.identity)) - {"sln.sigma"}
             raise DataError(
-                f"{first.data}, {groups[0].noise}: the runs differ not only in sln.sigma but in "
+                f"{first.data}, {groups[0].noise}: the runs differ not only in sln.sigma, but also in "
                 f"{', '.join(sorted(keys))}; give the directories of one sweep"
             )
     return [group for _, groups in sorted(panels.items()) for group in groups]
@@ -106,7 +109,7 @@ def _numbers(row: Row) -> dict[str, object]:
         "data": first.data,
         "noise": first.noise,
         "noise_rate": first.noise_rate,
-        "label": row.label,
+        "label": row.title,
         "evaluator": row.name,
         "sigma": sigma(row.group),
         "seeds": " ".join(map(str, row.group.seeds)),
@@ -118,8 +121,8 @@ def _numbers(row: Row) -> dict[str, object]:
 
 def _draw(rows: Sequence[Row], out: Path) -> None:
     panels = [list(same) for _, same in groupby(rows, key=lambda row: (row.group.first.data, row.group.noise))]
-    labels = list(dict.fromkeys(row.label for row in rows))
-    styles = dict(zip(labels, zip(COLOURS * len(labels), "osD^vP" * len(labels), strict=True), strict=False))
+    titles = list(dict.fromkeys(row.title for row in rows))
+    styles = dict(zip(titles, zip(COLOURS * len(titles), "osD^vP" * len(titles), strict=True), strict=False))
     place = {value: x for x, value in enumerate(sorted({sigma(row.group) for row in rows}))}
     wide = min(len(panels), 4)
     high = -(-len(panels) // wide)
@@ -129,15 +132,15 @@ def _draw(rows: Sequence[Row], out: Path) -> None:
         figure = Figure(figsize=size, dpi=200, layout="constrained")
         grid = figure.subplots(high, wide, squeeze=False, sharey=True)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            for label, line in groupby(panel, key=lambda row: row.label):
+            for title, line in groupby(panel, key=lambda row: row.title):
                 points = [(place[sigma(row.group)], row.statistics["test_last"]) for row in line]
-                colour, marker = styles[label]
-                aside = 0.04 * (2 * labels.index(label) - len(labels) + 1)  # so that no bar hides another
+                colour, marker = styles[title]
+                aside = 0.04 * (2 * titles.index(title) - len(titles) + 1)  # keeps bars from hiding each other
                 axes.errorbar(
                     [x + aside for x, _ in points],
                     [100 * value.mean for _, value in points if value],
                     [100 * (value.std or 0) for _, value in points if value],
-                    label=label, color=colour, marker=marker, markersize=4.5, capsize=2.5, linewidth=1.5,
+                    label=title, color=colour, marker=marker, markersize=4.5, capsize=2.5, linewidth=1.5,
                 )  # fmt: skip
             axes.set(title=f"{panel[0].group.first.data}\n{panel[0].group.noise}", xlabel="σ")
             axes.set_xticks(list(place.values()), [f"{value:g}" for value in place])
@@ -152,7 +155,7 @@ def _draw(rows: Sequence[Row], out: Path) -> None:
 
 @quiet_on_broken_pipe
 def main() -> None:
-    """The command line. Its exit code is 1 also when a result had to be left out."""
+    """The command line. Its exit code is 1 after an error, and if a result was left out."""
     print_anywhere()
     parser = argparse.ArgumentParser("python -m slnlab.analysis.sigma", description="Test accuracy against σ.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")

@@ -1,4 +1,4 @@
-"""What finished runs measured: a line per run and row, averages over seeds, and both as CSV or Markdown."""
+"""Measurements of finished runs: one line per run and row, means over seeds, as CSV or Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
 FINDING = ("auroc", "average_precision")
 TIMING = ("seconds_per_epoch", "images_per_second", "total_seconds")
 MEASURES = (*TEST, *VAL, *LABELS, *FINDING, *TIMING)
-"""What is averaged over seeds. The first three kinds are fractions, shown in percent."""
+"""Measures that are averaged over seeds. The first three kinds are fractions, shown in percent."""
 
 NOTE = """\
 Test accuracy in percent, mean ± sample standard deviation over seeds: at the last epoch (last), mean of the last 10.
@@ -34,29 +34,35 @@ NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training s
 
 
 class Statistic(NamedTuple):
-    """Over the seeds of a group."""
+    """Mean and spread over the seeds of a group."""
 
     mean: float
     std: float | None
-    """The sample standard deviation (ddof 1); None of a single seed."""
+    """Sample standard deviation (ddof 1); None for a single seed."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the results of one configuration."""
+    """One row of a configuration's results."""
 
     group: Group
     name: str
     statistics: dict[str, Statistic | None]
-    """By the names in MEASURES, in their own units; None unless every seed has measured it."""
+    """Statistics by name in MEASURES, in the units of result.json; None if any seed lacks the value."""
 
     @property
-    def label(self) -> str:
+    def title(self) -> str:
+        """Title of the row in tables."""
         return self.group.rows[self.name].title
 
 
 def measured(result: Result, name: str) -> dict[str, float | None]:
-    """What one row of one run measured, as it stands in result.json, by the names in MEASURES."""
+    """The values of a row of a run, by name in MEASURES, in the units of result.json.
+
+    Args:
+        result: of the run.
+        name: of the row, e.g. momentum.
+    """
     found = result.rows[name]
     test = found.test_accuracy
     val = test.best_noisy_val if test else None
@@ -75,7 +81,7 @@ def measured(result: Result, name: str) -> dict[str, float | None]:
 
 
 def statistic(values: Sequence[float | None]) -> Statistic | None:
-    """Mean and sample standard deviation, or None where a value is missing."""
+    """Mean and sample standard deviation; None if there is no value or one is missing."""
     numbers = [value for value in values if value is not None]
     if not numbers or len(numbers) < len(values):
         return None
@@ -83,15 +89,16 @@ def statistic(values: Sequence[float | None]) -> Statistic | None:
 
 
 def make_rows(groups: Iterable[Group]) -> list[Row]:
-    """One row per group and row of its results, in the order of the groups; of groups that share a method, by label."""
+    """A row per group and row of its results, in the order of the groups. Groups of one method are ordered by title."""
     rows = []
     for _, same in groupby(groups, key=lambda group: (_section(group), group.first.method)):
         some = []
         for group in same:
-            for its in group.rows:
-                runs = [measured(run.result, its) for run in group.runs]
-                some.append(Row(group, its, {name: statistic([run[name] for run in runs]) for name in MEASURES}))
-        rows += sorted(some, key=lambda row: row.label)  # stable: settings stay in order
+            for name in group.rows:
+                runs = [measured(run.result, name) for run in group.runs]
+                statistics = {measure: statistic([run[measure] for run in runs]) for measure in MEASURES}
+                some.append(Row(group, name, statistics))
+        rows += sorted(some, key=lambda row: row.title)  # stable: settings stay in order
     return rows
 
 
@@ -100,12 +107,12 @@ def _section(group: Group) -> tuple[str, str]:
 
 
 def markdown(rows: Sequence[Row], secondary: bool = False, costs: Mapping[str, float] | None = None) -> str:
-    """A table for each data set and noise, with headings, and what the columns mean.
+    """A table per data set and noise with headings, followed by the meaning of the columns.
 
     Args:
-        rows: as made by `make_rows`.
-        secondary: show also the rows "… (network)".
-        costs: of an epoch of each method, as a multiple of cross entropy's; a column more.
+        rows: from `make_rows`.
+        secondary: show secondary rows too.
+        costs: method → time of an epoch as a multiple of cross entropy's; adds a column.
     """
     shown = [row for row in rows if secondary or not row.group.rows[row.name].secondary]
     blocks = []
@@ -134,7 +141,7 @@ def markdown(rows: Sequence[Row], secondary: bool = False, costs: Mapping[str, f
 
 
 def _unlike(rows: Sequence[Row]) -> str:
-    """Keys of data, noise, network and trainer in which rows to be compared differ though no setting says so."""
+    """Keys of data, noise, network and trainer in which the rows differ without a setting that shows it."""
     configurations = [flat(row.group.first.identity) for row in rows]
     keys = set().union(*(differing_keys(configurations[0], other) for other in configurations[1:]))
     keys = {key for key in keys if key.startswith(("data.", "noise.", "model.", "trainer."))}
@@ -152,7 +159,7 @@ def _markdown_table(rows: Sequence[Row], costs: Mapping[str, float]) -> str:
 
         return cell
 
-    columns: dict[str, Callable[[Row], str]] = {"method": lambda row: row.label}
+    columns: dict[str, Callable[[Row], str]] = {"method": lambda row: row.title}
     if any(row.group.settings for row in rows):
         columns["setting"] = lambda row: row.group.setting
     if len({row.group.first.epochs for row in rows}) > 1:
@@ -166,7 +173,7 @@ def _markdown_table(rows: Sequence[Row], costs: Mapping[str, float]) -> str:
         if any(row.statistics["test_best_clean_val"] for row in rows):
             columns["best clean val"] = show("test_best_clean_val", 2, 100, std=True)
         columns["oracle*"] = show("test_oracle", 2, 100)
-    elif any(row.statistics["noisy_val_last"] for row in rows):  # runs to choose by, without a test set
+    elif any(row.statistics["noisy_val_last"] for row in rows):  # runs of a study do not read the test set
         columns["noisy val"] = show("noisy_val_last", 2, 100, std=True)
     columns["memorised"] = show("memorised", 1, 100)
     columns["recovered"] = show("recovered", 1, 100)
@@ -187,7 +194,7 @@ def _markdown_table(rows: Sequence[Row], costs: Mapping[str, float]) -> str:
 
 
 def _span(values: Sequence[Any], form: str) -> str:
-    """The value, or the least and the greatest; empty without values."""
+    """The value, or the range from the least to the greatest; empty without values."""
     return "–".join(dict.fromkeys(form.format(value) for value in (min(values), max(values)))) if values else ""
 
 
@@ -199,13 +206,13 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _realised_rate(group: Group) -> float | None:
-    """The mean over seeds, which share their noise unless it comes from files that changed."""
+    """The mean over seeds. Seeds share their noise unless its files have changed."""
     found = statistic([run.result.label_noise.get("realised_rate") for run in group.runs])
     return found.mean if found else None
 
 
 def write_results(path: Path, groups: Iterable[Group]) -> None:
-    """A CSV line for every row of every run: what result.json holds, unrounded, fractions in [0, 1]."""
+    """Write a CSV line per run and row, unrounded, with fractions in [0, 1] as in result.json."""
     lines = []
     for row in make_rows(groups):
         for run in row.group.runs:
@@ -234,7 +241,7 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
 
 
 def _used(result: Result) -> dict[str, Any]:
-    """What a method that needs to know the noise was told or found."""
+    """The noise rate and the transition matrix used by the method."""
     rate, transition = result.noise_rate_used, result.transition_used
     return {
         "noise_rate_used": rate.value if rate else None,
@@ -246,7 +253,7 @@ def _used(result: Result) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
-    """A CSV line for every row: mean and std over seeds, unrounded, fractions in percent where the name says so."""
+    """Write a CSV line per row: mean and std over seeds, unrounded, fractions in percent (`…_percent_…`)."""
     lines = []
     for row in rows:
         line = _names(row) | {"seeds": " ".join(map(str, row.group.seeds)), "num_seeds": len(row.group.seeds)}
@@ -267,7 +274,7 @@ def _names(row: Row) -> dict[str, Any]:
         "data": first.data,
         "noise": first.noise,
         "noise_rate": first.noise_rate,
-        "label": row.label,
+        "label": row.title,
         "method": first.method,
         "evaluator": row.name,
         "setting": row.group.setting,
@@ -276,7 +283,7 @@ def _names(row: Row) -> dict[str, Any]:
 
 
 def write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Lines that share their keys, with a header; None is an empty cell."""
+    """Write lines with equal keys as CSV with a header. None is an empty cell."""
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(lines[0]) if lines else [])
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""The transition matrix, estimated from predictions of noisy labels, and compared with the true one."""
+"""Estimates of the transition matrix from predictions of noisy labels, and their comparison with the true matrix."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from slnlab.losses._check import ROW_SUM_TOLERANCE, check_transition
 
 
 def anchor_points(probabilities: Tensor, drop_above: float | None = 0.97) -> Tensor:
-    """For every class i the sample that is most surely of it: the largest S_i, outliers aside.
+    """The anchor point of each class i: the sample with the largest S_i after outliers are dropped.
 
-    Outliers are the samples from the percentile q = `drop_above` of S_i on, so the anchor is the sample of rank
-    ⌈q·(N − 1)⌉ − 1 in ascending order, from 0: that of the public code. Each class sees all samples; what one drops,
-    another does not miss. Samples that tie with the anchor are as good: the first is taken. (The public code drops
-    them where they tie with an outlier as well, so that a class whose S_i is saturated on most of its samples gets
-    its row from a sample of another class.)
+    Outliers are samples from the percentile q = `drop_above` of S_i on. The anchor thus has rank ⌈q·(N − 1)⌉ − 1 in
+    ascending order, from 0, as in the authors' code. Classes drop their outliers independently. Among samples tied
+    with the anchor the first is taken. The authors' code also drops samples tied with an outlier: a class whose S_i is
+    saturated on most of its samples then gets a sample of another class.
 
     Args:
         probabilities: (N, C) softmax outputs S.
-        drop_above: q in (0, 1); None: nothing is dropped.
+        drop_above: q in (0, 1); None: no sample is dropped.
 
     Returns:
         (C,) int64 on the CPU, rows of `probabilities`.
 
     Raises:
-        ConfigError: probabilities that are none, or drop_above out of its range.
+        ConfigError: `probabilities` is no table of probabilities, or `drop_above` is out of range.
     """
     s = _check_probabilities(probabilities)
     rank = len(s) - 1
@@ -39,26 +38,26 @@ def anchor_points(probabilities: Tensor, drop_above: float | None = 0.97) -> Ten
             raise ConfigError(f"drop_above = {drop_above}, but it must be in (0, 1), or None")
         rank = max(ceil(drop_above * rank - 1e-9) - 1, 0)  # 0.07 · 100 is 7.000000000000001
     ties = s == s.kthvalue(rank + 1, dim=0).values
-    return torch.from_numpy(ties.numpy().argmax(axis=0))  # NumPy's: torch's does not promise the first
+    return torch.from_numpy(ties.numpy().argmax(axis=0))  # torch.argmax does not promise the first
 
 
 def estimate_transition(probabilities: Tensor, drop_above: float | None = 0.97) -> Tensor:
     """Transition matrix T̂ from the predictions of a network trained on the given labels (Patrini et al., 2017).
 
-    T̂_i = S of the anchor point of class i (:func:`anchor_points`): where a sample surely is of class i, a network
-    that learned the distribution of the *given* label shows what class i turns into. The percentile rule is that
-    of the authors' code, which uses it on CIFAR-10 and not (`drop_above=None`) on CIFAR-100.
+    Row T̂_i is S at the anchor point of class i (:func:`anchor_points`). The network predicts the distribution of the
+    *given* label, so at a sample surely of class i it predicts row i. The authors' code uses the percentile rule on
+    CIFAR-10 but not on CIFAR-100 (`drop_above=None`).
 
     Args:
         probabilities: (N, C) softmax outputs S on the training samples.
         drop_above: in (0, 1), or None; see :func:`anchor_points`.
 
     Returns:
-        (C, C) float64 on the CPU, rows sum to 1, T̂[i, j] estimates P(given j | true i). Its diagonal need not be the
-        largest of its row or column, nor need it be invertible.
+        (C, C) float64 on the CPU; rows sum to 1; T̂[i, j] estimates P(given j | true i). The matrix need neither have
+        a dominant diagonal nor be invertible.
 
     Raises:
-        ConfigError: probabilities that are none, or drop_above out of its range.
+        ConfigError: `probabilities` is no table of probabilities, or `drop_above` is out of range.
     """
     rows = probabilities[anchor_points(probabilities, drop_above).to(probabilities.device)].detach().double().cpu()
     return rows / rows.sum(dim=1, keepdim=True)
@@ -66,13 +65,13 @@ def estimate_transition(probabilities: Tensor, drop_above: float | None = 0.97) 
 
 @dataclass(frozen=True)
 class TransitionComparison:
-    """How far an estimated transition matrix is from the true one."""
+    """Errors of an estimated transition matrix against the true one."""
 
     max_error: float
     """The largest |T̂_ij − T_ij|, in [0, 1]."""
 
     worst: tuple[int, int]
-    """Where it is: (true class, given class)."""
+    """Entry of the largest error: (true class, given class)."""
 
     mean_error: float
     """The mean of |T̂_ij − T_ij| over all C² entries."""
@@ -81,7 +80,7 @@ class TransitionComparison:
     """For each true class i, Σ_j |T̂_ij − T_ij|, in [0, 2]: twice the total variation between the distributions."""
 
     def summary(self) -> dict[str, Any]:
-        """Numbers and lists only, for a JSON file."""
+        """The errors as plain JSON."""
         return {**asdict(self), "worst": list(self.worst)}
 
     def __str__(self) -> str:
@@ -101,7 +100,7 @@ def compare(estimate: Any, true: Any) -> TransitionComparison:
         estimate, true: (C, C), T[i, j] = P(given j | true i).
 
     Raises:
-        ConfigError: one is no transition matrix, or they are of different sizes.
+        ConfigError: a matrix is no transition matrix, or their sizes differ.
     """
     a, b = check_transition(estimate, "estimate"), check_transition(true, "true")
     if a.shape != b.shape:
@@ -117,16 +116,18 @@ def compare(estimate: Any, true: Any) -> TransitionComparison:
 
 
 def _check_probabilities(probabilities: Tensor) -> Tensor:
-    """Probabilities (N, C) on the CPU, in float32 or float64, or ``ConfigError``."""
+    """The probabilities (N, C) on the CPU, in float32 or float64.
+
+    Raises:
+        ConfigError: the shape, the range or the sum of a row is wrong.
+    """
     if probabilities.ndim != 2 or not len(probabilities) or probabilities.shape[1] < 2:
-        raise ConfigError(
-            f"probabilities: have shape {tuple(probabilities.shape)}, but it must be (N, C), N ≥ 1, C ≥ 2"
-        )
+        raise ConfigError(f"probabilities: have shape {tuple(probabilities.shape)}, but must have (N, C), N ≥ 1, C ≥ 2")
     s = probabilities.detach().cpu()
     s = s if s.dtype == torch.float64 else s.float()
     if not bool((s >= 0).all()):  # NaN too
         raise ConfigError("probabilities: hold numbers that are negative or NaN; are they logits?")
-    # Half precision keeps three digits of each.
+    # Half precision keeps three digits of each number.
     tolerance = 0.02 if probabilities.dtype in (torch.float16, torch.bfloat16) else ROW_SUM_TOLERANCE
     sums = s.sum(dim=1)
     wrong = ~((sums - 1).abs() <= tolerance)

@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs, compared with the run's own predictions before it is written."""
+"""Export of a trained model for other programs. Its predictions are checked before the file is written."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from slnlab.methods.ensemble import Ensemble
 from slnlab.storage.writing import replacing
 
 TOLERANCE = 1e-5
-"""How far a probability may be from the run's own: other programs sum in another order."""
+"""Largest allowed difference of a probability from the run's own. Other programs sum in another order."""
 
 
 class Format(NamedTuple):
-    """How a model becomes bytes, and how they become a function of images, as another program would make it.
+    """A file format: writing a model, and reading it as another program would.
 
     Args:
-        write: (model, images as an example) → the file's bytes.
-        read: (bytes, model) → images → probabilities.
-        output: what the file's function returns; None: it is weights only.
+        write: (model, example images) → bytes of the file.
+        read: (bytes, model) → function from images to probabilities.
+        output: what the exported function returns; None: the file holds only weights.
     """
 
     write: Callable[[Probabilities, Tensor], bytes]
@@ -40,19 +40,19 @@ class Format(NamedTuple):
 
 
 def export(run: TrainedRun, format: str, path: Path) -> float:
-    """Write the run's model to a file, and what it expects and returns to `<path>.json`.
+    """Write the run's model to `path`, and a description of its input and output to `<path>.json`.
 
     Args:
         run: on the CPU.
         format: a name in `FORMATS`.
-        path: of the file.
+        path: of the file; its folder must exist.
 
     Returns:
-        The largest difference of a probability from the run's own, on random images.
+        Largest difference of a probability from the run's own, on random images.
 
     Raises:
-        SlnlabError: a package of the extra is missing, the network cannot be written in this format, or what was
-            written does not give the same numbers.
+        SlnlabError: a package of the extra is missing, the format does not support the network, or the probabilities
+            differ by more than `TOLERANCE`.
         DataError: a file cannot be written.
     """
     kind, model = FORMATS[format], copy.deepcopy(run.probabilities).cpu().eval().requires_grad_(False)
@@ -63,21 +63,21 @@ def export(run: TrainedRun, format: str, path: Path) -> float:
     shape = (5, channels, *run.preprocessing.resize)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about TorchScript's age, and PyTorch's own use of itself
+        warnings.simplefilter("ignore")  # deprecations of TorchScript and inside PyTorch
         try:
             written = kind.write(model, images[:2])
         except SlnlabError:
             raise
-        except Exception as error:  # the exporters have many words for an operation that they do not know
+        except Exception as error:  # exporters raise many kinds of error for an unknown operation
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             name = type(run.model).__name__
             raise SlnlabError(f"--format {format}: {name} cannot be written in this format ({reason})") from error
         function = kind.read(written, model)
         expected = torch.from_numpy(run.predict(images).probabilities)
-        # Another number of images than that of the example; one alone is what breaks most often.
+        # Batch sizes unlike the example's; a single image breaks most often.
         found = torch.cat([function(images[:4]), function(images[4:])])
     difference = float((found - expected).abs().max())
-    if not difference <= TOLERANCE:  # also where it is not a number
+    if not difference <= TOLERANCE:  # catches NaN too
         raise SlnlabError(
             f"--format {format}: the written model's probabilities differ from the run's by {difference:.2g}, and "
             f"{TOLERANCE:g} is allowed; nothing was written"
@@ -92,7 +92,7 @@ def export(run: TrainedRun, format: str, path: Path) -> float:
 
 
 def description(run: TrainedRun) -> dict[str, Any]:
-    """What another program has to know of the model, as plain JSON."""
+    """The description of the model for other programs, as plain JSON."""
     members = len(run.model.members) if isinstance(run.model, Ensemble) else 1
     return {
         "run": str(run.directory),
@@ -114,24 +114,24 @@ def _input(kind: Format) -> str:
             "subtracted, divided by std"
         )
     return (
-        "uint8 (N, channels, *resize), named images: the image resized; the model crops and normalises it, so that "
+        "uint8 (N, channels, *resize), named images: the image resized; the model itself crops and normalises, so "
         "mean, std and crop are only for information"
     )
 
 
 def _output(kind: Format) -> str:
     if kind.output is None:
-        return "logits (N, classes); of several members, whose weights are members.0.*, members.1.*, their mean"
-    return "float32 (N, classes), named probabilities, rows summing to one"
+        return "logits (N, classes); the mean over the members of an ensemble (weights members.0.*, members.1.*, …)"
+    return "float32 (N, classes), named probabilities; rows sum to 1"
 
 
-# Each format
+# Formats
 
 
 def _write_weights(model: Probabilities, _: Tensor) -> bytes:
     buffer = io.BytesIO()
     state = model.network.state_dict()
-    # Copies: of a tensor that is a part of another, the whole would be saved.
+    # Copies, as torch.save stores the whole of which a tensor is a part.
     torch.save({name: tensor.contiguous().clone() for name, tensor in state.items()}, buffer)
     return buffer.getvalue()
 
@@ -140,7 +140,7 @@ def _read_weights(written: bytes, model: Probabilities) -> Callable[[Tensor], Te
     network = copy.deepcopy(model)
     with torch.no_grad():
         for tensor in (*network.network.parameters(), *network.network.buffers()):
-            tensor.zero_()  # so that only what was read counts
+            tensor.zero_()  # only the weights in the file count
     network.network.load_state_dict(torch.load(io.BytesIO(written), weights_only=True))
     return network
 

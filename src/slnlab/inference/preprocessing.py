@@ -1,4 +1,4 @@
-"""From image files, Pillow images or arrays to what evaluation sees."""
+"""Preprocessing of image files, Pillow images and arrays, as in evaluation."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from slnlab.image_folder.decoding import pillow_rgb, read_rgb
 from slnlab.record.result import Preprocessing
 
 MODES = {1: "L", 3: "RGB"}
-"""Pillow's name for an image of so many channels."""
+"""Number of channels → Pillow's name of the mode."""
 
 AHEAD = 2
-"""Batches that are being decoded while one is classified."""
+"""Number of batches decoded ahead of the one in classification."""
 
 
 class Probabilities(nn.Module):
-    """A network with its preprocessing before it and a softmax behind it: what `predict` calls and `export` writes.
+    """A network with its preprocessing and a softmax. `predict` calls this module and `export` writes it.
 
-    Its arithmetic is that of `slnlab.data.augment.Normalise`, bit for bit, with buffers that move with the module.
+    Its arithmetic equals `slnlab.data.augment.Normalise` bit for bit. Its buffers move with the module.
 
     Args:
         network: normalised images (N, channels, *crop) float32 → logits (N, C).
         preprocessing: of the run.
 
     Shape:
-        uint8 (N, channels, *resize) → float32 (N, C), rows summing to one.
+        uint8 (N, channels, *resize) → float32 (N, C); rows sum to 1.
     """
 
     full: Tensor
@@ -49,12 +49,13 @@ class Probabilities(nn.Module):
         self.network = network
         (height, width), (self.height, self.width) = preprocessing.resize, preprocessing.crop
         self.top, self.left = (height - self.height) // 2, (width - self.width) // 2
-        # A tensor, because CUDA divides by a number as a multiplication by its rounded reciprocal.
+        # A tensor, because CUDA replaces division by a number with multiplication by its rounded reciprocal.
         self.register_buffer("full", torch.tensor(255.0))
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Probabilities (N, C) of images (N, channels, *resize)."""
         middle = images[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
         normalised = middle.to(torch.float32).div(self.full).sub(self.mean).div(self.std)
         logits: Tensor = self.network(normalised)
@@ -62,25 +63,29 @@ class Probabilities(nn.Module):
 
 
 def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preprocessing) -> Tensor:
-    """An image in the network's channels at the size `resize`: uint8 (channels, height, width).
+    """The middle of an image in the network's channels: uint8 (channels, *resize).
 
-    Colour becomes grey by its luma (ITU-R 601) where the network sees one channel; grey becomes three equal channels
-    where it sees three. Smaller images are scaled up. What lies outside the middle is not seen.
+    A network with one channel sees the luma (ITU-R 601) of colours. A network with three channels sees grey as three
+    equal channels. Smaller images are scaled up.
+
+    Args:
+        image: path or Pillow image.
+        preprocessing: of the run.
 
     Raises:
-        DataError: a file or a Pillow image that cannot be read.
-        ConfigError: neither a path nor a Pillow image, or the network sees neither 1 nor 3 channels.
+        DataError: the file or the Pillow image cannot be read.
+        ConfigError: the image is neither a path nor a Pillow image, or the network sees neither 1 nor 3 channels.
     """
     if not isinstance(image, str | os.PathLike | Image.Image):
         raise ConfigError(f"images: must be paths, Pillow images, or one array of all, not {type(image).__name__}")
     channels = len(preprocessing.mean)
     if channels not in MODES:
         raise ConfigError(
-            f"images: the network sees {channels} channels, and an image file has 1 or 3; give arrays of "
+            f"images: the network sees {channels} channels, but an image file has 1 or 3; give arrays of "
             f"{preprocessing.resize[0]}×{preprocessing.resize[1]} pixels"
         )
-    how = preprocessing.pixel_range, preprocessing.background
-    whole = pillow_rgb(image, *how) if isinstance(image, Image.Image) else read_rgb(image, *how)
+    reading = preprocessing.pixel_range, preprocessing.background
+    whole = pillow_rgb(image, *reading) if isinstance(image, Image.Image) else read_rgb(image, *reading)
     fitted = middle(whole.convert(MODES[channels]), *preprocessing.resize)
     return torch.from_numpy(np.array(fitted)).view(*preprocessing.resize, channels).permute(2, 0, 1)
 
@@ -89,11 +94,12 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
     """An array of images as a batch: uint8 (N, channels, *resize).
 
     Args:
-        images: uint8, (N, channels, H, W) or (N, H, W, channels), or of one channel (N, H, W). Where the shape allows
-            both, the channels come first. An image of another size is resized as one from a file is.
+        images: uint8, (N, channels, H, W) or (N, H, W, channels), or (N, H, W) for one channel. Channels come first
+            where the shape allows both. Images of another size are resized like those from files.
+        preprocessing: of the run.
 
     Raises:
-        ConfigError: another type or shape.
+        ConfigError: the type or the shape is another.
     """
     batch = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
     channels, shape = len(preprocessing.mean), tuple(batch.shape)
@@ -115,15 +121,19 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
 def decoded(
     items: Iterable[Any], preprocessing: Preprocessing, batch_size: int, workers: int
 ) -> Iterator[list[tuple[Any, Tensor | DataError]]]:
-    """Batches of images, read ahead: pairs of what was given and its pixels, or why there are none.
-
-    Threads decode, as Pillow lets go of the interpreter meanwhile. A `DataError` among the items passes through.
+    """Decode batches of images ahead of their use, in threads, as Pillow releases the interpreter lock.
 
     Args:
-        items: paths or Pillow images, read as far as they are needed.
+        items: paths or Pillow images, consumed lazily. A `DataError` among them passes through.
         preprocessing: of the run.
-        batch_size: images to a batch, ≥ 1.
-        workers: threads, ≥ 1.
+        batch_size: images per batch, ≥ 1.
+        workers: number of threads, ≥ 1.
+
+    Yields:
+        Pairs of each item of a batch and its pixels (see `pixels`), or its error.
+
+    Raises:
+        ConfigError: see `pixels`.
     """
 
     def attempt(item: Any) -> Tensor | DataError:
@@ -146,4 +156,4 @@ def decoded(
             batch, futures = waiting.popleft()
             yield [(item, future.result()) for item, future in zip(batch, futures, strict=True)]
     finally:
-        pool.shutdown(cancel_futures=True)  # whoever asked may have stopped asking
+        pool.shutdown(cancel_futures=True)  # the caller may have stopped early

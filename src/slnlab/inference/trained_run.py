@@ -27,10 +27,12 @@ ImageOrPath = str | os.PathLike[str] | Image.Image
 
 
 class Predictions(NamedTuple):
-    """Of N images: `labels`, the names of the predicted classes, and `probabilities` (N, C) float32, in [0, 1]."""
+    """Predictions for N images."""
 
     labels: list[str]
+    """Names of the N predicted classes."""
     probabilities: npt.NDArray[np.float32]
+    """(N, C) float32 in [0, 1]; rows sum to 1."""
 
 
 class TrainedRun:
@@ -41,13 +43,15 @@ class TrainedRun:
 
     Attributes:
         model: the network, a plain module in eval mode: normalised images `(N, channels, *crop)` float32 → logits
-            (N, C). Of `ensemble` it is the mean of its members' logits. `run.model.to("cuda")` moves it.
-        weights: the name of its weights, as in `result.json`; `choices` has all.
+            (N, C). An `ensemble` returns the mean of its members' logits. `run.model.to("cuda")` moves it.
+        weights: name of its weights, a row of `result.json`.
+        choices: names of all weights of the run.
         classes: names of the C classes, in the order of the logits.
         config: the run's configuration, without interpolations.
-        preprocessing: from an image to what the model sees.
+        preprocessing: from an image to the input of the model.
         result: `result.json`.
         directory: of the run.
+        batch_size: images per batch, as in evaluation.
     """
 
     def __init__(
@@ -65,18 +69,19 @@ class TrainedRun:
     def samples(self) -> dict[str, npt.NDArray[Any]]:
         """The training samples of `samples.npz` as columns of equal length, e.g. for `pandas.DataFrame(run.samples)`.
 
-        `index` in the data set and, of images from files, `path`; `given`, and where known `true` and `wrong`, as class
-        numbers; loss, prediction and margin of each row's final weights (`momentum_loss`, …); and `label_quality`
-        in [0, 1] by the weights of `model`, as in `label_issues.csv`.
+        - `index`: in the data set; `path`: for images from files.
+        - `given`, and `true` where known: class numbers; `wrong` where known: True for wrong labels.
+        - `network_loss`, `momentum_margin`, …: loss (nats), prediction and margin of each row's final weights.
+        - `label_quality`: in [0, 1], by the weights of `model`, as in `label_issues.csv`.
 
         Raises:
-            DataError: the file is gone or cannot be read.
+            DataError: the file is missing or cannot be read.
         """
         try:
             with np.load(self._samples, allow_pickle=False) as file:
                 columns = {name: file[name] for name in file.files}
             columns["label_quality"] = expit(columns[f"{self.weights}_margin"])
-        except Exception as error:  # numpy and zipfile have many words for a broken archive
+        except Exception as error:  # numpy and zipfile raise many kinds of error for a broken archive
             raise DataError(f"{self._samples}: cannot be read as the training samples ({error})") from error
         if "path" in columns:
             columns["path"] = np.array([os.fsdecode(path) for path in columns["path"]])
@@ -87,18 +92,18 @@ class TrainedRun:
         images: ImageOrPath | Iterable[ImageOrPath] | Tensor | npt.NDArray[np.uint8],
         batch_size: int | None = None,
     ) -> Predictions:
-        """Classify images, preprocessed as the evaluation of the run did it. Arithmetic is float32.
+        """Classify images, preprocessed as in the run's evaluation, in float32.
 
         Args:
-            images: paths or Pillow images, one or many, both read as in training (`slnlab.image_folder.decoding`);
-                or an array or tensor of uint8, (N, channels, H, W) or (N, H, W, channels), or of one channel (N, H, W).
-                Colour becomes grey where the network sees one channel. Every size is allowed: the image is scaled until
-                it covers what was seen in training, and its middle is cut out.
-            batch_size: images to a batch; None: as in evaluation.
+            images: one or many paths or Pillow images, read as in training (`slnlab.image_folder.decoding`); or a uint8
+                array or tensor, (N, channels, H, W) or (N, H, W, channels), or (N, H, W) for one channel. Colour
+                becomes grey for a network with one channel. Images of any size are scaled to cover the training size,
+                and their middle is cut out.
+            batch_size: images per batch, ≥ 1; None: as in evaluation.
 
         Raises:
-            DataError: a file or a Pillow image that cannot be read.
-            ConfigError: an array of another type or shape.
+            DataError: a file or a Pillow image cannot be read.
+            ConfigError: the type or the shape of an array, or `batch_size`, is wrong.
         """
         size = self._size(batch_size)
         if isinstance(images, Tensor | np.ndarray):
@@ -114,14 +119,17 @@ class TrainedRun:
     def stream(
         self, paths: Iterable[str | os.PathLike[str] | DataError], batch_size: int | None = None
     ) -> Iterator[tuple[list[str], Tensor, list[DataError]]]:
-        """Classify any number of image files, batch by batch; a file that cannot be read does not end it.
+        """Classify any number of image files, batch by batch, past unreadable files.
 
         Args:
-            paths: read as far as needed; an error among them is handed through.
-            batch_size: files to a batch; None: as in evaluation.
+            paths: consumed lazily. An error among them is passed on.
+            batch_size: files per batch, ≥ 1; None: as in evaluation.
 
         Yields:
-            Of a batch: the paths that could be read, their probabilities (N, C), and what is wrong with the others.
+            For each batch (readable paths, their probabilities (N, C), errors of the others).
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
         """
         for pairs in decoded(paths, self.preprocessing, self._size(batch_size), cores()):
             read = [(os.fspath(path), found) for path, found in pairs if isinstance(found, Tensor)]
@@ -131,7 +139,7 @@ class TrainedRun:
             yield [path for path, _ in read], probabilities, wrong
 
     def names(self, probabilities: Tensor) -> list[str]:
-        """Of probabilities (N, C), the name of each row's likeliest class."""
+        """The name of the likeliest class in each row of probabilities (N, C)."""
         return [self.classes[number] for number in probabilities.argmax(1).tolist()]
 
     def _size(self, batch_size: int | None) -> int:
@@ -154,34 +162,34 @@ class TrainedRun:
 
 
 def load(run: str | os.PathLike[str], weights: str | None = None, device: str | torch.device = "cpu") -> TrainedRun:
-    """A finished run, of whatever method and made on whatever device, to classify images with.
+    """Load a finished run of any method, trained on any device, as a classifier of images.
 
     Args:
         run: its directory.
-        weights: `network`, `momentum`, `ensemble`, …, as in its `result.json`; None: those that judge the labels in
-            `label_issues.csv`.
-        device: `cpu`, `cuda`, `cuda:1`, …
+        weights: a row of its `result.json`: `network`, `momentum`, `ensemble`, …; None: the weights that judge the
+            labels in `label_issues.csv`.
+        device: `cpu`, `cuda`, `cuda:1`, … or `auto`.
 
     Raises:
-        DataError: no run, one that is not finished, or whose weights are gone or damaged.
-        ConfigError: weights or a device that there are not, or a class that cannot be imported.
+        DataError: the directory holds no finished run, or its weights are missing or damaged.
+        ConfigError: the weights or the device do not exist, or a class cannot be imported.
     """
-    place = usable(device)
+    usable_device = usable(device)
     directory, config, result = finished(Path(run))
     networks = trained_networks(directory, config, result)
     judge = result.label_issues.judge if result.label_issues else next(iter(networks))
     chosen = judge if weights is None else weights
     if chosen not in networks:
         raise ConfigError(f"weights: {directory.path} has no {chosen!r}; it has {', '.join(networks)}")
-    networks[chosen].to(place)
+    networks[chosen].to(usable_device)
     return TrainedRun(directory, config, result, networks, chosen)
 
 
 def usable(device: str | torch.device) -> torch.device:
-    """The device of this name; `auto`: a GPU where there is one.
+    """The device of this name; `auto` is a GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: PyTorch knows no such device, or this machine has none.
+        ConfigError: PyTorch does not know the device, or this machine lacks it.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -189,5 +197,5 @@ def usable(device: str | torch.device) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device: {device} cannot be used here ({str(error).splitlines()[0]}); cpu can") from error
+        raise ConfigError(f"device: {device} cannot be used ({str(error).splitlines()[0]}); cpu can") from error
     return found

@@ -1,4 +1,4 @@
-"""The trained networks of a finished run, from its checkpoint."""
+"""The trained networks of a finished run, read from its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from slnlab.training import assemble
 
 
 def finished(path: Path) -> tuple[RunDirectory, DictConfig, Result]:
-    """A run's directory, its configuration and its result.
+    """The directory, the configuration and the result of a finished run.
 
     Raises:
-        DataError: it is no directory, holds no run, or one that is not finished or cannot be read.
+        DataError: `path` is no directory, or its run is missing, unfinished or unreadable.
     """
     run = RunDirectory(path)
     if not path.is_dir():
@@ -32,11 +32,11 @@ def finished(path: Path) -> tuple[RunDirectory, DictConfig, Result]:
         below = ", ".join(map(str, islice(_runs_below(path), 3)))
         raise DataError(f"{path}: holds no run; " + (f"there are runs in {below}" if below else "no config.yaml"))
     if not run.finished:
-        raise DataError(f"{path}: is not finished; the command that began it goes on where it stopped")
+        raise DataError(f"{path}: is not finished; the command that began it continues it")
     result = Result.load(run.result)
     try:
         config = OmegaConf.load(run.config)
-    except Exception as error:  # of the file, of YAML, of OmegaConf
+    except Exception as error:  # from the file, YAML or OmegaConf
         raise DataError(f"{run.config}: cannot be read ({error})") from error
     if not isinstance(config, DictConfig):
         raise DataError(f"{run.config}: is no configuration")
@@ -48,26 +48,26 @@ def _runs_below(path: Path) -> Iterator[Path]:
 
 
 def trained_networks(run: RunDirectory, config: DictConfig, result: Result) -> dict[str, nn.Module]:
-    """Everybody who was evaluated when the run ended, by the names of the record, on the CPU.
+    """All evaluated networks of a finished run, by the rows of its result, in eval mode on the CPU.
 
-    The method rebuilds all that it judges, so that one with two networks, or with weights that it keeps beside
-    (early stopping), needs no thought here. Nothing in the checkpoint is executed.
+    The method rebuilds its networks itself, which covers two networks and stored weights (early stopping). No code in
+    the checkpoint is executed.
 
     Raises:
-        DataError: the checkpoint is gone, damaged, of an earlier epoch, or holds other weights.
+        DataError: the checkpoint is missing, damaged, of an earlier epoch, or holds other weights.
         ConfigError: the network or the method cannot be imported.
     """
     if not run.checkpoint.exists():
-        raise DataError(f"{run.path}: has no weights any more: {run.checkpoint.relative_to(run.path)} is missing")
+        raise DataError(f"{run.path}: has lost its weights: {run.checkpoint.relative_to(run.path)} is missing")
     checkpoint = Checkpoints(run.checkpoint, digest(result.identity)).load_checkpoint(run.checkpoint)
-    if len(checkpoint["metrics"]) != result.epochs:  # a full disk has kept the last one from being written
+    if len(checkpoint["metrics"]) != result.epochs:  # a full disk kept the last checkpoint from being written
         raise DataError(
-            f"{run.checkpoint}: holds epoch {len(checkpoint['metrics'])}, and the result is of epoch {result.epochs}; "
+            f"{run.checkpoint}: holds epoch {len(checkpoint['metrics'])}, but the result is of epoch {result.epochs}; "
             "force=true trains again"
         )
-    here = config.copy()
-    here.trainer.accelerator, here.trainer.compile = "cpu", False
-    method = assemble.method(here)
+    on_cpu = config.copy()
+    on_cpu.trainer.accelerator, on_cpu.trainer.compile = "cpu", False
+    method = assemble.method(on_cpu)
     try:
         method.on_load_checkpoint(checkpoint)
         method.load_state_dict(checkpoint["state_dict"])

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its directory, its checkpoints, its result."""
+"""The record of a run: its directory, its checkpoints, its result."""

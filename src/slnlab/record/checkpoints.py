@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, checked when read, and never executed."""
+"""Checkpoints of a run. They are written whole or not at all, are checked when read, and never run code."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from slnlab.storage.writing import replacing
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of what a checkpoint holds. Raise it with any change after which an older checkpoint would be misunderstood."""
+"""Version of the content of a checkpoint. Raise it when an older checkpoint would be misunderstood."""
 
 STAMP = "slnlab"
-"""The key of a checkpoint under which format, version and identity stand."""
+"""Key of a checkpoint that holds its format, version and identity."""
 
 
 class Checkpoints(CheckpointIO):
-    """`last.ckpt`, and beside it `previous.ckpt`, the one before.
+    """The newest checkpoint `last.ckpt`, and `previous.ckpt`, the one before.
 
-    Lightning's Trainer writes and reads through this. The two are renamed, never rewritten, so whenever the process
-    or the machine dies, at least one of them is whole.
+    Lightning's Trainer writes and reads through this class. Both files are renamed and never rewritten, so at least
+    one is whole whenever the process or the machine dies.
 
     Args:
         last: path of the newest checkpoint.
-        identity: hash of the configuration that a checkpoint must belong to.
+        identity: hash of the configuration; every checkpoint must belong to it.
     """
 
     def __init__(self, last: Path, identity: str) -> None:
@@ -42,12 +42,12 @@ class Checkpoints(CheckpointIO):
         self.identity = identity
 
     def newest(self) -> Path | None:
-        """The newest checkpoint that can be gone on from; None if there is none at all.
+        """Newest checkpoint from which the run can continue; None without a checkpoint.
 
-        A spoiled newer one is logged and set aside as `last.ckpt.bad`.
+        A damaged `last.ckpt` is logged and renamed to `last.ckpt.bad`.
 
         Raises:
-            DataError: there are checkpoints, but none can be used; says why of each.
+            DataError: no existing checkpoint is usable; gives the reason for each.
         """
         complaints: list[DataError] = []
         for path in (self.last, self.previous):
@@ -60,28 +60,28 @@ class Checkpoints(CheckpointIO):
                 continue
             if complaints:
                 aside = self.last.with_name(f"{self.last.name}.bad")
-                # Not left in its place: the next checkpoint would push it onto the good one.
+                # In its old place the next checkpoint would push it onto the good one.
                 self.last.replace(aside)
-                log.warning("%s; it is now %s, and the run goes on from %s", complaints[0], aside.name, path)
+                log.warning("%s; it is now %s, and the run continues from %s", complaints[0], aside.name, path)
             else:
-                log.info("going on from %s", path)
+                log.info("continuing from %s", path)
             return path
         if complaints:
             reasons = "\n  ".join(map(str, complaints))
-            raise DataError(f"no checkpoint can be gone on from; force=true starts the run over:\n  {reasons}")
+            raise DataError(f"no checkpoint is usable; force=true starts the run over:\n  {reasons}")
         return None
 
-    # What Lightning calls
+    # Lightning's interface
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write it; what was `last.ckpt` becomes `previous.ckpt`.
+        """Write a checkpoint. The former `last.ckpt` becomes `previous.ckpt`.
 
         Raises:
-            DataError: it cannot be written; the former ones are still there.
+            DataError: the file cannot be written; the former checkpoints remain.
         """
         path = Path(path)
         stamp = {"format": FORMAT, "version": metadata.version("slnlab"), "identity": self.identity}
-        buffer = io.BytesIO()  # torch.save into a file turns a full disk into an assertion of its own
+        buffer = io.BytesIO()  # torch.save into a file reports a full disk as an internal assertion
         torch.save({**checkpoint, STAMP: stamp}, buffer)
         try:
             path.parent.mkdir(exist_ok=True)
@@ -89,20 +89,20 @@ class Checkpoints(CheckpointIO):
             raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
         with replacing(path) as file:
             file.write(buffer.getbuffer())
-            file.flush()  # a full disk is found here, with both former checkpoints in their places
+            file.flush()  # a full disk shows now, while both former checkpoints are in place
             os.fsync(file.fileno())
             if path == self.last and path.exists():
                 path.replace(self.previous)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read one: tensors and plain values only, whatever is asked for.
+        """Read a checkpoint: tensors and plain values only, even with `weights_only=False`.
 
         Raises:
-            DataError: it is truncated, damaged, holds code, or belongs to another configuration or slnlab.
+            DataError: the file is truncated, damaged, holds code, or belongs to another configuration or slnlab.
         """
         try:
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch.save stores checksums, torch.load does not look at them
+                damaged = archive.testzip()  # torch.save stores checksums, torch.load ignores them
             if damaged is not None:
                 raise DataError(f"{path}: is damaged (the checksum of {damaged} is wrong)")
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -110,11 +110,11 @@ class Checkpoints(CheckpointIO):
             raise
         except pickle.UnpicklingError as error:
             raise DataError(f"{path}: holds more than tensors and plain values, and is not executed") from error
-        except Exception as error:  # zipfile and torch have many words for a broken archive
+        except Exception as error:  # zipfile and torch raise many kinds of error for a broken archive
             raise DataError(f"{path}: is truncated, damaged, or no checkpoint at all ({error})") from error
         stamp = checkpoint.get(STAMP) if isinstance(checkpoint, dict) else None
         if not isinstance(stamp, dict):
-            raise DataError(f"{path}: was not written by slnlab, or by one before it marked its checkpoints")
+            raise DataError(f"{path}: was not written by slnlab: its mark is missing")
         if stamp.get("format") != FORMAT:
             raise DataError(
                 f"{path}: was written by slnlab {stamp.get('version')} in format {stamp.get('format')}; "
@@ -122,10 +122,10 @@ class Checkpoints(CheckpointIO):
             )
         if stamp.get("identity") != self.identity:
             raise DataError(
-                f"{path}: belongs to another configuration (hash {stamp.get('identity')}, here {self.identity})"
+                f"{path}: belongs to another configuration (hash {stamp.get('identity')}, not {self.identity})"
             )
         return dict(checkpoint)
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove the file."""
+        """Remove the file, if it exists."""
         Path(path).unlink(missing_ok=True)

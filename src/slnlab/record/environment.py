@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, commit."""
+"""Environment of a run: versions, machine, commit."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def processor_name() -> str:
+    """Model name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
@@ -58,17 +59,17 @@ def processor_name() -> str:
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """The commit of the checkout that slnlab runs from, and whether it was changed since; None when installed.
+    """Commit of the running checkout, and whether its files differ from it; None outside a checkout.
 
-    As it was when this process asked first: what is changed later is not what runs in it.
+    The first answer is kept for the life of the process, as later changes are not part of the running code.
     """
-    here = Path(__file__).resolve().parents[3]
-    if not (here / ".git").exists():
+    checkout = Path(__file__).resolve().parents[3]
+    if not (checkout / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, encoding="utf-8", check=True
+            ["git", "-C", str(checkout), *arguments], capture_output=True, encoding="utf-8", check=True
         ).stdout.strip()
 
     try:

@@ -1,7 +1,7 @@
-"""`result.json`: what a finished run says of itself. The classes below are its schema.
+"""`result.json`: the result of a finished run. The classes below are its schema.
 
-All accuracies and fractions lie in [0, 1]; losses are mean cross entropies in nats; epochs count from 1; times are
-in seconds. What could not be measured is null: no test set, nothing held out, truth unknown, no wrong label.
+Accuracies and fractions lie in [0, 1], losses are mean cross entropies in nats, epochs count from 1, times are in
+seconds. Values that could not be measured are null: no test set, no held-out samples, truth unknown, no wrong label.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ class _Record(BaseModel):
 
 
 class BestEpoch(_Record):
-    """The accuracy at an epoch that was chosen."""
+    """The accuracy at a chosen epoch."""
 
     accuracy: float
     epoch: int
 
 
 class TestAccuracy(_Record):
-    """The test accuracy over the epochs, under the name of how its epoch was chosen."""
+    """The test accuracy of a run, by the rule that chooses the epoch."""
 
     __test__ = False  # pytest: not a test
 
-    last: float = Field(description="at the last epoch: what the paper's tables report")
+    last: float = Field(description="at the last epoch, as in the paper's tables")
     mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
     best_noisy_val: BestEpoch | None = Field(
         description="at the first epoch of best accuracy on the held-out noisy labels; null if none were held out"
     )
     best_clean_val: BestEpoch | None = Field(
         default=None,
-        description="at the first epoch of best accuracy on a clean validation set, whose labels are known, of the "
-        "momentum model if there is one: what is reported of Clothing1M; null without such a set",
+        description="at the first epoch of best accuracy on a clean validation set, of the momentum model if there is "
+        "one, as reported for Clothing1M; null without such a set",
     )
     oracle: BestEpoch = Field(description="the best of all epochs, chosen on the test set: never a result")
 
 
 class ValidationAccuracy(_Record):
-    """The accuracy on samples to choose by: held-out training samples against their *noisy* labels, or a clean set."""
+    """The accuracy on validation samples: held-out samples with their *noisy* labels, or a clean validation set."""
 
     last: float = Field(description="at the last epoch")
     mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
@@ -61,31 +61,35 @@ class ValidationAccuracy(_Record):
 
 
 class LabelFindings(_Record):
-    """What the final weights say about the training labels: eval mode, images as they are, given labels."""
+    """Findings of the final weights on the training labels, in eval mode and without augmentation."""
 
     given_accuracy: float = Field(description="fraction predicted as their given label")
-    true_accuracy: float | None = Field(description="fraction predicted as their true label, replaced images left out")
-    memorised: float | None = Field(description="fraction of the wrong-labelled predicted as their given label")
-    recovered: float | None = Field(description="fraction of the flipped predicted as their true label")
-    auroc: float | None = Field(description="of finding wrong labels by their loss")
-    average_precision: float | None = Field(description="of finding wrong labels by their loss")
+    true_accuracy: float | None = Field(description="fraction predicted as their true label, without replaced images")
+    memorised: float | None = Field(description="fraction of wrongly labelled samples predicted as their given label")
+    recovered: float | None = Field(description="fraction of flipped labels predicted as their true label")
+    auroc: float | None = Field(description="area under the ROC curve when the loss ranks wrong labels first")
+    average_precision: float | None = Field(description="average precision when the loss ranks wrong labels first")
 
     @classmethod
     def mean(cls, findings: Sequence[LabelFindings]) -> LabelFindings:
-        """The mean of each finding; null where one is."""
+        """The mean of each finding; None where any value is None.
+
+        Args:
+            findings: at least one.
+        """
         columns = {name: [getattr(each, name) for each in findings] for name in cls.model_fields}
         means = {name: None if None in values else fmean(values) for name, values in columns.items()}
         return cls.model_validate(means)
 
 
 class ResultRow(_Record):
-    """One set of weights: the network, its momentum model, …"""
+    """The results of one set of weights: the network, its momentum model, …"""
 
-    title: str = Field(description="of its row in tables, e.g. SLN-MO")
-    secondary: bool = Field(default=False, description="shown on request only: a network beside the model it serves")
+    title: str = Field(description="title of the row in tables, e.g. SLN-MO")
+    secondary: bool = Field(default=False, description="true: shown only on request, as a network beside its average")
     test_accuracy: TestAccuracy | None
     noisy_val_accuracy: ValidationAccuracy | None = None
-    clean_val_accuracy: ValidationAccuracy | None = Field(default=None, description="of a data set that has such a set")
+    clean_val_accuracy: ValidationAccuracy | None = Field(default=None, description="null without a clean set")
     findings: LabelFindings
 
 
@@ -93,39 +97,39 @@ LabelVerdict = Literal["usable", "memorised", "undertrained"]
 
 
 class LabelIssues(_Record):
-    """`label_issues.csv`: whose it is, and how far it can be trusted."""
+    """The judge of `label_issues.csv`, and how far the list can be trusted."""
 
-    judge: str = Field(description="whose predictions they are, a key of `rows`")
-    reason: str = Field(description="why this one judges, and no other")
+    judge: str = Field(description="the row of `rows` whose weights rank the labels")
+    reason: str = Field(description="why these weights judge")
     samples: int = Field(description="training samples in the list")
-    suspected: int = Field(description="those that are predicted to have another label")
-    agreement: float = Field(description="fraction that is predicted to have the given label")
-    held_out: float | None = Field(description="the same of held-out noisy labels; null if none were held out")
+    suspected: int = Field(description="samples predicted to have another label")
+    agreement: float = Field(description="fraction predicted as their given label")
+    held_out: float | None = Field(description="the same fraction on held-out noisy labels; null without any")
     verdict: LabelVerdict = Field(
-        description="memorised: wrong labels are learned by heart, or nearly absent, so that the order says something "
-        "and the number suspected does not; undertrained: neither does; else usable"
+        description="usable: trust order and number; memorised: wrong labels are memorised or nearly absent, so trust "
+        "only the order; undertrained: trust neither"
     )
 
 
 class NoiseRateUsed(_Record):
-    """The noise rate that the method was told or found, if it needs one."""
+    """The noise rate used by the method."""
 
     value: float
     source: Literal["configured", "loss mixture"] = Field(
-        description="the configuration's number, by default the nominal rate, or estimated from the losses"
+        description="configured (by default the nominal rate), or estimated from the losses"
     )
 
 
 class Timing(_Record):
-    """Training time, label correction included, evaluation not; medians over epochs."""
+    """Training time with label correction, without evaluation."""
 
-    seconds_per_epoch: float
-    images_per_second: float
+    seconds_per_epoch: float = Field(description="median over epochs")
+    images_per_second: float = Field(description="median over epochs")
     total_seconds: float = Field(description="training time of all epochs together")
 
 
 class TransitionUsed(_Record):
-    """The transition matrix that the method was told or estimated, if it needs one, against that of the labels."""
+    """The transition matrix used by the method, compared with the matrix of the training labels."""
 
     source: Literal["known", "estimated", "file"]
     matrix: list[list[float]] = Field(description="[i][j] = P(given j | true i)")
@@ -133,66 +137,66 @@ class TransitionUsed(_Record):
         description="the largest difference from the true matrix of the training labels; null if that is unknown"
     )
     mean_error: float | None = Field(description="the mean difference over all entries")
-    row_l1: list[float] | None = Field(description="of each true class, the sum of the differences, in [0, 2]")
+    row_l1: list[float] | None = Field(description="for each true class the sum of the differences, in [0, 2]")
 
 
 class Preprocessing(_Record):
-    """From an image to what the network sees in evaluation; sizes are (height, width) in pixels."""
+    """The path from an image to the network's input in evaluation. Sizes are (height, width) in pixels."""
 
     resize: tuple[int, int] = Field(
-        description="the image is scaled (bilinear, antialias) until it covers this size, and its middle is cut out; "
+        description="the image is scaled (bilinear, antialias) until it covers this size, then its middle is cut out; "
         "an image of this size keeps its pixels"
     )
-    crop: tuple[int, int] = Field(description="the middle of that: what the network sees")
-    pixel_range: list[float] | None = Field(default=None, description="black and white of images of more than 8 bits")
-    background: Background = Field(default="white", description="behind transparent pixels")
-    mean: list[float] = Field(description="of each channel, subtracted from its pixels in [0, 1]")
-    std: list[float] = Field(description="of each channel; the difference is divided by it")
+    crop: tuple[int, int] = Field(description="the middle of the resized image, which the network sees")
+    pixel_range: list[float] | None = Field(default=None, description="black and white of images with over 8 bits")
+    background: Background = Field(default="white", description="colour behind transparent pixels")
+    mean: list[float] = Field(description="per channel, subtracted from pixels in [0, 1]")
+    std: list[float] = Field(description="per channel, divides the difference")
 
 
 class Result(_Record):
     """`result.json`."""
 
     schema_version: int = SCHEMA_VERSION
-    data: str = Field(description="the data set, and whether its files are not the published ones")
+    data: str = Field(description="the data set; `(unverified files)` follows if they differ from the published ones")
     unverified_pixels: str | None = Field(
         default=None,
-        description="SHA-256 of the training images (uint8, N × channels × height × width) where the files are not the "
-        "published ones (data.source.verify=false); otherwise null",
+        description="SHA-256 of the training images (uint8, N × channels × height × width) if the files differ from "
+        "the published ones (data.source.verify=false); otherwise null",
     )
     noise: str
     noise_rate: float = Field(description="as configured; see label_noise.realised_rate")
     method: str
     seed: int
-    group: str = Field(description="hash of the configuration without its seed: runs to average")
-    identity: dict[str, Any] = Field(description="the resolved configuration, as far as it can change a result")
+    group: str = Field(description="hash of the configuration without its seed; averages cover equal groups")
+    identity: dict[str, Any] = Field(description="the resolved keys of the configuration that can change a result")
     epochs: int
     preprocessing: Preprocessing
     rows: dict[str, ResultRow]
-    label_issues: LabelIssues | None = Field(default=None, description="of label_issues.csv")
-    noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method does not need one")
-    transition_used: TransitionUsed | None = Field(default=None, description="null: the method does not need one")
+    label_issues: LabelIssues | None = Field(default=None, description="summary of label_issues.csv")
+    noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method needs none")
+    transition_used: TransitionUsed | None = Field(default=None, description="null: the method needs none")
     label_noise: dict[str, Any] = Field(
-        description="summary of the noise record: realised rate, matrix, hash, …; of noise=real what is known of it"
+        description="summary of the noise record: realised rate, matrix, hash, …; for noise=real only the known parts"
     )
     timing: Timing
     environment: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write it, complete or not at all.
+        """Write the result, whole or not at all.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: the file cannot be written.
         """
         with replacing(path) as file:
             file.write((json.dumps(self.model_dump(), indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> Result:
-        """Read it.
+        """Read a result.
 
         Raises:
-            DataError: not a result of ours, or of another schema version.
+            DataError: the file is unreadable, no result of slnlab, or of another schema version.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -200,29 +204,34 @@ class Result(_Record):
             raise DataError(f"{path}: cannot be read as a result ({error})") from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
-            raise DataError(f"{path}: schema version {version!r}, this slnlab reads {SCHEMA_VERSION}")
+            raise DataError(f"{path}: has schema version {version!r}, this slnlab reads {SCHEMA_VERSION}")
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
-            raise DataError(f"{path}: not a result of slnlab: {key}: {first['msg']}") from error
+            raise DataError(f"{path}: is no result of slnlab: {key}: {first['msg']}") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`, one per epoch."""
+    """The rows of `metrics.csv`, one per epoch.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError, TypeError: a cell is no number, or missing.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccuracy | None:
-    """The ways to report a run's test accuracy, or None if it was never tested.
+    """The reported test accuracies of a run; None if it was never tested.
 
     Args:
         rows: one per epoch, with `epoch`, `test/<weights>/accuracy`, `val/<weights>/accuracy` if samples were held
-            out, and `val_clean/<weights>/accuracy` if there is a clean validation set.
-        weights: e.g. `network`. Where it has a momentum model, that one's accuracy on the clean validation set
-            chooses the epoch, as in the paper's Clothing1M results.
+            out, and `val_clean/<weights>/accuracy` with a clean validation set.
+        weights: e.g. `network`. A momentum model's accuracy on the clean validation set chooses the epoch of its
+            network too, as in the paper's Clothing1M results.
     """
     test, val, clean = (f"{split}/{weights}/accuracy" for split in ("test", "val", "val_clean"))
     if not rows or test not in rows[0]:
@@ -246,7 +255,13 @@ def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccura
 def summarise_validation(
     rows: Sequence[dict[str, float]], weights: str, split: Literal["val", "val_clean"] = "val"
 ) -> ValidationAccuracy | None:
-    """The accuracy on held-out noisy labels, or on a clean validation set, over the epochs; None if there are none."""
+    """The validation accuracies of a run; None without validation samples.
+
+    Args:
+        rows: one per epoch, with `epoch` and `<split>/<weights>/accuracy`.
+        weights: e.g. `network`.
+        split: `val`, the held-out noisy labels, or `val_clean`, a clean validation set.
+    """
     val = f"{split}/{weights}/accuracy"
     if not rows or val not in rows[0]:
         return None
@@ -259,7 +274,11 @@ def summarise_validation(
 
 
 def summarise_timing(rows: Sequence[dict[str, float]]) -> Timing:
-    """Medians over epochs, so that one disturbed epoch does not count."""
+    """Training times of a run. Medians keep one disturbed epoch from counting.
+
+    Args:
+        rows: one per epoch, with `seconds` and `images_per_second`; at least one.
+    """
     seconds = [row["seconds"] for row in rows]
     return Timing(
         seconds_per_epoch=median(seconds),

@@ -1,4 +1,4 @@
-"""The directory of a run: what lies where, whether it is finished, and whose it is."""
+"""The directory of a run: its files, its lock, and the configuration that it belongs to."""
 
 from __future__ import annotations
 
@@ -26,43 +26,46 @@ from slnlab.text.quoting import override
 LENGTH = "trainer.max_epochs"
 
 LONGER = (
-    "No run is extended, as its schedules follow its length; to train on from its weights, for trainer.max_epochs more"
+    "Runs cannot be extended, as their schedules follow their length; train on from its weights for "
+    "trainer.max_epochs more"
 )
 
 OF_IMAGES = {"data.num_train", "data.num_classes", "data.classes", "data.clean_val", "data.test", "model.num_classes"}
 """Keys that follow from the images of a folder."""
 
 LATEST = 100
-"""So many runs beside a new one are looked at."""
+"""Number of existing runs that are compared with a new one, latest first."""
 
 
 _begun: dict[Path, frozenset[tuple[str, int, int]]] = {}
-"""The runs that this process has begun, and what was saved of each then."""
+"""Runs begun by this process, each with its checkpoints at that time."""
 
 
 def got_further() -> bool:
-    """Whether any run that this process has begun, the ones that another needs first among them, has been saved
-    since."""
+    """True if any run begun by this process has saved a checkpoint since, first runs included."""
     return any(RunDirectory(path)._saved() - before for path, before in _begun.items())
 
 
 class RunDirectory:
-    """`path/` with
+    """The files below `path/`:
 
     - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, git state)
-    - `identity.json`: what of the configuration makes it this run, and the hashes of the data set's files
-    - `noise.npz`: the noise record; another run takes it with `noise=run noise.path=…`
+    - `identity.json`: the keys that can change the result, and the hashes of the data set's files
+    - `noise.npz`: the noise record; another run reads it with `noise=run noise.path=…`
     - `metrics.csv`: one row per epoch
-    - `checkpoints/last.ckpt`: everything a stopped run goes on from; `previous.ckpt`: the one before;
-      `within-<process>.ckpt`: what the steps of a begun epoch have changed
-    - `samples.npz`: per training sample, what the final weights say about its label
+    - `checkpoints/last.ckpt`: the last finished epoch; `previous.ckpt`: the one before; `within-<process>.ckpt`: the
+      changes by the steps of a begun epoch
+    - `samples.npz`: per training sample, loss, prediction and margin of the final weights
     - `label_issues.csv`: all training samples, the likeliest wrong labels first
-    - `unreadable.csv`, `duplicates.csv`: of a folder's images, those that cannot be read and those that are copies
-    - `profile/`: with trainer.profile=true, where the time of a few steps went
-    - `pruned.json`: a study has ended the run early (`slnlab.tune`); it can go on
-    - `wandb.json`: with logger=wandb, the id of the W&B run and the last epoch that it was told; `wandb/`: recordings
-    - `failure.txt`: why the run ended before, if it was by an error; gone when it begins again
-    - `result.json`: see `slnlab.record.result`; its presence means that the run is finished
+    - `unreadable.csv`, `duplicates.csv`: unreadable and duplicate images of a folder
+    - `profile/`: with trainer.profile=true, the time of each operation in a few steps
+    - `pruned.json`: a study (`slnlab.tune`) has ended the run early; it can continue
+    - `wandb.json`: with logger=wandb, the id of the W&B run and its last logged epoch; `wandb/`: offline recordings
+    - `failure.txt`: the error that ended the run; removed when the run begins again
+    - `result.json`: see `slnlab.record.result`; the run is finished when it exists
+
+    Args:
+        path: of the directory, which need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,17 +89,18 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
+        """True if `result.json` exists."""
         return self.result.exists()
 
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Keep other processes out; see `slnlab.storage.locks`.
+        """Lock the directory against other processes; see `slnlab.storage.locks`.
 
         Args:
-            wait: until a process that is running here has ended.
+            wait: wait for the end of another process in the directory.
 
         Raises:
-            Busy: another process is running here, and `wait` is False.
+            Busy: another process runs in the directory, and `wait` is False.
             DataError: the directory cannot be written or locked.
             Stopped: a signal came while waiting.
         """
@@ -106,7 +110,7 @@ class RunDirectory:
             while not lock.held:
                 stop_if_requested()
                 with suppress(*([Busy] if wait else [])):
-                    lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` looks for a moment
+                    lock.acquire(timeout=1 if wait else 0.5)  # `sweep status` holds the lock for a moment
                 waited = not lock.held
         except Stopped as stopped:
             stopped.waiting = waited
@@ -119,7 +123,7 @@ class RunDirectory:
                 remove_unfinished(folder)
             yield
         except Exception as error:
-            # A typing mistake that is refused before the run begins is no failed run.
+            # A configuration refused before the run begins is no failed run.
             if not self.finished and not isinstance(error, Pruned | (NoneType if self._described else ConfigError)):
                 self.note_failure(f"{type(error).__name__}: {error}")
             raise
@@ -127,12 +131,12 @@ class RunDirectory:
             lock.release()
 
     def note_failure(self, reason: str) -> None:
-        """Write down why the run has ended, if that is possible."""
+        """Write the reason to `failure.txt`, if the directory can be written."""
         with suppress(DataError), replacing(self.failure) as file:
             file.write(f"{reason}\n".encode(errors="backslashreplace"))
 
     def _saved(self) -> frozenset[tuple[str, int, int]]:
-        """The files that the run goes on from, each with what is another when it is written anew."""
+        """Checkpoints as (name, modification time in ns, inode); a rewritten file differs."""
         found = set()
         for path in self.checkpoint.parent.glob("*.ckpt"):
             with suppress(OSError):  # another process of the run has replaced it
@@ -141,17 +145,18 @@ class RunDirectory:
         return frozenset(found)
 
     def refuse_another_run(self, spec: RunSpec) -> None:
-        """Make sure that what lies here, if anything, was made by this very configuration.
+        """Refuse a directory that holds a run of another configuration.
 
         Raises:
-            ConfigError: names the keys that differ.
+            ConfigError: names the differing keys.
+            DataError: the stored identity cannot be read.
         """
         if not self.config.exists():
             return
-        there, here = flat(self._stored_identity()), flat(spec.identity)
-        differing = _differing(there, here)
+        stored, wanted = flat(self._stored_identity()), flat(spec.identity)
+        differing = _differing(stored, wanted)
         if differing:
-            first = ", ".join(f"{k}={short(there.get(k))} there, {short(here.get(k))} here" for k in differing[:3])
+            first = ", ".join(f"{k}={short(stored.get(k))} there, {short(wanted.get(k))} here" for k in differing[:3])
             more = f", and {len(differing) - 3} more" if differing[3:] else ""
             for key in (key for key in differing if key.endswith(".contents")):
                 more += changes(spec.container, self.identity, key.removesuffix(".contents"))
@@ -162,25 +167,25 @@ class RunDirectory:
             )
 
     def nearly_the_same(self, spec: RunSpec) -> str | None:
-        """One line on a run beside this one that differs in its length only, or in the contents of its files only.
+        """A line about a neighbouring run that differs only in its length, or only in the contents of its files.
 
-        None where there is no such run, or this one has begun. Of many runs the latest are looked at.
+        None without such a run, or if this run has begun. Only the `LATEST` newest runs are compared.
         """
         if self.config.exists():
             return None
-        here = flat(spec.identity)
+        wanted = flat(spec.identity)
         files = {f"{key}.contents" if key in SOURCES else key for key in spec.container["contents"]}
         beside: list[Path] = []
-        with suppress(OSError):  # one has just been removed
+        with suppress(OSError):  # a run was removed meanwhile
             beside = list(self.path.parent.parent.glob(f"*/{self.path.name}/{self.identity.name}"))
             beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for other in (RunDirectory(path.parent) for path in beside[:LATEST]):
             with suppress(DataError):
-                there = flat(other._stored_identity())
-                differing = _differing(there, here)
+                stored = flat(other._stored_identity())
+                differing = _differing(stored, wanted)
                 if LENGTH in differing and other.finished:
-                    lengths = (there[LENGTH], here[LENGTH])
-                    if all((there.get(key), here.get(key)) == lengths for key in differing):  # T_max and the like
+                    lengths = (stored[LENGTH], wanted[LENGTH])
+                    if all((stored.get(key), wanted.get(key)) == lengths for key in differing):  # such as T_max
                         return (
                             f"the same with {LENGTH}={lengths[0]} is finished in {other.path}; this run begins anew"
                             f"{other._longer(spec)}"
@@ -198,17 +203,17 @@ class RunDirectory:
         try:
             stored: dict[str, Any] = json.loads(self.identity.read_text(encoding="utf-8"))["identity"]
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.identity}: cannot be read, so whose directory this is is unknown") from error
+            raise DataError(f"{self.identity}: cannot be read, so the run of this directory is unknown") from error
         return stored
 
     def _longer(self, spec: RunSpec) -> str:
-        """What to type to train on from the weights of this run."""
-        if spec.config.method.get("networks", 1) > 1:  # it would start from a run of each
+        """Advice on training further from the weights of this run."""
+        if spec.config.method.get("networks", 1) > 1:  # each network needs a run of its own
             return ""
         return f". {LONGER}: {override('init.from', str(self.path))}"
 
     def clear(self) -> None:
-        """Remove what a run has made here, and nothing else."""
+        """Remove the files made by a run, and nothing else."""
         records = (self.result, self.metrics, self.samples, self.label_issues, self.noise)
         for made in (*records, self.probabilities, self.wandb, self.pruned):
             made.unlink(missing_ok=True)
@@ -218,29 +223,33 @@ class RunDirectory:
 
     @contextmanager
     def writing_result(self) -> Iterator[None]:
-        """Around what writes the result: a failure says that nothing is lost.
+        """Add advice to an error while the result is written.
 
         Raises:
-            DataError: what was raised in the block, with advice.
+            DataError: the error of the block, with the advice that no epoch is lost.
         """
         try:
             yield
         except DataError as error:
             raise DataError(
-                f"{error}. All epochs are done; when this is mended, the same command writes the result"
+                f"{error}. All epochs are done; once this is mended, the same command writes the result"
             ) from error
 
     def describe(self, spec: RunSpec, overrides: Sequence[str]) -> None:
-        """Write down what is about to run, and with what.
+        """Write configuration, overrides, identity and environment of a run that begins.
+
+        Args:
+            spec: of the run.
+            overrides: as typed.
 
         Raises:
             DataError: a file cannot be written.
         """
-        self.pruned.unlink(missing_ok=True)  # it goes on
+        self.pruned.unlink(missing_ok=True)
         self.failure.unlink(missing_ok=True)
         stored = {"identity": spec.identity, "files": parts(spec.container)}
         for path, text in (
-            (self.identity, json.dumps(stored, indent=1) + "\n"),  # before the next: that one says that it has begun
+            (self.identity, json.dumps(stored, indent=1) + "\n"),  # first, as config.yaml marks the run as begun
             (self.config, OmegaConf.to_yaml(spec.config)),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),
             (self.environment, json.dumps(environment(), indent=2) + "\n"),
@@ -250,5 +259,5 @@ class RunDirectory:
         self._described = True
 
 
-def _differing(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    return [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+def _differing(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [key for key in sorted(stored.keys() | wanted.keys()) if stored.get(key) != wanted.get(key)]

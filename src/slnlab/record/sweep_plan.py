@@ -1,7 +1,7 @@
-"""Which runs a sweep consists of, and where each of them stands.
+"""The runs of a sweep, and the status of each.
 
-`python -m slnlab.train --multirun` writes down its runs (`.sweeps/` in `runs_dir`); whether each is done, running,
-stopped, failed or not begun is read from its directory. Nothing here imports torch.
+`python -m slnlab.train --multirun` lists its runs in `.sweeps/` below `runs_dir`. The status of each (done, running,
+stopped, failed, …) is read from its directory. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from slnlab.storage.writing import replacing
 
 PLANS = ".sweeps"
 
-State = Literal["done", "running", "stopped", "failed", "pruned", "missing"]
-STATES: dict[State, str] = {
+RunState = Literal["done", "running", "stopped", "failed", "pruned", "missing"]
+STATES: dict[RunState, str] = {
     "done": "finished, with a result",
-    "running": "a process is at it",
-    "stopped": "begun, and nobody is at it; it goes on by the same command",
+    "running": "a process is training it",
+    "stopped": "begun, but no process is training it; the same command continues it",
     "failed": "ended by an error (failure.txt in its directory)",
     "pruned": "ended early by a study",
     "missing": "not begun",
@@ -35,15 +35,15 @@ STATES: dict[State, str] = {
 
 
 def write_plan(runs_dir: Path, directories: Iterable[Path], command: Sequence[str]) -> None:
-    """Write down what a sweep consists of. The same sweep again is the same plan.
+    """Write the list of a sweep's runs. Repeating a sweep replaces its list.
 
     Args:
-        runs_dir: where `status` will look.
-        directories: of its runs, below `runs_dir`.
+        runs_dir: folder that holds all runs and lists.
+        directories: of the sweep's runs, below `runs_dir`.
         command: the overrides as typed.
 
     Raises:
-        DataError: the plan cannot be written.
+        DataError: the list cannot be written.
     """
     runs = sorted(str(directory.relative_to(runs_dir)) for directory in directories)
     folder = runs_dir / PLANS
@@ -57,54 +57,55 @@ def write_plan(runs_dir: Path, directories: Iterable[Path], command: Sequence[st
 
 
 @dataclass(frozen=True)
-class Run:
-    """Where a run stands.
+class RunStatus:
+    """Status of a run.
 
     Args:
-        path: below the folder that was asked about.
+        path: relative to the folder that was searched.
         state: see `STATES`.
-        epochs: done, of `max_epochs` (0: unknown, the run has not begun).
-        seconds: of training so far.
-        message: of a failure.
+        epochs: finished epochs.
+        max_epochs: epochs of the whole run; 0 before it has begun.
+        seconds: training time so far.
+        message: reason of a failure; empty without one.
     """
 
     path: str
-    state: State
+    state: RunState
     epochs: int = 0
     max_epochs: int = 0
     seconds: float = 0.0
     message: str = ""
 
 
-def look(folder: Path) -> list[Run]:
-    """All runs below a folder, those that are planned and have not begun included.
+def run_statuses(folder: Path) -> list[RunStatus]:
+    """Status of all runs below a folder, including planned runs that have not begun.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
     made = (path.parent.relative_to(folder) for path in folder.rglob("config.yaml"))
-    found = {str(path) for path in made if "wandb" not in path.parts}  # W&B has files of that name below a run
+    found = {str(path) for path in made if "wandb" not in path.parts}  # W&B writes files of that name
     for plan in folder.glob(f"{PLANS}/*.json"):
         found.update(json.loads(plan.read_text(encoding="utf-8"))["runs"])
-    return [look_at(folder, path) for path in sorted(found)]
+    return [run_status(folder, path) for path in sorted(found)]
 
 
-def look_at(folder: Path, path: str) -> Run:
-    """Where the run at `folder / path` stands."""
+def run_status(folder: Path, path: str) -> RunStatus:
+    """Status of the run at `folder / path`."""
     run = RunDirectory(folder / path)
     if not run.config.exists():
         failure = _message(run)
-        state: State = "running" if is_held(run.path) else "failed" if failure else "missing"
-        return Run(path, state, message=failure)
+        state: RunState = "running" if is_held(run.path) else "failed" if failure else "missing"
+        return RunStatus(path, state, message=failure)
     epochs, seconds = _progress(run)
     if run.finished:
-        return Run(path, "done", epochs, epochs, seconds)
+        return RunStatus(path, "done", epochs, epochs, seconds)
     config = OmegaConf.load(run.config)
     failure = _message(run)
     state = "running" if is_held(run.path) else "failed" if failure else "pruned" if run.pruned.exists() else "stopped"
-    return Run(path, state, epochs, int(config.trainer.max_epochs), seconds, failure)
+    return RunStatus(path, state, epochs, int(config.trainer.max_epochs), seconds, failure)
 
 
 def _message(run: RunDirectory) -> str:
@@ -115,7 +116,7 @@ def _message(run: RunDirectory) -> str:
 
 
 def _progress(run: RunDirectory) -> tuple[int, float]:
-    """Epochs done, and the seconds that they took."""
+    """(finished epochs, their training time in seconds)."""
     try:
         with run.metrics.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -124,13 +125,13 @@ def _progress(run: RunDirectory) -> tuple[int, float]:
     return len(rows), sum(float(row["seconds"]) for row in rows)
 
 
-def time_left(runs: Sequence[Run]) -> float | None:
-    """Seconds until all are done, if those that are running go on so and hand over to the others; None: unknown.
+def time_left(runs: Sequence[RunStatus]) -> float | None:
+    """Estimated seconds until all runs are done, at today's number of running processes; None: unknown.
 
-    A run of unknown length counts as the mean of those that are done, of the same data, noise and method if there are.
+    A run that has not begun counts as the mean finished run, of the same data, noise and method where possible.
     """
-    at_work = sum(run.state == "running" for run in runs)
-    if not at_work:
+    running = sum(run.state == "running" for run in runs)
+    if not running:
         return None
     done = [run for run in runs if run.state == "done"]
     left = 0.0
@@ -145,11 +146,14 @@ def time_left(runs: Sequence[Run]) -> float | None:
         if not known:
             return None
         left += sum(known) / len(known)
-    return left / at_work
+    return left / running
 
 
 def duration(seconds: float) -> str:
-    """Words for a time.
+    """A time in words.
+
+    Args:
+        seconds: ≥ 0.
 
     >>> duration(59), duration(600), duration(9000)
     ('59 s', '10 min', '2 h 30 min')

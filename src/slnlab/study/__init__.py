@@ -1,11 +1,11 @@
-"""Studies of hyper-parameters, as `slnlab.tune` does them; each module uses those before it only:
+"""Studies of hyper-parameters for `slnlab.tune`. Each module uses only those before it:
 
-- `overrides`: what is typed: keys that are fixed, keys that are searched over, who does the runs
-- `plan`: what is asked: which runs, in which directories, and whether it can work
-- `record`: what came out, and what it lets one choose
+- `overrides`: the typed overrides: fixed keys, searched keys, the launcher
+- `plan`: the runs of a study, their directories, and all checks before a run
+- `record`: the trials' results and the choice among them
 - `page`, `files`: the record as Markdown, and on disk
-- `runs`: its runs, here or by a launcher
-- `grid_search`, `optuna_search`: which trials are done
+- `runs`: the runs, in this process or by a launcher
+- `grid_search`, `optuna_search`: the order and the values of the trials
 
-Until a run begins, nothing imports torch.
+Importing this package does not import torch; the first run does.
 """

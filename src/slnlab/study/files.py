@@ -1,4 +1,4 @@
-"""What a study leaves in its directory."""
+"""The files of a study."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from slnlab.study.record import Study
 
 
 def save(study: Study, directory: Path) -> None:
-    """`study.json`, `study.md` and `trials.csv`, each complete or not at all.
+    """Write `study.json`, `study.md` and `trials.csv`, each whole or not at all.
 
     Raises:
-        DataError: one cannot be written.
+        DataError: a file cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Every combination of the values."""
+"""Grid search: every combination of the values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ log = logging.getLogger(__name__)
 
 
 def search(plan: Plan, study: Study) -> None:
-    """Do the trials of the grid; what another process is doing is waited for after everything else is done."""
+    """Do all trials of the grid and save the study after each. Trials in work elsewhere are awaited at the end.
+
+    Raises:
+        DataError: a file of the study cannot be written.
+    """
     grid = list(plan.grid())
     trials: dict[int, Trial] = {}
     later: list[int] = []
@@ -24,7 +28,7 @@ def search(plan: Plan, study: Study) -> None:
             try:
                 trials[number] = run_trial(plan, grid[number], wait=wait)
             except Busy as error:
-                log.info("%s; later", error)
+                log.info("%s; the trial is tried again later", error)
                 later.append(number)
                 continue
             study.trials = [trials[i] for i in sorted(trials)]

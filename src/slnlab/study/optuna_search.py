@@ -1,7 +1,7 @@
 """Trials chosen by Optuna, for `slnlab.tune --trials N`. Needs the extra `tune`.
 
-The study lies in a journal file: plain appends, which network file systems bear better than SQLite's locks. One process
-at a time works on it, so what a killed one has left half done is known to be dead, and goes on from its checkpoint.
+Optuna's study lies in a journal file, as network file systems handle appends better than SQLite's locks. One process at
+a time works on it, so an unfinished trial in it belongs to a dead process and continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STARTUP_TRIALS = 5
-"""Finished before any is ended early."""
+"""Number of finished trials before any trial is pruned."""
 
 WARM_UP = 1 / 3
-"""Of the epochs, in which no trial is ended: with much noise on the targets a network learns late, but well."""
+"""Fraction of the epochs before any trial is pruned: with much noise on its targets a network learns late, but well."""
 
 RECORD = "slnlab.trial"
-"""Attribute of an Optuna trial that counts: what `slnlab.study.record.Trial` says of it."""
+"""Attribute of an Optuna trial: its `slnlab.study.record.Trial`. Only trials with it count."""
 
 AGAIN = "slnlab.again"
-"""Attribute of one that does again what did not come to its end: the number of that one."""
+"""Attribute of a repeated Optuna trial: the number of the unfinished trial."""
 
 
 def check() -> None:
-    """
+    """Check that Optuna is installed.
+
     Raises:
         SlnlabError: Optuna is not installed.
     """
@@ -50,10 +51,10 @@ def check() -> None:
 
 
 def search(plan: Plan, study: Study) -> None:
-    """Do trials until there are `plan.trials`, and put them into the study's record.
+    """Do trials until the study has `plan.trials`, and save it after each.
 
-    Each trial's choice depends on the trials before it and on its number only, so that a study that was stopped and
-    goes on is the same as one that was not.
+    The values of a trial depend only on its number and on the trials before it, so a resumed study equals an
+    uninterrupted one.
 
     Raises:
         Busy: another process works on the study.
@@ -69,12 +70,12 @@ def search(plan: Plan, study: Study) -> None:
     lock = FolderLock(plan.directory, "another process works on the study")
     lock.acquire(timeout=0)
     try:
-        found = _open(plan)
-        study.trials = _done(found)[: plan.trials]
+        journal = _open(plan)
+        study.trials = _done(journal)[: plan.trials]
         failed: list[Trial] = []
         while (number := len(study.trials)) < plan.trials:
-            found.sampler = optuna.samplers.TPESampler(seed=number)
-            asked = found.ask()
+            journal.sampler = optuna.samplers.TPESampler(seed=number)
+            asked = journal.ask()
             values = {key: _suggest(plan, key, asked) for key in plan.space}
             log.info("trial %d of %d: %s", number + 1, plan.trials, typed(values))
             trial = run_trial(plan, values, watch=_pruning(plan, asked))
@@ -83,11 +84,11 @@ def search(plan: Plan, study: Study) -> None:
             else:
                 asked.set_user_attr(RECORD, trial.model_dump())
             if trial.state == "finished":
-                found.tell(asked, trial.accuracy)
+                journal.tell(asked, trial.accuracy)
             else:
                 state = optuna.trial.TrialState.PRUNED if trial.state == "pruned" else optuna.trial.TrialState.FAIL
-                found.tell(asked, state=state)
-            study.trials = [*_done(found), *failed]
+                journal.tell(asked, state=state)
+            study.trials = [*_done(journal), *failed]
             save(study, plan.directory)
     finally:
         lock.release()
@@ -114,11 +115,11 @@ def _open(plan: Plan) -> optuna.Study:
     states = optuna.trial.TrialState
     trials = study.get_trials(deepcopy=False)
     for trial in trials:
-        if trial.state == states.RUNNING:  # of a killed process
+        if trial.state == states.RUNNING:  # its process was killed
             study.tell(trial.number, state=states.FAIL)
     tried_again = {trial.user_attrs.get(AGAIN) for trial in trials}
     for trial in trials:
-        # Interrupted, or failed for a reason that may be mended by now.
+        # An interrupted trial, or a failed one whose cause may be mended by now.
         undone = trial.state in (states.RUNNING, states.FAIL) and RECORD not in trial.user_attrs
         if undone and trial.number not in tried_again and len(trial.params) == len(plan.space):
             study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
@@ -126,14 +127,14 @@ def _open(plan: Plan) -> optuna.Study:
 
 
 def _mend(path: Path) -> None:
-    """Remove a last line that a lost machine has left half written: Optuna would refuse the whole journal."""
+    """Remove a half-written last line, left by a lost machine. Optuna would refuse the whole journal."""
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
 
 
 def _done(study: optuna.Study) -> list[Trial]:
-    """The trials that count, in their order."""
+    """The trials that count, in order."""
     trials = study.get_trials(deepcopy=False)
     return [Trial.model_validate(trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
 
@@ -152,9 +153,9 @@ def _suggest(plan: Plan, key: str, trial: optuna.Trial) -> str:
 
 
 def _pruning(plan: Plan, trial: optuna.Trial) -> Callable[[float, int], None] | None:
-    """Tell Optuna each epoch's accuracy, and end the run where it advises to."""
+    """A watch that reports each epoch's accuracy to Optuna and ends the run on its advice; None without pruning."""
     config = plan.example.config
-    if not plan.prune or config.trainer.devices > 1:  # each process would have to know
+    if not plan.prune or config.trainer.devices > 1:  # the other processes would not learn of the end
         return None
 
     def watch(accuracy: float, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""What is typed to ask for a study: overrides with one value and with several, and who does the runs."""
+"""The overrides of a study: keys with one value, keys with several, and the launcher."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ from slnlab.errors import ConfigError
 
 OF_THE_STUDY = {
     "data.test": "trials never read the test set, the final runs do",
-    "force": "a study goes on where it stopped; force=true would do the same trials again each time",
+    "force": "a study continues where it stopped; force=true would repeat the same trials each time",
 }
-"""Keys that the study itself sets."""
+"""Keys that the study itself sets, each with the reason."""
 
 LAUNCHING = ("launcher", "hydra/launcher", "cluster")
-"""Keys, beside hydra.launcher.*, that say who does the runs."""
+"""Keys that choose the launcher, beside hydra.launcher.*."""
 
 
 def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], list[str]]:
-    """Overrides with one value, those with several, by key, and those that say who does the runs."""
+    """Sort the overrides of a study.
+
+    Args:
+        overrides: as typed.
+
+    Returns:
+        (overrides with one value, overrides with several values by key, overrides of the launcher).
+
+    Raises:
+        ConfigError: an override cannot be parsed, or has no meaning for a study.
+    """
     fixed, space, launcher = [], {}, []
     try:
         parsed = {text: OverridesParser.create().parse_overrides([text])[0] for text in _with_experiment(overrides)}
@@ -36,20 +46,20 @@ def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], lis
             launcher.append(text)
             continue
         if key.startswith("hydra") and key != "hydra.searchpath":
-            raise ConfigError(f"{key}: has no meaning for a study; where its runs go, runs_dir says")
+            raise ConfigError(f"{key}: has no meaning for a study; runs_dir sets the place of its runs")
         if not override.is_sweep_override():
             fixed.append(text)
         elif key == "data.noisy_val":
             raise ConfigError("data.noisy_val: accuracies on different held-out labels do not compare; give one number")
         elif override.is_discrete_sweep() and text.split("=", 1)[1].startswith("glob("):
-            raise ConfigError(f"{key}: name the values, glob() is for sweeps")
+            raise ConfigError(f"{key}: list the values, as glob() is for sweeps")
         else:
             space[key] = override
     return fixed, space, launcher
 
 
 def _with_experiment(overrides: Sequence[str]) -> list[str]:
-    """With the sweep that an `experiment=` brings; what was typed counts more."""
+    """The overrides with the sweep of `experiment=`; typed keys take precedence."""
     named = [text for text in overrides if text.startswith("experiment=")]
     if not named:
         return list(overrides)
@@ -59,7 +69,11 @@ def _with_experiment(overrides: Sequence[str]) -> list[str]:
 
 
 def seeds(override: Override | None, single: int) -> list[int]:
-    """What `seed=` with several values names; the single one if it has not."""
+    """The seeds of `seed=`; `[single]` if it has one value.
+
+    Raises:
+        ConfigError: a seed is no whole number.
+    """
     if override is None:
         return [single]
     try:

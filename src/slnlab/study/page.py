@@ -10,12 +10,13 @@ from slnlab.study.record import Study
 
 
 def page(study: Study) -> str:
+    """The study as Markdown: the comparison, the trials, the choice and the final runs."""
     when = "at the last epoch" if study.last == 1 else f"mean of the last {study.last} epochs"
     fixed = f" Fixed: `{' '.join(study.fixed)}`." if study.fixed else ""
     parts = [
         f"# {study.method} on {study.data}, {study.noise}: {', '.join(study.space)}",
         f"By {study.by}. {study.noisy_val} of the {study.training_samples} training samples are held out with their "
-        f"*noisy* labels; what is compared is the accuracy of {study.title} on them, {when}, over "
+        f"*noisy* labels. The study compares the accuracy of {study.title} on them, {when}, over "
         f"{_seeds_of(study.trial_seeds)}. No trial has read the test set.{fixed}",
     ]
     if study.trials:
@@ -63,7 +64,7 @@ def _percent(values: Sequence[float]) -> str:
 
 
 def _short(value: str) -> str:
-    """Optuna's numbers have sixteen digits."""
+    """A value with at most four digits, as Optuna's numbers have sixteen."""
     try:
         return value if len(value) < 7 else f"{float(value):.4g}"
     except ValueError:

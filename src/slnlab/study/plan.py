@@ -1,4 +1,4 @@
-"""What a study asks: which values, which runs, in which directories; and whether it can work."""
+"""The plan of a study: its values, its runs, their directories, and all checks before a run."""
 
 from __future__ import annotations
 
@@ -22,18 +22,24 @@ from slnlab.study.overrides import seeds, split
 from slnlab.training.settling import settle
 
 Values = Mapping[str, str]
-"""Of a trial: the keys searched over, and what each is, as it would be typed."""
+"""Values of a trial: searched key → value as typed."""
 
 BATCHES = ("batch_size", "eval_batch_size", "padding", "flip", "mean", "std")
-"""Keys of `data` that a study may search over: they change neither which samples are held out nor their labels."""
+"""Keys of `data` that a study may search: they change neither the choice of held-out samples nor their labels."""
 
 OF_FINALS = ("data.noisy_val=0", "data.test=true")
 """Overrides of the final runs."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run of a study."""
+class StudyRun:
+    """A run of a study.
+
+    Args:
+        values: of its trial.
+        overrides: of the run, as for `slnlab.train`.
+        config: composed from the overrides.
+    """
 
     values: Values
     overrides: list[str]
@@ -41,9 +47,10 @@ class Job:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """
+        """The settled run.
+
         Raises:
-            ConfigError: it cannot work.
+            ConfigError: the configuration is wrong; names the run.
         """
         try:
             return settle(self.config)
@@ -52,6 +59,7 @@ class Job:
 
     @property
     def directory(self) -> Path:
+        """The directory of the run."""
         return self.spec.directory
 
     def __str__(self) -> str:
@@ -59,25 +67,25 @@ class Job:
 
 
 def typed(values: Values) -> str:
-    """`sln.sigma=0.5 optimizer.lr=0.1`."""
+    """The values as typed, e.g. `sln.sigma=0.5 optimizer.lr=0.1`."""
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
 class Plan:
-    """A study before anything has run.
+    """A checked study before its first run.
 
     Args:
-        overrides: as for `slnlab.train`; those with several values (`sln.sigma=0.1,0.5`) or, with `trials`, an
-            interval (`optimizer.lr=tag(log,interval(0.01,1))`) are what is searched over. Those of `seed` are the
-            seeds of the final runs.
-        weights: whose accuracy chooses, e.g. "momentum"; None: the first that the method itself is about.
-        last: the accuracy is the mean over so many last epochs, at least 1.
-        trial_seeds: of the trials; None: the first of the final runs.
-        trials: so many are chosen by Optuna; None: every combination of the values, once.
-        prune: with `trials`: end those early that are below the median of the others.
+        overrides: as for `slnlab.train`. Keys with several values (`sln.sigma=0.1,0.5`) are searched; with `trials`
+            a key may have an interval (`optimizer.lr=tag(log,interval(0.01,1))`). `seed=` sets the seeds of the final
+            runs.
+        weights: the row whose accuracy chooses, e.g. "momentum"; None: the method's main row.
+        last: number of last epochs whose mean accuracy counts, in [1, epochs of a run].
+        trial_seeds: seeds of each trial; None: the first seed of the final runs.
+        trials: number of trials chosen by Optuna, ≥ 1; None: every combination of the values, once.
+        prune: with `trials`, end trials below the median of the others early.
 
     Raises:
-        ConfigError: what cannot work, before anything is run.
+        ConfigError: an override or an argument is wrong.
     """
 
     def __init__(
@@ -93,7 +101,7 @@ class Plan:
         self.last, self.trials, self.prune = last, trials, prune
         self.fixed, self.space, self.launcher = split(overrides)
         if self.launcher and trials is not None:
-            raise ConfigError(f"{self.launcher[0]}: Optuna chooses each trial by those before; leave the launcher out")
+            raise ConfigError(f"{self.launcher[0]}: Optuna chooses each trial by earlier ones; leave the launcher out")
         self.final_seeds = seeds(self.space.pop("seed", None), compose(self.fixed).seed)
         self.fixed = [text for text in self.fixed if not text.startswith("seed=")]
         self.trial_seeds = list(trial_seeds or self.final_seeds[:1])
@@ -103,15 +111,15 @@ class Plan:
         if self.intervals and trials is None:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
-        self._of_trials = (f"data.noisy_val={self.noisy_val}", "data.test=false")
-        self.jobs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
+        self._trial_overrides = (f"data.noisy_val={self.noisy_val}", "data.test=false")
+        self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
 
-    # What is searched over
+    # Searched values
 
     def choices(self, key: str) -> list[str]:
-        """The values of a key that has no interval, as typed."""
+        """The values of a key without an interval, as typed."""
         return list(self.space[key].sweep_string_iterator())
 
     def grid(self) -> Iterator[Values]:
@@ -120,7 +128,7 @@ class Plan:
             yield dict(zip(self.space, combination, strict=True))
 
     def _examples(self) -> Iterator[Values]:
-        """What is checked before anything runs: the grid, or of Optuna's trials the ends of each interval."""
+        """The values to check before a run: the grid, or with Optuna the ends of each interval."""
         if self.trials is None:
             yield from self.grid()
             return
@@ -138,37 +146,38 @@ class Plan:
             return [str(interval.start), str(interval.end)]
         return self.choices(key)
 
-    # What is run
+    # Runs
 
-    def trial(self, values: Values, seed: int) -> Job:
-        """A run that chooses: some samples are held out with their noisy labels, and there is no test set."""
-        return self._job(values, *self._of_trials, f"seed={seed}")
+    def trial(self, values: Values, seed: int) -> StudyRun:
+        """A run of a trial: samples are held out with their noisy labels, and the test set is not read."""
+        return self._run(values, *self._trial_overrides, f"seed={seed}")
 
-    def final(self, values: Values, seed: int) -> Job:
-        """The run on all training samples, with the test set."""
-        return self._job(values, *OF_FINALS, f"seed={seed}")
+    def final(self, values: Values, seed: int) -> StudyRun:
+        """A final run: on all training samples, with the test set."""
+        return self._run(values, *OF_FINALS, f"seed={seed}")
 
-    def _job(self, values: Values, *more: str) -> Job:
+    def _run(self, values: Values, *more: str) -> StudyRun:
         overrides = [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
-        return Job(dict(values), overrides, compose(overrides))
+        return StudyRun(dict(values), overrides, compose(overrides))
 
     @property
     def title(self) -> str:
-        """Of the row that chooses."""
+        """Title of the row whose accuracy chooses."""
         return self.titles.get(self.weights, self.weights)
 
     @property
     def titles(self) -> dict[str, str]:
-        """Of the rows, by name."""
+        """Titles of the rows, by name."""
         return {name: row.title for name, row in self.example.rows.items()}
 
     @property
     def example(self) -> RunSpec:
-        return self.jobs[0].spec
+        """The first trial run, for keys that all runs share."""
+        return self.trial_runs[0].spec
 
     @property
     def directory(self) -> Path:
-        """Of the study, which follows from what it asks; more trials or final seeds are the same study."""
+        """Directory of the study, named by a hash of its question. More trials or final seeds do not change it."""
         question = {
             "trials": self.example.group,
             "space": {key: override.input_line for key, override in self.space.items()},
@@ -181,22 +190,22 @@ class Plan:
         return Path(self.example.config.runs_dir) / "studies" / f"{data}-{noise}-{method}-{digest(question)}"
 
     def trial_sweep(self) -> list[str]:
-        """What `slnlab.train -m` is given to do the trials of the grid."""
+        """Overrides for `slnlab.train -m` that do the trials of the grid."""
         space = [f"{key}={','.join(self.choices(key))}" for key in self.space]
-        return [*self.fixed, *space, *self._of_trials, _sweep(self.trial_seeds)]
+        return [*self.fixed, *space, *self._trial_overrides, _sweep(self.trial_seeds)]
 
     def final_sweep(self, values: Values) -> list[str]:
-        """What `slnlab.train -m` is given to do the final runs."""
+        """Overrides for `slnlab.train -m` that do the final runs."""
         chosen = [f"{key}={value}" for key, value in values.items()]
         return [*self.fixed, *chosen, *OF_FINALS, _sweep(self.final_seeds)]
 
-    # What can be wrong with it
+    # Checks
 
     def _held_out(self) -> tuple[int, bool]:
         config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
         if any(text.startswith("data.noisy_val=") for text in self.fixed):
             if config.data.noisy_val == 0:
-                raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out, and it is a tenth")
+                raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
             return int(config.data.noisy_val), True
         if config.data.noisy_val:
             return int(config.data.noisy_val), True
@@ -204,9 +213,9 @@ class Plan:
 
     def _weights(self, wanted: str | None) -> str:
         found: list[list[str]] = []
-        for job in self.jobs:
-            names = [name for name in law(job.config.method).rows if name != "momentum" or job.config.momentum.enabled]
-            found.append([*names, *(["momentum"] if job.config.momentum.enabled and "momentum" not in names else [])])
+        for run in self.trial_runs:
+            names = [name for name in law(run.config.method).rows if name != "momentum" or run.config.momentum.enabled]
+            found.append([*names, *(["momentum"] if run.config.momentum.enabled and "momentum" not in names else [])])
         common = [name for name in found[0] if all(name in names for names in found)]
         rows = self.example.rows
         if wanted is None:
@@ -214,35 +223,35 @@ class Plan:
             return (mains or common)[0]
         if wanted not in common:
             known = ", ".join(f"{name} ({self.titles.get(name, name)})" for name in common)
-            raise ConfigError(f"--weights: {wanted!r} is none of these runs'; they have {known}")
+            raise ConfigError(f"--weights: these runs have no {wanted!r}; they have {known}")
         return wanted
 
     def _check(self) -> None:
-        for job in [*self.jobs, self.final(self.jobs[0].values, self.final_seeds[0])]:
-            _ = job.spec
-        if not 1 <= self.last <= (epochs := min(job.config.trainer.max_epochs for job in self.jobs)):
-            raise ConfigError(f"--last: must lie in [1, {epochs}], the epochs of a run, not {self.last}")
-        held_out = {digest(_labels(job.spec.identity)) for job in self.jobs}
+        for run in [*self.trial_runs, self.final(self.trial_runs[0].values, self.final_seeds[0])]:
+            _ = run.spec
+        if not 1 <= self.last <= (epochs := min(run.config.trainer.max_epochs for run in self.trial_runs)):
+            raise ConfigError(f"--last: must lie in [1, {epochs}], as a run has {epochs} epochs, not {self.last}")
+        held_out = {digest(_labels(run.spec.identity)) for run in self.trial_runs}
         if len(held_out) > 1:
             keys = ", ".join(key for key in self.space if key.split(".")[0] in ("data", "noise"))
-            raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; one study for each")
+            raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; make one study each")
         if (
             self.trials is not None
             and not self.intervals
             and self.trials > (all_ := math.prod(len(self.choices(key)) for key in self.space))
         ):
             raise ConfigError(
-                f"--trials {self.trials}: there are only {all_} combinations; without it each is tried once"
+                f"--trials {self.trials}: there are only {all_} combinations; without --trials each is tried once"
             )
-        directories: dict[Path, Job] = {}
-        for job in self.jobs:
-            other = directories.setdefault(job.directory, job)
-            if other is not job:
-                raise ConfigError(f"{other} and {job} are the same run: what is searched over makes no difference")
+        directories: dict[Path, StudyRun] = {}
+        for run in self.trial_runs:
+            other = directories.setdefault(run.directory, run)
+            if other is not run:
+                raise ConfigError(f"{other} and {run} are the same run: the searched keys make no difference")
 
 
 def _labels(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides which samples are held out and with which labels."""
+    """The keys that decide the held-out samples and their labels."""
     return {"noise": identity["noise"], "data": {k: v for k, v in identity["data"].items() if k not in BATCHES}}
 
 

@@ -1,4 +1,4 @@
-"""What came out of a study, and what it lets one choose."""
+"""The record of a study: its trials, the choice among them, and its final runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slnlab.study.plan import Plan, typed
 
 
 class Trial(BaseModel):
-    """One choice of values, over the seeds of the trials."""
+    """One set of values, trained once per trial seed."""
 
     values: dict[str, str]
     state: Literal["finished", "diverged", "pruned", "failed"]
@@ -23,11 +23,12 @@ class Trial(BaseModel):
 
     @property
     def accuracy(self) -> float:
+        """Mean accuracy over the seeds, in [0, 1]. At least one seed must have finished."""
         return fmean(self.accuracies)
 
 
 class Final(BaseModel):
-    """The chosen values, trained on everything."""
+    """A run with the chosen values on all training samples."""
 
     seed: int
     directory: str
@@ -41,15 +42,15 @@ class Study(BaseModel):
     noise: str
     method: str
     fixed: list[str] = Field(description="overrides that all runs share")
-    space: list[str] = Field(description="overrides that are searched over, as typed")
+    space: list[str] = Field(description="overrides of the searched keys, as typed")
     by: str
     weights: str
     title: str
-    last: int = Field(description="the accuracy is the mean over so many last epochs")
+    last: int = Field(description="number of last epochs whose mean accuracy counts")
     noisy_val: int = Field(description="training samples held out, with their noisy labels")
     training_samples: int
     trial_seeds: list[int]
-    titles: dict[str, str] = Field(description="of the rows")
+    titles: dict[str, str] = Field(description="titles of the rows, by name")
     trials: list[Trial] = []
     chosen: dict[str, str] | None = None
     remarks: list[str] = []
@@ -57,6 +58,7 @@ class Study(BaseModel):
 
     @classmethod
     def begin(cls, plan: Plan) -> Study:
+        """The record of a plan before its first trial."""
         config = plan.example.config
         by = "grid" if plan.trials is None else "Optuna (TPE" + (", median pruning)" if plan.prune else ")")
         return cls(
@@ -76,14 +78,14 @@ class Study(BaseModel):
         )
 
     def choose(self) -> None:
-        """Take the values of best accuracy, the first of equals, and say what else was as good.
+        """Set `chosen` to the values of the best accuracy (the first of equals), and `remarks` to close competitors.
 
         Raises:
             DataError: no trial has finished.
         """
         finished = [trial for trial in self.trials if trial.state == "finished"]
         if not finished:
-            raise DataError("no trial has finished, so nothing can be chosen:\n  " + "\n  ".join(self._unfinished()))
+            raise DataError("no trial has finished, so there is no choice:\n  " + "\n  ".join(self._unfinished()))
         best = max(finished, key=lambda trial: trial.accuracy)
         self.chosen, self.remarks = best.values, []
         others = [trial for trial in finished if trial.values != best.values]
@@ -102,7 +104,11 @@ class Study(BaseModel):
             self.remarks.append(f"Not among the choices: {'; '.join(unfinished)}.")
 
     def standard_error(self, accuracy: float) -> float:
-        """Of an accuracy on the held-out samples, as a binomial proportion; seeds share the samples."""
+        """Standard error of a held-out accuracy as a binomial proportion. Seeds share the samples and do not reduce it.
+
+        Args:
+            accuracy: in [0, 1].
+        """
         return math.sqrt(accuracy * (1 - accuracy) / self.noisy_val)
 
     def _unfinished(self) -> list[str]:
@@ -110,4 +116,5 @@ class Study(BaseModel):
 
     @property
     def failed(self) -> list[Trial]:
+        """Trials that ended by an error other than divergence."""
         return [trial for trial in self.trials if trial.state == "failed"]

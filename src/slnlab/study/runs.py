@@ -1,4 +1,4 @@
-"""The runs of a study, done here or by a launcher, and the trials that they make up."""
+"""The runs and trials of a study, in this process or by a launcher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slnlab.processes.stopping import obeying_signals, stop_if_requested
 from slnlab.record.result import Result, read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.writing import replacing
-from slnlab.study.plan import Job, Plan, Values
+from slnlab.study.plan import Plan, StudyRun, Values
 from slnlab.study.record import Trial
 
 if TYPE_CHECKING:
@@ -28,21 +28,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DIVERGED = re.compile(rf"\b{Diverged.__name__}: ")
-"""In what a run that diverged has written down."""
+"""Pattern in the `failure.txt` of a diverged run."""
 
 
-def run(job: Job, wait: bool = False, watch: Watch | None = None) -> Result:
-    """Do one run of a study, or take its result."""
+def train_run(run: StudyRun, wait: bool = False, watch: Watch | None = None) -> Result:
+    """The result of a run, which is trained unless it is finished.
+
+    Args:
+        run: of the study.
+        wait: wait for another process that trains this run.
+        watch: receives each row of metrics.csv.
+
+    Raises:
+        SlnlabError: see `slnlab.train.train`.
+    """
     from slnlab.train import train
 
-    return train(job.spec, job.directory, job.overrides, wait, watch)
+    return train(run.spec, run.directory, run.overrides, wait, watch)
 
 
 def sweep(plan: Plan, overrides: Sequence[str]) -> None:
-    """Have the launcher do what is missing of some runs; what became of each, its directory says.
+    """Let the launcher do the unfinished runs of a sweep. The directory of each run holds the outcome.
+
+    Args:
+        plan: of the study.
+        overrides: of the sweep.
 
     Raises:
-        Stopped: a signal came; the launcher was told.
+        Stopped: a signal came; the launcher was stopped.
     """
     command = [sys.executable, "-m", "slnlab.train", "-m", *plan.launcher, *overrides]
     log.info("python %s", shlex.join(command[1:]))
@@ -58,66 +71,68 @@ def sweep(plan: Plan, overrides: Sequence[str]) -> None:
                 launcher.wait()
 
 
-def swept(job: Job) -> Result:
-    """What a launcher's run has left.
+def launched_result(run: StudyRun) -> Result:
+    """The result of a run that a launcher has done.
 
     Raises:
-        Diverged: its loss is no longer finite.
-        SlnlabError: it is not finished for another reason.
+        Diverged: the loss of the run became infinite or NaN.
+        SlnlabError: the run is unfinished for another reason.
     """
-    directory = RunDirectory(job.directory)
+    directory = RunDirectory(run.directory)
     if directory.finished:
         return Result.load(directory.result)
-    failure = job.directory / "failure.txt"
+    failure = run.directory / "failure.txt"
     why = "the launcher has left no result; see its log"
     if failure.exists():
         why = failure.read_text(encoding="utf-8").strip()
     if DIVERGED.search(why):
         raise Diverged(why)
-    raise SlnlabError(f"{job.directory}: {why}")
+    raise SlnlabError(f"{run.directory}: {why}")
 
 
 def run_trial(
     plan: Plan, values: Values, wait: bool = True, watch: Callable[[float, int], None] | None = None
 ) -> Trial:
-    """One choice of values over the seeds of the trials.
+    """A trial: one run per trial seed. An error of a run becomes the state of the trial.
 
     Args:
-        plan: the study's.
+        plan: of the study.
         values: of the trial.
-        wait: for a process that is doing this very run.
-        watch: is shown the accuracy so far and the epoch (from 1) of the first seed's run; may raise Pruned.
+        wait: wait for another process that trains one of the runs.
+        watch: receives the accuracy so far, in [0, 1], and the epoch (from 1) of the first seed's run; may raise
+            Pruned.
 
     Raises:
-        Busy: another process is doing it, and `wait` is False.
+        Busy: another process trains one of the runs, and `wait` is False.
     """
-    jobs = [plan.trial(values, seed) for seed in plan.trial_seeds]
-    trial = Trial(values=dict(values), state="finished", accuracies=[], directories=[str(j.directory) for j in jobs])
+    runs = [plan.trial(values, seed) for seed in plan.trial_seeds]
+    directories = [str(run.directory) for run in runs]
+    trial = Trial(values=dict(values), state="finished", accuracies=[], directories=directories)
     key = f"val/{plan.weights}/accuracy"
-    for job in jobs:
-        watched = _Watched(watch, key, plan.last) if watch and job is jobs[0] else None
+    for run in runs:
+        watched = _Watched(watch, key, plan.last) if watch and run is runs[0] else None
         try:
             if plan.launcher:
-                swept(job)
+                launched_result(run)
             else:
-                run(job, wait, watched)
-            trial.accuracies.append(_accuracy(job, key, plan.last))
-            if watched and not watched.seen:  # finished before, and not pruned then
+                train_run(run, wait, watched)
+            trial.accuracies.append(_accuracy(run, key, plan.last))
+            if watched and not watched.seen:  # the run was finished before
                 with suppress(Pruned):
-                    for row in read_metrics(RunDirectory(job.directory).metrics):
+                    for row in read_metrics(RunDirectory(run.directory).metrics):
                         watched(row)
         except Busy:
             raise
         except Pruned as error:
-            with replacing(RunDirectory(job.directory).pruned) as file:
+            with replacing(RunDirectory(run.directory).pruned) as file:
                 file.write((json.dumps({"study": str(plan.directory), "why": str(error)}) + "\n").encode())
             log.info("pruned: %s", error)
             return trial.model_copy(update={"state": "pruned", "message": str(error)})
         except Diverged as error:
             return trial.model_copy(update={"state": "diverged", "message": str(error)})
-        except Exception as error:  # one trial's trouble must not cost a night's others
+        except Exception as error:  # a broken trial must not end the study
             expected = isinstance(error, SlnlabError)
-            log.error("the trial %s failed: %s", job, error, exc_info=not expected)
+            log.error("the trial %s failed: %s", run, error, exc_info=not expected)
             message = str(error) if expected else f"{type(error).__name__}: {error}"
             return trial.model_copy(update={"state": "failed", "message": message.splitlines()[0]})
     log.info("%.2f %% of the held-out noisy labels", 100 * trial.accuracy)
@@ -125,7 +140,7 @@ def run_trial(
 
 
 class _Watched:
-    """Turns the rows of metrics.csv into the accuracy so far."""
+    """A watch of rows of metrics.csv that passes on the accuracy so far."""
 
     def __init__(self, watch: Callable[[float, int], None], key: str, last: int) -> None:
         self.watch, self.key, self.last = watch, key, last
@@ -136,8 +151,8 @@ class _Watched:
         self.watch(fmean(self.seen[-self.last :]), len(self.seen))
 
 
-def _accuracy(job: Job, key: str, last: int) -> float:
-    rows = read_metrics(RunDirectory(job.directory).metrics)
+def _accuracy(run: StudyRun, key: str, last: int) -> float:
+    rows = read_metrics(RunDirectory(run.directory).metrics)
     if not rows or key not in rows[-1]:
-        raise DataError(f"{job.directory}: metrics.csv has no {key}")
+        raise DataError(f"{run.directory}: metrics.csv has no {key}")
     return fmean(row[key] for row in rows[-last:])

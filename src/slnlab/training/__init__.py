@@ -1,1 +1,1 @@
-"""From a settled run to the objects that train it, and the runs that must be finished first."""
+"""Training: a run is settled, its first runs are finished, and its objects are built."""

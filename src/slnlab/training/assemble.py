@@ -1,4 +1,4 @@
-"""From a checked configuration to the objects of a run."""
+"""The objects of a run, built from its checked configuration."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ from slnlab.training.devices import accelerator, on_gpus, one_gpu_each, strategy
 
 
 def _options(node: DictConfig, *without: str) -> dict[str, Any]:
-    """A node's keys but those that name it, as plain containers."""
+    """The arguments in a node: its keys without `_target_`, `name` and `without`, as plain containers."""
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items() if k not in ("_target_", "name", *without)}
 
 
 def datamodule(config: DictConfig) -> IndexedDataModule:
-    """The data, and the noise that spoils them."""
-    options = _options(config.data, "source", "unreadable")  # which the source has
+    """The data module, with its label noise."""
+    options = _options(config.data, "source", "unreadable")  # `unreadable` is an argument of the source
     noise = OmegaConf.to_container(config.noise, resolve=True)
     module = get_class(config.data._target_)(
         source=instantiate(for_class(container_of(config)["data"]["source"])),
@@ -65,7 +65,7 @@ def datamodule(config: DictConfig) -> IndexedDataModule:
 
 
 def method(config: DictConfig) -> Method:
-    """The method with its freshly initialised networks; the initialisation of each has a random stream of its own."""
+    """The method with newly initialised networks. Each initialisation has a random stream of its own."""
     kind: type[Any] = _class("method", config.method._target_, Method)
     built: Method = kind(
         *(_network(config, number) for number in range(len(kind.network_names))),
@@ -81,10 +81,10 @@ def method(config: DictConfig) -> Method:
 
 
 def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
-    """The class of this name, which must be of a kind: what a configuration names is not called before.
+    """The class of this name, checked before it is called.
 
     Raises:
-        ConfigError: it cannot be imported, or is of another kind.
+        ConfigError: the class cannot be imported, or is no subclass of `kind`.
     """
     try:
         found = get_class(target)
@@ -96,7 +96,7 @@ def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
 
 
 def _composed(config: DictConfig) -> dict[str, Any]:
-    """The loss, and what goes beside a method's own objective, as far as its class takes it."""
+    """The loss and the additions to a method's objective (σ, mixup, SAM) that its class takes."""
     offered = {
         "class_losses": partial(get_method(config.loss._target_), **_options(config.loss)),
         "sigma": config.sln.sigma,
@@ -114,30 +114,30 @@ def _network(config: DictConfig, number: int) -> torch.nn.Module:
         torch.manual_seed(derive(config.seed, "initialisation", number))
         network: torch.nn.Module = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
     if config.trainer.compile:
-        # In place, so that neither the names in a checkpoint nor what a momentum model copies change. Every batch
-        # shape (whole, last, evaluation) is compiled for itself: CUDA graphs have fixed shapes. What is outside the
-        # network, SLN's noise and the optimiser with its learning rate, changes without compiling anything again.
+        # In place, which keeps the names in a checkpoint and the copies of a momentum model. Every batch shape
+        # (whole, last, evaluation) is compiled separately, as CUDA graphs have fixed shapes. SLN's noise and the
+        # learning rate lie outside the network, so changing them compiles nothing again.
         network.compile(mode="reduce-overhead" if on_gpus(config) else "default", dynamic=False)
     return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
 
 
 def prepare_networks(config: DictConfig) -> None:
-    """Fetch the weights that the networks start from, of those that do; see `slnlab.models`.
+    """Fetch the pretrained weights of the networks, if their class has any; see `slnlab.models`.
 
     Raises:
-        DataError: they are not there and cannot be had.
+        DataError: the weights are neither stored nor available.
     """
     kind = get_class(config.model._target_)
     if hasattr(kind, "prepare"):
-        with torch.device("meta"):  # without memory for what is thrown away
+        with torch.device("meta"):  # needs no memory for a network that is thrown away
             kind(**_options(config.model)).prepare()
 
 
 def start_networks(method: Method) -> None:
-    """Give the networks the weights that they start from, of those that do.
+    """Load the pretrained weights into the networks, if their class has any.
 
     Raises:
-        DataError: they are not there.
+        DataError: the weights are missing.
     """
     for network in method.networks.values():
         start: Any = getattr(network, "start", None)
@@ -153,7 +153,7 @@ def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
 
 
 def loggers(spec: RunSpec, run: RunDirectory) -> list[Logger]:
-    """What `logger=` adds to metrics.csv; of several processes only the first has any."""
+    """The loggers of `logger=`, beside metrics.csv. Only the first of several processes has any."""
     config = spec.config
     if config.logger.get("_target_") is None or rank() > 0:
         return []
@@ -169,7 +169,12 @@ def loggers(spec: RunSpec, run: RunDirectory) -> list[Logger]:
 
 
 def close(loggers: Sequence[Logger], exit_code: int) -> None:
-    """End the loggers; a crashed run ends as crashed."""
+    """End the loggers.
+
+    Args:
+        loggers: of the run.
+        exit_code: 0 marks the run as successful, any other as crashed.
+    """
     for logger in loggers:
         if hasattr(logger, "finish"):
             logger.finish(exit_code)
@@ -178,14 +183,21 @@ def close(loggers: Sequence[Logger], exit_code: int) -> None:
 
 
 def checkpoints(spec: RunSpec, run: RunDirectory) -> Checkpoints:
-    """The run's checkpoints, which know what configuration they belong to."""
+    """The run's checkpoints, bound to its identity."""
     return Checkpoints(run.checkpoint, digest(spec.identity))
 
 
 def trainer(
     spec: RunSpec, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
 ) -> tuple[pl.Trainer, RunRecord]:
-    """Lightning's Trainer with our callbacks, and the one among them that holds the findings."""
+    """Lightning's Trainer with the run's callbacks, and its record, which holds the findings.
+
+    Args:
+        spec: of the run.
+        run: its directory.
+        loggers: see `loggers`.
+        watch: receives each row of metrics.csv.
+    """
     config = spec.config
     record, timer, files = RunRecord(run, spec.rows, watch), EpochTimer(), checkpoints(spec, run)
     callbacks: list[pl.Callback] = [timer, OwnSignals()]
@@ -208,13 +220,13 @@ def trainer(
         devices="auto" if one_gpu_each(config) else config.trainer.devices,
         accelerator=accelerator(config),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,
-        # The momentum models' buffers are averaged too, and when they are needed: not by DDP at every call.
+        # The processes average the buffers when they are needed, those of momentum models too; DDP would every call.
         strategy=strategy(config) if world_size() > 1 else "auto",
         callbacks=callbacks,
         logger=list(loggers) or False,
         plugins=[files, LightningEnvironment()],
         default_root_dir=run.path,
-        # Progress, summary and checkpoints are ours: Lightning's count its calls, of which one holds many steps.
+        # Lightning's progress, summary and checkpoints count its calls, but one call holds many steps.
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
@@ -225,18 +237,18 @@ def trainer(
 
 
 def _profiler(run: RunDirectory) -> PyTorchProfiler:
-    """A table and a trace of a few calls' steps, from the second call on; Chrome and Perfetto show the trace."""
+    """A profiler of a few calls, from the second on: a table, and a trace for Chrome or Perfetto."""
     run.profile.mkdir(exist_ok=True)
     return PyTorchProfiler(dirpath=run.profile, filename="profile", row_limit=-1)
 
 
 def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
-    """What the finished run has to say."""
+    """The result of the finished run."""
     config, rows = spec.config, record.epochs
-    others = unverified(spec.container)
+    is_unverified = unverified(spec.container)
     return Result(
-        data=f"{config.data.name} (unverified files)" if others else config.data.name,
-        unverified_pixels=data.pixels_hash() if others else None,
+        data=f"{config.data.name} (unverified files)" if is_unverified else config.data.name,
+        unverified_pixels=data.pixels_hash() if is_unverified else None,
         noise=config.noise.name,
         noise_rate=config.noise.rate,
         method=config.method.name,
@@ -256,17 +268,17 @@ def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
 
 
 def _quieten() -> None:
-    """Lightning's remarks that say nothing here: no data loader has workers, and one call holds many steps."""
+    """Silence Lightning's remarks that do not apply: no data loader has workers, and one call holds many steps."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*available but not used.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Total length of `dict` across ranks is zero.*")
-    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")  # they are the same
-    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in older PyTorch
-    warnings.filterwarnings(
-        "ignore", message=".*srun. command is available on your system.*"
-    )  # SLURM jobs start their own
-    # A run that was stopped after an epoch's last step goes on with the schedule.
+    # All processes log the same values.
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # older PyTorch lacks its successor
+    # SLURM jobs start their own processes.
+    warnings.filterwarnings("ignore", message=".*srun. command is available on your system.*")
+    # A run stopped after an epoch's last step continues with the schedule.
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.* before .*optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")

@@ -1,4 +1,4 @@
-"""Before a run or a sweep begins: what cannot work is refused, and each run of a sweep has a directory of its own."""
+"""Checks before a run or a sweep begins. Each run of a sweep has a directory of its own."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from slnlab.training.settling import settle
 log = logging.getLogger(__name__)
 
 settled_runs: dict[tuple[str, ...], tuple[RunSpec, Path]] = {}
-"""Of the sweep that this process is about to start: a run's overrides → the run and its directory. Composing takes
-about a tenth of a second a run, so launchers take it from here."""
+"""Runs of the sweep that this process starts: overrides → (run, directory). Launchers reuse them, as composing takes
+about a tenth of a second a run."""
 
 
 def directory_in_sweep(config: DictConfig, number: int) -> Path:
-    """Where a run of a sweep lies, whichever launcher does it.
+    """The directory of a run in a sweep, the same for every launcher.
 
     Args:
-        config: of the run, with Hydra's own node.
-        number: of the run in the sweep, from 0, which `hydra.sweep.subdir` may name.
+        config: of the run, with Hydra's own node; its job number is set.
+        number: of the run in the sweep, from 0. `hydra.sweep.subdir` may contain it.
     """
     with open_dict(config):
         config.hydra.job.num = number
@@ -44,43 +44,47 @@ def directory_in_sweep(config: DictConfig, number: int) -> Path:
 
 
 def shared_directories(runs: Sequence[tuple[str, Path, RunSpec]]) -> Iterator[str]:
-    """Of a sweep's runs, each with a name, those that are the same run: a line for each, which is done once.
+    """A line for each run of a sweep that equals an earlier one and is done once.
+
+    Args:
+        runs: (name, directory, run) of all runs.
 
     Raises:
         ConfigError: two different runs would have one directory.
     """
     first: dict[Path, tuple[str, RunSpec]] = {}
     for name, directory, spec in runs:
-        other, its = first.setdefault(directory, (name, spec))
-        if its is spec:
+        other, other_spec = first.setdefault(directory, (name, spec))
+        if other_spec is spec:
             continue
-        if its.identity != spec.identity:
+        if other_spec.identity != spec.identity:
             raise ConfigError(
                 f"the runs {other!r} and {name!r} would share the directory {directory}; "
-                "leave hydra.sweep.subdir as it is, or let it tell them apart"
+                "leave hydra.sweep.subdir as it is, or name a key in it that differs"
             )
-        yield f"{name!r} is the same run as {other!r} and is done once: what differs does not change the result"
+        yield f"{name!r} is the same run as {other!r} and is done once: the difference does not change the result"
 
 
 def searched_dirs(config: DictConfig) -> tuple[str, ...]:
-    """Of the command line that has composed this: where it looks for options beside slnlab's own."""
+    """Directories that the command line searches for options beside slnlab's own."""
     sources = config.hydra.runtime.config_sources
     return tuple(s.path for s in sources if s.provider == "command-line" or s.provider.startswith("hydra.searchpath"))
 
 
 class CheckBeforeRunning(Callback):
-    """Hydra's callback that refuses a wrong configuration before a directory is made or a sweep begins.
+    """Hydra callback that refuses a wrong configuration before a directory is made or a sweep begins.
 
-    Hydra turns an exception in a callback into a warning, so these leave through SystemExit.
+    Hydra turns an exception in a callback into a warning, so errors leave through SystemExit.
 
     Args:
-        dry_run: show what would be run, and leave.
+        dry_run: print the plan and exit.
     """
 
     def __init__(self, dry_run: bool = False) -> None:
         self.dry_run = dry_run
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the run, and make its directory."""
         extra_config_dirs[:] = searched_dirs(config)
         try:
             spec = settle(config)
@@ -94,7 +98,7 @@ class CheckBeforeRunning(Callback):
             sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check every run of the sweep, so that the last one does not fail after hours of the others."""
+        """Check every run of the sweep, so that the last does not fail after hours of the others."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -102,7 +106,7 @@ class CheckBeforeRunning(Callback):
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
             if self.dry_run:
                 sys.exit("error: --dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
-            return  # another sweeper chooses its runs as it goes; each is checked when it starts
+            return  # such a sweeper chooses its runs as it goes; each is checked when it starts
         overrides = [
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
             *config.hydra.overrides.task,

@@ -1,4 +1,4 @@
-"""`--dry-run`: which runs a command would do, what is done of them, and what they take. It runs and writes nothing."""
+"""`--dry-run`: the runs of a command, their states, and their time and memory. It runs and writes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from slnlab.config.run_spec import RunSpec
 from slnlab.record.run_directory import RunDirectory
-from slnlab.record.sweep_plan import Run, duration, look_at
+from slnlab.record.sweep_plan import RunStatus, duration, run_status
 from slnlab.text.terminal import quiet_on_broken_pipe
 from slnlab.training import first_runs
 
@@ -23,19 +23,19 @@ NOTHING = "nothing was run or written"
 """The last line of every dry run."""
 
 LATEST = 100
-"""So many finished runs are looked at for the time that a run takes."""
+"""Number of finished runs that the estimate of time reads, latest first."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run of the plan.
+class PlanLine:
+    """A run of the plan, shown as one line.
 
     Args:
-        kind: first column of its line: run, trial, first.
-        name: what tells it from the others.
-        directory: where it lies.
+        kind: first column of the line: run, trial, first.
+        name: second column, distinct from the other runs.
+        directory: of the run.
         spec: of the run.
-        file: of its directory, what another run wants of it; None: its result.
+        file: in the directory, needed by another run; None: only the result is wanted.
     """
 
     kind: str
@@ -46,29 +46,32 @@ class Planned:
 
     @property
     def config(self) -> DictConfig:
+        """The configuration of the run."""
         return self.spec.config
 
     @cached_property
-    def stands(self) -> Run:
-        return look_at(self.directory, "")
+    def status(self) -> RunStatus:
+        """The status of the run; its path is empty."""
+        return run_status(self.directory, "")
 
     @property
     def left(self) -> bool:
-        """Whether there is something to do."""
-        gone = self.file is not None and not self.file.exists()
-        return bool(self.config.force) or gone or not RunDirectory(self.directory).finished
+        """True if the run has still to be done."""
+        missing = self.file is not None and not self.file.exists()
+        return bool(self.config.force) or missing or not RunDirectory(self.directory).finished
 
     @cached_property
     def kind_of_work(self) -> str:
+        """A key that runs with equal time and memory share."""
         return _kind_of_work(self.spec.container)
 
     @property
     def state(self) -> str:
-        """In words."""
-        run = self.stands
+        """The state in words."""
+        run = self.status
         state: str = run.state
         if run.state == "done" and self.left:
-            state += ", again by force=true" if self.config.force else ", again for what was removed"
+            state += ", again by force=true" if self.config.force else ", again for its missing file"
         elif run.state != "done" and run.epochs:
             state += f" ({run.epochs}/{run.max_epochs} epochs)"
         return state
@@ -76,31 +79,38 @@ class Planned:
 
 @quiet_on_broken_pipe
 def show(runs: Sequence[tuple[str, Path, RunSpec]]) -> None:
-    """Print the plan of these runs; each is (name, directory, run)."""
+    """Print the plan.
+
+    Args:
+        runs: (name, directory, run), in their order.
+
+    Raises:
+        ConfigError, DataError: see `plan`.
+    """
     for line in plan(runs):
         print(line, flush=True)
     print(NOTHING)
 
 
 def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterator[str]:
-    """The lines of a plan; the last is about memory, and imports torch.
+    """The lines of a plan. The last line is about memory and imports torch.
 
     Args:
-        runs: (name, directory, run), in their order. Those of one directory are one run.
-        kind: what they are called.
+        runs: (name, directory, run), in their order. Runs with equal directories count once.
+        kind: name of a run in the plan, e.g. trial.
 
     Raises:
-        ConfigError: another run lies in a run's directory.
-        DataError: files that a run needs cannot be read.
+        ConfigError: a directory holds another run.
+        DataError: files needed by a run cannot be read.
     """
     names = _distinct([name for name, _, _ in runs])
     once = {
-        path: Planned(kind, name or spec.title, path, spec) for (_, path, spec), name in zip(runs, names, strict=True)
+        path: PlanLine(kind, name or spec.title, path, spec) for (_, path, spec), name in zip(runs, names, strict=True)
     }
     for planned in once.values():
         if not planned.config.force:
             RunDirectory(planned.directory).refuse_another_run(planned.spec)
-    first: dict[Path, Planned] = {}
+    first: dict[Path, PlanLine] = {}
     for planned in once.values():
         for needed in _first(planned) if planned.left else ():
             first.setdefault(needed.directory, needed)
@@ -118,27 +128,27 @@ def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterat
     yield f"memory    {_memory(left)}"
 
 
-def _count(runs: Sequence[Planned], kind: str) -> str:
+def _count(runs: Sequence[PlanLine], kind: str) -> str:
     """`3 runs: 1 done, 2 missing`."""
-    states = Counter(planned.stands.state for planned in runs)
+    states = Counter(planned.status.state for planned in runs)
     parts = ", ".join(f"{number} {state}" for state, number in states.items())
     return f"{len(runs)} {kind}{'s' * (len(runs) != 1)} ({parts})"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Without the words that all runs of a sweep share."""
+    """The names without the words shared by all runs of a sweep."""
     same = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
     return [" ".join(word for word in name.split() if word not in same) for name in names]
 
 
-# What is needed first
+# First runs
 
 
-def _first(planned: Planned) -> Iterator[Planned]:
-    """The runs that one needs, and those that they need, in the order in which they are made."""
+def _first(planned: PlanLine) -> Iterator[PlanLine]:
+    """The runs needed by a run, directly or not, in the order of training."""
     for needed in first_runs.needed(planned.spec):
         spec = needed.spec
-        run = Planned("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
+        run = PlanLine("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
         if run.left:
             yield from _first(run)
         yield run
@@ -147,8 +157,8 @@ def _first(planned: Planned) -> Iterator[Planned]:
 # Time
 
 
-def _time(runs: Sequence[Planned]) -> str:
-    """How long they train, one after the other, going by runs like them."""
+def _time(runs: Sequence[PlanLine]) -> str:
+    """The training time of all runs, one after the other, estimated from similar runs."""
     by_kind: dict[str, float | None] = {}
     for run in runs:
         if run.kind_of_work not in by_kind:
@@ -160,16 +170,16 @@ def _time(runs: Sequence[Planned]) -> str:
     return f"about {duration(sum(known))} of training, one run after the other, going by runs like these{share}"
 
 
-def _seconds(planned: Planned, each_epoch: float | None) -> float | None:
-    """That a run has still to train, at its own pace if it has begun; None: unknown."""
-    run, epochs = planned.stands, int(planned.config.trainer.max_epochs)
+def _seconds(planned: PlanLine, each_epoch: float | None) -> float | None:
+    """Seconds of training left in a run, at its own pace if it has begun; None: unknown."""
+    run, epochs = planned.status, int(planned.config.trainer.max_epochs)
     if run.epochs and run.state != "done" and not planned.config.force:
         return max(0, epochs - run.epochs) * run.seconds / run.epochs
     return None if each_epoch is None else epochs * each_epoch
 
 
-def _seconds_per_epoch(planned: Planned) -> float | None:
-    """The median over the latest finished runs that do the same work."""
+def _seconds_per_epoch(planned: PlanLine) -> float | None:
+    """The median over the latest finished runs of the same kind of work; None without any."""
     config = planned.config
     results = Path(config.runs_dir).glob(f"{config.data.name}/*/{config.method.name}/*/seed*/result.json")
     found = []
@@ -181,7 +191,7 @@ def _seconds_per_epoch(planned: Planned) -> float | None:
 
 
 def _kind_of_work(container: Mapping[str, Any]) -> str:
-    """What an epoch's time and the memory depend on most."""
+    """A key of the settings that decide most of an epoch's time and memory."""
     data, trainer = container["data"], container["trainer"]
     sizes = [data["num_train"], data["train_size"], data["batch_size"]]
     return json.dumps(
@@ -192,12 +202,12 @@ def _kind_of_work(container: Mapping[str, Any]) -> str:
 # Memory
 
 
-def _memory(runs: Sequence[Planned]) -> str:
-    """What the largest of them takes."""
+def _memory(runs: Sequence[PlanLine]) -> str:
+    """The memory of the largest run."""
     kinds = {run.kind_of_work: run.config for run in runs}
     try:
         from slnlab.training.memory import estimate
 
         return str(max(map(estimate, kinds.values()), key=lambda found: found.total))
-    except Exception as error:  # a network of the user's own may want what it does not get here
+    except Exception as error:  # a user's own network may not support the device `meta`
         return f"unknown: {type(error).__name__}: {error}"

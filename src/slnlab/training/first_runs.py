@@ -1,4 +1,4 @@
-"""Some runs need others first: to start from their weights, or to take noise or a transition matrix from them."""
+"""First runs: those that another run needs for its initial weights, its noise or its transition matrix."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ log = logging.getLogger(__name__)
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
-    """The runs that this one needs, made or not, in the order in which they are made."""
+    """The runs needed by this one, existing or not, in the order of training."""
     for kind in (source_runs, probability_run, transition_run):
         yield from kind.needed(spec)
 
 
 def with_first_runs(spec: RunSpec, train: Train) -> RunSpec:
-    """Make the runs that are missing, and fill in where they are. The identity stays.
+    """The run with its first runs made and their paths filled in. The identity is unchanged.
 
     Args:
-        spec: of the run that needs them; others pass as they are.
-        train: `slnlab.train.train`, which makes a run.
+        spec: of the run. A run that needs no other is returned unchanged.
+        train: `slnlab.train.train`.
 
     Raises:
-        SlnlabError: what `train` raises.
+        SlnlabError: a first run failed.
     """
     for remark in source_runs.remarks(spec):
         log.warning("%s", remark)

@@ -1,4 +1,4 @@
-"""How much memory a run takes, roughly: what can be said without doing a step."""
+"""A rough estimate of a run's memory, made without a training step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Memory(NamedTuple):
     """Bytes on the training device.
 
     Args:
-        parameters: how many there are, in all networks.
-        weights: with gradients, the optimiser's state and the momentum model.
-        activations: of a batch that are kept for the backward pass; None: the size of the images is not known.
-        images: of training, where they are held in memory; None: likewise.
+        parameters: number of parameters in all networks.
+        weights: bytes of weights, gradients, optimiser state and momentum model.
+        activations: bytes that a batch keeps for the backward pass; None: the image size is unknown.
+        images: bytes of the training images held in memory; None: the image size is unknown.
     """
 
     parameters: int
@@ -30,38 +30,40 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Bytes of all known parts together."""
         return self.weights + (self.activations or 0) + (self.images or 0)
 
     def __str__(self) -> str:
-        of_weights = (
-            f"{_in_words(self.weights)} for the weights, gradients and averages of {self.parameters:,} parameters"
-        )
+        weights = f"{_in_words(self.weights)} for the weights, gradients and averages of {self.parameters:,} parameters"
         if self.activations is None or self.images is None:
-            return f"{of_weights}; images and activations are unknown, as nothing gives preset.image_size"
-        parts = f"{of_weights}, {_in_words(self.activations)} for a batch, {_in_words(self.images)} for images"
+            return f"{weights}; images and activations are unknown without preset.image_size"
+        parts = f"{weights}, {_in_words(self.activations)} for a batch, {_in_words(self.images)} for images"
         return f"roughly {_in_words(self.total)} beside PyTorch's own: {parts}"
 
 
 def estimate(config: DictConfig) -> Memory:
-    """Count the tensors of a run on PyTorch's device `meta`, which holds none.
+    """The memory of a run, counted on PyTorch's device `meta`, where tensors take none.
 
-    Not counted: PyTorch's and CUDA's own memory (about half a GB), their scratch space, the sample table, the test
-    images, and what a method keeps beside its networks. So it is a rough figure, within a factor of two or so.
+    The estimate is right within a factor of about two. It leaves out PyTorch's and CUDA's own memory (about half a
+    GB), scratch space, the sample table, the test images, and a method's own state.
 
     Args:
         config: of the run.
+
+    Raises:
+        Exception: a network or optimiser of the user's own does not work on `meta`.
     """
-    said = container_of(config)
-    data, trainer = said["data"], said["trainer"]
+    container = container_of(config)
+    data, trainer = container["data"], container["trainer"]
     with torch.device("meta"):
-        network: nn.Module = get_class(said["model"]["_target_"])(**_options(said["model"]))
-    method: Any = get_class(said["method"]["_target_"])
+        network: nn.Module = get_class(container["model"]["_target_"])(**_options(container["model"]))
+    method: Any = get_class(container["method"]["_target_"])
     networks, parameters = len(method.network_names), list(network.parameters())
     weights = _bytes([*parameters, *network.buffers()])
-    averages = weights if said["momentum"]["enabled"] else 0
-    each = weights + averages + _bytes(parameters) + _bytes(_optimizer_state(said["optimizer"], parameters))
+    averages = weights if container["momentum"]["enabled"] else 0
+    each = weights + averages + _bytes(parameters) + _bytes(_optimizer_state(container["optimizer"], parameters))
     streamed = data.get("image_size")
-    size = streamed or said["preset"].get("image_size")
+    size = streamed or container["preset"].get("image_size")
     activations = images = None
     if size is not None:
         batch = -(-data["batch_size"] // (trainer["devices"] * trainer["num_nodes"]))
@@ -79,7 +81,7 @@ def _options(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer_state(node: Mapping[str, Any], parameters: list[nn.Parameter]) -> list[Tensor]:
-    """What the optimiser keeps of each parameter from its first step on."""
+    """The tensors that the optimiser keeps from its first step on."""
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     optimizer = get_class(node["_target_"])(parameters, **_options(node))
@@ -95,7 +97,7 @@ def _activations(network: nn.Module, shape: tuple[int, ...]) -> int:
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata
         if storage not in own:
-            kept[storage] = tensor  # held, so that no other storage gets its address
+            kept[storage] = tensor  # keeping it prevents the reuse of its address
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

@@ -1,4 +1,4 @@
-"""A run that another one needs finished before it begins."""
+"""A run that must be finished before another begins."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Train = Callable[..., "Result"]
 
 
 class NeededRun(NamedTuple):
-    """What is needed.
+    """A needed run.
 
     Args:
         spec: of the run.
-        file: of its directory, what is wanted of it.
-        why: said when it is made.
+        file: the wanted file in its directory.
+        why: reason, logged when the run is made.
     """
 
     spec: RunSpec
@@ -34,23 +34,24 @@ class NeededRun(NamedTuple):
 
     @property
     def exists(self) -> bool:
+        """True if the run is finished and still has the file."""
         return RunDirectory(self.spec.directory).finished and self.file.exists()
 
 
 def make(needed: NeededRun, train: Train, by: RunSpec) -> None:
-    """Do the run, unless it is there.
+    """Train the needed run, unless it exists.
 
     Args:
         needed: the run.
-        train: does it.
-        by: the run that needs it, for the record.
+        train: `slnlab.train.train`.
+        by: the run that needs it, named in its record.
 
     Raises:
-        SlnlabError: what `train` raises, or the run has not left the file.
+        SlnlabError: the run failed.
     """
     if needed.exists:
         return
     log.info("%s", needed.why)
-    # Where it is finished, what is wanted of it was removed.
+    # A finished run has lost the wanted file, so it is trained anew.
     again = needed.spec.changed({"force": RunDirectory(needed.spec.directory).finished})
     train(again, needed.spec.directory, [f"(made for {by.title})"], wait=True)

@@ -1,4 +1,4 @@
-"""Instance-dependent noise needs a network trained on clean labels: the run that makes it."""
+"""The run on clean labels, which instance-dependent noise needs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from slnlab.training.needed import NeededRun
 from slnlab.training.settling import settle
 
 SAMPLES = ("source", "train_size", "num_train", "num_classes", "channels", "classes", "mean", "std")
-"""Keys of `data` that the run on clean labels has from the run that it is made for."""
+"""Keys of `data` that the run on clean labels copies from the run that needs it."""
 
 PIXELS = ("image_size", "padding", "workers")
-"""Likewise where images stream from files: these are what the network is made for, and have no preset."""
+"""Further copied keys for images streamed from files: the network depends on them, and no preset sets them."""
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
-    """An ordinary run (`noise=none method=ce` with the softmax average) whose directory follows from its configuration.
+    """The run on clean labels: `noise=none method=ce` with the softmax average. Other runs need none.
 
-    So every rate, seed and method on the same data finds the same file.
+    Its directory follows from its configuration, so all rates, seeds and methods on the same data share its file.
     """
     noise = spec.config.noise
     if "probabilities" not in noise or noise.probabilities is not None:
@@ -40,10 +40,10 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
 
 
 def filled(spec: RunSpec) -> RunSpec:
-    """With `noise.probabilities`; other noise passes as it is.
+    """The run with `noise.probabilities` filled in; with other noise unchanged.
 
     Raises:
-        SlnlabError: the run on clean labels has left none.
+        SlnlabError: the run on clean labels has no file of probabilities.
     """
     for run in needed(spec):
         if not run.file.exists():
@@ -53,21 +53,21 @@ def filled(spec: RunSpec) -> RunSpec:
 
 
 def _clean_run(config: DictConfig) -> DictConfig:
-    """It trains on the training samples of `config`, all of them, in the way that the data set's preset says.
+    """The run on clean labels trains on all training samples of `config` with the preset of the data set.
 
-    It never reads the test set. Nothing else of `config`, such as its batch size, may change the noise.
+    It never reads the test set. Other keys of `config`, such as the batch size, must not change the noise.
     """
-    made = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
+    clean = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
     data = container_of(config)["data"]
-    with open_dict(made):
+    with open_dict(clean):
         for key in SAMPLES + (PIXELS if "image_size" in data else ()):
-            made.data[key] = data[key]
-        made.data.test = False
-        made.method.title = "CE (clean labels, for noise=dependent)"
-        made.softmax_average.enabled = True
-        made.runs_dir = config.runs_dir
-        made.trainer.accelerator = config.trainer.accelerator
-        made.trainer.progress = config.trainer.progress
-        made.trainer.threads = config.trainer.threads
-        made.seed = 0
-    return made
+            clean.data[key] = data[key]
+        clean.data.test = False
+        clean.method.title = "CE (clean labels, for noise=dependent)"
+        clean.softmax_average.enabled = True
+        clean.runs_dir = config.runs_dir
+        clean.trainer.accelerator = config.trainer.accelerator
+        clean.trainer.progress = config.trainer.progress
+        clean.trainer.threads = config.trainer.threads
+        clean.seed = 0
+    return clean

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that PyTorch has not."""
+"""Learning-rate schedules that PyTorch lacks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from slnlab.schema.kinds import Count, CountOrZero, Rate
 
 
 class LinearDecay(LRScheduler):
-    """The learning rate as it is for `constant_epochs`, then down a line that reaches 0 after `total_epochs`.
+    """A constant learning rate for `constant_epochs`, then a linear decay that reaches 0 after `total_epochs`.
 
-    Co-teaching, co-teaching+ and JoCoR were published with it: Adam, 80 of 200 epochs (JoCoR on CIFAR-100: 100), and
-    a first beta of .1 instead of .9 from there on. In epoch e, counted from 0, the factor is
-    (total − e)/(total − constant) from e = constant on, so that the last epoch still learns.
+    Co-teaching, co-teaching+ and JoCoR were published with this schedule: Adam, constant for 80 of 200 epochs (JoCoR
+    on CIFAR-100: 100), then a first beta of 0.1 instead of 0.9. From e = constant on, epoch e (from 0) has the factor
+    (total − e)/(total − constant), so the last epoch still learns.
 
     Args:
-        optimizer: any; with `beta1` one that has betas.
+        optimizer: any; `beta1` requires one with betas.
         constant_epochs: in [0, total_epochs).
-        total_epochs: of the run.
-        beta1: of the optimiser from the first epoch of the line on, in [0, 1); None: as it was.
+        total_epochs: epochs of the run.
+        beta1: first beta of the optimiser from the first decaying epoch on, in [0, 1); None: unchanged.
 
     Raises:
-        ConfigError: the line would have no epoch, or there are no betas.
+        ConfigError: no epoch is left for the decay, or the optimiser has no betas.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class LinearDecay(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
+        """The learning rate of each parameter group; sets beta1 from the first decaying epoch on."""
         epoch = min(max(self.last_epoch, self.constant_epochs), self.total_epochs)
         factor = (self.total_epochs - epoch) / (self.total_epochs - self.constant_epochs)
         if self.beta1 is not None and self.last_epoch >= self.constant_epochs:

@@ -1,4 +1,4 @@
-"""From a composed configuration to a settled run; with it Hydra learns where the run lies."""
+"""A composed configuration becomes a settled run. Hydra gets the run's directory from it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from slnlab.training import source_runs
 
 
 def settle(config: DictConfig) -> RunSpec:
-    """Check a configuration, look at the files that it names, and at the runs that it starts from.
+    """The settled run of a configuration, after a check of its keys, its files and the runs that it starts from.
 
     Args:
         config: as composed by `slnlab.config.compose`.
 
     Raises:
-        ConfigError: it cannot work; names every wrong key, its value, and what is allowed.
+        ConfigError: names every wrong key, its value, and the allowed values.
         DataError: see `slnlab.config.contents.digests`.
     """
     check(config)

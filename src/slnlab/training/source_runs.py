@@ -1,7 +1,7 @@
-"""`init.from`: start from the weights of finished runs; those that are named by their method are made where missing.
+"""`init.from`: start from the weights of finished runs. A run named by its method is made if it is missing.
 
-Table 4 of the paper trains SLN first and then another method from its weights: `method=co_teaching init.from=sln` does
-both stages. Nothing here imports torch until weights are read.
+Table 4 of the paper trains SLN first and then another method from its weights. `method=co_teaching init.from=sln` does
+both stages. This module imports torch only when weights are read.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from slnlab.methods import Method
 
 SAME = ("noise", "model")
-"""What a run that is made has from the run that it is made for, unless `init.overrides` says otherwise."""
+"""Groups that the source run copies from the run that needs it, unless `init.overrides` sets them."""
 
 BUDGET = ("data", "optimizer", "scheduler", "trainer")
-"""Of these it has what differs there from that method's own values, as the user's choice: DivideMix brings a budget of
-its own for Clothing1M, and that is not SLN's."""
+"""Groups in which the source run copies only the user's choices: values that differ from the default of the run's
+method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
 
 SPLIT = ("train_size", "noisy_val", "split_seed")
-"""Keys of `data` that say which samples are held out."""
+"""Keys of `data` that decide which samples are held out."""
 
 APART = 1000
-"""Between the seeds of the two runs that a two-network method starts from: so far that no other run shares them."""
+"""Distance between the seeds of the two runs that a two-network method starts from, large enough to be unshared."""
 
 Wanted = SourceRun | DictConfig
-"""A run to start from: finished, or the configuration to make it with."""
+"""A run to start from: a finished run, or the configuration of one to be made."""
 
 
 def wanted(config: DictConfig) -> list[Wanted]:
-    """The runs that this one starts from, one for each of its networks; none without `init.from`.
+    """The runs to start from, one per network; none without `init.from`.
 
     Args:
-        config: checked.
+        config: a checked configuration.
 
     Raises:
-        ConfigError: a directory that holds no finished run, a method that cannot be made, or another number of runs
-            than of networks.
+        ConfigError: a directory holds no finished run, a method cannot be composed, or the numbers of runs and
+            networks differ.
     """
     start, networks = config.init["from"], len(law(config.method).networks)
     if start is None:
@@ -77,31 +77,31 @@ def _finished(path: Path) -> SourceRun:
 
 
 _made: dict[tuple[str, str, int], DictConfig] = {}
-"""Composing takes a quarter of a second, and a run is settled more than once on its way."""
+"""Composed configurations. Composing takes a quarter of a second, and a run is settled more than once."""
 
 
 def _to_be_made(config: DictConfig, method: str, number: int) -> DictConfig:
     key = (json.dumps(container_of(config), sort_keys=True), method, number)
     if key not in _made:
-        if len(_made) > 100:  # of a long sweep
+        if len(_made) > 100:  # bounds the memory of a long sweep
             _made.clear()
         _made[key] = _compose(config, method, number)
     return _made[key]
 
 
 def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
-    """The configuration of the run that the network of this number starts from."""
+    """The configuration of the source run for the network of this number, from 0."""
     overrides = list(config.init.overrides)
     try:
         made = compose([f"data={config.data.name}", f"method={method}", *overrides])
     except ConfigError as error:
         raise ConfigError(f"init.from: {method} is neither a directory nor a method to make: {error}") from None
     typed = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
-    here = container_of(config)
+    own = container_of(config)
     composed = compose([f"data={config.data.name}", f"method={config.method.name}"])
     chosen = {key: OmegaConf.select(made, key) for key in typed if "." in key}
-    for node in (composed, made):  # with data=folder nothing is known before it is said where the images are
-        for key, value in here["data"]["source"].items():
+    for node in (composed, made):  # data=folder cannot be resolved without the place of its images
+        for key, value in own["data"]["source"].items():
             if OmegaConf.is_missing(node.data.source, key):
                 node.data.source[key] = value
     usual = container_of(composed)
@@ -109,20 +109,20 @@ def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
         for section in (*SAME, *BUDGET):
             if section in typed:  # another option of the group was chosen
                 continue
-            if section in SAME or here[section].get("name") != usual[section].get("name"):
-                made[section] = here[section]
+            if section in SAME or own[section].get("name") != usual[section].get("name"):
+                made[section] = own[section]
             else:
-                for key in here[section].keys() | usual[section].keys():
-                    if here[section].get(key) != usual[section].get(key):
-                        made[section][key] = here[section].get(key)
+                for key in own[section].keys() | usual[section].keys():
+                    if own[section].get(key) != usual[section].get(key):
+                        made[section][key] = own[section].get(key)
         for key, value in chosen.items():
             OmegaConf.update(made, key, value)
-        if here["data"]["noisy_val"] and "data" not in typed:
-            # By them this run chooses, so they must not have been trained on before, whatever made them be held out:
-            # method=early_stopping brings them itself, and the method that is made does not.
+        if own["data"]["noisy_val"] and "data" not in typed:
+            # The run chooses by its held-out samples, so the source run must not train on them, even if the method
+            # holds them out by default (method=early_stopping) and the source run's method does not.
             for key in SPLIT:
                 if f"data.{key}" not in typed:
-                    made.data[key] = here["data"][key]
+                    made.data[key] = own["data"][key]
         made.runs_dir = config.runs_dir
         if "seed" not in typed:
             made.seed = config.seed
@@ -131,81 +131,81 @@ def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
 
 
 def misfits(spec: RunSpec) -> Iterator[tuple[str, str]]:
-    """What is wrong with the runs to start from: pairs of (key, what is wrong and what is allowed)."""
+    """Reasons against the source runs, as (key, message)."""
     seeds = {source.seed for source in spec.sources}
     if len(seeds) < len(spec.sources):
         yield (
             "init.from",
-            f"both runs have the seed {min(seeds)}; twins would select the same samples for ever, so give runs of "
-            "two seeds",
+            f"both runs have the seed {min(seeds)}; twins would always select the same samples, so give runs of two "
+            "seeds",
         )
     for source in spec.sources:
-        there, here = flat(source.identity["model"]), flat(spec.identity["model"])
-        differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+        theirs, own = flat(source.identity["model"]), flat(spec.identity["model"])
+        differing = [key for key in sorted(theirs.keys() | own.keys()) if theirs.get(key) != own.get(key)]
         if differing:
-            shown = ", ".join(f"model.{key}={there.get(key)!r} there, {here.get(key)!r} here" for key in differing)
+            shown = ", ".join(f"model.{key}={theirs.get(key)!r} there, {own.get(key)!r} here" for key in differing)
             yield "init.from", f"{source.directory} holds another network ({shown})"
         if spec.config.init.weights == "momentum" and not source.identity["momentum"]["enabled"]:
-            yield "init.weights", f"{source.directory} has no momentum model; init.weights=raw"
+            yield "init.weights", f"{source.directory} has no momentum model; use init.weights=raw"
         if source.spec is None and not source.checkpoint.exists():
-            yield "init.from", f"{source.directory} has no weights any more: {source.checkpoint.name} is missing"
+            yield "init.from", f"{source.directory} has lost its weights: {source.checkpoint.name} is missing"
 
 
 def remarks(spec: RunSpec) -> Iterator[str]:
-    """What may be meant, and should be known, of the runs to start from."""
+    """Warnings about the source runs: allowed differences from this run."""
     for source in spec.sources:
         data = source.identity["data"]["name"]
         if data != spec.config.data.name:
             yield f"init.from: {source.directory} trained on {data}, not on {spec.config.data.name}"
         elif source.identity["noise"] != spec.identity["noise"]:
             yield f"init.from: {source.directory} trained on other noise than this run"
-        for key, there, here in _other_split(source.identity["data"], spec.identity["data"]):
+        for key, theirs, own in _other_split(source.identity["data"], spec.identity["data"]):
             yield (
                 f"init.from: {source.directory} may have been trained on samples that this run holds out "
-                f"(data.{key}={there} there, {here} here); what is chosen by them would seem better than it is"
+                f"(data.{key}={theirs} there, {own} here); a choice by them would seem better than it is"
             )
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
-    """Those of the runs to start from that are named by their method."""
+    """The source runs named by their method."""
     for source in spec.sources:
         if source.spec is not None:
-            why = f"init.from={spec.config.init['from']}: making {source.directory} first"
+            why = f"init.from={spec.config.init['from']}: training {source.directory} first"
             yield NeededRun(source.spec, source.checkpoint, why)
 
 
 def filled(spec: RunSpec) -> RunSpec:
-    """With the directories of the runs in the place of their method."""
+    """The run with the directories of its source runs in place of their method."""
     directories = [str(source.directory) for source in spec.sources]
     return spec.changed({"init.from": directories}) if directories else spec
 
 
-def _other_split(there: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Where samples that are held out here may be training samples there: triples of (key, there, here).
+def _other_split(source: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Keys by which the source run may train on held-out samples of this run: (key, source's value, own value).
 
-    More of the same split may be held out there: the fewer are the first of them.
+    The source run may hold out more samples of the same split, as a smaller held-out set is the first part of a larger.
     """
-    if not here["noisy_val"]:
+    if not data["noisy_val"]:
         return
-    theirs, ours = ({**data, "train_size": data.get("train_size") or data.get("num_train")} for data in (there, here))
+    theirs, own = ({**each, "train_size": each.get("train_size") or each.get("num_train")} for each in (source, data))
     for key in ("name", "train_size", "split_seed"):
-        if theirs.get(key) != ours[key]:
-            yield key, theirs.get(key), ours[key]
-    if theirs.get("noisy_val", 0) < ours["noisy_val"]:
-        yield "noisy_val", theirs.get("noisy_val", 0), ours["noisy_val"]
+        if theirs.get(key) != own[key]:
+            yield key, theirs.get(key), own[key]
+    if theirs.get("noisy_val", 0) < own["noisy_val"]:
+        yield "noisy_val", theirs.get("noisy_val", 0), own["noisy_val"]
 
 
 def start_from(method: Method, sources: Sequence[SourceRun], weights: str) -> None:
-    """Give each network of the method the weights of a run, in their order; without any do nothing.
+    """Load the weights of the source runs into the networks of the method, in order.
 
     Args:
-        method: with one network for each run.
-        sources: finished.
+        method: with one network per source run.
+        sources: finished runs; none: the networks stay as they are.
         weights: "raw" (the run's network) or "momentum" (its momentum model).
 
     Raises:
-        DataError: a checkpoint that cannot be read.
-        SlnlabError: it holds no such weights, or of another shape.
+        DataError: a checkpoint cannot be read.
+        SlnlabError: a checkpoint lacks these weights, or has them in another shape.
     """
     from slnlab.record.checkpoints import Checkpoints
 

@@ -1,4 +1,4 @@
-"""A transition matrix is estimated from a network that learned the noisy labels: the run that makes it."""
+"""The run on noisy labels, from whose predictions a transition matrix is estimated."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from slnlab.training.needed import NeededRun
 from slnlab.training.settling import settle
 
 SHARED = ("data", "noise", "model", "loss", "optimizer", "scheduler", "trainer", "seed", "runs_dir")
-"""What the run on noisy labels has from the run that it is made for."""
+"""Groups that the run on noisy labels copies from the run that needs it."""
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
-    """An ordinary run whose directory follows from its configuration, so forward and backward correction share it."""
+    """The run on noisy labels, for an estimated transition matrix. Other runs need none.
+
+    Its directory follows from its configuration, so forward and backward correction share it.
+    """
     if not _estimated(spec.config):
         return
     noisy = _settled_noisy_run(spec)
     directory = RunDirectory(noisy.directory)
-    if directory.probabilities.exists():  # its weights may be gone
+    if directory.probabilities.exists():  # the weights are no longer needed
         return
     yield NeededRun(
         noisy,
@@ -37,10 +40,10 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
 
 
 def filled(spec: RunSpec) -> RunSpec:
-    """With `method.estimate_from`, what that network predicts; other methods pass as they are.
+    """The run with `method.estimate_from`, the predictions of the network, filled in; other methods unchanged.
 
     Raises:
-        SlnlabError: several processes train, of which each would predict its part only.
+        SlnlabError: several processes train, each of which would predict only its part.
     """
     if not _estimated(spec.config):
         return spec
@@ -60,28 +63,28 @@ def _settled_noisy_run(spec: RunSpec) -> RunSpec:
 
 
 def _noisy_run(config: DictConfig) -> DictConfig:
-    """Cross entropy, at its best epoch on held-out noisy labels.
+    """Cross entropy at its best epoch on held-out noisy labels.
 
-    It is trained as `config` is, but never reads the test set. Where `config` holds nothing out, it holds out a tenth.
+    The run trains like `config`, but never reads the test set, and holds out a tenth if `config` holds out nothing.
     """
-    made = compose([f"data={config.data.name}", "method=early_stopping"])
-    here = container_of(config)
-    with open_dict(made):
+    noisy = compose([f"data={config.data.name}", "method=early_stopping"])
+    own = container_of(config)
+    with open_dict(noisy):
         for key in SHARED:
-            made[key] = here[key]
-        size = made.data.train_size or made.data.num_train
-        made.data.noisy_val = made.data.noisy_val or max(1, size // 10)
-        made.data.test = False
-        made.method.criterion = config.method.criterion
-        made.method.rows = {
+            noisy[key] = own[key]
+        size = noisy.data.train_size or noisy.data.num_train
+        noisy.data.noisy_val = noisy.data.noisy_val or max(1, size // 10)
+        noisy.data.test = False
+        noisy.method.criterion = config.method.criterion
+        noisy.method.rows = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",
         }
-    return made
+    return noisy
 
 
 def _predict(spec: RunSpec) -> None:
-    """Write the softmax of the run's best weights on all training images, those held out included, as they are."""
+    """Write the softmax of the run's best weights on all training images, held-out ones included, not augmented."""
     import torch
 
     from slnlab.data.probabilities import save_probabilities
@@ -91,7 +94,7 @@ def _predict(spec: RunSpec) -> None:
     from slnlab.training.devices import on_gpus
 
     if world_size() > 1:
-        raise SlnlabError(f"{spec.directory}: its predictions are made by one process; do this run in one first")
+        raise SlnlabError(f"{spec.directory}: its predictions need one process; start this run in one process first")
     run = RunDirectory(spec.directory)
     device = torch.device("cuda" if on_gpus(spec.config) and torch.cuda.is_available() else "cpu")
     datamodule = assemble.datamodule(spec.config)
@@ -104,5 +107,5 @@ def _predict(spec: RunSpec) -> None:
     batches = torch.arange(len(datamodule.labels.given), device=device).split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
     with evaluating(network), torch.no_grad():
-        said = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
-    save_probabilities(run.probabilities, torch.cat(said), datamodule.labels.given)
+        probabilities = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
+    save_probabilities(run.probabilities, torch.cat(probabilities), datamodule.labels.given)
