@@ -41,7 +41,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_what_is_shown_gives_this_very_text(value: str) -> None:
+def test_the_quoted_text_parses_to_the_original(value: str) -> None:
     text = override("data.source.root", value)
     assert text is not None
     (word,) = shlex.split(text)
@@ -55,7 +55,7 @@ def shown(message: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize("value", ["photos/Übung", "photos (1)", "a=b", "it's", 'a"b', "x#1", "(1)", "<x>", "日本"])
-def test_compose_and_tune_say_what_to_type(value: str) -> None:
+def test_compose_and_tune_suggest_the_quoted_text(value: str) -> None:
     typed = ["noise=sym", f"noise.path={value}"]
     with pytest.raises(ConfigError) as composing:
         compose(typed)
@@ -83,15 +83,15 @@ def test_compose_and_tune_say_what_to_type(value: str) -> None:
         (["init.from=[runs/ä,runs/b]"], 'init.from=["runs/ä",runs/b]'),
     ],
 )
-def test_words_that_belong_together(words: list[str], wanted: str) -> None:
+def test_arguments_split_by_the_shell_are_recognised(words: list[str], wanted: str) -> None:
     assert shown(mended(words, {"seed", "noise"}, several=True)) == [wanted]
 
 
-def test_a_home_directory_is_written_out() -> None:
+def test_a_home_directory_is_expanded() -> None:
     assert shown(mended(["data.source.root=~/photos"], ())) == [f"data.source.root={os.path.expanduser('~/photos')}"]
 
 
-def test_several_values_without_a_sweep() -> None:
+def test_several_values_without_a_sweep_are_refused() -> None:
     message = mended(["sln.sigma=0.1,0.2"], ())
     assert (
         message
@@ -117,20 +117,20 @@ KINDS: dict[str, set[type]] = {"sln.sigma": {float}, "logger.tags": {list, type(
         ),
     ],
 )
-def test_what_a_comma_means_depends_on_the_key_and_on_brackets(word: str, advice: str) -> None:
+def test_a_comma_is_read_by_key_and_brackets(word: str, advice: str) -> None:
     message = mended([word], (), kinds=lambda key: KINDS[key])
     assert message is not None
     assert message.split("KEY=VALUE; ")[-1].split("values; ")[-1] == advice
 
 
 @pytest.mark.parametrize("value", ["photos (a, b)", '"a, b" é', "{a,b}", "x [1,(2,3)]", "(a, b"])
-def test_in_a_sweep_too_commas_in_brackets_and_quotes_separate_nothing(value: str) -> None:
+def test_bracketed_and_quoted_commas_separate_nothing_in_a_sweep(value: str) -> None:
     (word,) = shown(mended([f"data.source.root={value}"], (), several=True))
     read = OverridesParser.create().parse_override(word)
     assert (read.value(), read.is_sweep_override()) == (value, False)
 
 
-def test_the_schema_says_what_a_key_holds() -> None:
+def test_the_schema_gives_the_type_of_a_key() -> None:
     with pytest.raises(ConfigError, match=r"type 'logger.tags=\[a,b\]'$"):
         compose(["logger=wandb", "logger.tags=a,b"])
     with pytest.raises(ConfigError, match=r"has several values; for a sweep type -m seed=0,1$"):
@@ -147,26 +147,26 @@ def test_an_override_without_a_key_is_named(words: list[str]) -> None:
         compose(words)
 
 
-def test_a_terminal_without_the_characters_is_not_shown_what_cannot_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggestions_use_only_characters_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert str(mended(["runs_dir=Übung"], ())).endswith("; put the value in double quotes inside single quotes")
     assert shown(mended(["runs_dir=(1)"], ())) == ['runs_dir="(1)"']
 
 
-def test_a_reference_that_leads_nowhere_is_named_with_what_to_type() -> None:
+def test_an_unresolved_interpolation_is_named_with_a_suggestion() -> None:
     with pytest.raises(
         ConfigError, match=r"^runs_dir: Interpolation key 'HOME' not found; .* shell, in double quotes$"
     ):
         check(compose(["runs_dir=${HOME}/x"]))
 
 
-def test_a_word_alone_is_named() -> None:
+def test_an_argument_without_an_equals_sign_is_named() -> None:
     assert mended(["noise=sym", "fast"], ()) is not None
     assert mended(["fast"], ()) == "fast: is not KEY=VALUE"
     assert mended(["noise=sym", "sln.sigma=0.5", "~logger"], ()) is None
 
 
-def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_can_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _typed(["noise=sym", "-m", "seed=0,1"]) == (["noise=sym", "seed=0,1"], ["-m"])
     assert _typed(["--cfg", "job", "a=1", "--resolve", "b=2"]) == (["a=1", "b=2"], ["--cfg", "job", "--resolve"])
     monkeypatch.setattr(sys, "argv", ["train"])

@@ -20,7 +20,7 @@ from slnlab.training.settling import settle
 
 
 @pytest.mark.parametrize("noise", ["part_dependent", "open_set", "human"])
-def test_noise_that_needs_the_images_is_refused(folder: Path, noise: str) -> None:
+def test_noise_on_decoded_images_is_refused(folder: Path, noise: str) -> None:
     options = {"open_set": ["+noise.donor._target_=x"], "human": [f"noise.path={folder}", "noise.annotation=worse"]}
     with pytest.raises(ConfigError, match=f"{noise} .* those of folder stay in their files"):
         check(compose(composed(folder, f"noise={noise}", *options.get(noise, []))))
@@ -36,7 +36,7 @@ def streamed(folder: Path, *overrides: str) -> IndexedDataModule:
     return datamodule
 
 
-def test_labels_that_are_true_may_be_spoiled(folder: Path) -> None:
+def test_true_labels_can_be_given_noise(folder: Path) -> None:
     clean = streamed(folder, "noise=none")
     assert clean.noise_record is not None
     assert clean.noise_summary()["num_wrong"] == 0
@@ -52,7 +52,7 @@ def test_labels_that_are_true_may_be_spoiled(folder: Path) -> None:
     assert torch.equal(streamed(folder, "noise=run", f"noise.path={again}").labels.given, spoiled.labels.given)
 
 
-def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path) -> None:
+def test_given_labels_can_come_from_a_csv_file_by_path(folder: Path, tmp_path: Path) -> None:
     paths, true = read_image_folder(str(folder)).splits["train"]
     file = tmp_path / "labels.csv"
 
@@ -87,7 +87,7 @@ def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path)
             streamed(folder, "noise=csv", f"noise.path={table(bad, header)}")
 
 
-def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_same_images(
+def test_instance_dependent_noise_uses_the_same_network_and_images(
     folder: Path, tmp_path: Path
 ) -> None:
     put(folder, *(f"train/{kind}/more{n}.png" for kind in ("cat", "dog") for n in range(20)))
@@ -114,7 +114,7 @@ def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_sam
         (["trainer.max_epochs=8"], 8, [4], 0.8, 4),
     ],
 )
-def test_the_schedule_is_of_how_the_network_starts_and_of_how_long_the_run_is(
+def test_the_schedule_depends_on_pretraining_and_budget(
     folder: Path, overrides: list[str], epochs: int, milestones: list[int], decay: float, last: int
 ) -> None:
     put(folder, *(f"train/cat/more{n}.png" for n in range(400 - 16)))

@@ -45,7 +45,7 @@ def test_the_yaml_holds_the_functions_own_defaults(name: str) -> None:
         (["loss=nce", "+loss.alpha=1"], "loss.alpha", "name"),
     ],
 )
-def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
+def test_a_wrong_loss_option_names_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(overrides))
     assert key in str(error.value)
@@ -53,7 +53,7 @@ def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str,
 
 
 @pytest.mark.parametrize("name", ["forward", "backward"])
-def test_the_examples_in_the_documentation_are_true(name: str) -> None:
+def test_the_documented_examples_hold(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"slnlab.losses.{name}"))
     assert found.attempted
     assert not found.failed

@@ -182,7 +182,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_the_tier_is_theirs(folder: Path) -> None:
+def test_new_methods_pass_the_tier(folder: Path) -> None:
     """In a process of its own. A test that knows the methods by a list fails here."""
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     tests = [str(Path(__file__).with_name(name)) for name in TIER]
@@ -203,7 +203,7 @@ def test_the_tier_is_theirs(folder: Path) -> None:
     assert passed == {(test, method) for test, _ in passed for method in YAML}, "each test for each of the two"
 
 
-def test_the_pages_take_them_up(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_list_new_methods(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a copy of the project to which their files were added."""
     for name in (
         "docs",

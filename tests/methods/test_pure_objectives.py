@@ -54,7 +54,7 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_an_objective_writes_nothing(name: str) -> None:
+def test_objectives_write_nothing(name: str) -> None:
     made, batch = ready(name)
     method = made.method
     lesson = method.lesson(batch)
@@ -67,7 +67,7 @@ def test_an_objective_writes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_SAM)
-def test_a_step_remembers_once_what_the_network_says_where_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where SAM moves it."""
     made, batch = ready(name, "sam.rho=0.5")
     method = made.method

@@ -32,7 +32,7 @@ def bare(gamma: float, bad_fraction: float, forget_rate: float = 0.5) -> Sigua:
     return method
 
 
-def test_down_for_the_kept_and_up_for_the_bad() -> None:
+def test_kept_samples_descend_and_bad_samples_ascend() -> None:
     """Of class 0's logit: (S − 1)/2 for the kept, −γ(S − 1)/2 for the bad. Descent lowers the bad."""
     method = bare(gamma=0.1, bad_fraction=1.0)
     loss = method.loss(batch_of(4))
@@ -44,13 +44,13 @@ def test_down_for_the_kept_and_up_for_the_bad() -> None:
     assert method.table["selected"].tolist() == [False, True, False, True]
 
 
-def test_of_the_rejected_the_smaller_losses_are_bad() -> None:
+def test_the_smallest_rejected_losses_are_bad() -> None:
     method = bare(gamma=0.1, bad_fraction=0.5)
     method.loss(batch_of(4)).backward()
     torch.testing.assert_close(method.network.logits.grad[:, 0], torch.tensor([0.1 * 0.7, -0.1 / 2, 0, -0.2 / 2]))
 
 
-def test_of_a_fraction_that_rounds_to_none_one_is_bad() -> None:
+def test_at_least_one_rejected_sample_is_bad() -> None:
     """int(.3 · 2) = 0 of the samples 0 and 2: the one of smaller loss, 0, as in the authors' code."""
     method = bare(gamma=0.1, bad_fraction=0.3)
     method.loss(batch_of(4)).backward()
@@ -72,6 +72,6 @@ def test_an_empty_set_contributes_nothing(forget_rate: float, bad_fraction: floa
 
 
 @pytest.mark.parametrize("override", ["method.gamma=-1", "method.bad_fraction=1.5", "method.forget_rate=-0.1"])
-def test_what_cannot_work_is_refused(override: str) -> None:
+def test_impossible_settings_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.split("=")[0]):
         check(compose(["method=sigua", override]))
