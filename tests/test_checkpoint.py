@@ -135,7 +135,7 @@ def test_without_a_good_checkpoint_the_run_is_refused_untouched(two: Checkpoints
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failed_write_leaves_a_good_checkpoint(
+def test_a_checkpoint_that_cannot_be_written_leaves_a_good_one(
     call: str, two: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -171,7 +171,9 @@ def _values(path: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("damage", ["checkpoint", "metrics", "metrics gone", "begun"])
-def test_a_run_recovers_from_a_damaged_checkpoint(damage: str, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_recovers_from_a_damaged_checkpoint(
+    damage: str, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, there = tiny_run("trainer.max_epochs=4", directory=tmp_path / "whole")
     with monkeypatch.context() as patch:
         _stop_in(4, patch)

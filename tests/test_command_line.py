@@ -76,9 +76,7 @@ def test_a_sweep_with_one_impossible_run_is_refused_before_any_starts(tmp_path: 
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run"),
     ],
 )
-def test_a_mistake_is_one_message_without_torch_or_directory(
-    arguments: list[str], key: str, tmp_path: Path
-) -> None:
+def test_a_mistake_is_one_message_without_torch_or_directory(arguments: list[str], key: str, tmp_path: Path) -> None:
     program = (
         "import sys, slnlab.train\n"
         "try:\n    slnlab.train.main()\n"

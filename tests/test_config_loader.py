@@ -38,7 +38,9 @@ def loaders() -> tuple[Loader, ConfigLoaderImpl]:
         ("hydra.job.env_copy=[PATH]", "optimizer.lr=0.3"),
     ],
 )
-def test_the_loader_composes_as_hydra_does(overrides: tuple[str, ...], loaders: tuple[Loader, ConfigLoaderImpl]) -> None:
+def test_the_loader_composes_as_hydra_does(
+    overrides: tuple[str, ...], loaders: tuple[Loader, ConfigLoaderImpl]
+) -> None:
     """Hydra's own node and the flags that keep new keys out included, at first and from memory."""
     ours, hydras = loaders
     expected = load(hydras, *overrides)

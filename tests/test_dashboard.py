@@ -95,7 +95,9 @@ def test_every_panel_shows_a_recorded_metric(tiny_run: TinyRun, tmp_path: Path) 
     assert names - recorded == set()
 
 
-def test_a_dry_run_prints_the_dashboard_without_a_connection(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_a_dry_run_prints_the_dashboard_without_a_connection(
+    capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
     monkeypatch.setattr(wandb, "Api", None)
     dashboard.main(["project=noises", "--dry-run", "entity=lab"])
     text = capsys.readouterr().out
@@ -220,7 +222,9 @@ def test_sync_sends_unsent_recordings_that_are_not_running(
     assert commands[0][5:] == [str(resumed), str(going_on)], "that run has ended by now"
 
 
-def test_recordings_in_another_folder_are_found_while_they_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recordings_in_another_folder_are_found_while_they_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """WANDB_DIR on a scratch disk, which is emptied now and then."""
     elsewhere = recording(tmp_path / "scratch", "20260101_000000-aaaa")
     run = tmp_path / "runs/digits/a/seed0"

@@ -89,7 +89,9 @@ def logo(level: int, flat: bool = False) -> np.ndarray:
     return np.stack([np.full((2, 2), level, np.uint8)] * 3 + [alpha], -1)
 
 
-def test_transparent_images_hidden_by_the_background_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_transparent_images_hidden_by_the_background_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     white = put(tmp_path / "white", *[logo(255)] * 3)
     black = put(tmp_path / "black", *[logo(0)] * 3)
     with pytest.raises(DataError, match=rf"^data.background: 3 of 3 .* over white, such as {white[0]}; black or grey"):

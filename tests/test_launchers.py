@@ -150,9 +150,7 @@ def test_decoding_processes_are_divided_among_the_runs(monkeypatch: pytest.Monke
         assert _work(planned, threads=3) == used
 
 
-def test_a_process_with_an_unforeseen_error_takes_no_other_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_process_with_an_unforeseen_error_takes_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """After an error of CUDA's nothing works in it any more, and it would fail all that is left of a sweep."""
     for error, sound in ((RuntimeError("CUDA error: device-side assert triggered"), False), (SlnlabError("no"), True)):
 

@@ -113,9 +113,7 @@ def test_the_lease_of_a_lost_machine_is_taken_over(
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_late_renewal_keeps_the_lease(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_renewal_keeps_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that was suspended, say."""
     monkeypatch.setattr(locks, "EXPIRES", 2.0)
     lease = left_behind(tmp_path, host="node0123", age=3000)
@@ -176,7 +174,7 @@ def test_a_zombie_process_holds_no_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("holder_has_flock", [True, False])
-def test_each_mount_is_tested_for_flock(
+def test_processes_with_and_without_flock_exclude_each_other(
     holder_has_flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = FolderLock(tmp_path, "busy:"), FolderLock(tmp_path, "busy:")
@@ -197,9 +195,7 @@ def test_each_mount_is_tested_for_flock(
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_lost_lease_does_not_stop_later_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_lease_does_not_stop_later_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "EXPIRES", 0.3)
     told: list[signal.Signals | None] = []
 

@@ -298,7 +298,7 @@ def composed() -> DictConfig:
     return compose(["logger=wandb"])
 
 
-def test_null_values_leave_the_choice_to_the_environment(
+def test_default_values_leave_the_choice_to_the_environment(
     composed: DictConfig, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")

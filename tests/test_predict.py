@@ -119,9 +119,7 @@ def test_predictions_equal_those_of_the_runs_evaluation(name: str, choices: list
 
 
 @pytest.mark.parametrize(("name", "weights"), [("sln", "momentum"), ("two", "ensemble"), ("best", "best")])
-def test_the_default_weights_are_those_of_label_issues(
-    name: str, weights: str, done: Done
-) -> None:
+def test_the_default_weights_are_those_of_label_issues(name: str, weights: str, done: Done) -> None:
     run = slnlab.load(done(name))
     assert run.weights == weights
     with (done(name) / "label_issues.csv").open() as file:
@@ -435,7 +433,9 @@ def pile(tmp_path: Path) -> Path:
     return folder
 
 
-def test_predictions_of_a_folder_are_one_table(done: Done, pile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_of_a_folder_are_one_table(
+    done: Done, pile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "p.csv"
     (pile / "deep" / "broken.jpg").write_bytes(b"no image")
     (pile / "empty.png").touch()

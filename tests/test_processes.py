@@ -251,7 +251,9 @@ def anybody_in(process_group: int) -> bool:
         (["trainer.sync_batchnorm=true"], "on GPUs only"),
     ],
 )
-def test_settings_impossible_in_several_processes_are_refused(overrides: list[str], message: str, tmp_path: Path) -> None:
+def test_settings_impossible_in_several_processes_are_refused(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
         train(compose([*COMMON, "trainer.devices=2", *overrides]), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()

@@ -107,9 +107,7 @@ def test_one_failure_in_a_sweep_of_six_is_reported(cluster: dict[str, str], tmp_
     assert "submitted 2 runs" in said
 
 
-def test_requeued_runs_equal_uninterrupted_ones(
-    cluster: dict[str, str], tmp_path: Path
-) -> None:
+def test_requeued_runs_equal_uninterrupted_ones(cluster: dict[str, str], tmp_path: Path) -> None:
     running = sweep(cluster, *LONG, f"runs_dir={tmp_path / 'runs'}", "seed=0,1")
     directories = {0: Path(), 1: Path()}
     for seed in directories:
@@ -175,9 +173,7 @@ def test_a_time_limit_shorter_than_a_step_is_reported(cluster: dict[str, str], t
 
 
 @pytest.mark.slow
-def test_an_epoch_longer_than_the_time_limit_is_finished_in_parts(
-    cluster: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_epoch_longer_than_the_time_limit_is_finished_in_parts(cluster: dict[str, str], tmp_path: Path) -> None:
     """SLURM itself says here that the time is nearly over."""
     running = sweep(cluster, *ENDLESS, "hydra.launcher.signal_delay_s=30", f"runs_dir={tmp_path}")
     until(lambda: list(tmp_path.rglob("within-0.ckpt")), "the run is saved within its first epoch")
@@ -214,7 +210,7 @@ def test_a_cancelled_job_is_reported_and_others_continue(cluster: dict[str, str]
     assert "trainer.max_epochs=10000: its job ended without a result (SLURM says CANCELLED)" in said
 
 
-def test_requeue_signals_requeue_the_job() -> None:
+def test_only_user_signals_requeue_a_job() -> None:
     from slnlab.launchers.slurm import AGAIN
 
     assert {signal.SIGUSR1, signal.SIGUSR2} == AGAIN

@@ -254,7 +254,7 @@ def test_a_methods_own_refusal_precedes_its_first_stage(tmp_path: Path) -> None:
         (("noise", "rate"), 0.1, "trained on other noise than this run"),
     ],
 )
-def test_weights_of_other_data_are_reported(
+def test_weights_of_another_configuration_are_reported(
     done: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture, key: tuple[str, str], value: Any, message: str
 ) -> None:
     folder, _, _ = done

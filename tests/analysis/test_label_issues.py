@@ -118,7 +118,9 @@ def weights(agreement: float, noisy_val: float | None = None, clean_val: float |
         ({"teacher": weights(0.5), "student": weights(0.9)}, 0, "teacher", "first"),
     ],
 )
-def test_the_judge_is_the_momentum_model_once_it_has_left_its_start(rows: dict[str, ResultRow], first_weights: float, name: str, reason: str) -> None:
+def test_the_judge_is_chosen_with_a_reason(
+    rows: dict[str, ResultRow], first_weights: float, name: str, reason: str
+) -> None:
     judging, why = chosen_judge(rows, first_weights)
     assert judging == name
     assert re.search(reason, why), why
@@ -144,7 +146,9 @@ def test_the_judge_is_the_momentum_model_once_it_has_left_its_start(rows: dict[s
         (0.53, 0.52, None, "usable"),
     ],
 )
-def test_the_verdict_warns_of_a_useless_list(agreement: float, commonest: float, held_out: float | None, verdict: str) -> None:
+def test_the_verdict_warns_of_a_useless_list(
+    agreement: float, commonest: float, held_out: float | None, verdict: str
+) -> None:
     assert label_verdict(agreement, commonest, held_out) == verdict
     issues = LabelIssues(
         judge="momentum",

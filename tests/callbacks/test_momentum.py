@@ -349,9 +349,7 @@ def test_a_checkpoint_is_restored_once(quiet_trainer: MakeTrainer, tmp_path: Pat
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_testing_a_checkpoint_tests_its_momentum_model(
-    fresh: bool, quiet_trainer: MakeTrainer, tmp_path: Path
-) -> None:
+def test_testing_a_checkpoint_tests_its_momentum_model(fresh: bool, quiet_trainer: MakeTrainer, tmp_path: Path) -> None:
     """In the process that trained on beyond it, and in a new one."""
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     trainer = quiet_trainer(callback, max_epochs=1)

@@ -136,9 +136,7 @@ def test_a_run_stopped_during_evaluation_continues(
     assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
 
 
-def test_a_run_survives_any_number_of_stops(
-    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
-) -> None:
+def test_a_run_survives_any_number_of_stops(tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path) -> None:
     for step in (21, 25, 26, 38):
         stop_in(step, lambda: tiny_run(*OVERRIDES))
     tiny_run(*OVERRIDES)
@@ -146,9 +144,7 @@ def test_a_run_survives_any_number_of_stops(
     assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
 
 
-def test_a_run_is_saved_every_so_many_steps(
-    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
-) -> None:
+def test_a_run_is_saved_every_so_many_steps(tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path) -> None:
     """An error is no end that anybody is told of, as little as a lost machine is."""
 
     def fail() -> None:

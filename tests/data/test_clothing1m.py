@@ -200,7 +200,9 @@ def test_batches_may_be_made_in_any_order(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_the_parts_of_all_processes_make_the_batches(shared: Path, monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
+def test_the_parts_of_all_processes_make_the_batches(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     def seen() -> list[Tensor]:
         datamodule = make(shared, sampling="balanced", per_class=7)
         made = [batch() for batch in datamodule.epoch(1)]

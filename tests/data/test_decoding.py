@@ -49,7 +49,7 @@ def test_only_the_centre_of_a_strip_is_enlarged(
     assert max(made) <= 4 * 28 * 28
 
 
-def test_orientation_of_the_file_and_options_of_the_data_set_apply(tmp_path: Path) -> None:
+def test_decode_applies_pixel_range_and_background(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 240, np.uint16)).save(tmp_path / "x.png")
     assert decode(tmp_path / "x.png", 8, pixel_range=(200, 300)).unique().tolist() == [102]
     Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "y.png")

@@ -43,9 +43,7 @@ from slnlab.image_folder.listing import read_image_folder
         (["train/A/1.png", "train/a/1.png", "test/ä/1.png"], "/test: 'ä' is no class"),
     ],
 )
-def test_unusable_folders_are_refused_at_composition(
-    tmp_path: Path, names: list[str], message: str
-) -> None:
+def test_unusable_folders_are_refused_at_composition(tmp_path: Path, names: list[str], message: str) -> None:
     put(tmp_path / "images", *names)
     where = f"(data.source.root: )?'?{tmp_path}/images"
     with pytest.raises(ConfigError, match=f"^{where}{message}"):

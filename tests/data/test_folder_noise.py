@@ -87,9 +87,7 @@ def test_given_labels_can_come_from_a_csv_file_by_path(folder: Path, tmp_path: P
             streamed(folder, "noise=csv", f"noise.path={table(bad, header)}")
 
 
-def test_instance_dependent_noise_uses_the_same_network_and_images(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_instance_dependent_noise_uses_the_same_network_and_images(folder: Path, tmp_path: Path) -> None:
     put(folder, *(f"train/{kind}/more{n}.png" for kind in ("cat", "dog") for n in range(20)))
     chosen = ["noise=dependent", "noise.rate=0.25", "trainer.max_epochs=1", f"runs_dir={tmp_path}"]
     config = compose(composed(folder, *SMALL, *chosen, "method=ce"))

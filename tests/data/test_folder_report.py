@@ -159,7 +159,7 @@ def test_an_unchanged_image_is_read_once(folder: Path, tmp_path: Path, seen: lis
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}, "nothing in the user's folder"
 
 
-def test_intact_images_are_not_listed_in_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
+def test_temporary_errors_are_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
     """Too little memory, too many open files, a disk that does not answer: of the image nothing is wrong."""
     really, refused = image_check.load, folder / "train" / "cat" / "0.png"
 

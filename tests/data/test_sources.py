@@ -81,9 +81,7 @@ def test_digits_are_stratified() -> None:
 
 
 @pytest.mark.parametrize(("name", "load"), [("digits", lambda: Digits().load("train").images)])
-def test_configured_mean_and_std_are_those_of_the_training_images(
-    name: str, load: Callable[[], Tensor]
-) -> None:
+def test_configured_mean_and_std_are_those_of_the_training_images(name: str, load: Callable[[], Tensor]) -> None:
     configured = OmegaConf.load(CONF_DIR / "data" / f"{name}.yaml").data
     pixels = load().double() / 255
     assert configured.mean == [pytest.approx(float(pixels.mean()), abs=5.1e-5)]

@@ -114,7 +114,9 @@ def test_value_and_gradient_are_the_closed_form(
 @pytest.mark.parametrize("loss", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1e4, -1e4, 88.0, 0.0])
-def test_losses_are_finite_where_the_softmax_is_not(loss: Callable[[Tensor], Tensor], dtype: torch.dtype, scale: float) -> None:
+def test_losses_are_finite_where_the_softmax_is_not(
+    loss: Callable[[Tensor], Tensor], dtype: torch.dtype, scale: float
+) -> None:
     logits = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -1.0]]).mul(scale).to(dtype).requires_grad_()
     losses = loss(logits)
     assert bool(losses.isfinite().all())

@@ -91,7 +91,7 @@ def test_a_never_given_label_has_no_gradient_in_clipped_forward() -> None:
 
 @pytest.mark.parametrize("loss", [Forward, Backward])
 @pytest.mark.parametrize("clip", [0.0, 0.5, -1.0, float("nan")])
-def test_a_clip_of_one_half_or_more_is_refused(loss: type[Forward | Backward], clip: float) -> None:
+def test_a_clip_outside_its_range_is_refused(loss: type[Forward | Backward], clip: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{loss.__name__.lower()}: clip = .*\(0, 1/2\)"):
         loss(CYCLE, clip)
 

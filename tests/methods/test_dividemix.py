@@ -216,9 +216,7 @@ def test_a_split_without_unlabelled_samples_trains() -> None:
     ("labelled", "sizes"), [(0, []), (1, []), (2, [2]), (4, [4]), (5, [5]), (6, [4, 2]), (9, [4, 5]), (12, [4, 4, 4])]
 )
 @pytest.mark.parametrize("unlabelled", [0, 1, 2, 7])
-def test_steps_take_half_batches_and_never_a_single_sample(
-    labelled: int, sizes: list[int], unlabelled: int
-) -> None:
+def test_steps_take_half_batches_and_never_a_single_sample(labelled: int, sizes: list[int], unlabelled: int) -> None:
     """An epoch of a network is one pass over its labelled samples, which batches of 8 take four at a time."""
     method, total = bare(0.0), labelled + unlabelled
     method.table = SampleTable(torch.zeros(total, dtype=torch.int64), 2)
@@ -237,7 +235,7 @@ def test_steps_take_half_batches_and_never_a_single_sample(
     assert len(set(drawn.tolist())) == min(unlabelled, len(drawn)), "none comes again before all have"
 
 
-def test_the_mixing_share_has_the_larger_part_of_the_sample() -> None:
+def test_the_samples_own_share_is_at_least_one_half() -> None:
     """λ' is never below ½, and a step's draw depends on seed and step alone."""
     method = bare(0.0)
     mixing = DivideMix._mixing
@@ -278,9 +276,7 @@ class SplitWitness(pl.Callback):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_split_equals_scikit_learns_and_precedes_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_split_equals_scikit_learns_and_precedes_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     witness = SplitWitness()
     turns: list[tuple[Turn, list[Tensor]]] = []
     step = DivideMix.step

@@ -134,7 +134,7 @@ def test_regulariser_ramp_and_label_weighting_by_hand(monkeypatch: pytest.Monkey
     assert loss == pytest.approx(total / 2, rel=1e-5)
 
 
-def test_labels_with_zero_weight_stay_unweighted() -> None:
+def test_labels_without_a_positive_product_stay_unchanged() -> None:
     labels = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     targets = torch.tensor([[0.0, 0.3], [0.1, 0.3]])
     torch.testing.assert_close(weighted_by(labels, targets), torch.tensor([[1.0, 0.0], [0.25, 0.75]]))

@@ -165,9 +165,7 @@ def test_a_stopped_run_resumes_bit_for_bit(chosen: DictConfig, whole: tuple[Run,
     assert_the_same(in_pieces(chosen, tmp_path, (1, 2), (1, None)), whole[0])
 
 
-def test_every_judged_network_is_loaded_from_the_checkpoint(
-    chosen: DictConfig, whole: tuple[Run, Witness]
-) -> None:
+def test_every_judged_network_is_loaded_from_the_checkpoint(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
     run, _ = whole
     result: Any = SimpleNamespace(identity=settle(chosen).identity, epochs=3)
     loaded = trained_networks(run.directory, chosen, result)

@@ -161,9 +161,7 @@ def test_each_phase_trains_its_own_parts(afterwards: str, tmp_path: Path, monkey
     assert all(parameter.requires_grad for parameter in method.network.parameters())
 
 
-def test_a_new_part_is_initialised_anew_and_steps_with_adam(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_part_is_initialised_anew_and_steps_with_adam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The initialisation is within PyTorch's bounds, the same for the same seed; Adam's first step is ±its rate."""
     fresh: list[tuple[Tensor, Tensor]] = []
     replace, take_step = PES.replace, PES.take_step

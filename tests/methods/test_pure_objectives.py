@@ -67,7 +67,9 @@ def test_objectives_write_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_SAM)
-def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not where SAM moves it."""
     made, batch = ready(name, "sam.rho=0.5")
     method = made.method

@@ -46,7 +46,7 @@ def test_parameter_noise_has_its_standard_deviation(per_sample: bool, std: float
     assert torch.corrcoef(torch.stack(added))[0, 1].abs() < 0.05, "anew at every step"
 
 
-def test_output_noise_equals_its_loss_term(bare: Callable[..., Bare]) -> None:
+def test_output_noise_has_its_standard_deviation(bare: Callable[..., Bare]) -> None:
     """The gradient at the logits is (S − y + σ·z)/B, z of its own for every sample and class, whatever S is."""
     made = bare("method=sgd_noise_outputs", "method.output_sigma=0.3", given=[0] * 4000, num_classes=3)
     rows = [[0.98, 0.01, 0.01]] * 2000 + [[0.2, 0.4, 0.4]] * 2000

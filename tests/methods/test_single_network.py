@@ -336,9 +336,7 @@ class Dice(nn.Module):
         return images
 
 
-def test_dropout_differs_between_epochs_and_survives_a_resume(
-    made: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_dropout_differs_between_epochs_and_survives_a_resume(made: Callable[..., Run], tmp_path: Path) -> None:
     def with_dice(*callbacks: pl.Callback) -> tuple[Run, Dice]:
         run, dice = made("method=ce", "trainer.max_epochs=3", callbacks=callbacks), Dice()
         run.method.network.features.insert(0, dice)

@@ -80,7 +80,9 @@ def test_pruning_predicts_in_eval_mode(bare: Callable[..., Bare]) -> None:
 
 
 @pytest.mark.parametrize(("first", "expected"), [("3", [3, 5, 7]), ("null", [])])
-def test_pruning_follows_first_pruning_and_pruning_every(first: str, expected: list[int], bare: Callable[..., Bare]) -> None:
+def test_pruning_follows_first_pruning_and_pruning_every(
+    first: str, expected: list[int], bare: Callable[..., Bare]
+) -> None:
     """At the start of epochs 3, 5, 7, … counted from 1; or never."""
     made = bare(*Q1, f"method.first_pruning={first}", given=GIVEN, num_classes=3)
     times: list[int] = []

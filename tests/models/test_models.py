@@ -233,9 +233,7 @@ def resnet_by_definition(blocks: list[int], classes: int, height: int) -> list[t
         (PreActResNet18, 11_171_146 + 2 * 64),
     ],
 )
-def test_cifar_networks_have_the_published_parameter_counts(
-    make: Callable[[int, int], nn.Module], count: int
-) -> None:
+def test_cifar_networks_have_the_published_parameter_counts(make: Callable[[int, int], nn.Module], count: int) -> None:
     assert sum(parameter.numel() for parameter in make(3, 10).parameters()) == count
     assert sum(parameter.numel() for parameter in make(3, 100).parameters()) == count + 90 * 513
 

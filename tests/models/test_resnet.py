@@ -95,6 +95,6 @@ def test_damaged_pretrained_weights_are_named(tmp_path: Path, monkeypatch: pytes
         ResNet50(3, 14, pretrained=True).prepare()
 
 
-def test_images_of_other_shape_than_imagenets_are_refused() -> None:
+def test_pretrained_weights_refuse_images_of_one_channel() -> None:
     with pytest.raises(ConfigError, match=r"model\.pretrained: ImageNet's images have 3 channels, these 1"):
         ResNet50(1, 10, pretrained=True)

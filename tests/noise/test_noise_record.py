@@ -206,9 +206,7 @@ def test_a_saved_record_loads_unchanged(tmp_path: Path, record: NoiseRecord) -> 
         assert archive["given"].tolist() == GIVEN
 
 
-def test_a_failed_save_leaves_only_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "noise.npz"
     make().save(path)
     before = path.read_bytes()

@@ -149,7 +149,7 @@ def test_clean_noise_returns_a_copy() -> None:
     assert given.data_ptr() != LABELS.data_ptr()
 
 
-def test_noise_imports_only_errors_and_storage() -> None:
+def test_noise_imports_only_errors_writing_and_messages() -> None:
     assert slnlab.noise.__file__ is not None
     files = sorted(Path(slnlab.noise.__file__).parent.glob("*.py"))
     assert len(files) > 8

@@ -37,9 +37,7 @@ def searched(plan: Plan) -> Study:
     return study
 
 
-def test_a_stopped_optuna_study_equals_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_optuna_study_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped within a run, whose checkpoint it goes on from, and between a run and its entry in the journal."""
     monkeypatch.setattr(optuna_search, "STARTUP_TRIALS", 2)
     whole = searched(optuna_plan("whole"))
