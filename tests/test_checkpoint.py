@@ -280,11 +280,11 @@ def test_a_temporarily_full_disk_costs_nothing(
     _with_a_full_disk({2, 3}, small_disk / "ballast", monkeypatch)
     with caplog.at_level(logging.WARNING):
         result, path = tiny_run("trainer.max_epochs=4", directory=small_disk / "run")
-    said = [message for message in caplog.messages if "Training goes on" in message]
+    said = [message for message in caplog.messages if "Training continues" in message]
     assert len(said) == 4, "for two files after two epochs"
     for message in said:
         assert str(path) in message
-        assert "No space left on device. Training goes on" in message
+        assert "No space left on device. Training continues" in message
     assert result.rows == whole.rows
     assert _values(path) == _values(there)
 

@@ -201,7 +201,7 @@ def test_a_full_disk_does_not_prevent_a_stop(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save_checkpoint", full)
         stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
-    assert "No space left on device. A stop costs what was done since the run was saved last" in caplog.text
+    assert "No space left on device. A stop costs the work since the last save" in caplog.text
     steps.clear()
     tiny_run(*OVERRIDES)
     assert steps[0] == STEPS

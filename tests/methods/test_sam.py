@@ -47,7 +47,7 @@ def test_one_step_on_a_parabola_by_hand(
     point, centre = Point(0.0, 12.0), torch.tensor([-5.0, 12.0], dtype=torch.float64)
     optimizer = SGD(point.parameters(), lr=1.0, weight_decay=1.0)
     ((point.at - centre) ** 2 / 2).sum().backward()
-    with SharpnessAware(13.0, decay_in_ascent, decay_in_step).at_the_worst(point, optimizer):
+    with SharpnessAware(13.0, decay_in_ascent, decay_in_step).perturbed(point, optimizer):
         assert point.at.tolist() == pytest.approx(worst)
         optimizer.zero_grad()
         ((point.at - centre) ** 2 / 2).sum().backward()
