@@ -1,4 +1,4 @@
-"""The benchmarks run and say what they measured; how fast it was is not a test."""
+"""The benchmarks run and report their measurements; speed itself is not tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, spoiled, foreign or malicious, and disks that are full."""
+"""Intact, damaged, foreign and malicious checkpoints, and full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/cluster.md: every command of the page is run, on a SLURM cluster of one node."""
+"""docs/cluster.md: every command runs on a SLURM cluster of one node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command as a user types it: whole processes."""
+"""Commands as typed by a user, in whole processes."""
 
 from __future__ import annotations
 

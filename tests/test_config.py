@@ -1,4 +1,4 @@
-"""The configuration: everything in conf/ composes and builds, mistakes are named, identity follows from content."""
+"""The configuration: conf/ composes and builds, mistakes are named, and identity follows from content."""
 
 from __future__ import annotations
 

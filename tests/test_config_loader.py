@@ -1,4 +1,4 @@
-"""Hydra's loader with a memory: the same configurations as without one, and nothing stale."""
+"""Hydra's loader with a cache gives the configurations of Hydra's own, never stale."""
 
 from __future__ import annotations
 

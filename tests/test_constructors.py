@@ -1,4 +1,4 @@
-"""Keys are read from constructors without importing them, and are those that Python itself finds."""
+"""Keys read from constructors without an import equal those of `inspect`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other contents of the files that a run reads are another run; the same contents elsewhere are the same run."""
+"""Contents of files enter the identity of a run; their place does not."""
 
 from __future__ import annotations
 

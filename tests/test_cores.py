@@ -1,4 +1,4 @@
-"""How many cores a process may use."""
+"""Number of cores of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""W&B as dashboards: what they show, that they show what is recorded, and that nothing secret is. No network."""
+"""W&B dashboards show recorded metrics and no secrets; no network is needed."""
 
 from __future__ import annotations
 

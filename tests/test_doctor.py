@@ -1,4 +1,4 @@
-"""`slnlab doctor`: what is wrong with an installation or a machine, and no secret in it."""
+"""`slnlab doctor` names faults of an installation or a machine, and prints no secret."""
 
 from __future__ import annotations
 

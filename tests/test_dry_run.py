@@ -1,4 +1,4 @@
-"""`--dry-run` of slnlab.train: the plan of a run or a sweep, with nothing trained or written."""
+"""`--dry-run` of slnlab.train prints the plan of a run or sweep, and trains or writes nothing."""
 
 from __future__ import annotations
 

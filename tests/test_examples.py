@@ -1,4 +1,4 @@
-"""The examples for other people's code run, and the pieces in them do their work."""
+"""The examples for foreign code run, and their parts work."""
 
 from __future__ import annotations
 

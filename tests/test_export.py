@@ -1,4 +1,4 @@
-"""A model in a file gives other programs the run's own numbers, or is not written."""
+"""An exported model gives the run's own predictions, or is not written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is meant for GPUs, as far as a CPU can show it: compiled networks, profiles, memory formats, autocast."""
+"""GPU features as far as a CPU can test them: compiled networks, profiles, memory formats, autocast."""
 
 from __future__ import annotations
 

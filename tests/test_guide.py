@@ -1,4 +1,4 @@
-"""The guide in CONTRIBUTING.md: its files, written as they stand, work in a folder of one's own."""
+"""The guide in CONTRIBUTING.md: its files work as written in a user's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What image files say: orientation, transparency, depth, colour, several images in one; and what is refused."""
+"""Image files: orientation, transparency, depth, colour, several images in one, and refusals."""
 
 from __future__ import annotations
 

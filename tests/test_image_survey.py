@@ -1,4 +1,4 @@
-"""What is found in a sample of a data set's images: the range of deep ones, and transparency that hides everything."""
+"""The survey of a sample of images: the range of deep ones, and transparent images hidden by the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps side by side on this machine, and how a sweep is going. SLURM is in test_slurm.py."""
+"""Sweeps on this machine and their status. test_slurm.py tests SLURM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, on file systems with flock and without."""
+"""One process at a time in a folder, with flock and without."""
 
 from __future__ import annotations
 

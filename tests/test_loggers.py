@@ -1,4 +1,4 @@
-"""Loggers: what they are told, and that whatever happens to them never happens to the run."""
+"""Loggers get every metric, and their failures never harm a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`slnlab COMMAND`: the one entry to all commands, and what only it has: list and show."""
+"""`slnlab COMMAND`, the entry to all commands, with its own list and show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel: complete, and working in an empty directory."""
+"""The wheel is complete and works in an empty directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that SLURM or torchrun has started hear of one that fails or dies."""
+"""Processes started by SLURM or torchrun notice a failed or killed one."""
 
 from __future__ import annotations
 

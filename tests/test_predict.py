@@ -1,4 +1,4 @@
-"""A finished run on images: predictions are those of its own evaluation, and what cannot be used is said."""
+"""Predictions of a finished run equal its own evaluation; unusable input is refused."""
 
 from __future__ import annotations
 

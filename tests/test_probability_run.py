@@ -1,4 +1,4 @@
-"""Instance-dependent noise: the run on clean labels that it is made from, and what is made of it."""
+"""Instance-dependent noise: its source run on clean labels, and the flips made from it."""
 
 from __future__ import annotations
 

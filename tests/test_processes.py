@@ -1,4 +1,4 @@
-"""Runs of two processes, which are real ones here, against runs of one."""
+"""Runs in two real processes against runs in one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type: the message shows what works, read back by the shell's grammar and by Hydra's."""
+"""Quoting: suggested text parses to the original by the shell's and Hydra's grammar."""
 
 from __future__ import annotations
 

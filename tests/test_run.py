@@ -1,4 +1,4 @@
-"""One run from Python: what it writes down, and what it does when it is stopped."""
+"""One run from Python: its record, and its behaviour after a stop."""
 
 from __future__ import annotations
 

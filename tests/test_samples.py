@@ -1,4 +1,4 @@
-"""The sample table: targets by hand, corrections row by row, and a state that knows whose it is."""
+"""The sample table: targets by hand, corrections of rows, and its saved state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules, by hand."""
+"""Schedules by hand."""
 
 from __future__ import annotations
 

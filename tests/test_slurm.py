@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM cluster of one node, which these tests start and end."""
+"""Sweeps on a real SLURM cluster of one node, started and ended by these tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job of launcher=slurm does when its time is over, and what it asks SLURM for; without a cluster."""
+"""Jobs of launcher=slurm at their time limit and at submission, without a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`init.from`: one method after another, from the weights of finished runs."""
+"""`init.from`: a method starts from the weights of finished runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals, in this process; whole commands that get them are in test_kill.py."""
+"""Signals in this process; test_kill.py sends them to whole commands."""
 
 from __future__ import annotations
 

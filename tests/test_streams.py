@@ -1,4 +1,4 @@
-"""Named random streams: each draw depends on the seed, its purpose and its position, and on nothing else."""
+"""Named random streams: draws depend on seed, purpose and position alone."""
 
 from __future__ import annotations
 

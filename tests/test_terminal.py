@@ -1,4 +1,4 @@
-"""Commands print on terminals of any encoding, and files are UTF-8 whatever the locale says."""
+"""Commands print on terminals of any encoding, and files are UTF-8 in any locale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run that a transition matrix is estimated from. What it does is in methods/test_loss_correction.py."""
+"""The source run of an estimated transition matrix; methods/test_loss_correction.py tests its use."""
 
 from __future__ import annotations
 

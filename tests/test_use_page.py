@@ -1,4 +1,4 @@
-"""docs/use.md: every command and every piece of Python on the page is run."""
+"""docs/use.md: every command and Python example runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranking of the training labels on four samples worked out by hand, who judges them, and when it is no use."""
+"""The ranking of training labels on four samples by hand, its judge and its verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the final weights say of the labels: counted by hand, and ranked by scikit-learn."""
+"""Findings of the final weights about the labels, by hand and against scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mixture of losses against scikit-learn's own, and against losses whose origin is known."""
+"""The loss mixture against scikit-learn's, and on losses of known origin."""
 
 from __future__ import annotations
 

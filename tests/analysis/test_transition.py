@@ -1,4 +1,4 @@
-"""The estimated transition matrix: anchor points found by hand, and its distance from the true one."""
+"""The estimated transition matrix: anchor points by hand, and its distance from the true one."""
 
 from __future__ import annotations
 

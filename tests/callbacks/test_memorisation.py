@@ -1,4 +1,4 @@
-"""The memorisation monitor on six samples worked out by hand."""
+"""The memorisation monitor on six samples by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The momentum model: the recursion by hand, in a plain loop, in anybody's LightningModule, and across a checkpoint."""
+"""The momentum model by hand: in a plain loop, in a foreign LightningModule, and across a checkpoint."""
 
 from __future__ import annotations
 

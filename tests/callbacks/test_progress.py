@@ -1,4 +1,4 @@
-"""What a user sees of a run: on a terminal, and in a log file."""
+"""Progress lines on a terminal and in a log file."""
 
 from __future__ import annotations
 

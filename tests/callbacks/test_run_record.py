@@ -1,4 +1,4 @@
-"""What a run has written down when it was stopped at an awkward moment."""
+"""The record of runs that stop at an awkward moment."""
 
 from __future__ import annotations
 

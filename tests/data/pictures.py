@@ -1,4 +1,4 @@
-"""A made-up data set, every image different from every other, so that an image tells which sample it is."""
+"""A made-up data set of distinct images, so that an image identifies its sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes that decode ahead: what they hand over, and what is said when they die, hang or are too many."""
+"""Worker processes that decode ahead: their batches, and messages when they die, hang or are too many."""
 
 from __future__ import annotations
 

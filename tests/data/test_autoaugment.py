@@ -1,4 +1,4 @@
-"""The strongly augmented view: torchvision's policy, for each sample by itself, whatever the number of processes."""
+"""The strongly augmented view: torchvision's policy for each sample, for any number of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every datamodule does: which samples come in which order, how they look, and which are held out."""
+"""Every datamodule: order, look and held-out set of its samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an image file to its middle square."""
+"""Decoding an image file to its centre square."""
 
 from __future__ import annotations
 

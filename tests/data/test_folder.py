@@ -1,4 +1,4 @@
-"""A folder of images of one's own: what is read, what is refused, and a run that lists the wrong labels."""
+"""A user's image folder: its files, its refusals, and a run that lists suspected labels."""
 
 from __future__ import annotations
 

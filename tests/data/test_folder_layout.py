@@ -1,4 +1,4 @@
-"""Which folders are splits and classes, and which files are images."""
+"""Folders that are splits or classes, and files that are images."""
 
 from __future__ import annotations
 

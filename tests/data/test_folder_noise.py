@@ -1,4 +1,4 @@
-"""Labels of a folder that are trusted: spoiled on purpose, or replaced; and the presets of its runs."""
+"""Trusted labels of a folder: noise on them, their replacement, and presets of these runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a folder of images before it is trained on: unreadable files, copies, what was left out."""
+"""The report on an image folder before training: unreadable files, duplicates, ignored files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in memory: with which labels, what is refused, and how often they are held."""
+"""Images in memory: their labels, refusals, and memory."""
 
 from __future__ import annotations
 

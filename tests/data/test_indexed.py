@@ -1,4 +1,4 @@
-"""The `(index, image)` wrapper around anybody's dataset."""
+"""The `(index, image)` wrapper of any dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spoiling the labels of a data set: class maps, a user's own noise, donors, and the noise of another run."""
+"""Noise on the labels of a data set: class maps, a user's function, donors, and the noise of another run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data sets: every pixel in its place, and one kind of error for whatever is wrong with their files."""
+"""The data sets: exact pixels, and one kind of error for faults of their files."""
 
 from __future__ import annotations
 

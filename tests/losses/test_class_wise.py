@@ -1,4 +1,4 @@
-"""The class-wise losses against closed forms in float64, and what they do at the edges."""
+"""The class-wise losses against closed forms in float64, and at extreme logits."""
 
 from __future__ import annotations
 

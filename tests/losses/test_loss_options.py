@@ -1,4 +1,4 @@
-"""The options of `loss=`: each builds its function, and says what its keys may be."""
+"""The options of `loss=` build their functions and refuse wrong keys."""
 
 from __future__ import annotations
 

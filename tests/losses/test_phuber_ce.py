@@ -1,4 +1,4 @@
-"""Partially Huberised cross entropy: two pieces that meet, by hand."""
+"""Partially Huberised cross entropy: its two pieces by hand."""
 
 from __future__ import annotations
 

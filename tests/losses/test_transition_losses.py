@@ -1,4 +1,4 @@
-"""Forward and backward correction, from their definitions, and the matrices that they refuse."""
+"""Forward and backward correction from their definitions, and refused matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small runs of a method, and one that is stopped and gone on with: it must be the same bit for bit."""
+"""Small runs of a method, uninterrupted or stopped and resumed, for comparison bit for bit."""
 
 from __future__ import annotations
 

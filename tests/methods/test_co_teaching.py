@@ -1,4 +1,4 @@
-"""Co-teaching, and the small-loss selection that it shares with others, by hand."""
+"""Co-teaching and its small-loss selection by hand."""
 
 from __future__ import annotations
 

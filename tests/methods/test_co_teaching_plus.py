@@ -1,4 +1,4 @@
-"""Co-teaching+ by hand: who is in D, who is picked of it, what is fed to the loss."""
+"""Co-teaching+ by hand: disagreements, picks and the input of the loss."""
 
 from __future__ import annotations
 

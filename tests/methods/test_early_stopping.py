@@ -1,4 +1,4 @@
-"""Early stopping: `best` is the network of the epoch that was best on held-out noisy labels."""
+"""Early stopping: `best` holds the weights of the best epoch on held-out noisy labels."""
 
 from __future__ import annotations
 

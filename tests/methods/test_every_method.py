@@ -1,4 +1,4 @@
-"""The tier, in one process: every method trains, goes on after a stop as if there had been none, and composes."""
+"""The tier in one process: every method trains, resumes bit for bit, and composes."""
 
 from __future__ import annotations
 

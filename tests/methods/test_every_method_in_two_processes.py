@@ -1,4 +1,4 @@
-"""The tier, in two processes: every method is there what it is in one, also when it was stopped in between."""
+"""The tier in two processes: every method equals itself in one process, also after a stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forward and backward correction as methods: where the matrix comes from, and that it is the one that is used."""
+"""Forward and backward correction as methods: sources of the matrix and its use."""
 
 from __future__ import annotations
 

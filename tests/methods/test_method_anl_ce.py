@@ -1,4 +1,4 @@
-"""The method around the active negative loss: its penalty, and the clipped gradients."""
+"""Active negative loss as a method: its penalty and clipped gradients."""
 
 from __future__ import annotations
 

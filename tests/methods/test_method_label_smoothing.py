@@ -1,4 +1,4 @@
-"""Label smoothing as a method; the transform itself is in tests/losses."""
+"""Label smoothing as a method; tests/losses has the transform."""
 
 from __future__ import annotations
 

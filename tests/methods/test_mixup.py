@@ -1,4 +1,4 @@
-"""mixup: the mixtures themselves, and what training on them is."""
+"""mixup: the mixtures and the training on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new method is new files and nothing else: two of them, in a folder of their own, go through the whole tier."""
+"""Two new methods consist of new files alone and pass the whole tier."""
 
 from __future__ import annotations
 

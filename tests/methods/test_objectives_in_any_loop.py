@@ -1,4 +1,4 @@
-"""The objectives in a loop of one's own: they train what the methods of their names train, bit for bit."""
+"""Objectives in a plain loop train bit for bit what their methods train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PES: its weights, loss and selection by hand, and who is trained when."""
+"""PES: weights, loss and selection by hand, and the trained parts of each phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PES with MixMatch: a step by hand, the sizes of its batches, and when it splits."""
+"""PES with MixMatch: a step by hand, batch sizes, and the epochs of its splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An objective writes nothing; what a method remembers is written once per step, with SAM too."""
+"""Objectives write nothing; a step calls `remember` once, with SAM too."""
 
 from __future__ import annotations
 

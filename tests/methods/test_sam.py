@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: by hand on a parabola, and in training against a loop of its own."""
+"""Sharpness-aware minimisation by hand on a parabola, and in training against a plain loop."""
 
 from __future__ import annotations
 

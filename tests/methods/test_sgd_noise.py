@@ -1,4 +1,4 @@
-"""The SGD noises of equations 1 and 2: where they are added, and how wide they are."""
+"""SGD noise of equations 1 and 2: its place and its standard deviation."""
 
 from __future__ import annotations
 

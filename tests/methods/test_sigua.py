@@ -1,4 +1,4 @@
-"""SIGUA's signs, by hand."""
+"""The signs of SIGUA's loss by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CE, SLN, SLN-MO and SLN-MO-LC as they are trained, against loops written by hand from the data alone."""
+"""CE, SLN, SLN-MO and SLN-MO-LC in training, against plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SOP: its loss by hand, its gradients against closed forms, and its own steps of descent."""
+"""SOP: its loss by hand, gradients against closed forms, and the steps of u and v."""
 
 from __future__ import annotations
 

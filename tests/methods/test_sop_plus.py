@@ -1,4 +1,4 @@
-"""SOP+: its loss by hand, and who learns from what."""
+"""SOP+: its loss by hand, and the gradients of each term."""
 
 from __future__ import annotations
 

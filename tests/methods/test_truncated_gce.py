@@ -1,4 +1,4 @@
-"""Truncated GCE: its loss before and after pruning, what is pruned, and when."""
+"""Truncated GCE: its loss before and after pruning, the pruned samples, and the epochs of pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backbones against descriptions written out here from their definitions."""
+"""The backbones against descriptions written from their definitions."""
 
 from __future__ import annotations
 

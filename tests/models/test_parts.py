@@ -1,4 +1,4 @@
-"""The parts of a network: what is last stage and classifier, and a clear word where that cannot be known."""
+"""The parts of a network: last stage and classifier, and refusals of unknown ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet-50: torchvision's, and how it comes to its ImageNet weights, without a network to download them from."""
+"""ResNet-50 equals torchvision's; its ImageNet weights load without a download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our noise against the labels that the authors published, counted by make_published_counts.py."""
+"""Our noise against the authors' published labels, counted by make_published_counts.py."""
 
 from __future__ import annotations
 

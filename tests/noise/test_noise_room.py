@@ -1,4 +1,4 @@
-"""What holds for every noise function: its arguments' ranges, and what the room may import."""
+"""Rules for every noise function: ranges of its arguments, and imports of the package."""
 
 from __future__ import annotations
 

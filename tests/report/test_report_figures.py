@@ -1,4 +1,4 @@
-"""What `--out` writes, and the plot of accuracy against sigma."""
+"""Files of `--out`, and the plot of accuracy against sigma."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs are found, which are left out, and what is said of it."""
+"""Runs that the report finds or leaves out, and its messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means and deviations worked out by hand, and how the tables look."""
+"""Means and deviations by hand, and the layout of tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials chosen by Optuna: what is pruned, and what a study that was stopped does when it goes on."""
+"""Trials chosen by Optuna: pruning, and resuming a stopped study."""
 
 from __future__ import annotations
 

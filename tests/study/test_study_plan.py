@@ -1,4 +1,4 @@
-"""What a study asks, and what it refuses before anything runs."""
+"""The questions of a study, and its refusals before any run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is chosen, and what is said beside it."""
+"""The choice of a study and its remarks."""
 
 from __future__ import annotations
 

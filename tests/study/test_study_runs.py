@@ -1,4 +1,4 @@
-"""What becomes of a run, and what a trial makes of it."""
+"""Outcomes of runs and the trials made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole studies: what chooses, what may not be read, and what the command prints."""
+"""Whole studies: the choosing accuracy, the unread test set, and the printed result."""
 
 from __future__ import annotations
 
