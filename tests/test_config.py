@@ -43,7 +43,7 @@ NEEDED = {
     ("noise", "run"): ["noise.path=."],
     ("scheduler", "linear"): ["scheduler.constant_epochs=24"],  # the published 80 are of 200 epochs
 }
-"""What an option cannot do without."""
+"""Overrides that an option requires."""
 
 
 def test_every_folder_of_conf_is_tested() -> None:

@@ -222,7 +222,7 @@ def test_files_must_be_a_list_of_existing_paths(tmp_path: Path, own: Any) -> Non
 
 
 def test_a_finished_run_is_not_reused_for_other_images(tmp_path: Path) -> None:
-    """And a run does not go on with other images than it began with, wherever it lies."""
+    """A resumed run refuses other images than those of its start, in any directory."""
     root = images(tmp_path / "photos")
     runs = f"runs_dir={tmp_path / 'runs'}"
     train(folder(root, runs))
@@ -361,7 +361,7 @@ def test_an_unusable_cache_changes_nothing(tmp_path: Path, cache: Path, spoiled:
 
 
 def test_a_freshly_written_file_is_read_again(tmp_path: Path, cache: Path) -> None:
-    """It may change once more without another time or size."""
+    """Such a file may change again with equal time and size."""
     (tmp_path / "x.csv").write_text("1")
     file_hashes.file_hashes(tmp_path, ["x.csv"], fresh=True)
     assert not file_hashes._hashes

@@ -29,7 +29,7 @@ TINY = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu"
 
 
 def spec(project: str = "noises", entity: str = "lab") -> Any:
-    """What would be sent."""
+    """The dashboard that would be sent."""
     return json.loads(dashboard.workspace(project, entity)._to_model().spec.model_dump_json(by_alias=True))["section"]
 
 
@@ -46,7 +46,7 @@ def panels() -> dict[str, list[dict[str, Any]]]:
 
 
 def test_runs_are_grouped_by_their_configuration() -> None:
-    """Which is the W&B group of a run; see test_loggers.py."""
+    """The configuration is the W&B group of a run; see test_loggers.py."""
     (runs,) = spec()["runSets"]
     assert runs["grouping"] == [{"section": "run", "name": "group"}]
 

@@ -85,7 +85,7 @@ def test_the_lightning_module_example_runs(example: Import, capsys: pytest.Captu
 
 
 def test_the_loop_in_how_it_works_runs() -> None:
-    """It trains, and each sample's running target is (1 − β) times what the network said of it."""
+    """The loop trains, and each sample's running target is (1 − β) times its softmax."""
     page = (EXAMPLES.parent / "docs" / "how-it-works.md").read_text()
     (loop,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("traced")
 def test_a_compiled_run_equals_an_eager_one_without_recompiling(tmp_path: Path, tiny_run: TinyRun) -> None:
-    """Not when sigma becomes 0, labels are corrected, or the learning rate moves."""
+    """σ = 0, corrected labels or a new learning rate cause no recompilation."""
     run = ("data.batch_size=32", "data.eval_batch_size=250", *CORRECTED)  # last batch of 4, two evaluation batches
     _, eager = tiny_run(*run, directory=tmp_path / "eager")
     assert counters["stats"]["unique_graphs"] == 0
@@ -86,7 +86,7 @@ def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) ->
 
 
 def test_several_processes_on_a_mac_use_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has one GPU, which Lightning's `auto` would give to each of them."""
+    """A Mac has one GPU, and Lightning's `auto` would give it to every process."""
     given: list[str] = []
 
     class Trainer:

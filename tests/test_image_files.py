@@ -119,7 +119,7 @@ DEEP = {
 
 @pytest.mark.parametrize("name", DEEP)
 def test_deep_images_are_scaled_by_the_given_range(tmp_path: Path, name: str) -> None:
-    """Not by their own: a part of the range stays a part of it; what lies outside is clipped."""
+    """The images' own ranges do not matter: a part of the range stays a part of it, and values outside are clipped."""
     grey = np.arange(60, 180, dtype=np.int64).reshape(8, 15)
     Image.fromarray((1000 + 8 * grey).astype(DEEP[name])).save(tmp_path / name)
     assert (read(tmp_path / name, pixel_range=(1000, 1000 + 8 * 255)) == grey[..., None]).all()
@@ -129,7 +129,7 @@ def test_deep_images_are_scaled_by_the_given_range(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
 def test_deep_tiff_files_with_white_zero_are_inverted(tmp_path: Path, compression: str | None) -> None:
-    """As Pillow does with those of 8 bits."""
+    """Pillow does the same with 8-bit images."""
     stored = np.array([[0, 13107, 65535]], np.uint16)
     for zero, expected in ((0, [255, 204, 0]), (1, [0, 51, 255])):
         Image.fromarray(stored).save(tmp_path / "x.tif", tiffinfo={262: zero, 0x0112: 6}, compression=compression)

@@ -38,7 +38,7 @@ def test_the_range_covers_all_training_images(tmp_path: Path) -> None:
 
 
 def test_a_large_split_is_sampled_evenly(tmp_path: Path) -> None:
-    """And not all of it: the range of the configuration is asked for often."""
+    """A sample suffices, as the configuration needs the range often."""
     (last,) = put(tmp_path, deep(0, 9))
     listed = [tmp_path / "gone.png"] * (2 * SAMPLE) + [last] * 3
     assert find_pixel_range([listed]) == [0, 9]

@@ -83,7 +83,7 @@ def test_stopping_the_launcher_stops_its_runs(tmp_path: Path) -> None:
 
 
 def test_ray_restarts_a_run_after_its_worker_died(tmp_path: Path) -> None:
-    """And tells a failure."""
+    """The call also reports a failure."""
     pytest.importorskip("ray")
     once = tmp_path / "died"
     running = sweep(

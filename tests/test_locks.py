@@ -159,7 +159,7 @@ def test_an_unresponsive_lock_service_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_zombie_process_holds_no_lock(tmp_path: Path) -> None:
-    """As in a container without an init."""
+    """A container without an init leaves such zombie processes."""
     zombie = subprocess.Popen(["true"])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     left_behind(tmp_path, pid=zombie.pid)

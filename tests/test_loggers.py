@@ -593,7 +593,7 @@ def test_missing_tensorboard_names_the_extra_before_training(
 def test_a_crash_closes_tensorboard_and_a_resumed_run_repeats_nothing(
     tiny_run: TinyRun, tmp_path: Path, power_cut: Callable[[int], Any]
 ) -> None:
-    """What was logged until then is on the disk."""
+    """Everything logged before is on the disk."""
 
     def steps() -> list[int]:
         events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))

@@ -25,7 +25,7 @@ Says = Callable[..., str]
 
 @pytest.fixture
 def says(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Says:
-    """What a command prints."""
+    """The printed text of a command."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets
     monkeypatch.setattr(sys, "argv", ["slnlab"])
 

@@ -115,7 +115,7 @@ def test_another_method_and_rate_reuse_the_probabilities(runs: Path, tmp_path: P
 
 @pytest.mark.parametrize("other", ["data.train_size=150", CLEAN_RUN.replace("0.02", "0.01")])
 def test_other_data_or_networks_need_their_own_probabilities(other: str, runs: Path, tmp_path: Path) -> None:
-    """Of a copy, so that the other tests do not see it."""
+    """The test works on a copy, so that other tests do not see the change."""
     config = dependent(tmp_path, other)
     file = Path(with_first_runs(settle(config), train).config.noise.probabilities)
     (known,) = trainings(runs)

@@ -147,7 +147,7 @@ def assert_moments(draws: Tensor, covariance: Tensor, mean: Tensor) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_propositions_2_and_3_hold_for_sampled_noise(sample: Sample) -> None:
-    """What the module draws, on the gradient: mean zero and the paper's covariances, on f and on θ."""
+    """The drawn noise on the gradient has mean zero and the paper's covariances, at f and at θ."""
     targets = sample.target.repeat(100_000, 1)
     noise = StochasticLabelNoise(SIGMA)
     perturbed = noise(targets, torch.Generator().manual_seed(5))

@@ -31,7 +31,7 @@ LONG = (
     "trainer.max_epochs=30",
     "correction.last_epochs=10",
 )
-"""Of a run in which one can hit an epoch."""
+"""Overrides of a run whose epochs are long enough to hit."""
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ ENDLESS = (
     "hydra.launcher.timeout_min=1",
     "hydra.launcher.signal_delay_s=1",
 )
-"""Of a run whose first epoch takes longer than its job may."""
+"""Overrides of a run whose first epoch takes longer than the time limit."""
 
 
 def test_a_time_limit_shorter_than_a_step_is_reported(cluster: dict[str, str], tmp_path: Path) -> None:

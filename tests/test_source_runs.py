@@ -291,7 +291,7 @@ def test_removed_weights_are_made_again(done: Runs, tmp_path: Path) -> None:
 
 
 def test_the_first_stage_uses_its_own_methods_values(tmp_path: Path) -> None:
-    """Not with the loss or the budget that the second method brings; only with what the user has chosen."""
+    """The second method's loss and budget do not apply; only keys chosen by the user do."""
     (first, _) = settle(
         compose(["data=clothing1m", "method=dividemix", "init.from=sln", "trainer.max_epochs=7"])
     ).sources

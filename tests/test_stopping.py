@@ -94,7 +94,7 @@ def test_a_repeated_delivery_of_one_signal_is_ignored(numbers: list[signal.Signa
 
 
 def test_a_signal_after_the_last_step_is_not_forgotten() -> None:
-    """So that a sweep ends."""
+    """Otherwise a sweep would not end."""
     with pytest.raises(Stopped), obeying_signals():
         send(signal.SIGTERM)
 
@@ -162,7 +162,7 @@ def test_a_run_stops_after_the_current_step_and_resumes(
 def test_lightnings_sigterm_handler_is_replaced(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It leaves with code 0, as if all were done, where it sees the signal before we do."""
+    """Lightning would exit with code 0, as if all were done, if it got the signal first."""
     evaluated = Method.on_validation_epoch_end
 
     def told(self: Method) -> None:

@@ -52,7 +52,7 @@ def test_the_callers_probabilities_stay_unchanged() -> None:
 
 @pytest.mark.parametrize(("size", "kept"), [(2, 0), (3, 1), (100, 96), (101, 96), (102, 97), (1000, 969)])
 def test_the_percentile_of_many_samples_by_hand(size: int, kept: int) -> None:
-    """Of 0 … N−1 the order statistic ⌈0.97(N − 1)⌉ (1, 2, 97, 97, 98, 970) and all above are dropped."""
+    """The order statistic ⌈0.97(N − 1)⌉ of 0 … N−1 (1, 2, 97, 97, 98, 970) and all above are dropped."""
     rising = torch.arange(size, dtype=torch.float64) / size
     probabilities = torch.stack([rising, 1 - rising], dim=1)
     shuffle = torch.randperm(size, generator=torch.Generator().manual_seed(0))

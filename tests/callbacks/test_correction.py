@@ -282,7 +282,7 @@ class Somebody(pl.LightningModule):
 def test_correction_runs_in_the_last_epochs_with_sigma_0(
     last: int, corrected: list[int], quiet_trainer: MakeTrainer
 ) -> None:
-    """Of five epochs, counted from 0, the last two are 3 and 4: max_epochs − last_epochs is the first."""
+    """The last two of five epochs, counted from 0, are 3 and 4: the first is max_epochs − last_epochs."""
     module, epochs = Somebody(), []
 
     def passes(epoch: int) -> DataLoader[Any]:
@@ -338,7 +338,7 @@ def test_zero_epochs_are_refused(last: int) -> None:
 def test_impossible_settings_are_refused_before_training(
     with_momentum: bool, with_table: bool, with_batches: bool, last: int, complaint: str, quiet_trainer: MakeTrainer
 ) -> None:
-    """And not after 250 epochs."""
+    """The refusal comes at the start, not after 250 epochs."""
     module = Somebody(with_table=with_table)
     before = module.network.weight.detach().clone()
     correction = LabelCorrection(last, batches=(lambda epoch: module.loader()) if with_batches else None)

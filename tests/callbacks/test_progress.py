@@ -27,7 +27,7 @@ TinyRun = Callable[..., tuple[Result, Path]]
 
 
 def on_a_terminal(columns: int, *command: str, cwd: Path) -> list[str]:
-    """What a command writes to a terminal of so many columns, a string for every time the cursor goes back."""
+    """Output of a command on a terminal of so many columns, one string per carriage return."""
     terminal, inside = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     child = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, cwd=cwd)

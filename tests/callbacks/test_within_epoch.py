@@ -285,7 +285,7 @@ def test_seconds_of_an_evaluation_do_not_count(tiny_run: TinyRun, tmp_path: Path
 
 
 def test_within_epoch_runs_after_the_run_record() -> None:
-    """Which is when what it has saved is of no more use."""
+    """By then the file within the epoch is useless."""
     from slnlab.callbacks.run_record import RunRecord
     from slnlab.record.run_directory import RunDirectory
     from slnlab.training import assemble

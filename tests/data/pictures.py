@@ -57,7 +57,7 @@ class Donors(Pictures):
 
 
 class Alike(Pictures):
-    """One image, many times."""
+    """One image repeated many times."""
 
     def __init__(self) -> None:
         super().__init__(train=64, test=1)

@@ -183,7 +183,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(shared: Path, sampling: 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_empty_batch_is_allowed(shared: Path, workers: int) -> None:
-    """As the unlabelled part of DivideMix's batches is when all samples are labelled."""
+    """The unlabelled part of DivideMix's batches is empty when all samples are labelled."""
     batches = [torch.tensor(rows, dtype=torch.int64) for rows in ([5, 3], [], [1], [])]
     read = make(shared, workers=workers).reading(batches)
     for number, rows in enumerate(batches):
@@ -338,7 +338,7 @@ def test_wrong_lists_are_named(own: Path) -> None:
 
 
 def test_duplicates_and_tabs_in_the_labels_file_are_handled(own: Path) -> None:
-    """As long as it agrees with itself; and it has labels of images that no list names."""
+    """Repeated labels must agree; labels of unlisted images are ignored."""
     (first, label), *_ = expected = given(own)
     labels = own / "noisy_label_kv.txt"
     before = labels.read_text()

@@ -75,7 +75,7 @@ def outcomes(image: Tensor, padding: int, flip: bool) -> dict[bytes, int]:
 
 
 def drawn(datamodule: ImageDataModule, epoch: int) -> list[list[int]]:
-    """Which crop and flip every sample of every step got; the source must be `Alike`."""
+    """Crop and flip of every sample at every step; the source must be `Alike`."""
     possible = outcomes(Alike().splits["train"].images[0], datamodule.crop_flip.padding, datamodule.crop_flip.flip)
     return [[possible[image.numpy().tobytes()] for image in pixels(made.image)] for made in batches(datamodule, epoch)]
 

@@ -97,7 +97,7 @@ def xrays(tmp_path: Path) -> Path:
 
 
 def test_the_range_of_deep_images_is_that_of_training(xrays: Path) -> None:
-    """And stands in the configuration, from where evaluation, a resumed run and predictions have it."""
+    """The configuration holds it for evaluation, resumed runs and predictions."""
     config = compose(composed(xrays, *SMALL, "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=2"))
     assert plain(config)["data"]["pixel_range"] == [1000, 2275]
     assert settle(config).identity["data"]["pixel_range"] == [1000, 2275]

@@ -42,7 +42,7 @@ def test_every_image_comes_with_its_row(workers: int) -> None:
 
 
 def test_rows_are_those_of_the_wrapped_dataset() -> None:
-    """Of a subset: its own, from 0 on; the table is made from its labels."""
+    """A subset has its own rows from 0 on; the table is made from its labels."""
     chosen = [7, 3, 5]
     subset = Subset(Squares(), chosen)
     table = SampleTable(torch.tensor([label for _, label in subset]), num_classes=3)

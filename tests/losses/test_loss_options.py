@@ -19,7 +19,7 @@ OPTIONS = sorted(path.stem for path in (CONF_DIR / "loss").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_yaml_holds_the_functions_own_defaults(name: str) -> None:
-    """So that `from slnlab.losses import sce` and `loss=sce` are the same loss."""
+    """`from slnlab.losses import sce` and `loss=sce` are then the same loss."""
     config = compose([f"loss={name}"])
     check(config)
     options = OmegaConf.to_container(config.loss)

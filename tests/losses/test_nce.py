@@ -39,7 +39,7 @@ def test_gradient_is_the_closed_form(beta: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_sum_to_one_for_any_logits(dtype: torch.dtype) -> None:
-    """Which is what robustness to symmetric noise rests on."""
+    """Robustness to symmetric noise rests on this sum."""
     logits = torch.randn(6, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
     for scale in (0.0, 1.0, 1e4):
         torch.testing.assert_close(nce(scale * logits).sum(1), torch.ones(6, dtype=dtype))

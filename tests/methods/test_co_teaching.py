@@ -24,7 +24,7 @@ from slnlab.processes.distributed import Shard
 from slnlab.record.result import LabelFindings, Result
 
 P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]
-"""Of the given label, class 0, by the two networks: the small losses are those of samples 0, 1 and of 1, 2."""
+"""Probabilities of the given label, class 0, by both networks: samples 0, 1 and 1, 2 have small losses."""
 
 
 def bare(forget_rate: float = 0.5) -> CoTeaching:
@@ -41,7 +41,7 @@ def bare(forget_rate: float = 0.5) -> CoTeaching:
 
 
 def test_an_ensemble_copies_the_logits_of_its_members() -> None:
-    """As CUDA graphs do: what one has said is overwritten when the next is asked."""
+    """CUDA graphs do this: the next call overwrites the logits of the last one."""
     memory = torch.empty(1, 2)
 
     class Overwriting(torch.nn.Module):

@@ -55,7 +55,7 @@ def test_all_disagreements_are_kept_if_the_count_is_zero() -> None:
 
 
 def test_probabilities_as_input_apply_softmax_twice() -> None:
-    """As in the authors' code: the loss of saying p for class 0 is −log of softmax(p, 1 − p)."""
+    """As in the authors' code, the loss at probability p of class 0 is −log of softmax(p, 1 − p)."""
     loss, _ = bare(P, P_2, loss_input="probabilities").loss_of_disagreements(batch_of(6))
 
     def twice(p: float) -> float:

@@ -78,7 +78,7 @@ def test_prior_penalty_by_hand() -> None:
 
 
 P, P_2 = [0.8, 0.3, 0.9, 0.6], [0.5, 0.7, 0.2, 0.4]
-"""Of class 0, by the two networks. Labels are 0, 1, 1, 0."""
+"""Probabilities of class 0 by both networks. The labels are 0, 1, 1, 0."""
 
 
 def bare(lambda_u: float) -> DivideMix:
@@ -111,7 +111,7 @@ def bare(lambda_u: float) -> DivideMix:
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_the_warm_up_adds_the_confidence_penalty(weight: float) -> None:
-    """Of each network: mean cross entropy + weight · mean Σ S log S, which a confident network has to pay."""
+    """Each network: mean cross entropy + weight · mean Σ S log S, a cost of confidence."""
     method = bare(lambda_u=0.0)
     method.warm_up_penalty = weight
     expected = 0.0
@@ -258,7 +258,7 @@ def test_the_samples_own_share_is_at_least_one_half() -> None:
 
 
 class SplitWitness(pl.Callback):
-    """What the split of the first epoch after the warm-up has to be."""
+    """The expected split of the first epoch after the warm-up."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch != 2:

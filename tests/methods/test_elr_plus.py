@@ -22,7 +22,7 @@ from slnlab.processes.distributed import shard
 from slnlab.streams import Streams
 
 P, P_2 = [0.8, 0.4], [0.6, 0.3]
-"""Of class 0, by the networks, of samples 0 and 1, whose labels are 0 and 1."""
+"""The networks' probabilities of class 0 for samples 0 and 1, whose labels are 0 and 1."""
 AVERAGE, AVERAGE_2 = [0.7, 0.5], [0.9, 0.2]
 """The same by their weight averages."""
 

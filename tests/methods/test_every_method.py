@@ -40,7 +40,7 @@ WAITING = {"co_teaching_plus": 1}
 
 
 COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", "loss", "prediction"}
-"""Of the sample table, whatever the method."""
+"""Columns of the sample table of every method."""
 
 
 def no_single_sample(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -49,7 +49,7 @@ def no_single_sample(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 class Witness(pl.Callback):
-    """What a run begins with; the first step of each epoch, and the last of the second, in which a phase may end."""
+    """Records the start of a run, each epoch's first step, and the second's last step, where a phase may end."""
 
     def __init__(self) -> None:
         self.networks: dict[str, Tensor] = {}
@@ -149,7 +149,7 @@ def test_a_method_trains_with_everything_it_composes_with(chosen: DictConfig, wh
 
 
 def test_three_epochs_cover_every_phase_of_a_method(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
-    """What it remembers of its samples has moved, and where it selects, it takes some and leaves some."""
+    """Every column of the method has changed, and a selection takes some samples and leaves others."""
     run, witness = whole
     table, rows = run.method.table, run.data.train_index
     for name in table.columns.keys() - COLUMNS:
@@ -204,7 +204,7 @@ def test_meaningless_combinations_are_refused_with_the_reason(alone: DictConfig)
 
 
 def test_every_method_has_values_for_an_image_folder(method_name: str, own_images: str) -> None:
-    """Those that need the noise rate, which nobody knows here, say so."""
+    """Methods that need the noise rate, unknown here, report it."""
     config = composed("data=folder", own_images, f"method={method_name}")
     if "forget_rate" in config.method:
         with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not say .* or `estimated`"):

@@ -33,7 +33,7 @@ SMALL = (
 
 
 def setup_with(made: Bare, true: list[int], given: list[int]) -> Bare:
-    """As in a run whose noise made `given` of `true`."""
+    """A method as in a run whose noise turned `true` into `given`."""
     record = NoiseRecord(true=torch.tensor(true), given=torch.tensor(given), num_classes=2, name="mine", rate=0.25)
     made.trainer.datamodule.noise_record = record
     made.method.setup("fit")
@@ -159,7 +159,7 @@ def test_the_estimate_uses_the_best_weights_on_unaugmented_images(
 
 
 def test_removed_predictions_are_made_again(made_runs: tuple[Path, Result, Result]) -> None:
-    """And a run that is started over finds them; another seed makes its own."""
+    """A restarted run finds them; another seed makes its own."""
     runs, forward, _ = made_runs
     (file,) = runs.rglob("probabilities.npz")
     before = file.read_bytes()

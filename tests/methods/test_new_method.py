@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 TWO_VIEWS = '''
-"""One network and two phases: all samples first, then those of which two views are both given the label."""
+"""One network in two phases: first all samples, then those whose two views both predict the given label."""
 
 from typing import Any, ClassVar
 

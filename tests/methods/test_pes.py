@@ -92,7 +92,7 @@ def test_no_pass_has_a_batch_of_a_single_sample(confident: int, sizes: list[int]
 
 
 class Witness:
-    """What every step has moved, by part."""
+    """Largest change of each part at every step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[int, Any, dict[str, float]]] = []

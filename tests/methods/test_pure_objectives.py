@@ -70,7 +70,7 @@ def test_objectives_write_nothing(name: str) -> None:
 def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not where SAM moves it."""
+    """SAM's perturbed weights give other logits."""
     made, batch = ready(name, "sam.rho=0.5")
     method = made.method
     expected = method.network(method.lesson(batch).images)[:6]

@@ -15,7 +15,7 @@ from slnlab.losses import cross_entropy
 from slnlab.methods.sigua import Sigua
 
 P = [0.3, 0.9, 0.1, 0.8]
-"""Of the given label: small losses are those of samples 1, 3; then 0, then 2."""
+"""Probabilities of the given label; by ascending loss the samples are 1 and 3, then 0, then 2."""
 
 
 def bare(gamma: float, bad_fraction: float, forget_rate: float = 0.5) -> Sigua:
@@ -33,7 +33,7 @@ def bare(gamma: float, bad_fraction: float, forget_rate: float = 0.5) -> Sigua:
 
 
 def test_kept_samples_descend_and_bad_samples_ascend() -> None:
-    """Of class 0's logit: (S − 1)/2 for the kept, −γ(S − 1)/2 for the bad. Descent lowers the bad."""
+    """Gradient at class 0's logit: (S − 1)/2 for kept, −γ(S − 1)/2 for bad samples. Descent lowers the bad."""
     method = bare(gamma=0.1, bad_fraction=1.0)
     loss = method.loss(batch_of(4))
     by_hand = -(math.log(0.9) + math.log(0.8)) / 2 + 0.1 * (math.log(0.3) + math.log(0.1)) / 2

@@ -100,7 +100,7 @@ class ByHand:
         self.network = run.start.train()
         self.momentum = copy.deepcopy(self.network.state_dict())
         self.epochs: list[dict[str, Tensor]] = []
-        """What the network said of every sample when it was trained on it."""
+        """The network's logits of every sample at its training step."""
         options = {key: config.optimizer[key] for key in ("lr", "momentum", "weight_decay")}
         optimizer, step = SGD(self.network.parameters(), **options), 0
         for epoch in range(config.trainer.max_epochs):
@@ -161,7 +161,7 @@ def test_with_noise_the_loss_is_equation_3(made: Callable[..., Run]) -> None:
 
 
 def test_reset_optimizer_each_epoch_forgets_momentum(made: Callable[..., Run]) -> None:
-    """What `optimizer.reset_each_epoch` stands for: the momentum of the last step is forgotten."""
+    """`optimizer.reset_each_epoch` forgets the momentum of the last step."""
     options = ("method=ce", "trainer.max_epochs=2", "optimizer.reset_each_epoch=true")
     run = fit(made(*options))
     start = copy.deepcopy(run.start)
@@ -257,7 +257,7 @@ def test_testing_logs_only_test_metrics(made: Callable[..., Run]) -> None:
 
 
 def test_a_nan_loss_is_recorded_as_nan(made: Callable[..., Run]) -> None:
-    """And not as the mean over the batches for which it is one."""
+    """The mean over the batches with a finite loss would hide it."""
 
     class OneBadLogit(nn.Module):
         bad = math.nan

@@ -43,7 +43,7 @@ def test_the_second_column_is_read(path: Path, text: str) -> None:
 
 
 def test_train_size_uses_the_first_rows_of_the_file(path: Path) -> None:
-    """As with data.train_size; a file for these samples alone will do as well."""
+    """data.train_size takes such a subset; a file for these samples alone works too."""
     path.write_text(GOOD)
     assert from_csv(LABELS[:2], path, 3, num_train=4).tolist() == [1, 0]
     assert from_csv(LABELS, path, 3, num_train=9).tolist() == [1, 0, 1, 0]
