@@ -49,7 +49,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscr
 
 
 def why_not() -> str | None:
-    """What keeps a cluster from being started here."""
+    """Reasons why no cluster can start here."""
     absent = [program for program in PROGRAMS if not (shutil.which(program) or Path("/usr/sbin", program).exists())]
     if absent:
         return f"no SLURM here ({', '.join(absent)} missing): apt-get install slurmctld slurmd slurm-client munge"

@@ -26,7 +26,7 @@ def test_every_sample_is_in_a_batch_of_two_or_more(batch_size: int) -> None:
         assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
 
 
-def test_the_published_last_batch_stays() -> None:
+def test_the_published_last_batch_is_kept() -> None:
     """CIFAR's of 80, and digits' of 17."""
     assert batch_sizes(50_000, 128) == [128] * 390 + [80]
     assert batch_sizes(1297, 64)[-1] == 17
@@ -35,7 +35,7 @@ def test_the_published_last_batch_stays() -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
-def test_no_process_has_a_single_row_of_a_batch(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_gets_a_single_row_of_a_batch(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: processes)
     for total in range(40):
         parts = []
@@ -51,7 +51,7 @@ def test_no_process_has_a_single_row_of_a_batch(processes: int, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("samples", "steps"), [(65, 1), (66, 2), (129, 2)])
-def test_the_steps_that_a_configuration_counts_are_those_of_the_data(samples: int, steps: int) -> None:
+def test_steps_counted_by_the_configuration_match_the_data(samples: int, steps: int) -> None:
     config = compose([f"data.train_size={samples}", "trainer.max_epochs=10"])
     data = assemble.datamodule(config)
     data.prepare_data()
@@ -62,7 +62,7 @@ def test_the_steps_that_a_configuration_counts_are_those_of_the_data(samples: in
 
 
 @pytest.mark.parametrize("split", [["data.train_size=21"], ["data.train_size=37", "data.noisy_val=16"]])
-def test_a_network_that_ends_in_one_pixel_trains_on_one_sample_more(split: list[str], tmp_path: Path) -> None:
+def test_one_sample_in_the_last_batch_does_not_break_batch_norm(split: list[str], tmp_path: Path) -> None:
     """ResNets do on digits, and batch norm would raise."""
     options = ["data.batch_size=10", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
     config = compose(["method=ce", "model=resnet18", *split, *options])

@@ -1,4 +1,4 @@
-"""The benchmark of the methods times what they do when they do it."""
+"""The benchmark of methods times every phase of a method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, spoiled, foreign or malicious, and disks that are full."""
+"""Intact, damaged, foreign and malicious checkpoints, and full disks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def two(tmp_path: Path) -> Checkpoints:
     return checkpoints
 
 
-def test_the_one_before_is_kept_and_the_newest_is_taken(two: Checkpoints) -> None:
+def test_the_previous_checkpoint_is_kept_and_the_newest_is_used(two: Checkpoints) -> None:
     assert sorted(os.listdir(two.last.parent)) == ["last.ckpt", "previous.ckpt"]
     assert two.newest() == two.last
     assert two.load_checkpoint(two.last)["epoch"] == 2
@@ -45,7 +45,7 @@ def test_the_one_before_is_kept_and_the_newest_is_taken(two: Checkpoints) -> Non
     assert torch.equal(two.load_checkpoint(two.last)["weights"], WEIGHTS * 2)
 
 
-def test_without_any_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+def test_without_checkpoints_there_is_nothing_to_resume(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "checkpoints" / "last.ckpt", "this run").newest() is None
 
 
@@ -64,7 +64,7 @@ def _spoiled(two: Checkpoints, how: str) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["empty", "half", "last byte", "one bit", "text"])
-def test_a_spoiled_one_is_named_set_aside_and_the_previous_taken(
+def test_a_damaged_checkpoint_is_set_aside_for_the_previous_one(
     how: str, two: Checkpoints, caplog: pytest.LogCaptureFixture
 ) -> None:
     two.last.write_bytes(_spoiled(two, how))
@@ -78,7 +78,7 @@ def test_a_spoiled_one_is_named_set_aside_and_the_previous_taken(
     assert two.load_checkpoint(two.previous)["epoch"] == 1, "the good one was not pushed out by the spoiled one"
 
 
-def test_one_bit_would_go_unnoticed_by_torch(two: Checkpoints) -> None:
+def test_a_flipped_bit_is_noticed_although_torch_loads_it(two: Checkpoints) -> None:
     """Why the checksums are looked at."""
     two.last.write_bytes(_spoiled(two, "one bit"))
     assert not torch.equal(torch.load(two.last, weights_only=True)["weights"], WEIGHTS * 2)
@@ -92,7 +92,7 @@ def test_one_bit_would_go_unnoticed_by_torch(two: Checkpoints) -> None:
         ({"format": FORMAT, "version": "0", "identity": "that"}, "another configuration .hash that, not this run"),
     ],
 )
-def test_a_foreign_one_is_named(stamp: dict[str, Any] | None, complaint: str, two: Checkpoints) -> None:
+def test_a_foreign_checkpoint_is_named(stamp: dict[str, Any] | None, complaint: str, two: Checkpoints) -> None:
     torch.save({"epoch": 2} if stamp is None else {"epoch": 2, STAMP: stamp}, two.last)
     with pytest.raises(DataError, match=complaint):
         two.load_checkpoint(two.last)
@@ -109,7 +109,7 @@ class Malicious:
 
 @pytest.mark.parametrize("container", ["zip", "bare pickle"])
 @pytest.mark.parametrize("weights_only", [True, False, None])
-def test_code_in_one_is_never_executed(
+def test_code_in_a_checkpoint_is_never_executed(
     container: str, weights_only: bool | None, two: Checkpoints, tmp_path: Path
 ) -> None:
     proof = tmp_path / "executed"
@@ -126,7 +126,7 @@ def test_code_in_one_is_never_executed(
         assert proof.exists(), "it is not malicious, so nothing was shown"
 
 
-def test_if_none_is_good_the_run_is_refused_and_nothing_touched(two: Checkpoints) -> None:
+def test_without_a_good_checkpoint_the_run_is_refused_untouched(two: Checkpoints) -> None:
     two.last.write_bytes(b"")
     two.previous.write_bytes(b"rubbish")
     with pytest.raises(DataError, match=r"(?s)force=true.*last\.ckpt: .*previous\.ckpt: "):
@@ -135,7 +135,7 @@ def test_if_none_is_good_the_run_is_refused_and_nothing_touched(two: Checkpoints
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_one_that_cannot_be_written_leaves_a_good_one(
+def test_a_checkpoint_that_cannot_be_written_leaves_a_good_one(
     call: str, two: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -171,7 +171,9 @@ def _values(path: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("damage", ["checkpoint", "metrics", "metrics gone", "begun"])
-def test_a_run_heals(damage: str, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_recovers_from_a_damaged_checkpoint(
+    damage: str, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, there = tiny_run("trainer.max_epochs=4", directory=tmp_path / "whole")
     with monkeypatch.context() as patch:
         _stop_in(4, patch)
@@ -207,7 +209,7 @@ def test_a_run_with_no_good_checkpoint_is_refused_until_forced(
     assert result.epochs == 2
 
 
-def test_a_loss_that_is_not_finite_spoils_no_checkpoint(
+def test_a_non_finite_loss_is_not_saved_in_a_checkpoint(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = tiny_run("trainer.max_epochs=4", directory=tmp_path / "whole")
@@ -267,7 +269,7 @@ def _with_a_full_disk(epochs: set[int], ballast: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(MemorisationMonitor, "on_train_epoch_end", fill)
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing(
+def test_a_temporarily_full_disk_costs_nothing(
     tiny_run: TinyRun,
     tmp_path: Path,
     small_disk: Path,
@@ -278,16 +280,16 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     _with_a_full_disk({2, 3}, small_disk / "ballast", monkeypatch)
     with caplog.at_level(logging.WARNING):
         result, path = tiny_run("trainer.max_epochs=4", directory=small_disk / "run")
-    said = [message for message in caplog.messages if "Training goes on" in message]
+    said = [message for message in caplog.messages if "Training continues" in message]
     assert len(said) == 4, "for two files after two epochs"
     for message in said:
         assert str(path) in message
-        assert "No space left on device. Training goes on" in message
+        assert "No space left on device. Training continues" in message
     assert result.rows == whole.rows
     assert _values(path) == _values(there)
 
 
-def test_a_disk_that_is_full_at_the_end_leaves_only_the_result_to_write(
+def test_a_full_disk_at_the_end_leaves_only_the_result_to_write(
     tiny_run: TinyRun, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = tiny_run("trainer.max_epochs=3", directory=tmp_path / "whole")
@@ -317,7 +319,7 @@ def test_a_read_only_directory_is_named(tiny_run: TinyRun, small_disk: Path) -> 
         tiny_run(directory=small_disk / "run")
 
 
-def test_the_command_says_what_hydra_could_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_names_the_file_hydra_could_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "runs/x/.hydra/config.yaml")
 

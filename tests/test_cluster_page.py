@@ -1,4 +1,4 @@
-"""docs/cluster.md: every command of the page is run, on a SLURM cluster of one node."""
+"""docs/cluster.md: every command runs on a SLURM cluster of one node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.spl
 SMALL = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
 
 
-def test_there_are_commands_for_every_kind_of_launcher() -> None:
+def test_the_page_has_commands_for_every_launcher() -> None:
     assert len(COMMANDS) >= 10
     assert all(command.startswith("python -m slnlab.") for command in COMMANDS)
     assert any("launcher=local" in command for command in COMMANDS)
@@ -27,7 +27,7 @@ def test_there_are_commands_for_every_kind_of_launcher() -> None:
 
 @pytest.mark.cluster
 @pytest.mark.skipif(slurm_cluster.why_not() is not None, reason=str(slurm_cluster.why_not()))
-def test_every_command_of_the_page(tmp_path: Path) -> None:
+def test_every_command_of_the_cluster_page_works(tmp_path: Path) -> None:
     profile = tmp_path / "my_conf" / "cluster" / "mine.yaml"
     profile.parent.mkdir(parents=True)
     (text,) = (block for kind, block in BLOCKS if kind == "yaml")

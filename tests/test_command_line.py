@@ -1,4 +1,4 @@
-"""The command as a user types it: whole processes."""
+"""Commands as typed by a user, in whole processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def results(folder: Path) -> list[Path]:
     return sorted(folder.rglob("result.json"))
 
 
-def test_the_users_command_as_typed_then_again_then_by_force(tmp_path: Path) -> None:
+def test_the_users_command_runs_then_skips_then_runs_by_force(tmp_path: Path) -> None:
     first = slnlab("noise=asym", "sln.sigma=0.5", *TINY, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     (result,) = results(tmp_path)
@@ -45,7 +45,7 @@ def test_the_users_command_as_typed_then_again_then_by_force(tmp_path: Path) -> 
     assert result.stat().st_mtime_ns > written
 
 
-def test_multirun_puts_runs_where_single_runs_would_go_and_skips_what_is_finished(tmp_path: Path) -> None:
+def test_multirun_uses_single_run_directories_and_skips_finished_runs(tmp_path: Path) -> None:
     single = slnlab("sln.sigma=0.2", *TINY, cwd=tmp_path)
     assert single.returncode == 0, single.stderr
     (before,) = results(tmp_path)
@@ -76,9 +76,7 @@ def test_a_sweep_with_one_impossible_run_is_refused_before_any_starts(tmp_path: 
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run"),
     ],
 )
-def test_a_mistake_is_one_message_without_torch_a_traceback_or_a_directory(
-    arguments: list[str], key: str, tmp_path: Path
-) -> None:
+def test_a_mistake_is_one_message_without_torch_or_directory(arguments: list[str], key: str, tmp_path: Path) -> None:
     program = (
         "import sys, slnlab.train\n"
         "try:\n    slnlab.train.main()\n"
@@ -99,7 +97,7 @@ def test_a_mistake_is_one_message_without_torch_a_traceback_or_a_directory(
     assert not any(tmp_path.iterdir()), "nothing was left behind"
 
 
-def test_data_that_are_not_there_are_one_message_without_a_traceback(tmp_path: Path) -> None:
+def test_missing_data_are_one_message_without_a_traceback(tmp_path: Path) -> None:
     done = slnlab("data=cifar10", "data.source.root=nowhere", "data.source.download=false", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -108,7 +106,7 @@ def test_data_that_are_not_there_are_one_message_without_a_traceback(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_goes_where_the_user_says_and_two_configurations_do_not_mix(tmp_path: Path) -> None:
+def test_a_chosen_directory_refuses_a_second_configuration(tmp_path: Path) -> None:
     assert slnlab("hydra.run.dir=here", *TINY, cwd=tmp_path).returncode == 0
     assert results(tmp_path) == [tmp_path / "here" / "result.json"]
     other = slnlab("hydra.run.dir=here", "sln.sigma=0.3", *TINY, cwd=tmp_path)
@@ -117,7 +115,7 @@ def test_a_run_goes_where_the_user_says_and_two_configurations_do_not_mix(tmp_pa
     assert "force=true" in other.stderr
 
 
-def test_a_command_without_any_word_is_a_run_of_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_without_arguments_runs_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from slnlab import train as command
 
     seen: list[DictConfig] = []
@@ -143,14 +141,14 @@ def test_help_lists_choices_and_keys(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
-def test_the_configuration_can_be_looked_at(tmp_path: Path) -> None:
+def test_the_configuration_can_be_printed(tmp_path: Path) -> None:
     done = slnlab("data=cifar100", "--cfg", "job", "--resolve", cwd=tmp_path)
     assert done.returncode == 0
     assert "sigma: 0.2" in done.stdout
     assert not results(tmp_path)
 
 
-def test_shell_completion_knows_groups_options_and_keys(tmp_path: Path) -> None:
+def test_shell_completion_offers_groups_options_and_keys(tmp_path: Path) -> None:
     def complete(line: str) -> list[str]:
         typed = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
         done = commands.run("slnlab.train", "-sc", "query=bash", cwd=tmp_path, env={**os.environ, **typed})
@@ -160,7 +158,7 @@ def test_shell_completion_knows_groups_options_and_keys(tmp_path: Path) -> None:
     assert "sln.sigma=" in complete("slnlab sln.s")
 
 
-def test_an_error_in_the_data_leaves_a_finished_run_as_it_was(tmp_path: Path) -> None:
+def test_a_data_error_leaves_a_finished_run_unchanged(tmp_path: Path) -> None:
     arguments = ["hydra.run.dir=here", *TINY]
     assert slnlab(*arguments, cwd=tmp_path).returncode == 0
     before = (tmp_path / "here" / "result.json").read_text()
@@ -171,7 +169,7 @@ def test_an_error_in_the_data_leaves_a_finished_run_as_it_was(tmp_path: Path) ->
     assert (tmp_path / "here" / "result.json").read_text() == before
 
 
-def test_a_data_set_and_a_network_of_the_users_own(tmp_path: Path) -> None:
+def test_a_users_own_data_set_and_network_train(tmp_path: Path) -> None:
     """--config-dir adds options; dependent noise finds them for its run on clean labels too."""
     (tmp_path / "mine.py").write_text(
         "import torch\n"
@@ -208,7 +206,7 @@ def test_a_data_set_and_a_network_of_the_users_own(tmp_path: Path) -> None:
     assert sorted(path.relative_to(tmp_path).parts[2] for path in results(tmp_path)) == ["dependent-0.4", "none"]
 
 
-def test_a_run_that_fails_does_not_take_the_sweeps_others_down(tmp_path: Path) -> None:
+def test_a_failed_run_does_not_stop_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("label,label_noisy\n0,1\n")
     (tmp_path / "worse.csv").write_text("label;label_noisy\n")
     paths = "noise.path=bad.csv,worse.csv"

@@ -1,4 +1,4 @@
-"""The configuration: everything in conf/ composes and builds, mistakes are named, identity follows from content."""
+"""The configuration: conf/ composes and builds, mistakes are named, and identity follows from content."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ NEEDED = {
     ("noise", "run"): ["noise.path=."],
     ("scheduler", "linear"): ["scheduler.constant_epochs=24"],  # the published 80 are of 200 epochs
 }
-"""What an option cannot do without."""
+"""Overrides that an option requires."""
 
 
-def test_every_folder_of_conf_is_covered() -> None:
+def test_every_folder_of_conf_is_tested() -> None:
     found = {group for group, _ in OPTIONS}
     assert found == {*GROUPS, "trainer"}
     assert len(OPTIONS) >= 20
@@ -69,7 +69,7 @@ def test_every_option_composes_passes_its_schema_and_builds(
         assert callable(get_object(composed.logger._target_))
 
 
-def test_there_are_launchers() -> None:
+def test_every_launcher_has_a_configuration() -> None:
     assert {"basic", "local", "slurm"} <= set(LAUNCHERS)
     assert CLUSTERS
     assert len(list((config.CONF_DIR / "hydra" / "launcher").iterdir())) == len(LAUNCHERS) - 1, "basic is Hydra's own"
@@ -98,7 +98,7 @@ def test_every_launcher_composes_and_builds(launcher: str, cluster: str | None) 
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_names_runs_that_compose(name: str) -> None:
+def test_every_experiment_composes(name: str) -> None:
     experiment = compose([f"experiment={name}"])
     check(experiment)
     raw = yaml.safe_load((config.CONF_DIR / "experiment" / f"{name}.yaml").read_text())
@@ -123,7 +123,7 @@ def test_every_experiment_names_runs_that_compose(name: str) -> None:
         ("cifar100", "dependent", 0.1),
     ],
 )
-def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> None:
+def test_cifar_presets_are_the_papers_values(data: str, noise: str, sigma: float) -> None:
     """Section 4.3 and appendix B.1."""
     composed = container_of(compose([f"data={data}", f"noise={noise}", "method=sln_mo_lc"]))
     assert composed["sln"] == {"sigma": sigma}
@@ -150,7 +150,7 @@ def test_cifar_presets_are_the_papers(data: str, noise: str, sigma: float) -> No
     assert composed["model"]["name"] == "wrn28_2"
 
 
-def test_clothing1ms_preset_is_the_papers() -> None:
+def test_the_clothing1m_preset_has_the_papers_values() -> None:
     """Section 4.3 and appendix B.1: label correction from the second of ten epochs."""
     composed = container_of(compose(["data=clothing1m", "method=sln_mo_lc"]))
     assert composed["sln"] == {"sigma": 0.2}
@@ -167,7 +167,7 @@ def test_clothing1ms_preset_is_the_papers() -> None:
     assert compose(["data=cifar10", "scheduler=multistep"]).scheduler.milestones == [60, 120]
 
 
-def test_clothing1ms_values_of_methods_are_published() -> None:
+def test_method_values_for_clothing1m_are_published() -> None:
     """SLN paper, appendix B.2: co-teaching's rate; DivideMix as its authors' code has it, with its budget."""
     for method in ("co_teaching", "sigua"):
         composed = compose(["data=clothing1m", f"method={method}"])
@@ -188,7 +188,7 @@ def test_clothing1ms_values_of_methods_are_published() -> None:
     assert -(-data.per_class * data.num_classes // 32) == 1000
 
 
-def test_a_methods_own_budget_is_for_its_data_set_and_the_command_line_wins() -> None:
+def test_a_methods_budget_applies_unless_typed() -> None:
     typed = ["trainer.max_epochs=3", "data.per_class=5", "optimizer.lr=0.1", "method.lambda_u=25.0"]
     composed = compose(["data=clothing1m", "method=dividemix", *typed])
     assert (composed.trainer.max_epochs, composed.data.per_class, composed.optimizer.lr) == (3, 5, 0.1)
@@ -202,14 +202,14 @@ def test_a_methods_own_budget_is_for_its_data_set_and_the_command_line_wins() ->
     )
 
 
-def test_the_command_of_the_design_card() -> None:
+def test_the_first_documented_command_composes() -> None:
     composed = compose(["noise=asym", "sln.sigma=0.5"])
     check(composed)
     assert (composed.data.name, composed.noise.name, composed.method.name) == ("digits", "asym", "sln")
     assert (composed.sln.sigma, composed.noise.rate, composed.momentum.enabled) == (0.5, 0.4, True)
 
 
-def test_a_model_named_on_the_command_line_wins_over_the_data_sets() -> None:
+def test_a_typed_model_wins_over_the_data_sets() -> None:
     assert compose(["data=cifar10"]).model.name == "wrn28_2"
     assert compose(["data=cifar10", "model=cnn"]).model.name == "cnn"
 
@@ -290,7 +290,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("overrides", "key", "allowed"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
-def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
+def test_a_wrong_value_names_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(overrides))
     assert key in str(error.value)
@@ -312,25 +312,25 @@ def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str,
         (["init.from=[sln,3]"], "init.from: ['sln', 3] is not allowed: a string, a list of strings, or null"),
     ],
 )
-def test_a_key_of_several_types_is_named_once_with_all_of_them(overrides: list[str], said: str) -> None:
+def test_a_message_names_all_types_of_a_key_once(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(overrides))
     assert str(error.value) == said
 
 
-def test_what_types_allow_is_said_in_words() -> None:
+def test_messages_describe_allowed_types_in_words() -> None:
     assert allowed_by(Count | Literal["all", "none"] | None) == "an integer in [1, inf), 'all' or 'none', or null"
     assert allowed_by(Positive | list[Rate]) == "a number in (0, inf), or a list of numbers in [0, 1)"
     assert allowed_by(dict[str, Any] | bool) == "a mapping, or true or false"
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(["sln.sigma=-1", "noise.rate=2", "seed=-3"]))
     assert all(key in str(error.value) for key in ("sln.sigma", "noise.rate", "seed"))
 
 
-def test_a_component_whose_parameters_cannot_be_read_may_have_keys_of_its_own() -> None:
+def test_a_component_with_unreadable_parameters_accepts_any_key() -> None:
     composed = compose(["optimizer=sgd"])
     OmegaConf.set_struct(composed, False)
     composed.optimizer = {"_target_": "math.sqrt", "name": "mine", "lr": 0.1, "flavour": "sweet"}
@@ -340,7 +340,7 @@ def test_a_component_whose_parameters_cannot_be_read_may_have_keys_of_its_own() 
         check(composed)
 
 
-def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
+def test_keys_without_effect_on_results_do_not_change_the_identity() -> None:
     directory = settle(compose()).subdir
     same = [
         "logger=wandb",
@@ -361,7 +361,7 @@ def test_what_cannot_change_a_result_is_no_part_of_the_run() -> None:
     )
 
 
-def test_how_something_would_be_done_that_is_not_done_is_no_part_of_the_run() -> None:
+def test_options_of_a_disabled_feature_do_not_change_the_identity() -> None:
     assert settle(compose(["correction.last_epochs=3"])).subdir == settle(compose()).subdir
     assert settle(compose(["method=ce", "momentum.decay=0.5"])).subdir == settle(compose(["method=ce"])).subdir
     assert (
@@ -370,7 +370,7 @@ def test_how_something_would_be_done_that_is_not_done_is_no_part_of_the_run() ->
     )
 
 
-def test_a_noise_file_counts_by_its_content(tmp_path: Path) -> None:
+def test_a_noise_file_enters_the_identity_by_content(tmp_path: Path) -> None:
     def subdir(name: str, content: str) -> str:
         (tmp_path / name).write_text(content)
         return settle(compose(["noise=csv", f"noise.path={tmp_path / name}"])).subdir
@@ -379,17 +379,17 @@ def test_a_noise_file_counts_by_its_content(tmp_path: Path) -> None:
     assert subdir("a.csv", "label,label_noisy\n0,2\n") != subdir("b.csv", "label,label_noisy\n0,1\n")
 
 
-def test_runs_that_are_averaged_share_the_group() -> None:
+def test_averaged_runs_share_their_group() -> None:
     assert settle(compose(["seed=1"])).group == settle(compose(["seed=2"])).group
     assert settle(compose(["noise.seed=1"])).group != settle(compose(["noise.seed=2"])).group
     assert settle(compose(["seed=1"])).subdir.rsplit("/", 1)[0] == settle(compose(["seed=2"])).subdir.rsplit("/", 1)[0]
 
 
-def test_an_integer_and_the_equal_float_are_one_run() -> None:
+def test_an_integer_and_an_equal_float_have_one_identity() -> None:
     assert settle(compose(["sln.sigma=1"])).subdir == settle(compose(["sln.sigma=1.0"])).subdir
 
 
-def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: Path) -> None:
+def test_compose_in_another_hydra_application_reads_slnlabs_configuration(tmp_path: Path) -> None:
     """Whose own state, its version_base included, stays as it was."""
     (tmp_path / "train.yaml").write_text("x: 1\n")
     expected = compose(["method=ce"])
@@ -406,7 +406,7 @@ def test_inside_another_hydra_application_it_is_slnlabs_configuration(tmp_path: 
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_the_commands_own_folders_are_known(tmp_path: Path) -> None:
+def test_folders_named_by_the_command_are_searched(tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "mine.yaml").write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")
     config.extra_config_dirs[:] = [str(tmp_path)]
@@ -414,14 +414,14 @@ def test_the_commands_own_folders_are_known(tmp_path: Path) -> None:
     assert compose().noise.name == "sym"
 
 
-def test_threads_compose_at_the_same_time() -> None:
+def test_threads_can_compose_concurrently() -> None:
     rates = [number / 10 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda rate: compose([f"noise.rate={rate}"]).noise.rate, rates))
     assert made == rates
 
 
-def test_an_option_of_ones_own_may_build_what_a_library_has(tmp_path: Path) -> None:
+def test_a_users_option_can_build_a_library_class(tmp_path: Path) -> None:
     """With keys that only the library knows, though the class has the name of an option of ours."""
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "nesterov.yaml").write_text(

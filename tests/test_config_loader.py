@@ -1,4 +1,4 @@
-"""Hydra's loader with a memory: the same configurations as without one, and nothing stale."""
+"""Hydra's loader with a cache gives the configurations of Hydra's own, never stale."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def loaders() -> tuple[Loader, ConfigLoaderImpl]:
         ("hydra.job.env_copy=[PATH]", "optimizer.lr=0.3"),
     ],
 )
-def test_it_composes_what_hydra_composes(overrides: tuple[str, ...], loaders: tuple[Loader, ConfigLoaderImpl]) -> None:
+def test_the_loader_composes_as_hydra_does(
+    overrides: tuple[str, ...], loaders: tuple[Loader, ConfigLoaderImpl]
+) -> None:
     """Hydra's own node and the flags that keep new keys out included, at first and from memory."""
     ours, hydras = loaders
     expected = load(hydras, *overrides)
@@ -51,7 +53,7 @@ def test_it_composes_what_hydra_composes(overrides: tuple[str, ...], loaders: tu
 @pytest.mark.parametrize(
     "override", ["seed=1,2", "sln.sgima=1", "noise=bogus", "noise@here=sym", "seed=[", "+seed=1", "~sed", "++noise=sym"]
 )
-def test_it_refuses_what_hydra_refuses(override: str, loaders: tuple[Loader, ConfigLoaderImpl]) -> None:
+def test_the_loader_refuses_what_hydra_refuses(override: str, loaders: tuple[Loader, ConfigLoaderImpl]) -> None:
     said = []
     for loader in loaders:
         with pytest.raises(HydraException) as error:
@@ -60,14 +62,14 @@ def test_it_refuses_what_hydra_refuses(override: str, loaders: tuple[Loader, Con
     assert said[0] == said[1]
 
 
-def test_a_configuration_is_ones_own() -> None:
+def test_each_composed_configuration_is_independent() -> None:
     first = compose(["method=elr"])
     first.method.strength = 99
     assert compose(["method=elr"]).method.strength != 99
 
 
 @pytest.mark.parametrize("way", ["changed", "appeared", "removed"])
-def test_files_are_read_again_when_they_have_changed(way: str, tmp_path: Path) -> None:
+def test_changed_files_are_read_again(way: str, tmp_path: Path) -> None:
     first, second = (tmp_path / name / "noise" / "mine.yaml" for name in ("first", "second"))
     for path in (first, second):
         path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Keys are read from constructors without importing them, and are those that Python itself finds."""
+"""Keys read from constructors without an import equal those of `inspect`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GIVEN = {"slnlab.methods.pes_semi.PESSemi": {"stage_epochs", "last_stage"}}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_is_read_is_what_python_finds(target: str) -> None:
+def test_parameters_read_from_source_equal_inspect_signature(target: str) -> None:
     read = constructor(target)
     assert read is not None
     assert not read.more
@@ -114,7 +114,7 @@ def test_a_constructor_is_followed_to_its_bases(module: Callable[[str], None]) -
     assert constructor("of_mine.open_ended").more  # type: ignore[union-attr]
 
 
-def test_names_are_followed_through_imports(module: Callable[[str], None]) -> None:
+def test_names_are_resolved_through_imports(module: Callable[[str], None]) -> None:
     module(
         "import slnlab.methods\n"
         "import slnlab.losses as losses\n"
@@ -143,13 +143,13 @@ def test_names_are_followed_through_imports(module: Callable[[str], None]) -> No
         ("Thing", r"Thing cannot be found"),
     ],
 )
-def test_what_cannot_be_found_is_said(target: str, said: str, module: Callable[[str], None]) -> None:
+def test_missing_targets_are_named(target: str, said: str, module: Callable[[str], None]) -> None:
     module("")
     with pytest.raises(ConfigError, match=said):
         constructor(target)
 
 
-def test_a_module_that_is_no_python_is_said_with_its_line(module: Callable[[str], None]) -> None:
+def test_a_syntax_error_in_a_module_is_named_with_its_line(module: Callable[[str], None]) -> None:
     module("\ndef f(:\n")
     with pytest.raises(ConfigError, match=r"of_mine.py, line 3: invalid syntax"):
         constructor("of_mine.f")
@@ -158,11 +158,11 @@ def test_a_module_that_is_no_python_is_said_with_its_line(module: Callable[[str]
 @pytest.mark.parametrize(
     "target", ["math.sqrt", "torch._C.Generator", "numpy.linalg._umath_linalg.det", "slnlab.data.cifar.CIFAR.load"]
 )
-def test_what_is_not_written_in_python_or_is_something_of_a_class_may_take_anything(target: str) -> None:
+def test_compiled_targets_and_class_members_accept_any_argument(target: str) -> None:
     assert constructor(target) is None
 
 
-def test_a_class_variable_that_is_no_literal_is_said(module: Callable[[str], None]) -> None:
+def test_a_class_variable_without_a_literal_is_named(module: Callable[[str], None]) -> None:
     module("class Mine:\n    refuses = {'sam.rho': reason()}\n")
     with pytest.raises(ConfigError, match=r"of_mine.Mine.refuses: must be written as a literal"):
         class_variable("of_mine.Mine", "refuses")

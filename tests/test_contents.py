@@ -1,4 +1,4 @@
-"""Other contents of the files that a run reads are another run; the same contents elsewhere are the same run."""
+"""Contents of files enter the identity of a run; their place does not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def blank(path: Path) -> None:
 # What is another run
 
 
-def test_an_image_replaced_under_its_name_is_another_run(tmp_path: Path) -> None:
+def test_replacing_an_image_changes_the_identity(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     before = settle(folder(root)).subdir
     assert settle(folder(root)).subdir == before
@@ -68,7 +68,7 @@ def test_an_image_replaced_under_its_name_is_another_run(tmp_path: Path) -> None
     assert settle(folder(root)).subdir != before
 
 
-def test_a_copy_elsewhere_is_the_same_run(tmp_path: Path) -> None:
+def test_a_copied_folder_keeps_the_identity(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     shutil.copytree(root, tmp_path / "scratch")
     assert settle(folder(root)).subdir == settle(folder(tmp_path / "scratch")).subdir
@@ -76,7 +76,7 @@ def test_a_copy_elsewhere_is_the_same_run(tmp_path: Path) -> None:
     assert settle(folder(root)).subdir != settle(folder(tmp_path / "scratch")).subdir
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+def test_a_change_of_equal_size_and_time_is_noticed(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     image = root / "train" / "cat" / "0.png"
     before, stat = settle(folder(root)).subdir, image.stat()
@@ -97,7 +97,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_file_of_a_data_set_changed_in_place_is_another_run(tmp_path: Path, name: str) -> None:
+def test_changing_a_data_file_in_place_changes_the_identity(tmp_path: Path, name: str) -> None:
     file = tmp_path / ARRAYS[name]
     file.parent.mkdir(parents=True)
     seen = set()
@@ -109,7 +109,7 @@ def test_a_file_of_a_data_set_changed_in_place_is_another_run(tmp_path: Path, na
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
-def test_files_that_will_be_fetched_count_as_the_published_ones(tmp_path: Path, name: str) -> None:
+def test_files_to_download_count_as_the_published_ones(tmp_path: Path, name: str) -> None:
     config = compose([f"data={name}", f"data.source.root={tmp_path / 'nowhere'}"])
     assert digests(container_of(config))["data.source"] == config.data.source.published
     assert not unverified(settle(config).container)
@@ -132,7 +132,7 @@ def test_the_published_files_have_the_published_digest(tmp_path: Path) -> None:
     assert (found.digest, len(found.parts)) == (config.data.source.published, 4)
 
 
-def test_images_of_a_donor_changed_in_place_are_another_run(tmp_path: Path) -> None:
+def test_changing_donor_images_changes_the_identity(tmp_path: Path) -> None:
     (tmp_path / "cifar-100-python").mkdir()
     seen = set()
     for content in ("a", "b"):
@@ -161,7 +161,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictCo
     return composed
 
 
-def test_a_source_that_lists_its_files_counts_by_their_contents(tmp_path: Path, own: Any) -> None:
+def test_listed_files_of_a_source_enter_the_identity_by_content(tmp_path: Path, own: Any) -> None:
     for root in ("a", "b"):
         (tmp_path / root / "images" / "deep").mkdir(parents=True)
         (tmp_path / root / "images" / "deep" / "1.bin").write_text("1")
@@ -175,7 +175,7 @@ def test_a_source_that_lists_its_files_counts_by_their_contents(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("files", [{}, {"files": ["*.npz"]}])
-def test_files_that_other_keys_of_a_source_name_count_too(tmp_path: Path, own: Any, files: dict[str, Any]) -> None:
+def test_files_named_by_other_keys_enter_the_identity(tmp_path: Path, own: Any, files: dict[str, Any]) -> None:
     assert settle(own(root="a")).subdir != settle(own(root="b")).subdir
     (tmp_path / "x.txt").write_text("1")
     shutil.copy(tmp_path / "x.txt", tmp_path / "y.txt")
@@ -187,7 +187,7 @@ def test_files_that_other_keys_of_a_source_name_count_too(tmp_path: Path, own: A
     assert settle(own(labels=str(tmp_path / "x.txt"), **source)).subdir != before
 
 
-def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
+def test_a_source_without_a_list_counts_everything_below_its_root(
     tmp_path: Path, own: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for root in ("a", "b"):
@@ -202,7 +202,7 @@ def test_of_a_source_that_lists_nothing_all_below_its_root_counts(
     assert "data.source: has more than 0 files below" in caplog.text
 
 
-def test_a_noise_file_may_have_a_name_without_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_noise_file_can_have_no_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labels").write_text("label,label_noisy\n")
     before = settle(compose(["noise=csv", "noise.path=labels"])).subdir
@@ -210,7 +210,7 @@ def test_a_noise_file_may_have_a_name_without_a_dot(tmp_path: Path, monkeypatch:
     assert settle(compose(["noise=csv", "noise.path=labels"])).subdir != before
 
 
-def test_files_must_be_a_list_and_must_be_there(tmp_path: Path, own: Any) -> None:
+def test_files_must_be_a_list_of_existing_paths(tmp_path: Path, own: Any) -> None:
     with pytest.raises(ConfigError, match=r"^data\.source\.files: 'labels.csv' is not allowed: a list of paths below"):
         settle(own(root=str(tmp_path), files="labels.csv"))
     config = settle(own(root=str(tmp_path), files=["labels.csv"])).container
@@ -221,8 +221,8 @@ def test_files_must_be_a_list_and_must_be_there(tmp_path: Path, own: Any) -> Non
 # At start and at resume
 
 
-def test_a_finished_run_is_not_the_result_of_other_images(tmp_path: Path) -> None:
-    """And a run does not go on with other images than it began with, wherever it lies."""
+def test_a_finished_run_is_not_reused_for_other_images(tmp_path: Path) -> None:
+    """A resumed run refuses other images than those of its start, in any directory."""
     root = images(tmp_path / "photos")
     runs = f"runs_dir={tmp_path / 'runs'}"
     train(folder(root, runs))
@@ -238,7 +238,7 @@ def test_a_finished_run_is_not_the_result_of_other_images(tmp_path: Path) -> Non
         train(config, old)
 
 
-def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: Path) -> None:
+def test_a_queued_run_refuses_changed_images(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     container = settle(folder(root)).container
     stored = tmp_path / "identity.json"
@@ -251,14 +251,14 @@ def test_a_run_that_waited_in_a_queue_does_not_begin_on_other_images(tmp_path: P
         refuse_changed(container, stored)
 
 
-def test_a_change_among_many_files_is_told_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_among_many_files_is_reported_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slnlab.config.contents.BY_FILE", 3)
     root = images(tmp_path / "photos")
     named = sorted(parts(container_of(folder(root)))["data.source"])
     assert named == ["test/cat/", "test/dog/", "train/cat/", "train/dog/"]
 
 
-def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_path: Path) -> None:
+def test_unpublished_files_are_refused_unless_verify_is_off(tmp_path: Path) -> None:
     (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
     (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").write_text("other")
     asked = ["data=fashion_mnist", f"data.source.root={tmp_path}"]
@@ -273,7 +273,7 @@ def test_other_files_than_the_published_ones_are_refused_unless_asked_for(tmp_pa
 # More epochs
 
 
-def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
+def test_a_longer_run_names_the_command_to_continue(tmp_path: Path) -> None:
     """Whatever follows from the length; in another directory and in the same."""
     config = compose(["method=ce", "scheduler=cosine", "trainer.max_epochs=3", f'runs_dir="{tmp_path}/schöne runs"'])
     short = RunDirectory(Path(config.runs_dir) / settle(config).subdir)
@@ -295,7 +295,7 @@ def test_a_longer_run_says_how_to_train_on(tmp_path: Path) -> None:
     assert new.nearly_the_same(settle(longer)) is None, "it differs in more"
 
 
-def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_path: Path) -> None:
+def test_a_run_refused_after_its_start_counts_as_failed(tmp_path: Path) -> None:
     spec = settle(compose(["method=ce"]))
 
     def refuse(run: RunDirectory, describe: bool) -> None:
@@ -314,7 +314,7 @@ def test_a_run_that_is_refused_after_it_began_has_failed_and_is_not_stopped(tmp_
 # Sweeps
 
 
-def test_runs_of_a_sweep_that_share_a_directory(tmp_path: Path) -> None:
+def test_sweep_runs_sharing_a_directory_are_refused(tmp_path: Path) -> None:
     one, two, three = (
         settle(compose(typed)) for typed in (["seed=0"], ["seed=1"], ["seed=0", "trainer.progress=false"])
     )
@@ -328,7 +328,7 @@ def test_runs_of_a_sweep_that_share_a_directory(tmp_path: Path) -> None:
 # The cache
 
 
-def test_files_are_read_once_also_by_another_process(
+def test_unchanged_files_are_read_once_across_processes(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = images(tmp_path / "photos")
@@ -347,7 +347,7 @@ def test_files_are_read_once_also_by_another_process(
 
 
 @pytest.mark.parametrize("spoiled", ["{", "[1]", '{"train/cat/0.png": [1]}', "no folder"])
-def test_a_cache_that_cannot_be_used_changes_nothing(tmp_path: Path, cache: Path, spoiled: str) -> None:
+def test_an_unusable_cache_changes_nothing(tmp_path: Path, cache: Path, spoiled: str) -> None:
     root = images(tmp_path / "photos")
     before = settle(folder(root)).subdir
     if spoiled == "no folder":
@@ -361,8 +361,8 @@ def test_a_cache_that_cannot_be_used_changes_nothing(tmp_path: Path, cache: Path
     assert settle(folder(root)).subdir == before
 
 
-def test_a_file_that_was_just_written_is_read_again(tmp_path: Path, cache: Path) -> None:
-    """It may change once more without another time or size."""
+def test_a_freshly_written_file_is_read_again(tmp_path: Path, cache: Path) -> None:
+    """Such a file may change again with equal time and size."""
     (tmp_path / "x.csv").write_text("1")
     file_hashes.file_hashes(tmp_path, ["x.csv"], fresh=True)
     assert not file_hashes._hashes

@@ -1,4 +1,4 @@
-"""How many cores a process may use."""
+"""Number of cores of a process."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_quota_limits_the_cores(cgroups: str, files: dict[str, str], expected:
     assert granted(cgroups, **files) == expected
 
 
-def test_affinity_and_slurm_limit_them_too(granted: Granted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_affinity_and_slurm_limit_the_cores(granted: Granted, monkeypatch: pytest.MonkeyPatch) -> None:
     assert granted("0::/", **{"cpu.max": "400000 100000"}) == 4
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert cores.cores() == 2
@@ -75,7 +75,7 @@ def test_affinity_and_slurm_limit_them_too(granted: Granted, monkeypatch: pytest
     assert cores.cores() == 1
 
 
-def test_a_machine_without_cgroups(tmp_path: Path) -> None:
+def test_a_machine_without_cgroups_uses_all_cores(tmp_path: Path) -> None:
     assert list(cores._quotas(tmp_path / "none", tmp_path)) == []
 
 
@@ -83,7 +83,7 @@ def test_a_machine_without_cgroups(tmp_path: Path) -> None:
     ("typed", "of_pytorch", "granted", "processes", "expected"),
     [("null", 8, 2, 1, 2), ("null", 1, 8, 1, 1), ("null", 8, 8, 2, 4), ("null", 8, 1, 2, 1), ("6", 8, 2, 1, 6)],
 )
-def test_threads_are_the_cores_unless_typed(
+def test_threads_default_to_the_cores(
     typed: str, of_pytorch: int, granted: int, processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[int] = []
@@ -95,7 +95,7 @@ def test_threads_are_the_cores_unless_typed(
     assert used == [expected, of_pytorch]
 
 
-def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_sleep_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     cores.wait_without_spinning()
     assert os.environ["OMP_WAIT_POLICY"] == "active"
@@ -104,7 +104,7 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch: pytest
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
-def test_a_command_says_so_before_pytorch_is_imported() -> None:
+def test_a_command_sets_threads_before_importing_torch() -> None:
     """Afterwards it has no effect."""
     script = """
 import sys

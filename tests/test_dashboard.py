@@ -1,4 +1,4 @@
-"""W&B as dashboards: what they show, that they show what is recorded, and that nothing secret is. No network."""
+"""W&B dashboards show recorded metrics and no secrets; no network is needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TINY = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu"
 
 
 def spec(project: str = "noises", entity: str = "lab") -> Any:
-    """What would be sent."""
+    """The dashboard that would be sent."""
     return json.loads(dashboard.workspace(project, entity)._to_model().spec.model_dump_json(by_alias=True))["section"]
 
 
@@ -46,12 +46,12 @@ def panels() -> dict[str, list[dict[str, Any]]]:
 
 
 def test_runs_are_grouped_by_their_configuration() -> None:
-    """Which is the W&B group of a run; see test_loggers.py."""
+    """The configuration is the W&B group of a run; see test_loggers.py."""
     (runs,) = spec()["runSets"]
     assert runs["grouping"] == [{"section": "run", "name": "group"}]
 
 
-def test_every_curve_is_a_mean_with_a_band_over_seeds_by_epoch() -> None:
+def test_curves_are_means_with_bands_over_seeds_by_epoch() -> None:
     curves = [p for section in panels().values() for p in section if p["viewType"] == "Run History Line Plot"]
     assert len(curves) >= 8
     for curve in curves:
@@ -69,7 +69,7 @@ def test_every_curve_is_a_mean_with_a_band_over_seeds_by_epoch() -> None:
         ("Time", ["seconds"]),
     ],
 )
-def test_what_a_user_looks_for_is_there(section: str, metrics: list[str]) -> None:
+def test_the_dashboard_has_the_expected_panels(section: str, metrics: list[str]) -> None:
     assert metrics in [panel["metrics"] for panel in panels()[section] if "metrics" in panel]
 
 
@@ -79,7 +79,7 @@ def test_sigma_is_drawn_against_accuracy() -> None:
     assert ("config:sln.value.sigma", "summary:test/momentum/accuracy") in axes
 
 
-def test_everything_shown_is_recorded(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_every_panel_shows_a_recorded_metric(tiny_run: TinyRun, tmp_path: Path) -> None:
     """A metric with another name would be an empty panel for ever. The loggers get the rows of metrics.csv."""
     recorded: set[str] = set()
     for method in ("sln", "co_teaching"):
@@ -95,7 +95,9 @@ def test_everything_shown_is_recorded(tiny_run: TinyRun, tmp_path: Path) -> None
     assert names - recorded == set()
 
 
-def test_a_dry_run_prints_it_and_asks_nobody(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_a_dry_run_prints_the_dashboard_without_a_connection(
+    capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
     monkeypatch.setattr(wandb, "Api", None)
     dashboard.main(["project=noises", "--dry-run", "entity=lab"])
     text = capsys.readouterr().out
@@ -130,7 +132,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return made
 
 
-def test_the_first_time_makes_it_and_the_second_updates_it(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_upload_updates_the_dashboard(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     dashboard.main(["project=noises", "entity=lab"])
     dashboard.main(["project=noises", "entity=lab"])
     assert len(server.views) == 1
@@ -141,7 +143,7 @@ def test_the_first_time_makes_it_and_the_second_updates_it(server: Server, capsy
     assert len(server.views) == 2
 
 
-def test_a_server_that_refuses_is_one_message(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusing_server_is_one_message(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise ValueError("Project `lab/noises` not found.")
 
@@ -150,7 +152,7 @@ def test_a_server_that_refuses_is_one_message(server: Server, monkeypatch: pytes
         dashboard.main(["project=noises", "entity=lab"])
 
 
-def test_the_environment_names_project_and_entity(
+def test_project_and_entity_come_from_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
@@ -185,7 +187,7 @@ def recording(run: Path, name: str, sent: bool = False) -> Path:
     return folder
 
 
-def test_what_is_not_sent_yet_and_not_going_on_is_sent(
+def test_sync_sends_unsent_recordings_that_are_not_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = recording(tmp_path / "digits/a/seed0", "20260101_000000-aaaa")
@@ -220,7 +222,9 @@ def test_what_is_not_sent_yet_and_not_going_on_is_sent(
     assert commands[0][5:] == [str(resumed), str(going_on)], "that run has ended by now"
 
 
-def test_a_recording_elsewhere_is_found_until_it_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recordings_in_another_folder_are_found_while_they_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """WANDB_DIR on a scratch disk, which is emptied now and then."""
     elsewhere = recording(tmp_path / "scratch", "20260101_000000-aaaa")
     run = tmp_path / "runs/digits/a/seed0"
@@ -235,7 +239,7 @@ def test_a_recording_elsewhere_is_found_until_it_is_gone(tmp_path: Path, capsys:
     assert "1 recordings: 0 sent, 0 still running, 0 to send, 1 gone" in capsys.readouterr().out
 
 
-def test_a_sweep_of_thousands_is_sent_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_of_thousands_is_sent_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard, "AT_ONCE", 2)
     sizes: list[int] = []
     monkeypatch.setattr(subprocess, "run", lambda command, check: sizes.append(len(command) - 5))
@@ -244,7 +248,7 @@ def test_a_sweep_of_thousands_is_sent_in_parts(tmp_path: Path, monkeypatch: pyte
     assert sizes == [2, 2, 1]
 
 
-def test_the_commands_of_the_page_are_sound(
+def test_the_commands_of_the_wandb_page_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (CONF_DIR.parent / "docs" / "wandb.md").read_text()
@@ -291,7 +295,7 @@ def test_no_key_or_token_is_written_anywhere(run_with_secrets: Path) -> None:
         assert PASSWORD.encode() not in content, path
 
 
-def test_what_was_recorded_offline_is_found_and_wandb_knows_it(run_with_secrets: Path) -> None:
+def test_offline_recordings_are_found_and_readable_by_wandb(run_with_secrets: Path) -> None:
     (found,) = recordings([run_with_secrets])
     assert found.state == "to send"
     command = [sys.executable, "-m", "wandb", "sync", "--dry-run", str(found.path)]
@@ -300,7 +304,7 @@ def test_what_was_recorded_offline_is_found_and_wandb_knows_it(run_with_secrets:
 
 
 @pytest.mark.parametrize("key", ["+data.source.token", "+noise.api_key", "+logger.key", "+data.source.password"])
-def test_a_secret_in_the_configuration_is_refused_without_being_repeated(key: str) -> None:
+def test_a_secret_in_the_configuration_is_refused_and_not_printed(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key[1:]}: looks like a secret") as caught:
         check(compose([f"{key}={PASSWORD}"]))
     assert PASSWORD not in str(caught.value)

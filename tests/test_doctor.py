@@ -1,4 +1,4 @@
-"""`slnlab doctor`: what is wrong with an installation or a machine, and no secret in it."""
+"""`slnlab doctor` names faults of an installation or a machine, and prints no secret."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slnlab import doctor
 from slnlab.config import compose
 
 
-def test_the_command_says_what_is_to_be_mended_and_leaves_nothing(
+def test_doctor_names_what_to_fix_and_leaves_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -30,21 +30,21 @@ def test_the_command_says_what_is_to_be_mended_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_folders_that_can_be_used_are_said_to_be(tmp_path: Path) -> None:
+def test_usable_folders_are_reported(tmp_path: Path) -> None:
     overrides = ["data=cifar10", f"data.source.root={tmp_path}", f"runs_dir={tmp_path / 'runs'}"]
     states = {finding.what: finding.state for finding in doctor.folders(compose(overrides), overrides)}
     assert states == {"runs_dir": "ok", "data": "ok"}
     assert not (tmp_path / "runs").exists()
 
 
-def test_every_data_set_is_looked_for_unless_one_is_named() -> None:
+def test_doctor_checks_every_data_set_unless_one_is_named() -> None:
     said = [finding.says for finding in doctor.folders(compose([]), [])]
     assert any(text.startswith("folder: data.source.root must be given") for text in said)
     assert any(text.startswith("digits: inside a package") for text in said)
 
 
 @pytest.mark.parametrize("where", ["environment", "netrc"])
-def test_a_key_of_wandb_is_found_and_not_shown(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wandb_key_is_found_but_not_shown(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(file))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -71,7 +71,7 @@ def test_a_key_of_wandb_is_found_and_not_shown(where: str, tmp_path: Path, monke
         ([], ["note"]),
     ],
 )
-def test_requirements_that_are_not_met_are_wrong(needs: list[str], states: list[str]) -> None:
+def test_unmet_requirements_are_errors(needs: list[str], states: list[str]) -> None:
     assert [finding.state for finding in doctor.packages([*map(Requirement, needs)])] == states
 
 
@@ -86,7 +86,7 @@ def test_requirements_that_are_not_met_are_wrong(needs: list[str], states: list[
         ({"tensorboard": "2.20.0"}, 0),
     ],
 )
-def test_versions_that_are_known_to_break_are_wrong(
+def test_versions_known_to_break_are_errors(
     installed: dict[str, str], found: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = {name: Version(text) for name, text in installed.items()}
@@ -94,7 +94,7 @@ def test_versions_that_are_known_to_break_are_wrong(
     assert len(list(doctor.known_to_break())) == found
 
 
-def test_a_cluster_is_found_by_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_is_found_by_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sbatch = tmp_path / "sbatch"
     sbatch.write_text("#!/bin/sh\necho slurm 24.05\n")
     sbatch.chmod(0o755)

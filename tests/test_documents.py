@@ -1,4 +1,4 @@
-"""Documents that describe the code say what the code says."""
+"""Documents agree with the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slnlab.record.result import Result
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_published_schema_is_the_one_in_force() -> None:
+def test_the_published_schema_is_current() -> None:
     """Written by: python -m slnlab.record.result > docs/result.schema.json"""
     assert json.loads((ROOT / "docs" / "result.schema.json").read_text()) == Result.model_json_schema()
 
@@ -26,7 +26,7 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
-def test_the_readme_says_what_is_chosen_by_default() -> None:
+def test_the_readme_names_the_defaults() -> None:
     readme = (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", readme, re.MULTILINE)
     assert len(rows) == 8
@@ -57,7 +57,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_file_a_page_points_to_exists(page: str) -> None:
+def test_every_linked_file_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     for target, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", text):
         path = (ROOT / page).parent / target
@@ -111,7 +111,7 @@ def last(study: str, noise: str) -> dict[str, str]:
     return dict(re.findall(r"^\| (\S.*?) +\| +\d+ \([^|]*\| +([\d.]+) ±", table, re.MULTILINE))
 
 
-def test_the_numbers_of_the_evidence_are_those_of_committed_results() -> None:
+def test_the_evidence_shows_committed_results() -> None:
     evidence = (ROOT / "README.md").read_text().partition("## Evidence")[2]
     demo = last("demo", "sym")
     assert f"SLN-MO-LC ends at {demo['SLN-MO-LC']} %, CE at {demo['CE']} %" in evidence

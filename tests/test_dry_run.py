@@ -1,4 +1,4 @@
-"""`--dry-run` of slnlab.train: the plan of a run or a sweep, with nothing trained or written."""
+"""`--dry-run` of slnlab.train prints the plan of a run or sweep, and trains or writes nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def kinds(lines: list[str]) -> list[tuple[str, str]]:
     return [(kind, state) for kind, _, state, _ in columns]
 
 
-def test_a_sweep_is_planned_by_what_is_done_of_it(
+def test_a_plan_counts_finished_and_missing_runs(
     plan: Plan, tmp_path: Path, tiny_run: Callable[..., tuple[Result, Path]]
 ) -> None:
     sweep = ("-m", "seed=0,1", "sln.sigma=0.5")
@@ -66,7 +66,7 @@ def test_a_sweep_is_planned_by_what_is_done_of_it(
     assert "stopped (2/2 epochs)" in "\n".join(plan("seed=0", "sln.sigma=0.5"))
 
 
-def test_other_runs_that_are_needed_are_planned_too(plan: Plan) -> None:
+def test_a_plan_lists_the_source_runs(plan: Plan) -> None:
     lines = plan("method=co_teaching", "init.from=sln", "noise=dependent")
     assert lines[0] == "1 run (1 missing); before them 3 runs (3 missing) that they need"
     assert kinds(lines) == [("first", "missing")] * 3 + [("run", "missing")]
@@ -75,7 +75,7 @@ def test_other_runs_that_are_needed_are_planned_too(plan: Plan) -> None:
     assert kinds(plan("method=forward")) == [("first", "missing"), ("run", "missing")]
 
 
-def test_a_directory_that_holds_another_run_is_refused_as_training_would(
+def test_a_dry_run_refuses_a_directory_of_another_run(
     plan: Plan, tmp_path: Path, tiny_run: Callable[..., tuple[Result, Path]]
 ) -> None:
     tiny_run("sln.sigma=0.5", directory=tmp_path / "here")
@@ -117,7 +117,7 @@ def test_two_networks_take_twice_the_memory_of_one() -> None:
     assert two.weights == 2 * one.weights
 
 
-def test_images_of_unknown_size_are_said_to_be_unknown() -> None:
+def test_images_of_unknown_size_are_reported_as_unknown() -> None:
     config = compose(["preset.image_size=null"])
     found = estimate(config)
     assert found.activations is None

@@ -1,4 +1,4 @@
-"""The examples for other people's code run, and the pieces in them do their work."""
+"""The examples for foreign code run, and their parts work."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def assert_the_pieces_did_their_work(
     assert right_after > 0.75, "label correction has undone much of the noise"
 
 
-def test_plain_pytorch(example: Import, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plain_pytorch_example_runs(example: Import, capsys: pytest.CaptureFixture[str]) -> None:
     plain = example("plain_pytorch")
     network, momentum, table, label_noise = plain.main(**SHORT)
     _, true, test_images, test_labels = plain.digits()
@@ -56,7 +56,7 @@ def test_plain_pytorch(example: Import, capsys: pytest.CaptureFixture[str]) -> N
         assert line == f"test accuracy of the {name}: {accuracy:.1%}"
 
 
-def test_your_lightning_module(example: Import, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_lightning_module_example_runs(example: Import, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "default_root_dir": tmp_path,
@@ -84,8 +84,8 @@ def test_your_lightning_module(example: Import, capsys: pytest.CaptureFixture[st
         assert torch.equal(checkpoint["callbacks"]["MomentumModel"]["network"][name], tensor)
 
 
-def test_the_loop_of_how_it_works() -> None:
-    """It trains, and each sample's running target is (1 − β) times what the network said of it."""
+def test_the_loop_in_how_it_works_runs() -> None:
+    """The loop trains, and each sample's running target is (1 − β) times its softmax."""
     page = (EXAMPLES.parent / "docs" / "how-it-works.md").read_text()
     (loop,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     torch.manual_seed(0)
@@ -104,5 +104,5 @@ def test_the_loop_of_how_it_works() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain_pytorch", "your_lightning_module"])
-def test_an_example_is_short(name: str) -> None:
+def test_examples_are_short(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 80

@@ -1,4 +1,4 @@
-"""A model in a file gives other programs the run's own numbers, or is not written."""
+"""An exported model gives the run's own predictions, or is not written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(directory: Path) -> TrainedRun:
     return slnlab.load(directory)
 
 
-def test_the_weights_alone_go_into_the_networks_class(directory: Path, tmp_path: Path) -> None:
+def test_exported_weights_load_into_the_networks_class(directory: Path, tmp_path: Path) -> None:
     images = Digits().load("test").images
     for weights, members in (("network_2", 1), ("ensemble", 2)):
         file = tmp_path / "weights.pt"
@@ -58,7 +58,7 @@ def test_the_weights_alone_go_into_the_networks_class(directory: Path, tmp_path:
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_program_needs_nothing_of_slnlab(run: TrainedRun, tmp_path: Path) -> None:
+def test_an_exported_program_runs_without_slnlab(run: TrainedRun, tmp_path: Path) -> None:
     """torchscript; docs/use.md's test writes the others, which cost seconds."""
     images, file = Digits().load("test").images, tmp_path / "model.ts"
     difference = exporting.export(run, "torchscript", file)
@@ -72,7 +72,7 @@ def test_a_program_needs_nothing_of_slnlab(run: TrainedRun, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("format", ["torch", "torchscript"])
 @pytest.mark.parametrize("by", [0.01, float("nan")])
-def test_a_file_that_does_not_give_the_runs_numbers_is_not_written(
+def test_an_export_with_other_predictions_is_not_written(
     format: str, by: float, run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = exporting.FORMATS[format]
@@ -89,7 +89,7 @@ def test_a_file_that_does_not_give_the_runs_numbers_is_not_written(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model", "the one before")]
 
 
-def test_a_network_that_a_format_does_not_know_is_named(run: TrainedRun, tmp_path: Path) -> None:
+def test_a_network_unsupported_by_the_format_is_named(run: TrainedRun, tmp_path: Path) -> None:
     class Unscriptable(torch.nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             raise RuntimeError("no operation of mine\nand a long story")
@@ -112,7 +112,7 @@ def test_a_missing_package_names_the_extra(
         exporting.export(run, "onnx", tmp_path / "model.onnx")
 
 
-def test_a_place_that_cannot_be_written_is_said(directory: Path, run: TrainedRun, tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(directory: Path, run: TrainedRun, tmp_path: Path) -> None:
     for path, reason in ((tmp_path, "it is a folder"), (tmp_path / "a" / "b", f"there is no folder {tmp_path}/a")):
         with pytest.raises(DataError, match=f"^{path}: cannot be written: {reason}"):
             exporting.export(run, "torch", path)

@@ -1,4 +1,4 @@
-"""What is meant for GPUs, as far as a CPU can show it: compiled networks, profiles, memory formats, autocast."""
+"""GPU features as far as a CPU can test them: compiled networks, profiles, memory formats, autocast."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("traced")
-def test_a_compiled_run_is_the_same_and_nothing_is_compiled_again(tmp_path: Path, tiny_run: TinyRun) -> None:
-    """Not when sigma becomes 0, labels are corrected, or the learning rate moves."""
+def test_a_compiled_run_equals_an_eager_one_without_recompiling(tmp_path: Path, tiny_run: TinyRun) -> None:
+    """σ = 0, corrected labels or a new learning rate cause no recompilation."""
     run = ("data.batch_size=32", "data.eval_batch_size=250", *CORRECTED)  # last batch of 4, two evaluation batches
     _, eager = tiny_run(*run, directory=tmp_path / "eager")
     assert counters["stats"]["unique_graphs"] == 0
@@ -51,12 +51,12 @@ def test_a_compiled_run_is_the_same_and_nothing_is_compiled_again(tmp_path: Path
     assert differences(eager, compiled, epochs=4) == []
 
 
-def test_compiling_does_not_make_it_another_run() -> None:
+def test_compiling_does_not_change_the_identity() -> None:
     paths = {settle(compose([f"trainer.{key}=true"])).subdir for key in ("compile", "profile")}
     assert paths == {settle(compose()).subdir}
 
 
-def test_a_profile_says_where_the_time_of_a_step_goes(tmp_path: Path, tiny_run: TinyRun) -> None:
+def test_a_profile_shows_the_parts_of_a_step(tmp_path: Path, tiny_run: TinyRun) -> None:
     _, plain = tiny_run(*CORRECTED, directory=tmp_path / "plain")
     _, profiled = tiny_run(*CORRECTED, "trainer.profile=true", directory=tmp_path / "profiled")
     assert differences(plain, profiled, epochs=4) == []
@@ -85,8 +85,8 @@ def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) ->
     assert any((loss * 128) % 1 > 1e-3 for loss in losses)
 
 
-def test_several_processes_on_a_mac_are_on_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has one GPU, which Lightning's `auto` would give to each of them."""
+def test_several_processes_on_a_mac_use_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Mac has one GPU, and Lightning's `auto` would give it to every process."""
     given: list[str] = []
 
     class Trainer:

@@ -1,4 +1,4 @@
-"""The guide in CONTRIBUTING.md: its files, written as they stand, work in a folder of one's own."""
+"""The guide in CONTRIBUTING.md: its files work as written in a user's folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(files: Path) -> Path:
     return files / "run"
 
 
-def test_its_command_trains(folder: Path) -> None:
+def test_the_guides_command_trains(folder: Path) -> None:
     result = Result.load(folder / "result.json")
     assert (result.data, result.method, result.noise) == ("rows", "trimmed", "to_the_next")
     assert result.identity["loss"] == {"_target_": "mine.focal", "name": "focal", "gamma": 2.0}
@@ -57,14 +57,14 @@ def test_its_command_trains(folder: Path) -> None:
     assert result.rows["network"].title == "Trimmed"
 
 
-def test_the_method_selects(folder: Path) -> None:
+def test_the_guides_method_selects_samples(folder: Path) -> None:
     """int(.7·64) = 44 of 64, four times, and int(.7·44) = 30 of the last 44."""
     for row in read_metrics(folder / "metrics.csv"):
         assert row["train/selected"] == pytest.approx((4 * 44 + 30) / 300)
         assert 0 < row["train/selected_correct"] < 1
 
 
-def test_the_noise_goes_to_the_next_class(folder: Path) -> None:
+def test_the_guides_noise_flips_to_the_next_class(folder: Path) -> None:
     record = NoiseRecord.load(folder / "noise.npz")
     assert 0.3 < record.realised_rate < 0.5
     assert ((record.given - record.true) % 8).unique().tolist() == [0, 1]
@@ -103,7 +103,7 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("data=rows data.bach_size=3", "data.bach_size: there is no such key (did you mean batch_size?)"),
     ],
 )
-def test_a_mistake_in_ones_own_is_one_message_and_imports_nothing(typed: str, said: str) -> None:
+def test_a_mistake_in_a_users_class_is_one_message_without_import(typed: str, said: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(typed.split()))
     assert said in str(error.value)
@@ -112,7 +112,7 @@ def test_a_mistake_in_ones_own_is_one_message_and_imports_nothing(typed: str, sa
 
 
 @pytest.mark.usefixtures("own")
-def test_all_that_a_data_set_does_not_give_is_told_at_once(files: Path) -> None:
+def test_all_missing_values_of_a_users_data_set_are_reported_at_once(files: Path) -> None:
     text = (files / "conf" / "data" / "rows.yaml").read_text()
     without = re.sub(r"  (num_classes|mean): .*\n|preset: .*\n", "", text).replace("name: rows", "name: bare")
     (files / "conf" / "data" / "bare.yaml").write_text(without)
@@ -125,7 +125,7 @@ def test_all_that_a_data_set_does_not_give_is_told_at_once(files: Path) -> None:
 
 
 @pytest.mark.usefixtures("own")
-def test_a_default_of_the_constructor_is_a_part_of_the_run() -> None:
+def test_constructor_defaults_enter_the_identity() -> None:
     """Left out of the YAML, it is the same run as written there; with another value, it is another one."""
     names = [settle(compose(["loss=focal", *typed])).subdir for typed in ([], ["~loss.gamma"], ["loss.gamma=3"])]
     assert names[0] == names[1] != names[2]

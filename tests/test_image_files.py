@@ -1,4 +1,4 @@
-"""What image files say: orientation, transparency, depth, colour, several images in one; and what is refused."""
+"""Image files: orientation, transparency, depth, colour, several images in one, and refusals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(path: Path, **options: Any) -> npt.NDArray[np.int64]:
         ("jpg", {"quality": 100, "subsampling": 0}, 2),
     ],
 )
-def test_images_are_turned_as_their_metadata_say_and_once(
+def test_images_are_rotated_once_by_their_metadata(
     tmp_path: Path, suffix: str, options: dict[str, Any], off: int
 ) -> None:
     for orientation, stored in STORED.items():
@@ -59,7 +59,7 @@ def test_images_are_turned_as_their_metadata_say_and_once(
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK"])
-def test_tiff_files_without_compression_are_turned_in_every_mode(tmp_path: Path, mode: str) -> None:
+def test_uncompressed_tiff_files_are_rotated_in_every_mode(tmp_path: Path, mode: str) -> None:
     """Pillow may read these by memory mapping."""
     values = PICTURE[..., :1].repeat(4, 2) + np.arange(4, dtype=np.uint8)
     values = values if mode in ("RGBA", "CMYK") else values[..., 0]
@@ -73,7 +73,7 @@ def test_tiff_files_without_compression_are_turned_in_every_mode(tmp_path: Path,
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*garbage", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])
-def test_damaged_metadata_leave_the_image_as_it_is_stored(tmp_path: Path, exif: bytes) -> None:
+def test_damaged_metadata_leave_the_image_unrotated(tmp_path: Path, exif: bytes) -> None:
     Image.fromarray(PICTURE).save(tmp_path / "x.png", exif=exif)
     assert (read(tmp_path / "x.png") == PICTURE).all()
 
@@ -118,8 +118,8 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_deep_images_are_scaled_by_the_range_that_is_given(tmp_path: Path, name: str) -> None:
-    """Not by their own: a part of the range stays a part of it; what lies outside is clipped."""
+def test_deep_images_are_scaled_by_the_given_range(tmp_path: Path, name: str) -> None:
+    """The images' own ranges do not matter: a part of the range stays a part of it, and values outside are clipped."""
     grey = np.arange(60, 180, dtype=np.int64).reshape(8, 15)
     Image.fromarray((1000 + 8 * grey).astype(DEEP[name])).save(tmp_path / name)
     assert (read(tmp_path / name, pixel_range=(1000, 1000 + 8 * 255)) == grey[..., None]).all()
@@ -128,8 +128,8 @@ def test_deep_images_are_scaled_by_the_range_that_is_given(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-def test_deep_tiff_files_whose_zero_is_white_are_inverted(tmp_path: Path, compression: str | None) -> None:
-    """As Pillow does with those of 8 bits."""
+def test_deep_tiff_files_with_white_zero_are_inverted(tmp_path: Path, compression: str | None) -> None:
+    """Pillow does the same with 8-bit images."""
     stored = np.array([[0, 13107, 65535]], np.uint16)
     for zero, expected in ((0, [255, 204, 0]), (1, [0, 51, 255])):
         Image.fromarray(stored).save(tmp_path / "x.tif", tiffinfo={262: zero, 0x0112: 6}, compression=compression)
@@ -137,7 +137,7 @@ def test_deep_tiff_files_whose_zero_is_white_are_inverted(tmp_path: Path, compre
         assert read(tmp_path / "x.tif", pixel_range=(0, 65535))[:, 0, 0].tolist() == expected
 
 
-def test_a_transparent_value_of_a_deep_image_is_background(tmp_path: Path) -> None:
+def test_transparent_values_of_deep_images_become_background(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 500, 1000]], np.uint16)).save(tmp_path / "x.png", transparency=0)
     assert read(tmp_path / "x.png", pixel_range=(500, 1000))[0, :, 0].tolist() == [255, 0, 255]
     assert read(tmp_path / "x.png", pixel_range=(500, 1000), background="black")[0, :, 0].tolist() == [0, 0, 255]
@@ -150,7 +150,7 @@ def test_a_deep_image_without_a_range_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+def test_nan_pixels_are_refused(tmp_path: Path, value: float) -> None:
     Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.tif: has pixels that are not finite"):
         read_rgb(tmp_path / "x.tif", pixel_range=(0, 1))
@@ -172,14 +172,14 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
-def test_of_several_images_in_one_file_the_first_is_read(tmp_path: Path, suffix: str) -> None:
+def test_the_first_of_several_images_in_a_file_is_read(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "lime")]
     options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:], **options)
     assert (read(tmp_path / f"x.{suffix}") == [255, 0, 0]).all()
 
 
-def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named_with_the_reason(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).resize((64, 64)).save(tmp_path / "good.png")
     whole = (tmp_path / "good.png").read_bytes()
     header = struct.pack(">II", 20_000, 20_000)  # and a wrong checksum, which is not looked at first
@@ -210,7 +210,7 @@ def test_what_cannot_be_read_is_named_with_its_path_and_the_reason(tmp_path: Pat
     ],
 )
 @pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.convert"])
-def test_what_the_system_refuses_is_told_from_damage(
+def test_system_errors_are_distinguished_from_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, message: str
 ) -> None:
     def refused(*_: Any, **__: Any) -> Any:

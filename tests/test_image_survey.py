@@ -1,4 +1,4 @@
-"""What is found in a sample of a data set's images: the range of deep ones, and transparency that hides everything."""
+"""The survey of a sample of images: the range of deep ones, and transparent images hidden by the background."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def deep(*values: float, dtype: type = np.uint16) -> np.ndarray:
     return np.array([values], dtype)
 
 
-def test_the_range_is_that_of_all_training_images(tmp_path: Path) -> None:
+def test_the_range_covers_all_training_images(tmp_path: Path) -> None:
     train = put(tmp_path / "train", deep(1000, 1500), deep(1200, 2900))
     test = put(tmp_path / "test", deep(0, 60_000))
     (tmp_path / "broken.png").write_bytes(train[0].read_bytes()[:40])
@@ -37,8 +37,8 @@ def test_the_range_is_that_of_all_training_images(tmp_path: Path) -> None:
     assert find_pixel_range([[tmp_path / "gone.png"], []]) is None
 
 
-def test_a_large_split_is_looked_at_evenly(tmp_path: Path) -> None:
-    """And not all of it: the range of the configuration is asked for often."""
+def test_a_large_split_is_sampled_evenly(tmp_path: Path) -> None:
+    """A sample suffices, as the configuration needs the range often."""
     (last,) = put(tmp_path, deep(0, 9))
     listed = [tmp_path / "gone.png"] * (2 * SAMPLE) + [last] * 3
     assert find_pixel_range([listed]) == [0, 9]
@@ -55,12 +55,12 @@ def test_images_of_different_depths_are_refused(tmp_path: Path) -> None:
             find_pixel_range([train, other])
 
 
-def test_images_of_one_value_have_no_range(tmp_path: Path) -> None:
+def test_images_of_one_value_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"^{tmp_path}/0.png: all pixels .* have one value, 700"):
         find_pixel_range([put(tmp_path, deep(700, 700), deep(700))])
 
 
-def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_nan_pixels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"^{tmp_path}/1.tif: has pixels that are not finite"):
         find_pixel_range([put(tmp_path, deep(0, 1, dtype=np.float32), deep(0, np.nan, dtype=np.float32), suffix="tif")])
 
@@ -77,7 +77,7 @@ def sixteen_bit_colour(path: Path, value: int) -> Path:
     return path
 
 
-def test_16_bit_colour_is_refused_if_its_upper_bits_say_little(tmp_path: Path) -> None:
+def test_16_bit_colour_with_a_narrow_range_is_refused(tmp_path: Path) -> None:
     dark = sixteen_bit_colour(tmp_path / "dark.png", 4095)  # 12 bits
     with pytest.raises(DataError, match=rf"^{dark}: 16-bit colour .* 0 to 4095 of 65535; store them with 8 bits"):
         find_pixel_range([[dark]])
@@ -89,7 +89,9 @@ def logo(level: int, flat: bool = False) -> np.ndarray:
     return np.stack([np.full((2, 2), level, np.uint8)] * 3 + [alpha], -1)
 
 
-def test_shapes_that_the_background_hides_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_transparent_images_hidden_by_the_background_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     white = put(tmp_path / "white", *[logo(255)] * 3)
     black = put(tmp_path / "black", *[logo(0)] * 3)
     with pytest.raises(DataError, match=rf"^data.background: 3 of 3 .* over white, such as {white[0]}; black or grey"):

@@ -35,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("correction", signal.SIGKILL, -9, 4),
     ],
 )
-def test_a_run_that_was_ended_and_started_again_is_the_same_bit_for_bit(
+def test_a_killed_run_resumes_bit_for_bit(
     phase: str, number: signal.Signals, code: int, kept: int, whole: Path, tmp_path: Path
 ) -> None:
     ended = kill_matrix.run_until(phase, number, *kill_matrix.OVERRIDES, f"hydra.run.dir={tmp_path}")
@@ -48,7 +48,7 @@ def test_a_run_that_was_ended_and_started_again_is_the_same_bit_for_bit(
 
 
 @pytest.mark.parametrize("part", ["state_dict", "sample_table", "metrics.csv"])
-def test_the_comparison_sees_the_least_bit(part: str, whole: Path, tmp_path: Path) -> None:
+def test_the_comparison_notices_a_single_bit(part: str, whole: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(whole, other)
     if part == "metrics.csv":
@@ -64,7 +64,7 @@ def test_the_comparison_sees_the_least_bit(part: str, whole: Path, tmp_path: Pat
 
 
 @pytest.mark.slow  # test_processes.py ends one of the two; this is a minute's worth of starting processes
-def test_so_is_one_of_two_processes(tmp_path: Path) -> None:
+def test_a_killed_run_of_two_processes_resumes_bit_for_bit(tmp_path: Path) -> None:
     """Here the one that the user started is killed, and its processes end by themselves."""
     whole, directory = tmp_path / "whole", tmp_path / "killed"
     overrides = (*kill_matrix.OVERRIDES, "trainer.devices=2")
@@ -78,7 +78,7 @@ def test_so_is_one_of_two_processes(tmp_path: Path) -> None:
     assert kill_matrix.differences(whole, directory) == []
 
 
-def test_a_sweep_that_is_told_to_stop_does_not_start_its_next_run(tmp_path: Path) -> None:
+def test_a_stopped_sweep_does_not_start_its_next_run(tmp_path: Path) -> None:
     overrides = (*kill_matrix.OVERRIDES, "seed=0,1", f"runs_dir={tmp_path}", "hydra.mode=MULTIRUN")
     ended = kill_matrix.run_until("epoch", signal.SIGTERM, *overrides)
     assert ended.returncode == 143, ended.stderr

@@ -1,4 +1,4 @@
-"""Sweeps side by side on this machine, and how a sweep is going. SLURM is in test_slurm.py."""
+"""Sweeps on this machine and their status. test_slurm.py tests SLURM."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def states(folder: Path) -> dict[str, str]:
     return {run.path.rpartition("seed")[2]: run.state for run in run_statuses(folder)}
 
 
-def test_of_four_runs_one_dies_and_one_fails_and_only_these_are_done_again(tmp_path: Path) -> None:
+def test_only_failed_and_killed_runs_are_repeated(tmp_path: Path) -> None:
     runs = ("seed=0,1,2", MISBEHAVING)
     said = said_by(sweep(tmp_path, *runs, misbehave="0 3 SIGKILL 1"), code=1)
     assert "2 runs done, 1 failed" in said
@@ -63,7 +63,7 @@ def test_of_four_runs_one_dies_and_one_fails_and_only_these_are_done_again(tmp_p
     assert set(states(tmp_path).values()) == {"done"}
 
 
-def test_two_people_start_a_sweep_at_once(tmp_path: Path) -> None:
+def test_two_sweeps_started_at_once_share_the_runs(tmp_path: Path) -> None:
     """Nothing is done twice, and nobody is told of a failure."""
     both = [sweep(tmp_path, "seed=0,1", "trainer.max_epochs=20") for _ in range(2)]
     done = [said_by(running, code=0) for running in both]
@@ -75,7 +75,7 @@ def test_two_people_start_a_sweep_at_once(tmp_path: Path) -> None:
         assert metrics.read_text().count("\n") == 21
 
 
-def test_told_to_stop_the_runs_stop_too(tmp_path: Path) -> None:
+def test_stopping_the_launcher_stops_its_runs(tmp_path: Path) -> None:
     running = sweep(tmp_path, "seed=0,1,2", "trainer.max_epochs=100000")
     commands.until(lambda: len(list(tmp_path.rglob("metrics.csv"))) == 2, "two runs have begun")
     running.send_signal(signal.SIGTERM)
@@ -84,8 +84,8 @@ def test_told_to_stop_the_runs_stop_too(tmp_path: Path) -> None:
     assert sorted(states(tmp_path).values()) == ["missing", "stopped", "stopped"]
 
 
-def test_ray_begins_a_run_again_whose_worker_has_died(tmp_path: Path) -> None:
-    """And tells a failure."""
+def test_ray_restarts_a_run_after_its_worker_died(tmp_path: Path) -> None:
+    """The call also reports a failure."""
     pytest.importorskip("ray")
     once = tmp_path / "died"
     running = sweep(
@@ -104,7 +104,7 @@ def test_ray_begins_a_run_again_whose_worker_has_died(tmp_path: Path) -> None:
     assert "1 runs done, 1 failed" in said
 
 
-def test_ray_refuses_what_no_node_can_give(tmp_path: Path) -> None:
+def test_ray_refuses_resources_that_no_node_has(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     running = sweep(tmp_path, "launcher=ray", "hydra.launcher.cpus_per_run=1000", "seed=0")
     assert "asks for 1000 CPUs, the cluster has" in said_by(running, code=1)
@@ -154,9 +154,7 @@ def test_so_are_the_processes_that_decode_images(monkeypatch: pytest.MonkeyPatch
         assert _work(planned, threads=3) == used
 
 
-def test_a_process_in_which_something_unforeseen_has_happened_does_no_other_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_process_with_an_unforeseen_error_takes_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """After an error of CUDA's nothing works in it any more, and it would fail all that is left of a sweep."""
     for error, sound in ((RuntimeError("CUDA error: device-side assert triggered"), False), (SlnlabError("no"), True)):
 
@@ -183,7 +181,7 @@ def made_run(folder: Path, path: str, epochs: int, *, finished: bool = False, fa
     return run
 
 
-def test_what_a_status_shows(tmp_path: Path) -> None:
+def test_status_shows_the_state_of_each_run(tmp_path: Path) -> None:
     from filelock import FileLock
 
     paths = {name: f"digits/sym-0.4/sln/abc/seed{number}" for number, name in enumerate(("d", "r", "s", "f", "m"))}
@@ -213,7 +211,7 @@ def test_what_a_status_shows(tmp_path: Path) -> None:
     assert {run.path: run.state for run in run_statuses(tmp_path)}[paths["r"]] == "stopped"
 
 
-def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+def test_status_does_not_block_a_starting_run(tmp_path: Path) -> None:
     from slnlab.record.run_directory import RunDirectory
 
     directory = RunDirectory(made_run(tmp_path, "a/b/c/d/seed0", 1))
@@ -227,7 +225,7 @@ def test_looking_at_a_run_does_not_keep_it_from_starting(tmp_path: Path) -> None
         looking.kill()
 
 
-def test_status_as_a_command(tmp_path: Path) -> None:
+def test_the_status_command_prints_the_table(tmp_path: Path) -> None:
     made_run(tmp_path, "a/b/c/d/seed0", 10, finished=True)
     status = functools.partial(commands.run, "slnlab.sweep", "status")
     assert "1 done" in status(str(tmp_path)).stdout

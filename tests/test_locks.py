@@ -1,4 +1,4 @@
-"""One process at a time in a folder, on file systems with flock and without."""
+"""One process at a time in a folder, with flock and without."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def dead_process() -> int:
 
 
 @pytest.mark.parametrize("number", [None, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_one_at_a_time(number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_has_one_holder_at_a_time(number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if number is not None:
         without_flock(monkeypatch, number)
     first, second = FolderLock(tmp_path, "busy:"), FolderLock(tmp_path, "busy:")
@@ -75,7 +75,7 @@ def test_one_at_a_time(number: int | None, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_without_flock_a_killed_run_is_stopped_and_its_lock_is_taken_at_once(tmp_path: Path) -> None:
+def test_without_flock_the_lock_of_a_killed_run_is_taken_at_once(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     run.config.write_text("trainer: {max_epochs: 10}\n")
@@ -89,7 +89,7 @@ def test_without_flock_a_killed_run_is_stopped_and_its_lock_is_taken_at_once(tmp
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_lease_of_another_machine_is_respected_while_it_is_renewed(tmp_path: Path) -> None:
+def test_a_renewed_lease_of_another_machine_is_respected(tmp_path: Path) -> None:
     left_behind(tmp_path, pid=4711, host="node0123", age=40)
     assert is_held(tmp_path)
     with pytest.raises(Busy, match=r"process 4711 on node0123 renewed its lease 4\d s ago.* takes over after 120 s"):
@@ -113,9 +113,7 @@ def test_the_lease_of_a_lost_machine_is_taken_over(
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_lease_that_looked_abandoned_and_is_renewed_stays_its_holders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_renewal_keeps_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that was suspended, say."""
     monkeypatch.setattr(locks, "EXPIRES", 2.0)
     lease = left_behind(tmp_path, host="node0123", age=3000)
@@ -127,7 +125,7 @@ def test_a_lease_that_looked_abandoned_and_is_renewed_stays_its_holders(
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_process_whose_lease_was_taken_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_lost_its_lease_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "EXPIRES", 0.3)
     lock = FolderLock(tmp_path, "busy:")
 
@@ -146,7 +144,7 @@ def test_a_process_whose_lease_was_taken_stops(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / ".lease").exists(), "of the other process"
 
 
-def test_a_lock_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unresponsive_lock_service_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_flock(monkeypatch, errno.ENOLCK)
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
@@ -160,8 +158,8 @@ def test_a_lock_service_that_does_not_answer_is_named(tmp_path: Path, monkeypatc
         run_statuses(tmp_path)
 
 
-def test_a_killed_process_whose_parent_has_not_noticed_holds_nothing(tmp_path: Path) -> None:
-    """As in a container without an init."""
+def test_a_zombie_process_holds_no_lock(tmp_path: Path) -> None:
+    """A container without an init leaves such zombie processes."""
     zombie = subprocess.Popen(["true"])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     left_behind(tmp_path, pid=zombie.pid)
@@ -176,7 +174,7 @@ def test_a_killed_process_whose_parent_has_not_noticed_holds_nothing(tmp_path: P
 
 
 @pytest.mark.parametrize("holder_has_flock", [True, False])
-def test_one_mount_has_flock_and_another_has_not(
+def test_processes_with_and_without_flock_exclude_each_other(
     holder_has_flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = FolderLock(tmp_path, "busy:"), FolderLock(tmp_path, "busy:")
@@ -197,9 +195,7 @@ def test_one_mount_has_flock_and_another_has_not(
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_lease_that_a_thread_has_lost_stops_none_of_the_later_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_lease_does_not_stop_later_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "EXPIRES", 0.3)
     told: list[signal.Signals | None] = []
 

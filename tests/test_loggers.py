@@ -1,4 +1,4 @@
-"""Loggers: what they are told, and that whatever happens to them never happens to the run."""
+"""Loggers get every metric, and their failures never harm a run."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_two_runs_in_one_process_are_two_wandb_runs(tiny_run: TinyRun, tmp_path:
     assert wandb.run is None, "nothing is left open"
 
 
-def test_a_wandb_run_of_the_users_own_is_left_alone(tiny_run: TinyRun, tmp_path: Path, seen: list[Seen]) -> None:
+def test_a_users_own_wandb_run_is_left_alone(tiny_run: TinyRun, tmp_path: Path, seen: list[Seen]) -> None:
     """In a notebook, say."""
     own = wandb.init(project="theirs", mode="offline", dir=str(tmp_path))
     _, path = tiny_run(*OFFLINE)
@@ -152,14 +152,14 @@ def test_a_wandb_run_of_the_users_own_is_left_alone(tiny_run: TinyRun, tmp_path:
     own.finish(exit_code=0)
 
 
-def test_nothing_is_left_in_the_environment(tiny_run: TinyRun, seen: list[Seen]) -> None:
+def test_wandb_leaves_no_environment_variable(tiny_run: TinyRun, seen: list[Seen]) -> None:
     """WANDB_MODE there would make the next run, of whomever, an offline one."""
     tiny_run(*OFFLINE)
     assert len(seen) == 1
     assert "WANDB_MODE" not in os.environ
 
 
-def test_a_group_is_what_a_mean_is_taken_over(tiny_run: TinyRun, tmp_path: Path, seen: list[Seen]) -> None:
+def test_a_wandb_group_holds_the_seeds_of_one_mean(tiny_run: TinyRun, tmp_path: Path, seen: list[Seen]) -> None:
     """Seeds share it, another σ has another one."""
     for number, overrides in enumerate((["seed=0"], ["seed=1"], ["sln.sigma=0.25"])):
         tiny_run(*OFFLINE, *overrides, directory=tmp_path / str(number))
@@ -167,7 +167,7 @@ def test_a_group_is_what_a_mean_is_taken_over(tiny_run: TinyRun, tmp_path: Path,
     assert all(run.group.startswith("digits sym sln ") for run in seen)
 
 
-def test_wandb_is_told_what_metrics_csv_holds(tiny_run: TinyRun, seen: list[Seen]) -> None:
+def test_wandb_gets_the_rows_of_metrics_csv(tiny_run: TinyRun, seen: list[Seen]) -> None:
     _, path = tiny_run(*OFFLINE, "trainer.max_epochs=2", "logger.project=noises", "logger.tags=[one,two]")
     (run,) = seen
     assert run.logged == list(enumerate(read_metrics(path / "metrics.csv"), start=1)), "by epoch"
@@ -198,7 +198,7 @@ def power_cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     return cut
 
 
-def test_a_crash_is_told_and_a_resumed_run_is_the_same_wandb_run(
+def test_a_crash_is_reported_and_a_resume_keeps_the_wandb_run(
     tiny_run: TinyRun, tmp_path: Path, seen: list[Seen], power_cut: Callable[[int], Any]
 ) -> None:
     """The epoch that is done again is recorded once."""
@@ -215,14 +215,14 @@ def test_a_crash_is_told_and_a_resumed_run_is_the_same_wandb_run(
     assert [[step for step, _ in run.logged] for run in seen] == [[1], [2]]
 
 
-def test_disabled_it_writes_nothing(tiny_run: TinyRun, seen: list[Seen]) -> None:
+def test_disabled_wandb_writes_nothing(tiny_run: TinyRun, seen: list[Seen]) -> None:
     _, path = tiny_run("logger=wandb", "logger.mode=disabled", "trainer.max_epochs=1")
     assert seen[0].exit_codes == [0]
     assert not (path / "wandb").exists()
     assert (path / "result.json").exists()
 
 
-def test_an_epoch_that_is_done_again_is_recorded_once(start: Start, tmp_path: Path) -> None:
+def test_wandb_records_a_repeated_epoch_once(start: Start, tmp_path: Path) -> None:
     """A run that is killed between its row and its checkpoint does the epoch again; `wandb sync` would send both."""
     for steps in ([1, 2, 3], [3, 4], [2, 3, 4, 5]):
         logger = start(mode="offline")
@@ -235,7 +235,7 @@ def test_an_epoch_that_is_done_again_is_recorded_once(start: Start, tmp_path: Pa
 # W&B's environment, and what W&B refuses
 
 
-def test_the_environment_holds_where_the_configuration_says_nothing(
+def test_the_environment_applies_where_the_configuration_is_silent(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -280,7 +280,7 @@ def test_the_environment_holds_where_the_configuration_says_nothing(
         ({"WANDB_INIT_TIMEOUT": "5"}, {"timeout": 2.0}, {"init_timeout": 2, "finish_timeout": 2}),
     ],
 )  # fmt: skip
-def test_a_typed_key_wins_over_the_environment_and_that_over_ours(
+def test_typed_keys_win_over_the_environment_over_defaults(
     environment: dict[str, str],
     typed: dict[str, Any],
     chosen: dict[str, Any],
@@ -298,7 +298,7 @@ def composed() -> DictConfig:
     return compose(["logger=wandb"])
 
 
-def test_the_values_of_the_configuration_leave_it_to_the_environment(
+def test_default_values_leave_the_choice_to_the_environment(
     composed: DictConfig, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -321,7 +321,7 @@ def test_the_values_of_the_configuration_leave_it_to_the_environment(
         ("entity", "", "'' is not allowed: it is empty; null"),
     ],
 )
-def test_a_key_that_wandb_refuses_is_a_configuration_error(
+def test_a_key_refused_by_wandb_is_a_configuration_error(
     key: str, value: Any, message: str, composed: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean_environment(monkeypatch)
@@ -343,7 +343,7 @@ def test_a_key_that_wandb_refuses_is_a_configuration_error(
         ("WANDB_FORK_FROM", "abc?_step=3", "mutually exclusive"),
     ],
 )
-def test_a_variable_that_wandb_refuses_is_a_configuration_error(
+def test_a_variable_refused_by_wandb_is_a_configuration_error(
     name: str, value: str, message: str, composed: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean_environment(monkeypatch)
@@ -353,7 +353,7 @@ def test_a_variable_that_wandb_refuses_is_a_configuration_error(
         check(composed)
 
 
-def test_a_secret_that_wandb_refuses_is_not_repeated(composed: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_refused_by_wandb_is_not_printed(composed: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     clean_environment(monkeypatch)
     monkeypatch.setenv("WANDB_API_KEY", "secret ")
     with pytest.raises(ConfigError, match="WANDB_API_KEY in the environment is refused by W&B") as caught:
@@ -361,7 +361,7 @@ def test_a_secret_that_wandb_refuses_is_not_repeated(composed: DictConfig, monke
     assert "secret" not in str(caught.value)
 
 
-def test_names_that_slnlab_makes_are_shortened_to_what_wandb_takes(start: Start) -> None:
+def test_generated_names_are_shortened_for_wandb(start: Start) -> None:
     """A data set may be called what its owner likes."""
     name = "flowers_collected_from_the_web_summer_2026_second_round_relabelled_v3"
     title, group = f"{name} {name} ce seed=12", f"{name} {name} ce 0123456789"
@@ -387,7 +387,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, seen: list[Seen]) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef0123456789abcdef01234567")
 
 
-def test_a_server_that_does_not_answer_leaves_an_offline_recording(
+def test_an_unresponsive_server_leaves_an_offline_recording(
     start: Start, unreachable: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = start(timeout=0.5)
@@ -399,7 +399,7 @@ def test_a_server_that_does_not_answer_leaves_an_offline_recording(
     assert [(found.state, epochs(found.path)) for found in recordings([tmp_path])] == [("to send", [1])]
 
 
-def test_a_run_of_the_users_own_goes_on_when_the_server_does_not_answer(
+def test_a_users_own_run_continues_without_the_server(
     start: Start, unreachable: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     own = wandb.init(mode="offline", dir=str(tmp_path_factory.mktemp("own")), reinit="create_new")
@@ -412,7 +412,7 @@ def test_a_run_of_the_users_own_goes_on_when_the_server_does_not_answer(
     assert len(recordings([tmp_path])) == 1
 
 
-def test_nobody_is_asked_for_a_key(
+def test_wandb_never_prompts_for_a_key(
     start: Start, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A terminal does not mean that somebody sits there."""
@@ -436,7 +436,7 @@ def test_nobody_is_asked_for_a_key(
     logger.finish(0)
 
 
-def test_where_wandb_does_not_start_the_run_goes_on(
+def test_a_run_continues_if_wandb_does_not_start(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def init(**_: Any) -> None:
@@ -467,7 +467,7 @@ class Online:
         raise TimeoutError("Timed out finishing run.")
 
 
-def test_what_an_online_run_could_not_send_is_sent_by_sync_before_what_follows(
+def test_sync_sends_earlier_unsent_data_of_an_online_run_first(
     start: Start, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
@@ -490,7 +490,7 @@ def test_what_an_online_run_could_not_send_is_sent_by_sync_before_what_follows(
     assert epochs(second.path) == [2]
 
 
-def test_a_connection_that_breaks_is_mentioned_once(
+def test_a_broken_connection_is_reported_once(
     tiny_run: TinyRun, seen: list[Seen], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried = []
@@ -511,7 +511,7 @@ def test_a_connection_that_breaks_is_mentioned_once(
 
 
 @pytest.mark.parametrize("how", ["hangs", "raises"])
-def test_an_end_that_does_not_come_is_not_waited_for(
+def test_a_hanging_wandb_finish_is_not_awaited(
     how: str,
     tiny_run: TinyRun,
     seen: list[Seen],
@@ -542,7 +542,7 @@ def test_an_end_that_does_not_come_is_not_waited_for(
         time.sleep(3.2 - took)  # let it end before the fixture takes W&B down
 
 
-def test_the_logger_is_no_part_of_a_runs_identity(tiny_run: TinyRun, seen: list[Seen], tmp_path: Path) -> None:
+def test_the_logger_does_not_change_the_identity(tiny_run: TinyRun, seen: list[Seen], tmp_path: Path) -> None:
     """A run without W&B and the same with it are one: the second finds the first one finished."""
     first, path = tiny_run("trainer.max_epochs=1")
     second, _ = tiny_run(*OFFLINE)
@@ -554,7 +554,7 @@ def test_the_logger_is_no_part_of_a_runs_identity(tiny_run: TinyRun, seen: list[
 # TensorBoard
 
 
-def test_tensorboard_is_told_what_metrics_csv_holds(tiny_run: TinyRun) -> None:
+def test_tensorboard_gets_the_rows_of_metrics_csv(tiny_run: TinyRun) -> None:
     _, path = tiny_run("logger=tensorboard")
     events = EventAccumulator(str(path / "tensorboard"))
     events.Reload()
@@ -565,7 +565,7 @@ def test_tensorboard_is_told_what_metrics_csv_holds(tiny_run: TinyRun) -> None:
         assert [scalar.value for scalar in scalars] == pytest.approx([row[key] for row in rows], rel=1e-6)
 
 
-def test_tensorboard_shows_an_epoch_that_is_done_again_once(tmp_path: Path) -> None:
+def test_tensorboard_shows_a_repeated_epoch_once(tmp_path: Path) -> None:
     """A run that is killed between its row and its checkpoint does the epoch again; kill -9 cuts a record in two."""
     for values in ({1: 0.1, 2: 0.2, 3: 0.3}, {3: 1.3, 4: 1.4}, {2: 2.2, 3: 2.3, 4: 2.4, 5: 2.5}):
         logger: Any = tensorboard_logger(RunDirectory(tmp_path))
@@ -581,7 +581,7 @@ def test_tensorboard_shows_an_epoch_that_is_done_again_once(tmp_path: Path) -> N
     assert [scalar.value for scalar in events.Scalars("accuracy")] == pytest.approx([0.1, 2.2, 2.3, 2.4, 2.5])
 
 
-def test_without_tensorboard_the_extra_is_named_before_anything_is_trained(
+def test_missing_tensorboard_names_the_extra_before_training(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
@@ -593,7 +593,7 @@ def test_without_tensorboard_the_extra_is_named_before_anything_is_trained(
 def test_a_crash_closes_tensorboard_and_a_resumed_run_repeats_nothing(
     tiny_run: TinyRun, tmp_path: Path, power_cut: Callable[[int], Any]
 ) -> None:
-    """What was logged until then is on the disk."""
+    """Everything logged before is on the disk."""
 
     def steps() -> list[int]:
         events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))

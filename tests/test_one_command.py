@@ -1,4 +1,4 @@
-"""`slnlab COMMAND`: the one entry to all commands, and what only it has: list and show."""
+"""`slnlab COMMAND`, the entry to all commands, with its own list and show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Says = Callable[..., str]
 
 @pytest.fixture
 def says(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Says:
-    """What a command prints."""
+    """The printed text of a command."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets
     monkeypatch.setattr(sys, "argv", ["slnlab"])
 
@@ -38,12 +38,12 @@ def says(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command_names_what_is_typed(name: str, says: Says) -> None:
+def test_the_help_of_a_command_names_the_typed_command(name: str, says: Says) -> None:
     assert f"slnlab {name} " in says(name, "--help").replace("\n", " ")
     assert "python -m slnlab" not in says("help", name)
 
 
-def test_the_help_has_every_command(says: Says) -> None:
+def test_the_help_lists_every_command(says: Says) -> None:
     shown = says("--help")
     assert all(f"\n  {name} " in shown for name in COMMANDS)
     assert says("--version") == f"slnlab {__version__}\n"
@@ -70,7 +70,7 @@ def test_a_wrong_command_is_one_message_and_exit_code_2(
     ("words", "message"),
     [(["-m", "--cfg", "job"], "--multirun and --cfg: one of them"), (["--resolve"], "--resolve: goes with --cfg")],
 )
-def test_options_of_hydra_that_exclude_each_other_are_one_message(
+def test_conflicting_hydra_options_are_one_message(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -96,7 +96,7 @@ def test_shell_completion_offers_commands_then_keys(
     assert offered in words if offered else not words, "of report's, files: bash's own"
 
 
-def test_what_only_looks_does_not_import_torch(tmp_path: Path) -> None:
+def test_read_only_commands_do_not_import_torch(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom slnlab.__main__ import main\n"
         "for words in ('--help', 'list methods', 'show elr', 'train --help', 'train sln.sigma=-1'):\n"
@@ -114,7 +114,7 @@ def test_what_only_looks_does_not_import_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "group"), KINDS.items())
-def test_a_list_has_every_option_with_a_description(kind: str, group: str, says: Says) -> None:
+def test_list_prints_every_option_with_a_description(kind: str, group: str, says: Says) -> None:
     rows = list(csv.DictReader(io.StringIO(says("list", kind, "--format", "tsv")), dialect="excel-tab"))
     assert [row["name"] for row in rows] == sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
     assert all(row["description"] for row in rows)
@@ -139,7 +139,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_options_of_the_users_own_are_listed_and_shown(own: Path, says: Says) -> None:
+def test_a_users_own_options_are_listed_and_shown(own: Path, says: Says) -> None:
     assert "trimmed" in says("list", "methods", "--config-dir", str(own))
     shown = says("show", "trimmed", "--config-dir", str(own))
     assert "Learns from the samples of smallest loss." in shown
@@ -150,7 +150,7 @@ def test_options_of_the_users_own_are_listed_and_shown(own: Path, says: Says) ->
 # show
 
 
-def test_a_method_is_shown_with_its_keys_in_force() -> None:
+def test_show_prints_a_method_with_its_effective_keys() -> None:
     shown = show("elr", ["data=cifar100", "noise=asym"])
     strength = compose(["method=elr", "data=cifar100", "noise=asym"]).method.strength
     assert f"method.strength = {strength}\n      weight λ of the regulariser, ≥ 0." in shown
@@ -164,7 +164,7 @@ def test_a_method_is_shown_with_its_keys_in_force() -> None:
     assert "mixup.alpha" not in composes
 
 
-def test_keys_that_a_method_has_from_another_one_are_explained_too() -> None:
+def test_show_explains_inherited_keys() -> None:
     """SOP+ starts from SOP."""
     shown = show("sop_plus")
     for key in ("lr_u", "consistency"):
@@ -176,6 +176,6 @@ def test_keys_that_a_method_has_from_another_one_are_explained_too() -> None:
     ("name", "message"),
     [("elrr", "did you mean elr"), ("asym", "is no method, but noise=asym; see `slnlab list noise`")],
 )
-def test_a_name_that_is_no_method_is_one_message(name: str, message: str) -> None:
+def test_an_unknown_method_is_one_message(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         show(name)

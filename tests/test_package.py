@@ -1,4 +1,4 @@
-"""The wheel: complete, and working in an empty directory."""
+"""The wheel is complete and works in an empty directory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_and_its_configuration(wheel: Path) -> None:
+def test_the_wheel_contains_package_and_configuration(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     configuration = {f"slnlab/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
@@ -41,7 +41,7 @@ def test_the_wheel_holds_the_package_and_its_configuration(wheel: Path) -> None:
     assert parts <= names
 
 
-def test_the_extra_all_is_every_optional_one_and_there_is_one_command(wheel: Path) -> None:
+def test_the_extra_all_contains_every_extra_and_one_command_is_installed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         about = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
     named = re.findall(r"^Requires-Dist: ([\w-]+).*; extra == '(\w+)'", about["METADATA"], re.MULTILINE)

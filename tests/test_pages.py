@@ -34,7 +34,7 @@ def make_pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("make_pages")
 
 
-def test_the_committed_pages_are_what_their_sources_say(make_pages: ModuleType) -> None:
+def test_the_committed_pages_match_their_sources(make_pages: ModuleType) -> None:
     pages = make_pages.pages()
     assert {path for path in pages if path.parent.name == "methods"} == {*(ROOT / "docs" / "methods").glob("*.md")}
     for path, text in pages.items():
@@ -42,7 +42,7 @@ def test_the_committed_pages_are_what_their_sources_say(make_pages: ModuleType) 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_has_a_card(name: str) -> None:
+def test_every_method_has_a_card(name: str) -> None:
     card = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     does, objective = card.split("## Objective")
     assert 1 <= len(re.findall(r"[.)] |[.]$", does.split("\n\n")[3].replace("\n", " "))) <= 3
@@ -65,7 +65,7 @@ def test_a_method_has_a_card(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_card_shows_the_keys_and_values_in_force(name: str) -> None:
+def test_a_card_shows_effective_keys_and_values(name: str) -> None:
     card = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|", card, re.MULTILINE))
     method = composed(name)
@@ -78,7 +78,7 @@ def test_a_card_shows_the_keys_and_values_in_force(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cores2", "co_teaching_plus"])
-def test_the_command_for_a_quick_look_is_one(name: str) -> None:
+def test_the_quick_command_of_a_card_composes(name: str) -> None:
     card = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     (typed,) = re.findall(r"^python -m slnlab\.train (.*)$", card, re.MULTILINE)
     config = compose(shlex.split(typed))
@@ -86,13 +86,13 @@ def test_the_command_for_a_quick_look_is_one(name: str) -> None:
     assert (config.method.name, config.trainer.max_epochs) == (name, 3)
 
 
-def test_a_method_whose_cost_nobody_has_measured_has_a_card(make_pages: ModuleType) -> None:
+def test_a_method_without_a_measured_cost_has_a_card(make_pages: ModuleType) -> None:
     card = make_pages.card(make_pages.method("elr", None))
     assert "## Cost\n\nNot measured.\n" in card
 
 
 @pytest.mark.parametrize("key", ["mixup.alpha", "sam.rho"])
-def test_the_index_names_the_methods_that_mixup_and_sam_do_not_go_with(key: str) -> None:
+def test_the_index_names_methods_that_refuse_mixup_and_sam(key: str) -> None:
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
     (named,) = re.findall(rf"^- \w+ \(`{key}`\) goes with .* one network, except (.*)\.$", page, re.MULTILINE)
     single = [method for method in map(composed, METHODS) if len(law(method).networks) == 1]
@@ -119,7 +119,7 @@ def test_the_loop_of_the_readme_trains() -> None:
 # YAML
 
 
-def test_the_comments_of_a_yaml_file_go_to_their_keys(make_pages: ModuleType) -> None:
+def test_comments_of_a_yaml_file_belong_to_their_keys(make_pages: ModuleType) -> None:
     text = "# The head.\na: 1   # beside\n# above\nb:\n  c: x # of c\n  d:\n    - one # first\n    - two\n"
     head, found = make_pages.keys(text)
     assert head == "The head."

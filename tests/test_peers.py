@@ -1,4 +1,4 @@
-"""Processes that SLURM or torchrun has started hear of one that fails or dies."""
+"""Processes started by SLURM or torchrun notice a failed or killed one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Group:
 
 
 @pytest.mark.parametrize("failing", [0, 2])
-def test_all_hear_who_has_failed_and_one_that_stays_is_ended(
+def test_all_processes_learn_of_a_failure_and_stragglers_are_ended(
     failing: int, group: Group, caplog: pytest.LogCaptureFixture
 ) -> None:
     members, written, ended = group
@@ -57,7 +57,7 @@ def test_all_hear_who_has_failed_and_one_that_stays_is_ended(
     assert written == ([members[failing].reason] if others[0].rank else [others[0].reason])[: int(others[0].rank == 0)]
 
 
-def test_nobody_is_ended_when_all_have_left(group: Group) -> None:
+def test_no_process_is_ended_after_a_normal_exit(group: Group) -> None:
     members, written, ended = group
     for member in members:
         member.announce(DONE)
@@ -67,7 +67,7 @@ def test_nobody_is_ended_when_all_have_left(group: Group) -> None:
     assert not written
 
 
-def test_a_process_that_is_killed_says_nothing_and_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_noticed_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_exit", lambda: None)
     first = Peers(0, 2, lambda _: None)
     port, key = first.listen()
@@ -88,7 +88,7 @@ def _connect_and_wait(port: int, key: bytes) -> None:
     time.sleep(600)
 
 
-def test_a_stranger_at_the_port_is_none_of_the_processes() -> None:
+def test_a_foreign_connection_is_not_counted_as_a_process() -> None:
     first, second = (Peers(rank, 2, lambda _: None) for rank in range(2))
     port, key = first.listen()
     socket.create_connection(("127.0.0.1", port)).close()
@@ -102,7 +102,7 @@ def test_a_stranger_at_the_port_is_none_of_the_processes() -> None:
     first.left.set()
 
 
-def test_strangers_who_say_nothing_keep_nobody_waiting() -> None:
+def test_silent_foreign_connections_delay_nobody() -> None:
     first, second = (Peers(rank, 2, lambda _: None) for rank in range(2))
     port, key = first.listen()
     with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
@@ -113,7 +113,7 @@ def test_strangers_who_say_nothing_keep_nobody_waiting() -> None:
     first.left.set()
 
 
-def test_a_failure_is_heard_of_before_all_have_connected_and_by_those_who_come_later() -> None:
+def test_a_failure_reaches_processes_that_connect_later() -> None:
     members = [Peers(rank, 3, lambda _: None) for rank in range(3)]
     port, key = members[0].listen()
     members[1].connect("127.0.0.1", port, key)
@@ -126,7 +126,7 @@ def test_a_failure_is_heard_of_before_all_have_connected_and_by_those_who_come_l
     assert members[0].reason == members[2].reason == "process 1 of 3, counted from 0, failed: KeyError: 'x'"
 
 
-def test_a_first_process_that_does_not_answer_is_waited_for_only_so_long(
+def test_waiting_for_the_first_process_is_limited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(peers, "WITHIN", 0.2)
@@ -136,7 +136,7 @@ def test_a_first_process_that_does_not_answer_is_waited_for_only_so_long(
     assert f"127.0.0.1:{port} cannot be reached (no answer within 0 s)" in caplog.text
 
 
-def test_no_port_to_listen_at_is_an_error_that_the_others_get_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_port_is_an_error_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(24, "Too many open files")
 

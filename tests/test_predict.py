@@ -1,4 +1,4 @@
-"""A finished run on images: predictions are those of its own evaluation, and what cannot be used is said."""
+"""Predictions of a finished run equal its own evaluation; unusable input is refused."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def accuracy(labels: list[str], true: Tensor) -> float:
         ("best", ["network", "best"]),
     ],
 )
-def test_predictions_are_those_of_the_runs_evaluation(name: str, choices: list[str], done: Done) -> None:
+def test_predictions_equal_those_of_the_runs_evaluation(name: str, choices: list[str], done: Done) -> None:
     test, training = Digits().load("test"), Digits().load("train")
     for weights in choices:
         run = slnlab.load(done(name), weights)
@@ -119,9 +119,7 @@ def test_predictions_are_those_of_the_runs_evaluation(name: str, choices: list[s
 
 
 @pytest.mark.parametrize(("name", "weights"), [("sln", "momentum"), ("two", "ensemble"), ("best", "best")])
-def test_without_a_choice_the_weights_are_those_of_the_list_of_label_issues(
-    name: str, weights: str, done: Done
-) -> None:
+def test_the_default_weights_are_those_of_label_issues(name: str, weights: str, done: Done) -> None:
     run = slnlab.load(done(name))
     assert run.weights == weights
     with (done(name) / "label_issues.csv").open() as file:
@@ -136,7 +134,7 @@ def test_without_a_choice_the_weights_are_those_of_the_list_of_label_issues(
             assert listed[index]["predicted_label"] == run.classes[prediction]
 
 
-def test_the_weights_of_the_best_epoch_are_not_those_of_the_last(done: Done) -> None:
+def test_best_and_last_weights_differ(done: Done) -> None:
     best, last = (slnlab.load(done("best"), weights).model.state_dict() for weights in ("best", "network"))
     stored = torch.load(done("best") / "checkpoints" / "last.ckpt", weights_only=True)["best"]["weights"]
     assert all(torch.equal(best[name], stored[name]) for name in stored)
@@ -154,7 +152,7 @@ def test_the_model_is_a_plain_module(name: str, done: Done) -> None:
     np.testing.assert_array_equal(logits.softmax(1).detach().numpy(), run.predict(images).probabilities)
 
 
-def test_files_that_stream_are_seen_as_in_evaluation(streamed: Path, photos: Path) -> None:
+def test_streamed_files_are_preprocessed_as_in_evaluation(streamed: Path, photos: Path) -> None:
     run = slnlab.load(streamed)
     paths = sorted(photos.glob("test/*/*.png"))
     labels, _ = run.predict(paths)
@@ -171,7 +169,7 @@ def test_files_that_stream_are_seen_as_in_evaluation(streamed: Path, photos: Pat
 @pytest.mark.parametrize(
     "size", [(10, 10), (11, 10), (30, 17), (17, 30), (3, 3), (1, 1), (1, 200), (200, 1), (999, 500)]
 )
-def test_a_file_has_the_pixels_that_training_saw(size: tuple[int, int], tmp_path: Path) -> None:
+def test_a_file_has_the_pixels_of_training(size: tuple[int, int], tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = Decoder(Paths(tmp_path, ["a.png"]), 10)(0)
@@ -218,7 +216,7 @@ def test_a_pillow_image_has_the_pixels_of_its_file(
         assert torch.equal(pixels(image, how), expected), "the image is as it was"
 
 
-def test_a_pillow_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_pillow_image_is_named(tmp_path: Path) -> None:
     how = Preprocessing(resize=(8, 8), crop=(8, 8), **RGB)
     path = tmp_path / "x.png"
     Image.fromarray(np.arange(10_000, dtype=np.uint16).reshape(100, 100)).save(path)
@@ -232,7 +230,7 @@ def test_a_pillow_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 # What may be given
 
 
-def test_one_image_in_every_form_is_one_prediction(done: Done, tmp_path: Path) -> None:
+def test_every_form_of_an_image_gives_one_prediction(done: Done, tmp_path: Path) -> None:
     run, image = slnlab.load(done("sln")), Digits().load("test").images[3]
     grey = Image.fromarray(image[0].numpy())
     forms = {"grey": grey, "colour": grey.convert("RGB"), "palette": grey.convert("P")}
@@ -272,7 +270,7 @@ def test_the_batch_size_changes_nothing_but_rounding(size: int, done: Done) -> N
     )
 
 
-def test_of_nothing_there_is_nothing_to_say(done: Done) -> None:
+def test_an_empty_input_gives_an_empty_prediction(done: Done) -> None:
     for nothing in ([], np.zeros((0, 1, 8, 8), np.uint8)):
         labels, probabilities = slnlab.load(done("sln")).predict(nothing)
         assert labels == []
@@ -295,7 +293,7 @@ def test_arrays_that_are_no_images_are_refused(images: object, message: str, don
     assert message in str(error.value)
 
 
-def test_in_python_a_file_that_cannot_be_read_is_an_error(done: Done, tmp_path: Path) -> None:
+def test_an_unreadable_file_raises_in_python(done: Done, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     run = slnlab.load(done("sln"))
     for name, reason in (("bad.png", "is no readable image"), ("gone.png", "no such file")):
@@ -347,14 +345,14 @@ def spoil(run: Path, how: str) -> None:
         ("elsewhere", r"method._target_: their_own.Method cannot be imported"),
     ],
 )
-def test_a_run_that_cannot_be_used_says_why(how: str, message: str, copied: Path) -> None:
+def test_an_unusable_run_is_refused_with_the_reason(how: str, message: str, copied: Path) -> None:
     slnlab.load(copied)  # before
     spoil(copied, how)
     with pytest.raises(SlnlabError, match=f"(?s){message}"):
         slnlab.load(copied)
 
 
-def test_a_directory_that_is_no_run(copied: Path, tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_refused(copied: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     for path, message in (
@@ -368,7 +366,7 @@ def test_a_directory_that_is_no_run(copied: Path, tmp_path: Path) -> None:
         assert f"{path}: {message}" == str(error.value)
 
 
-def test_weights_and_devices_that_there_are_not(done: Done) -> None:
+def test_unknown_weights_and_devices_are_refused(done: Done) -> None:
     with pytest.raises(ConfigError, match=r"^weights: .* has no 'ensemble'; it has network, momentum$"):
         slnlab.load(done("sln"), weights="ensemble")
     for device in ("gpu", "cuda:99"):
@@ -376,7 +374,7 @@ def test_weights_and_devices_that_there_are_not(done: Done) -> None:
             slnlab.load(done("sln"), device=device)
 
 
-def test_a_run_that_was_made_on_a_gpu_and_compiled_loads_on_a_cpu(copied: Path) -> None:
+def test_a_compiled_gpu_run_loads_on_a_cpu(copied: Path) -> None:
     images, config = Digits().load("test").images, OmegaConf.load(copied / "config.yaml")
     before = slnlab.load(copied).predict(images)
     config.trainer.accelerator, config.trainer.devices, config.trainer.compile = "gpu", 8, True
@@ -392,7 +390,7 @@ class Executed:
         return Path.touch, (self.trace,)
 
 
-def test_nothing_in_a_checkpoint_or_its_configuration_is_executed(copied: Path, tmp_path: Path) -> None:
+def test_loading_a_checkpoint_executes_no_code(copied: Path, tmp_path: Path) -> None:
     trace, last = tmp_path / "trace", copied / "checkpoints" / "last.ckpt"
     whole = last.read_bytes()
     torch.save({**torch.load(last, weights_only=True), "more": Executed(trace)}, last)
@@ -435,7 +433,9 @@ def pile(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_table_of_a_folder(done: Done, pile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_of_a_folder_are_one_table(
+    done: Done, pile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "p.csv"
     (pile / "deep" / "broken.jpg").write_bytes(b"no image")
     (pile / "empty.png").touch()
@@ -496,7 +496,7 @@ def test_an_error_is_one_message_and_leaves_no_file(
     assert set(pile.rglob("*")) == before
 
 
-def test_a_batch_is_classified_before_all_files_are_found(done: Done, pile: Path) -> None:
+def test_prediction_starts_before_all_files_are_found(done: Done, pile: Path) -> None:
     """Of files without end, the first batch; a few more are read ahead."""
     asked = itertools.count()
     endless = (pile / "b.png" for _ in asked)
@@ -505,7 +505,7 @@ def test_a_batch_is_classified_before_all_files_are_found(done: Done, pile: Path
     assert next(asked) < 30
 
 
-def test_help_and_a_mistake_do_not_wait_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_and_mistakes_do_not_import_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "slnlab.inference.trained_run", None)  # to import it would raise
     assert run_command("--help") == 0
     assert run_command() == 2

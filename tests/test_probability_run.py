@@ -1,4 +1,4 @@
-"""Instance-dependent noise: the run on clean labels that it is made from, and what is made of it."""
+"""Instance-dependent noise: its source run on clean labels, and the flips made from it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def trainings(runs: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in runs.rglob("probabilities.npz")}
 
 
-def test_the_run_on_clean_labels_is_made_on_demand(runs: Path) -> None:
+def test_the_source_run_on_clean_labels_is_made_on_demand(runs: Path) -> None:
     (file,) = trainings(runs)
     probabilities, labels = stored(file)
     assert probabilities.shape == (N, 10)
@@ -73,7 +73,7 @@ def test_the_run_on_clean_labels_is_made_on_demand(runs: Path) -> None:
     assert len((file.parent / "metrics.csv").read_text().splitlines()) == 1 + 2  # epochs, not those of the noisy run
 
 
-def test_the_flips_are_those_of_the_definition(runs: Path) -> None:
+def test_flips_follow_the_definition(runs: Path) -> None:
     (file,) = trainings(runs)
     record = NoiseRecord.load(runs / "first" / "noise.npz")
     assert record.true.tolist() == Digits().load("train").labels[:N].tolist()
@@ -94,14 +94,14 @@ def test_the_flips_are_those_of_the_definition(runs: Path) -> None:
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_other_runs_on_the_same_data_find_it(overrides: list[str], runs: Path) -> None:
+def test_other_runs_on_the_same_data_reuse_the_probabilities(overrides: list[str], runs: Path) -> None:
     before = trainings(runs)
     spec = with_first_runs(settle(dependent(runs, *overrides)), train)
     assert trainings(runs) == before
     assert [Path(spec.config.noise.probabilities)] == list(before)
 
 
-def test_a_whole_run_with_another_method_and_rate_trains_only_itself(runs: Path, tmp_path: Path) -> None:
+def test_another_method_and_rate_reuse_the_probabilities(runs: Path, tmp_path: Path) -> None:
     before = trainings(runs)
     train(dependent(runs, "method=sln", "noise.rate=0.55", "seed=2", "data.noisy_val=20"), tmp_path / "other")
     assert trainings(runs) == before
@@ -114,8 +114,8 @@ def test_a_whole_run_with_another_method_and_rate_trains_only_itself(runs: Path,
 
 
 @pytest.mark.parametrize("other", ["data.train_size=150", CLEAN_RUN.replace("0.02", "0.01")])
-def test_other_data_or_another_network_need_their_own(other: str, runs: Path, tmp_path: Path) -> None:
-    """Of a copy, so that the other tests do not see it."""
+def test_other_data_or_networks_need_their_own_probabilities(other: str, runs: Path, tmp_path: Path) -> None:
+    """The test works on a copy, so that other tests do not see the change."""
     config = dependent(tmp_path, other)
     file = Path(with_first_runs(settle(config), train).config.noise.probabilities)
     (known,) = trainings(runs)
@@ -123,7 +123,7 @@ def test_other_data_or_another_network_need_their_own(other: str, runs: Path, tm
     assert not np.array_equal(stored(file)[0], stored(known)[0][: len(stored(file)[0])])
 
 
-def test_probabilities_that_were_removed_are_made_again_and_are_the_same(runs: Path, tmp_path: Path) -> None:
+def test_removed_probabilities_are_made_again_identically(runs: Path, tmp_path: Path) -> None:
     first = Path(with_first_runs(settle(dependent(tmp_path)), train).config.noise.probabilities)
     (known,) = trainings(runs)
     assert np.array_equal(stored(first)[0], stored(known)[0])  # another place, the same run
@@ -133,7 +133,7 @@ def test_probabilities_that_were_removed_are_made_again_and_are_the_same(runs: P
     assert np.array_equal(stored(again)[0], stored(known)[0])
 
 
-def test_a_file_of_ones_own_is_used_as_given(tmp_path: Path) -> None:
+def test_a_users_probability_file_is_used_unchanged(tmp_path: Path) -> None:
     mine = np.random.default_rng(0).dirichlet(np.ones(10), N)
     np.savez(tmp_path / "mine.npz", probabilities=mine)
     config = dependent(tmp_path / "runs", f"noise.probabilities={tmp_path / 'mine.npz'}", "noise.rate=0.3")
@@ -144,13 +144,13 @@ def test_a_file_of_ones_own_is_used_as_given(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()  # nothing was trained for it
 
 
-def test_a_file_of_ones_own_that_is_missing_is_refused(tmp_path: Path) -> None:
+def test_a_missing_probability_file_is_refused(tmp_path: Path) -> None:
     config = dependent(tmp_path / "runs", f"noise.probabilities={tmp_path / 'mine.npz'}")
     with pytest.raises(SlnlabError, match=r"noise\.probabilities.*mine\.npz"):
         train(config, tmp_path / "run")
 
 
-def test_other_noise_passes_as_it_is(tmp_path: Path) -> None:
+def test_other_noise_needs_no_probabilities(tmp_path: Path) -> None:
     config = compose([*SMALL, "noise=sym", f"runs_dir={tmp_path}"])
     spec = settle(config)
     assert with_first_runs(spec, train) is spec
@@ -197,18 +197,18 @@ def fit(
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 class TestAverage:
-    def test_it_is_the_mean_over_epochs_in_eval_mode(self, tmp_path: Path) -> None:
+    def test_probabilities_are_the_mean_over_epochs_in_eval_mode(self, tmp_path: Path) -> None:
         _, witness, _ = fit(tmp_path, "data.padding=0", "data.eval_batch_size=70")
         assert len(witness.softmax) == 3
         assert float((witness.softmax[0] - witness.softmax[2]).abs().max()) > 0.01  # or the mean would say nothing
         np.testing.assert_allclose(stored(tmp_path / "p.npz")[0], torch.stack(witness.softmax).mean(0), atol=1e-5)
 
-    def test_it_is_taken_through_the_training_augmentation(self, tmp_path: Path) -> None:
+    def test_probabilities_use_the_training_augmentation(self, tmp_path: Path) -> None:
         _, witness, _ = fit(tmp_path, "data.padding=2")
         difference = np.abs(stored(tmp_path / "p.npz")[0] - torch.stack(witness.softmax).mean(0).numpy())
         assert difference.max() > 1e-3  # without augmentation 1e-5 at most, see above
 
-    def test_a_stopped_run_goes_on_with_it(self, tmp_path: Path) -> None:
+    def test_a_stopped_run_continues_the_average(self, tmp_path: Path) -> None:
         (tmp_path / "stopped").mkdir()
         fit(tmp_path)
         expected = stored(tmp_path / "p.npz")[0]
@@ -217,13 +217,13 @@ class TestAverage:
         fit(tmp_path, ckpt_path=tmp_path / "stopped.ckpt")
         np.testing.assert_allclose(stored(tmp_path / "p.npz")[0], expected, rtol=0, atol=0)
 
-    def test_it_does_not_disturb_the_training(self, tmp_path: Path) -> None:
+    def test_the_average_does_not_change_the_training(self, tmp_path: Path) -> None:
         (_, _, watched), (_, _, alone) = fit(tmp_path), fit(tmp_path, average=False)
         for name, value in alone.state_dict().items():
             assert torch.equal(watched.state_dict()[name], value), name
 
 
-def test_what_is_not_about_the_training_samples_leaves_the_noise_as_it_is(runs: Path) -> None:
+def test_keys_unrelated_to_training_samples_do_not_change_the_noise(runs: Path) -> None:
     """A sweep over batch sizes must compare methods on the same labels."""
     before = trainings(runs)
     for override in ("data.batch_size=32", "data.eval_batch_size=50", "data.padding=0", "data.noisy_val=20"):

@@ -1,4 +1,4 @@
-"""Runs of two processes, which are real ones here, against runs of one."""
+"""Runs in two real processes against runs in one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def float64(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[
     )
 
 
-def test_two_processes_have_the_gradients_of_one(float64: Any) -> None:
+def test_two_processes_compute_the_gradients_of_one(float64: Any) -> None:
     """Same order, noise and augmentation, also with label correction, over the whole run."""
     _, _, (one,), two = float64
     assert len(two) == 2
@@ -78,7 +78,7 @@ def test_two_processes_have_the_gradients_of_one(float64: Any) -> None:
     assert max(float(gradient.abs().max()) for gradient in one["gradients"][-1]) > 1e-3, "there was something to differ"
 
 
-def test_every_sample_counts_once_in_evaluation_monitoring_and_correction(float64: Any) -> None:
+def test_every_sample_counts_once_in_two_processes(float64: Any) -> None:
     alone, together, (one,), two = float64
     rows = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (alone, together)]
     for wanted, found in zip(*rows, strict=True):
@@ -95,7 +95,7 @@ def test_every_sample_counts_once_in_evaluation_monitoring_and_correction(float6
         torch.testing.assert_close(table["weight"], last["weight"])
 
 
-def test_all_processes_hold_the_same_whenever_it_is_used(tmp_path: Path) -> None:
+def test_all_processes_hold_the_same_state(tmp_path: Path) -> None:
     """Networks, momentum models, batch-norm statistics, sample tables, metrics: to the last bit."""
     first, second = recorded(tmp_path, *RECORDING, "trainer.devices=2")
     assert len(first["epochs"]) == 4
@@ -123,7 +123,7 @@ def test_an_error_in_one_process_ends_the_run_with_its_message(tmp_path: Path, m
     assert not (tmp_path / "result.json").exists()
 
 
-def test_a_stopped_or_killed_process_takes_the_run_down_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_run_resumes_after_one_process_was_stopped_or_killed(tmp_path: Path, monkeypatch: Any) -> None:
     overrides = [*COMMON, "method._target_=two_processes.Misbehaving", "trainer.devices=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(compose(overrides), whole)
@@ -152,7 +152,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here}
 
 
-def test_a_sweep_of_mixed_device_counts(tmp_path: Path) -> None:
+def test_a_sweep_can_mix_device_counts(tmp_path: Path) -> None:
     """Each run once, none left over, no process waits for another's."""
     overrides = (*COMMON, "trainer.devices=2,1", f"runs_dir={tmp_path}", "trainer.max_epochs=2", "-m")
     done = commands.run("slnlab.train", *overrides, env=environment())
@@ -164,7 +164,7 @@ def test_a_sweep_of_mixed_device_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whom", ["the command", "all processes"])
-def test_told_to_stop(whom: str, tmp_path: Path) -> None:
+def test_all_processes_stop_when_one_gets_a_signal(whom: str, tmp_path: Path) -> None:
     """Both ways that a cluster does it."""
     overrides = (*COMMON, "trainer.devices=2", "trainer.max_epochs=10000", f"hydra.run.dir={tmp_path}")
     running = commands.Command("slnlab.train", *overrides, env=environment(), merged=True, session=True)
@@ -181,7 +181,7 @@ def test_told_to_stop(whom: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("started", [("trainer.devices=2",), ("-m", "launcher=local", "seed=0")])
-def test_processes_end_with_the_one_that_started_them(started: tuple[str, ...], tmp_path: Path) -> None:
+def test_processes_end_with_their_parent(started: tuple[str, ...], tmp_path: Path) -> None:
     """Also when it is killed: nobody would wait for them, and the same command could not take the run."""
     overrides = (*COMMON, *started, "trainer.max_epochs=10000", f"runs_dir={tmp_path}")
     running = commands.Command("slnlab.train", *overrides, env=environment(), session=True)
@@ -209,7 +209,7 @@ def started_by_torchrun(*overrides: str, **variables: str) -> list[commands.Comm
     ]
 
 
-def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) -> None:
+def test_processes_started_by_a_launcher_stop_together(tmp_path: Path) -> None:
     """Only the second is told: on GPUs the first would wait for it, and nobody would end that."""
     running = started_by_torchrun(f"hydra.run.dir={tmp_path}")
     commands.until((tmp_path / "checkpoints" / "last.ckpt").exists, "an epoch is done")
@@ -221,7 +221,7 @@ def test_processes_that_somebody_else_has_started_stop_together(tmp_path: Path) 
         assert "SIGUSR1: stopping" in said
 
 
-def test_one_of_them_that_dies_alone_ends_the_others(tmp_path: Path) -> None:
+def test_a_dying_process_ends_the_others(tmp_path: Path) -> None:
     """Which wait for it without an end, as they do on GPUs."""
     first, second = started_by_torchrun(
         f"hydra.run.dir={tmp_path}", "method._target_=two_processes.Misbehaving", MISBEHAVE="1 4 alone-SIGKILL"
@@ -251,20 +251,22 @@ def anybody_in(process_group: int) -> bool:
         (["trainer.sync_batchnorm=true"], "on GPUs only"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(overrides: list[str], message: str, tmp_path: Path) -> None:
+def test_settings_impossible_in_several_processes_are_refused(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
         train(compose([*COMMON, "trainer.devices=2", *overrides]), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_more_gpus_than_there_are_are_refused(tmp_path: Path) -> None:
+def test_more_gpus_than_available_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="PyTorch sees none"):
         train(compose([*COMMON, "trainer.devices=2", "trainer.accelerator=gpu"]), tmp_path / "run")
 
 
 @pytest.mark.parametrize(("visible", "device"), [(1, 0), (2, 1), (8, 1)])
-def test_a_process_that_sees_only_its_own_gpu_takes_it(
+def test_a_process_with_one_visible_gpu_uses_it(
     visible: int, device: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """srun --gpus-per-task=1: to each of the processes its GPU is number 0."""

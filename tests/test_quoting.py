@@ -1,4 +1,4 @@
-"""What people type: the message shows what works, read back by the shell's grammar and by Hydra's."""
+"""Quoting: suggested text parses to the original by the shell's and Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_what_is_shown_gives_this_very_text(value: str) -> None:
+def test_the_quoted_text_parses_to_the_original(value: str) -> None:
     text = override("data.source.root", value)
     assert text is not None
     (word,) = shlex.split(text)
@@ -55,7 +55,7 @@ def shown(message: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize("value", ["photos/Übung", "photos (1)", "a=b", "it's", 'a"b', "x#1", "(1)", "<x>", "日本"])
-def test_compose_and_tune_say_what_to_type(value: str) -> None:
+def test_compose_and_tune_suggest_the_quoted_text(value: str) -> None:
     typed = ["noise=sym", f"noise.path={value}"]
     with pytest.raises(ConfigError) as composing:
         compose(typed)
@@ -130,7 +130,7 @@ def test_in_a_sweep_too_commas_in_brackets_and_quotes_separate_nothing(value: st
     assert (read.value(), read.is_sweep_override()) == (value, False)
 
 
-def test_the_schema_says_what_a_key_holds() -> None:
+def test_the_schema_gives_the_type_of_a_key() -> None:
     with pytest.raises(ConfigError, match=r"type 'logger.tags=\[a,b\]'$"):
         compose(["logger=wandb", "logger.tags=a,b"])
     with pytest.raises(ConfigError, match=r"has several values; for a sweep type -m seed=0,1$"):
@@ -147,13 +147,13 @@ def test_an_override_without_a_key_is_named(words: list[str]) -> None:
         compose(words)
 
 
-def test_a_terminal_without_the_characters_is_not_shown_what_cannot_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggestions_use_only_characters_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert str(advice_on(["runs_dir=Übung"], ())).endswith("; put the value in double quotes inside single quotes")
     assert shown(advice_on(["runs_dir=(1)"], ())) == ['runs_dir="(1)"']
 
 
-def test_a_reference_that_leads_nowhere_is_named_with_what_to_type() -> None:
+def test_an_unresolved_interpolation_is_named_with_a_suggestion() -> None:
     with pytest.raises(
         ConfigError, match=r"^runs_dir: Interpolation key 'HOME' not found; .* shell, in double quotes$"
     ):

@@ -16,7 +16,7 @@ def rows() -> list[list[str]]:
     return [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
 
 
-def test_every_room_is_named() -> None:
+def test_contributing_names_every_package() -> None:
     named = [room for row in rows() for room in row]
     assert len(named) == len(set(named))
     assert set(named) == {import_graph.room(module) for module in import_graph.modules()} - {"", "__main__"}
@@ -32,12 +32,12 @@ def test_imports_point_downwards_only() -> None:
     assert upwards == []
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_there_is_no_import_cycle() -> None:
     edges = {(each.importer, each.imported) for each in import_graph.imports()}
     assert len(edges) > 100
     assert import_graph.circle({edge for edge in edges if edge[0] != edge[1]}) == []
 
 
-def test_a_circle_is_found() -> None:
+def test_an_import_cycle_is_found() -> None:
     assert import_graph.circle({("a", "b"), ("b", "c")}) == []
     assert import_graph.circle({("a", "b"), ("b", "c"), ("c", "a")}) != []

@@ -1,4 +1,4 @@
-"""One run from Python: what it writes down, and what it does when it is stopped."""
+"""One run from Python: its record, and its behaviour after a stop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from slnlab.training import assemble
 TinyRun = Callable[..., tuple[Result, Path]]
 
 
-def test_what_lies_in_a_run_directory(tiny_run: TinyRun) -> None:
+def test_a_run_directory_contains_the_documented_files(tiny_run: TinyRun) -> None:
     result, path = tiny_run("method=sln_mo_lc", "correction.last_epochs=1", "data.noisy_val=20", "noise.rate=0.3")
     assert Result.load(path / "result.json") == result
     written = OmegaConf.load(path / "config.yaml")
@@ -51,7 +51,7 @@ def test_what_lies_in_a_run_directory(tiny_run: TinyRun) -> None:
     assert result.timing.total_seconds == pytest.approx(sum(row["seconds"] for row in rows))
 
 
-def test_findings_agree_with_the_samples_that_were_stored(tiny_run: TinyRun) -> None:
+def test_findings_agree_with_the_stored_samples(tiny_run: TinyRun) -> None:
     result, path = tiny_run("trainer.max_epochs=5")
     with np.load(path / "samples.npz") as samples:
         wrong, loss = samples["given"] != samples["true"], samples["network_loss"]
@@ -64,7 +64,7 @@ def test_findings_agree_with_the_samples_that_were_stored(tiny_run: TinyRun) -> 
         assert labels.average_precision == pytest.approx(average_precision_score(wrong, loss))
 
 
-def test_the_four_ways_to_report_an_accuracy_by_hand() -> None:
+def test_the_four_reported_accuracies_by_hand() -> None:
     test = [0.1, 0.9, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.7]
     val = [0.1, 0.2, 0.8, 0.8, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
     rows = [
@@ -87,7 +87,7 @@ def test_the_four_ways_to_report_an_accuracy_by_hand() -> None:
     assert summarise_validation([{"epoch": 1.0}], "network") is None
 
 
-def test_the_momentum_model_chooses_the_epoch_on_clean_validation_for_its_network_too() -> None:
+def test_the_momentum_model_chooses_the_clean_validation_epoch_for_all() -> None:
     keys = ("network", "momentum")
     clean, test = {"network": [0.9, 0.1], "momentum": [0.2, 0.3]}, {"network": [0.5, 0.6], "momentum": [0.7, 0.8]}
     rows = [
@@ -103,7 +103,7 @@ def test_the_momentum_model_chooses_the_epoch_on_clean_validation_for_its_networ
         assert (summary.best_clean_val.epoch, summary.best_clean_val.accuracy) == (2, accuracy)
 
 
-def test_runs_to_choose_by_report_the_held_out_noisy_labels_without_a_test_set(tiny_run: TinyRun) -> None:
+def test_runs_without_a_test_set_report_held_out_labels(tiny_run: TinyRun) -> None:
     result, path = tiny_run("data.test=false", "data.noisy_val=20")
     validation = result.rows["network"].noisy_val_accuracy
     assert validation is not None
@@ -111,7 +111,7 @@ def test_runs_to_choose_by_report_the_held_out_noisy_labels_without_a_test_set(t
     assert result.rows["network"].test_accuracy is None
 
 
-def test_without_held_out_labels_or_a_test_set_nothing_is_made_up(tiny_run: TinyRun) -> None:
+def test_runs_without_any_evaluation_report_no_accuracy(tiny_run: TinyRun) -> None:
     result, _ = tiny_run("data.test=false", "noise=none")
     network = result.rows["network"]
     assert network.test_accuracy is None
@@ -139,7 +139,7 @@ def _stop_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
-def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_stopped(
+def test_a_stopped_run_ends_like_an_uninterrupted_one(
     stop: int, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ("method=sln_mo_lc", "trainer.max_epochs=5", "correction.last_epochs=2", "scheduler=cosine")
@@ -178,7 +178,7 @@ def _assert_equal(a: Any, b: Any) -> None:
         assert a == b
 
 
-def test_force_removes_what_the_run_made_and_nothing_else(tiny_run: TinyRun) -> None:
+def test_force_removes_only_files_of_the_run(tiny_run: TinyRun) -> None:
     _, path = tiny_run()
     (path / "notes.txt").write_text("mine")
     checkpoint = path / "checkpoints" / "last.ckpt"
@@ -196,7 +196,7 @@ def test_two_processes_cannot_run_in_one_directory(tiny_run: TinyRun, tmp_path: 
         tiny_run()
 
 
-def test_a_directory_keeps_to_its_configuration(tiny_run: TinyRun) -> None:
+def test_a_directory_refuses_another_configuration(tiny_run: TinyRun) -> None:
     tiny_run()
     with pytest.raises(ConfigError, match=r"noise\.rate=0\.4 there, 0\.2 here"):
         tiny_run("noise.rate=0.2")
@@ -211,27 +211,27 @@ def test_a_directory_keeps_to_its_configuration(tiny_run: TinyRun) -> None:
         ('{"schema_version": 1}', "data"),
     ],
 )
-def test_a_result_that_is_none_is_refused(content: str, complaint: str, tmp_path: Path) -> None:
+def test_an_invalid_result_is_refused(content: str, complaint: str, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(DataError, match=complaint):
         Result.load(tmp_path / "result.json")
 
 
-def test_a_gpu_that_is_not_there_is_refused(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_refused(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"trainer\.accelerator: gpu"):
         tiny_run("trainer.accelerator=gpu")
 
 
-def test_the_noise_of_one_run_given_to_another(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_run_can_reuse_the_noise_of_another(tiny_run: TinyRun, tmp_path: Path) -> None:
     first, path = tiny_run("noise=open_set", directory=tmp_path / "first")
     second, _ = tiny_run("noise=run", f"noise.path={path}", "method=ce", directory=tmp_path / "second")
     assert second.label_noise["hash"] == first.label_noise["hash"]
     assert second.label_noise["num_replaced"] == 40
 
 
-def test_the_demos_methods_are_three_views_of_one_training(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_the_demos_three_methods_share_one_training(tiny_run: TinyRun, tmp_path: Path) -> None:
     """SLN and SLN-MO are two evaluations of one run; until correction starts, SLN-MO-LC is the very same run."""
     runs = {}
     for method in ("sln", "sln_mo_lc"):
@@ -243,7 +243,7 @@ def test_the_demos_methods_are_three_views_of_one_training(tiny_run: TinyRun, tm
     assert [runs["sln"][1][key] for key in same] != [runs["sln_mo_lc"][1][key] for key in same]
 
 
-def test_two_seeds_start_from_different_weights_and_one_seed_from_the_same() -> None:
+def test_initial_weights_depend_on_the_seed_alone() -> None:
     from slnlab.config import compose
 
     first, again, other = (assemble.method(compose([f"seed={seed}"])).network.state_dict() for seed in (0, 0, 1))

@@ -1,4 +1,4 @@
-"""The sample table: targets by hand, corrections row by row, and a state that knows whose it is."""
+"""The sample table: targets by hand, corrections of rows, and its saved state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def nbytes(table: SampleTable) -> int:
 # Targets
 
 
-def test_before_any_correction_targets_are_one_hot() -> None:
+def test_uncorrected_targets_are_one_hot() -> None:
     table = make()
     exactly(table.targets(ALL), [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     exactly(table.targets(torch.tensor([3, 1, 1])), [[0, 0, 1], [1, 0, 0], [1, 0, 0]])
@@ -50,7 +50,7 @@ def test_hard_correction_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("weight", "row"), [(0.0, [0.0, 1.0, 0.0]), (1.0, [0.0, 0.0, 1.0])])
-def test_the_extremes_of_the_weight(weight: float, row: list[float]) -> None:
+def test_weights_of_0_and_1_by_hand(weight: float, row: list[float]) -> None:
     table = make()
     table.correct(torch.tensor([0]), torch.tensor([weight]), torch.tensor([1]))
     exactly(table.targets(torch.tensor([0])), [row])
@@ -63,14 +63,14 @@ def test_soft_correction_by_hand() -> None:
     assert table["given"].tolist() == GIVEN.tolist()
 
 
-def test_a_soft_correction_leaves_the_hard_ones_of_other_rows() -> None:
+def test_a_soft_correction_keeps_hard_ones_of_other_rows() -> None:
     table = make()
     table.correct(torch.tensor([0, 1]), torch.tensor([0.25, 0.5]), torch.tensor([1, 2]))
     table.correct(torch.tensor([1]), torch.tensor([0.5]), torch.tensor([[0.0, 0.5, 0.5]]))
     exactly(table.targets(ALL), [[0, 0.75, 0.25], [0.5, 0.25, 0.25], [0, 1, 0], [0, 0, 1]])
 
 
-def test_a_hard_correction_after_a_soft_one_counts() -> None:
+def test_a_hard_correction_replaces_a_soft_one() -> None:
     table = make()
     table.correct(ALL, torch.full((4,), 0.5), torch.tensor([[0.5, 0.25, 0.25]] * 4))
     table.correct(torch.tensor([0]), torch.tensor([0.25]), torch.tensor([1]))
@@ -98,7 +98,7 @@ def test_targets_are_a_copy() -> None:
     exactly(table.targets(ALL), [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 
-def test_a_soft_column_in_half_precision() -> None:
+def test_soft_corrections_can_be_held_in_half_precision() -> None:
     table = make()
     table.add("soft", shape=(3,), dtype=torch.float16)
     table.correct(torch.tensor([0]), torch.tensor([0.5]), torch.tensor([[0.5, 0.25, 0.25]]))
@@ -106,7 +106,7 @@ def test_a_soft_column_in_half_precision() -> None:
     exactly(table.targets(ALL), [[0.25, 0.125, 0.625], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 
-def test_predictions_and_weights_of_other_types() -> None:
+def test_predictions_and_weights_of_other_dtypes_are_accepted() -> None:
     table = make()
     table.correct(torch.tensor([0]), torch.tensor([0.25], dtype=torch.float64), torch.tensor([1], dtype=torch.int32))
     table.correct(torch.tensor([1]), torch.tensor([0.5], dtype=torch.bfloat16), torch.tensor([2], dtype=torch.uint8))
@@ -135,7 +135,7 @@ def test_the_given_labels_are_a_copy() -> None:
     assert table["given"].tolist() == GIVEN.tolist()
 
 
-def test_truth_is_kept_where_known() -> None:
+def test_known_true_labels_are_kept() -> None:
     true, wrong = torch.tensor([2, 1, 1, 2]), torch.tensor([False, True, False, False])
     table = make(true=true, wrong=wrong)
     assert len(table) == 4
@@ -145,7 +145,7 @@ def test_truth_is_kept_where_known() -> None:
     assert "wrong" not in make()
 
 
-def test_add_makes_a_column_once() -> None:
+def test_add_creates_a_column_once() -> None:
     table = make()
     made = table.add("loss", fill=2.5)
     assert made.tolist() == [2.5] * 4
@@ -156,7 +156,7 @@ def test_add_makes_a_column_once() -> None:
     assert table["running"].dtype == torch.float16
 
 
-def test_memory_grows_with_the_samples_not_with_the_classes() -> None:
+def test_memory_grows_with_samples_not_classes() -> None:
     """ImageNet: 1.3 million samples, 1,000 classes; a full target matrix would be 5 GB."""
     few, many = (SampleTable(torch.zeros(1000, dtype=torch.int64), classes) for classes in (2, 1000))
     for table in (few, many):
@@ -195,7 +195,7 @@ def corrected(soft: bool) -> SampleTable:
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_state_makes_the_same_table_again(soft: bool, tmp_path: Any) -> None:
+def test_a_saved_state_restores_the_table(soft: bool, tmp_path: Any) -> None:
     table = corrected(soft)
     torch.save(table.state_dict(), tmp_path / "state")
     truth = torch.tensor([1, 1, 1, 1])
@@ -209,7 +209,7 @@ def test_the_state_makes_the_same_table_again(soft: bool, tmp_path: Any) -> None
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("soft_before", [False, True])
-def test_loading_forgets_what_was_corrected_since(soft: bool, soft_before: bool) -> None:
+def test_loading_discards_later_corrections(soft: bool, soft_before: bool) -> None:
     table = corrected(soft_before)
     state = {name: column.clone() for name, column in corrected(soft).state_dict().items()}
     table.correct(ALL, torch.zeros(4), torch.tensor([[1.0, 0.0, 0.0]] * 4) if soft_before else torch.tensor([0] * 4))
@@ -217,13 +217,13 @@ def test_loading_forgets_what_was_corrected_since(soft: bool, soft_before: bool)
     assert torch.equal(table.targets(ALL), corrected(soft).targets(ALL))
 
 
-def test_the_truth_is_never_saved() -> None:
+def test_true_labels_are_never_saved() -> None:
     """A checkpoint must not carry the answers."""
     state = corrected(soft=False).state_dict()
     assert set(state) == {"given", "predicted", "weight", "loss"}
 
 
-def test_two_tables_of_one_state_are_two() -> None:
+def test_tables_loaded_from_one_state_are_independent() -> None:
     one, two = corrected(soft=False), make()
     before = one.targets(ALL)
     two.load_state_dict(one.state_dict())

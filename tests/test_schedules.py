@@ -1,4 +1,4 @@
-"""Schedules, by hand."""
+"""Schedules by hand."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def rates(optimizer: Optimizer, schedule: LinearDecay, epochs: int) -> list[floa
     return found
 
 
-def test_a_line_to_zero() -> None:
+def test_the_linear_schedule_ends_at_zero() -> None:
     """Two of six epochs constant; then 4/4, 3/4, 2/4, 1/4 of it."""
     optimizer = SGD(parameters(), lr=0.8)
     assert rates(optimizer, LinearDecay(optimizer, 2, 6), 6) == pytest.approx([0.8, 0.8, 0.8, 0.6, 0.4, 0.2])
     assert optimizer.param_groups[0]["lr"] == 0
 
 
-def test_beta1_changes_where_the_line_begins_and_a_resumed_run_goes_on_there() -> None:
+def test_beta1_changes_with_the_decay_and_survives_a_resume() -> None:
     optimizer = Adam(parameters(), lr=1.0, betas=(0.9, 0.99))
     schedule = LinearDecay(optimizer, 2, 6, beta1=0.1)
     rates(optimizer, schedule, 1)
@@ -45,7 +45,7 @@ def test_beta1_changes_where_the_line_begins_and_a_resumed_run_goes_on_there() -
     assert other.param_groups[0]["betas"] == (0.1, 0.99)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="constant_epochs"):
         LinearDecay(SGD(parameters(), lr=1.0), 6, 6)
     with pytest.raises(ConfigError, match="beta1"):

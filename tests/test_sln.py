@@ -82,7 +82,7 @@ def covariance_on_logits(softmax: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_proposition_1_exactly(sample: Sample) -> None:
+def test_proposition_1_holds_exactly(sample: Sample) -> None:
     """Noise σ_f z on ∂ℓ/∂f (Eq. 2) has covariance σ_f² (∇θi f)ᵀ ∇θj f on θ."""
     logits = sample.network(sample.image)
     clean = sample.gradient_on_logits(sample.target)
@@ -99,7 +99,7 @@ def test_proposition_1_exactly(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_proposition_2_exactly(sample: Sample) -> None:
+def test_proposition_2_holds_exactly(sample: Sample) -> None:
     noise = StochasticLabelNoise(SIGMA)
     units = torch.eye(C, dtype=torch.float64)
     targets = sample.target.repeat(C, 1)
@@ -113,7 +113,7 @@ def test_proposition_2_exactly(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_proposition_3_exactly(sample: Sample) -> None:
+def test_proposition_3_holds_exactly(sample: Sample) -> None:
     """Label noise has covariance σ² (∇θi S / S)ᵀ (∇θj S / S) on θ, the division by entries."""
     noise = StochasticLabelNoise(SIGMA)
     base = sample.gradient_on_parameters(sample.target)
@@ -146,8 +146,8 @@ def assert_moments(draws: Tensor, covariance: Tensor, mean: Tensor) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_propositions_2_and_3_by_chance(sample: Sample) -> None:
-    """What the module draws, on the gradient: mean zero and the paper's covariances, on f and on θ."""
+def test_propositions_2_and_3_hold_for_sampled_noise(sample: Sample) -> None:
+    """The drawn noise on the gradient has mean zero and the paper's covariances, at f and at θ."""
     targets = sample.target.repeat(100_000, 1)
     noise = StochasticLabelNoise(SIGMA)
     perturbed = noise(targets, torch.Generator().manual_seed(5))
@@ -178,7 +178,7 @@ def test_noise_is_independent_over_samples_classes_and_steps() -> None:
     assert float(off_diagonal.abs().max()) < 5 / 4000**0.5
 
 
-def test_the_generator_decides() -> None:
+def test_the_generator_determines_the_noise() -> None:
     noise, targets = StochasticLabelNoise(0.5), torch.zeros(8, 3)
     first = noise(targets, torch.Generator().manual_seed(3))
     again = noise(targets, torch.Generator().manual_seed(3))
@@ -194,7 +194,7 @@ def test_the_generator_decides() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_sigma_zero_changes_no_bit_and_draws_nothing(dtype: torch.dtype) -> None:
+def test_sigma_0_changes_no_bit_and_draws_nothing(dtype: torch.dtype) -> None:
     targets = torch.tensor([[0.1, -0.0, 1.0], [0.3, float("inf"), 1e-42]], dtype=torch.float64).to(dtype)
     generator = torch.Generator().manual_seed(0)
     before, before_global = generator.get_state(), torch.get_rng_state()
@@ -216,7 +216,7 @@ def test_sigma_zero_changes_no_bit_and_draws_nothing(dtype: torch.dtype) -> None
     ],
 )
 @pytest.mark.parametrize("sigma", [0.0, 0.2])
-def test_dtypes(given: torch.dtype, returned: torch.dtype, sigma: float) -> None:
+def test_sln_keeps_dtypes(given: torch.dtype, returned: torch.dtype, sigma: float) -> None:
     targets = torch.eye(300, 2).to(given)
     kept = targets.clone()
     plain = StochasticLabelNoise(sigma)(targets, torch.Generator().manual_seed(0))
@@ -237,7 +237,7 @@ def test_casting_the_module_does_not_round_sigma(cast: str) -> None:
     assert float(noise(targets, noise=z)[0, 0]) == 0.1
 
 
-def test_sigma_is_the_same_number_on_the_host_and_on_the_device() -> None:
+def test_sigma_is_equal_on_host_and_device() -> None:
     noise = StochasticLabelNoise(0.3)
     for sigma in (0.3, 0.1, 2, np.float32(0.25), 0.0):
         noise.sigma = sigma
@@ -265,7 +265,7 @@ def test_sigma_is_the_same_number_on_the_host_and_on_the_device() -> None:
         pytest.param(10**400, id="huge"),
     ],
 )
-def test_impossible_sigma_is_refused_by_name(sigma: object) -> None:
+def test_an_impossible_sigma_is_named(sigma: object) -> None:
     with pytest.raises(ConfigError, match=r"sln\.sigma"):
         StochasticLabelNoise(sigma)
     noise = StochasticLabelNoise(0.5)
@@ -314,12 +314,12 @@ def test_a_compiled_step_sees_a_new_sigma_without_compiling_again() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), ()])
-def test_targets_must_be_rows(shape: tuple[int, ...]) -> None:
+def test_targets_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one_hot"):
         StochasticLabelNoise(0.5)(torch.zeros(shape))
 
 
-def test_noise_given_wrongly() -> None:
+def test_noise_of_another_shape_is_refused() -> None:
     noise, targets = StochasticLabelNoise(0.5), torch.zeros(4, 3)
     for shape in [(1, 3), (4, 1), (3,), (3, 4)]:
         with pytest.raises(ValueError, match="shape"):
@@ -328,7 +328,7 @@ def test_noise_given_wrongly() -> None:
         noise(targets, torch.Generator(), torch.zeros(4, 3))
 
 
-def test_the_docstring_example() -> None:
+def test_the_docstring_example_runs() -> None:
     result = doctest.testmod(slnlab.sln)
     assert result.attempted > 5
     assert result.failed == 0
@@ -345,7 +345,7 @@ def test_importing_slnlab_does_not_import_torch() -> None:
 
 
 @pytest.mark.parametrize("name", slnlab.__all__)
-def test_every_exported_name_is_there(name: str) -> None:
+def test_every_exported_name_exists(name: str) -> None:
     assert getattr(slnlab, name) is vars(slnlab)[name]
 
 

@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM cluster of one node, which these tests start and end."""
+"""Sweeps on a real SLURM cluster of one node, started and ended by these tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONG = (
     "trainer.max_epochs=30",
     "correction.last_epochs=10",
 )
-"""Of a run in which one can hit an epoch."""
+"""Overrides of a run whose epochs are long enough to hit."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def whole(directory: Path, *overrides: str) -> Path:
     return directory
 
 
-def test_a_sweep_of_six_of_which_one_fails(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_one_failure_in_a_sweep_of_six_is_reported(cluster: dict[str, str], tmp_path: Path) -> None:
     grid = (*SMALL, f"runs_dir={tmp_path}", "noise=sym,asym", "optimizer.lr=0.01,0.02,1e30")
     running = sweep(cluster, *grid, "hydra.launcher.timeout_min=10")
     said, _ = running.communicate(timeout=400)
@@ -107,9 +107,7 @@ def test_a_sweep_of_six_of_which_one_fails(cluster: dict[str, str], tmp_path: Pa
     assert "submitted 2 runs" in said
 
 
-def test_runs_that_are_signalled_and_requeued_in_an_epoch_end_as_if_they_had_not(
-    cluster: dict[str, str], tmp_path: Path
-) -> None:
+def test_requeued_runs_equal_uninterrupted_ones(cluster: dict[str, str], tmp_path: Path) -> None:
     running = sweep(cluster, *LONG, f"runs_dir={tmp_path / 'runs'}", "seed=0,1")
     directories = {0: Path(), 1: Path()}
     for seed in directories:
@@ -131,7 +129,7 @@ def test_runs_that_are_signalled_and_requeued_in_an_epoch_end_as_if_they_had_not
 
 
 @pytest.mark.slow  # SLURM takes half a minute to notice, and lets the job wait for two
-def test_a_node_that_disappears(tmp_path: Path) -> None:
+def test_a_run_survives_a_lost_node(tmp_path: Path) -> None:
     folder = tmp_path / "slurm"
     folder.mkdir()
     with slurm_cluster.cluster(folder) as environment:
@@ -160,10 +158,10 @@ ENDLESS = (
     "hydra.launcher.timeout_min=1",
     "hydra.launcher.signal_delay_s=1",
 )
-"""Of a run whose first epoch takes longer than its job may."""
+"""Overrides of a run whose first epoch takes longer than the time limit."""
 
 
-def test_a_time_limit_that_is_too_short_for_a_step_is_said(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_time_limit_shorter_than_a_step_is_reported(cluster: dict[str, str], tmp_path: Path) -> None:
     """The signal comes while Python still imports what it needs: a job that put itself back would never end."""
     running = sweep(cluster, *ENDLESS, f"runs_dir={tmp_path}")
     until(lambda: list(tmp_path.rglob("slurm.txt")), "it begins")
@@ -175,9 +173,7 @@ def test_a_time_limit_that_is_too_short_for_a_step_is_said(cluster: dict[str, st
 
 
 @pytest.mark.slow
-def test_a_run_whose_epoch_takes_longer_than_its_job_may_goes_on_within_it(
-    cluster: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_epoch_longer_than_the_time_limit_is_finished_in_parts(cluster: dict[str, str], tmp_path: Path) -> None:
     """SLURM itself says here that the time is nearly over."""
     running = sweep(cluster, *ENDLESS, "hydra.launcher.signal_delay_s=30", f"runs_dir={tmp_path}")
     until(lambda: list(tmp_path.rglob("within-0.ckpt")), "the run is saved within its first epoch")
@@ -192,7 +188,7 @@ def test_a_run_whose_epoch_takes_longer_than_its_job_may_goes_on_within_it(
     assert "its job ended without a result (SLURM says CANCELLED)" in said
 
 
-def test_slurm_starts_the_processes_of_a_run(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_slurm_starts_all_processes_of_a_run(cluster: dict[str, str], tmp_path: Path) -> None:
     overrides = (*SMALL, "method=sln_mo_lc", "correction.last_epochs=1", "trainer.devices=2")
     running = sweep(cluster, *overrides, f"runs_dir={tmp_path / 'runs'}", "hydra.launcher.tasks_per_node=2")
     said, _ = running.communicate(timeout=400)
@@ -202,7 +198,7 @@ def test_slurm_starts_the_processes_of_a_run(cluster: dict[str, str], tmp_path: 
     assert kill_matrix.differences(started_here, result.parent, epochs=2) == []
 
 
-def test_a_cancelled_job_is_reported_and_the_others_go_on(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_cancelled_job_is_reported_and_others_continue(cluster: dict[str, str], tmp_path: Path) -> None:
     running = sweep(cluster, *LONG, f"runs_dir={tmp_path}", "trainer.max_epochs=10000,30")
     until(lambda: len(list(tmp_path.rglob("metrics.csv"))) == 2, "both begin")
     (endless,) = (path.parent for path in tmp_path.rglob("config.yaml") if "epochs: 10000" in path.read_text())
@@ -214,7 +210,7 @@ def test_a_cancelled_job_is_reported_and_the_others_go_on(cluster: dict[str, str
     assert "trainer.max_epochs=10000: its job ended without a result (SLURM says CANCELLED)" in said
 
 
-def test_signals_that_queue_again() -> None:
+def test_only_user_signals_requeue_a_job() -> None:
     from slnlab.launchers.slurm import AGAIN
 
     assert {signal.SIGUSR1, signal.SIGUSR2} == AGAIN

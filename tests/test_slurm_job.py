@@ -1,4 +1,4 @@
-"""What a job of launcher=slurm does when its time is over, and what it asks SLURM for; without a cluster."""
+"""Jobs of launcher=slurm at their time limit and at submission, without a cluster."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def save(run: RunDirectory) -> None:
     run.checkpoint.write_text("an epoch")
 
 
-def test_a_job_that_has_finished_an_epoch_is_put_back(told: Callable[..., object], tmp_path: Path) -> None:
+def test_a_job_with_a_finished_epoch_is_requeued(told: Callable[..., object], tmp_path: Path) -> None:
     assert told(lambda: save(RunDirectory(tmp_path / "run"))) == PUT_BACK
 
 
-def test_so_is_one_that_was_saved_within_its_first(told: Callable[..., object], tmp_path: Path) -> None:
+def test_a_job_saved_within_its_first_epoch_is_requeued(told: Callable[..., object], tmp_path: Path) -> None:
     def some_steps() -> None:
         run = RunDirectory(tmp_path / "run")
         save(run)
@@ -77,7 +77,7 @@ def test_so_is_one_that_was_saved_within_its_first(told: Callable[..., object], 
     assert told(some_steps) == PUT_BACK
 
 
-def test_so_is_one_whose_epochs_were_of_a_run_that_it_needs_first(told: Callable[..., object], tmp_path: Path) -> None:
+def test_a_job_with_epochs_of_its_source_run_is_requeued(told: Callable[..., object], tmp_path: Path) -> None:
     def source() -> None:
         with (other := RunDirectory(tmp_path / "sln")).locked():
             save(other)
@@ -85,7 +85,7 @@ def test_so_is_one_whose_epochs_were_of_a_run_that_it_needs_first(told: Callable
     assert told(source) == PUT_BACK
 
 
-def test_and_one_that_waits_for_another_process_to_make_that_run(told: Callable[..., object], tmp_path: Path) -> None:
+def test_a_job_waiting_for_its_source_run_is_requeued(told: Callable[..., object], tmp_path: Path) -> None:
     def waiting() -> None:
         (tmp_path / "sln").mkdir()
         with FileLock(tmp_path / "sln" / ".lock"), stopping_at(2), RunDirectory(tmp_path / "sln").locked(wait=True):
@@ -94,7 +94,7 @@ def test_and_one_that_waits_for_another_process_to_make_that_run(told: Callable[
     assert told(waiting) == PUT_BACK
 
 
-def test_but_not_one_that_was_told_before_it_came_to_that(told: Callable[..., object], tmp_path: Path) -> None:
+def test_a_job_signalled_before_its_source_run_is_not_requeued(told: Callable[..., object], tmp_path: Path) -> None:
     def beginning() -> None:
         with stopping_at(1), RunDirectory(tmp_path / "sln").locked(wait=True):
             pass
@@ -116,19 +116,19 @@ def stopping_at(call: int) -> Iterator[None]:
         yield
 
 
-def test_one_that_has_finished_none_would_never_end(told: Callable[..., object], tmp_path: Path) -> None:
+def test_a_job_without_progress_is_not_requeued(told: Callable[..., object], tmp_path: Path) -> None:
     save(RunDirectory(tmp_path / "run"))  # by the job before
     assert told(lambda: None) == (Outcome("failed", slurm.TOO_SHORT), [])
 
 
-def test_slurms_reason_is_said_when_it_does_not_put_a_job_back(told: Callable[..., object], tmp_path: Path) -> None:
+def test_the_reason_of_a_refused_requeue_is_reported(told: Callable[..., object], tmp_path: Path) -> None:
     outcome, _ = told(lambda: save(RunDirectory(tmp_path / "run")), refuses="Requested operation is disabled\n")  # type: ignore[misc]
     assert isinstance(outcome, Outcome)
     assert outcome.state == "failed"
     assert "(Requested operation is disabled)" in outcome.message
 
 
-def test_jobs_ask_to_be_put_back() -> None:
+def test_jobs_are_submitted_as_requeueable() -> None:
     """Sites with JobRequeue=0 do it only then."""
     assert slurm._checked({})["additional_parameters"] == {"requeue": True}
     assert slurm._checked({"additional_parameters": {"exclusive": "user"}})["additional_parameters"] == {
@@ -140,7 +140,7 @@ def test_jobs_ask_to_be_put_back() -> None:
     }
 
 
-def test_a_shell_within_an_allocation_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shell_in_an_allocation_runs_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """salloc --ntasks-per-node=2, and a command typed there."""
     for name, value in {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 1, "SLURM_STEP_ID": 4294967290}.items():
         monkeypatch.setenv(name, str(value))
@@ -148,7 +148,7 @@ def test_a_shell_within_an_allocation_is_one_process(monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_tasks_without_a_number_per_node_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_without_tasks_per_node_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """srun -n 2: Lightning cannot tell which process is where."""
     for name, value in {"SLURM_NTASKS": 2, "SLURM_STEP_NUM_TASKS": 2, "SLURM_STEP_ID": 0}.items():
         monkeypatch.setenv(name, str(value))
@@ -212,7 +212,7 @@ echo "Submitted batch job $((100 + n))"
         ),
     ],
 )
-def test_a_sweep_is_submitted_in_arrays_that_the_cluster_takes(
+def test_a_sweep_is_split_into_arrays_within_the_limit(
     runs: int,
     config: str,
     options: dict[str, object],
@@ -225,7 +225,7 @@ def test_a_sweep_is_submitted_in_arrays_that_the_cluster_takes(
     assert sorted(arrays) == sorted(asked)
 
 
-def test_what_slurm_has_taken_is_not_lost_when_it_refuses_the_rest(
+def test_submitted_arrays_are_kept_if_slurm_refuses_the_rest(
     sbatch: Submit,
 ) -> None:
     outcomes, _ = sbatch(12, refuses=2)
@@ -240,6 +240,6 @@ def test_what_slurm_has_taken_is_not_lost_when_it_refuses_the_rest(
 
 @pytest.mark.parametrize("key", ["array_size", "array_parallelism"])
 @pytest.mark.parametrize("runs", [0, -1, 2.5, True, "all"])
-def test_an_array_has_at_least_one_run(key: str, runs: object, tmp_path: Path) -> None:
+def test_arrays_have_at_least_one_run(key: str, runs: object, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{key}: {runs}; null, or a number of runs from 1 on"):
         slurm.launch([], folder=tmp_path, **{key: runs})  # type: ignore[arg-type]

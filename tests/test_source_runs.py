@@ -1,4 +1,4 @@
-"""`init.from`: one method after another, from the weights of finished runs."""
+"""`init.from`: a method starts from the weights of finished runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def weights(path: Path, key: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix("networks.network."): v for k, v in checkpoint["state_dict"].items()}
 
 
-def test_one_command_makes_both_stages(done: Runs) -> None:
+def test_one_command_runs_both_stages(done: Runs) -> None:
     folder, _, result = done
     assert [path.name for path in sources(folder)] == ["seed1004", "seed4"]
     first = Result.load(sources(folder)[1] / "result.json")
@@ -89,7 +89,7 @@ def test_each_network_starts_from_the_weights_of_its_run(done: Runs) -> None:
         assert not torch.equal(expected[0]["classifier.weight"], expected[1]["classifier.weight"])
 
 
-def test_training_begins_there(done: Runs, tmp_path: Path) -> None:
+def test_training_starts_from_those_weights(done: Runs, tmp_path: Path) -> None:
     """With a learning rate of almost nothing the weights are those of the run."""
     folder, _, _ = done
     source = sources(folder)[1]
@@ -99,7 +99,7 @@ def test_training_begins_there(done: Runs, tmp_path: Path) -> None:
     assert torch.equal(trained["classifier.weight"], weights(source, "raw")["classifier.weight"])
 
 
-def test_a_named_method_and_the_directories_are_one_run(done: Runs, tmp_path: Path) -> None:
+def test_naming_method_or_directories_gives_one_identity(done: Runs, tmp_path: Path) -> None:
     folder, config, result = done
     two, one = sources(folder)
     for paths in ((one, two), (shutil.copytree(one, tmp_path / "a"), shutil.copytree(two, tmp_path / "b"))):
@@ -111,7 +111,7 @@ def test_a_named_method_and_the_directories_are_one_run(done: Runs, tmp_path: Pa
     assert settle(exchanged).subdir != settle(config).subdir
 
 
-def test_a_finished_run_is_found_again_and_seeds_are_averaged(done: Runs) -> None:
+def test_finished_source_runs_are_reused_for_each_seed(done: Runs) -> None:
     folder, config, result = done
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
     assert train(config) == result
@@ -126,7 +126,7 @@ def test_a_finished_run_is_found_again_and_seeds_are_averaged(done: Runs) -> Non
         assert settle(changed).group != result.group
 
 
-def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
+def test_init_options_change_the_first_stage(tmp_path: Path) -> None:
     config = tiny(
         tmp_path,
         "method=sigua",
@@ -146,7 +146,7 @@ def test_what_the_first_stage_does_otherwise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", [[], ["data.noisy_val=8", "data.split_seed=3"]])
-def test_what_is_chosen_by_was_not_trained_on_before(typed: list[str], tmp_path: Path) -> None:
+def test_held_out_samples_were_not_trained_on_in_the_first_stage(typed: list[str], tmp_path: Path) -> None:
     """method=early_stopping holds out a tenth of 60 by itself, the SLN before it nothing."""
     config = tiny(tmp_path, "method=early_stopping", "init.from=sln", *typed)
     check(config)
@@ -157,14 +157,14 @@ def test_what_is_chosen_by_was_not_trained_on_before(typed: list[str], tmp_path:
     assert (made["train_size"], made["noisy_val"], made["split_seed"]) == ((60, 8, 3) if typed else (60, 6, 0))
 
 
-def test_a_first_stage_that_holds_out_samples_itself_goes_on_doing_so(tmp_path: Path) -> None:
+def test_a_first_stage_keeps_its_own_held_out_samples(tmp_path: Path) -> None:
     (run,) = settle(tiny(tmp_path, "method=sigua", "init.from=early_stopping")).sources
     assert run.spec is not None
     check(run.spec.config)
     assert run.spec.config.data.noisy_val == 6
 
 
-def test_what_may_have_been_trained_on_before_is_said(done: Runs, tmp_path: Path) -> None:
+def test_possibly_seen_held_out_samples_are_reported(done: Runs, tmp_path: Path) -> None:
     folder, _, _ = done
     source = sources(folder)[1]  # trained on 60 of digits, nothing held out
     held = tmp_path / "held"
@@ -191,12 +191,12 @@ def test_what_may_have_been_trained_on_before_is_said(done: Runs, tmp_path: Path
     )
 
 
-def test_runs_without_it_are_the_runs_they_were() -> None:
+def test_runs_without_init_keep_their_identity() -> None:
     assert "init" not in settle(compose()).identity
     assert settle(compose(["init.weights=momentum"])).subdir == settle(compose()).subdir
 
 
-def test_warm_up_is_skipped_only_then() -> None:
+def test_warm_up_is_skipped_only_with_trained_weights() -> None:
     keys = {
         "co_teaching": ["ramp_epochs"],
         "sigua": ["ramp_epochs"],
@@ -209,7 +209,7 @@ def test_warm_up_is_skipped_only_then() -> None:
             assert compose([f"method={name}", "init.from=sln", f"method.{key}=3"]).method[key] == 3
 
 
-def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: Path) -> None:
+def test_impossible_source_runs_are_refused_before_training(done: Runs, tmp_path: Path) -> None:
     folder, _, _ = done
     two, one = sources(folder)
     same = shutil.copytree(one, tmp_path / "same")
@@ -239,7 +239,7 @@ def test_what_cannot_work_is_refused_before_time_is_spent(done: Runs, tmp_path: 
             settle(tiny(folder, *overrides))
 
 
-def test_what_only_the_method_itself_can_refuse_is_said_before_its_first_stage_is_trained(tmp_path: Path) -> None:
+def test_a_methods_own_refusal_precedes_its_first_stage(tmp_path: Path) -> None:
     config = tiny(tmp_path, "method=pes", "init.from=sln", "model._target_=test_source_runs.Unknown")
     check(config)
     with pytest.raises(ConfigError, match=r"method\.last_stage: Unknown does not say"):
@@ -254,7 +254,7 @@ def test_what_only_the_method_itself_can_refuse_is_said_before_its_first_stage_i
         (("noise", "rate"), 0.1, "trained on other noise than this run"),
     ],
 )
-def test_weights_from_elsewhere_are_mentioned(
+def test_weights_of_another_configuration_are_reported(
     done: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture, key: tuple[str, str], value: Any, message: str
 ) -> None:
     folder, _, _ = done
@@ -272,7 +272,7 @@ def test_weights_from_elsewhere_are_mentioned(
     assert warnings() == [f"init.from: {copy} {message}"]
 
 
-def test_damaged_weights_are_said_so(done: Runs, tmp_path: Path) -> None:
+def test_damaged_weights_are_named(done: Runs, tmp_path: Path) -> None:
     folder, _, _ = done
     copy = shutil.copytree(sources(folder)[1], tmp_path / "copy")
     RunDirectory(copy).checkpoint.write_bytes(b"no checkpoint")
@@ -280,7 +280,7 @@ def test_damaged_weights_are_said_so(done: Runs, tmp_path: Path) -> None:
         train(tiny(folder, "method=sigua", f"init.from=[{copy}]"), tmp_path / "run")
 
 
-def test_weights_that_were_removed_are_made_again(done: Runs, tmp_path: Path) -> None:
+def test_removed_weights_are_made_again(done: Runs, tmp_path: Path) -> None:
     folder, _, _ = done
     copy = shutil.copytree(folder, tmp_path / "runs")
     (one,) = [path for path in sources(copy) if path.name == "seed4"]
@@ -290,8 +290,8 @@ def test_weights_that_were_removed_are_made_again(done: Runs, tmp_path: Path) ->
     assert all(torch.equal(value, before[name]) for name, value in weights(one, "raw").items())
 
 
-def test_the_first_stage_is_trained_as_its_own_method_says(tmp_path: Path) -> None:
-    """Not with the loss or the budget that the second method brings; only with what the user has chosen."""
+def test_the_first_stage_uses_its_own_methods_values(tmp_path: Path) -> None:
+    """The second method's loss and budget do not apply; only keys chosen by the user do."""
     (first, _) = settle(
         compose(["data=clothing1m", "method=dividemix", "init.from=sln", "trainer.max_epochs=7"])
     ).sources

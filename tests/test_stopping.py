@@ -1,4 +1,4 @@
-"""Signals, in this process; whole commands that get them are in test_kill.py."""
+"""Signals in this process; test_kill.py sends them to whole commands."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_second_signal_is_obeyed_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         [signal.SIGTERM, signal.SIGTERM],
     ],
 )
-def test_but_not_what_is_the_same_one_again(numbers: list[signal.Signals]) -> None:
+def test_a_repeated_delivery_of_one_signal_is_ignored(numbers: list[signal.Signals]) -> None:
     sent = 0
 
     @obeying_signals()
@@ -94,12 +94,12 @@ def test_but_not_what_is_the_same_one_again(numbers: list[signal.Signals]) -> No
 
 
 def test_a_signal_after_the_last_step_is_not_forgotten() -> None:
-    """So that a sweep ends."""
+    """Otherwise a sweep would not end."""
     with pytest.raises(Stopped), obeying_signals():
         send(signal.SIGTERM)
 
 
-def test_a_run_inside_a_run_does_not_take_the_handlers_away() -> None:
+def test_a_nested_run_keeps_the_outer_handlers() -> None:
     reached = False
 
     @obeying_signals()
@@ -116,13 +116,13 @@ def test_a_run_inside_a_run_does_not_take_the_handlers_away() -> None:
     assert reached
 
 
-def test_other_exits_pass() -> None:
+def test_other_exits_pass_through() -> None:
     with pytest.raises(SystemExit) as left, obeying_signals():
         raise SystemExit(3)
     assert left.value.code == 3
 
 
-def test_in_another_thread_nothing_happens() -> None:
+def test_another_thread_installs_no_handlers() -> None:
     seen = []
 
     def work() -> None:
@@ -136,7 +136,7 @@ def test_in_another_thread_nothing_happens() -> None:
     assert seen == [before]
 
 
-def test_a_run_stops_after_the_very_step_and_goes_on(
+def test_a_run_stops_after_the_current_step_and_resumes(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ("trainer.max_epochs=3", "data.batch_size=10")
@@ -159,10 +159,10 @@ def test_a_run_stops_after_the_very_step_and_goes_on(
     assert resumed.rows == whole.rows
 
 
-def test_lightnings_own_answer_to_sigterm_is_not_ours(
+def test_lightnings_sigterm_handler_is_replaced(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It leaves with code 0, as if all were done, where it sees the signal before we do."""
+    """Lightning would exit with code 0, as if all were done, if it got the signal first."""
     evaluated = Method.on_validation_epoch_end
 
     def told(self: Method) -> None:
@@ -176,7 +176,7 @@ def test_lightnings_own_answer_to_sigterm_is_not_ours(
     assert not RunDirectory(tmp_path / "run").finished
 
 
-def test_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> None:
+def test_a_run_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
 
     @obeying_signals()

@@ -1,4 +1,4 @@
-"""Named random streams: each draw depends on the seed, its purpose and its position, and on nothing else."""
+"""Named random streams: draws depend on seed, purpose and position alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_seed_of_a_stream_by_hand() -> None:
     assert derive(0, "order") == int.from_bytes(bytes.fromhex("67effda0d93e6b99"), "little") // 2
 
 
-def test_other_draws_do_not_matter() -> None:
+def test_other_draws_do_not_change_a_stream() -> None:
     expected = draw(Streams(3), "augmentation", 2, 5)
     disturbed = Streams(3)
     torch.manual_seed(99)
@@ -46,7 +46,7 @@ def test_other_draws_do_not_matter() -> None:
     assert torch.equal(draw(disturbed, "augmentation", 2, 5), expected)
 
 
-def test_drawing_leaves_the_global_generator_alone() -> None:
+def test_drawing_does_not_change_the_global_generator() -> None:
     before = torch.get_rng_state()
     draw(Streams(0), "order", 1)
     assert torch.equal(torch.get_rng_state(), before)
@@ -63,7 +63,7 @@ def test_every_seed_purpose_and_position_has_its_own_stream() -> None:
     assert len(draws) == len(keys)
 
 
-def test_digits_do_not_run_into_one_another() -> None:
+def test_digits_of_position_and_purpose_are_separated() -> None:
     for one, other in (((1, 23), (12, 3)), ((1, 2), (12,)), ((1, 0), (10,))):
         assert derive(0, "order", *one) != derive(0, "order", *other)
     assert derive(1, "order", 2) != derive(12, "order")
@@ -97,5 +97,5 @@ def test_generators_live_on_the_device(device: str) -> None:
     assert Streams(0, device)("order").device.type == device
 
 
-def test_the_docstring_example() -> None:
+def test_the_docstring_example_runs() -> None:
     assert doctest.testmod(slnlab.streams).failed == 0

@@ -1,4 +1,4 @@
-"""Commands print on terminals of any encoding, and files are UTF-8 whatever the locale says."""
+"""Commands print on terminals of any encoding, and files are UTF-8 in any locale."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def shown(stream: io.TextIOWrapper) -> str:
     ],
 )
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_what_an_encoding_lacks_is_escaped(
+def test_characters_outside_the_encoding_are_escaped(
     monkeypatch: pytest.MonkeyPatch, name: str, encoding: str, expected: str
 ) -> None:
     stream = stand_in(monkeypatch, name, encoding)
@@ -72,7 +72,7 @@ def test_what_an_encoding_lacks_is_escaped(
     assert shown(stream) == expected
 
 
-def test_streams_of_somebody_else_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_streams_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook's, and none at all (pythonw)."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", None)
@@ -94,7 +94,7 @@ def test_every_command_prints_on_an_ascii_terminal(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("buffered", [True, False])
-def test_a_command_ends_quietly_when_nobody_reads_on(monkeypatch: pytest.MonkeyPatch, buffered: bool) -> None:
+def test_a_command_ends_quietly_when_its_reader_closes(monkeypatch: pytest.MonkeyPatch, buffered: bool) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     stream = io.TextIOWrapper(os.fdopen(writing, "wb", 0 if not buffered else -1), encoding="utf-8", write_through=True)
@@ -105,7 +105,7 @@ def test_a_command_ends_quietly_when_nobody_reads_on(monkeypatch: pytest.MonkeyP
     stream.close()  # as Python's end does
 
 
-def test_but_not_when_another_pipe_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_pipe_of_another_stream_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     def training() -> None:
         raise BrokenPipeError("of a worker")
 
@@ -116,11 +116,11 @@ def test_but_not_when_another_pipe_is_broken(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "command", sorted({name for name in COMMANDS if name.startswith("slnlab.")} - {"slnlab.train", "slnlab.__main__"})
 )
-def test_every_command_that_prints_is_such_a_one(command: str) -> None:
+def test_every_printing_command_is_prepared_for_the_terminal(command: str) -> None:
     assert hasattr(importlib.import_module(command).main, "__wrapped__")
 
 
-def test_commands_are_found() -> None:
+def test_the_search_finds_the_commands() -> None:
     assert {"slnlab.train", "slnlab.report", "slnlab.tune", "slnlab.sweep", "slnlab.dashboard"} < set(COMMANDS)
     assert {"slnlab.analysis.sigma", "benchmarks.bench", "benchmarks.methods"} < set(COMMANDS)
 
@@ -149,7 +149,7 @@ def without_encoding(source: str) -> Iterator[int]:
             yield call.lineno
 
 
-def test_no_text_is_read_or_written_in_the_encoding_of_the_locale() -> None:
+def test_every_open_names_its_encoding() -> None:
     found = {
         f"{name}:{line}"
         for folder in ("src", "benchmarks", "examples")
@@ -163,12 +163,12 @@ def test_no_text_is_read_or_written_in_the_encoding_of_the_locale() -> None:
     "line",
     ["open(p)", "p.open('w')", "p.read_text()", "a.b.write_text(t)", "logging.FileHandler(p)", "run(c, text=True)"],
 )
-def test_such_a_line_would_be_found(line: str) -> None:
+def test_the_search_finds_an_open_without_encoding(line: str) -> None:
     assert list(without_encoding(line)) == [1]
     assert not list(without_encoding(line[:-1] + f"{'' if line.endswith('()') else ', '}encoding='utf-8')"))
 
 
-def test_a_run_in_the_c_locale(tmp_path: Path) -> None:
+def test_a_run_works_in_the_c_locale(tmp_path: Path) -> None:
     """Classes with accents, and names that are not UTF-8: trained on, listed by their very bytes, and reported."""
     classes = ["é".encode(), "σ".encode()]
     for number in range(20):

@@ -1,4 +1,4 @@
-"""The run that a transition matrix is estimated from. What it does is in methods/test_loss_correction.py."""
+"""The source run of an estimated transition matrix; methods/test_loss_correction.py tests its use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slnlab.training.settling import settle
 from slnlab.training.transition_run import filled, needed
 
 
-def test_it_is_chosen_by_its_loss_and_is_no_other_run_for_what_only_its_method_says(tmp_path: Path) -> None:
+def test_the_estimating_run_ignores_keys_of_the_correcting_method(tmp_path: Path) -> None:
     """The baseline `early_stopping` goes by accuracy; both corrections share the estimate."""
 
     def noisy(*overrides: str) -> RunSpec:
@@ -32,7 +32,7 @@ def test_it_is_chosen_by_its_loss_and_is_no_other_run_for_what_only_its_method_s
     assert settle(baseline).subdir != made[0].subdir
 
 
-def test_one_of_several_processes_does_not_predict_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_process_predicts_its_own_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is finished, and what it says of the labels is not stored; each process would see its part of them."""
     spec = settle(compose(["method=forward", f"runs_dir={tmp_path}"]))
     (first,) = needed(spec)

@@ -1,4 +1,4 @@
-"""docs/use.md: every command and every piece of Python on the page is run."""
+"""docs/use.md: every command and Python example runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_command_and_every_piece_of_python(here: Path) -> None:
+def test_every_command_and_python_example_runs(here: Path) -> None:
     known: dict[str, Any] = {}
     for kind, block in BLOCKS:
         if kind == "python":
@@ -57,7 +57,7 @@ def test_every_command_and_every_piece_of_python(here: Path) -> None:
         assert getattr(known["run"], name) is not None
 
 
-def test_the_page_has_commands_of_both_kinds() -> None:
+def test_the_page_has_shell_and_python_examples() -> None:
     commands = "".join(block for kind, block in BLOCKS if kind == "sh")
     assert {"slnlab.predict", "slnlab.export"} <= set(re.findall(r"slnlab\.\w+", commands))
     assert sum(kind == "python" for kind, _ in BLOCKS) >= 3

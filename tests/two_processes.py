@@ -1,4 +1,4 @@
-"""What the processes of test_processes.py import: a network in float64, and methods that record or misbehave."""
+"""Imports of the processes of test_processes.py: a float64 network, and recording or failing methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranking of the training labels on four samples worked out by hand, who judges them, and when it is no use."""
+"""The ranking of training labels on four samples by hand, its judge and its verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def written(columns: dict[str, np.ndarray], classes: list[str] | None = None) ->
     return count, file.getvalue().decode("utf-8", "surrogateescape").splitlines()
 
 
-def test_all_samples_the_least_believed_label_first() -> None:
+def test_label_issues_lists_all_samples_by_ascending_margin() -> None:
     """The margin m is log(p / q), so the quality p / (p + q) is 1 / (1 + exp(-m)): 1/10,001, 1/10, 1/4 and 4/5."""
     assert written(COLUMNS) == (
         3,
@@ -41,7 +41,7 @@ def test_all_samples_the_least_believed_label_first() -> None:
     )
 
 
-def test_labels_learned_by_heart_are_ranked_where_their_probability_is_1() -> None:
+def test_memorised_labels_with_probability_1_are_still_ranked() -> None:
     """A float64 cannot tell 1 / (1 + exp(-50)) from 1, and a float32 overflows in exp(-(-1000))."""
     margins = np.array([900, 50, 1000, 40], dtype=np.float32)
     count, lines = written(COLUMNS | {"network_prediction": COLUMNS["given"], "network_margin": margins})
@@ -53,7 +53,7 @@ def test_labels_learned_by_heart_are_ranked_where_their_probability_is_1() -> No
     assert [row["index"] for row in csv.DictReader(lines)] == ["3", "5", "9", "6"], "suspected ones first in any case"
 
 
-def test_classes_and_files_by_name() -> None:
+def test_the_list_names_classes_and_files() -> None:
     not_utf8 = os.fsdecode(b"\xff.png")
     paths = {"path": np.array([b"a.png", b'b, "c".png', b"d.png", b"\xff.png"])}
     _, lines = written(COLUMNS | paths, classes=["cat", "døg", "owl"])
@@ -118,7 +118,9 @@ def weights(agreement: float, noisy_val: float | None = None, clean_val: float |
         ({"teacher": weights(0.5), "student": weights(0.9)}, 0, "teacher", "first"),
     ],
 )
-def test_who_judges(rows: dict[str, ResultRow], first_weights: float, name: str, reason: str) -> None:
+def test_the_judge_is_chosen_with_a_reason(
+    rows: dict[str, ResultRow], first_weights: float, name: str, reason: str
+) -> None:
     judging, why = chosen_judge(rows, first_weights)
     assert judging == name
     assert re.search(reason, why), why
@@ -144,7 +146,9 @@ def test_who_judges(rows: dict[str, ResultRow], first_weights: float, name: str,
         (0.53, 0.52, None, "usable"),
     ],
 )
-def test_when_the_list_is_no_use(agreement: float, commonest: float, held_out: float | None, verdict: str) -> None:
+def test_the_verdict_warns_of_a_useless_list(
+    agreement: float, commonest: float, held_out: float | None, verdict: str
+) -> None:
     assert label_verdict(agreement, commonest, held_out) == verdict
     issues = LabelIssues(
         judge="momentum",

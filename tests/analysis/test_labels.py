@@ -1,4 +1,4 @@
-"""What the final weights say of the labels: counted by hand, and ranked by scikit-learn."""
+"""Findings of the final weights about the labels, by hand and against scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREDICTION = torch.tensor([0, 1, 0, 1, 0, 2, 1, 1])
 LOSS = torch.tensor([0.1, 0.2, 0.9, 0.5, 0.3, 0.8, 0.95, 0.4])
 
 
-def test_flipped_labels_and_replaced_images_by_hand() -> None:
+def test_findings_of_flipped_labels_and_replaced_images_by_hand() -> None:
     found = findings(LOSS, PREDICTION, GIVEN, TRUE, WRONG)
     assert found.given_accuracy == 4 / 8, "0, 1, 5, 7"
     assert found.true_accuracy == pytest.approx(4 / 6), "0, 1, 3, 7, of those whose image is their own"
@@ -35,19 +35,19 @@ def test_flipped_labels_and_replaced_images_by_hand() -> None:
     assert found.average_precision == pytest.approx(average_precision_score(WRONG.numpy(), LOSS.numpy()))
 
 
-def test_a_loss_that_knows_nothing_has_auroc_one_half() -> None:
+def test_an_uninformative_loss_has_auroc_one_half() -> None:
     found = findings(torch.ones(8), PREDICTION, GIVEN, TRUE, WRONG)
     assert found.auroc == 0.5
     assert found.average_precision == WRONG.float().mean()
 
 
-def test_nothing_wrong() -> None:
+def test_findings_without_wrong_labels() -> None:
     found = findings(LOSS, PREDICTION, TRUE, TRUE, torch.zeros(8, dtype=torch.bool))
     assert found.given_accuracy == found.true_accuracy == 5 / 8
     assert (found.memorised, found.recovered, found.auroc, found.average_precision) == (None, None, None, None)
 
 
-def test_everything_wrong() -> None:
+def test_findings_with_only_wrong_labels() -> None:
     """There is nothing to tell the wrong ones from, so no ranking; the fractions remain."""
     found = findings(LOSS, PREDICTION, (TRUE + 1) % 3, TRUE, torch.ones(8, dtype=torch.bool))
     assert found.memorised == found.given_accuracy == 3 / 8, "2, 4, 6"
@@ -55,14 +55,14 @@ def test_everything_wrong() -> None:
     assert (found.auroc, found.average_precision) == (None, None)
 
 
-def test_replaced_images_only() -> None:
+def test_findings_of_replaced_images_alone() -> None:
     found = findings(LOSS, PREDICTION, TRUE, TRUE, WRONG)
     assert found.memorised == 2 / 4, "3 and 5"
     assert found.recovered is None, "no label was flipped"
     assert found.auroc == pytest.approx(12 / 16)
 
 
-def test_truth_unknown() -> None:
+def test_findings_without_true_labels() -> None:
     found = findings(LOSS, PREDICTION, GIVEN, None, None)
     assert found.given_accuracy == 4 / 8
     rest = found.model_dump(exclude={"given_accuracy"})

@@ -1,4 +1,4 @@
-"""The mixture of losses against scikit-learn's own, and against losses whose origin is known."""
+"""The loss mixture against scikit-learn's, and on losses of known origin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def losses(small: int, large: int) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def test_it_finds_what_was_drawn() -> None:
+def test_the_fit_recovers_the_components_that_were_drawn() -> None:
     mixture = fit_loss_mixture(losses(60, 40))
     assert mixture.clean.shape == (100,)
     assert (mixture.clean[:60] > 0.99).all()
@@ -25,7 +25,7 @@ def test_it_finds_what_was_drawn() -> None:
     assert mixture.noise_rate == pytest.approx(0.4, abs=0.005)
 
 
-def test_it_is_scikit_learns_posterior_of_the_lower_component() -> None:
+def test_the_posterior_equals_scikit_learns() -> None:
     """Overlapping components, so that the posterior is no step."""
     values = torch.cat([losses(50, 0), losses(30, 0) + 0.15])
     scaled = ((values - values.min()) / (values.max() - values.min())).double().numpy()[:, None]
@@ -43,14 +43,14 @@ def test_it_is_scikit_learns_posterior_of_the_lower_component() -> None:
     assert not torch.allclose(as_it_is, again, atol=0.01)
 
 
-def test_the_order_does_not_matter() -> None:
+def test_the_order_of_losses_does_not_change_the_fit() -> None:
     """Several processes gather the losses in another order, and must come to the same to the last bit."""
     values = torch.cat([losses(50, 0), losses(30, 0) + 0.15])
     order = torch.randperm(80, generator=torch.Generator().manual_seed(1))
     assert torch.equal(fit_loss_mixture(values[order]).clean, fit_loss_mixture(values).clean[order])
 
 
-def test_scale_and_shift_do_not_matter() -> None:
+def test_scale_and_shift_do_not_change_the_fit() -> None:
     torch.testing.assert_close(fit_loss_mixture(losses(60, 40)).clean, fit_loss_mixture(7 * losses(60, 40) + 5).clean)
 
 
@@ -61,6 +61,6 @@ def test_equal_losses_are_all_clean() -> None:
 
 
 @pytest.mark.parametrize("values", [[1.0], [], [1.0, float("nan")], [1.0, float("inf")]])
-def test_what_cannot_be_fitted_is_refused(values: list[float]) -> None:
+def test_losses_without_a_fit_are_refused(values: list[float]) -> None:
     with pytest.raises(SlnlabError):
         fit_loss_mixture(torch.tensor(values))

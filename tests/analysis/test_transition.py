@@ -1,4 +1,4 @@
-"""The estimated transition matrix: anchor points found by hand, and its distance from the true one."""
+"""The estimated transition matrix: anchor points by hand, and its distance from the true one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ FIVE = torch.tensor(
 )
 
 
-def test_without_dropping_it_is_the_largest_of_each_class_by_hand() -> None:
+def test_rows_are_those_of_the_most_certain_sample_by_hand() -> None:
     assert anchor_points(FIVE, drop_above=None).tolist() == [2, 3, 4]
     assert torch.equal(estimate_transition(FIVE, drop_above=None), FIVE[[2, 3, 4]])
 
 
-def test_the_most_certain_are_dropped_for_each_class_by_itself() -> None:
+def test_the_most_certain_samples_are_dropped_per_class() -> None:
     """Of five samples the 97th percentile is the largest. Sample 2, dropped for class 0, still has its 0.95 there.
 
     Had class 0 wiped out what it dropped, the row of a class that chose sample 2 would lack it.
@@ -44,15 +44,15 @@ def test_the_most_certain_are_dropped_for_each_class_by_itself() -> None:
     assert estimate[2, 0] == pytest.approx(0.95), "though sample 2 was dropped for class 0"
 
 
-def test_the_callers_probabilities_stay_whole() -> None:
+def test_the_callers_probabilities_stay_unchanged() -> None:
     before = FIVE.clone()
     estimate_transition(FIVE).zero_()
     assert torch.equal(FIVE, before)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(2, 0), (3, 1), (100, 96), (101, 96), (102, 97), (1000, 969)])
-def test_the_percentile_among_many(size: int, kept: int) -> None:
-    """Of 0 … N−1 the order statistic ⌈0.97(N − 1)⌉ (1, 2, 97, 97, 98, 970) and all above are dropped."""
+def test_the_percentile_of_many_samples_by_hand(size: int, kept: int) -> None:
+    """The order statistic ⌈0.97(N − 1)⌉ of 0 … N−1 (1, 2, 97, 97, 98, 970) and all above are dropped."""
     rising = torch.arange(size, dtype=torch.float64) / size
     probabilities = torch.stack([rising, 1 - rising], dim=1)
     shuffle = torch.randperm(size, generator=torch.Generator().manual_seed(0))
@@ -62,7 +62,7 @@ def test_the_percentile_among_many(size: int, kept: int) -> None:
     assert shuffle[of_falling] == size - 1 - kept
 
 
-def test_a_class_that_is_saturated_keeps_its_row() -> None:
+def test_a_saturated_class_keeps_its_row() -> None:
     """Class 0 is learned without a doubt, S_0 = 1 in float32 on a third of the samples: they are no outliers."""
     saturated = torch.tensor([[1.0, 0.0, 0.0]]).repeat(30, 1)
     others = torch.tensor([[0.1, 0.6, 0.3], [0.0, 0.2, 0.8]]).repeat(30, 1)
@@ -71,17 +71,17 @@ def test_a_class_that_is_saturated_keeps_its_row() -> None:
     torch.testing.assert_close(estimate, expected, rtol=1e-6, atol=0)
 
 
-def test_where_little_is_to_be_had_the_rows_still_are_samples() -> None:
+def test_few_samples_still_give_rows_of_samples() -> None:
     assert torch.equal(estimate_transition(torch.full((7, 2), 0.5)), torch.full((2, 2), 0.5, dtype=torch.float64))
     torch.testing.assert_close(estimate_transition(FIVE[:1]), FIVE[[0, 0, 0]], rtol=1e-15, atol=0)
     assert anchor_points(FIVE, drop_above=1e-6).tolist() == [3, 2, 2], "the smallest of each, the first of equals"
 
 
-def test_among_equals_the_first() -> None:
+def test_the_first_of_equal_samples_is_taken() -> None:
     assert anchor_points(torch.tensor([[0.4, 0.6], [0.6, 0.4], [0.6, 0.4], [0.4, 0.6]]), None).tolist() == [1, 0]
 
 
-def test_a_network_that_knows_the_noise_gives_the_true_matrix() -> None:
+def test_exact_noisy_posteriors_give_the_true_matrix() -> None:
     """S = onehot(true)·T for every sample: whichever is the anchor, its row is T's."""
     true = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.8, 0.1], [0.0, 0.3, 0.7]], dtype=torch.float64)
     predicted = true[torch.arange(300) % 3]
@@ -98,14 +98,14 @@ def test_rows_sum_to_one_also_from_coarse_probabilities(dtype: torch.dtype) -> N
     torch.testing.assert_close(estimate.sum(1), torch.ones(7, dtype=torch.float64), rtol=1e-14, atol=0)
 
 
-def test_a_percentile_that_falls_on_a_sample_drops_that_sample() -> None:
+def test_a_percentile_equal_to_a_sample_drops_that_sample() -> None:
     """7 % of 100 steps is the sample 7, although 0.07 · 100 is 7.000000000000001 in floating point."""
     rising = torch.arange(101, dtype=torch.float64) / 101
     assert anchor_points(torch.stack([rising, 1 - rising], dim=1), drop_above=0.07).tolist() == [6, 94]
 
 
 @pytest.mark.parametrize("drop_above", [0.0, 1.0, 97, -0.1, float("nan")])
-def test_a_percentile_that_is_none_is_refused(drop_above: float) -> None:
+def test_a_percentile_outside_its_range_is_refused(drop_above: float) -> None:
     with pytest.raises(ConfigError, match=r"drop_above = .*\(0, 1\)"):
         anchor_points(FIVE, drop_above)
 
@@ -121,12 +121,12 @@ def test_a_percentile_that_is_none_is_refused(drop_above: float) -> None:
         (torch.tensor([[0.5, 0.5], [2.0, 3.0]]), "sample 1 sums to 5"),
     ],
 )
-def test_what_are_no_probabilities_is_refused(probabilities: Tensor, message: str) -> None:
+def test_arrays_that_are_no_probabilities_are_refused(probabilities: Tensor, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^probabilities: .*{message}"):
         estimate_transition(probabilities)
 
 
-def test_comparison_by_hand() -> None:
+def test_the_comparison_of_two_matrices_by_hand() -> None:
     true = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.25, 0.25, 0.5]])
     estimate = torch.tensor([[0.75, 0.25, 0.0], [0.0, 1.0, 0.0], [0.25, 0.125, 0.625]])
     comparison = compare(estimate, true)
@@ -142,7 +142,7 @@ def test_comparison_by_hand() -> None:
     assert compare(worst.flip(0, 1), torch.eye(2)).worst == (1, 0), "true class first"
 
 
-def test_against_the_matrix_of_a_noise_record() -> None:
+def test_an_estimate_is_compared_with_the_matrix_of_a_noise_record() -> None:
     labels = torch.arange(10).repeat(100)
     given = symmetric(labels, 0.4, 10, torch.Generator().manual_seed(0))
     record = NoiseRecord(true=labels, given=given, num_classes=10, name="symmetric", rate=0.4, seed=0)
@@ -152,7 +152,7 @@ def test_against_the_matrix_of_a_noise_record() -> None:
     assert compare(nominal, record.transition_matrix).row_l1[3] == pytest.approx(expected, abs=1e-6)
 
 
-def test_matrices_that_cannot_be_compared_are_refused() -> None:
+def test_matrices_of_different_shape_are_not_compared() -> None:
     with pytest.raises(ConfigError, match="2 classes, the true matrix 3"):
         compare(torch.eye(2), torch.eye(3))
     with pytest.raises(ConfigError, match="estimate: row 0 sums to 2"):

@@ -1,4 +1,4 @@
-"""Somebody else's LightningModule, and a Trainer that says nothing."""
+"""A foreign LightningModule and a quiet Trainer."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ ALL = batches([0, 1], [2, 3])
 # By hand, one pass
 
 
-def test_hard_by_hand() -> None:
+def test_hard_correction_by_hand() -> None:
     """ω = 0, ⅓, ⅔, 1 on the given label, the rest on the predicted one."""
     table = SampleTable(GIVEN, 3)
     correct_labels(table, NETWORK, ALL)
@@ -69,7 +69,7 @@ def test_hard_by_hand() -> None:
     assert torch.equal(table["given"], GIVEN), "the given label is never lost"
 
 
-def test_soft_by_hand() -> None:
+def test_soft_correction_by_hand() -> None:
     table = SampleTable(GIVEN, 3)
     correct_labels(table, NETWORK, ALL, prediction="soft")
     targets_are(
@@ -91,7 +91,7 @@ def test_the_inverse_weighting_by_hand() -> None:
 
 
 @pytest.mark.parametrize("weighting", ["loss", "inverse"])
-def test_equal_losses_leave_the_labels(weighting: Any) -> None:
+def test_equal_losses_leave_the_labels_unchanged(weighting: Any) -> None:
     table = SampleTable(GIVEN, 3)
     correct_labels(table, Lookup([[1 / 3, 1 / 3, 1 / 3]] * 4), ALL, weighting=weighting)
     targets_are(table, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
@@ -116,12 +116,12 @@ def once_corrected() -> SampleTable:
     return table
 
 
-def test_against_the_given_labels_the_same_network_says_the_same_again(once_corrected: SampleTable) -> None:
+def test_loss_against_given_labels_makes_correction_idempotent(once_corrected: SampleTable) -> None:
     correct_labels(once_corrected, NETWORK, ALL, loss_against="given")
     targets_are(once_corrected, [[1, 0, 0], [2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3], [1, 0, 0]])
 
 
-def test_against_the_current_targets_it_does_not(once_corrected: SampleTable) -> None:
+def test_loss_against_current_targets_moves_the_targets_again(once_corrected: SampleTable) -> None:
     """Losses in bits: 1, ⅔·1 + ⅓·2, ⅓·log₂ 4/3 + ⅔·3 and 4; ω = (ℓ − 1)/3."""
     correct_labels(once_corrected, NETWORK, ALL)
     second, third = (4 / 3 - 1) / 3, (log2(4 / 3) / 3 + 2 - 1) / 3
@@ -132,7 +132,7 @@ CHANGED = Lookup([[1 / 2, 1 / 4, 1 / 4], [1 / 8, 1 / 8, 3 / 4], [1 / 2, 1 / 4, 1
 """A network that has changed its mind. Predictions: 0, 2, 0, 0."""
 
 
-def test_a_network_that_changed_its_mind_by_hand(once_corrected: SampleTable) -> None:
+def test_a_second_correction_by_a_changed_network_by_hand(once_corrected: SampleTable) -> None:
     """Losses in bits: 1, ⅔·3 + ⅓·3 = 3 (the largest), ⅓·2 + ⅔·2 = 2, log₂ 4/3 (the least).
 
     The given label of sample 1 has all its weight back; what sample 2 lost to class 1 is now with class 0.
@@ -145,7 +145,7 @@ def test_a_network_that_changed_its_mind_by_hand(once_corrected: SampleTable) ->
 
 
 @pytest.mark.parametrize("prediction", ["hard", "soft"])
-def test_the_anchor_is_always_the_given_label(prediction: Any) -> None:
+def test_correction_always_mixes_with_the_given_label(prediction: Any) -> None:
     """A sample of weight 1 has its given label again, whatever its target was in between."""
     table = SampleTable(GIVEN, 3)
     correct_labels(table, NETWORK, ALL, prediction=prediction)
@@ -158,21 +158,21 @@ def test_the_anchor_is_always_the_given_label(prediction: Any) -> None:
 # Which samples
 
 
-def test_least_and_largest_loss_are_those_of_the_samples_at_hand() -> None:
+def test_losses_are_scaled_over_the_corrected_samples_alone() -> None:
     """Samples 1 and 2 alone: ω = 0 and 1. Nothing is known of the others, and nothing changes for them."""
     table = SampleTable(GIVEN, 3)
     correct_labels(table, NETWORK, batches([2], [1]))
     targets_are(table, [[1, 0, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0]])
 
 
-def test_a_sample_that_comes_twice_does_no_harm() -> None:
+def test_a_repeated_sample_does_not_change_the_correction() -> None:
     """Samplers pad their last batch with samples that came already."""
     table = SampleTable(GIVEN, 3)
     correct_labels(table, NETWORK, batches([0, 1], [2, 3], [1, 0]))
     targets_are(table, [[1, 0, 0], [2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3], [1, 0, 0]])
 
 
-def test_of_two_views_of_a_sample_one_counts() -> None:
+def test_the_first_view_of_a_repeated_sample_counts() -> None:
     """The first, in every respect: not the weight of one view with the prediction of another, nor its loss as the
     largest.
 
@@ -196,7 +196,7 @@ def test_of_two_views_of_a_sample_one_counts() -> None:
 # The network
 
 
-def test_the_network_predicts_in_eval_mode_and_every_part_of_it_gets_its_mode_back() -> None:
+def test_correction_predicts_in_eval_mode_and_restores_every_mode() -> None:
     """log S − running mean = log (1/8, 1/2, 1/4), the softmax (1/7, 4/7, 2/7) for every sample."""
     norm = nn.BatchNorm1d(3, affine=False, eps=0.0)
     norm.running_mean.copy_(torch.tensor([4.0, 0.5, 1.0]).log())
@@ -213,7 +213,7 @@ def test_the_network_predicts_in_eval_mode_and_every_part_of_it_gets_its_mode_ba
     assert network.training
 
 
-def test_a_pass_that_fails_leaves_network_and_targets_as_they_were() -> None:
+def test_a_failed_pass_leaves_network_and_targets_unchanged() -> None:
     def broken() -> Iterator[tuple[Tensor, Tensor]]:
         yield ALL[0]
         raise OSError("disk")
@@ -226,7 +226,7 @@ def test_a_pass_that_fails_leaves_network_and_targets_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_no_weight(value: float) -> None:
+def test_non_finite_losses_are_refused(value: float) -> None:
     """A NaN would be the least and the largest loss of all samples, so that every label would stay, silently."""
     with pytest.raises(SlnlabError, match="not finite for 1 of 3"):
         label_weights(torch.tensor([1.0, value, 2.0]))
@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_is_no_weight(value: float) -> None:
     targets_are(table, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 
-def test_a_pass_without_batches_is_an_error() -> None:
+def test_an_empty_pass_is_an_error() -> None:
     """Somebody's iterator, used up in the epoch before."""
     used_up = iter(ALL)
     list(used_up)
@@ -279,10 +279,10 @@ class Somebody(pl.LightningModule):
 
 
 @pytest.mark.parametrize(("last", "corrected"), [(2, [3, 4]), (1, [4]), (5, [0, 1, 2, 3, 4])])
-def test_it_happens_in_the_last_epochs_and_sigma_is_0_from_then_on(
+def test_correction_runs_in_the_last_epochs_with_sigma_0(
     last: int, corrected: list[int], quiet_trainer: MakeTrainer
 ) -> None:
-    """Of five epochs, counted from 0, the last two are 3 and 4: max_epochs − last_epochs is the first."""
+    """The last two of five epochs, counted from 0, are 3 and 4: the first is max_epochs − last_epochs."""
     module, epochs = Somebody(), []
 
     def passes(epoch: int) -> DataLoader[Any]:
@@ -295,7 +295,7 @@ def test_it_happens_in_the_last_epochs_and_sigma_is_0_from_then_on(
     assert [bool((weight < 1).any()) for weight in module.weights] == [epoch in corrected for epoch in range(5)]
 
 
-def test_the_momentum_model_predicts_and_not_the_network(quiet_trainer: MakeTrainer) -> None:
+def test_the_momentum_model_predicts_the_labels(quiet_trainer: MakeTrainer) -> None:
     momentum, seen = MomentumModel(0.9), {}
 
     class Look(pl.Callback):
@@ -311,7 +311,7 @@ def test_the_momentum_model_predicts_and_not_the_network(quiet_trainer: MakeTrai
     assert not torch.equal(predicted["momentum"], predicted["network"]), "or the test could not tell"
 
 
-def test_a_table_given_to_the_callback_wins(quiet_trainer: MakeTrainer) -> None:
+def test_the_callbacks_table_wins_over_the_modules(quiet_trainer: MakeTrainer) -> None:
     module = Somebody()
     other = SampleTable(module.labels, 3)
     correction = LabelCorrection(1, table=other, batches=lambda epoch: module.loader())
@@ -321,7 +321,7 @@ def test_a_table_given_to_the_callback_wins(quiet_trainer: MakeTrainer) -> None:
 
 
 @pytest.mark.parametrize("last", [0, -3])
-def test_no_epochs_at_all_are_refused(last: int) -> None:
+def test_zero_epochs_are_refused(last: int) -> None:
     with pytest.raises(ConfigError, match=rf"correction\.last_epochs={last}"):
         LabelCorrection(last)
 
@@ -335,10 +335,10 @@ def test_no_epochs_at_all_are_refused(last: int) -> None:
         (True, True, False, 1, r"LabelCorrection\(batches="),
     ],
 )
-def test_what_cannot_work_is_refused_before_training(
+def test_impossible_settings_are_refused_before_training(
     with_momentum: bool, with_table: bool, with_batches: bool, last: int, complaint: str, quiet_trainer: MakeTrainer
 ) -> None:
-    """And not after 250 epochs."""
+    """The refusal comes at the start, not after 250 epochs."""
     module = Somebody(with_table=with_table)
     before = module.network.weight.detach().clone()
     correction = LabelCorrection(last, batches=(lambda epoch: module.loader()) if with_batches else None)
@@ -352,7 +352,7 @@ def test_what_cannot_work_is_refused_before_training(
 
 
 @pytest.mark.parametrize("views", ["augmented", "clean"])
-def test_views(views: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_correction_predicts_the_configured_views(views: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clean views are the images as they are; augmented ones are crops, other ones in every epoch."""
     config = compose(
         [

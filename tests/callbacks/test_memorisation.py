@@ -1,4 +1,4 @@
-"""The memorisation monitor on six samples worked out by hand."""
+"""The memorisation monitor on six samples by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def logged(columns: dict[str, list[bool]]) -> dict[str, float]:
     return found
 
 
-def test_what_was_memorised() -> None:
+def test_the_monitor_logs_memorised_and_recovered_labels() -> None:
     assert logged({}) == pytest.approx(
         {
             "train/loss": 6.2 / 5,
@@ -59,7 +59,7 @@ def test_what_was_memorised() -> None:
     )
 
 
-def test_what_was_selected_and_how_much_of_it_is_clean() -> None:
+def test_the_monitor_logs_the_selection_and_its_precision() -> None:
     """Network 1 selects the first four, of which one is wrong; network 2 the fourth and the fifth; both the sixth."""
     selected = {
         "selected": [True, True, True, True, False, True],

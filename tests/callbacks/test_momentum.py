@@ -1,4 +1,4 @@
-"""The momentum model: the recursion by hand, in a plain loop, in anybody's LightningModule, and across a checkpoint."""
+"""The momentum model by hand: in a plain loop, in a foreign LightningModule, and across a checkpoint."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def move_to(linear: nn.Linear, optimizer: SGD, value: float) -> None:
     optimizer.step()
 
 
-def test_three_steps_by_hand() -> None:
+def test_three_steps_of_the_average_by_hand() -> None:
     linear, optimizer = one_weight(1.0)
     average = MomentumAverage(linear, decay=0.75)
     average.follow(optimizer)
@@ -72,7 +72,7 @@ def test_three_steps_by_hand() -> None:
     assert expected == [1.5, 0.875, 2.40625]
 
 
-def test_neither_warm_up_nor_bias_correction() -> None:
+def test_the_average_has_no_warm_up_and_no_bias_correction() -> None:
     """A warm-up would let the first step move it all the way, a bias correction would divide by 1 − decay^t."""
     linear, optimizer = one_weight(0.0)
     average = MomentumAverage(linear, decay=0.999)
@@ -82,7 +82,7 @@ def test_neither_warm_up_nor_bias_correction() -> None:
         assert average.module.weight.item() == pytest.approx(1 - 0.999**step, rel=1e-12)
 
 
-def test_it_is_the_recursion_of_torchs_averaged_model() -> None:
+def test_the_average_equals_torchs_averaged_model() -> None:
     """AveragedModel copies at its first update; made before training, it then follows the same recursion."""
     decay, module = 0.9, network().double()
     optimizer = SGD(module.parameters(), lr=0.5, momentum=0.9)
@@ -103,7 +103,7 @@ def test_it_is_the_recursion_of_torchs_averaged_model() -> None:
     assert not torch.allclose(ours.module[0].weight, module[0].weight), "8 steps at .9 have not arrived"
 
 
-def test_batch_norm_statistics_are_averaged_and_its_counter_is_not() -> None:
+def test_batch_norm_statistics_are_averaged_but_not_its_counter() -> None:
     """Batch (1, 3): mean 2, unbiased variance 2; with BN momentum ½ the statistics go (0, 1), (1, 1½), (1½, 1¾)."""
     norm = nn.BatchNorm1d(1, momentum=0.5)
     norm.num_batches_tracked.fill_(7)  # trained before
@@ -119,7 +119,7 @@ def test_batch_norm_statistics_are_averaged_and_its_counter_is_not() -> None:
     assert average.module.num_batches_tracked.item() == 7, "integer buffers keep their first value"
 
 
-def test_with_decay_0_it_is_the_network() -> None:
+def test_decay_0_copies_the_network() -> None:
     module = network()
     optimizer = SGD(module.parameters(), lr=0.3, momentum=0.9)
     average = MomentumAverage(module, decay=0.0)
@@ -132,7 +132,7 @@ def test_with_decay_0_it_is_the_network() -> None:
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, float("nan")])
-def test_a_decay_that_is_none_is_refused(decay: float) -> None:
+def test_a_decay_outside_its_range_is_refused(decay: float) -> None:
     with pytest.raises(ConfigError, match=r"momentum\.decay"):
         MomentumAverage(nn.Linear(1, 1), decay)
     with pytest.raises(ConfigError, match=r"momentum\.decay"):
@@ -142,7 +142,7 @@ def test_a_decay_that_is_none_is_refused(decay: float) -> None:
 # In a plain loop
 
 
-def test_only_optimiser_steps_count() -> None:
+def test_only_optimiser_steps_move_the_average() -> None:
     """Four backward passes to a step: one update. A step that the gradient scaler leaves out is none."""
     linear, optimizer = one_weight(0.0)
     average = MomentumAverage(linear, decay=0.5)
@@ -160,7 +160,7 @@ def test_only_optimiser_steps_count() -> None:
     assert average.module.weight.item() == 0.5
 
 
-def test_a_removed_handle_ends_it() -> None:
+def test_removing_the_handle_stops_the_average() -> None:
     linear, optimizer = one_weight(0.0)
     average = MomentumAverage(linear, decay=0.5)
     handle = average.follow(optimizer)
@@ -170,7 +170,7 @@ def test_a_removed_handle_ends_it() -> None:
     assert average.module.weight.item() == 1.0
 
 
-def test_frozen_parameters_stay_and_the_average_is_never_trained() -> None:
+def test_frozen_parameters_stay_and_the_average_needs_no_gradient() -> None:
     module = network()
     module[0].requires_grad_(False)
     optimizer = SGD([p for p in module.parameters() if p.requires_grad], lr=0.5)
@@ -187,7 +187,7 @@ def test_frozen_parameters_stay_and_the_average_is_never_trained() -> None:
     assert module[3].weight.requires_grad
 
 
-def test_a_network_that_was_moved_afterwards_is_not_followed_in_silence() -> None:
+def test_a_step_after_moving_the_network_raises() -> None:
     """Moving a module swaps the memory behind its parameters; an average of the old memory would stand still."""
     module = network()
     average = MomentumAverage(module, decay=0.9)
@@ -226,7 +226,7 @@ def loader(batch_size: int = 4) -> DataLoader[Any]:
     return DataLoader(data(), batch_size=batch_size)
 
 
-def test_in_somebodys_module_it_equals_the_plain_loop(quiet_trainer: MakeTrainer) -> None:
+def test_the_callback_in_a_foreign_module_equals_the_plain_loop(quiet_trainer: MakeTrainer) -> None:
     """Twelve samples in batches of two, a step every third batch: two steps to an epoch."""
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     plain = copy.deepcopy(module.net)
@@ -248,14 +248,14 @@ def test_in_somebodys_module_it_equals_the_plain_loop(quiet_trainer: MakeTrainer
     assert same(module.net, plain)
 
 
-def test_the_network_goes_by_its_attribute(quiet_trainer: MakeTrainer) -> None:
+def test_the_callback_finds_the_network_by_its_attribute(quiet_trainer: MakeTrainer) -> None:
     with pytest.raises(ConfigError, match=r"Somebody has no network in its attribute 'network'; name it"):
         quiet_trainer(MomentumModel(), max_epochs=1).fit(Somebody(), loader())
     with pytest.raises(ConfigError, match="'backbone'"):
         quiet_trainer(MomentumModel(network="backbone"), max_epochs=1).fit(Somebody(), loader())
 
 
-def test_it_is_no_part_of_the_module(quiet_trainer: MakeTrainer) -> None:
+def test_the_momentum_model_is_no_submodule(quiet_trainer: MakeTrainer) -> None:
     """Neither saved with its weights nor given to its optimisers, though it is evaluated beside the network."""
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     keys, parameters = list(module.state_dict()), [id(p) for p in module.parameters()]
@@ -266,7 +266,7 @@ def test_it_is_no_part_of_the_module(quiet_trainer: MakeTrainer) -> None:
     assert module.judged["momentum"] is callback.module
 
 
-def test_network_and_momentum_model_are_both_evaluated_in_one_run(quiet_trainer: MakeTrainer) -> None:
+def test_one_run_evaluates_network_and_momentum_model(quiet_trainer: MakeTrainer) -> None:
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     trainer = quiet_trainer(callback, max_epochs=2)
     trainer.fit(module, loader())
@@ -280,7 +280,7 @@ def test_network_and_momentum_model_are_both_evaluated_in_one_run(quiet_trainer:
     assert logged["network"] != pytest.approx(logged["momentum"])
 
 
-def test_after_fit_it_rests(quiet_trainer: MakeTrainer) -> None:
+def test_the_average_stops_after_fit(quiet_trainer: MakeTrainer) -> None:
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     trainer = quiet_trainer(callback, max_epochs=1)
     trainer.fit(module, loader())
@@ -289,7 +289,7 @@ def test_after_fit_it_rests(quiet_trainer: MakeTrainer) -> None:
     assert same(callback.module, before)
 
 
-def test_after_a_crash_it_rests(quiet_trainer: MakeTrainer) -> None:
+def test_the_average_stops_after_a_crash(quiet_trainer: MakeTrainer) -> None:
     class Crash(pl.Callback):
         def on_train_epoch_end(self, *_: Any) -> None:
             raise RuntimeError("power cut")
@@ -303,7 +303,7 @@ def test_after_a_crash_it_rests(quiet_trainer: MakeTrainer) -> None:
     assert same(callback.module, before)
 
 
-def test_a_checkpoint_continues_it_exactly(quiet_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_checkpoint_continues_the_average_exactly(quiet_trainer: MakeTrainer, tmp_path: Path) -> None:
     whole, whole_callback = Somebody(), MomentumModel(0.9, network="net")
     quiet_trainer(whole_callback, max_epochs=4).fit(whole, loader())
 
@@ -329,7 +329,7 @@ def test_a_checkpoint_continues_it_exactly(quiet_trainer: MakeTrainer, tmp_path:
     assert same(second.net, whole.net)
 
 
-def test_what_a_checkpoint_gave_is_used_once(quiet_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_checkpoint_is_restored_once(quiet_trainer: MakeTrainer, tmp_path: Path) -> None:
     """Trained again without a checkpoint, it starts from the network as it is, not from the checkpoint of before."""
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     trainer = quiet_trainer(callback, max_epochs=1)
@@ -349,9 +349,7 @@ def test_what_a_checkpoint_gave_is_used_once(quiet_trainer: MakeTrainer, tmp_pat
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_testing_a_checkpoint_tests_the_momentum_model_in_it(
-    fresh: bool, quiet_trainer: MakeTrainer, tmp_path: Path
-) -> None:
+def test_testing_a_checkpoint_tests_its_momentum_model(fresh: bool, quiet_trainer: MakeTrainer, tmp_path: Path) -> None:
     """In the process that trained on beyond it, and in a new one."""
     module, callback = Somebody(), MomentumModel(0.9, network="net")
     trainer = quiet_trainer(callback, max_epochs=1)
@@ -425,7 +423,7 @@ def averaged(module: nn.Module, steps: int) -> Iterator[Tensor]:
 
 
 @pytest.mark.parametrize("optimizers", ["two", "reversed", "shared"])
-def test_every_network_is_followed_by_its_own_optimiser(optimizers: str, quiet_trainer: MakeTrainer) -> None:
+def test_each_average_follows_the_optimiser_of_its_network(optimizers: str, quiet_trainer: MakeTrainer) -> None:
     module, callback = Two(optimizers=optimizers), MomentumModel(0.9)
     expected = [
         list(averaged(copy.deepcopy(module.networks["network"]), 1)),
@@ -437,12 +435,12 @@ def test_every_network_is_followed_by_its_own_optimiser(optimizers: str, quiet_t
             torch.testing.assert_close(parameter.detach(), value)
 
 
-def test_a_network_that_nobody_trains_is_refused(quiet_trainer: MakeTrainer) -> None:
+def test_a_network_without_an_optimiser_is_refused(quiet_trainer: MakeTrainer) -> None:
     with pytest.raises(ConfigError, match="'network_2'"):
         quiet_trainer(MomentumModel(), max_epochs=1).fit(Two(optimizers="missing"), loader())
 
 
-def test_no_network_loses_its_place_among_the_judged(quiet_trainer: MakeTrainer) -> None:
+def test_the_momentum_model_replaces_no_judged_network(quiet_trainer: MakeTrainer) -> None:
     module = Two(names=("student", "network_2"))
     student = module.networks["student"]
     quiet_trainer(MomentumModel(), max_epochs=1).fit(module, loader())

@@ -1,4 +1,4 @@
-"""What a user sees of a run: on a terminal, and in a log file."""
+"""Progress lines on a terminal and in a log file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TinyRun = Callable[..., tuple[Result, Path]]
 
 
 def on_a_terminal(columns: int, *command: str, cwd: Path) -> list[str]:
-    """What a command writes to a terminal of so many columns, a string for every time the cursor goes back."""
+    """Output of a command on a terminal of so many columns, one string per carriage return."""
     terminal, inside = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     child = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, cwd=cwd)
@@ -46,7 +46,7 @@ def on_a_terminal(columns: int, *command: str, cwd: Path) -> list[str]:
     return re.split(r"[\r\n]+", written.decode())
 
 
-def test_on_a_terminal_of_80_columns_epoch_both_accuracies_and_time_left_are_seen(tmp_path: Path) -> None:
+def test_eighty_columns_show_epoch_accuracies_and_time_left(tmp_path: Path) -> None:
     tiny = ["data.train_size=200", "trainer.max_epochs=3", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/run"]
     shown = on_a_terminal(80, sys.executable, "-m", "slnlab.train", *tiny, cwd=tmp_path)
     assert shown.count("digits sym 0.4 sln seed=0") == 1
@@ -57,7 +57,7 @@ def test_on_a_terminal_of_80_columns_epoch_both_accuracies_and_time_left_are_see
     assert re.fullmatch(rf"epoch 3/3 \S+ +network {network}, momentum {momentum}, 00:00 left", bars[-1])
 
 
-def test_in_a_log_file_there_are_plain_lines(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+def test_a_log_file_gets_plain_lines(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
     with caplog.at_level(logging.INFO):
         _, path = tiny_run("trainer.progress=true", "trainer.max_epochs=3")
     lines = [record.message for record in caplog.records if record.name == progress.__name__]
@@ -69,7 +69,7 @@ def test_in_a_log_file_there_are_plain_lines(tiny_run: TinyRun, caplog: pytest.L
     assert "\r" not in capfd.readouterr().err
 
 
-def test_without_logging_the_lines_are_on_the_standard_error(tiny_run: TinyRun, capfd: Any) -> None:
+def test_without_logging_the_lines_go_to_standard_error(tiny_run: TinyRun, capfd: Any) -> None:
     logging.getLogger(progress.__name__).setLevel(logging.WARNING)
     try:
         tiny_run("trainer.progress=true")
@@ -106,7 +106,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return follow
 
 
-def test_a_long_run_has_a_line_in_half_a_minute(lines: Callable[..., list[str]]) -> None:
+def test_a_long_run_logs_a_line_every_half_minute(lines: Callable[..., list[str]]) -> None:
     assert lines(10, 12.0) == [
         "a run: epoch 1/10, 12 s/epoch, 01:48 left",
         "a run: epoch 4/10, 12 s/epoch, 01:12 left",
@@ -115,15 +115,15 @@ def test_a_long_run_has_a_line_in_half_a_minute(lines: Callable[..., list[str]])
     ]
 
 
-def test_the_time_left_of_a_run_that_goes_on_is_of_the_epochs_since(lines: Callable[..., list[str]]) -> None:
+def test_a_resumed_run_estimates_time_from_its_own_epochs(lines: Callable[..., list[str]]) -> None:
     assert lines(100, 60.0, first=97)[0] == "a run: epoch 98/100, 60 s/epoch, 02:00 left"
 
 
-def test_without_a_test_set_the_held_out_labels_are_shown(lines: Callable[..., list[str]]) -> None:
+def test_without_a_test_set_held_out_accuracy_is_shown(lines: Callable[..., list[str]]) -> None:
     assert "noisy val: network 50.0 %, " in lines(1, 1.0, {"val/network/accuracy": 0.5, "train/accuracy": 0.9})[0]
 
 
-def test_of_many_judged_the_methods_own_are_shown(lines: Callable[..., list[str]]) -> None:
+def test_main_rows_are_shown_before_secondary_ones(lines: Callable[..., list[str]]) -> None:
     rows = {"mean": RowTitle("Co-teaching"), "network": RowTitle("1", True), "network_2": RowTitle("2", True)}
     rows["ensemble"] = RowTitle("(ensemble)")
     metrics = {f"test/{name}/accuracy": i / 10 for i, name in enumerate(sorted(rows))}

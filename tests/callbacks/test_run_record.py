@@ -1,4 +1,4 @@
-"""What a run has written down when it was stopped at an awkward moment."""
+"""The record of runs that stop at an awkward moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slnlab.record.result import Result
 TinyRun = Callable[..., tuple[Result, Path]]
 
 
-def test_stopped_between_the_last_epoch_and_the_result(tiny_run: TinyRun) -> None:
+def test_a_run_stopped_after_its_last_epoch_still_writes_its_result(tiny_run: TinyRun) -> None:
     """All that is left to do is to judge the weights; no epoch is trained again."""
     first, path = tiny_run("method=sln", "trainer.progress=true")
     rows = (path / "metrics.csv").read_text()
@@ -32,7 +32,7 @@ def test_stopped_between_the_last_epoch_and_the_result(tiny_run: TinyRun) -> Non
     assert (path / "samples.npz").exists()
 
 
-def test_the_rows_of_before_stay_as_they_were_written(
+def test_rows_of_earlier_epochs_stay_as_written(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the third epoch and taken up again: the first two rows are the same text."""
@@ -68,7 +68,7 @@ def test_the_rows_of_before_stay_as_they_were_written(
         (["method=early_stopping", "data.noisy_val=20"], "best", "undertrained"),
     ],
 )
-def test_who_judges_the_labels_and_how_well(
+def test_the_log_names_the_judge_and_its_agreement(
     tiny_run: TinyRun,
     caplog: pytest.LogCaptureFixture,
     overrides: list[str],
@@ -100,7 +100,7 @@ def test_who_judges_the_labels_and_how_well(
 
 
 @pytest.mark.parametrize(("method", "network"), [("ce", "network"), ("sln", "momentum"), ("co_teaching", "network_2")])
-def test_weights_that_the_last_step_of_an_epoch_has_spoiled_are_not_saved(
+def test_non_finite_weights_of_a_last_step_are_not_saved(
     tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch, method: str, network: str
 ) -> None:
     """The losses of the epoch are all finite still; a checkpoint of it would be the one to go on from."""

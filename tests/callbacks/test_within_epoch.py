@@ -109,7 +109,7 @@ def within(directory: Path) -> Path:
     [0, 3, 15, 19, 20 + 16, 40 + 18],
     ids=["the first", "in epoch 1", "a call's last", "an epoch's last", "corrected", "in the last epoch"],
 )
-def test_a_run_goes_on_with_the_step_after_the_one_that_it_stopped_in(
+def test_a_stopped_run_continues_with_the_next_step(
     step: int, tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop_in(step, lambda: tiny_run(*OVERRIDES))
@@ -123,7 +123,7 @@ def test_a_run_goes_on_with_the_step_after_the_one_that_it_stopped_in(
     assert not within(tmp_path / "run").exists(), "nothing is left over"
 
 
-def test_so_does_one_that_is_stopped_while_it_is_evaluated(
+def test_a_run_stopped_during_evaluation_continues(
     tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
 ) -> None:
     """Then the schedule has moved on already, and must not do it again."""
@@ -136,9 +136,7 @@ def test_so_does_one_that_is_stopped_while_it_is_evaluated(
     assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
 
 
-def test_one_may_be_stopped_as_often_as_one_likes(
-    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
-) -> None:
+def test_a_run_survives_any_number_of_stops(tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path) -> None:
     for step in (21, 25, 26, 38):
         stop_in(step, lambda: tiny_run(*OVERRIDES))
     tiny_run(*OVERRIDES)
@@ -146,9 +144,7 @@ def test_one_may_be_stopped_as_often_as_one_likes(
     assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
 
 
-def test_every_so_many_steps_it_is_saved_for_the_worst_case(
-    tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path
-) -> None:
+def test_a_run_is_saved_every_so_many_steps(tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path) -> None:
     """An error is no end that anybody is told of, as little as a lost machine is."""
 
     def fail() -> None:
@@ -164,14 +160,14 @@ def test_every_so_many_steps_it_is_saved_for_the_worst_case(
     assert kill_matrix.differences(whole, tmp_path / "run", epochs=3) == []
 
 
-def test_how_often_it_is_saved_makes_no_other_run() -> None:
+def test_the_saving_interval_does_not_change_the_identity() -> None:
     assert settle(compose(["trainer.checkpoint_every_steps=10"])).subdir == settle(compose([])).subdir
     assert compose(["data=clothing1m"]).trainer.checkpoint_every_steps == 1000
     assert compose([]).trainer.checkpoint_every_steps is None
 
 
 @pytest.mark.parametrize("what", ["damaged", "of an epoch that is over", "of two processes"])
-def test_a_file_that_is_of_no_use_costs_the_epoch_and_no_more(
+def test_an_unusable_file_costs_only_the_begun_epoch(
     what: str, tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, kept = tmp_path / "run", tmp_path / "kept.ckpt"
@@ -192,7 +188,7 @@ def test_a_file_that_is_of_no_use_costs_the_epoch_and_no_more(
     assert ("truncated, damaged" in caplog.text) == (what == "damaged")
 
 
-def test_a_full_disk_does_not_keep_a_run_from_stopping(
+def test_a_full_disk_does_not_prevent_a_stop(
     tiny_run: TinyRun, whole: Path, steps: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save = Checkpoints.save_checkpoint
@@ -205,7 +201,7 @@ def test_a_full_disk_does_not_keep_a_run_from_stopping(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save_checkpoint", full)
         stop_in(STEPS + 5, lambda: tiny_run(*OVERRIDES))
-    assert "No space left on device. A stop costs what was done since the run was saved last" in caplog.text
+    assert "No space left on device. A stop costs the work since the last save" in caplog.text
     steps.clear()
     tiny_run(*OVERRIDES)
     assert steps[0] == STEPS
@@ -214,7 +210,7 @@ def test_a_full_disk_does_not_keep_a_run_from_stopping(
 
 @pytest.mark.parametrize("found", [True, False], ids=["with a file", "without one"])
 @pytest.mark.parametrize("others", ["the same", "another step", "another start", "none"])
-def test_the_files_of_all_processes_are_used_or_none(
+def test_either_the_files_of_all_processes_are_used_or_none(
     others: str,
     found: bool,
     stopped: Path,
@@ -241,7 +237,7 @@ def test_the_files_of_all_processes_are_used_or_none(
     assert steps[0] == (STEPS + 6 if found and others == "the same" else STEPS)
 
 
-def test_what_another_process_could_not_save_is_not_kept(
+def test_a_file_is_removed_if_another_process_could_not_save(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job of which it were would be put back into the queue for ever."""
@@ -252,7 +248,7 @@ def test_what_another_process_could_not_save_is_not_kept(
     assert not within(tmp_path / "run").exists()
 
 
-def test_in_the_middle_of_a_step_nothing_is_saved(
+def test_nothing_is_saved_in_the_middle_of_a_step(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second Ctrl-C does not wait for its end."""
@@ -269,7 +265,7 @@ def test_in_the_middle_of_a_step_nothing_is_saved(
     assert not within(tmp_path / "run").exists()
 
 
-def test_the_seconds_before_the_stop_count(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_seconds_before_the_stop_count(tiny_run: TinyRun, tmp_path: Path) -> None:
     stop_in(STEPS + 17, lambda: tiny_run(*OVERRIDES))
     state = torch.load(within(tmp_path / "run"), weights_only=True)
     torch.save(state | {"seconds": 1000.0}, within(tmp_path / "run"))
@@ -278,7 +274,7 @@ def test_the_seconds_before_the_stop_count(tiny_run: TinyRun, tmp_path: Path) ->
     assert seconds[1] > 1000 > max(seconds[0], seconds[2])
 
 
-def test_those_of_an_evaluation_do_not(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_seconds_of_an_evaluation_do_not_count(tiny_run: TinyRun, tmp_path: Path) -> None:
     def late() -> None:
         time.sleep(3)
         tell()
@@ -288,8 +284,8 @@ def test_those_of_an_evaluation_do_not(tiny_run: TinyRun, tmp_path: Path) -> Non
     assert torch.load(within(tmp_path / "run"), weights_only=True)["seconds"] < 3
 
 
-def test_it_comes_after_the_record_of_the_epoch() -> None:
-    """Which is when what it has saved is of no more use."""
+def test_within_epoch_runs_after_the_run_record() -> None:
+    """By then the file within the epoch is useless."""
     from slnlab.callbacks.run_record import RunRecord
     from slnlab.record.run_directory import RunDirectory
     from slnlab.training import assemble

@@ -1,4 +1,4 @@
-"""A made-up data set, every image different from every other, so that an image tells which sample it is."""
+"""A made-up data set of distinct images, so that an image identifies its sample."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Donors(Pictures):
 
 
 class Alike(Pictures):
-    """One image, many times."""
+    """One image repeated many times."""
 
     def __init__(self) -> None:
         super().__init__(train=64, test=1)

@@ -1,4 +1,4 @@
-"""Worker processes that decode ahead: what they hand over, and what is said when they die, hang or are too many."""
+"""Worker processes that decode ahead: their batches, and messages when they die, hang or are too many."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_batches_come_in_order_and_no_process_is_left(workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_no_process_is_left_when_nobody_wants_the_rest() -> None:
+def test_closing_the_iterator_early_leaves_no_process() -> None:
     ahead = Ahead(Squares(), BATCHES * 50, 2)
     next(ahead)
     assert len(multiprocessing.active_children()) == 2
@@ -76,7 +76,7 @@ def test_no_process_is_left_when_nobody_wants_the_rest() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_nothing_needs_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/shm may be full, or have room for less than a batch."""
 
     def full(*_: Any, **__: Any) -> Any:
@@ -98,7 +98,7 @@ def test_nothing_needs_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: 1 / 0, RuntimeError, r"Traceback[\s\S]*ZeroDivisionError"),
     ],
 )
-def test_what_happens_to_a_worker_is_said_at_the_batch_that_it_was_at(
+def test_a_workers_failure_is_reported_at_its_batch(
     happens: Callable[[], Any], kind: type[Exception], message: str
 ) -> None:
     begun = time.monotonic()
@@ -111,7 +111,7 @@ def test_what_happens_to_a_worker_is_said_at_the_batch_that_it_was_at(
 
 
 @pytest.mark.parametrize(("batch", "name"), [([4, 5], "image 4"), ([], "an empty batch")])
-def test_a_worker_that_dies_before_its_first_image_is_said_at_that_image(
+def test_a_worker_dying_at_its_start_is_reported_at_its_first_image(
     batch: list[int], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead_module, "_leave_signals", kill_oneself)
@@ -119,7 +119,7 @@ def test_a_worker_that_dies_before_its_first_image_is_said_at_that_image(
         next(Ahead(Squares(), [np.array(batch, np.int64)], 1))
 
 
-def test_images_that_take_long_together_are_not_too_late() -> None:
+def test_the_time_limit_is_per_image_not_per_batch() -> None:
     """The time-out is one image's."""
     ahead = Ahead(Squares(3, lambda: time.sleep(0.3)), [np.array([3] * 4)], 1, timeout=1)
     assert rows(next(ahead)) == [3] * 4
@@ -166,7 +166,7 @@ def test_the_limit_of_processes_allows_fewer_workers(
     assert "2 instead of 5 processes decode images: Resource temporarily unavailable" in caplog.text
 
 
-def test_workers_end_when_the_process_that_they_work_for_is_killed() -> None:
+def test_workers_end_when_their_parent_is_killed() -> None:
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
 

@@ -28,7 +28,7 @@ def random_images(count: int, shape: tuple[int, int, int]) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("padding", [0, 1, 4])
 @pytest.mark.parametrize("flip", [False, True])
-def test_pixel_for_pixel_torchvision(shape: tuple[int, int, int], padding: int, flip: bool) -> None:
+def test_crop_and_flip_equal_torchvision_pixel_for_pixel(shape: tuple[int, int, int], padding: int, flip: bool) -> None:
     images = random_images(7, shape)
     kept = images.clone()
     size = shape[1:]
@@ -49,7 +49,7 @@ def test_pixel_for_pixel_torchvision(shape: tuple[int, int, int], padding: int, 
     assert torch.equal(images, kept)
 
 
-def test_every_crop_and_flip_pixel_for_pixel() -> None:
+def test_every_crop_and_flip_is_exact() -> None:
     """All (2p + 1)² · 2 outcomes of one image, the corners among them."""
     image = random_images(1, (3, 5, 7))
     tops, lefts, flips = (
@@ -64,7 +64,7 @@ def test_every_crop_and_flip_pixel_for_pixel() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("padding", [0, 3])
-def test_view_is_the_image_itself(shape: tuple[int, int, int], padding: int) -> None:
+def test_the_view_without_augmentation_is_the_image(shape: tuple[int, int, int], padding: int) -> None:
     images = random_images(6, shape)
     padded = pad(images, padding)
     index = torch.tensor([5, 0, 0, 3])
@@ -99,7 +99,7 @@ def test_draws_are_uniform_and_independent() -> None:
         assert stats.chisquare(pairs[: kinds**2].numpy()).pvalue > 0.001
 
 
-def test_samples_of_one_batch_are_drawn_apart() -> None:
+def test_samples_of_one_batch_are_drawn_independently() -> None:
     """The same image all through a batch: torchvision.v2 on the batch would give one picture."""
     crop_flip = CropFlip(4, True)
     draws = crop_flip.draw(64, seeded(4), "cpu")
@@ -108,7 +108,7 @@ def test_samples_of_one_batch_are_drawn_apart() -> None:
     assert len({bytes(image.flatten().tolist()) for image in batch}) > 40
 
 
-def test_the_generator_decides() -> None:
+def test_the_generator_determines_the_draws() -> None:
     def drawn(seed: int) -> list[list[int]]:
         draws = CropFlip(4, True).draw(20, seeded(seed), "cpu")
         return [draws.top.tolist(), draws.left.tolist(), draws.flip.tolist()]
@@ -122,7 +122,7 @@ def test_the_generator_decides() -> None:
     assert not torch.equal(one.top, two.top)
 
 
-def test_only_what_is_needed_is_drawn() -> None:
+def test_switched_off_augmentation_draws_nothing() -> None:
     generator = seeded(0)
     before = generator.get_state()
     draws = CropFlip(0, False).draw(5, generator, "cpu")
@@ -154,7 +154,7 @@ def test_normalise_is_torchvision_bit_for_bit(mean: list[float], std: list[float
         torch.testing.assert_close(normalised, second, rtol=0, atol=2**-22 / min(std))
 
 
-def test_normalise_leaves_its_input_alone_and_takes_any_layout() -> None:
+def test_normalise_keeps_its_input_and_takes_any_layout() -> None:
     images = random_images(3, (3, 6, 5))
     kept = images.clone()
     normalise = Normalise(MEAN, STD)
@@ -165,7 +165,7 @@ def test_normalise_leaves_its_input_alone_and_takes_any_layout() -> None:
     assert normalise(images.to("meta")).device.type == "meta"
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_augmentation_never_waits_for_the_device() -> None:
     """On the meta device reading a value raises."""
     padded = pad(torch.empty(9, 3, 8, 8, dtype=torch.uint8, device="meta"), 2)
     index = torch.empty(4, dtype=torch.int64, device="meta")
@@ -175,7 +175,7 @@ def test_nothing_waits_for_the_device() -> None:
     assert view(padded, index, 2, (8, 8)).shape == (4, 3, 8, 8)
 
 
-def test_an_empty_batch() -> None:
+def test_an_empty_batch_stays_empty() -> None:
     crop_flip = CropFlip(2, True)
     index = torch.empty(0, dtype=torch.int64)
     padded = pad(random_images(2, (3, 4, 4)), 2)
@@ -183,7 +183,7 @@ def test_an_empty_batch() -> None:
     assert Normalise(MEAN, STD)(batch).shape == (0, 3, 4, 4)
 
 
-def test_sizes_that_do_not_fit_are_refused() -> None:
+def test_wrong_image_sizes_are_refused() -> None:
     padded = pad(random_images(4, (3, 8, 8)), 2)
     index = torch.arange(4)
     crop_flip = CropFlip(2, True)

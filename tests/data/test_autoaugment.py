@@ -1,4 +1,4 @@
-"""The strongly augmented view: torchvision's policy, for each sample by itself, whatever the number of processes."""
+"""The strongly augmented view: torchvision's policy for each sample, for any number of processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_cut_out_by_hand() -> None:
     assert torch.equal(cut_out(torch.ones(1, 1, 3, 4), torch.tensor([5]), 0), torch.ones(1, 1, 3, 4))
 
 
-def test_without_crop_and_cutout_it_is_the_policy_of_torchvision() -> None:
+def test_without_crop_and_cutout_the_policy_equals_torchvisions() -> None:
     seen = AutoAugmented(CropFlip(0, False), PLAIN, 0)(IMAGES, WHOLE, Streams(3), 7)
     policy = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
     for place, image in enumerate(IMAGES):
@@ -33,7 +33,7 @@ def test_without_crop_and_cutout_it_is_the_policy_of_torchvision() -> None:
     assert any(not torch.equal(seen[place], image / 255) for place, image in enumerate(IMAGES))
 
 
-def test_samples_differ_and_steps_too() -> None:
+def test_samples_and_steps_differ() -> None:
     view = AutoAugmented(CropFlip(2, True), PLAIN, 8)
     same = IMAGES[:1].expand(6, -1, -1, -1)
     seen = view(same, WHOLE, Streams(3), 0)
@@ -41,7 +41,7 @@ def test_samples_differ_and_steps_too() -> None:
     assert not torch.equal(seen, view(same, WHOLE, Streams(3), 1))
 
 
-def test_parts_are_those_of_the_whole_and_nobody_elses_draws_are_touched() -> None:
+def test_parts_equal_the_whole_and_leave_other_draws_unchanged() -> None:
     view = AutoAugmented(CropFlip(2, True), PLAIN, 8)
     torch.manual_seed(5)
     whole = view(IMAGES, WHOLE, Streams(3), 0)

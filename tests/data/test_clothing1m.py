@@ -113,7 +113,7 @@ def pixels(image: Tensor) -> Tensor:
 # What is read
 
 
-def test_labels_stand_in_the_order_of_the_list(shared: Path) -> None:
+def test_labels_follow_the_order_of_the_list(shared: Path) -> None:
     datamodule = make(shared)
     expected = given(shared)
     assert datamodule.labels.given.tolist() == [label for _, label in expected]
@@ -125,7 +125,7 @@ def test_labels_stand_in_the_order_of_the_list(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_sees_the_middle_of_the_image_with_its_correct_label(shared: Path, workers: int) -> None:
+def test_evaluation_sees_the_centre_crop_and_the_correct_label(shared: Path, workers: int) -> None:
     datamodule = make(shared, workers=workers)
     loaders = datamodule.val_dataloader()
     assert list(loaders) == datamodule.evaluation_splits == ["val_clean", "test"]
@@ -138,7 +138,7 @@ def test_evaluation_sees_the_middle_of_the_image_with_its_correct_label(shared: 
             assert torch.equal(images, torch.stack(wanted))
 
 
-def test_a_training_image_is_a_crop_of_it_perhaps_mirrored(shared: Path) -> None:
+def test_a_training_image_is_a_crop_or_its_mirror_image(shared: Path) -> None:
     datamodule = make(shared)
     found = set()
     for made in datamodule.epoch(0):
@@ -168,7 +168,7 @@ def everything(datamodule: StreamedDataModule) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("sampling", ["standard", "balanced"])
-def test_nothing_depends_on_the_number_of_workers(shared: Path, sampling: str) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers(shared: Path, sampling: str) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     options = {"sampling": sampling, "per_class": 7, "seed": 3}
@@ -182,8 +182,8 @@ def test_nothing_depends_on_the_number_of_workers(shared: Path, sampling: str) -
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_may_be_without_images(shared: Path, workers: int) -> None:
-    """As the unlabelled part of DivideMix's batches is when all samples are labelled."""
+def test_an_empty_batch_is_allowed(shared: Path, workers: int) -> None:
+    """The unlabelled part of DivideMix's batches is empty when all samples are labelled."""
     batches = [torch.tensor(rows, dtype=torch.int64) for rows in ([5, 3], [], [1], [])]
     read = make(shared, workers=workers).reading(batches)
     for number, rows in enumerate(batches):
@@ -200,7 +200,9 @@ def test_batches_may_be_made_in_any_order(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_the_processes_parts_are_the_batches(shared: Path, monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
+def test_the_parts_of_all_processes_make_the_batches(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     def seen() -> list[Tensor]:
         datamodule = make(shared, sampling="balanced", per_class=7)
         made = [batch() for batch in datamodule.epoch(1)]
@@ -228,7 +230,7 @@ def test_standard_sampling_is_every_image_once(shared: Path) -> None:
     assert index.tolist() != list(range(42))
 
 
-def test_balanced_sampling_draws_so_many_of_each_given_label_anew_every_epoch(shared: Path) -> None:
+def test_balanced_sampling_redraws_each_given_label_every_epoch(shared: Path) -> None:
     datamodule = make(shared, sampling="balanced", per_class=7)
     labels = datamodule.labels.given
     assert datamodule.steps_per_epoch == 3
@@ -260,7 +262,7 @@ def test_held_out_images_are_never_drawn(shared: Path) -> None:
     assert torch.cat([first.label, second.label]).tolist() == labels
 
 
-def test_as_many_of_each_class_as_the_smallest_has(shared: Path) -> None:
+def test_balanced_sampling_defaults_to_the_smallest_class(shared: Path) -> None:
     """Also when some are held out: then as many as are left of it."""
     labels = torch.tensor([label for _, label in given(shared)])
     whole = make(shared, sampling="balanced")
@@ -270,12 +272,12 @@ def test_as_many_of_each_class_as_the_smallest_has(shared: Path) -> None:
     assert labels[some.rows(0)].bincount().tolist() == [int(left.bincount().min())] * 3
 
 
-def test_more_of_a_class_than_there_are_is_refused(shared: Path) -> None:
+def test_more_samples_of_a_class_than_exist_are_refused(shared: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.per_class: 11, but only 10 training images .* the label dress"):
         make(shared, sampling="balanced", per_class=11, classes=["shirt", "suit", "dress"])
 
 
-def test_paths_are_held_in_one_piece() -> None:
+def test_paths_are_held_in_one_array() -> None:
     keys = [f"images/ä/{number}.jpg" for number in range(1000)]
     paths = Paths("root", keys)
     assert len(paths) == 1000
@@ -296,7 +298,7 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_cannot_be_read_is_named(own: Path, workers: int) -> None:
+def test_an_unreadable_image_is_named(own: Path, workers: int) -> None:
     broken = own / given(own)[20][0]
     whole = broken.read_bytes()
     for content, message in ((None, "no such file"), (b"", "no image"), (whole[: len(whole) // 2], "no image")):
@@ -310,7 +312,7 @@ def test_an_image_that_cannot_be_read_is_named(own: Path, workers: int) -> None:
         assert "Traceback" not in str(error.value)
 
 
-def test_lists_that_are_wrong_are_named(own: Path) -> None:
+def test_wrong_lists_are_named(own: Path) -> None:
     (first, _), *_ = given(own)
     labels = own / "noisy_label_kv.txt"
     before = labels.read_text()
@@ -335,8 +337,8 @@ def test_lists_that_are_wrong_are_named(own: Path) -> None:
         make(own)
 
 
-def test_the_labels_file_names_images_twice_or_by_tabs(own: Path) -> None:
-    """As long as it agrees with itself; and it has labels of images that no list names."""
+def test_duplicates_and_tabs_in_the_labels_file_are_handled(own: Path) -> None:
+    """Repeated labels must agree; labels of unlisted images are ignored."""
     (first, label), *_ = expected = given(own)
     labels = own / "noisy_label_kv.txt"
     before = labels.read_text()
@@ -354,7 +356,7 @@ def test_lists_may_lie_in_annotations(own: Path) -> None:
     assert len(make(own).labels.given) == 42
 
 
-def test_without_the_data_set_the_remedy_is_said(tmp_path: Path) -> None:
+def test_a_missing_data_set_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no folder images/ .* data\.source\.root"):
         make(tmp_path)
 
@@ -418,7 +420,7 @@ def test_a_run_is_reported_at_its_best_clean_validation_epoch(shared: Path, tmp_
 
 
 @pytest.mark.parametrize("method", ["co_teaching", "sigua", "dividemix"])
-def test_methods_that_select_run_with_their_own_values(shared: Path, tmp_path: Path, method: str) -> None:
+def test_selecting_methods_run_with_their_own_values(shared: Path, tmp_path: Path, method: str) -> None:
     of_sln = ("method=", "correction.")
     overrides = [override for override in small(shared, tmp_path) if not override.startswith(of_sln)]
     result = train(compose([*overrides, f"method={method}"]))
@@ -468,7 +470,7 @@ OWN_BATCHES = {
 
 
 @pytest.mark.parametrize("method", OWN_BATCHES)
-def test_whichever_the_method_workers_decode_and_change_nothing(
+def test_workers_change_no_result_of_any_method(
     shared: Path, tmp_path: Path, method: str, decoded: Callable[[], list[tuple[int, str]]]
 ) -> None:
     of_sln = ("method=", "correction.")
@@ -528,7 +530,7 @@ def test_label_correction_rewrites_exactly_the_epochs_subset(shared: Path, tmp_p
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_that_is_stopped_within_an_epoch_reads_the_rest_of_it(
+def test_a_run_stopped_within_an_epoch_reads_only_the_rest(
     shared: Path, tmp_path: Path, workers: int, decoded: Callable[[], list[tuple[int, str]]]
 ) -> None:
     """With balanced sampling and label correction, whose pass over the epoch's samples is made once more."""
@@ -554,7 +556,7 @@ def test_a_run_that_is_stopped_within_an_epoch_reads_the_rest_of_it(
     assert len(decoded()) == second + evaluation + third + evaluation + judged
 
 
-def test_a_worker_that_is_killed_costs_the_begun_epoch_and_no_more(
+def test_a_killed_worker_costs_only_the_begun_epoch(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = small(shared, tmp_path / "runs", "data.workers=2", "data.eval_batch_size=5")
@@ -578,7 +580,7 @@ def test_a_worker_that_is_killed_costs_the_begun_epoch_and_no_more(
     assert len(read_metrics(metrics)) == 3
 
 
-def test_a_run_in_two_processes(shared: Path, tmp_path: Path) -> None:
+def test_two_processes_train_on_clothing1m(shared: Path, tmp_path: Path) -> None:
     options = ["correction.last_epochs=1", "trainer.max_epochs=2", "trainer.devices=2", "data.workers=1"]
     result = train(compose(small(shared, tmp_path, *options)))
     assert result.rows["momentum"].test_accuracy.best_clean_val is not None  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What every datamodule does: which samples come in which order, how they look, and which are held out."""
+"""Every datamodule: order, look and held-out set of its samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_epoch_is_every_sample_once_with_its_own_image(epoch: int) -> None:
     assert torch.equal(pixels(torch.cat([batch.image for batch in made])), source.splits["train"].images[index])
 
 
-def test_the_order_is_of_seed_and_epoch_alone() -> None:
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     datamodule = ready(padding=1, seed=3)
     orders = [order(datamodule, epoch) for epoch in range(4)]
     assert len({tuple(rows) for rows in orders}) == 4
@@ -75,12 +75,12 @@ def outcomes(image: Tensor, padding: int, flip: bool) -> dict[bytes, int]:
 
 
 def drawn(datamodule: ImageDataModule, epoch: int) -> list[list[int]]:
-    """Which crop and flip every sample of every step got; the source must be `Alike`."""
+    """Crop and flip of every sample at every step; the source must be `Alike`."""
     possible = outcomes(Alike().splits["train"].images[0], datamodule.crop_flip.padding, datamodule.crop_flip.flip)
     return [[possible[image.numpy().tobytes()] for image in pixels(made.image)] for made in batches(datamodule, epoch)]
 
 
-def test_augmentation_is_drawn_for_every_sample_and_step() -> None:
+def test_each_sample_and_step_draws_its_own_augmentation() -> None:
     datamodule = ready(Alike(), padding=2, flip=True, batch_size=32)
     draws = [step for epoch in range(3) for step in drawn(datamodule, epoch)]
     assert len(draws) == 6
@@ -90,12 +90,12 @@ def test_augmentation_is_drawn_for_every_sample_and_step() -> None:
 
 
 @pytest.mark.parametrize(("padding", "flip", "number"), [(0, False, 1), (1, False, 9), (0, True, 2)])
-def test_augmentation_is_what_was_asked_for(padding: int, flip: bool, number: int) -> None:
+def test_augmentation_follows_the_configuration(padding: int, flip: bool, number: int) -> None:
     datamodule = ready(Alike(), padding=padding, flip=flip, batch_size=64)
     assert {crop for epoch in range(3) for crop in drawn(datamodule, epoch)[0]} == set(range(number))
 
 
-def test_augmentation_is_of_seed_epoch_and_step_alone() -> None:
+def test_augmentation_depends_on_seed_epoch_and_step_alone() -> None:
     expected = drawn(ready(Alike(), padding=2, flip=True, seed=5), 2)
     datamodule = ready(Alike(), padding=2, flip=True, seed=5)
     later = list(datamodule.epoch(2))
@@ -127,7 +127,7 @@ def test_passes_are_in_data_set_order() -> None:
     assert torch.equal(augmented[0], augmented[2])
 
 
-def test_of_a_batch_that_is_read_once_there_are_many_views(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_read_once_has_many_views(monkeypatch: pytest.MonkeyPatch) -> None:
     """The part of each process, or the whole batch in all; each sample is augmented alike whichever it is."""
     source = Pictures()
     datamodule = ready(source, padding=2, flip=True)
@@ -160,7 +160,7 @@ def test_of_a_batch_that_is_read_once_there_are_many_views(monkeypatch: pytest.M
     assert all(map(torch.equal, together, (clean, first, second, again)))
 
 
-def test_evaluation_sees_images_as_they_are() -> None:
+def test_evaluation_images_are_not_augmented() -> None:
     source = Pictures()
     datamodule = ready(source, padding=2, flip=True, noisy_val=50, eval_batch_size=20)
     loaders = datamodule.val_dataloader()
@@ -214,7 +214,7 @@ def test_train_size_takes_the_first() -> None:
     assert len(datamodule.val_dataloader()["test"]) == 1  # the test set is whole
 
 
-def test_held_out_samples_are_apart_and_keep_their_noisy_labels() -> None:
+def test_held_out_samples_are_disjoint_and_keep_noisy_labels() -> None:
     source = Pictures(train=1000)
     datamodule = ready(source, noise=SYMMETRIC, noisy_val=200)
     train, val = datamodule.train_index.tolist(), datamodule.val_index.tolist()
@@ -230,7 +230,7 @@ def test_held_out_samples_are_apart_and_keep_their_noisy_labels() -> None:
     assert 0.3 < float((labels != true).double().mean()) < 0.5
 
 
-def test_which_are_held_out_depends_on_split_seed_alone() -> None:
+def test_the_held_out_set_depends_on_split_seed_alone() -> None:
     def held_out(**options: Any) -> list[int]:
         return ready(noisy_val=20, **options).val_index.tolist()
 
@@ -299,7 +299,7 @@ def trainer(folder: Path, epochs: int) -> pl.Trainer:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_a_plain_trainer_gets_the_same_batches_also_after_a_stop(tmp_path: Path) -> None:
+def test_a_plain_trainer_gets_the_same_batches_after_a_stop(tmp_path: Path) -> None:
     options: dict[str, Any] = {"noise": SYMMETRIC, "batch_size": 3, "noisy_val": 10, "padding": 1}
     expected = {epoch: order(ready(**options), epoch) for epoch in range(3)}
     assert STEPS_PER_CALL < -(-90 // 3)  # more than one group, the last one partial
@@ -326,7 +326,7 @@ def test_a_plain_trainer_gets_the_same_batches_also_after_a_stop(tmp_path: Path)
     assert resumed.seen == {epoch: expected[epoch] for epoch in (1, 2)}
 
 
-def test_without_lightning() -> None:
+def test_the_datamodule_works_without_lightning() -> None:
     """The three lines of anyone's own loop."""
     source = Pictures()
     datamodule = make(source, noise=SYMMETRIC)
@@ -342,7 +342,7 @@ def test_without_lightning() -> None:
     assert source.read == ["train", "test"]
 
 
-def test_the_loaders_groups_are_the_epochs_batches() -> None:
+def test_the_loader_yields_the_epochs_batches() -> None:
     datamodule = ready(batch_size=3)
     loader = datamodule.train_dataloader()
     groups = [list(group) for group in loader]

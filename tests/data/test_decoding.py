@@ -1,4 +1,4 @@
-"""From an image file to its middle square."""
+"""Decoding an image file to its centre square."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slnlab.errors import DataError
 @pytest.mark.parametrize(
     "shape", [(8, 8), (20, 31), (31, 20), (400, 101), (101, 400), (3, 12), (57, 57), (1, 4), (1, 1)]
 )
-def test_the_shorter_side_fits_and_the_middle_stays(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_the_shorter_side_fits_and_the_centre_is_kept(tmp_path: Path, shape: tuple[int, int]) -> None:
     """To the bit what torchvision makes of it."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
     image.save(tmp_path / "x.png")
@@ -27,7 +27,7 @@ def test_the_shorter_side_fits_and_the_middle_stays(tmp_path: Path, shape: tuple
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (7, 2999)])
-def test_of_a_strip_only_the_middle_is_enlarged(
+def test_only_the_centre_of_a_strip_is_enlarged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
 ) -> None:
     """It is the middle, to a pixel of the file: the brightness says where a pixel comes from, 4 steps for each."""
@@ -49,7 +49,7 @@ def test_of_a_strip_only_the_middle_is_enlarged(
     assert max(made) <= 4 * 28 * 28
 
 
-def test_what_the_file_says_and_the_data_set_adds_counts(tmp_path: Path) -> None:
+def test_decode_applies_pixel_range_and_background(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 240, np.uint16)).save(tmp_path / "x.png")
     assert decode(tmp_path / "x.png", 8, pixel_range=(200, 300)).unique().tolist() == [102]
     Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "y.png")

@@ -1,4 +1,4 @@
-"""A folder of images of one's own: what is read, what is refused, and a run that lists the wrong labels."""
+"""A user's image folder: its files, its refusals, and a run that lists suspected labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from slnlab.training.settling import settle
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_labels_are_torchvisions(folder: Path, split: str) -> None:
+def test_labels_equal_torchvisions_image_folder(folder: Path, split: str) -> None:
     reference = datasets.ImageFolder(str(folder / split))
     contents = read_image_folder(str(folder))
     assert contents.classes == reference.classes
@@ -35,7 +35,7 @@ def test_the_labels_are_torchvisions(folder: Path, split: str) -> None:
     assert len(paths) == len(found)
 
 
-def test_what_is_hidden_is_no_image_and_no_class(folder: Path) -> None:
+def test_hidden_files_and_folders_are_ignored(folder: Path) -> None:
     before = read_image_folder(str(folder))
     put(folder, "train/.ipynb_checkpoints/a.png", "train/cat/._3.png", "train/cat/.thumbs/3.png")
     (folder / "train" / "cat" / "notes.txt").write_text("mostly cats")
@@ -44,7 +44,7 @@ def test_what_is_hidden_is_no_image_and_no_class(folder: Path) -> None:
     assert after.left_out == {"hidden": 2, ".txt": 1}
 
 
-def test_the_first_images_are_a_sample_of_all_and_the_same_everywhere(tmp_path: Path) -> None:
+def test_train_size_takes_the_same_random_sample_everywhere(tmp_path: Path) -> None:
     names = [f"{kind}/{n}.png" for kind in ("a", "b", "c") for n in range(40)]
     here = read_image_folder(str(put(tmp_path / "here", *names)))
     there = read_image_folder(str(put(tmp_path / "there", *reversed(names))))
@@ -53,7 +53,7 @@ def test_the_first_images_are_a_sample_of_all_and_the_same_everywhere(tmp_path: 
     assert counts.min() >= 12, "20 of each are expected, with a standard deviation of 2.6"
 
 
-def test_without_train_all_of_it_is_for_training(folder: Path) -> None:
+def test_a_folder_without_splits_is_all_for_training(folder: Path) -> None:
     contents = read_image_folder(str(folder / "train"))
     assert [len(contents.splits[split].paths) for split in ("train", "val_clean", "test")] == [16, 0, 0]
     config = compose(composed(folder / "train"))
@@ -71,7 +71,7 @@ def test_the_configuration_knows_what_is_there(folder: Path) -> None:
     assert container_of(compose(composed(folder)))["data"]["clean_val"] is True
 
 
-def test_another_label_is_another_run_and_another_place_is_not(folder: Path, tmp_path: Path) -> None:
+def test_moving_an_image_changes_the_identity_moving_the_folder_does_not(folder: Path, tmp_path: Path) -> None:
     for inside in folder.rglob("*/"):
         os.utime(inside, (0, 0))  # a file system may tell the time in steps
     before = settle(compose(composed(folder))).group
@@ -96,8 +96,8 @@ def xrays(tmp_path: Path) -> Path:
     return tmp_path / "xrays"
 
 
-def test_deep_images_have_one_range_that_is_found_in_training(xrays: Path) -> None:
-    """And stands in the configuration, from where evaluation, a resumed run and predictions have it."""
+def test_the_range_of_deep_images_is_that_of_training(xrays: Path) -> None:
+    """The configuration holds it for evaluation, resumed runs and predictions."""
     config = compose(composed(xrays, *SMALL, "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=2"))
     assert container_of(config)["data"]["pixel_range"] == [1000, 2275]
     assert settle(config).identity["data"]["pixel_range"] == [1000, 2275]
@@ -111,7 +111,7 @@ def test_deep_images_have_one_range_that_is_found_in_training(xrays: Path) -> No
     assert brights == [102, 255], "the same value as in training, and what is brighter than anything there"
 
 
-def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None:
+def test_the_range_of_deep_images_can_be_configured(xrays: Path, folder: Path) -> None:
     said = composed(xrays, *SMALL, "data.pixel_range=[0,4095]")
     assert settle(compose(said)).identity["data"]["pixel_range"] == [0, 4095]
     assert settle(compose(said)).group != settle(compose(composed(xrays, *SMALL))).group
@@ -125,7 +125,7 @@ def test_the_range_of_deep_images_may_be_said(xrays: Path, folder: Path) -> None
             check(compose(composed(folder, f"data.pixel_range={wrong}")))
 
 
-def test_how_long_an_image_may_take_is_no_part_of_the_run_and_its_background_is(folder: Path) -> None:
+def test_background_changes_the_identity_and_time_limits_do_not(folder: Path) -> None:
     before = settle(compose(composed(folder))).group
     assert settle(compose(composed(folder, "data.read_timeout=null"))).group == before
     assert settle(compose(composed(folder, "data.background=black"))).group != before
@@ -133,7 +133,7 @@ def test_how_long_an_image_may_take_is_no_part_of_the_run_and_its_background_is(
         check(compose(composed(folder, "data.background=red")))
 
 
-def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path: Path) -> None:
+def test_images_added_during_training_are_ignored(folder: Path, tmp_path: Path) -> None:
     config = compose(composed(folder, *SMALL, "trainer.max_epochs=2"))
     before = settle(config).identity
 
@@ -145,7 +145,7 @@ def test_images_that_come_while_it_trains_are_not_its_own(folder: Path, tmp_path
     assert settle(config).identity["data"]["num_classes"] == 3, "they are another run's"
 
 
-def test_images_that_are_replaced_while_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
+def test_images_replaced_during_training_are_noticed(folder: Path, tmp_path: Path) -> None:
     """Its epochs have seen both, so its result would be of neither."""
 
     def watch(row: dict[str, float]) -> None:
@@ -156,7 +156,7 @@ def test_images_that_are_replaced_while_it_trains_are_noticed(folder: Path, tmp_
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_images_that_come_before_it_trains_are_noticed(folder: Path, tmp_path: Path) -> None:
+def test_images_added_before_training_are_noticed(folder: Path, tmp_path: Path) -> None:
     """While a run that it needs first was made, say."""
     config = settle(compose(composed(folder, *SMALL)))
     (folder / "train" / "cat" / "0.png").unlink()
@@ -165,13 +165,13 @@ def test_images_that_come_before_it_trains_are_noticed(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("key", "name"), [("clean_val", "val"), ("test", "test")])
-def test_a_split_that_is_not_there_is_named(folder: Path, tmp_path: Path, key: str, name: str) -> None:
+def test_a_missing_split_is_named(folder: Path, tmp_path: Path, key: str, name: str) -> None:
     shutil.rmtree(folder / "test")
     with pytest.raises(DataError, match=f"^data.{key}: {folder} has no {name}/; data.{key}=false"):
         train(compose(composed(folder, *SMALL, f"data.{key}=true")), tmp_path / "run")
 
 
-def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_without_cycles(folder: Path, tmp_path: Path) -> None:
     put(tmp_path / "elsewhere", "1.png", "2.png")
     (folder / "train" / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
     assert len(read_image_folder(str(folder)).splits["train"].paths) == 16 + 2
@@ -180,7 +180,7 @@ def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> 
         read_image_folder(str(folder))
 
 
-def test_a_first_stage_may_have_images_of_its_own(folder: Path, tmp_path: Path) -> None:
+def test_a_first_stage_can_use_other_images(folder: Path, tmp_path: Path) -> None:
     other = put(tmp_path / "other", *(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(11)))
     both = composed(folder, "method=sigua", "method.forget_rate=0.2", "init.from=sln")
     (same,) = settle(compose(both)).sources
@@ -192,7 +192,7 @@ def test_a_first_stage_may_have_images_of_its_own(folder: Path, tmp_path: Path) 
     assert its_own.identity["data"]["source"] != same.identity["data"]["source"]
 
 
-def test_steps_of_an_epoch_that_only_the_labels_know_are_refused(folder: Path) -> None:
+def test_settings_that_need_the_label_counts_are_refused(folder: Path) -> None:
     balanced = composed(folder, "method=elr_plus", "data.sampling=balanced")
     with pytest.raises(ConfigError, match=r"^method.ramp_steps: None is not allowed: must be given, or data.per_class"):
         check(compose(balanced))
@@ -206,7 +206,7 @@ def test_a_folder_must_be_given() -> None:
         container_of(compose(["data=folder"]))
 
 
-def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
+def test_a_run_lists_suspected_labels(tmp_path: Path) -> None:
     """Images of the digits 0 to 3, of which a fifth lie in another one's folder."""
     images, digits = load_digits(n_class=4, return_X_y=True)
     rng = np.random.default_rng(0)
@@ -248,7 +248,7 @@ def test_a_run_lists_the_labels_that_are_wrong(tmp_path: Path) -> None:
         assert len(samples["path"]) == 600
 
 
-def test_a_data_set_of_ones_own_may_be_made_from_it(folder: Path, tmp_path: Path) -> None:
+def test_a_users_data_set_can_subclass_the_folder(folder: Path, tmp_path: Path) -> None:
     """Under its own name: its keys are those of the class that reads it."""
     conf = tmp_path / "conf" / "data"
     conf.mkdir(parents=True)

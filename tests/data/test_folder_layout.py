@@ -1,4 +1,4 @@
-"""Which folders are splits and classes, and which files are images."""
+"""Folders that are splits or classes, and files that are images."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ from slnlab.image_folder.listing import read_image_folder
         (["train/A/1.png", "train/a/1.png", "test/ä/1.png"], "/test: 'ä' is no class"),
     ],
 )
-def test_what_cannot_be_used_is_said_while_the_configuration_is_composed(
-    tmp_path: Path, names: list[str], message: str
-) -> None:
+def test_unusable_folders_are_refused_at_composition(tmp_path: Path, names: list[str], message: str) -> None:
     put(tmp_path / "images", *names)
     where = f"(data.source.root: )?'?{tmp_path}/images"
     with pytest.raises(ConfigError, match=f"^{where}{message}"):
@@ -93,31 +91,31 @@ def test_the_usual_names_of_splits_are_understood(tmp_path: Path, train: str, va
         ),
     ],
 )
-def test_what_looks_like_splits_is_not_taken_for_classes(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+def test_split_like_names_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     put(tmp_path, *(f"{name}/{number}.png" for name in names for number in (1, 2)))
     with pytest.raises(DataError, match=message):
         read_image_folder(str(tmp_path))
 
 
-def test_folders_within_classes_are_no_splits(tmp_path: Path) -> None:
+def test_subfolders_of_classes_are_no_splits(tmp_path: Path) -> None:
     put(tmp_path, *(f"{name}/{year}/1.png" for name in ("cat", "dog") for year in (2025, 2026)))
     assert read_image_folder(str(tmp_path)).classes == ["cat", "dog"]
 
 
-def test_what_is_left_out_without_a_look_is_counted(tmp_path: Path) -> None:
+def test_ignored_files_are_counted(tmp_path: Path) -> None:
     put(tmp_path, "cat/1.png", "dog/1.png", "cat/.secret/1.png")
     (tmp_path / "dog" / "1.CR2").write_bytes(b"II*\0 a thumbnail is first")
     assert read_image_folder(str(tmp_path)).left_out == {"hidden": 1, ".cr2": 1}
 
 
-def test_a_class_that_would_be_read_as_a_reference_is_refused(tmp_path: Path) -> None:
+def test_a_class_name_that_reads_as_an_interpolation_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "${seed}/1.png", "dog/1.png")
     with pytest.raises(DataError, match=r"'\$\{' in the name of a class"):
         read_image_folder(str(tmp_path))
 
 
 @pytest.mark.parametrize("names", [("train", "car", "bus"), ("test", "control"), ("dev", "val", "prod")])
-def test_a_class_may_be_called_as_a_split(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_a_class_can_be_named_like_a_split(tmp_path: Path, names: tuple[str, ...]) -> None:
     """CIFAR-100 has the class train."""
     contents = read_image_folder(str(put(tmp_path / "images", *(f"{name}/1.png" for name in names))))
     assert contents.classes == sorted(names)
@@ -125,7 +123,7 @@ def test_a_class_may_be_called_as_a_split(tmp_path: Path, names: tuple[str, ...]
     assert inside.classes == sorted(names)
 
 
-def test_what_is_an_image_is_seen_where_its_name_does_not_say(tmp_path: Path) -> None:
+def test_images_without_a_suffix_are_recognised_by_content(tmp_path: Path) -> None:
     root = put(tmp_path / "images", "cat/1.png", "dog/1.png")
     kinds = {"1": "PNG", "2": "JPEG", "3.gif": "GIF", "4.jfif": "JPEG", "5.jpe": "JPEG", "6.avif": "AVIF"}
     kinds |= {"7.PNG~": "PNG", "8.image": "WEBP", "9": "BMP", "10": "TIFF", "11": "PPM", "12": "AVIF", "13": "GIF"}
@@ -151,14 +149,14 @@ def test_what_is_an_image_is_seen_where_its_name_does_not_say(tmp_path: Path) ->
         ("Straße", "STRASSE"),
     ],
 )
-def test_names_of_a_class_that_look_alike_are_one_class(tmp_path: Path, train: str, test: str) -> None:
+def test_class_names_equal_in_unicode_are_one_class(tmp_path: Path, train: str, test: str) -> None:
     root = put(tmp_path / "images", f"train/{train}/1.png", "train/dog/1.png", f"test/{test}/1.png", "test/dog/1.png")
     contents = read_image_folder(str(root))
     assert unicodedata.normalize("NFC", train).strip() in contents.classes
     assert sorted(contents.splits["test"].labels) == [0, 1]
 
 
-def test_a_name_that_may_be_either_of_two_classes_is_refused(tmp_path: Path) -> None:
+def test_an_ambiguous_class_name_is_refused(tmp_path: Path) -> None:
     root = put(tmp_path / "images", "train/A/1.png", "train/a/1.png", "test/a /1.png")
     assert read_image_folder(str(root)).remarks == [
         "the classes 'A', 'a' differ by case only",
@@ -169,7 +167,7 @@ def test_a_name_that_may_be_either_of_two_classes_is_refused(tmp_path: Path) -> 
         read_image_folder(str(root))
 
 
-def test_a_name_that_is_no_utf8_is_a_class_that_can_be_written_down(folder: Path) -> None:
+def test_a_class_name_outside_utf8_can_be_written(folder: Path) -> None:
     name = os.fsdecode("café".encode("latin-1"))
     put(folder, f"train/{name}/1.png", f"test/{name}/1.png")
     contents = read_image_folder(str(folder))

@@ -1,4 +1,4 @@
-"""Labels of a folder that are trusted: spoiled on purpose, or replaced; and the presets of its runs."""
+"""Trusted labels of a folder: noise on them, their replacement, and presets of these runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def streamed(folder: Path, *overrides: str) -> IndexedDataModule:
     return datamodule
 
 
-def test_labels_that_are_true_may_be_spoiled(folder: Path) -> None:
+def test_true_labels_can_be_given_noise(folder: Path) -> None:
     clean = streamed(folder, "noise=none")
     assert clean.noise_record is not None
     assert clean.noise_summary()["num_wrong"] == 0
@@ -55,7 +55,7 @@ def test_labels_that_are_true_may_be_spoiled(folder: Path) -> None:
     assert torch.equal(streamed(folder, "noise=run", f"noise.path={again}").labels.given, spoiled.labels.given)
 
 
-def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path) -> None:
+def test_given_labels_can_come_from_a_csv_file_by_path(folder: Path, tmp_path: Path) -> None:
     paths, true = read_image_folder(str(folder)).splits["train"]
     file = tmp_path / "labels.csv"
 
@@ -90,9 +90,7 @@ def test_given_labels_may_be_in_a_csv_file_by_path(folder: Path, tmp_path: Path)
             streamed(folder, "noise=csv", f"noise.path={table(bad, header)}")
 
 
-def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_same_images(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_instance_dependent_noise_uses_the_same_network_and_images(folder: Path, tmp_path: Path) -> None:
     put(folder, *(f"train/{kind}/more{n}.png" for kind in ("cat", "dog") for n in range(20)))
     chosen = ["noise=dependent", "noise.rate=0.25", "trainer.max_epochs=1", f"runs_dir={tmp_path}"]
     config = compose(composed(folder, *SMALL, *chosen, "method=ce"))
@@ -117,7 +115,7 @@ def test_noise_that_depends_on_the_images_is_made_by_the_same_network_on_the_sam
         (["trainer.max_epochs=8"], 8, [4], 0.8, 4),
     ],
 )
-def test_the_schedule_is_of_how_the_network_starts_and_of_how_long_the_run_is(
+def test_the_schedule_depends_on_pretraining_and_budget(
     folder: Path, overrides: list[str], epochs: int, milestones: list[int], decay: float, last: int
 ) -> None:
     put(folder, *(f"train/cat/more{n}.png" for n in range(400 - 16)))

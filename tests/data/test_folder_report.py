@@ -1,4 +1,4 @@
-"""What is said of a folder of images before it is trained on: unreadable files, copies, what was left out."""
+"""The report on an image folder before training: unreadable files, duplicates, ignored files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def test_all_unreadable_files_are_said_at_once(folder: Path, tmp_path: Path) -> None:
+def test_all_unreadable_files_are_named_at_once(folder: Path, tmp_path: Path) -> None:
     spoiled = spoil(folder)
     with pytest.raises(DataError, match=rf"^{folder}: 7 of 35 images cannot be read\. Rem.*unreadable=skip") as message:
         told(folder, tmp_path)
@@ -95,7 +95,7 @@ def test_all_unreadable_files_are_said_at_once(folder: Path, tmp_path: Path) -> 
     assert not (tmp_path / "unreadable.csv").exists()
 
 
-def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
+def test_skipping_unreadable_files_equals_removing_them(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoiled = spoil(folder)
@@ -111,14 +111,14 @@ def test_without_them_it_is_the_run_of_the_folder_from_which_they_were_removed(
     assert settle(compose(overrides)).group == settle(compose([*overrides, "data.unreadable=skip"])).group == skipped
 
 
-def test_a_class_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
+def test_a_class_without_readable_images_is_refused(folder: Path) -> None:
     for image in (folder / "train" / "dog").iterdir():
         image.write_text("404")
     with pytest.raises(DataError, match=r"train: no image of 'dog' can be read \(is no readable image"):
         read_image_folder(str(folder), "skip")
 
 
-def test_what_becomes_of_them_is_one_of_two_things(folder: Path) -> None:
+def test_unreadable_files_are_either_refused_or_skipped(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.unreadable: 'ignore' is not allowed: refuse or skip"):
         container_of(compose(["data=folder", f"data.source.root={folder}", "data.unreadable=ignore"]))
 
@@ -137,7 +137,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return decoded
 
 
-def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen: list[str]) -> None:
+def test_an_unchanged_image_is_read_once(folder: Path, tmp_path: Path, seen: list[str]) -> None:
     assert look_at(folder) == {}
     paths = [str(folder / path) for path in read_image_folder(str(folder)).splits["train"].paths]
     assert sorted(seen) == sorted(paths)
@@ -159,7 +159,7 @@ def test_an_unchanged_image_is_looked_at_once(folder: Path, tmp_path: Path, seen
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}, "nothing in the user's folder"
 
 
-def test_what_passes_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
+def test_temporary_errors_are_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
     """Too little memory, too many open files, a disk that does not answer: of the image nothing is wrong."""
     really, refused = image_check.load, folder / "train" / "cat" / "0.png"
 
@@ -200,7 +200,7 @@ def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch:
     assert len(decoded) == 24 + 1, "the tenth was not kept"
 
 
-def test_a_home_that_cannot_be_written_costs_nothing_but_time(
+def test_an_unwritable_home_costs_only_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str]
 ) -> None:
     monkeypatch.setenv("SLNLAB_CACHE", "/dev/null/nowhere")
@@ -216,7 +216,7 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_time(
     assert len(seen) == 2 * decoded
 
 
-def test_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(80):
         (folder / "train" / "cat" / f"copy{number}.png").write_bytes(b"" if number % 3 else bytes([number]))
     alone = look_at(folder)
@@ -228,7 +228,7 @@ def test_threads_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("odd", "others", "value"), [("test/cat/1.png", "8 bits", 3000), ("train/dog/7.png", "16 or 32 bits", 3)]
 )
-def test_depths_that_the_sample_does_not_meet_are_refused(
+def test_depths_missing_from_the_sample_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[str], odd: str, others: str, value: int
 ) -> None:
     """Found once, and kept; a range that somebody has typed allows them."""
@@ -258,7 +258,7 @@ def test_depths_that_the_sample_does_not_meet_are_refused(
             assemble.datamodule(settle(compose([*overrides, "data.pixel_range=null"])).config).inspect(tmp_path)
 
 
-def test_copies_are_listed_those_first_that_spoil_the_result(
+def test_duplicates_across_splits_are_listed_first(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told(folder, tmp_path)
@@ -284,7 +284,7 @@ def test_copies_are_listed_those_first_that_spoil_the_result(
     assert {(row["split"], row["label"]) for row in listed if row["path"] == "test/dog/leak.png"} == {("test", "dog")}
 
 
-def test_the_report_counts_what_is_there_and_what_was_left_out(
+def test_the_report_counts_used_and_ignored_files(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -1,4 +1,4 @@
-"""Images in memory: with which labels, what is refused, and how often they are held."""
+"""Images in memory: their labels, refusals, and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slnlab.errors import ConfigError, DataError
 # Labels and replaced images
 
 
-def test_training_sees_what_the_record_says() -> None:
+def test_training_images_and_labels_follow_the_noise_record() -> None:
     source = Pictures(train=500)
     datamodule = ready(source, noise=SYMMETRIC)
     record, labels = datamodule.noise_record, datamodule.labels
@@ -40,7 +40,7 @@ OPEN_SET = {
 
 
 @pytest.mark.parametrize("padding", [0, 2])
-def test_open_set_noise_replaces_the_recorded_images_and_no_label(padding: int) -> None:
+def test_open_set_noise_replaces_images_and_no_labels(padding: int) -> None:
     source = Pictures()
     datamodule = ready(source, noise=OPEN_SET, padding=padding)
     record = datamodule.noise_record
@@ -64,7 +64,7 @@ def test_open_set_noise_replaces_the_recorded_images_and_no_label(padding: int) 
     assert torch.equal(pixels(test.image), source.splits["test"].images)
 
 
-def test_without_a_test_set_it_is_never_read() -> None:
+def test_a_disabled_test_set_is_never_read() -> None:
     source = OnlyTraining()
     datamodule = ready(source, noise=SYMMETRIC, test=False, noisy_val=10)
     assert source.read == ["train"]
@@ -109,7 +109,7 @@ def test_without_a_test_set_it_is_never_read() -> None:
         ({"noise": {**SYMMETRIC, "rate": 1.0}}, ConfigError, r"noise\.rate"),
     ],
 )
-def test_what_cannot_work_is_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_impossible_settings_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ready(**options)
 
@@ -123,7 +123,7 @@ def test_a_label_outside_the_classes_is_refused(split: str, label: int) -> None:
         ready(source)
 
 
-def test_labels_and_images_of_different_number_are_refused() -> None:
+def test_different_counts_of_labels_and_images_are_refused() -> None:
     source = Pictures()
     images, labels = source.splits["train"]
     source.splits["train"] = LabelledImages(images, labels[:60])
@@ -148,7 +148,7 @@ class LargestFloat(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("noise", [CLEAN, SYMMETRIC])
-def test_images_are_never_floats_but_in_a_batch(noise: Any) -> None:
+def test_images_are_floats_only_within_a_batch(noise: Any) -> None:
     with LargestFloat() as watch:
         datamodule = ready(Pictures(train=2000), noise=noise, padding=2, noisy_val=100)
         batches(datamodule)

@@ -1,4 +1,4 @@
-"""The `(index, image)` wrapper around anybody's dataset."""
+"""The `(index, image)` wrapper of any dataset."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_every_image_comes_with_its_row(workers: int) -> None:
     assert met != sorted(met)
 
 
-def test_rows_are_those_of_the_dataset_that_is_wrapped() -> None:
-    """Of a subset: its own, from 0 on; the table is made from its labels."""
+def test_rows_are_those_of_the_wrapped_dataset() -> None:
+    """A subset has its own rows from 0 on; the table is made from its labels."""
     chosen = [7, 3, 5]
     subset = Subset(Squares(), chosen)
     table = SampleTable(torch.tensor([label for _, label in subset]), num_classes=3)
@@ -55,14 +55,14 @@ def test_rows_are_those_of_the_dataset_that_is_wrapped() -> None:
         assert table["given"][index] == original % 3
 
 
-def test_what_else_a_dataset_gives_is_left_out() -> None:
+def test_extra_items_of_a_dataset_are_dropped() -> None:
     images, labels, weights = torch.rand(4, 1, 2, 2), torch.arange(4), torch.rand(4)
     index, image = IndexedDataset(TensorDataset(images, labels, weights))[2]
     assert index == 2
     assert torch.equal(image, images[2])
 
 
-def test_a_stream_has_no_rows() -> None:
+def test_an_iterable_dataset_is_refused() -> None:
     class Stream(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:
             return iter(())
@@ -71,5 +71,5 @@ def test_a_stream_has_no_rows() -> None:
         IndexedDataset(Stream())
 
 
-def test_the_example_in_the_documentation() -> None:
+def test_the_documented_example_runs() -> None:
     assert doctest.testmod(slnlab.data.indexed).failed == 0

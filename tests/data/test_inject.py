@@ -1,4 +1,4 @@
-"""Spoiling the labels of a data set: class maps, a user's own noise, donors, and the noise of another run."""
+"""Noise on the labels of a data set: class maps, a user's function, donors, and the noise of another run."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_class_maps_by_name_number_and_rule() -> None:
         ("previous", "'previous'.*next"),
     ],
 )
-def test_a_class_that_does_not_exist_is_named(class_map: Any, message: str) -> None:
+def test_an_unknown_class_is_named(class_map: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"noise\.class_map.*{message}"):
         resolve_class_map(class_map, 4, ["ant", "bee", "cow", "dog"])
 
@@ -120,7 +120,7 @@ CLASS_MAPS = {
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF_DIR / "data").glob("*.yaml")))
-def test_the_class_map_of_every_data_set(name: str, data_set: Callable[[str], list[str]]) -> None:
+def test_every_data_set_has_a_class_map(name: str, data_set: Callable[[str], list[str]]) -> None:
     config = compose([*data_set(name), "noise=asym"])
     resolved = resolve_class_map(config.noise.class_map, config.data.num_classes, config.data.classes)
     assert all(0 <= c < config.data.num_classes for pair in resolved.items() for c in pair)
@@ -129,7 +129,7 @@ def test_the_class_map_of_every_data_set(name: str, data_set: Callable[[str], li
         assert resolved == CLASS_MAPS[name]
 
 
-def test_class_names_are_in_the_data_sets_order() -> None:
+def test_class_names_follow_the_data_sets_order() -> None:
     names = compose(["data=fashion_mnist"]).data.classes
     for ours, published in zip(names, datasets.FashionMNIST.classes, strict=True):
         assert ours in published.lower()
@@ -177,7 +177,7 @@ def needs_temperature(labels: Tensor, temperature: float) -> Tensor:
     return labels
 
 
-def test_a_function_of_ones_own_gets_what_its_parameters_name() -> None:
+def test_a_users_noise_function_gets_the_arguments_it_names() -> None:
     data = pictures()
     spoiled, record = spoil(node(f"{HERE}.shifted", rate=0.5, seed=3, shift=2), data)
     moved = (record.given - record.true) % C
@@ -192,7 +192,7 @@ def test_a_function_of_ones_own_gets_what_its_parameters_name() -> None:
     assert not torch.equal(spoil(node(f"{HERE}.shifted", rate=0.5, seed=4, shift=2))[1].given, record.given)
 
 
-def test_a_function_of_ones_own_may_look_at_the_images() -> None:
+def test_a_users_noise_function_can_read_the_images() -> None:
     data = pictures()
     _, record = spoil(node(f"{HERE}.by_brightness", rate=0.0, dark=4), data)
     dark = torch.from_numpy(data.images.numpy().mean((1, 2, 3)) < 127.5)
@@ -201,7 +201,7 @@ def test_a_function_of_ones_own_may_look_at_the_images() -> None:
     assert torch.equal(record.given[~dark], data.labels[~dark])
 
 
-def test_a_function_that_edits_its_labels_does_not_edit_the_truth() -> None:
+def test_a_noise_function_cannot_edit_the_true_labels() -> None:
     data = pictures()
     before = data.labels.clone()
     _, record = spoil(node(f"{HERE}.in_place"), data)
@@ -210,7 +210,7 @@ def test_a_function_that_edits_its_labels_does_not_edit_the_truth() -> None:
     assert record.wrong.nonzero().flatten().tolist() == list(range(7))
 
 
-def test_images_replaced_by_a_function_of_ones_own() -> None:
+def test_a_users_noise_function_can_replace_images() -> None:
     data, donors = pictures(), Donors().load("train").images
     before = data.images.clone()
     spoiled, record = spoil(node(f"{HERE}.swapped", donor=DONOR), data)
@@ -225,7 +225,7 @@ def test_images_replaced_by_a_function_of_ones_own() -> None:
     assert torch.equal(spoiled.images[3], donors[4])
 
 
-def test_a_key_that_the_function_does_not_know_is_refused() -> None:
+def test_a_key_unknown_to_the_noise_function_is_refused() -> None:
     """A typo in one's own YAML must not be a silent default."""
     with pytest.raises(ConfigError, match=r"noise\.drak: by_brightness has no such parameter.*dark"):
         spoil(node(f"{HERE}.by_brightness", drak=4))
@@ -239,7 +239,7 @@ def test_a_parameter_that_nobody_supplies_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CONF_DIR / "noise").glob("*.yaml")))
-def test_every_noise_file_names_a_function_that_knows_its_keys(name: str, tmp_path: Path) -> None:
+def test_every_noise_option_has_only_keys_of_its_function(name: str, tmp_path: Path) -> None:
     """On the digits' shape, with files where a noise type reads one."""
     generator = torch.Generator().manual_seed(0)
     data = LabelledImages(
@@ -277,7 +277,7 @@ def test_open_set_without_donors_is_refused() -> None:
             spoil(noise)
 
 
-def test_donors_are_brought_to_our_shape() -> None:
+def test_donors_are_converted_to_the_data_sets_shape() -> None:
     donor = {**DONOR, "shape": [3, 12, 10]}
     spoiled, record = spoil(node("open_set", rate=0.5, donor=donor))
     assert spoiled.images.shape == (N, 1, 6, 6)
@@ -305,7 +305,7 @@ def pil(image: Tensor) -> Image.Image:
         ((3, 5, 7), (3, 5, 7)),
     ],
 )
-def test_conform_is_pillows_conversion(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def test_conform_equals_pillows_conversion(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     """Smooth images, as photographs are; Pillow rounds between its two passes, so two grey values may be lost."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(256, (5, shape[0], 3, 3), dtype=torch.uint8, generator=generator)
@@ -321,7 +321,7 @@ def test_conform_is_pillows_conversion(shape: tuple[int, ...], wanted: tuple[int
         assert np.abs(array.astype(int) - converted.numpy().astype(int)).max() <= 2
 
 
-def test_conform_leaves_what_fits_alone() -> None:
+def test_conform_leaves_matching_images_unchanged() -> None:
     images = pictures().images
     assert torch.equal(conform(images, (1, 6, 6)), images)
     colour = conform(images, (3, 6, 6))
@@ -338,7 +338,7 @@ LABELS = torch.tensor([0, 1, 2, 1])
 MATRIX = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.25, 0.25, 0.5], [0.0, 0.5, 0.5]])
 
 
-def test_probabilities_come_back_as_they_were_saved(tmp_path: Path) -> None:
+def test_saved_probabilities_load_unchanged(tmp_path: Path) -> None:
     save_probabilities(tmp_path / "p.npz", MATRIX.double(), LABELS)
     loaded = load_probabilities(tmp_path / "p.npz", LABELS, 3)
     assert loaded.dtype == torch.float32
@@ -351,7 +351,7 @@ def test_probabilities_come_back_as_they_were_saved(tmp_path: Path) -> None:
     assert torch.equal(theirs, MATRIX)
 
 
-def test_probabilities_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+def test_unusable_probabilities_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.npz"
 
     def refused(message: str, labels: Tensor = LABELS, num_classes: int = 3) -> None:
@@ -378,7 +378,7 @@ def test_probabilities_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         load_probabilities(None, LABELS, 3)
 
 
-def test_probabilities_reach_the_noise(tmp_path: Path) -> None:
+def test_probabilities_reach_the_noise_function(tmp_path: Path) -> None:
     """Rate ½ of four samples: the two whose other class is likeliest, .5 (row 3) and .3 (row 1)."""
     save_probabilities(tmp_path / "p.npz", MATRIX, LABELS)
     data = LabelledImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), LABELS)
@@ -410,7 +410,7 @@ def test_the_noise_of_another_run_makes_the_same_data(noise: dict[str, Any], pla
     assert int(again.wrong.sum()) > 10
 
 
-def test_a_record_without_replaced_images_asks_for_no_donors(tmp_path: Path) -> None:
+def test_a_record_without_replaced_images_needs_no_donors(tmp_path: Path) -> None:
     """CIFAR-10's donor is CIFAR-100: nobody shall need it for symmetric noise."""
     _, record = spoil(CLOSED)
     record.save(tmp_path / "noise.npz")
@@ -439,7 +439,7 @@ def test_donors_are_prepared_before_they_are_read(tmp_path: Path) -> None:
         ({**DONOR, "size": 10}, r"noise\.donor.*data set has 10"),
     ],
 )
-def test_other_donors_than_the_records_are_refused(donor: Any, message: str, tmp_path: Path) -> None:
+def test_donors_other_than_the_records_are_refused(donor: Any, message: str, tmp_path: Path) -> None:
     _, record = spoil(OPEN)
     record.save(tmp_path / "noise.npz")
     with pytest.raises(ConfigError, match=message):

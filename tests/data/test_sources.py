@@ -1,4 +1,4 @@
-"""The data sets: every pixel in its place, and one kind of error for whatever is wrong with their files."""
+"""The data sets: exact pixels, and one kind of error for faults of their files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_digits_are_split_as_sklearn_splits_them() -> None:
         assert loaded.labels.tolist() == labels.tolist()
 
 
-def test_digits_train_and_test_are_all_of_load_digits_and_share_nothing() -> None:
+def test_digits_train_and_test_are_disjoint_and_complete() -> None:
     pictures = [
         Counter((image.numpy().tobytes(), int(label)) for image, label in zip(*Digits().load(split), strict=True))
         for split in SPLITS
@@ -73,7 +73,7 @@ def test_digits_train_and_test_are_all_of_load_digits_and_share_nothing() -> Non
     assert not pictures[0] & pictures[1]
 
 
-def test_digits_have_every_class_in_proportion() -> None:
+def test_digits_are_stratified() -> None:
     share = np.bincount(load_digits().target) / 1797
     for split, size in (("train", 1297), ("test", 500)):
         counts = torch.bincount(Digits().load(split).labels).numpy()  # type: ignore[arg-type]
@@ -81,9 +81,7 @@ def test_digits_have_every_class_in_proportion() -> None:
 
 
 @pytest.mark.parametrize(("name", "load"), [("digits", lambda: Digits().load("train").images)])
-def test_mean_and_std_of_the_configuration_are_those_of_the_training_images(
-    name: str, load: Callable[[], Tensor]
-) -> None:
+def test_configured_mean_and_std_are_those_of_the_training_images(name: str, load: Callable[[], Tensor]) -> None:
     configured = OmegaConf.load(CONF_DIR / "data" / f"{name}.yaml").data
     pixels = load().double() / 255
     assert configured.mean == [pytest.approx(float(pixels.mean()), abs=5.1e-5)]
@@ -213,7 +211,7 @@ def full_disk(largest: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_an_interrupted_unpacking_leaves_no_half_file(package: Path, tmp_path: Path) -> None:
+def test_an_interrupted_unpacking_leaves_no_partial_file(package: Path, tmp_path: Path) -> None:
     source = FashionMNIST(str(tmp_path / "root"), download=False)
     raw = tmp_path / "root" / "FashionMNIST" / "raw"
     with full_disk(1000), pytest.raises(DataError, match=str(raw)):
@@ -225,7 +223,7 @@ def test_an_interrupted_unpacking_leaves_no_half_file(package: Path, tmp_path: P
     holds_fashion(source)
 
 
-def test_a_truncated_package_is_named_and_leaves_no_half_file(package: Path, tmp_path: Path) -> None:
+def test_a_truncated_package_is_named_and_leaves_no_partial_file(package: Path, tmp_path: Path) -> None:
     packed = package / "train-images-idx3-ubyte.gz"
     whole = packed.read_bytes()
     source = FashionMNIST(str(tmp_path / "root"), download=False)
@@ -272,7 +270,7 @@ def test_a_missing_idx_file_is_refused(plain: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(not PACKAGE.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
-def test_the_real_fashion_mnist(tmp_path: Path) -> None:
+def test_the_real_fashion_mnist_loads(tmp_path: Path) -> None:
     source = FashionMNIST(str(tmp_path), download=False)
     source.prepare()
     train, test = source.load("train"), source.load("test")
@@ -345,7 +343,7 @@ def trust(folder: Path, classes: Classes, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @both
-def test_cifar_pixel_for_pixel(cifar_root: Path, classes: Classes) -> None:
+def test_cifar_loads_pixel_for_pixel(cifar_root: Path, classes: Classes) -> None:
     source = CIFAR(classes, str(cifar_root), download=False)
     source.prepare()
     assert source.name == f"cifar{classes}"
@@ -392,7 +390,7 @@ def test_a_cifar_file_with_another_checksum_is_refused(cifar_root: Path, classes
 
 
 @both
-def test_cifar_files_with_other_checksums_are_read_where_that_is_asked_for(cifar_root: Path, classes: Classes) -> None:
+def test_verify_false_reads_cifar_files_with_other_checksums(cifar_root: Path, classes: Classes) -> None:
     verified = CIFAR(classes, str(cifar_root), download=False)
     expected = {split: verified.load(split) for split in SPLITS}
     for name, content in cifar_files(classes).items():  # the same, written by another pickle
@@ -430,7 +428,7 @@ def test_nothing_in_an_unverified_cifar_file_is_executed(cifar_root: Path, class
 
 @both
 @pytest.mark.parametrize("broken", [b"", b"\x80\x02}", b"no pickle", pickle.dumps({"data": 3}), pickle.dumps([1, 2])])
-def test_a_cifar_file_that_is_no_batch_is_refused(
+def test_a_malformed_cifar_file_is_refused(
     cifar_root: Path, classes: Classes, broken: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken in spite of its checksum, as it may be on a machine whose torchvision was changed."""
@@ -451,7 +449,7 @@ def test_a_missing_cifar_file_is_refused(cifar_root: Path, classes: Classes) -> 
 
 @pytest.mark.parametrize("make", [FashionMNIST, lambda root: CIFAR(10, root), lambda root: CIFAR(100, root)])
 @pytest.mark.parametrize("error", [URLError("no route to host"), ConnectionResetError("reset"), TimeoutError("late")])
-def test_without_a_network_the_download_says_so(
+def test_a_download_without_a_connection_is_one_message(
     make: Callable[[str], FashionMNIST | CIFAR], error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*_: object, **__: object) -> None:

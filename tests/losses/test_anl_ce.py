@@ -11,7 +11,7 @@ from slnlab.errors import ConfigError
 from slnlab.losses import anl_ce
 
 
-def test_by_hand() -> None:
+def test_anl_ce_by_hand() -> None:
     """S = (½, ¼, ¼): NCE = (.2, .4, .4). z = log S + 7·log 10; NNCE = 1 − z/Σz."""
     s = [0.5, 0.25, 0.25]
     z = [log(p) + 7 * log(10) for p in s]
@@ -31,13 +31,13 @@ def test_the_gradient_is_the_closed_form() -> None:
     torch.testing.assert_close(logits.grad, slope - s * slope.sum())
 
 
-def test_at_the_extremes() -> None:
+def test_anl_ce_at_the_extremes() -> None:
     """S = (1, 0): all of z is the first class's, so NNCE is 0 there and 1 at the other; NCE the same."""
     losses = anl_ce(torch.tensor([[1e4, -1e4]]), alpha=1.0, beta=1.0)
     assert losses[0].tolist() == pytest.approx([0, 2])
 
 
 @pytest.mark.parametrize("weights", [{"alpha": -1.0}, {"beta": float("inf")}])
-def test_weights_out_of_range(weights: dict[str, float]) -> None:
+def test_weights_outside_their_range_are_refused(weights: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="anl_ce"):
         anl_ce(torch.zeros(1, 2), **weights)

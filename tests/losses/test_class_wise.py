@@ -1,4 +1,4 @@
-"""The class-wise losses against closed forms in float64, and what they do at the edges."""
+"""The class-wise losses against closed forms in float64, and at extreme logits."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def test_value_and_gradient_are_the_closed_form(
 @pytest.mark.parametrize("loss", FUNCTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1e4, -1e4, 88.0, 0.0])
-def test_finite_where_the_softmax_is_not(loss: Callable[[Tensor], Tensor], dtype: torch.dtype, scale: float) -> None:
+def test_losses_are_finite_where_the_softmax_is_not(
+    loss: Callable[[Tensor], Tensor], dtype: torch.dtype, scale: float
+) -> None:
     logits = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -1.0]]).mul(scale).to(dtype).requires_grad_()
     losses = loss(logits)
     assert bool(losses.isfinite().all())
@@ -124,13 +126,13 @@ def test_finite_where_the_softmax_is_not(loss: Callable[[Tensor], Tensor], dtype
 
 
 @pytest.mark.parametrize("loss", NON_NEGATIVE)
-def test_not_negative_where_it_is_a_likelihood_or_a_distance(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+def test_likelihoods_and_distances_are_not_negative(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
     for scale in (1.0, 1e4):
         assert bool((loss(scale * logits) >= 0).all())
 
 
 @pytest.mark.parametrize("loss", FUNCTIONS)
-def test_any_target_weighs_the_gradients(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+def test_any_target_weights_the_gradients(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
     """Stochastic label noise is one-hot + σz: what it adds is σ⟨z, L⟩, and its gradient is that of the classes."""
     one_hot = F.one_hot(torch.tensor([0, 3, 4, 1, 2, 2]), 5).double()
     z = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -153,7 +155,7 @@ def test_values_at_the_extremes() -> None:
 
 
 @pytest.mark.parametrize("loss", FUNCTIONS)
-def test_dtypes(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+def test_losses_keep_their_dtypes(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
     assert loss(logits).dtype == torch.float64
     assert loss(logits.float()).dtype == torch.float32
     for half in (torch.float16, torch.bfloat16):
@@ -163,7 +165,7 @@ def test_dtypes(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
 
 
 @pytest.mark.parametrize("loss", FUNCTIONS)
-def test_autocast_changes_nothing(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+def test_autocast_does_not_change_a_loss(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
     targets = torch.eye(5).repeat(2, 1)[:6]
     expected = expected_loss(targets, loss(logits.float()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -171,7 +173,7 @@ def test_autocast_changes_nothing(loss: Callable[[Tensor], Tensor], logits: Tens
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-def test_gce_runs_from_cross_entropy_to_half_of_mae(logits: Tensor) -> None:
+def test_gce_interpolates_cross_entropy_and_half_of_mae(logits: Tensor) -> None:
     torch.testing.assert_close(gce(logits, q=1e-9), cross_entropy(logits), rtol=1e-7, atol=1e-12)
     torch.testing.assert_close(2 * gce(logits, q=1.0), mae(logits))
     # In float32 the plain (1 − S^q)/q has no correct digit left here.
@@ -197,7 +199,7 @@ def test_expected_loss_is_the_row_wise_product() -> None:
     assert expected_loss(targets, losses).tolist() == [3.0 - 2.0 + 2.0, 5.0]
 
 
-def test_expected_cross_entropy_is_pytorchs(logits: Tensor) -> None:
+def test_expected_cross_entropy_equals_pytorchs(logits: Tensor) -> None:
     labels = torch.tensor([0, 3, 4, 1, 2, 2])
     one_hot = F.one_hot(labels, 5)
     soft = torch.rand(6, 5, dtype=torch.float64)

@@ -12,7 +12,7 @@ from slnlab.losses import cross_entropy, expected_loss, gce, label_smoothing
 LABELS = torch.tensor([2, 0])
 
 
-def test_by_hand() -> None:
+def test_label_smoothing_by_hand() -> None:
     one_hot = F.one_hot(LABELS, 4)
     assert label_smoothing(one_hot, 0.8).tolist() == [
         pytest.approx([0.2, 0.2, 0.4, 0.2]),
@@ -22,13 +22,13 @@ def test_by_hand() -> None:
     assert label_smoothing(one_hot, 1.0).tolist() == [4 * [0.25]] * 2
 
 
-def test_with_cross_entropy_it_is_pytorchs() -> None:
+def test_with_cross_entropy_it_equals_pytorchs() -> None:
     logits = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     got = expected_loss(label_smoothing(F.one_hot(LABELS, 4).double(), 0.3), cross_entropy(logits))
     torch.testing.assert_close(got, F.cross_entropy(logits, LABELS, label_smoothing=0.3, reduction="none"))
 
 
-def test_with_any_loss_and_any_target_it_mixes_in_the_mean_over_classes() -> None:
+def test_label_smoothing_mixes_in_the_mean_over_classes() -> None:
     generator = torch.Generator().manual_seed(0)
     losses = gce(torch.randn(3, 5, dtype=torch.float64, generator=generator))
     targets = torch.randn(3, 5, dtype=torch.float64, generator=generator)  # sums to anything
@@ -36,7 +36,7 @@ def test_with_any_loss_and_any_target_it_mixes_in_the_mean_over_classes() -> Non
     torch.testing.assert_close(expected_loss(label_smoothing(targets, 0.3), losses), expected)
 
 
-def test_dtypes_and_the_callers_targets_stay() -> None:
+def test_dtypes_and_the_callers_targets_are_kept() -> None:
     one_hot = F.one_hot(LABELS, 3)
     for dtype in (torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.float32):
         targets = one_hot.to(dtype)
@@ -53,6 +53,6 @@ def test_alpha_outside_its_range_is_refused(alpha: float) -> None:
         label_smoothing(torch.eye(3), alpha)
 
 
-def test_class_indices_are_no_targets() -> None:
+def test_class_indices_as_targets_are_refused() -> None:
     with pytest.raises(ValueError, match="one_hot"):
         label_smoothing(LABELS, 0.1)

@@ -1,4 +1,4 @@
-"""The options of `loss=`: each builds its function, and says what its keys may be."""
+"""The options of `loss=` build their functions and refuse wrong keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = sorted(path.stem for path in (CONF_DIR / "loss").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_yaml_holds_the_functions_own_defaults(name: str) -> None:
-    """So that `from slnlab.losses import sce` and `loss=sce` are the same loss."""
+    """`from slnlab.losses import sce` and `loss=sce` are then the same loss."""
     config = compose([f"loss={name}"])
     check(config)
     options = OmegaConf.to_container(config.loss)
@@ -45,7 +45,7 @@ def test_the_yaml_holds_the_functions_own_defaults(name: str) -> None:
         (["loss=nce", "+loss.alpha=1"], "loss.alpha", "name"),
     ],
 )
-def test_a_mistake_is_named_with_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
+def test_a_wrong_loss_option_names_what_is_allowed(overrides: list[str], key: str, allowed: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(overrides))
     assert key in str(error.value)

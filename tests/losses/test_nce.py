@@ -16,7 +16,7 @@ LOGITS = torch.tensor([[1.0, 3.0, 4.0]], dtype=torch.float64).log()
 NCE = torch.tensor([[log(8), log(8 / 3), log(2)]], dtype=torch.float64) / log(128 / 3)
 
 
-def test_by_hand() -> None:
+def test_nce_by_hand() -> None:
     torch.testing.assert_close(nce(LOGITS), NCE, rtol=1e-14, atol=0)
     rce = torch.tensor([[7 / 8, 5 / 8, 1 / 2]], dtype=torch.float64)
     torch.testing.assert_close(nce_rce(LOGITS), NCE + 9.210340371976182 * rce, rtol=1e-12, atol=0)
@@ -38,8 +38,8 @@ def test_gradient_is_the_closed_form(beta: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_row_sums_to_one_whatever_the_network_says(dtype: torch.dtype) -> None:
-    """Which is what robustness to symmetric noise rests on."""
+def test_rows_sum_to_one_for_any_logits(dtype: torch.dtype) -> None:
+    """Robustness to symmetric noise rests on this sum."""
     logits = torch.randn(6, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
     for scale in (0.0, 1.0, 1e4):
         torch.testing.assert_close(nce(scale * logits).sum(1), torch.ones(6, dtype=dtype))

@@ -1,4 +1,4 @@
-"""Partially Huberised cross entropy: two pieces that meet, by hand."""
+"""Partially Huberised cross entropy: its two pieces by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slnlab.losses import cross_entropy, mae, phuber_ce
 LOGITS = torch.tensor([[1.0, 3.0, 4.0]], dtype=torch.float64).log()
 
 
-def test_the_tangent_below_and_the_logarithm_above_by_hand() -> None:
+def test_tangent_and_logarithm_by_hand() -> None:
     expected = torch.tensor([[log(4) + 1 - 4 / 8, -log(3 / 8), log(2)]], dtype=torch.float64)
     torch.testing.assert_close(phuber_ce(LOGITS, tau=4.0), expected, rtol=1e-14, atol=0)
     expected = torch.tensor([[log(2) + 1 - 2 / 8, log(2) + 1 - 6 / 8, log(2)]], dtype=torch.float64)
@@ -33,7 +33,7 @@ def test_the_pieces_meet_with_the_same_slope() -> None:
         torch.testing.assert_close(gradient[:, 0], torch.full_like(at, -(1 - 1 / tau)), rtol=1e-6, atol=0)
 
 
-def test_an_impossible_label_costs_one_plus_log_tau_and_pulls_no_more() -> None:
+def test_an_impossible_label_has_a_bounded_loss_and_no_gradient() -> None:
     logits = torch.tensor([[1e4, -1e4]], requires_grad=True)
     losses = phuber_ce(logits, tau=10.0)
     torch.testing.assert_close(losses, torch.tensor([[0.0, 1 + log(10)]]))
@@ -41,7 +41,7 @@ def test_an_impossible_label_costs_one_plus_log_tau_and_pulls_no_more() -> None:
     assert gradient.tolist() == [[0.0, 0.0]]
 
 
-def test_it_runs_from_half_of_mae_to_cross_entropy() -> None:
+def test_phuber_ce_interpolates_half_of_mae_and_cross_entropy() -> None:
     torch.testing.assert_close(2 * phuber_ce(LOGITS, tau=1.0), mae(LOGITS))
     torch.testing.assert_close(phuber_ce(LOGITS, tau=9.0), cross_entropy(LOGITS))
 

@@ -19,7 +19,7 @@ def test_reverse_cross_entropy_by_hand() -> None:
     torch.testing.assert_close(reverse_ce(LOGITS, log_zero=-4.0), expected, rtol=1e-14, atol=0)
 
 
-def test_reverse_cross_entropy_is_that_of_a_one_hot_label_clipped_at_1e_4() -> None:
+def test_reverse_cross_entropy_clips_the_one_hot_label_at_1e_4() -> None:
     softmax = LOGITS.softmax(1)
     for c in range(3):
         clipped = torch.eye(3, dtype=torch.float64)[c].clamp(min=1e-4)
@@ -27,7 +27,7 @@ def test_reverse_cross_entropy_is_that_of_a_one_hot_label_clipped_at_1e_4() -> N
         torch.testing.assert_close(reverse_ce(LOGITS)[:, c], expected, rtol=1e-12, atol=0)
 
 
-def test_log_zero_is_nothing_but_a_scale_of_mae() -> None:
+def test_log_zero_scales_mae() -> None:
     torch.testing.assert_close(reverse_ce(LOGITS, log_zero=-2.0), mae(LOGITS))
 
 

@@ -1,4 +1,4 @@
-"""Forward and backward correction, from their definitions, and the matrices that they refuse."""
+"""Forward and backward correction from their definitions, and refused matrices."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_backward_by_hand() -> None:
     torch.testing.assert_close(backward(logits, transition), expected, rtol=1e-13, atol=0)
 
 
-def test_backward_with_its_authors_clip() -> None:
+def test_backward_with_the_authors_clip() -> None:
     """S = (1/5, 4/5) is clipped to (1/4, 3/4); where it is clipped the loss has no slope, and is bounded."""
     logits = torch.tensor([[1.0, 4.0]], dtype=torch.float64).log()
     transition = torch.tensor([[0.75, 0.25], [0.5, 0.5]], dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_backward_with_its_authors_clip() -> None:
         assert gradient.tolist() == [[0.0, 0.0]]
 
 
-def test_forward_with_its_authors_clip() -> None:
+def test_forward_with_the_authors_clip() -> None:
     """S = (1/5, 4/5) is clipped to (1/4, 3/4): S·T = (3/4·1/4 + 1/2·3/4, 1/4·1/4 + 1/2·3/4) = (9, 7)/16."""
     logits = torch.tensor([[1.0, 4.0]], dtype=torch.float64).log()
     transition = torch.tensor([[0.75, 0.25], [0.5, 0.5]], dtype=torch.float64)
@@ -69,7 +69,7 @@ def test_forward_with_its_authors_clip() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_network_that_is_too_sure_learns_nothing_with_the_clip(dtype: torch.dtype) -> None:
+def test_the_clip_stops_the_gradient_of_saturated_predictions(dtype: torch.dtype) -> None:
     """Given 1 comes from true 1 alone, with 1/2. S = (1, e^−20) is clipped to (1 − 1e-7, 1e-7), and S·T is
     (1 − 1e-7/2, 1e-7/2); without the clip all the weight is on true 1.
     """
@@ -84,14 +84,14 @@ def test_a_network_that_is_too_sure_learns_nothing_with_the_clip(dtype: torch.dt
     torch.testing.assert_close(free, torch.tensor([[1.0, -1.0]], dtype=dtype), rtol=1e-6, atol=1e-6)
 
 
-def test_a_label_that_never_is_given_teaches_forward_nothing_with_the_clip_either() -> None:
+def test_a_never_given_label_has_no_gradient_in_clipped_forward() -> None:
     transition = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert forward(torch.tensor([[20.0, 0.0]]), transition, clip=1e-7)[0, 1].item() == pytest.approx(126 * log(2))
 
 
 @pytest.mark.parametrize("loss", [Forward, Backward])
 @pytest.mark.parametrize("clip", [0.0, 0.5, -1.0, float("nan")])
-def test_a_clip_that_leaves_nothing_is_refused(loss: type[Forward | Backward], clip: float) -> None:
+def test_a_clip_outside_its_range_is_refused(loss: type[Forward | Backward], clip: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{loss.__name__.lower()}: clip = .*\(0, 1/2\)"):
         loss(CYCLE, clip)
 
@@ -107,13 +107,13 @@ def test_backward_of_symmetric_noise_is_the_closed_form() -> None:
     assert bool((got < 0).any()), "it is no likelihood"
 
 
-def test_backward_averaged_over_the_noise_is_the_clean_loss() -> None:
+def test_backward_is_unbiased() -> None:
     """Σ_j T_ij L_j = ℓ_i: what backward correction is for (theorem 1)."""
     averaged = backward(RANDOM_LOGITS, RANDOM) @ RANDOM.T
     torch.testing.assert_close(averaged, cross_entropy(RANDOM_LOGITS), rtol=1e-11, atol=1e-11)
 
 
-def test_forward_is_cross_entropy_of_the_spoiled_prediction() -> None:
+def test_forward_is_cross_entropy_of_the_noisy_prediction() -> None:
     labels = torch.tensor([0, 3, 4, 1, 2, 2])
     expected = F.nll_loss((RANDOM_LOGITS.softmax(1) @ RANDOM).log(), labels, reduction="none")
     got = expected_loss(F.one_hot(labels, 5), forward(RANDOM_LOGITS, RANDOM))
@@ -146,7 +146,7 @@ def test_forward_has_value_and_slope_where_the_softmax_is_zero() -> None:
     assert gradient.tolist() == [[1.0, -1.0]]
 
 
-def test_a_label_that_never_is_given_teaches_forward_nothing() -> None:
+def test_a_never_given_label_has_no_gradient_in_forward() -> None:
     """Its column of T is 0 and its loss −log 0; a target with weight there must still train on the others."""
     transition = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     logits = LOGITS.clone().requires_grad_()
@@ -162,7 +162,7 @@ def test_a_label_that_never_is_given_teaches_forward_nothing() -> None:
     torch.testing.assert_close(got, others, rtol=1e-12, atol=0)
 
 
-def test_the_matrix_is_inverted_once_and_is_the_losss_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_matrix_is_copied_and_inverted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = RANDOM.clone().requires_grad_()
     losses = {loss: loss(RANDOM_LOGITS) for loss in (Forward(matrix), Backward(matrix))}
     with torch.no_grad():
@@ -176,7 +176,7 @@ def test_the_matrix_is_inverted_once_and_is_the_losss_own(monkeypatch: pytest.Mo
         assert loss(RANDOM_LOGITS).dtype == torch.float64, "the float32 matrix is not taken for the float64 one"
 
 
-def test_arrays_and_lists_are_matrices_too() -> None:
+def test_arrays_and_lists_are_accepted_as_matrices() -> None:
     for made in (CYCLE.numpy(), CYCLE.tolist(), CYCLE.float()):
         torch.testing.assert_close(forward(LOGITS, made), forward(LOGITS, CYCLE))
         torch.testing.assert_close(backward(LOGITS, made), backward(LOGITS, CYCLE))
@@ -197,7 +197,7 @@ def test_arrays_and_lists_are_matrices_too() -> None:
         ([[70.0, 30.0], [20.0, 80.0]], r"\[0, 0\] is 70\.0"),
     ],
 )
-def test_what_is_no_transition_matrix_is_refused(
+def test_an_invalid_transition_matrix_is_refused(
     loss: Callable[[Any], Callable[[Tensor], Tensor]], transition: Any, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^(forward|backward): transition.*{message}"):

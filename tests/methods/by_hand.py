@@ -1,4 +1,4 @@
-"""Methods without a run around them: the images of a batch are its logits, so a loss can be worked out by hand."""
+"""Methods without a run: the images of a batch are its logits, so losses can be computed by hand."""
 
 from __future__ import annotations
 

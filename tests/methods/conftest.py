@@ -1,4 +1,4 @@
-"""Methods without a run around them, and the methods of the tier."""
+"""Fixtures: methods without a run, and the methods of the tier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small runs of a method, and one that is stopped and gone on with: it must be the same bit for bit."""
+"""Small runs of a method, uninterrupted or stopped and resumed, for comparison bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL = (
 
 
 class StopAfter(pl.Callback):
-    """Ends the training after so many epochs, and the run is saved."""
+    """Ends the training after so many epochs and saves the run."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -56,7 +56,7 @@ class Run(NamedTuple):
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """What was measured in each epoch, without how long it took; as text, so that NaN equals NaN."""
+        """Metrics of each epoch without timings, as text so that NaN equals NaN."""
         timings = ("seconds", "images_per_second")
         return [{name: repr(value) for name, value in row.items() if name not in timings} for row in self.record.epochs]
 
@@ -74,7 +74,7 @@ class Run(NamedTuple):
 
     @property
     def schedules(self) -> list[dict[str, Any]]:
-        """How far each schedule is, and with which options its optimiser goes on."""
+        """The state of each schedule and the options of its optimiser."""
         return [
             each.scheduler.state_dict() | {key: value for key, value in group.items() if key != "params"}
             for each in self.trainer.lr_scheduler_configs
@@ -153,7 +153,7 @@ def _watched(run: Run, stop: tuple[int, int | None] | None) -> list[tuple[int, i
 
 
 def assert_the_same(mine: Run, its: Run) -> None:
-    """In everything that a run comes to, to the last bit."""
+    """Compare everything in the two runs, bit for bit."""
     a, b = mine.state, its.state
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []

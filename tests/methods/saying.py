@@ -1,4 +1,4 @@
-"""Networks that say what a test wants them to say."""
+"""Networks with prescribed outputs."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ ROW = [0.5, 0.3, 0.2]
 ENTROPY = -sum(p * log(p) for p in ROW)
 
 
-def test_soft_by_hand(bare: Callable[..., Bare]) -> None:
+def test_soft_bootstrapping_by_hand(bare: Callable[..., Bare]) -> None:
     """β = ¾, given 2: ¾·(−ln .2) + ¼ of the entropy."""
     made = bare("method=bootstrapping_soft", "method.label_weight=0.75", given=[2], num_classes=3)
     logits = probabilities([ROW])
@@ -27,7 +27,7 @@ def test_soft_by_hand(bare: Callable[..., Bare]) -> None:
     torch.testing.assert_close(logits.grad[0], expected, rtol=1e-5, atol=1e-7)
 
 
-def test_hard_by_hand(bare: Callable[..., Bare]) -> None:
+def test_hard_bootstrapping_by_hand(bare: Callable[..., Bare]) -> None:
     """β = ¾, given 2, predicted 0: −¾·ln .2 − ¼·ln .5, and its gradient is S less that target."""
     made = bare("method=bootstrapping_hard", "method.label_weight=0.75", given=[2], num_classes=3)
     logits = probabilities([ROW])

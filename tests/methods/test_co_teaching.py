@@ -1,4 +1,4 @@
-"""Co-teaching, and the small-loss selection that it shares with others, by hand."""
+"""Co-teaching and its small-loss selection by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from slnlab.processes.distributed import Shard
 from slnlab.record.result import LabelFindings, Result
 
 P, P_2 = [0.9, 0.8, 0.3, 0.1], [0.2, 0.7, 0.6, 0.4]
-"""Of the given label, class 0, by the two networks: the small losses are those of samples 0, 1 and of 1, 2."""
+"""Probabilities of the given label, class 0, by both networks: samples 0, 1 and 1, 2 have small losses."""
 
 
 def bare(forget_rate: float = 0.5) -> CoTeaching:
@@ -40,8 +40,8 @@ def bare(forget_rate: float = 0.5) -> CoTeaching:
     return method
 
 
-def test_an_ensemble_keeps_what_its_networks_say_in_the_same_memory() -> None:
-    """As CUDA graphs do: what one has said is overwritten when the next is asked."""
+def test_an_ensemble_copies_the_logits_of_its_members() -> None:
+    """CUDA graphs do this: the next call overwrites the logits of the last one."""
     memory = torch.empty(1, 2)
 
     class Overwriting(torch.nn.Module):
@@ -55,7 +55,7 @@ def test_an_ensemble_keeps_what_its_networks_say_in_the_same_memory() -> None:
     assert Ensemble([Overwriting(1.0), Overwriting(3.0)])(torch.zeros(1)).tolist() == [[2.0, 2.0]]
 
 
-def test_each_network_learns_from_the_others_choice() -> None:
+def test_each_network_learns_from_the_others_picks() -> None:
     """The gradient of a mean of −log p over two samples is (S − onehot)/2 at their logits, and 0 at the others'."""
     method = bare()
     loss = method.loss(batch_of(4))
@@ -71,13 +71,13 @@ def test_each_network_learns_from_the_others_choice() -> None:
     assert method.table["loss"].tolist() == pytest.approx([-math.log(p) for p in P])
 
 
-def test_without_forgetting_it_is_two_times_cross_entropy() -> None:
+def test_a_forget_rate_of_0_trains_both_networks_with_cross_entropy() -> None:
     given = torch.zeros(4, dtype=torch.int64)
     expected = cross_entropy(logits_of(P), given) + cross_entropy(logits_of(P_2), given)
     assert bare(forget_rate=0.0).loss(batch_of(4)).item() == pytest.approx(expected.item())
 
 
-def test_label_noise_is_trained_on_and_not_selected_by() -> None:
+def test_sln_noise_enters_the_training_loss_but_not_the_selection() -> None:
     """Noise that would turn every order around: the choice is as without it."""
     method = bare()
     method.sln.sigma = 1.0
@@ -90,7 +90,7 @@ def test_label_noise_is_trained_on_and_not_selected_by() -> None:
     assert loss == pytest.approx(first + second, rel=1e-5)
 
 
-def test_two_processes_select_among_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_select_from_the_global_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each computes its half of the losses; what the halves add up to is the loss of one process."""
     whole = bare()
     total = whole.loss(batch_of(4)).item()
@@ -107,7 +107,7 @@ def test_two_processes_select_among_the_whole_batch(monkeypatch: pytest.MonkeyPa
     assert selected == whole.table["selected"].tolist()
 
 
-def test_a_batch_of_which_nothing_is_kept_takes_no_step() -> None:
+def test_a_batch_without_picks_takes_no_step() -> None:
     method, taken = bare(), []
     method.descend = taken.append  # type: ignore[method-assign]
     method.step(batch_of(1))  # int(0.5 · 1) = 0
@@ -118,7 +118,7 @@ def test_a_batch_of_which_nothing_is_kept_takes_no_step() -> None:
     ("epoch", "ramp_epochs", "expected"),
     [(1, 10, 0), (2, 10, 1 / 9), (10, 10, 1), (11, 10, 1), (300, 10, 1), (1, 0, 1), (1, 1, 0), (2, 1, 1), (2, 3, 0.5)],
 )
-def test_ramp(epoch: int, ramp_epochs: int, expected: float) -> None:
+def test_the_ramp_by_hand(epoch: int, ramp_epochs: int, expected: float) -> None:
     """linspace(0, 1, 10) over epochs 1 to 10."""
     assert ramp(epoch, ramp_epochs) == pytest.approx(expected)
 
@@ -126,24 +126,24 @@ def test_ramp(epoch: int, ramp_epochs: int, expected: float) -> None:
 @pytest.mark.parametrize(
     ("size", "rate", "kept"), [(128, 0.4, 76), (10, 0.9, 1), (4, 0.5, 2), (1, 0.4, 0), (80, 0, 80)]
 )
-def test_keep_count(size: int, rate: float, kept: int) -> None:
+def test_keep_count_by_hand(size: int, rate: float, kept: int) -> None:
     """int((1 − R)·B); 0.1 · 10 is one sample, whatever floating-point numbers say."""
     assert keep_count(size, rate) == kept
 
 
-def test_ranks() -> None:
+def test_ranks_by_hand() -> None:
     """The first of equals comes first; what is not a number is never among the small."""
     assert ranks(torch.tensor([0.5, math.nan, 0.1, 0.5, 0.2])).tolist() == [2, 4, 0, 3, 1]
 
 
-def test_the_ensemble_adds_logits() -> None:
+def test_the_ensemble_averages_logits() -> None:
     """Where one network is unsure, the other decides."""
     one, two = torch.tensor([[1.0, 0.0, 0.9]]), torch.tensor([[-3.0, 0.0, 0.5]])
     said = Ensemble([Says(one), Says(two)])(torch.tensor([0]))
     torch.testing.assert_close(said, torch.tensor([[-1.0, 0.0, 0.7]]))
 
 
-def test_the_mean_of_findings() -> None:
+def test_findings_of_two_networks_are_averaged() -> None:
     def made(value: float | None) -> LabelFindings:
         return LabelFindings(
             given_accuracy=0.5, true_accuracy=value, memorised=None, recovered=0.25, auroc=value, average_precision=0.0
@@ -154,14 +154,14 @@ def test_the_mean_of_findings() -> None:
     assert LabelFindings.mean([made(0.5), made(None)]).auroc is None
 
 
-def test_the_networks_differ_and_are_saved_once(tmp_path: Path) -> None:
+def test_the_networks_start_differently_and_are_saved_once(tmp_path: Path) -> None:
     _, method, _ = trained(tmp_path / "run", "method=co_teaching", "trainer.max_epochs=1")
     one, two = (network.state_dict() for network in method.networks.values())
     assert not torch.equal(one["classifier.weight"], two["classifier.weight"])
     assert {name.split(".")[1] for name in method.state_dict()} == {"network", "network_2"}
 
 
-def test_result_and_metrics(tiny_run: Callable[..., tuple[Result, Path]]) -> None:
+def test_the_result_has_rows_for_networks_mean_and_ensemble(tiny_run: Callable[..., tuple[Result, Path]]) -> None:
     result, _ = tiny_run("method=co_teaching", "method.ramp_epochs=1", "data.noisy_val=20")
     assert set(result.rows) == {"network", "network_2", "ensemble", "mean"}
     one, two, mean = (result.rows[name] for name in ("network", "network_2", "mean"))
@@ -188,16 +188,16 @@ def test_result_and_metrics(tiny_run: Callable[..., tuple[Result, Path]]) -> Non
         (["momentum.enabled=true", "correction.enabled=true"], "correction.enabled"),
     ],
 )
-def test_what_cannot_work_is_refused(overrides: list[str], key: str) -> None:
+def test_impossible_settings_are_refused(overrides: list[str], key: str) -> None:
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         check(compose(["method=co_teaching", *overrides]))
 
 
-def test_estimated_is_allowed_where_the_rate_is_unknown() -> None:
+def test_an_estimated_rate_is_allowed_for_unknown_noise() -> None:
     check(compose(["method=co_teaching", "noise=csv", "noise.path=.", "method.forget_rate=estimated"]))
 
 
-def test_an_infinite_loss_that_was_not_chosen_does_no_harm() -> None:
+def test_an_infinite_unselected_loss_has_no_effect() -> None:
     losses = torch.tensor([1.0, math.inf, 2.0], requires_grad=True)
     total = chosen(losses, torch.tensor([True, False, True])).sum()
     total.backward()
@@ -206,7 +206,7 @@ def test_an_infinite_loss_that_was_not_chosen_does_no_harm() -> None:
     assert losses.grad.tolist() == [1, 0, 1]
 
 
-def test_the_ensemble_is_made_of_what_its_networks_said(tmp_path: Path) -> None:
+def test_the_evaluation_of_the_ensemble_reuses_its_members_logits(tmp_path: Path) -> None:
     """Each network sees a batch of an evaluation once, and the ensemble's accuracy is that of the mean logits."""
     _, method, _ = trained(tmp_path / "run", "method=co_teaching", "trainer.max_epochs=1")
     (batch, *_) = method.trainer.datamodule.evaluation_batches("test")  # type: ignore[attr-defined]
@@ -216,5 +216,5 @@ def test_the_ensemble_is_made_of_what_its_networks_said(tmp_path: Path) -> None:
     method._evaluate("test", batch)
     assert seen == list(method.networks.values())
     expected = Ensemble(method.networks.values()).eval()(batch.image).argmax(1) == batch.label
-    accuracy, _ = method._metrics["test", "ensemble"]
+    accuracy, _ = method.evaluation.metrics["test", "ensemble"]
     assert float(accuracy.compute()) == pytest.approx(float(expected.float().mean()))

@@ -1,4 +1,4 @@
-"""Co-teaching+ by hand: who is in D, who is picked of it, what is fed to the loss."""
+"""Co-teaching+ by hand: disagreements, picks and the input of the loss."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bare(p: list[float], q: list[float], loss_input: str = "logits", forget_rate
     return method
 
 
-def test_the_exchange_is_among_the_disagreements() -> None:
+def test_picks_come_from_the_disagreements_alone() -> None:
     """int(.25 · 4) = 1 of D: network 1 learns from sample 3, network 2 from sample 0."""
     method = bare(P, P_2)
     loss, size = method.loss_of_disagreements(batch_of(6))
@@ -47,15 +47,15 @@ def test_the_exchange_is_among_the_disagreements() -> None:
     assert method.table["selected_2"].nonzero().flatten().tolist() == [0]
 
 
-def test_where_none_would_be_kept_all_disagreements_are() -> None:
+def test_all_disagreements_are_kept_if_the_count_is_zero() -> None:
     method = bare(P, P_2, forget_rate=0.8)  # int(.2 · 4) = 0
     method.loss_of_disagreements(batch_of(6))
     for name in ("selected", "selected_2"):
         assert method.table[name].nonzero().flatten().tolist() == [0, 1, 3, 4]
 
 
-def test_softmax_twice() -> None:
-    """As in the authors' code: the loss of saying p for class 0 is −log of softmax(p, 1 − p)."""
+def test_probabilities_as_input_apply_softmax_twice() -> None:
+    """As in the authors' code, the loss at probability p of class 0 is −log of softmax(p, 1 − p)."""
     loss, _ = bare(P, P_2, loss_input="probabilities").loss_of_disagreements(batch_of(6))
 
     def twice(p: float) -> float:
@@ -64,7 +64,7 @@ def test_softmax_twice() -> None:
     assert loss.item() == pytest.approx(twice(0.2) + twice(0.2), rel=1e-5)
 
 
-def test_the_range_of_softmax_twice_at_ten_classes() -> None:
+def test_the_loss_range_of_softmax_twice_at_ten_classes() -> None:
     """The range that it is known by, 1.46 to 2.46: of the given class network 1 says 1, network 2 says 0.
 
     The second softmax is of a one and nine zeros: e/(e + 9) and 1/(e + 9).
@@ -79,7 +79,7 @@ def test_the_range_of_softmax_twice_at_ten_classes() -> None:
     assert loss.item() == pytest.approx(1.4612 + 2.4612, abs=2e-4)
 
 
-def test_the_epoch_in_which_the_disagreements_begin() -> None:
+def test_disagreements_count_after_init_epochs() -> None:
     """After two initial epochs, in the third. Before, the 1 of all 6 samples that both find easiest is number 2."""
     method, learned_from = bare(P, P_2), []
     method.init_epochs = 2
@@ -91,7 +91,7 @@ def test_the_epoch_in_which_the_disagreements_begin() -> None:
     assert learned_from == [[2], [2], [3], [3]]
 
 
-def test_where_they_agree_no_step_is_taken() -> None:
+def test_a_batch_without_disagreements_takes_no_step() -> None:
     method = bare(P, P)
     loss, size = method.loss_of_disagreements(batch_of(6))
     assert (loss.item(), int(size)) == (0, 0)
@@ -105,6 +105,6 @@ def test_presets_are_the_authors(data: str, epochs: int) -> None:
     assert (method["init_epochs"], method["loss_input"]) == (epochs, "probabilities")
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"method\.loss_input"):
         check(compose(["method=co_teaching_plus", "method.loss_input=softmax"]))

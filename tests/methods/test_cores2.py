@@ -42,7 +42,7 @@ def test_the_loss_before_and_after_the_sieve(bare: Callable[..., Bare]) -> None:
         assert made.table["selected"].tolist() == kept
 
 
-def test_the_prior_is_of_the_labels_kept_in_the_epoch_before(bare: Callable[..., Bare]) -> None:
+def test_the_prior_counts_the_labels_kept_in_the_last_epoch(bare: Callable[..., Bare]) -> None:
     made = at_epoch(bare(*SETUP, given=GIVEN, num_classes=3), 3)
     assert made.method.cores.prior.tolist() == pytest.approx([2 / 3, 1 / 3, 0])  # type: ignore[union-attr]
     made.loss(probabilities(ROWS))
@@ -56,7 +56,7 @@ def test_the_prior_is_of_the_labels_kept_in_the_epoch_before(bare: Callable[...,
     assert made.method.cores.prior.tolist() == pytest.approx([1, 0, 0])  # type: ignore[union-attr]
 
 
-def test_the_prior_is_of_the_samples_of_the_epoch_before(bare: Callable[..., Bare]) -> None:
+def test_the_prior_counts_only_samples_of_the_last_epoch(bare: Callable[..., Bare]) -> None:
     """Where every epoch draws its own: those of epoch 3 are the last two, of which one is kept."""
     made = at_epoch(bare(*SETUP, given=GIVEN, num_classes=3), 3)
     made.trainer.datamodule.rows = lambda epoch: torch.tensor([1, 2] if epoch == 2 else [0, 1])
@@ -66,13 +66,13 @@ def test_the_prior_is_of_the_samples_of_the_epoch_before(bare: Callable[..., Bar
     assert made.method.cores.prior.tolist() == pytest.approx([0, 1, 0])  # type: ignore[union-attr]
 
 
-def test_the_ramp(bare: Callable[..., Bare]) -> None:
+def test_the_ramp_of_the_strength_by_hand(bare: Callable[..., Bare]) -> None:
     made = bare(*SETUP, given=GIVEN, num_classes=3)
     betas = [at_epoch(made, epoch).method.cores.beta for epoch in range(1, 9)]
     assert betas == pytest.approx([0, 0, 0.5, 1, 1.5, 2, 2, 2])
 
 
-def test_nothing_kept_is_nothing_learned(bare: Callable[..., Bare]) -> None:
+def test_a_batch_without_kept_samples_has_no_gradient(bare: Callable[..., Bare]) -> None:
     made = at_epoch(bare(*SETUP, given=[2, 2], num_classes=3), 5)
     logits = probabilities([[0.6, 0.39, 0.01]] * 2)
     loss = made.loss(logits)
@@ -82,13 +82,13 @@ def test_nothing_kept_is_nothing_learned(bare: Callable[..., Bare]) -> None:
     assert logits.grad.abs().max() == 0
 
 
-def test_the_sieve_looks_at_the_unperturbed_label(bare: Callable[..., Bare]) -> None:
+def test_the_sieve_uses_the_unperturbed_targets(bare: Callable[..., Bare]) -> None:
     made = at_epoch(bare(*SETUP, "sln.sigma=50", given=GIVEN, num_classes=3), 5)
     made.loss(probabilities(ROWS))
     assert made.table["selected"].tolist() == [True, False, True]
 
 
-def test_the_learning_rate_is_divided_for_the_step_alone(bare: Callable[..., Bare]) -> None:
+def test_the_divided_learning_rate_applies_to_the_step_alone(bare: Callable[..., Bare]) -> None:
     """Epoch 4: 1 + β = 2. Gradient .5 and weight decay .1 at θ = 1, learning rate .2: θ − .2/2 · (.5 + .1)."""
     made = at_epoch(bare(*SETUP, given=GIVEN, num_classes=3), 4)
     theta = torch.ones(1, requires_grad=True)

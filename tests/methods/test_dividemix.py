@@ -37,13 +37,13 @@ def rows(*values: list[float]) -> Tensor:
     return torch.tensor(values)
 
 
-def test_sharpen() -> None:
+def test_sharpen_by_hand() -> None:
     """T = ½ squares: (.6, .4) becomes (.36, .16)/.52."""
     torch.testing.assert_close(sharpen(rows([0.6, 0.4], [0.5, 0.5]), 0.5), rows([9 / 13, 4 / 13], [0.5, 0.5]))
     torch.testing.assert_close(sharpen(rows([0.6, 0.4]), 1.0), rows([0.6, 0.4]))
 
 
-def test_co_refinement() -> None:
+def test_co_refinement_by_hand() -> None:
     """w = .25, label 1: .25·(0, 1) + .75·(.7, .3) = (.525, .475), squared and divided by the sum."""
     views = [rows([0.8, 0.2]), rows([0.6, 0.4])]
     refined = co_refine(torch.tensor([1]), torch.tensor([0.25]), views, 0.5)
@@ -53,7 +53,7 @@ def test_co_refinement() -> None:
     torch.testing.assert_close(trusted, rows([0.0, 1.0]))
 
 
-def test_co_guess() -> None:
+def test_co_guess_by_hand() -> None:
     """The mean of four softmaxes, (.6, .4), sharpened."""
     views = [rows([p, 1 - p]) for p in (0.9, 0.7, 0.5, 0.3)]
     torch.testing.assert_close(co_guess(views, 0.5), rows([9 / 13, 4 / 13]))
@@ -63,11 +63,11 @@ def test_co_guess() -> None:
     ("progress", "epochs", "expected"),
     [(0, 16, 0), (4, 16, 0.25), (0.5, 16, 1 / 32), (16, 16, 1), (99, 16, 1), (0, 0, 1)],
 )
-def test_ramp_up(progress: float, epochs: int, expected: float) -> None:
+def test_ramp_up_by_hand(progress: float, epochs: int, expected: float) -> None:
     assert ramp_up(progress, epochs) == expected
 
 
-def test_prior_penalty() -> None:
+def test_prior_penalty_by_hand() -> None:
     """½ log(½ / .8) + ½ log(½ / .2), and 0 for the uniform mean."""
     expected = 0.5 * math.log(0.5 / 0.8) + 0.5 * math.log(0.5 / 0.2)
     assert prior_penalty(torch.tensor([0.8, 0.2])).item() == pytest.approx(expected)
@@ -78,7 +78,7 @@ def test_prior_penalty() -> None:
 
 
 P, P_2 = [0.8, 0.3, 0.9, 0.6], [0.5, 0.7, 0.2, 0.4]
-"""Of class 0, by the two networks. Labels are 0, 1, 1, 0."""
+"""Probabilities of class 0 by both networks. The labels are 0, 1, 1, 0."""
 
 
 def bare(lambda_u: float) -> DivideMix:
@@ -111,7 +111,7 @@ def bare(lambda_u: float) -> DivideMix:
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_the_warm_up_adds_the_confidence_penalty(weight: float) -> None:
-    """Of each network: mean cross entropy + weight · mean Σ S log S, which a confident network has to pay."""
+    """Each network: mean cross entropy + weight · mean Σ S log S, a cost of confidence."""
     method = bare(lambda_u=0.0)
     method.warm_up_penalty = weight
     expected = 0.0
@@ -151,7 +151,7 @@ def test_a_step_by_hand(number: int, w: float, own: list[float], other: list[flo
     assert gradients[1 - number] is None, "nothing flows into the network that only guesses"
 
 
-def test_a_step_without_unlabelled_rows_in_the_loss_by_hand() -> None:
+def test_a_step_with_lambda_u_none_by_hand() -> None:
     """Sample i is the image i; the networks say sigmoid(image) and sigmoid(image/2) for class 0. Rows are 0 1 0 1 2 2.
 
     With λ' = .75 the labelled four are mixed with 2, 2, 0, 1, so two of them with the unlabelled sample.
@@ -189,7 +189,7 @@ def test_a_step_without_unlabelled_rows_in_the_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("number", "w"), [(0, 0.75), (1, 0.25)])
-def test_the_own_network_guesses_in_train_mode_and_the_other_in_eval_mode(number: int, w: float) -> None:
+def test_own_network_guesses_in_train_mode_other_in_eval_mode(number: int, w: float) -> None:
     """Sample 0, labelled 0, is .8 of class 0, and the unlabelled sample 1 is .4. The own network, in train mode, says
     .2 and .6 of them. The other's scale is 2: in eval mode it says .16/(.16 + .36) = 4/13 of sample 1.
     """
@@ -206,7 +206,7 @@ def test_the_own_network_guesses_in_train_mode_and_the_other_in_eval_mode(number
     assert all(network.training for network in method.networks.values()), "they are back in their mode"
 
 
-def test_no_unlabelled_samples() -> None:
+def test_a_split_without_unlabelled_samples_trains() -> None:
     method = bare(lambda_u=4.0)
     loss = method.mixmatch(turn(0, [0, 1], []))
     assert loss.isfinite()
@@ -216,9 +216,7 @@ def test_no_unlabelled_samples() -> None:
     ("labelled", "sizes"), [(0, []), (1, []), (2, [2]), (4, [4]), (5, [5]), (6, [4, 2]), (9, [4, 5]), (12, [4, 4, 4])]
 )
 @pytest.mark.parametrize("unlabelled", [0, 1, 2, 7])
-def test_a_step_is_half_a_batch_and_no_part_is_a_single_sample(
-    labelled: int, sizes: list[int], unlabelled: int
-) -> None:
+def test_steps_take_half_batches_and_never_a_single_sample(labelled: int, sizes: list[int], unlabelled: int) -> None:
     """An epoch of a network is one pass over its labelled samples, which batches of 8 take four at a time."""
     method, total = bare(0.0), labelled + unlabelled
     method.table = SampleTable(torch.zeros(total, dtype=torch.int64), 2)
@@ -237,7 +235,7 @@ def test_a_step_is_half_a_batch_and_no_part_is_a_single_sample(
     assert len(set(drawn.tolist())) == min(unlabelled, len(drawn)), "none comes again before all have"
 
 
-def test_shares_of_the_mixture() -> None:
+def test_the_samples_own_share_is_at_least_one_half() -> None:
     """λ' is never below ½, and a step's draw depends on seed and step alone."""
     method = bare(0.0)
     mixing = DivideMix._mixing
@@ -260,7 +258,7 @@ def test_shares_of_the_mixture() -> None:
 
 
 class SplitWitness(pl.Callback):
-    """What the split of the first epoch after the warm-up has to be."""
+    """The expected split of the first epoch after the warm-up."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch != 2:
@@ -278,9 +276,7 @@ class SplitWitness(pl.Callback):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_split_is_scikit_learns_and_made_before_either_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_split_equals_scikit_learns_and_precedes_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     witness = SplitWitness()
     turns: list[tuple[Turn, list[Tensor]]] = []
     step = DivideMix.step
@@ -320,7 +316,7 @@ def test_the_split_is_scikit_learns_and_made_before_either_trains(
 
 
 @pytest.mark.parametrize("clean", [0.0, 1.0])
-def test_an_empty_part_does_not_end_the_run(clean: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_survives_an_empty_part(clean: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing labelled: the networks stay as they are. Everything labelled: MixMatch without an unlabelled part."""
 
     def mixture(losses: Tensor, scale: bool) -> LossMixture:
@@ -334,7 +330,7 @@ def test_an_empty_part_does_not_end_the_run(clean: float, tmp_path: Path, monkey
     assert math.isfinite(record.epochs[-1]["test/ensemble/loss"])
 
 
-def test_averaged_losses_are_those_of_the_last_epochs() -> None:
+def test_losses_are_averaged_over_the_last_epochs() -> None:
     """Each scaled to [0, 1]; with fewer epochs than are averaged, those that there are."""
     method = bare(0.0)
     method.average_losses = 2
@@ -357,7 +353,7 @@ def test_presets_are_the_papers(data: str, noise: str, epochs: int, penalty: flo
     assert (method["lambda_u"], method["alpha"], method["temperature"], method["threshold"]) == (0.0, 4.0, 0.5, 0.5)
 
 
-def test_from_trained_weights_there_is_no_warm_up() -> None:
+def test_trained_weights_skip_the_warm_up() -> None:
     assert compose(["method=dividemix", "init.from=sln"]).method.warm_up_epochs == 0
 
 
@@ -370,12 +366,12 @@ def test_from_trained_weights_there_is_no_warm_up() -> None:
         (["method.temperature=0"], r"method\.temperature"),
     ],
 )
-def test_what_cannot_work_is_refused(overrides: list[str], message: str) -> None:
+def test_impossible_settings_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check(compose(["method=dividemix", *overrides]))
 
 
-def test_extremes_are_finite() -> None:
+def test_extreme_logits_give_finite_losses() -> None:
     """Sharpening that underflows every class, and a class that no row gives any probability to."""
     assert sharpen(torch.tensor([[0.02, 0.01, 0.01]]), 0.01)[0].tolist() == pytest.approx([1, 0, 0])
     assert sharpen(torch.tensor([[1e-3] * 1000]), 0.02).sum().item() == pytest.approx(1)

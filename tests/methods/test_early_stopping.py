@@ -1,4 +1,4 @@
-"""Early stopping: `best` is the network of the epoch that was best on held-out noisy labels."""
+"""Early stopping: `best` holds the weights of the best epoch on held-out noisy labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Weights(pl.Callback):
 
 
 @pytest.mark.parametrize("criterion", ["accuracy", "loss"])
-def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path, criterion: str) -> None:
+def test_best_is_the_first_epoch_with_the_best_noisy_validation(tmp_path: Path, criterion: str) -> None:
     """After five epochs the learning rate is a hundred times too large."""
     config = compose(
         [
@@ -71,7 +71,7 @@ def test_best_is_the_first_epoch_of_best_noisy_validation(tmp_path: Path, criter
     assert stopped.last == pytest.approx(whole.best_noisy_val.accuracy)
 
 
-def test_it_holds_out_a_tenth_and_needs_to() -> None:
+def test_early_stopping_needs_held_out_labels_and_takes_a_tenth() -> None:
     assert compose(["method=early_stopping"]).data.noisy_val == 129
     assert compose(["method=early_stopping", "data=cifar10"]).data.noisy_val == 5000
     assert compose(["method=early_stopping", "data=fashion_mnist", "data.train_size=6000"]).data.noisy_val == 600

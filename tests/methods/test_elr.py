@@ -24,7 +24,7 @@ def test_two_steps_by_hand(bare: Callable[..., Bare]) -> None:
     assert made.table["elr"][0].tolist() == [0, 0]
 
 
-def test_the_gradient_is_the_papers(bare: Callable[..., Bare]) -> None:
+def test_the_gradient_equals_the_papers(bare: Callable[..., Bare]) -> None:
     """Lemma 2: ∂ℓ/∂f = S − y + λ·g, g_c = S_c/(1 − ⟨q, S⟩)·Σ_k (q_k − q_c)·S_k, q without gradient."""
     strength, decay = 3.0, 0.7
     made = bare("method=elr", f"method.strength={strength}", f"method.decay={decay}", given=[2], num_classes=3)

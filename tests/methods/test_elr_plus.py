@@ -22,7 +22,7 @@ from slnlab.processes.distributed import shard
 from slnlab.streams import Streams
 
 P, P_2 = [0.8, 0.4], [0.6, 0.3]
-"""Of class 0, by the networks, of samples 0 and 1, whose labels are 0 and 1."""
+"""The networks' probabilities of class 0 for samples 0 and 1, whose labels are 0 and 1."""
 AVERAGE, AVERAGE_2 = [0.7, 0.5], [0.9, 0.2]
 """The same by their weight averages."""
 
@@ -82,7 +82,7 @@ def test_a_step_by_hand(number: int, own: list[float], other: list[float], monke
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_what_is_seen_of_the_images(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_see_mixed_images_and_averages_unmixed_ones(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network sees ¾ of the sample's own image and ¼ of the partner's, the other's average, in train mode too, the
     image as it was.
 
@@ -119,7 +119,7 @@ def test_running_targets_over_two_steps(monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(method.table["elr"], torch.tensor(expected))
 
 
-def test_the_regularisers_ramp_and_the_weighing_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regulariser_ramp_and_label_weighting_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the first of 10 steps the regulariser counts e^(−5·.81); labels (¾, ¼) weighed by q."""
     method = bare(monkeypatch, weigh=True, ramp=True)
     loss = method.loss_of(Turn(0, 1, batch_of(2))).item()
@@ -134,14 +134,14 @@ def test_the_regularisers_ramp_and_the_weighing_of_labels(monkeypatch: pytest.Mo
     assert loss == pytest.approx(total / 2, rel=1e-5)
 
 
-def test_labels_of_which_nothing_is_left_stay() -> None:
+def test_labels_without_a_positive_product_stay_unchanged() -> None:
     labels = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     targets = torch.tensor([[0.0, 0.3], [0.1, 0.3]])
     torch.testing.assert_close(weighted_by(labels, targets), torch.tensor([[1.0, 0.0], [0.25, 0.75]]))
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, math.exp(-5)), (5, math.exp(-1.25)), (10, 1.0), (99, 1.0)])
-def test_ramp_up(step: int, expected: float) -> None:
+def test_ramp_up_by_hand(step: int, expected: float) -> None:
     assert ramp_up(step, 10) == pytest.approx(expected)
 
 
@@ -154,7 +154,7 @@ def test_the_weight_average_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(method.averages[0].logits.detach(), logits_of(AVERAGE))
 
 
-def test_the_order_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_epoch_trains_network_1_then_network_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Network 1 completely, then network 2, each through all samples in an order of its own."""
     seen: list[tuple[int, int, list[int]]] = []
     step = ELRPlus.step
@@ -192,6 +192,6 @@ def test_presets_are_the_authors(data: str, noise: str, expected: tuple[float, .
     ("override", "key"),
     [("sln.sigma=1", "sln.sigma"), ("method.decay=1", "method.decay"), ("loss=gce", "loss.name")],
 )
-def test_what_cannot_work_is_refused(override: str, key: str) -> None:
+def test_impossible_settings_are_refused(override: str, key: str) -> None:
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         check(compose(["method=elr_plus", override]))

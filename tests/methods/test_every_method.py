@@ -1,4 +1,4 @@
-"""The tier, in one process: every method trains, goes on after a stop as if there had been none, and composes."""
+"""The tier in one process: every method trains, resumes bit for bit, and composes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WAITING = {"co_teaching_plus": 1}
 
 
 COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", "loss", "prediction"}
-"""Of the sample table, whatever the method."""
+"""Columns of the sample table of every method."""
 
 
 def no_single_sample(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -49,7 +49,7 @@ def no_single_sample(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 class Witness(pl.Callback):
-    """What a run begins with; the first step of each epoch, and the last of the second, in which a phase may end."""
+    """Records the start of a run, each epoch's first step, and the second's last step, where a phase may end."""
 
     def __init__(self) -> None:
         self.networks: dict[str, Tensor] = {}
@@ -137,7 +137,7 @@ def whole(chosen: DictConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return run, witness
 
 
-def test_it_trains_with_all_that_it_composes_with(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
+def test_a_method_trains_with_everything_it_composes_with(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
     run, witness = whole
     assert len(run.rows) == 3
     assert all(torch.isfinite(tensor).all() for tensor in run.state.values())
@@ -148,8 +148,8 @@ def test_it_trains_with_all_that_it_composes_with(chosen: DictConfig, whole: tup
         assert (run.method.table["weight"] < 1).any()
 
 
-def test_three_epochs_show_all_that_it_does(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
-    """What it remembers of its samples has moved, and where it selects, it takes some and leaves some."""
+def test_three_epochs_cover_every_phase_of_a_method(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
+    """Every column of the method has changed, and a selection takes some samples and leaves others."""
     run, witness = whole
     table, rows = run.method.table, run.data.train_index
     for name in table.columns.keys() - COLUMNS:
@@ -160,14 +160,12 @@ def test_three_epochs_show_all_that_it_does(chosen: DictConfig, whole: tuple[Run
             assert not torch.allclose(table[name][rows].float(), witness.table[name][rows].float(), atol=1e-6), why
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(chosen: DictConfig, whole: tuple[Run, Witness], tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(chosen: DictConfig, whole: tuple[Run, Witness], tmp_path: Path) -> None:
     """Within the second epoch, without doing a step twice, and at its end; by objects that know nothing."""
     assert_the_same(in_pieces(chosen, tmp_path, (1, 2), (1, None)), whole[0])
 
 
-def test_everybody_who_was_evaluated_is_loaded_from_the_checkpoint(
-    chosen: DictConfig, whole: tuple[Run, Witness]
-) -> None:
+def test_every_judged_network_is_loaded_from_the_checkpoint(chosen: DictConfig, whole: tuple[Run, Witness]) -> None:
     run, _ = whole
     result: Any = SimpleNamespace(identity=settle(chosen).identity, epochs=3)
     loaded = trained_networks(run.directory, chosen, result)
@@ -196,7 +194,7 @@ def test_a_step_never_waits_for_the_device(
             method.step(batch)
 
 
-def test_what_has_no_meaning_beside_it_is_refused_with_the_reason(alone: DictConfig) -> None:
+def test_meaningless_combinations_are_refused_with_the_reason(alone: DictConfig) -> None:
     """Before a first stage (`init.from`) has been trained for nothing: YAML and class must say the same."""
     for key, values in BESIDE.items():
         if key in refused_by(alone):
@@ -205,8 +203,8 @@ def test_what_has_no_meaning_beside_it_is_refused_with_the_reason(alone: DictCon
             assert f"{key}: {refused_by(alone)[key]}" in str(error.value)
 
 
-def test_it_has_values_for_images_of_ones_own(method_name: str, own_images: str) -> None:
-    """Those that need the noise rate, which nobody knows here, say so."""
+def test_every_method_has_values_for_an_image_folder(method_name: str, own_images: str) -> None:
+    """Methods that need the noise rate, unknown here, report it."""
     config = composed("data=folder", own_images, f"method={method_name}")
     if "forget_rate" in config.method:
         with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not say .* or `estimated`"):

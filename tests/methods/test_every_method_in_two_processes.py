@@ -1,4 +1,4 @@
-"""The tier, in two processes: every method is there what it is in one, also when it was stopped in between."""
+"""The tier in two processes: every method equals itself in one process, also after a stop."""
 
 from __future__ import annotations
 
@@ -82,19 +82,19 @@ def assert_the_same(name: str, folders: tuple[Path, Path]) -> None:
         assert row == pytest.approx(expected, rel=1e-4, nan_ok=True)
 
 
-def test_two_processes_that_were_stopped_are_one_that_was_not(method_name: str, folders: tuple[Path, Path]) -> None:
+def test_two_stopped_processes_equal_one_uninterrupted_process(method_name: str, folders: tuple[Path, Path]) -> None:
     assert_the_same(method_name, folders)
 
 
 @pytest.mark.parametrize("name", COMBINED)
 @pytest.mark.usefixtures("ours")
-def test_so_it_is_with_what_composes(name: str, folders: tuple[Path, Path]) -> None:
+def test_two_processes_equal_one_with_composed_options(name: str, folders: tuple[Path, Path]) -> None:
     assert_the_same(name, folders)
 
 
 @pytest.mark.parametrize("name", ["co_teaching", "dividemix"])
 @pytest.mark.usefixtures("ours")
-def test_no_process_is_given_a_single_sample(name: str, folders: tuple[Path, Path]) -> None:
+def test_no_process_gets_a_single_sample(name: str, folders: tuple[Path, Path]) -> None:
     """Batch norm would raise."""
     one, two = (come_to(folders[1], f"{name} one pixel", process) for process in (0, 1))
     for key, tensor in one.items():

@@ -41,7 +41,7 @@ def bare(co_lambda: float) -> JoCoR:
 
 
 @pytest.mark.parametrize(("co_lambda", "kept"), [(0.0, [1, 3]), (0.9, [2, 3])])
-def test_the_joint_loss_decides(co_lambda: float, kept: list[int]) -> None:
+def test_the_joint_loss_selects_the_samples(co_lambda: float, kept: list[int]) -> None:
     """With λ = .9 sample 2, of which both say the same wrong thing, is preferred to sample 1."""
     method = bare(co_lambda)
     joints = [joint(p, q, co_lambda) for p, q in zip(P, P_2, strict=True)]
@@ -66,7 +66,7 @@ def test_gradients_go_through_every_softmax() -> None:
     assert gradient[:2].abs().sum() == 0
 
 
-def test_divergence_is_torchs_both_ways() -> None:
+def test_the_divergence_equals_torchs_in_both_directions() -> None:
     draw = torch.Generator().manual_seed(0)
     one, two = (3 * torch.randn(5, 4, generator=draw) for _ in range(2))
     p, q = Categorical(logits=one), Categorical(logits=two)
@@ -87,6 +87,6 @@ def test_presets_are_the_authors(data: str, noise: str, co_lambda: float, forget
     assert (method["co_lambda"], method["forget_rate"]) == (co_lambda, forget_rate)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"method\.co_lambda"):
         check(compose(["method=jocor", "method.co_lambda=1.1"]))

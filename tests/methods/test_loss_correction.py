@@ -1,4 +1,4 @@
-"""Forward and backward correction as methods: where the matrix comes from, and that it is the one that is used."""
+"""Forward and backward correction as methods: sources of the matrix and its use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL = (
 
 
 def setup_with(made: Bare, true: list[int], given: list[int]) -> Bare:
-    """As in a run whose noise made `given` of `true`."""
+    """A method as in a run whose noise turned `true` into `given`."""
     record = NoiseRecord(true=torch.tensor(true), given=torch.tensor(given), num_classes=2, name="mine", rate=0.25)
     made.trainer.datamodule.noise_record = record
     made.method.setup("fit")
@@ -60,7 +60,7 @@ def test_the_known_matrix_by_hand(bare: Callable[..., Bare]) -> None:
         assert used.matrix == [[0.75, 0.25], [0.0, 1.0]]
 
 
-def test_the_clip_is_a_key(bare: Callable[..., Bare]) -> None:
+def test_method_clip_reaches_the_loss(bare: Callable[..., Bare]) -> None:
     """T = 1, S = (1 − 1e-9, 1e-9), given 1: −log of 1e-7 as in the authors' code, of 1e-9 as in the paper."""
     logits = torch.tensor([[9 * log(10), 0.0]], dtype=torch.float64)
     for method in ("forward", "backward"):
@@ -74,7 +74,7 @@ def test_the_clip_is_a_key(bare: Callable[..., Bare]) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
-def test_a_matrix_from_a_file(suffix: str, bare: Callable[..., Bare], tmp_path: Path) -> None:
+def test_the_matrix_can_come_from_a_file(suffix: str, bare: Callable[..., Bare], tmp_path: Path) -> None:
     matrix, path = np.array([[0.5, 0.5], [0.25, 0.75]]), tmp_path / f"t{suffix}"
     if suffix == ".npy":
         np.save(path, matrix)
@@ -95,7 +95,7 @@ def test_a_matrix_from_a_file(suffix: str, bare: Callable[..., Bare], tmp_path: 
     assert len(subdirs) == 1, "a file counts by its content"
 
 
-def test_what_cannot_be_a_matrix(bare: Callable[..., Bare], tmp_path: Path) -> None:
+def test_invalid_matrix_files_are_refused(bare: Callable[..., Bare], tmp_path: Path) -> None:
     for text, error, said in (
         ("a,b\n", DataError, "cannot be read"),
         ("0.5,0.6\n0.5,0.5\n", ConfigError, "row 0 sums to"),
@@ -118,7 +118,7 @@ def made_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, R
     return runs, forward, backward
 
 
-def test_the_run_on_noisy_labels_is_made_once(made_runs: tuple[Path, Result, Result]) -> None:
+def test_the_source_run_on_noisy_labels_is_made_once(made_runs: tuple[Path, Result, Result]) -> None:
     runs, forward, backward = made_runs
     (file,) = runs.rglob("probabilities.npz")
     noisy = Result.load(file.parent / "result.json")
@@ -136,7 +136,7 @@ def test_the_run_on_noisy_labels_is_made_once(made_runs: tuple[Path, Result, Res
     assert forward.transition_used == backward.transition_used
 
 
-def test_the_estimate_is_of_the_best_weights_on_the_images_as_they_are(
+def test_the_estimate_uses_the_best_weights_on_unaugmented_images(
     made_runs: tuple[Path, Result, Result],
 ) -> None:
     runs, forward, _ = made_runs
@@ -158,8 +158,8 @@ def test_the_estimate_is_of_the_best_weights_on_the_images_as_they_are(
     assert used.max_error == pytest.approx((torch.tensor(used.matrix).double() - true).abs().max().item())
 
 
-def test_predictions_that_were_removed_are_made_again(made_runs: tuple[Path, Result, Result]) -> None:
-    """And a run that is started over finds them; another seed makes its own."""
+def test_removed_predictions_are_made_again(made_runs: tuple[Path, Result, Result]) -> None:
+    """A restarted run finds them; another seed makes its own."""
     runs, forward, _ = made_runs
     (file,) = runs.rglob("probabilities.npz")
     before = file.read_bytes()

@@ -1,4 +1,4 @@
-"""The method around the active negative loss: its penalty, and the clipped gradients."""
+"""Active negative loss as a method: its penalty and clipped gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_weights(made: Bare) -> nn.Linear:
     return network
 
 
-def test_the_penalty_is_on_all_parameters(bare: Callable[..., Bare]) -> None:
+def test_the_penalty_covers_all_parameters(bare: Callable[..., Bare]) -> None:
     """|1| + |−2| + |½| + |0| + |¼| + |−¼| = 4."""
     image = torch.tensor([[0.3, 0.7]], dtype=torch.float64)
     values = []
@@ -34,7 +34,7 @@ def test_the_penalty_is_on_all_parameters(bare: Callable[..., Bare]) -> None:
     assert values[1] - values[0] == pytest.approx(0.5)
 
 
-def test_gradients_are_clipped_with_the_penalty_in_them(bare: Callable[..., Bare]) -> None:
+def test_gradients_are_clipped_including_the_penalty(bare: Callable[..., Bare]) -> None:
     """δ = 100 dwarfs the loss: five slopes of ±100 and one of 0 (|0|) become 5/√5 each."""
     made = bare("method=anl_ce", "method.l1=100", "loss.alpha=0", "loss.beta=0", given=[1], num_classes=2)
     network = with_weights(made)
@@ -46,12 +46,12 @@ def test_gradients_are_clipped_with_the_penalty_in_them(bare: Callable[..., Bare
     assert network.bias.grad.tolist() == pytest.approx([slope, -slope], rel=1e-4)
 
 
-def test_there_is_no_weight_decay_besides() -> None:
+def test_the_penalty_replaces_weight_decay() -> None:
     assert compose(["method=anl_ce", "data=cifar10"]).optimizer.weight_decay == 0
     assert compose(["method=ce", "data=cifar10"]).optimizer.weight_decay == 5e-4
 
 
-def test_values_below_the_norm_are_left_alone(bare: Callable[..., Bare]) -> None:
+def test_gradients_below_the_norm_are_not_clipped(bare: Callable[..., Bare]) -> None:
     made = bare("method=anl_ce", "method.l1=0.5", "loss.alpha=0", "loss.beta=0", given=[1], num_classes=2)
     network = with_weights(made)
     made.method.descend(made.loss(torch.tensor([[0.3, 0.7]], dtype=torch.float64)))

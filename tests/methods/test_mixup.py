@@ -1,4 +1,4 @@
-"""mixup: the mixtures themselves, and what training on them is."""
+"""mixup: the mixtures and the training on them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_loss_is_the_mixture_of_both_cross_entropies(bare: Callable[..., Any
     assert shares == {True, False}
 
 
-def test_off_is_off(bare: Callable[..., Any]) -> None:
+def test_alpha_0_switches_mixup_off(bare: Callable[..., Any]) -> None:
     logits: Tensor = probabilities([[0.5, 0.25, 0.25]] * 4)
     made = bare("method=ce", given=LABELS, num_classes=3)
     expected = cross_entropy(logits, torch.tensor(LABELS))

@@ -1,4 +1,4 @@
-"""A new method is new files and nothing else: two of them, in a folder of their own, go through the whole tier."""
+"""Two new methods consist of new files alone and pass the whole tier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 TWO_VIEWS = '''
-"""One network and two phases: all samples first, then those of which two views are both given the label."""
+"""One network in two phases: first all samples, then those whose two views both predict the given label."""
 
 from typing import Any, ClassVar
 
@@ -182,7 +182,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_the_tier_is_theirs(folder: Path) -> None:
+def test_new_methods_pass_the_tier(folder: Path) -> None:
     """In a process of its own. A test that knows the methods by a list fails here."""
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     tests = [str(Path(__file__).with_name(name)) for name in TIER]
@@ -203,7 +203,7 @@ def test_the_tier_is_theirs(folder: Path) -> None:
     assert passed == {(test, method) for test, _ in passed for method in YAML}, "each test for each of the two"
 
 
-def test_the_pages_take_them_up(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_list_new_methods(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a copy of the project to which their files were added."""
     for name in (
         "docs",

@@ -1,4 +1,4 @@
-"""The objectives in a loop of one's own: they train what the methods of their names train, bit for bit."""
+"""Objectives in a plain loop train bit for bit what their methods train."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Loop:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_the_loop_trains_what_the_method_trains(name: str, tmp_path: Path) -> None:
+def test_a_plain_loop_trains_what_the_method_trains(name: str, tmp_path: Path) -> None:
     _, method, _ = trained(tmp_path / "run", f"method={name}", *OPTIONS[name], "trainer.max_epochs=3")
     loop = Loop(name)
     getattr(loop, name)(3)
@@ -91,7 +91,7 @@ def test_the_loop_trains_what_the_method_trains(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("objective", [ELR, SOP])
-def test_the_examples_in_the_docstrings(objective: type) -> None:
+def test_the_docstring_examples_hold(objective: type) -> None:
     done = doctest.testmod(sys.modules[objective.__module__])
     assert done.attempted > 0
     assert done.failed == 0

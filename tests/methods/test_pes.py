@@ -1,4 +1,4 @@
-"""PES: its weights, loss and selection by hand, and who is trained when."""
+"""PES: weights, loss and selection by hand, and the trained parts of each phase."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT = ("method=pes", "method.early_epochs=1", "method.stage_epochs=2", "method
 """Epoch 0: early. Epoch 1: three passes, of 10 steps with `resuming.SMALL`. From epoch 2 on: the confident samples."""
 
 
-def test_class_weights() -> None:
+def test_class_weights_by_hand() -> None:
     """Counts 3, 1, 0: the mean of those that are not zero is 2."""
     assert class_weights(torch.tensor([0, 0, 1, 0]), 3).tolist() == pytest.approx([2 / 3, 2, 0])
     assert class_weights(torch.tensor([], dtype=torch.int64), 3).tolist() == [0, 0, 0]
@@ -81,7 +81,7 @@ def test_the_selection_is_in_eval_mode(name: str, bare: Callable[..., Bare]) -> 
 
 
 @pytest.mark.parametrize(("confident", "sizes"), [(0, []), (1, []), (2, [2]), (9, [4, 5]), (10, [4, 4, 2])])
-def test_a_pass_has_no_batch_of_a_single_sample(confident: int, sizes: list[int], bare: Callable[..., Bare]) -> None:
+def test_no_pass_has_a_batch_of_a_single_sample(confident: int, sizes: list[int], bare: Callable[..., Bare]) -> None:
     made = bare("method=pes", given=[0] * 12, num_classes=2)
     made.trainer.datamodule.batch_size = 4
     made.trainer.datamodule.reading = lambda batches: lambda step: SimpleNamespace(batch=lambda _: batches[step])
@@ -92,7 +92,7 @@ def test_a_pass_has_no_batch_of_a_single_sample(confident: int, sizes: list[int]
 
 
 class Witness:
-    """What every step has moved, by part."""
+    """Largest change of each part at every step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[int, Any, dict[str, float]]] = []
@@ -127,7 +127,7 @@ def moved(method: PES, before: dict[str, Tensor]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("afterwards", ["frozen", "trained"])
-def test_who_is_trained_when(afterwards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_phase_trains_its_own_parts(afterwards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Witness(monkeypatch)
     overrides = (*SHORT, f"method.replaced_parts={afterwards}", "method.refining_lr=1e-3", "trainer.max_epochs=4")
     _, method, record = trained(tmp_path / "run", *overrides)
@@ -161,9 +161,7 @@ def test_who_is_trained_when(afterwards: str, tmp_path: Path, monkeypatch: pytes
     assert all(parameter.requires_grad for parameter in method.network.parameters())
 
 
-def test_a_new_part_is_one_of_its_own_and_the_first_step_is_adams(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_part_is_initialised_anew_and_steps_with_adam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The initialisation is within PyTorch's bounds, the same for the same seed; Adam's first step is ±its rate."""
     fresh: list[tuple[Tensor, Tensor]] = []
     replace, take_step = PES.replace, PES.take_step
@@ -205,7 +203,7 @@ def test_the_momentum_model_follows_every_step(tmp_path: Path) -> None:
         assert torch.equal(method.judged["momentum"].state_dict()[name], tensor) or tensor.dtype == torch.int64
 
 
-def test_replaced_parts_that_are_trained_go_on_bit_for_bit(tmp_path: Path) -> None:
+def test_trained_replaced_parts_resume_bit_for_bit(tmp_path: Path) -> None:
     """Which parameters are trained, and what the optimiser has forgotten of them. The tier has the frozen ones."""
     config = compose([*SMALL, *SHORT, "method.replaced_parts=trained", "trainer.max_epochs=3"])
     whole = made(config, tmp_path / "whole")
@@ -213,7 +211,7 @@ def test_replaced_parts_that_are_trained_go_on_bit_for_bit(tmp_path: Path) -> No
     assert_the_same(in_pieces(config, tmp_path / "pieces", (1, None), (2, 1)), whole)
 
 
-def test_confident_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_selection_trains_on_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then there is nothing to learn from, and the run goes on."""
     select = PES.select
 
@@ -233,7 +231,7 @@ def test_a_network_without_parts_is_refused(tmp_path: Path) -> None:
         trained(tmp_path / "run", "method=pes", "model._target_=two_processes.OnePixel")
 
 
-def test_gradients_are_clipped_whichever_optimiser_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_clipped_for_both_optimisers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: dict[str, list[float]] = {"SGD": [], "Adam": []}
 
     def watch(kind: type[torch.optim.Optimizer]) -> None:

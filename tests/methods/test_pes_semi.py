@@ -1,4 +1,4 @@
-"""PES with MixMatch: a step by hand, the sizes of its batches, and when it splits."""
+"""PES with MixMatch: a step by hand, batch sizes, and the epochs of its splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHORT = ("method=pes_semi", "method.early_epochs=1", "method.classifier_epochs=2
     ("labelled", "unlabelled", "expected"),
     [(30, 70, (64, 64)), (50, 50, (64, 64)), (70, 30, (90, 38)), (100, 0, (128, 0)), (0, 100, (64, 64))],
 )
-def test_sizes(labelled: int, unlabelled: int, expected: tuple[int, int]) -> None:
+def test_sizes_by_hand(labelled: int, unlabelled: int, expected: tuple[int, int]) -> None:
     """int(128 · 30/100) = 38."""
     assert sizes(labelled, unlabelled, 128) == expected
 
@@ -80,7 +80,7 @@ def test_a_step_by_hand(share: float, bare: Callable[..., Bare], monkeypatch: py
     assert taken == [4.0, 0.75]
 
 
-def test_images_are_mixed_as_their_targets_are(bare: Callable[..., Bare], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_and_targets_are_mixed_alike(bare: Callable[..., Bare], monkeypatch: pytest.MonkeyPatch) -> None:
     """¾ of a row is its own, ¼ that of the next of 0 1 0 1, all labelled.
 
     Logits of class 0 are 4·log 3 and 0, of class 1 they are 0: mixed, 3·log 3 and log 3, of which the network, in
@@ -114,7 +114,7 @@ def test_targets_are_guessed_in_train_mode_and_without_gradient(bare: Callable[.
     assert not guess.requires_grad
 
 
-def test_when_it_splits_and_who_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_epoch_splits_and_trains_its_own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Epoch 1: two passes with the classifier alone, then in the same epoch the split and 5 steps without it."""
     steps: list[tuple[int, Any, float, float]] = []
     splits: list[tuple[int, int]] = []
@@ -151,7 +151,7 @@ def test_when_it_splits_and_who_is_trained(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("everybody", [True, False])
-def test_an_empty_part_does_not_end_the_run(everybody: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_survives_an_empty_part(everybody: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = PESSemi._draw
 
     def drawn(method: PESSemi, name: str, rows: Tensor, size: int) -> Tensor:

@@ -66,7 +66,7 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "data", "noise", "expected"), PRESETS)
-def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -> None:
+def test_presets_are_the_published_values(method: str, data: str, noise: str, expected: dict[str, Any]) -> None:
     config = composed(f"data={data}", f"noise={noise}", f"method={method}")
     check(config)
     found = flat(container_of(config))
@@ -76,7 +76,7 @@ def test_presets(method: str, data: str, noise: str, expected: dict[str, Any]) -
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml")))
 @pytest.mark.parametrize(("method", "key"), [("truncated_gce", "first_pruning"), ("cores2", "sieve_from")])
-def test_what_begins_later_begins_within_the_run(method: str, key: str, data: str, own_images: str) -> None:
+def test_later_phases_begin_within_the_run(method: str, key: str, data: str, own_images: str) -> None:
     """Otherwise the run would be plain GCE, or CORES² without its sieve, under the method's name."""
     config = composed(f"data={data}", f"method={method}", *([own_images] if data == "folder" else []))
     check(config)
@@ -111,7 +111,7 @@ def test_what_is_counted_in_steps_is_of_the_run(method: str, chosen: list[str], 
         ("cifar100", "phuber_ce", "asym"),
     ],
 )
-def test_labels_from_a_file_have_the_presets_of_what_they_are_like(
+def test_labels_from_a_file_take_the_presets_of_their_noise_like(
     data: str, method: str, kind: str, tmp_path: Path
 ) -> None:
     """The authors' published noise is files; with `noise.like` all but the noise is as with `noise=asym`."""
@@ -126,12 +126,12 @@ def test_labels_from_a_file_have_the_presets_of_what_they_are_like(
 
 
 @pytest.mark.parametrize("path", sorted((CONF_DIR / "method").glob("*.yaml")), ids=lambda path: path.stem)
-def test_values_go_by_what_data_and_noise_are_like(path: Path) -> None:
+def test_presets_follow_the_like_of_data_and_noise(path: Path) -> None:
     """By `slnlab.preset`, `slnlab.data_kind` or `slnlab.noise_kind`, and never by a name alone."""
     assert not re.search(r"\$\{(data|noise)\.name\}", path.read_text())
 
 
-def test_the_same_values_by_hand_are_the_same_run(tmp_path: Path) -> None:
+def test_typing_the_preset_values_does_not_change_the_identity(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     of_file = ["data=cifar10", "method=phuber_ce", "noise=csv", f"noise.path={tmp_path}/labels.csv"]
     assert settle(compose([*of_file, "loss.tau=10"])).subdir == settle(compose([*of_file, "noise.like=asym"])).subdir
@@ -157,14 +157,14 @@ def test_the_same_values_by_hand_are_the_same_run(tmp_path: Path) -> None:
         (["sam.rho=-1"], "sam.rho", "greater than or equal to 0"),
     ],
 )
-def test_a_mistake_is_named(overrides: list[str], key: str, said: str) -> None:
+def test_a_wrong_preset_is_named(overrides: list[str], key: str, said: str) -> None:
     with pytest.raises(ConfigError) as error:
         check(compose(overrides))
     assert key in str(error.value)
     assert said in str(error.value)
 
 
-def test_a_key_that_only_the_swept_options_have_is_an_error_and_no_traceback() -> None:
+def test_a_key_of_another_swept_option_is_one_message() -> None:
     """Hydra composes a sweep with the default option first."""
     error = ConfigAttributeError("Could not override 'method.strength'.")
     assert "there is no such key" in explain(error, ["method=elr,sop", "method.strength=1"])

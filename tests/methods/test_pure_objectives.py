@@ -1,4 +1,4 @@
-"""An objective writes nothing; what a method remembers is written once per step, with SAM too."""
+"""Objectives write nothing; a step calls `remember` once, with SAM too."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_an_objective_writes_nothing(name: str) -> None:
+def test_objectives_write_nothing(name: str) -> None:
     made, batch = ready(name)
     method = made.method
     lesson = method.lesson(batch)
@@ -68,8 +68,10 @@ def test_an_objective_writes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_SAM)
-def test_a_step_remembers_once_what_the_network_says_where_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not where SAM moves it."""
+def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SAM's perturbed weights give other logits."""
     made, batch = ready(name, "sam.rho=0.5")
     method = made.method
     expected = method.network(method.lesson(batch).images)[:6]

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: by hand on a parabola, and in training against a loop of its own."""
+"""Sharpness-aware minimisation by hand on a parabola, and in training against a plain loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Point(nn.Module):
         (True, "perturbed", (5.0, 24.0), (15.0, 24.0)),
     ],
 )
-def test_a_parabola(
+def test_one_step_on_a_parabola_by_hand(
     decay_in_ascent: bool, decay_in_step: Decayed, worst: tuple[float, float], gradient: tuple[float, float]
 ) -> None:
     """L = |θ − c|²/2 with c = (−5, 12), at (0, 12): g is (5, 0), with a decay of 1 it is (5, 12), of length 13.
@@ -47,7 +47,7 @@ def test_a_parabola(
     point, centre = Point(0.0, 12.0), torch.tensor([-5.0, 12.0], dtype=torch.float64)
     optimizer = SGD(point.parameters(), lr=1.0, weight_decay=1.0)
     ((point.at - centre) ** 2 / 2).sum().backward()
-    with SharpnessAware(13.0, decay_in_ascent, decay_in_step).at_the_worst(point, optimizer):
+    with SharpnessAware(13.0, decay_in_ascent, decay_in_step).perturbed(point, optimizer):
         assert point.at.tolist() == pytest.approx(worst)
         optimizer.zero_grad()
         ((point.at - centre) ** 2 / 2).sum().backward()
@@ -66,7 +66,7 @@ def test_the_radius_must_be_positive(rho: float) -> None:
         SharpnessAware(rho)
 
 
-def test_running_statistics_stay_and_the_batchs_are_used() -> None:
+def test_the_second_pass_keeps_running_statistics() -> None:
     layer = nn.BatchNorm1d(2)
     batch = torch.randn(8, 2) + 5
     expected = nn.BatchNorm1d(2)(batch)
@@ -81,7 +81,7 @@ def test_running_statistics_stay_and_the_batchs_are_used() -> None:
 
 
 @pytest.mark.parametrize("decayed", ["perturbed", "own"])
-def test_training_is_the_loop_of_the_paper(decayed: str, tmp_path: Path) -> None:
+def test_training_equals_the_papers_loop(decayed: str, tmp_path: Path) -> None:
     """Algorithm 1 written out: g with decay, up by ρ, the gradient there, back, step."""
     config = compose(
         [

@@ -1,4 +1,4 @@
-"""The SGD noises of equations 1 and 2: where they are added, and how wide they are."""
+"""SGD noise of equations 1 and 2: its place and its standard deviation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def linear(made: Bare) -> list[nn.Parameter]:
 
 
 @pytest.mark.parametrize(("per_sample", "std"), [(True, 0.2 / 4), (False, 0.2)])
-def test_noise_on_the_parameters(per_sample: bool, std: float, bare: Callable[..., Bare]) -> None:
+def test_parameter_noise_has_its_standard_deviation(per_sample: bool, std: float, bare: Callable[..., Bare]) -> None:
     """Added to the gradient of the batch of 16: σ/√B of the samples' mean, or σ."""
     noisy = bare(
         "method=sgd_noise_parameters",
@@ -46,7 +46,7 @@ def test_noise_on_the_parameters(per_sample: bool, std: float, bare: Callable[..
     assert torch.corrcoef(torch.stack(added))[0, 1].abs() < 0.05, "anew at every step"
 
 
-def test_noise_on_the_outputs(bare: Callable[..., Bare]) -> None:
+def test_output_noise_has_its_standard_deviation(bare: Callable[..., Bare]) -> None:
     """The gradient at the logits is (S − y + σ·z)/B, z of its own for every sample and class, whatever S is."""
     made = bare("method=sgd_noise_outputs", "method.output_sigma=0.3", given=[0] * 4000, num_classes=3)
     rows = [[0.98, 0.01, 0.01]] * 2000 + [[0.2, 0.4, 0.4]] * 2000

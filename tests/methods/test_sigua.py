@@ -1,4 +1,4 @@
-"""SIGUA's signs, by hand."""
+"""The signs of SIGUA's loss by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slnlab.losses import cross_entropy
 from slnlab.methods.sigua import Sigua
 
 P = [0.3, 0.9, 0.1, 0.8]
-"""Of the given label: small losses are those of samples 1, 3; then 0, then 2."""
+"""Probabilities of the given label; by ascending loss the samples are 1 and 3, then 0, then 2."""
 
 
 def bare(gamma: float, bad_fraction: float, forget_rate: float = 0.5) -> Sigua:
@@ -32,8 +32,8 @@ def bare(gamma: float, bad_fraction: float, forget_rate: float = 0.5) -> Sigua:
     return method
 
 
-def test_down_for_the_kept_and_up_for_the_bad() -> None:
-    """Of class 0's logit: (S − 1)/2 for the kept, −γ(S − 1)/2 for the bad. Descent lowers the bad."""
+def test_kept_samples_descend_and_bad_samples_ascend() -> None:
+    """Gradient at class 0's logit: (S − 1)/2 for kept, −γ(S − 1)/2 for bad samples. Descent lowers the bad."""
     method = bare(gamma=0.1, bad_fraction=1.0)
     loss = method.loss(batch_of(4))
     by_hand = -(math.log(0.9) + math.log(0.8)) / 2 + 0.1 * (math.log(0.3) + math.log(0.1)) / 2
@@ -44,13 +44,13 @@ def test_down_for_the_kept_and_up_for_the_bad() -> None:
     assert method.table["selected"].tolist() == [False, True, False, True]
 
 
-def test_of_the_rejected_the_smaller_losses_are_bad() -> None:
+def test_the_smallest_rejected_losses_are_bad() -> None:
     method = bare(gamma=0.1, bad_fraction=0.5)
     method.loss(batch_of(4)).backward()
     torch.testing.assert_close(method.network.logits.grad[:, 0], torch.tensor([0.1 * 0.7, -0.1 / 2, 0, -0.2 / 2]))
 
 
-def test_of_a_fraction_that_rounds_to_none_one_is_bad() -> None:
+def test_at_least_one_rejected_sample_is_bad() -> None:
     """int(.3 · 2) = 0 of the samples 0 and 2: the one of smaller loss, 0, as in the authors' code."""
     method = bare(gamma=0.1, bad_fraction=0.3)
     method.loss(batch_of(4)).backward()
@@ -72,6 +72,6 @@ def test_an_empty_set_contributes_nothing(forget_rate: float, bad_fraction: floa
 
 
 @pytest.mark.parametrize("override", ["method.gamma=-1", "method.bad_fraction=1.5", "method.forget_rate=-0.1"])
-def test_what_cannot_work_is_refused(override: str) -> None:
+def test_impossible_settings_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.split("=")[0]):
         check(compose(["method=sigua", override]))

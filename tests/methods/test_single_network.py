@@ -1,4 +1,4 @@
-"""CE, SLN, SLN-MO and SLN-MO-LC as they are trained, against loops written by hand from the data alone."""
+"""CE, SLN, SLN-MO and SLN-MO-LC in training, against plain loops."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class ByHand:
         self.network = run.start.train()
         self.momentum = copy.deepcopy(self.network.state_dict())
         self.epochs: list[dict[str, Tensor]] = []
-        """What the network said of every sample when it was trained on it."""
+        """The network's logits of every sample at its training step."""
         options = {key: config.optimizer[key] for key in ("lr", "momentum", "weight_decay")}
         optimizer, step = SGD(self.network.parameters(), **options), 0
         for epoch in range(config.trainer.max_epochs):
@@ -131,7 +131,7 @@ def plain_cross_entropy(logits: Tensor, given: Tensor, step: int) -> Tensor:
 
 
 @pytest.mark.parametrize("method", ["ce", "sln"])
-def test_without_noise_it_is_plain_cross_entropy_training(method: str, made: Callable[..., Run]) -> None:
+def test_without_noise_training_is_plain_cross_entropy(method: str, made: Callable[..., Run]) -> None:
     sigma = ["sln.sigma=0"] if method == "sln" else []
     run = fit(made(f"method={method}", *sigma, "momentum.enabled=true", "trainer.max_epochs=2"))
     hand = ByHand(run, plain_cross_entropy)
@@ -153,15 +153,15 @@ def sln(sigma: float, seed: int) -> Callable[[Tensor, Tensor, int], Tensor]:
     return objective
 
 
-def test_with_noise_it_is_equation_3(made: Callable[..., Run]) -> None:
+def test_with_noise_the_loss_is_equation_3(made: Callable[..., Run]) -> None:
     run = fit(made("method=sln", "sln.sigma=0.7", "trainer.max_epochs=2"))
     hand = ByHand(run, sln(0.7, seed=3))
     assert equal(run.method.network.state_dict(), hand.network.state_dict())
     assert equal(run.momentum.state_dict(), hand.momentum)
 
 
-def test_a_new_optimiser_every_epoch(made: Callable[..., Run]) -> None:
-    """What `optimizer.reset_each_epoch` stands for: the momentum of the last step is forgotten."""
+def test_reset_optimizer_each_epoch_forgets_momentum(made: Callable[..., Run]) -> None:
+    """`optimizer.reset_each_epoch` forgets the momentum of the last step."""
     options = ("method=ce", "trainer.max_epochs=2", "optimizer.reset_each_epoch=true")
     run = fit(made(*options))
     start = copy.deepcopy(run.start)
@@ -173,7 +173,7 @@ def test_a_new_optimiser_every_epoch(made: Callable[..., Run]) -> None:
 # What is measured
 
 
-def test_training_metrics_are_those_of_the_unperturbed_labels(made: Callable[..., Run]) -> None:
+def test_training_metrics_use_the_unperturbed_labels(made: Callable[..., Run]) -> None:
     """σ = 2: a loss against the perturbed targets would be far off, negative at times."""
     run = fit(made("method=sln", "sln.sigma=2", "trainer.max_epochs=2", "data.noisy_val=7"))
     hand = ByHand(run, sln(2.0, seed=3))
@@ -211,7 +211,7 @@ def bare_method(table: SampleTable, sigma: float = 1.0) -> SingleNetwork:
     return method
 
 
-def test_observe_by_hand() -> None:
+def test_observed_losses_by_hand() -> None:
     """Softmax (½, ¼, ¼) and (⅛, ¾, ⅛); against the given labels, though one target was corrected."""
     table = SampleTable(torch.tensor([0, 1, 2, 0, 2]), 3)
     method = bare_method(table)
@@ -224,7 +224,7 @@ def test_observe_by_hand() -> None:
     assert not table["loss"].requires_grad
 
 
-def test_test_and_noisy_validation_metrics_by_scikit_learn(made: Callable[..., Run]) -> None:
+def test_test_and_noisy_validation_metrics_equal_scikit_learns(made: Callable[..., Run]) -> None:
     """In batches that do not divide the split; the held-out labels are the noisy ones."""
     run = fit(made("method=sln", "trainer.max_epochs=2", "data.noisy_val=25", "data.eval_batch_size=70"))
     data = run.data
@@ -248,7 +248,7 @@ def test_test_and_noisy_validation_metrics_by_scikit_learn(made: Callable[..., R
             )
 
 
-def test_testing_logs_what_was_tested_and_nothing_else(made: Callable[..., Run]) -> None:
+def test_testing_logs_only_test_metrics(made: Callable[..., Run]) -> None:
     run = fit(made("method=sln", "trainer.max_epochs=1", "data.noisy_val=25"))
     before = {key: value.item() for key, value in run.trainer.callback_metrics.items() if key.startswith("test/")}
     assert len(before) == 4, "accuracy and loss of the network and of the momentum model"
@@ -256,8 +256,8 @@ def test_testing_logs_what_was_tested_and_nothing_else(made: Callable[..., Run])
     assert logged == pytest.approx(before)
 
 
-def test_a_loss_that_is_not_a_number_is_recorded_as_such(made: Callable[..., Run]) -> None:
-    """And not as the mean over the batches for which it is one."""
+def test_a_nan_loss_is_recorded_as_nan(made: Callable[..., Run]) -> None:
+    """The mean over the batches with a finite loss would hide it."""
 
     class OneBadLogit(nn.Module):
         bad = math.nan
@@ -300,7 +300,7 @@ def test_a_schedule_steps_once_per_epoch(overrides: list[str], expected: list[fl
     assert rates.seen == pytest.approx([0.01 * factor for factor in expected for _ in range(2)])
 
 
-def test_some_epochs_and_the_rest_are_four(tmp_path: Path) -> None:
+def test_a_resumed_run_of_four_epochs_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """Correction in the last two, a milestone on each side: all of it taken up from the checkpoint, bit for bit.
 
     After three epochs there are corrected targets already, against which the next losses are taken.
@@ -336,9 +336,7 @@ class Dice(nn.Module):
         return images
 
 
-def test_dropout_draws_anew_in_every_epoch_and_the_same_after_a_resume(
-    made: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_dropout_differs_between_epochs_and_survives_a_resume(made: Callable[..., Run], tmp_path: Path) -> None:
     def with_dice(*callbacks: pl.Callback) -> tuple[Run, Dice]:
         run, dice = made("method=ce", "trainer.max_epochs=3", callbacks=callbacks), Dice()
         run.method.network.features.insert(0, dice)
@@ -355,7 +353,7 @@ def test_dropout_draws_anew_in_every_epoch_and_the_same_after_a_resume(
     assert first.thrown + second.thrown == whole.thrown
 
 
-def test_a_loss_that_is_no_longer_finite_ends_the_run(made: Callable[..., Run]) -> None:
+def test_a_non_finite_loss_ends_the_run(made: Callable[..., Run]) -> None:
     """The message names the learning rate that did it, not the one that the schedule has come to since."""
     run = made(
         "method=ce",
@@ -399,7 +397,7 @@ def test_a_step_never_waits_for_the_device() -> None:
             assert loss.shape == ()
 
 
-def test_a_second_method_on_the_same_data_starts_from_the_given_labels() -> None:
+def test_a_second_method_on_the_same_data_sees_the_given_labels() -> None:
     """Corrections belong to the method that made them, not to the datamodule."""
     config = compose(
         [

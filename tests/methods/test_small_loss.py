@@ -1,4 +1,4 @@
-"""The noise rate that small-loss selection estimates for itself."""
+"""The estimated noise rate of small-loss selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SOP: its loss by hand, its gradients against closed forms, and its own steps of descent."""
+"""SOP: its loss by hand, gradients against closed forms, and the steps of u and v."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_u_and_v_take_plain_steps_at_their_own_rates(bare: Callable[..., Bare]) 
     assert not made.table["sop_u"].requires_grad
 
 
-def test_they_start_small_and_differ(bare: Callable[..., Bare]) -> None:
+def test_u_and_v_start_small_and_differ(bare: Callable[..., Bare]) -> None:
     made = bare(*SETUP, given=[0, 1] * 500, num_classes=2)
     for name in ("sop_u", "sop_v"):
         assert made.table[name].std().item() == pytest.approx(1e-8, rel=0.1)
@@ -88,7 +88,7 @@ def test_they_start_small_and_differ(bare: Callable[..., Bare]) -> None:
     )
 
 
-def test_stochastic_label_noise_leaves_the_square_alone(bare: Callable[..., Bare]) -> None:
+def test_sln_does_not_change_the_squared_term(bare: Callable[..., Bare]) -> None:
     """U and V are of the unperturbed label, and so is what they are held against."""
     plain = with_noise(bare(*SETUP, given=[1], num_classes=3), [0.2], [[0.3, 9.0, -0.1]])
     noisy = with_noise(bare(*SETUP, "sln.sigma=3", given=[1], num_classes=3), [0.2], [[0.3, 9.0, -0.1]])

@@ -1,4 +1,4 @@
-"""SOP+: its loss by hand, and who learns from what."""
+"""SOP+: its loss by hand, and the gradients of each term."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_loss_by_hand(bare: Callable[..., Bare]) -> None:
     assert made.loss(first).item() == pytest.approx(sop + 0.9 * divergence + 0.1 * balance, rel=1e-5)
 
 
-def test_the_second_view_alone_learns_to_agree(bare: Callable[..., Bare]) -> None:
+def test_only_the_second_view_gets_the_consistency_gradient(bare: Callable[..., Bare]) -> None:
     """∂KL(S_1 ‖ S_2)/∂f_2 = S_2 − S_1, and the first view's gradient is the same without it."""
     made, first, second = made_by(bare, "method.consistency=0.5")
     made.loss(first).backward()
@@ -63,7 +63,7 @@ def test_the_second_view_alone_learns_to_agree(bare: Callable[..., Bare]) -> Non
     assert second_alone.grad.abs().max() == 0
 
 
-def test_the_balance_teaches_u_and_not_v(bare: Callable[..., Bare]) -> None:
+def test_the_balance_term_has_a_gradient_for_u_alone(bare: Callable[..., Bare]) -> None:
     """With W = .94: dP_c/dU_1 = (δ_c1 − P_c)/W, dU/du = 2u; the mean over two samples halves, and divides by P̄_c."""
     made, first, _ = made_by(bare, "method.balance=1")
     balanced = learned(made, first)
@@ -77,6 +77,6 @@ def test_the_balance_teaches_u_and_not_v(bare: Callable[..., Bare]) -> None:
     torch.testing.assert_close(balanced.v.grad, alone.v.grad)
 
 
-def test_constants_of_three_channels_are_refused_on_digits(tmp_path: Path) -> None:
+def test_cifar10_constants_are_refused_on_one_channel(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method\.view2_norm: cifar10.*1 channel"):
         trained(tmp_path / "run", "method=sop_plus", "method.view2_norm=cifar10")

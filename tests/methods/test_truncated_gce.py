@@ -1,4 +1,4 @@
-"""Truncated GCE: its loss before and after pruning, what is pruned, and when."""
+"""Truncated GCE: its loss before and after pruning, the pruned samples, and the epochs of pruning."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def test_before_and_after_pruning_by_hand(bare: Callable[..., Bare]) -> None:
     assert logits.grad[0].tolist() == pytest.approx([-0.16 / 4, 0.08 / 4, 0.08 / 4])
 
 
-def test_it_prunes_on_augmented_images_if_it_is_told_to(bare: Callable[..., Bare]) -> None:
+def test_views_augmented_prunes_on_augmented_images(bare: Callable[..., Bare]) -> None:
     made = bare(*Q1, "method.views=augmented", given=GIVEN, num_classes=3)
     made.trainer.datamodule.passes = passes(ROWS, [], wanted="augmented")
     made.method.prune()
     assert made.table["selected"].tolist() == [True, False, False, True]
 
 
-def test_the_value_at_the_truncation(bare: Callable[..., Bare]) -> None:
+def test_the_loss_at_the_truncation_by_hand(bare: Callable[..., Bare]) -> None:
     """(1 − k^q)/q: 1 for q = ½, k = ¼."""
     made = bare("method=truncated_gce", "loss.q=0.5", "method.truncation=0.25", given=[0], num_classes=3)
     assert made.loss(probabilities([[0.25, 0.5, 0.25]])).item() == pytest.approx(0, abs=1e-7)
     assert made.loss(probabilities([[0.64, 0.3, 0.06]])).item() == pytest.approx(0.4 - 1.0)
 
 
-def test_a_sample_may_come_back_and_the_unperturbed_target_decides(bare: Callable[..., Bare]) -> None:
+def test_pruned_samples_can_return_by_their_unperturbed_target(bare: Callable[..., Bare]) -> None:
     made = bare(*Q1, "sln.sigma=5", given=GIVEN, num_classes=3)
     made.trainer.datamodule.passes = passes(ROWS, [])
     made.method.prune()
@@ -69,7 +69,7 @@ def test_a_sample_may_come_back_and_the_unperturbed_target_decides(bare: Callabl
     assert made.table["selected"].tolist() == [False, True, False, True]
 
 
-def test_it_prunes_in_eval_mode(bare: Callable[..., Bare]) -> None:
+def test_pruning_predicts_in_eval_mode(bare: Callable[..., Bare]) -> None:
     """Then it says .8, .4, .3 and .9 of the given labels, and p > ½ leaves the 1st and 4th."""
     made = bare(*Q1, given=[0, 0, 1, 1], num_classes=2)
     made.method.networks["network"] = OppositeInTraining()
@@ -80,7 +80,9 @@ def test_it_prunes_in_eval_mode(bare: Callable[..., Bare]) -> None:
 
 
 @pytest.mark.parametrize(("first", "expected"), [("3", [3, 5, 7]), ("null", [])])
-def test_when_it_prunes(first: str, expected: list[int], bare: Callable[..., Bare]) -> None:
+def test_pruning_follows_first_pruning_and_pruning_every(
+    first: str, expected: list[int], bare: Callable[..., Bare]
+) -> None:
     """At the start of epochs 3, 5, 7, … counted from 1; or never."""
     made = bare(*Q1, f"method.first_pruning={first}", given=GIVEN, num_classes=3)
     times: list[int] = []

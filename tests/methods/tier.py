@@ -26,7 +26,7 @@ BESIDE = {
     "mixup.alpha": {"mixup.alpha": 1.0},
     "sam.rho": {"sam.rho": 0.05},
 }
-"""What may stand beside a method, by the key that it refuses where it has no meaning."""
+"""Overrides that compose with a method, by the key that a method may refuse."""
 
 
 def names(config_dir: str | None) -> list[str]:

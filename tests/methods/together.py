@@ -1,4 +1,4 @@
-"""What the processes of the tests in two processes do: one run after the other."""
+"""The work of each process in the tests of two processes: one run after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backbones against descriptions written out here from their definitions."""
+"""The backbones against descriptions written from their definitions."""
 
 from __future__ import annotations
 
@@ -233,9 +233,7 @@ def resnet_by_definition(blocks: list[int], classes: int, height: int) -> list[t
         (PreActResNet18, 11_171_146 + 2 * 64),
     ],
 )
-def test_the_fields_cifar_networks_have_their_known_parameters(
-    make: Callable[[int, int], nn.Module], count: int
-) -> None:
+def test_cifar_networks_have_the_published_parameter_counts(make: Callable[[int, int], nn.Module], count: int) -> None:
     assert sum(parameter.numel() for parameter in make(3, 10).parameters()) == count
     assert sum(parameter.numel() for parameter in make(3, 100).parameters()) == count + 90 * 513
 
@@ -246,7 +244,7 @@ def test_resnet_for_small_images_layer_by_layer(make: Callable[[int, int], nn.Mo
     assert layers_in_order(network, torch.randn(1, 3, 32, 32)) == resnet_by_definition(blocks, 7, height=32)
 
 
-def test_resnets_first_convolution_starts_as_torchvisions() -> None:
+def test_the_first_convolution_is_initialised_as_torchvisions() -> None:
     """Normal with variance 2/fan_out, fan_out = 64 · 3 · 3, whatever the number of channels."""
     torch.manual_seed(4)
     weight = ResNet18(30, 10).conv1.weight
@@ -290,7 +288,7 @@ def test_preact_resnet_forward_by_hand(form: str, training: bool) -> None:
     torch.testing.assert_close(network(images), logits, rtol=1e-9, atol=1e-9)
 
 
-def test_preact_resnet_refuses_another_form() -> None:
+def test_preact_resnet_refuses_an_unknown_form() -> None:
     with pytest.raises(ConfigError, match="form = 'he'"):
         PreActResNet18(3, 10, form="he")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"model\.form: 'he' .*'dividemix' or 'kuangliu'"):
@@ -305,7 +303,7 @@ def test_residual_networks_refuse_impossible_sizes(make: Callable[..., nn.Module
 
 
 @pytest.mark.parametrize("model", ["preact_resnet18", "resnet18"])
-def test_a_run_learns_with_them(tiny_run: Callable[..., tuple[Result, Path]], model: str) -> None:
+def test_every_model_learns_in_a_run(tiny_run: Callable[..., tuple[Result, Path]], model: str) -> None:
     """Sixty digits of 8x8 pixels and one channel, with correct labels; chance is 10 %."""
     options = ["method=ce", "noise=none", "data.train_size=60", "data.batch_size=20", "data.test=false"]
     _, path = tiny_run(f"model={model}", *options, "optimizer.lr=0.005", "trainer.max_epochs=6")
@@ -333,7 +331,7 @@ def test_a_run_learns_with_them(tiny_run: Callable[..., tuple[Result, Path]], mo
         (WideResNet(3, 10), (3, 32, 32)),
     ],
 )
-def test_logits_for_every_image_size_and_gradients_everywhere(network: nn.Module, shape: tuple[int, int, int]) -> None:
+def test_every_image_size_gives_logits_and_gradients(network: nn.Module, shape: tuple[int, int, int]) -> None:
     logits = network(torch.randn(2, *shape))
     assert logits.shape == (2, 10)
     logits.square().sum().backward()

@@ -1,4 +1,4 @@
-"""The parts of a network: what is last stage and classifier, and a clear word where that cannot be known."""
+"""The parts of a network: last stage and classifier, and refusals of unknown ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def of_our_networks() -> list[nn.Module]:
 
 
 @pytest.mark.parametrize(("network", "count"), list(zip(of_our_networks(), (1, 3, 5, 5, 7), strict=True)))
-def test_the_last_stage_is_what_comes_before_the_classifier(network: nn.Module, count: int) -> None:
+def test_the_last_stage_precedes_the_classifier(network: nn.Module, count: int) -> None:
     """Small CNN: its fourth convolution. WRN-10: two 3x3 and a 1x1. ResNet-18: four 3x3 and a 1x1; ResNet-34: six."""
     parts = parts_of(network, None, None)
     stage = [m for name in parts.last_stage for m in network.get_submodule(name).modules()]
@@ -35,7 +35,7 @@ def test_the_last_stage_is_what_comes_before_the_classifier(network: nn.Module, 
     assert not all(known)
 
 
-def test_names_may_be_given() -> None:
+def test_part_names_can_be_configured() -> None:
     assert parts_of(resnet18(), ["layer4.1"], None) == Parts(("layer4.1",), ("fc",))
     plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Linear(2, 2))
     assert parts_of(plain, ["1"], ["2"]) == Parts(("1",), ("2",))
@@ -69,7 +69,7 @@ class Scaled(nn.Module):
         (nn.Sequential(nn.Linear(1, 2), Scaled(), nn.Linear(2, 2)), ["1"], ["2"], r"1 \(Scaled\) has no reset_param"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_wrong_part_names_are_named(
     network: nn.Module, stage: list[str] | None, classifier: list[str] | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""ResNet-50: torchvision's, and how it comes to its ImageNet weights, without a network to download them from."""
+"""ResNet-50 equals torchvision's; its ImageNet weights load without a download."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from slnlab.train import train
 from slnlab.training import assemble
 
 
-def test_it_is_torchvisions() -> None:
+def test_the_network_equals_torchvisions() -> None:
     ours, theirs = ResNet50(3, 1000).eval(), torchvision.models.resnet50().eval()
     ours.load_state_dict(theirs.state_dict())
     images = torch.rand(2, 3, 64, 64)
@@ -52,7 +52,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return state
 
 
-def test_pretrained_weights_are_taken_up_by_start_all_but_the_last_layer(cached: dict[str, Any]) -> None:
+def test_pretrained_weights_load_except_for_the_last_layer(cached: dict[str, Any]) -> None:
     network = ResNet50(3, 14, pretrained=True)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     assert not torch.equal(before["conv1.weight"], cached["conv1.weight"]), "building it takes up nothing"
@@ -62,7 +62,7 @@ def test_pretrained_weights_are_taken_up_by_start_all_but_the_last_layer(cached:
         assert torch.equal(value, before[key] if key.startswith("fc.") else cached[key]), key
 
 
-def test_a_method_starts_from_them(cached: dict[str, Any]) -> None:
+def test_a_method_starts_from_pretrained_weights(cached: dict[str, Any]) -> None:
     config = compose(["data=cifar10", "model=resnet50", "model.pretrained=true", "method=co_teaching"])
     assemble.prepare_networks(config)
     method = assemble.method(config)
@@ -73,7 +73,7 @@ def test_a_method_starts_from_them(cached: dict[str, Any]) -> None:
     assert not torch.equal(first["fc.weight"], second["fc.weight"]), "an initialisation of its own"
 
 
-def test_without_the_weights_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pretrained_weights_stop_the_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise URLError("no network")
 
@@ -87,7 +87,7 @@ def test_without_the_weights_nothing_begins(tmp_path: Path, monkeypatch: pytest.
     assert not (run / "config.yaml").exists()
 
 
-def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_pretrained_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"half a file")
@@ -95,6 +95,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ResNet50(3, 14, pretrained=True).prepare()
 
 
-def test_other_images_than_imagenets() -> None:
+def test_pretrained_weights_refuse_images_of_one_channel() -> None:
     with pytest.raises(ConfigError, match=r"model\.pretrained: ImageNet's images have 3 channels, these 1"):
         ResNet50(1, 10, pretrained=True)

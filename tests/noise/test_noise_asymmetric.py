@@ -61,25 +61,25 @@ def test_the_next_class_of_cifar100() -> None:
     assert binomtest(int(step.sum()), len(labels), 0.4).pvalue > 1e-3
 
 
-def test_what_a_class_does_is_no_matter_of_the_others_entries() -> None:
+def test_flips_of_a_class_do_not_depend_on_other_entries() -> None:
     labels = torch.arange(10).repeat(200)
     alone, all_together = spoil(labels, 0.4, {3: 5}), spoil(labels, 0.4, CIFAR10)
     assert alone[labels == 3].equal(all_together[labels == 3])
 
 
-def test_the_order_of_the_map_is_no_matter() -> None:
+def test_the_order_of_the_map_does_not_matter() -> None:
     labels = torch.arange(10).repeat(200)
     assert spoil(labels, 0.4, CIFAR10).equal(spoil(labels, 0.4, dict(reversed(CIFAR10.items()))))
 
 
-def test_the_generator_decides_and_rates_are_nested() -> None:
+def test_the_generator_determines_flips_and_rates_are_nested() -> None:
     labels = torch.arange(10).repeat(500)
     low, high = spoil(labels, 0.2, CIFAR10), spoil(labels, 0.6, CIFAR10)
     assert ((low != labels) <= (high != labels)).all()
     assert not low.equal(spoil(labels, 0.2, CIFAR10, seed=1))
 
 
-def test_a_subset_of_the_data_may_lack_a_mapped_class() -> None:
+def test_a_mapped_class_can_be_absent_from_the_data() -> None:
     labels = torch.tensor([0, 1] * 50)
     given = spoil(labels, 0.5, CIFAR10 | {1: 12})
     assert set(given.tolist()) == {0, 1, 12}

@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
         ("random3", "random_label3"),
     ],
 )
-def test_an_annotation_of_cifar_10n(path: Path, annotation: Any, key: str) -> None:
+def test_an_annotation_of_cifar_10n_is_read(path: Path, annotation: Any, key: str) -> None:
     torch.save(arrays(TEN), path)
     given = human(LABELS, path, annotation, 3)
     assert given.dtype == torch.int64
@@ -59,7 +59,7 @@ def test_an_annotation_of_cifar_10n(path: Path, annotation: Any, key: str) -> No
     assert LABELS.tolist() == [2, 0, 1, 2]
 
 
-def test_the_fine_labels_of_cifar_100n(path: Path) -> None:
+def test_the_fine_labels_of_cifar_100n_are_read(path: Path) -> None:
     torch.save(arrays(HUNDRED), path)
     assert human(LABELS, str(path), "noisy", 3).tolist() == [1, 0, 0, 2]
     with pytest.raises(DataError, match=r"no annotation 'worse'; noise\.annotation may be noisy$"):
@@ -76,7 +76,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("classes", [10, 100])
-def test_the_published_form(path: Path, classes: int) -> None:
+def test_the_published_file_form_is_read(path: Path, classes: int) -> None:
     """Of both files, whole and of the first samples; one used for the other's data set is named as such."""
     rng = np.random.default_rng(0)
     size = 300
@@ -98,19 +98,19 @@ def test_the_published_form(path: Path, classes: int) -> None:
             human(labels % 10, path, "worse", 10)
 
 
-def test_an_entry_that_is_not_asked_for_may_be_anything_harmless(path: Path) -> None:
+def test_unused_entries_can_hold_any_harmless_value(path: Path) -> None:
     torch.save(arrays(TEN, aggre_label=[1.5, "x"], more={"a": None}), path)
     assert human(LABELS, path, "worse", 3).tolist() == TEN["worse_label"]
 
 
-def test_the_file_in_the_other_order_is_named(tmp_path: Path) -> None:
+def test_a_file_in_another_order_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "CIFAR-10_human_ordered.npy", arrays(TEN), allow_pickle=True)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"_ordered\.npy: is in the order of TensorFlow's data set; noise=human reads"):
         human(LABELS, tmp_path / "CIFAR-10_human_ordered.npy", "worse", 3)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
-def test_integers_of_any_width(path: Path, dtype: Any) -> None:
+def test_integers_of_any_width_are_read(path: Path, dtype: Any) -> None:
     torch.save({key: values.astype(dtype) for key, values in arrays(TEN).items()}, path)
     assert human(LABELS, path, "worse", 3).tolist() == TEN["worse_label"]
 
@@ -131,7 +131,7 @@ def written_by(numpy: str, path: Path, zipped: bool) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("numpy", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_a_file_of_old_and_of_new_numpy_and_torch(path: Path, numpy: str, zipped: bool) -> None:
+def test_files_of_old_and_new_numpy_and_torch_are_read(path: Path, numpy: str, zipped: bool) -> None:
     written_by(numpy, path, zipped)
     content = zipfile.ZipFile(path).read("CIFAR-10_human/data.pkl") if zipped else path.read_bytes()
     assert f"c{numpy}\n_reconstruct\n".encode() in content
@@ -169,7 +169,7 @@ def test_a_malicious_file_is_refused_and_not_executed(path: Path, place: str, zi
     assert victim.exists(), "the file would have done harm"
 
 
-def test_nothing_stays_allowed(path: Path) -> None:
+def test_no_unpickling_permission_remains(path: Path) -> None:
     torch.save(arrays(TEN), path)
     before = set(torch.serialization.get_safe_globals())  # torch keeps them in a set and lists them in any order
     human(LABELS, path, "worse", 3)
@@ -198,13 +198,13 @@ def test_nothing_stays_allowed(path: Path) -> None:
         ({"worse_label": np.arange(4)}, "it has no clean_label"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(path: Path, content: Any, message: str) -> None:
+def test_a_file_of_other_data_is_refused(path: Path, content: Any, message: str) -> None:
     torch.save(content, path)
     with pytest.raises(DataError, match=re.escape(str(path)) + ".*" + re.escape(message)):
         human(LABELS, path, "worse", 3)
 
 
-def test_missing_and_broken_files(path: Path) -> None:
+def test_missing_and_broken_files_are_refused(path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         human(LABELS, path, "worse", 3)
     with pytest.raises(DataError, match="cannot be read"):
@@ -217,6 +217,6 @@ def test_missing_and_broken_files(path: Path) -> None:
             human(LABELS, path, "worse", 3)
 
 
-def test_an_annotation_that_does_not_exist(path: Path) -> None:
+def test_an_unknown_annotation_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"noise\.annotation: 'worst' is none of aggre, worse"):
         human(LABELS, path, "worst", 3)  # type: ignore[arg-type]

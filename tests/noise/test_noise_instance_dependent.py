@@ -72,7 +72,7 @@ def test_flipped_sets_are_nested_across_rates() -> None:
         previous = given
 
 
-def test_the_surest_mistakes_flip_in_a_data_set_larger_than_a_block() -> None:
+def test_the_highest_scores_flip_in_data_larger_than_a_block() -> None:
     num_samples = 20_001
     labels = torch.arange(num_samples) % 3
     # Sample i is mistaken for the next class with a probability that falls with i.
@@ -93,7 +93,7 @@ def test_equal_scores_flip_in_the_order_of_samples() -> None:
     assert given[6000:].eq(0).all()
 
 
-def test_a_network_that_is_sure_of_a_wrong_class_still_never_yields_the_own_class() -> None:
+def test_a_flip_never_keeps_the_own_class() -> None:
     # All the mass on the true class: the candidate is the best of the zeros.
     given = instance_dependent(torch.tensor([0, 1]), 0.999999, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     assert given.tolist() == [1, 1]
@@ -114,6 +114,6 @@ def test_a_network_that_is_sure_of_a_wrong_class_still_never_yields_the_own_clas
         (PROBABILITIES.to("meta"), "CPU"),
     ],
 )
-def test_what_is_no_probability_matrix_is_refused(probabilities: Any, message: str) -> None:
+def test_an_invalid_probability_matrix_is_refused(probabilities: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         instance_dependent(LABELS, 0.4, probabilities)

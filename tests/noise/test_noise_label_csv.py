@@ -42,8 +42,8 @@ def test_the_second_column_is_read(path: Path, text: str) -> None:
     assert from_csv(LABELS, str(path), 3).equal(given)
 
 
-def test_of_a_file_for_all_samples_the_first_are_used(path: Path) -> None:
-    """As with data.train_size; a file for these samples alone will do as well."""
+def test_train_size_uses_the_first_rows_of_the_file(path: Path) -> None:
+    """data.train_size takes such a subset; a file for these samples alone works too."""
     path.write_text(GOOD)
     assert from_csv(LABELS[:2], path, 3, num_train=4).tolist() == [1, 0]
     assert from_csv(LABELS, path, 3, num_train=9).tolist() == [1, 0, 1, 0]
@@ -53,7 +53,7 @@ def test_of_a_file_for_all_samples_the_first_are_used(path: Path) -> None:
         from_csv(LABELS[:2], path, 3, num_train=5)
 
 
-def test_a_run_on_some_of_the_samples_takes_its_rows_of_the_file(path: Path) -> None:
+def test_a_subset_of_samples_takes_its_own_rows_of_the_file(path: Path) -> None:
     true = Digits().load("train").labels
     to_csv(path, true, (true + 1) % 10)
     config = compose(["noise=csv", f"noise.path={path}", "data.train_size=50", "data.test=false"])
@@ -91,13 +91,13 @@ def test_a_run_on_some_of_the_samples_takes_its_rows_of_the_file(path: Path) -> 
         (GOOD.replace("0,0", "0,9").replace("2,1", "0,1"), "data row 1 (line 2): label is 0, but"),
     ],
 )
-def test_a_bad_file_is_refused_by_its_first_bad_row(path: Path, text: str, message: str) -> None:
+def test_the_first_bad_row_of_a_file_is_named(path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=re.escape(f"{path}: {message}")):
         from_csv(LABELS, path, 3)
 
 
-def test_a_missing_file_a_folder_and_a_binary_file(path: Path) -> None:
+def test_missing_files_folders_and_binary_files_are_refused(path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(f"{path}: no such file")):
         from_csv(LABELS, path, 3)
     with pytest.raises(DataError, match=re.escape(f"{path.parent}: cannot be read")):
@@ -107,7 +107,7 @@ def test_a_missing_file_a_folder_and_a_binary_file(path: Path) -> None:
         from_csv(LABELS, path, 3)
 
 
-def test_what_is_written_has_the_published_format_and_is_read_back(path: Path) -> None:
+def test_written_labels_have_the_published_format_and_load_again(path: Path) -> None:
     given = torch.tensor([1, 0, 1, 0])
     path.write_text("old")
     to_csv(path, LABELS, given)
@@ -116,7 +116,7 @@ def test_what_is_written_has_the_published_format_and_is_read_back(path: Path) -
     assert [file.name for file in path.parent.iterdir()] == ["noise.csv"]
 
 
-def test_writing_what_cannot_be_written(path: Path) -> None:
+def test_writing_invalid_labels_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="given_labels: has 3 samples, true_labels 4"):
         to_csv(path, LABELS, LABELS[:3])
     with pytest.raises(ConfigError, match="true_labels"):

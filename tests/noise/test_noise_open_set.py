@@ -35,7 +35,7 @@ def test_donors_are_reused_evenly(num_donors: int, uses: set[int]) -> None:
     assert set(torch.bincount(donor, minlength=num_donors).tolist()) == uses
 
 
-def test_which_images_and_which_donors_is_uniform_and_unrelated() -> None:
+def test_images_and_donors_are_drawn_uniformly_and_independently() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.zeros(6, dtype=torch.int64)
     pairs = torch.zeros(6, 4)
@@ -46,7 +46,7 @@ def test_which_images_and_which_donors_is_uniform_and_unrelated() -> None:
     assert chisquare(pairs.flatten().numpy()).pvalue > 1e-3
 
 
-def test_which_donors_are_used_once_more_is_drawn_too() -> None:
+def test_reused_donors_are_drawn_at_random() -> None:
     # 4 images from 3 donors: the one used twice must not always be the same.
     twice = {int(replace(10, 0.4, 3, seed).donor.mode().values) for seed in range(30)}
     assert twice == {0, 1, 2}
@@ -58,7 +58,7 @@ def test_a_higher_rate_replaces_a_superset_by_the_same_donors() -> None:
     assert all(donors[i] == d for i, d in zip(low.index.tolist(), low.donor.tolist(), strict=True))
 
 
-def test_the_generator_decides() -> None:
+def test_the_generator_determines_the_draws() -> None:
     first, again, other = replace(1000, 0.2, 500), replace(1000, 0.2, 500), replace(1000, 0.2, 500, seed=1)
     assert first.index.equal(again.index)
     assert first.donor.equal(again.donor)

@@ -25,7 +25,7 @@ def test_flip_probabilities_are_truncated_normal(rate: float) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.4, 0.95])
-def test_the_mean_rate_is_that_of_the_truncated_normal(rate: float) -> None:
+def test_the_mean_rate_equals_the_truncated_normals(rate: float) -> None:
     # At .05 that mean is .1009: neither the rate itself nor a clipped normal (.0698) would pass.
     mean = truncnorm.mean(-rate / 0.1, (1 - rate) / 0.1, loc=rate, scale=0.1)
     labels = torch.arange(4).repeat(25_000)
@@ -77,14 +77,14 @@ def test_log_odds_have_the_spread_of_a_standard_normal_projection() -> None:
     assert chi2.ppf(1e-3, len(squares)) < statistic < chi2.ppf(1 - 1e-3, len(squares))
 
 
-def test_rate_0_flips_nothing_though_the_truncated_normal_has_a_mean_above_0() -> None:
+def test_rate_0_flips_nothing() -> None:
     labels = torch.arange(4).repeat(500)
     images = torch.rand(2000, 2)
     assert spoil(labels, images, 0.0, 4).equal(labels)
     assert not spoil(labels, images, 0.001, 4).equal(labels)
 
 
-def test_a_large_image_and_its_label_decide_the_class() -> None:
+def test_large_images_make_the_flipped_class_deterministic() -> None:
     # With thousands of pixels the softmax is all but one-hot: copies of an image flip, if at all, together.
     num_classes, copies, kinds = 10, 50, 12
     pixels = torch.randint(0, 256, (kinds, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
@@ -112,7 +112,7 @@ def test_each_class_has_its_own_projection() -> None:
     assert len(targets) >= 4
 
 
-def test_uint8_images_are_scaled_to_one() -> None:
+def test_uint8_images_are_scaled_to_the_unit_interval() -> None:
     labels = torch.arange(3).repeat(1000)
     pixels = torch.randint(0, 256, (3000, 1, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
     given = spoil(labels, pixels, 0.6, 3)
@@ -120,7 +120,7 @@ def test_uint8_images_are_scaled_to_one() -> None:
     assert not given.equal(spoil(labels, pixels.double(), 0.6, 3))
 
 
-def test_rows_follow_their_samples_past_a_block_of_images() -> None:
+def test_rows_match_their_samples_across_blocks() -> None:
     # Every image pushes its own way as strongly as it can; a shuffled or dropped block would mix them.
     labels = torch.zeros(10_000, dtype=torch.int64)
     images = torch.where(torch.arange(10_000)[:, None] < 5000, 1e4, -1e4).double()
@@ -130,7 +130,7 @@ def test_rows_follow_their_samples_past_a_block_of_images() -> None:
     assert first != second
 
 
-def test_the_generator_decides_and_rates_are_nested() -> None:
+def test_the_generator_determines_flips_and_rates_are_nested() -> None:
     labels = torch.arange(10).repeat(200)
     images = torch.rand(2000, 5, generator=torch.Generator().manual_seed(5))
     low, high = spoil(labels, images, 0.2, 10), spoil(labels, images, 0.6, 10)
@@ -141,7 +141,7 @@ def test_the_generator_decides_and_rates_are_nested() -> None:
     assert low[flipped].equal(high[flipped])
 
 
-def test_two_classes() -> None:
+def test_two_classes_flip_to_each_other() -> None:
     labels = torch.arange(2).repeat(500)
     given = spoil(labels, torch.rand(1000, 4), 0.9, 2)
     assert set((given - labels).abs().tolist()) == {0, 1}
@@ -160,6 +160,6 @@ def test_two_classes() -> None:
         (torch.zeros(4, 2, device="meta"), "CPU"),
     ],
 )
-def test_what_are_no_images_is_refused(images: Any, message: str) -> None:
+def test_arrays_that_are_no_images_are_refused(images: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=f"images.*{message}"):
         spoil(torch.tensor([0, 1, 2, 1]), images, 0.4, 3)

@@ -1,4 +1,4 @@
-"""Our noise against the labels that the authors published, counted by make_published_counts.py."""
+"""Our noise against the authors' published labels, counted by make_published_counts.py."""
 
 from __future__ import annotations
 
@@ -64,25 +64,25 @@ def spoil_symmetric(num_classes: int, rate: float, seed: int) -> tuple[Tensor, T
     return count(labels, given, num_classes), theirs
 
 
-def test_symmetric_on_cifar10() -> None:
+def test_symmetric_noise_matches_published_counts_on_cifar10() -> None:
     ours, theirs = spoil_symmetric(10, 0.4, seed=0)
     assert same_distribution(ours, theirs) > 1e-3
 
 
-def test_symmetric_on_cifar100() -> None:
+def test_symmetric_noise_matches_published_counts_on_cifar100() -> None:
     ours, theirs = spoil_symmetric(100, 0.4, seed=0)
     assert same_distribution(by_offset(ours), by_offset(theirs)) > 1e-3
     assert same_distribution(kept_and_flipped(ours), kept_and_flipped(theirs)) > 1e-3
 
 
-def test_the_comparison_would_notice_flips_that_keep_the_class() -> None:
+def test_the_comparison_notices_flips_that_keep_the_class() -> None:
     # Uniform over all ten classes: 40 % would be 36 %.
     ours, theirs = spoil_symmetric(10, 0.4 * 9 / 10, seed=0)
     assert same_distribution(ours, theirs) < 1e-6
 
 
 @pytest.mark.parametrize(("num_classes", "class_map"), [(10, CIFAR10_MAP), (100, next_class(100))])
-def test_asymmetric(num_classes: int, class_map: dict[int, int]) -> None:
+def test_asymmetric_noise_matches_published_counts(num_classes: int, class_map: dict[int, int]) -> None:
     theirs = counts_of(f"cifar{num_classes}_asym0.4.csv")
     labels = true_labels(theirs)
     given = asymmetric(labels, 0.4, class_map, torch.Generator().manual_seed(0))
@@ -123,7 +123,7 @@ def test_the_known_facts_of_the_published_files() -> None:
     assert all(len(facts["sha256"]) == 64 for facts in PUBLISHED.values())
 
 
-def test_the_counting_script_counts(tmp_path: Path) -> None:
+def test_the_counting_script_counts_flips(tmp_path: Path) -> None:
     path = tmp_path / "small.csv"
     path.write_bytes(b"label,label_noisy\r\n0,1\r\n0,0\r\n2,1\r\n2,1\r\n")
     facts = runpy.run_path(str(HERE / "make_published_counts.py"))["describe"](path, 3)

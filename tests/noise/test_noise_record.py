@@ -43,7 +43,7 @@ def make_closed(**changes: Any) -> NoiseRecord:
     return make(**{"replaced": EMPTY, "donor": EMPTY, "donor_source": None, **changes})
 
 
-def test_six_samples_by_hand() -> None:
+def test_the_summary_of_six_samples_by_hand() -> None:
     record = make()
     assert record.wrong.tolist() == [False, True, True, False, True, True]
     assert record.realised_rate == 4 / 6
@@ -114,7 +114,7 @@ def test_the_hash_is_that_of_the_documented_bytes() -> None:
         {"donor_source": "cifar100/test"},
     ],
 )
-def test_the_hash_tells_other_training_data(changes: dict[str, Any]) -> None:
+def test_the_hash_differs_for_other_training_data(changes: dict[str, Any]) -> None:
     assert make(**changes).hash != make().hash
 
 
@@ -130,7 +130,7 @@ def test_the_hash_tells_other_training_data(changes: dict[str, Any]) -> None:
         {"given": torch.tensor([v for v in GIVEN for _ in range(2)])[::2]},
     ],
 )
-def test_the_hash_ignores_how_the_training_data_came_about(changes: dict[str, Any]) -> None:
+def test_the_hash_ignores_the_origin_of_the_training_data(changes: dict[str, Any]) -> None:
     assert make(**changes).hash == make().hash
 
 
@@ -193,7 +193,7 @@ def same(left: NoiseRecord, right: NoiseRecord) -> bool:
         make_closed(seed=2**64 - 1, num_classes=np.int64(4)),
     ],
 )
-def test_what_is_saved_is_loaded(tmp_path: Path, record: NoiseRecord) -> None:
+def test_a_saved_record_loads_unchanged(tmp_path: Path, record: NoiseRecord) -> None:
     path = tmp_path / "noise.npz"
     path.write_bytes(b"an old file")
     record.save(path)
@@ -206,9 +206,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, record: NoiseRecord) -> None:
         assert archive["given"].tolist() == GIVEN
 
 
-def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "noise.npz"
     make().save(path)
     before = path.read_bytes()
@@ -226,14 +224,14 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
         make().save(tmp_path / "missing" / "noise.npz")
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"noise\.npz: no such file"):
         NoiseRecord.load(tmp_path / "noise.npz")
     with pytest.raises(DataError, match="cannot be read"):
         NoiseRecord.load(tmp_path)
 
 
-def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "noise.npz"
     make().save(path)
     content = path.read_bytes()
@@ -243,7 +241,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
             NoiseRecord.load(path)
 
 
-def test_a_damaged_file_never_loads_as_something_else(tmp_path: Path) -> None:
+def test_a_damaged_file_never_loads_as_another_record(tmp_path: Path) -> None:
     path = tmp_path / "noise.npz"
     record = make()
     record.save(path)

@@ -1,4 +1,4 @@
-"""What holds for every noise function: its arguments' ranges, and what the room may import."""
+"""Rules for every noise function: ranges of its arguments, and imports of the package."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_rate_within_its_range_is_taken(call: Call, rate: float) -> None:
     ],
     ids=["int32", "float", "two-dimensional", "list", "numpy", "empty", "negative", "meta"],
 )
-def test_labels_of_another_kind_are_refused(call: Call, labels: Any) -> None:
+def test_labels_of_other_types_are_refused(call: Call, labels: Any) -> None:
     with pytest.raises(ConfigError, match="labels"):
         call(labels, 0.4)
 
@@ -99,7 +99,7 @@ def test_a_label_outside_the_classes_is_named(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_arguments_are_left_alone(call: Call) -> None:
+def test_arguments_are_not_modified(call: Call) -> None:
     labels = LABELS.clone()
     out = call(labels, 0.0)
     assert out.data_ptr() != labels.data_ptr()
@@ -113,7 +113,7 @@ def test_rate_0_flips_nothing(call: Call) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, 0, torch.Generator])
-def test_only_a_generator_is_a_generator(bad: Any) -> None:
+def test_other_values_than_generators_are_refused(bad: Any) -> None:
     with pytest.raises(ConfigError, match="generator"):
         symmetric(LABELS, 0.4, 3, bad)
     with pytest.raises(ConfigError, match="generator"):
@@ -143,13 +143,13 @@ def test_only_the_given_generator_is_used() -> None:
     assert torch.get_rng_state().equal(state)
 
 
-def test_clean_is_a_copy() -> None:
+def test_clean_noise_returns_a_copy() -> None:
     given = clean(LABELS)
     assert given.equal(LABELS)
     assert given.data_ptr() != LABELS.data_ptr()
 
 
-def test_the_room_imports_nothing_of_ours_but_errors_files_and_messages() -> None:
+def test_noise_imports_only_errors_writing_and_messages() -> None:
     assert slnlab.noise.__file__ is not None
     files = sorted(Path(slnlab.noise.__file__).parent.glob("*.py"))
     assert len(files) > 8
@@ -167,7 +167,7 @@ def test_the_room_imports_nothing_of_ours_but_errors_files_and_messages() -> Non
                 assert not ours or allowed, (file, name)
 
 
-def test_the_example_in_the_docstring_runs() -> None:
+def test_the_docstring_example_runs() -> None:
     result = doctest.testmod(slnlab.noise)
     assert result.attempted > 0
     assert result.failed == 0

@@ -1,4 +1,4 @@
-"""What `--out` writes, and the plot of accuracy against sigma."""
+"""Files of `--out`, and the plot of accuracy against sigma."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def size(path) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-def test_out_holds_tables_and_curves(make_run, tmp_path):
+def test_out_contains_tables_and_curves(make_run, tmp_path):
     for seed in (0, 1):
         for method in ("ce", "sln", "sln_mo_lc"):
             make_run(f"runs/{method}{seed}", [0.5, 0.6, 0.7], method=method, seed=seed)
@@ -37,7 +37,7 @@ def test_out_holds_tables_and_curves(make_run, tmp_path):
     assert 600 < high < 800
 
 
-def test_a_row_of_panels_for_each_noise(make_run, tmp_path):
+def test_each_noise_has_its_row_of_panels(make_run, tmp_path):
     make_run("runs/0")
     make_run("runs/1", noise="none", rate=0.0, loss_wrong=math.nan)
     make_run("runs/2", noise="csv", rate=0.0, tested=False)
@@ -45,7 +45,7 @@ def test_a_row_of_panels_for_each_noise(make_run, tmp_path):
     assert size(tmp_path / "out/curves.png")[1] > 1740
 
 
-def test_many_configurations_in_one_row(make_run, tmp_path):
+def test_many_configurations_fit_one_row(make_run, tmp_path):
     for i in range(9):
         make_run(f"runs/{i}", method="sln", sigma=i / 10)
     report([tmp_path / "runs"], tmp_path / "out", secondary=True)
@@ -53,7 +53,7 @@ def test_many_configurations_in_one_row(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "epoch\n", "epoch,test/network/accuracy\n1,x\n", "epoch,a\n1\n"])
-def test_metrics_that_cannot_be_drawn(make_run, tmp_path, content):
+def test_unreadable_metrics_are_named(make_run, tmp_path, content):
     metrics = make_run("runs/0") / "metrics.csv"
     metrics.unlink()
     if content is not None:
@@ -74,14 +74,14 @@ def test_seeds_with_different_metrics_are_not_averaged(make_run, tmp_path):
     assert (tmp_path / "out/curves.png").exists()
 
 
-def test_out_that_is_a_file(make_run, tmp_path):
+def test_a_file_as_out_is_refused(make_run, tmp_path):
     make_run("runs/0")
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match="out: cannot be written"):
         report([tmp_path / "runs"], tmp_path / "out")
 
 
-def test_sigma_numbers_and_picture(make_run, tmp_path, read_csv, monkeypatch, capsys):
+def test_the_sigma_sweep_has_numbers_and_a_figure(make_run, tmp_path, read_csv, monkeypatch, capsys):
     # Network 80 and 84 %: mean 82, std root 8; momentum 81 and 85 %.
     for noise in ("sym", "asym"):
         for value, accuracies in ((1, (0.7,)), (0, (0.5, 0.6)), (0.5, (0.80, 0.84))):
@@ -106,7 +106,7 @@ def test_sigma_numbers_and_picture(make_run, tmp_path, read_csv, monkeypatch, ca
     assert size(out)[0] == 1800
 
 
-def test_sigma_of_one_noise_is_half_as_wide(make_run, tmp_path, read_csv):
+def test_a_sigma_figure_of_one_noise_is_half_as_wide(make_run, tmp_path, read_csv):
     make_run("runs/0", method="sln", sigma=0)
     make_run("runs/1", method="sln", sigma=1.0)
     make_run("runs/2", method="sln", sigma=1)  # typed without a point, the same run
@@ -122,7 +122,7 @@ def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
         sigma_plot([tmp_path / "runs"], tmp_path / "s.png")
 
 
-def test_sigma_without_a_sweep(make_run, tmp_path):
+def test_sigma_without_a_sweep_is_refused(make_run, tmp_path):
     make_run("runs/0", method="sln", sigma=0.5)
     with pytest.raises(DataError, match=r"no finished runs with test accuracies that differ in sln\.sigma"):
         sigma_plot([tmp_path / "runs"], tmp_path / "s.png")

@@ -1,4 +1,4 @@
-"""Which runs are found, which are left out, and what is said of it."""
+"""Runs that the report finds or leaves out, and its messages."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     return code, capsys.readouterr().out, message
 
 
-def test_a_path_that_does_not_exist(tmp_path, monkeypatch, capsys):
+def test_a_missing_path_is_named(tmp_path, monkeypatch, capsys):
     code, out, message = command(monkeypatch, capsys, tmp_path / "nowhere")
     assert (code, out) == (1, "")
     assert message == f"error: {tmp_path / 'nowhere'}: there is no such file or directory"
 
 
-def test_no_finished_run_says_how_many_are_unfinished(make_run, tmp_path, monkeypatch, capsys):
+def test_without_finished_runs_the_unfinished_are_counted(make_run, tmp_path, monkeypatch, capsys):
     for name in ("a", "b"):
         (make_run(f"runs/{name}") / "result.json").unlink()
     code, _, message = command(monkeypatch, capsys, tmp_path / "runs")
@@ -48,7 +48,7 @@ def test_no_finished_run_says_how_many_are_unfinished(make_run, tmp_path, monkey
         find_runs([tmp_path / "empty"])
 
 
-def test_unfinished_runs_stay_visible(make_run, tmp_path, monkeypatch, capsys):
+def test_unfinished_runs_are_listed(make_run, tmp_path, monkeypatch, capsys):
     make_run("runs/a", seed=0)
     unfinished = make_run("runs/b", seed=1)
     (unfinished / "result.json").unlink()
@@ -75,7 +75,7 @@ def test_a_run_found_twice_counts_once(make_run, tmp_path):
     assert found.remarks() == []
 
 
-def test_contradicting_results_of_one_run(make_run, tmp_path, monkeypatch, capsys):
+def test_contradicting_results_of_one_run_are_refused(make_run, tmp_path, monkeypatch, capsys):
     first, second = make_run("a", [0.5, 0.6]), make_run("b", [0.5, 0.7])
     code, out, message = command(monkeypatch, capsys, first, second)
     assert (code, message) == (1, "error: 1 result left out, see above")
@@ -126,7 +126,7 @@ def test_groups_are_ordered_as_in_the_paper(make_run, tmp_path):
     ]
 
 
-def test_settings_name_what_differs(make_run, tmp_path):
+def test_settings_name_the_differing_keys(make_run, tmp_path):
     make_run("1", settings={"data": {"train_size": 100}})
     make_run("2", settings={"data": {"train_size": 200}, "noise": {"seed": 1}})
     make_run("3", rate=0.2)
@@ -134,7 +134,7 @@ def test_settings_name_what_differs(make_run, tmp_path):
     assert settings == ["", "data.train_size=100, noise.seed=0", "data.train_size=200, noise.seed=1"]
 
 
-def test_another_option_does_not_list_its_own_keys():
+def test_keys_of_a_differing_option_are_not_listed():
     sgd = {
         "seed": 0,
         "optimizer._target_": "SGD",
@@ -148,7 +148,7 @@ def test_another_option_does_not_list_its_own_keys():
     assert differing_keys({"a": 1}, {"a": 1.0}) == set()
 
 
-def test_it_starts_without_torch(make_run, tmp_path):
+def test_the_report_starts_without_torch(make_run, tmp_path):
     make_run("runs/a", method="sln")
     script = (
         "import sys; from pathlib import Path; from slnlab.report import report; "
@@ -160,7 +160,7 @@ def test_it_starts_without_torch(make_run, tmp_path):
     assert done.stdout.strip() == "True False"
 
 
-def test_result_json_is_not_touched(make_run, tmp_path):
+def test_the_report_does_not_change_result_json(make_run, tmp_path):
     path = make_run("runs/a") / "result.json"
     before = path.read_bytes()
     report([tmp_path / "runs"], Path(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Means and deviations worked out by hand, and how the tables look."""
+"""Means and deviations by hand, and the layout of tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lines_of(text: str) -> list[list[str]]:
     ]
 
 
-def test_mean_and_sample_deviation(make_run, tmp_path):
+def test_the_table_has_mean_and_sample_deviation(make_run, tmp_path):
     # Last epochs 90, 92, 97: mean 93, deviations -3, -1, 4, squares 26, / 2 = 13, root 3.606.
     # Means of both epochs 70, 72, 77: mean 73. Best epochs 90, 92, 97.
     for seed, last in enumerate((0.90, 0.92, 0.97)):
@@ -40,7 +40,7 @@ def test_one_seed_has_no_deviation(make_run, tmp_path):
     assert lines_of(report([tmp_path])[0])[1][1:3] == ["1 (4)", "75.00"]
 
 
-def test_mean_of_the_last_ten(make_run, tmp_path):
+def test_mean_last_10_by_hand(make_run, tmp_path):
     make_run("runs/0", [0.0] * 5 + [0.5] * 9 + [1.0])  # (9 * 50 + 100) / 10
     assert lines_of(report([tmp_path])[0])[1][2:5] == ["100.00", "55.00", "100.00"]
 
@@ -55,7 +55,7 @@ def test_best_noisy_val_only_when_held_out(make_run, tmp_path):
     assert "best val: test accuracy at the epoch of best accuracy on held-out noisy labels" in text
 
 
-def test_what_was_not_measured_is_a_dash(make_run, tmp_path):
+def test_unmeasured_values_are_dashes(make_run, tmp_path):
     make_run("runs/0", seed=0, findings={"auroc": None, "memorised": None})
     make_run("runs/1", seed=1, findings={"memorised": None})
     make_run("runs/2", tested=False, method="sln")
@@ -81,7 +81,7 @@ def test_secondary_rows_only_when_asked_for(make_run, tmp_path, read_csv):
     assert [line["label"] for line in read_csv(tmp_path / "out/results.csv")] == every
 
 
-def test_groups_that_look_alike_are_told_apart(make_run, tmp_path):
+def test_groups_with_equal_titles_are_distinguished(make_run, tmp_path):
     make_run("runs/0", [0.8], method="sln", sigma=0.5)
     make_run("runs/1", [0.7], method="sln", sigma=0.2)
     make_run("runs/2", [0.6], method="ce")
@@ -131,7 +131,7 @@ def test_seed_ranges(seeds, text):
     assert _ranges(seeds) == text
 
 
-def test_results_csv_says_which_noise_a_method_was_told_or_found(make_run, tmp_path, read_csv):
+def test_results_csv_has_the_noise_rate_a_method_used(make_run, tmp_path, read_csv):
     path = make_run("runs/0") / "result.json"
     content = json.loads(path.read_text())
     content["noise_rate_used"] = {"value": 0.3, "source": "loss mixture"}
@@ -223,7 +223,7 @@ def test_costs_are_a_column(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"cost": 3}', '{"cost": {"ce": "much"}}'])
-def test_a_file_that_holds_no_costs_is_named(make_run, tmp_path, content):
+def test_a_file_without_costs_is_named(make_run, tmp_path, content):
     make_run("runs/0")
     costs = tmp_path / "costs.json"
     if content is not None:
@@ -232,7 +232,7 @@ def test_a_file_that_holds_no_costs_is_named(make_run, tmp_path, content):
         report([tmp_path / "runs"], costs=costs)
 
 
-def test_only_the_seeds_asked_for(make_run, tmp_path):
+def test_the_table_has_only_the_chosen_seeds(make_run, tmp_path):
     for seed, last in ((0, 0.5), (1, 0.7), (1000, 0.9)):
         make_run(f"runs/{seed}", [last], seed=seed)
     (_, row) = lines_of(report([tmp_path], seeds=[0, 1, 2])[0])

@@ -1,4 +1,4 @@
-"""Studies that are soon done."""
+"""Short studies."""
 
 from __future__ import annotations
 

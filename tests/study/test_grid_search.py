@@ -13,8 +13,8 @@ from studies import sigmas, trials
 from slnlab.study.plan import Plan
 
 
-def test_what_another_process_does_is_left_to_it_and_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """So that two people share a study's trials instead of waiting at the first one."""
+def test_runs_of_another_process_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """Two people then share the trials of a study instead of waiting at the first one."""
     plan = Plan(sigmas())
     held = plan.trial({"sln.sigma": "0.1"}, 0).directory
     held.mkdir(parents=True)

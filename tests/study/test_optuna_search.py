@@ -1,4 +1,4 @@
-"""Trials chosen by Optuna: what is pruned, and what a study that was stopped does when it goes on."""
+"""Trials chosen by Optuna: pruning, and resuming a stopped study."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def searched(plan: Plan) -> Study:
     return study
 
 
-def test_optuna_prunes_and_a_study_that_was_stopped_is_the_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_optuna_study_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped within a run, whose checkpoint it goes on from, and between a run and its entry in the journal."""
     monkeypatch.setattr(optuna_search, "STARTUP_TRIALS", 2)
     whole = searched(optuna_plan("whole"))
@@ -87,7 +85,7 @@ def test_optuna_prunes_and_a_study_that_was_stopped_is_the_one_that_was_not(
     assert not (directory / "pruned.json").exists()
 
 
-def test_more_trials_are_added_to_the_same_study_and_a_torn_journal_is_mended(fake_runs: list[str]) -> None:
+def test_a_study_takes_more_trials_and_mends_a_torn_journal(fake_runs: list[str]) -> None:
     plan = Plan(sigmas("0.1", "0.5", "1"), trials=3, prune=False)
     directory = plan.directory
     three = searched(plan)
@@ -100,7 +98,7 @@ def test_more_trials_are_added_to_the_same_study_and_a_torn_journal_is_mended(fa
     assert plan.directory == directory
 
 
-def test_a_trial_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
+def test_a_failed_trial_is_tried_again(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
     plan = Plan(sigmas("0.1", "0.5", "1"), trials=3, prune=False)
     fake = runs.train_run
     broken = True

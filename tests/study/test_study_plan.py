@@ -1,4 +1,4 @@
-"""What a study asks, and what it refuses before anything runs."""
+"""The questions of a study, and its refusals before any run."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from slnlab.study.plan import Plan
         (["sln.sigma=0.1,1", "experiment=digits_sigma"], {}, "noise: accuracies on different held-out labels"),
     ],
 )
-def test_what_cannot_work_is_said_before_anything_runs(overrides: list[str], options: Any, says: str) -> None:
+def test_impossible_studies_are_refused_before_any_run(overrides: list[str], options: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Plan(overrides, **options)
     assert not Path("runs").exists()
 
 
-def test_the_row_that_chooses_is_by_default_what_the_method_is_about() -> None:
+def test_the_choosing_row_defaults_to_the_methods_main_row() -> None:
     assert Plan(["sln.sigma=0.1,1"]).title == "SLN"
     assert Plan(["method=sln_mo_lc", "sln.sigma=0.1,1"]).weights == "momentum"
 
 
-def test_methods_and_losses_can_be_searched_over_too() -> None:
+def test_methods_and_losses_can_be_searched() -> None:
     plan = Plan(["loss=gce,mae", "sln.sigma=0,0.5"])
     assert list(plan.grid())[1] == {"loss": "gce", "sln.sigma": "0.5"}
     assert plan.trial({"loss": "mae", "sln.sigma": "0.5"}, 0).config.loss.name == "mae"
 
 
-def test_an_experiments_sweep_is_searched_over_and_the_typed_counts_more() -> None:
+def test_an_experiments_sweep_is_searched_and_typed_values_win() -> None:
     plan = Plan(["experiment=digits_tune", "noise=asym"])
     assert plan.noisy_val == 260
     assert [values["sln.sigma"] for values in plan.grid()] == ["0.1", "0.2", "0.5", "1", "2"]

@@ -1,4 +1,4 @@
-"""What is chosen, and what is said beside it."""
+"""The choice of a study and its remarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slnlab.study.plan import Plan
 from slnlab.study.record import Study, Trial
 
 
-def test_equal_accuracies_choose_the_first_and_say_so(fake_runs: list[str]) -> None:
+def test_ties_choose_the_first_and_are_reported(fake_runs: list[str]) -> None:
     study = trials(Plan(sigmas("1", "0.5", "0.2", "0.1")))
     assert study.chosen == {"sln.sigma": "0.5"}
     assert "As good as it, and later in the order of the study: sln.sigma=0.2." in page(study)
@@ -20,14 +20,14 @@ def test_equal_accuracies_choose_the_first_and_say_so(fake_runs: list[str]) -> N
     assert "| 0.5 | 62.50 | chosen |" in page(study)
 
 
-def test_what_chance_could_have_chosen_is_named(fake_runs: list[str]) -> None:
+def test_differences_within_chance_are_named(fake_runs: list[str]) -> None:
     """0.5 against 0.625 with ten samples: sqrt(0.625 * 0.375 / 10) = 0.153."""
     study = trials(Plan([*sigmas("1", "0.2", "0.1"), "data.noisy_val=10"]))
     assert study.chosen == {"sln.sigma": "0.2"}
     assert "(± 15.3 points with 10 held-out samples): sln.sigma=0.1." in page(study)
 
 
-def test_nothing_finished_is_no_choice() -> None:
+def test_without_finished_runs_there_is_no_choice() -> None:
     study = Study.begin(Plan(sigmas()))
     study.trials = [Trial(values={"sln.sigma": "0.1"}, state="diverged", accuracies=[], directories=[], message="nan")]
     with pytest.raises(SlnlabError, match="no trial has finished"):

@@ -1,4 +1,4 @@
-"""What becomes of a run, and what a trial makes of it."""
+"""Outcomes of runs and the trials made of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_values_that_diverge_are_out_and_named(monkeypatch: pytest.MonkeyPatch, 
         (None, "failed"),
     ],
 )
-def test_what_a_launcher_left_unfinished_is_not_done_again_here(
+def test_runs_left_by_a_launcher_are_not_run_locally(
     failure: str | None, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here may be the login node of a cluster."""

@@ -1,4 +1,4 @@
-"""Whole studies: what chooses, what may not be read, and what the command prints."""
+"""Whole studies: the choosing accuracy, the unread test set, and the printed result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Guarded(Digits):
         return super().load(split)
 
 
-def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_runs_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     """Chosen by the held-out noisy labels, retrained on everything, tested at the last epoch; all of it on a page."""
     tune.main([*sigmas("0.1", "0.5"), "seed=0,1", "--weights", "momentum", "optimizer.lr=0.05"])
     (folder,) = Path("runs/studies").iterdir()
@@ -70,7 +70,7 @@ def test_the_study_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("result.json")} == written, "all was done"
 
 
-def test_nothing_reads_the_test_set_before_the_choice_is_made() -> None:
+def test_the_test_set_is_not_read_before_the_choice() -> None:
     """With a source whose test split raises, only the final run fails, and the choice is on disk by then."""
     plan = Plan([*sigmas(), "data.source._target_=test_tune.Guarded"])
     with pytest.raises(AssertionError, match="the test set was read"):
@@ -81,7 +81,7 @@ def test_nothing_reads_the_test_set_before_the_choice_is_made() -> None:
     assert study["finals"] == []
 
 
-def test_a_trial_that_fails_does_not_cost_the_others_but_the_choice(
+def test_a_failed_trial_prevents_the_choice_but_not_other_trials(
     monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]
 ) -> None:
     """A choice among what happened not to fail would be another study's."""
@@ -105,7 +105,7 @@ def test_a_trial_that_fails_does_not_cost_the_others_but_the_choice(
     assert tune.tune(plan, leave_out_failed=True).chosen == {"sln.sigma": "0.1"}
 
 
-def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_the_equivalent_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     """Without torch, but for the estimate of memory, and without leaving anything."""
     overrides = [*sigmas(), "noise=asym"]
     run = f"main({[*overrides, '--dry-run']!r})"
@@ -126,7 +126,7 @@ def test_a_dry_run_prints_a_sweep_that_does_the_same_trials(capsys: pytest.Captu
         assert StudyRun({}, single, compose(single)).directory == run.directory
 
 
-def test_options_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_own_options_can_be_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").mkdir()
     option = "# @package _global_\ndefaults: [digits, _self_]\ndata: {name: mine}\n"
     (tmp_path / "data" / "mine.yaml").write_text(option)
@@ -138,7 +138,7 @@ def test_options_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[
         tune.main(["--config-dir", "nowhere", "method=gce", "loss.q=0.3,0.7", "--dry-run"])
 
 
-def test_dashes_as_for_train(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dashed_options_work_as_for_train(capsys: pytest.CaptureFixture[str]) -> None:
     """-m is accepted, as a study has several values anyway; a key is no option."""
     for words in (["-m", *sigmas()], [*sigmas(), "--multirun"]):
         tune.main([*words, "--dry-run"])
@@ -157,19 +157,19 @@ def test_dashes_as_for_train(capsys: pytest.CaptureFixture[str]) -> None:
         (["runs_dir=${nowhere}", "data=digits"], "nowhere"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_one_message(typed: list[str], says: str) -> None:
+def test_an_unusable_folder_is_one_message(typed: list[str], says: str) -> None:
     with pytest.raises(SystemExit, match=rf"^error: .*{says}"):
         tune.main(["data=folder", *typed, "sln.sigma=0.1,0.2", "--dry-run"])
 
 
-def test_the_committed_page_is_what_the_study_wrote() -> None:
+def test_the_committed_page_matches_its_study() -> None:
     folder = CONF_DIR.parent / "experiments" / "digits_study"
     written = (folder / "study.md").read_text().split("\n\n", 2)[2].strip()
     assert "**Chosen: " in written
     assert written in (folder / "README.md").read_text()
 
 
-def test_the_commands_of_the_page_are_sound(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_tuning_page_work(capsys: pytest.CaptureFixture[str]) -> None:
     page = (CONF_DIR.parent / "docs" / "tuning.md").read_text()
     commands = re.findall(r"^python -m slnlab\.tune (.*)$", page, re.MULTILINE)
     assert len(commands) >= 3
@@ -178,7 +178,7 @@ def test_the_commands_of_the_page_are_sound(capsys: pytest.CaptureFixture[str]) 
         assert "runs/studies/" in capsys.readouterr().out
 
 
-def test_a_launcher_does_the_same_runs(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_launcher_makes_the_same_runs(caplog: pytest.LogCaptureFixture) -> None:
     """Each value of a list is one value, and a run that failed under the launcher is a trial that failed."""
     overrides = [*sigmas("0.1", "0.5"), "seed=0,1", "hydra/launcher=basic"]
     with caplog.at_level(logging.INFO):

@@ -1,4 +1,4 @@
-"""Lightning callbacks. The momentum model and label correction serve any LightningModule; see their docstrings."""
+"""Lightning callbacks. The momentum model and label correction work with any LightningModule."""
 
 from slnlab.callbacks.correction import LabelCorrection, correct_labels
 from slnlab.callbacks.momentum import MomentumAverage, MomentumModel

@@ -36,21 +36,21 @@ def correct_labels(
 
     With S' the network's softmax, ℓ_i = −Σ_c t_ic log S'_ic and ω_i = (ℓ_i − min ℓ)/(max ℓ − min ℓ) over these
     samples, the new targets are t_i = ω_i·onehot(given_i) + (1 − ω_i)·P_i. The weight of the given label *grows* with
-    its loss; if all losses are equal, ω = 1 and the labels stay.
+    its loss. If all losses are equal, ω = 1 and the labels stay.
 
-    In a process group every process predicts its own batches, and all come to the same targets for all samples.
+    In a process group every process predicts its own batches, and all processes get equal targets for all samples.
 
     Args:
         table: its targets are read and rewritten.
-        network: predicts in eval mode; its mode is put back afterwards.
-        batches: pairs (rows of the table (B,), images (B, …) on the network's device), at least one. Of a sample
-            that comes more than once, the first prediction counts.
-        loss_against: ℓ against the targets held now (the authors' code), or the given labels (the paper's equation).
+        network: predicts in eval mode; afterwards its mode is restored.
+        batches: pairs (rows of the table (B,), images (B, …) on the network's device), at least one. The first
+            prediction of a repeated sample counts.
+        loss_against: ℓ against the current targets (the authors' code), or the given labels (the paper's equation).
         prediction: P_i = onehot(argmax S'_i) (CIFAR) or S'_i (Clothing1M).
         weighting: "inverse" swaps ω and 1 − ω (the ablation of Fig. 10).
 
     Raises:
-        SlnlabError: no batches; or Diverged: losses that are not finite. The targets are left as they were.
+        SlnlabError: there are no batches. Diverged: a loss is not finite. The targets stay unchanged in both cases.
     """
     passes: list[tuple[Tensor, Tensor, Tensor]] = []
     with evaluating(network):
@@ -65,21 +65,21 @@ def correct_labels(
             predicted = log_probabilities.argmax(1) if prediction == "hard" else log_probabilities.exp()
             passes.append((index, loss, predicted))
     if not passes:
-        raise SlnlabError("label correction: there are no batches (an iterator that was used up in an earlier epoch?)")
+        raise SlnlabError("label correction: there are no batches (was the iterator exhausted in an earlier epoch?)")
     index, losses, predictions = (gather(torch.cat(column)) for column in zip(*passes, strict=True))
     first = _first_of_each(index, len(table))
     table.correct(index[first], label_weights(losses[first], weighting), predictions[first])
 
 
 def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
-    """The weight of the given label, ω = (ℓ − min ℓ)/(max ℓ − min ℓ), shape (M,); all equal: 1.
+    """The weights ω = (ℓ − min ℓ)/(max ℓ − min ℓ) of the given labels, shape (M,); 1 if all losses are equal.
 
     Args:
         losses: (M,), finite.
         weighting: "inverse" gives 1 − ω.
 
     Raises:
-        Diverged: a loss is not finite. One of them would decide the weight of every label.
+        Diverged: a loss is not finite, and would decide the weight of every label.
     """
     unusable = int((~losses.isfinite()).sum())
     if unusable:
@@ -94,29 +94,29 @@ def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
 
 
 def _first_of_each(rows: Tensor, size: int) -> Tensor:
-    """Mask (M,) of the positions at which a row, of `size` there are, comes for the first time."""
+    """Mask (M,) of the first position of each of `size` possible rows."""
     position = torch.arange(len(rows), device=rows.device)
     first = position.new_full((size,), len(rows)).scatter_reduce_(0, rows, position, "amin")
     return first[rows] == position
 
 
 class LabelCorrection(pl.Callback):
-    """In the last epochs: σ := 0, and labels corrected by the momentum model at the start of each.
+    """At the start of each of the last epochs: σ := 0, and labels corrected by the momentum model.
 
-    With one of our methods and `MomentumModel` among the callbacks there is nothing more to say. In another
-    LightningModule give `table` and `batches`; every `StochasticLabelNoise` among its submodules gets σ = 0.
+    Our methods only need `MomentumModel` among the callbacks. Another LightningModule also needs `table` and
+    `batches`; every `StochasticLabelNoise` among its submodules gets σ = 0.
 
     Args:
-        last_epochs: how many of the run's epochs train on corrected labels; 50 of 300 in the paper.
-        views: images through the training augmentation, or as they are (used with our datamodule only).
+        last_epochs: number of epochs with corrected labels; 50 of 300 in the paper.
+        views: predict images with the training augmentation or without (with our datamodule only).
         loss_against, prediction, weighting: see `correct_labels`.
         table: the sample table; None: the module's attribute `table`.
         batches: epoch → a pass of pairs (index, image) over the training samples, on any device; None: our
             datamodule's.
 
     Raises:
-        ConfigError: last_epochs is not positive or exceeds the run, or there is no momentum model, no sample table
-            or nothing to predict; all of it before training.
+        ConfigError: before training: last_epochs is not positive or exceeds the run, or the momentum model, the sample
+            table or the batches are missing.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the network has memorised: read once per epoch from the sample table."""
+"""Memorisation, read once per epoch from the sample table."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from slnlab.methods.base import Method
 
 
 class MemorisationMonitor(pl.Callback):
-    """Logs, at the end of each epoch, over the training samples as the network met them during it:
+    """Logs at the end of each epoch, over the training samples as the network predicted them during it:
 
-    - `train/loss`, `train/accuracy`: cross entropy against and agreement with the given labels, and where truth is
-      known
-    - `train/true_accuracy`: agreement with the true labels, replaced images left out,
-    - `train/loss_correct`, `train/loss_wrong`: mean loss on correctly and on wrongly labelled samples (Fig. 1),
-    - `train/memorised`: fraction of the wrong-labelled predicted as their given label,
-    - `train/recovered`: fraction of the flipped predicted as their true label.
+    - `train/loss`, `train/accuracy`: cross entropy against and agreement with the given labels;
+    - `train/true_accuracy`: agreement with the true labels, without replaced images;
+    - `train/loss_correct`, `train/loss_wrong`: mean loss of correctly and of wrongly labelled samples (Fig. 1);
+    - `train/memorised`: fraction of wrongly labelled samples predicted as their given label;
+    - `train/recovered`: fraction of flipped samples predicted as their true label.
 
-    Of a method that learns from some of the samples only, and says which in the bool column `selected` of the sample
-    table (`selected_2` for its second network, and so on):
+    A method that selects samples marks them in the bool column `selected` of the sample table (`selected_2` for its
+    second network, and so on), which gives:
 
-    - `train/selected`: fraction of the samples that were selected, and where truth is known
-    - `train/selected_correct`: fraction of those that are correctly labelled.
+    - `train/selected`: fraction of selected samples;
+    - `train/selected_correct`: fraction of correctly labelled samples among them.
 
-    A mean over no samples is NaN.
+    Only known true labels give the true, correct, wrong, memorised and recovered values. A mean over no samples is NaN.
 
     Raises:
-        Diverged: the loss is no longer finite, or a weight is not (the step that spoiled it may have been the epoch's
-            last, or the second network's): names the epoch, the step and the learning rate.
+        Diverged: the loss or a weight is not finite (the losses do not show the epoch's last step or a second network).
+            The message names the epoch, the step and the learning rate.
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # At the epoch's end the schedule has moved on already.
+        # At the end of the epoch the schedule has already stepped.
         self._learning_rate: float = trainer.optimizers[0].param_groups[0]["lr"]
 
     @torch.no_grad()
@@ -66,14 +65,14 @@ class MemorisationMonitor(pl.Callback):
         *values, weights = torch.stack([*means.values(), last_step]).tolist()  # the epoch's one wait for the device
         pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
         if not (math.isfinite(values[0]) and math.isfinite(weights)):
-            what = "some weights are not finite after" if math.isfinite(values[0]) else f"the loss is {values[0]} in"
+            fault = "some weights are not finite after" if math.isfinite(values[0]) else f"the loss is {values[0]} in"
             raise Diverged(
-                f"{what} epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
+                f"{fault} epoch {trainer.current_epoch + 1} (step {pl_module.steps}, "
                 f"learning rate {self._learning_rate:g}); a smaller optimizer.lr may help"
             )
 
 
 def total(networks: Iterable[nn.Module]) -> Tensor:
-    """Not finite, a scalar, when a weight or a running statistic of a network is not."""
+    """Sum of all weights and running statistics, a scalar; not finite if one of them is not."""
     tensors = {id(t): t for network in networks for t in (*network.parameters(), *network.buffers())}
     return torch.stack([t.sum().float() for t in tensors.values() if t.is_floating_point()]).sum()

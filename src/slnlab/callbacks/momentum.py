@@ -1,4 +1,4 @@
-"""The momentum model: an exponential moving average of the weights, by the optimiser's step."""
+"""The momentum model: an exponential moving average of the weights over optimiser steps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from slnlab.errors import ConfigError
 class MomentumAverage:
     """θ' ← decay·θ' + (1 − decay)·θ after every step of an optimiser, for one network in any training loop.
 
-    Section 4.1 of the paper: no warm-up, no bias correction; θ' starts as a copy of θ. Batch-norm running
-    statistics are averaged like weights, integer buffers are left as they are.
+    θ' starts as a copy of θ, without warm-up or bias correction (section 4.1 of the paper). Running statistics of
+    batch norm are averaged like weights; integer buffers keep their values.
 
     >>> network = nn.Linear(2, 2)
     >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -27,8 +27,7 @@ class MomentumAverage:
     >>> _ = average.follow(optimizer)        # from now on optimizer.step() updates average.module
 
     Args:
-        network: the network to follow. Make the average after moving it to its device and dtype: a step after a
-            later move raises.
+        network: the network to average. Move it to its device and dtype first: a step after a later move raises.
         decay: in [0, 1); 0.999 in the paper.
 
     Raises:
@@ -40,7 +39,7 @@ class MomentumAverage:
             raise ConfigError(f"momentum.decay={decay}: must lie in [0, 1)")
         self.decay = decay
         self.module = copy.deepcopy(network).requires_grad_(False).eval()
-        # Lists of the very tensors, made once: one fused call per step instead of a walk over the modules.
+        # Lists of these tensors, made once, allow one fused call per step.
         self._averages = _floating(self.module)
         self._sources = _floating(network)
 
@@ -63,18 +62,17 @@ def _floating(module: nn.Module) -> list[Tensor]:
 class MomentumModel(pl.Callback):
     """The momentum model of each network of a LightningModule, evaluated beside it and saved with the run.
 
-    With one of our methods it follows every network and adds itself to `judged` (`momentum` for `network`,
-    `momentum_2` for `network_2`). In another LightningModule, name the attribute that holds the network; if it
-    has a dict `judged` (names → modules to evaluate), the momentum model joins it, and `module` is there in
-    any case.
+    For our methods it averages every network and adds the averages to `judged` (`momentum` for `network`,
+    `momentum_2` for `network_2`). For another LightningModule, name the attribute that holds the network. Its dict
+    `judged` (names → modules to evaluate), if there is one, gets the momentum model; `module` is always set.
 
     Args:
         decay: in [0, 1); 0.999 in the paper.
         network: attribute of the LightningModule that holds the network; None: its `networks`, or `network`.
 
     Raises:
-        ConfigError: decay outside [0, 1), a LightningModule without such an attribute, or a network that no
-            optimiser trains.
+        ConfigError: decay is outside [0, 1), the LightningModule has no such attribute, or no optimiser trains the
+            network.
     """
 
     def __init__(self, decay: float = 0.999, network: str | None = None) -> None:
@@ -112,16 +110,16 @@ class MomentumModel(pl.Callback):
         return {name: average.module.state_dict() for name, average in self.averages.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self._handles:  # while it follows the networks
+        if self._handles:  # during training
             for name, average in self.averages.items():
                 average.module.load_state_dict(state_dict[name])
             return
-        # Lightning restores callbacks before the networks are on their device; the averages are made after.
+        # Lightning restores callbacks before it moves the networks to their device, and the averages need that device.
         self._saved = state_dict
 
     def restore(self, pl_module: pl.LightningModule) -> None:
-        """Make the momentum models that `load_state_dict` has read, to be evaluated and not trained; once."""
-        if self._saved:  # training has used it up
+        """Make the momentum models of a loaded checkpoint for evaluation, at most once."""
+        if self._saved:  # empty after training
             self._make(pl_module)
 
     def _make(self, pl_module: pl.LightningModule) -> None:
@@ -160,9 +158,9 @@ def _name_of_average(network: str) -> str:
 
 
 def _optimizer_of(name: str, network: nn.Module, optimizers: Sequence[Optimizer]) -> Optimizer:
-    """The last of the optimisers that train any of the network's parameters."""
+    """The last optimiser that trains a parameter of this network."""
     parameters = {id(parameter) for parameter in network.parameters()}
     for optimizer in reversed(optimizers):
         if any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group["params"]):
             return optimizer
-    raise ConfigError(f"MomentumModel: no optimiser trains a parameter of {name!r}, so there is nothing to average")
+    raise ConfigError(f"MomentumModel: no optimiser trains {name!r}, so its average would never move")

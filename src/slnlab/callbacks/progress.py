@@ -1,6 +1,6 @@
-"""Where a run is: epochs, accuracies, time left. A line that is rewritten on a terminal, plain lines in a log.
+"""Progress of a run: epochs, accuracies and time left, as one updated line on a terminal, plain lines in a log.
 
-tqdm and not rich: one line needs neither panels nor colours, and tqdm comes with Lightning.
+It uses tqdm rather than rich: one line needs neither panels nor colours, and tqdm comes with Lightning.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from slnlab.schema.options import RowTitle
 log = logging.getLogger(__name__)
 
 EVERY = 30.0
-"""Seconds between two lines in a log; the first and the last epoch have theirs in any case."""
+"""Seconds between two lines in a log; the first and the last epoch always have one."""
 
 SHOWN = 2
-"""Rows in the line: more do not fit into 80 columns."""
+"""Number of rows in the line; more do not fit into 80 columns."""
 
 
 class EpochProgress(pl.Callback):
-    """Test accuracies of the epoch, or without a test set those on the held-out noisy labels, and the time left.
+    """Shows the time left and the test accuracies of the epoch, or without a test set those on held-out noisy labels.
 
     Args:
-        title: what is running.
-        rows: how tables name the rows; of more than two, secondary ones are left out first.
+        title: title of the run.
+        rows: titles of the rows by name; beyond two rows, secondary ones are left out first.
     """
 
     def __init__(self, title: str, rows: Mapping[str, RowTitle] | None = None) -> None:
@@ -39,11 +39,11 @@ class EpochProgress(pl.Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._began, self._first, self._said = time.monotonic(), trainer.current_epoch, -EVERY
+        self._began, self._first, self._reported = time.monotonic(), trainer.current_epoch, -EVERY
         if not sys.stderr.isatty():
             return
         self._open = ExitStack()
-        print(self.title, file=sys.stderr)  # on a line of its own: beside it the accuracies would not fit
+        print(self.title, file=sys.stderr)  # on its own line, as the accuracies need the other one
         self.bar = self._open.enter_context(
             tqdm(
                 total=trainer.max_epochs,
@@ -52,7 +52,7 @@ class EpochProgress(pl.Callback):
                 dynamic_ncols=True,
             )
         )
-        self._open.enter_context(logging_redirect_tqdm())  # a warning gets a line of its own, above
+        self._open.enter_context(logging_redirect_tqdm())  # a warning gets its own line, above
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -64,17 +64,17 @@ class EpochProgress(pl.Callback):
             self.bar.update()
             return
         now, done, epochs = time.monotonic(), trainer.current_epoch + 1, trainer.max_epochs or 0
-        if now - self._began - self._said < EVERY and done < epochs:
+        if now - self._began - self._reported < EVERY and done < epochs:
             return
-        self._said = now - self._began
-        each = self._said / (done - self._first)
+        self._reported = now - self._began
+        each = self._reported / (done - self._first)
         parts = [f"epoch {done}/{epochs}", self._accuracies(metrics), f"{each:.3g} s/epoch"]
         if done < epochs:
             parts.append(f"{tqdm.format_interval((epochs - done) * each)} left")
         line = f"{self.title}: {', '.join(part for part in parts if part)}"
         if log.isEnabledFor(logging.INFO):
             log.info("%s", line)
-        else:  # called from Python by somebody who has set up no logging
+        else:  # called from Python without logging set up
             print(line, file=sys.stderr)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -93,7 +93,7 @@ class EpochProgress(pl.Callback):
                 name.split("/")[1] for name in metrics if name.startswith(f"{split}/") and name.endswith("accuracy")
             ]
             names = [*(name for name in self.rows if name in names), *(n for n in names if n not in self.rows)]
-            # Stable: the main ones first, each in the order of the rows; shown in that order again.
+            # The sort is stable: main rows first, each in the order of the rows. They are shown in that order.
             main = sorted(names, key=lambda name: name in self.rows and self.rows[name].secondary)[:SHOWN]
             if main:
                 shown = [name for name in names if name in main]

@@ -1,4 +1,4 @@
-"""Write the run down as it goes: a row per epoch, a checkpoint, and at the end the result."""
+"""The record of a run: a row and a checkpoint per epoch, and the findings at the end."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ Watch = Callable[[dict[str, float]], None]
 
 
 class EpochTimer(pl.Callback):
-    """Logs `seconds` and `images_per_second` of training, label correction included, evaluation not.
+    """Logs `seconds` and `images_per_second` of training, with label correction and without evaluation.
 
-    First among the callbacks, so that what the others do before an epoch counts.
+    It must be the first callback, so that the time of the others before an epoch counts.
     """
 
     @property
@@ -50,7 +50,7 @@ class EpochTimer(pl.Callback):
         return time.perf_counter() - self._start if self._seconds is None else self._seconds
 
     def add(self, seconds: float) -> None:
-        """Those that were spent on the epoch before the run was stopped."""
+        """Add the seconds spent on the epoch before the run was stopped."""
         self._start -= seconds
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,7 +60,7 @@ class EpochTimer(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.is_last_batch:
             if trainer.strategy.root_device.type == "cuda":
-                torch.cuda.synchronize()  # what was launched is not yet done
+                torch.cuda.synchronize()  # launched kernels may still run
             self._seconds = self.spent
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -70,17 +70,17 @@ class EpochTimer(pl.Callback):
 
 
 class RunRecord(pl.Callback):
-    """After each epoch a row of `metrics.csv` and of the loggers, and a checkpoint; at the end the findings.
+    """Writes a row to `metrics.csv` and the loggers and a checkpoint after each epoch, and the findings at the end.
 
-    Last among the callbacks, so that it sees what the others have logged. The rows are part of the checkpoint, and
-    `metrics.csv` is written from them as a whole: a run that goes on has exactly the rows of the epochs before.
-    What cannot be written is logged and tried again after the next epoch. Of several processes the first writes.
+    It comes after callbacks that log. The checkpoint contains the rows, and `metrics.csv` is written from them as a
+    whole, so a resumed run has exactly the rows of the epochs before. A failed write is logged and repeated after the
+    next epoch. Only the first of several processes writes.
 
     Args:
-        run: where to write.
-        titles: how tables name the rows, by name.
-        watch: is shown the row of each epoch, after its checkpoint; what it raises ends the run, which can go on. In a
-            run that goes on it is shown the rows of the epochs before first.
+        run: directory of the run.
+        titles: titles of the rows, by name.
+        watch: called with the row of each epoch, after its checkpoint; an exception ends the run, which can be resumed.
+            A resumed run calls it with the rows of the earlier epochs first.
     """
 
     def __init__(self, run: RunDirectory, titles: Mapping[str, RowTitle], watch: Watch | None = None) -> None:
@@ -105,9 +105,9 @@ class RunRecord(pl.Callback):
         assert isinstance(pl_module, Method)
         if trainer.is_global_zero:
             noise = pl_module.data.noise_record
-            if noise is not None:  # where the true labels are unknown there is nothing to record
+            if noise is not None:  # unknown true labels have no noise record
                 noise.save(self.run.noise)
-            self._write_metrics()  # without what happened after the checkpoint
+            self._write_metrics()  # without rows written after the checkpoint
         if self.watch:
             for row in self.epochs:
                 self.watch(row)
@@ -119,7 +119,7 @@ class RunRecord(pl.Callback):
         self.epochs.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.current_epoch + 1)
-        trouble = "%s. Training goes on, and tries again after the next epoch"
+        trouble = "%s. Training continues, and tries again after the next epoch"
         if trainer.is_global_zero:
             try:
                 self._write_metrics()
@@ -129,7 +129,7 @@ class RunRecord(pl.Callback):
             trainer.save_checkpoint(self.run.checkpoint)
         except DataError as error:
             log.warning(trouble, error)
-            trainer.strategy.barrier()  # at which the others wait, had it been written
+            trainer.strategy.barrier()  # the other processes wait at the one after a successful write
         if self.watch:
             self.watch(row)
 
@@ -138,7 +138,7 @@ class RunRecord(pl.Callback):
         datamodule, table = pl_module.data, pl_module.table
         columns: dict[str, np.ndarray] = {}
         for name, network in pl_module.judged.items():
-            # Lightning has taken the network off the device by now.
+            # Lightning has moved the network off the device by now.
             judged = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
             index, loss, prediction, margin = judged
             known = {
@@ -159,7 +159,7 @@ class RunRecord(pl.Callback):
             return
         paths = datamodule.paths(index)
         if paths is not None:
-            columns["path"] = np.array([os.fsencode(path) for path in paths])  # text would take four times as much
+            columns["path"] = np.array([os.fsencode(path) for path in paths])  # text would need four times the memory
         decay = next((callback.decay for callback in trainer.callbacks if isinstance(callback, MomentumModel)), 0.0)  # type: ignore[attr-defined]
         weighed = {name: self.rows[name] for name in pl_module.judged}
         judging, why = chosen_judge(weighed, first_weights=decay**pl_module.steps)
@@ -172,7 +172,7 @@ class RunRecord(pl.Callback):
         self.label_issues = self._issues(judging, why, suspected, columns["given"])
 
     def _issues(self, judging: str, why: str, suspected: int, given: np.ndarray) -> LabelIssues:
-        """What there is to say of `label_issues.csv`, which is logged too."""
+        """Summarise `label_issues.csv`, and log the summary."""
         samples, row = len(given), self.rows[judging]
         agreement = row.findings.given_accuracy
         held_out = row.noisy_val_accuracy.last if row.noisy_val_accuracy else None
@@ -185,8 +185,8 @@ class RunRecord(pl.Callback):
             held_out=held_out,
             verdict=label_verdict(agreement, np.bincount(given).max() / samples, held_out),
         )
-        says = "%s disagrees with %d of %d training labels (it judges because %s): %s"
-        log.info(says, row.title, suspected, samples, why, self.run.label_issues)
+        message = "%s disagrees with %d of %d training labels (it judges because %s): %s"
+        log.info(message, row.title, suspected, samples, why, self.run.label_issues)
         if warning := label_warning(issues, row.title):
             log.warning("%s", warning)
         return issues
@@ -203,10 +203,10 @@ class RunRecord(pl.Callback):
         )
 
     def _write_metrics(self) -> None:
-        """`metrics.csv`, whole.
+        """Write the whole of `metrics.csv`.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: the file cannot be written.
         """
         if not self.epochs:
             self.run.metrics.unlink(missing_ok=True)

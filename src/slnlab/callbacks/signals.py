@@ -1,4 +1,4 @@
-"""Signals go to us, not to Lightning."""
+"""Our signal handlers instead of Lightning's."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from slnlab.processes.stopping import take_signals
 
 
 class OwnSignals(pl.Callback):
-    """Takes back what Lightning has just installed for SIGTERM.
+    """Replaces the handler that Lightning has just installed for SIGTERM.
 
-    Its handler would end the run as if it had finished, and with several processes talk to the others in the middle
-    of whatever they were saying.
+    Lightning's handler would end the run as if it had finished. With several processes it would also communicate in the
+    middle of other messages.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The mean softmax over all epochs, from which instance-dependent noise is made (Chen et al. 2020)."""
+"""The mean softmax over all epochs, the basis of instance-dependent noise (Chen et al. 2020)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from slnlab.processes.distributed import gather
 
 
 class SoftmaxAverage(pl.Callback):
-    """After every epoch, add the network's eval-mode softmax over the training set; at the end save the mean.
+    """Adds the network's eval-mode softmax over the training set after every epoch, and saves the mean at the end.
 
-    The images go through the training augmentation.
+    The images have the training augmentation.
 
     Args:
-        path: the `.npz` to write: `probabilities` (N, C) float32 and the true `labels` (N,).
+        path: the `.npz` file to write: `probabilities` (N, C) float32 and the true `labels` (N,).
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,11 +36,11 @@ class SoftmaxAverage(pl.Callback):
             self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
         self.total = self.total.to(pl_module.device)
         network = pl_module.network
-        said: list[tuple[Tensor, Tensor]] = []
+        predicted: list[tuple[Tensor, Tensor]] = []
         with evaluating(network):
             for index, image in pl_module.data.passes("augmented", "softmax average", trainer.current_epoch):
-                said.append((index, network(image).float().softmax(1)))
-        index, probabilities = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+                predicted.append((index, network(image).float().softmax(1)))
+        index, probabilities = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         self.total[index] += probabilities
         self.epochs += 1
 

@@ -1,4 +1,4 @@
-"""Within an epoch: a run that is told to stop is saved between two steps, and goes on there."""
+"""Checkpoints within an epoch: a stopped run is saved between two steps, and continues there."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ log = logging.getLogger(__name__)
 
 
 class WithinEpoch(pl.Callback):
-    """Saves a run between two steps of an epoch, when it is told to stop or every so many steps, and goes on there.
+    """Saves a run between two steps of an epoch, at a stop or every so many steps, and resumes it there.
 
-    Saved is what the steps change. What happens at an epoch's beginning (label correction, a method's split of the
-    samples) is not: a run that goes on does it once more, from the checkpoint of the epoch before, and comes to the
-    same. Then what is saved here takes its place, and the steps that are done are left out.
+    The file contains only state that steps change. A resumed run repeats the work at the start of the epoch (label
+    correction, a method's split of the samples) from the checkpoint of the epoch before, with equal results. Then it
+    loads this file, and skips the finished steps.
 
-    Each process has a file of its own, as before the epoch's end running statistics and sample tables differ. They are
-    used if all are there, of the same step and from the same start of the run; otherwise the run goes on after its last
-    finished epoch.
+    Each process has its own file, because running statistics and sample tables differ until the end of the epoch. The
+    files are used only if all exist, for the same step and the same start of the run. Otherwise the run continues after
+    its last finished epoch.
 
-    Last among the callbacks: an epoch counts as begun until the run record has saved it.
+    It must be the last callback: an epoch counts as begun until the run record has saved it.
 
     Args:
-        checkpoints: of the run; `within-<process>.ckpt` is beside the others.
-        timer: counts the seconds before a stop too.
-        every_steps: save also every so many steps (in whole calls of Lightning's, see `STEPS_PER_CALL`); None: only
-            when told to stop.
+        checkpoints: checkpoints of the run; `within-<process>.ckpt` lies beside them.
+        timer: the epoch timer, which also counts the seconds before a stop.
+        every_steps: also save every so many steps (in whole calls by Lightning, see `STEPS_PER_CALL`); None: only at a
+            stop.
     """
 
     def __init__(self, checkpoints: Checkpoints, timer: EpochTimer, every_steps: int | None = None) -> None:
         self.checkpoints, self.timer, self.every_steps = checkpoints, timer, every_steps
         self._found: dict[str, Any] | None = None
         self._start = 0
-        """Names this start of the run: on GPUs the next one does not come to the same bits."""
+        """Random number of this start of the run: on GPUs another start gives other bits."""
         self._saved = self._tried = 0
-        """Steps of the epoch that are on disk, and that were to be."""
+        """Steps of the epoch that are on disk, and steps at the last attempt to save."""
 
     @property
     def path(self) -> Path:
@@ -57,7 +57,7 @@ class WithinEpoch(pl.Callback):
         self._start = from_rank_zero(lambda: secrets.randbits(62))
         self._found = self._load(trainer.current_epoch)
         mine = (self._found["steps_of_epoch"], self._found["start"]) if self._found else (0, 0)
-        everyones = gather(torch.tensor([mine], device=pl_module.device))  # also of a process that has found nothing
+        everyones = gather(torch.tensor([mine], device=pl_module.device))  # a process without a file takes part too
         if not bool((everyones == everyones[0]).all()):
             self._found = None
 
@@ -65,7 +65,7 @@ class WithinEpoch(pl.Callback):
         self._saved = self._tried = 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if self._found is not None:  # and everything that belongs to the epoch's beginning has happened
+        if self._found is not None:  # the work at the start of the epoch is done by now
             self._put_back(trainer, pl_module, self._found)
             self._found = None
 
@@ -77,19 +77,19 @@ class WithinEpoch(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped) and exception.between_steps:
             self._save(trainer, pl_module)
-            # Nobody leaves before all are saved, as the first one that does ends the others; and what one of them could
-            # not save is of no use to the others, nor to whoever wants to know whether the run has got further.
+            # All processes wait until all have saved, as the first to leave ends the others. If one could not save,
+            # the files of the others are useless, and would wrongly show that the run has progressed.
             saved = torch.tensor([self._saved], device=pl_module.device)
             if self._saved != int(gather(saved).min()):
                 self.path.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        pl_module.steps_of_epoch = 0  # the run record has saved it
+        pl_module.steps_of_epoch = 0  # the run record has saved the epoch
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if rank() == 0:
-            for path in self.path.parent.glob("within-*.ckpt"):  # also those of more processes, before
+            for path in self.path.parent.glob("within-*.ckpt"):  # also those of an earlier start with more processes
                 path.unlink(missing_ok=True)
 
     def _save(self, trainer: pl.Trainer, method: pl.LightningModule) -> None:
@@ -123,7 +123,7 @@ class WithinEpoch(pl.Callback):
         try:
             self.checkpoints.save_checkpoint(state, self.path)
         except DataError as error:
-            log.warning("%s. A stop costs what was done since the run was saved last", error)
+            log.warning("%s. A stop costs the work since the last save", error)
         else:
             self._saved = method.steps_of_epoch
 
@@ -133,7 +133,7 @@ class WithinEpoch(pl.Callback):
         try:
             state = self.checkpoints.load_checkpoint(self.path)
         except DataError as error:
-            log.warning("%s; the run goes on after its last finished epoch", error)
+            log.warning("%s; the run continues after its last finished epoch", error)
             return None
         return state if (state["epoch"], state["processes"]) == (epoch, world_size()) else None
 

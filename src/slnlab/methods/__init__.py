@@ -1,4 +1,4 @@
-"""Methods: which samples to learn from, with which targets, in which network. One file each."""
+"""Methods, one file each: the samples to learn from, their targets, and the networks."""
 
 from slnlab.methods.base import Method
 from slnlab.methods.single_network import SingleNetwork

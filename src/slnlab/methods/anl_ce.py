@@ -1,4 +1,4 @@
-"""Active negative loss as it is trained (Ye et al., 2023): with an L1 penalty on the parameters."""
+"""Active negative loss with an L1 penalty on the parameters (Ye et al., 2023)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every method shares: the loop of optimiser steps, the evaluations, the sample table's checkpoint."""
+"""The base of every method: optimiser steps, evaluation, and the checkpoint of the sample table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.profiler import record_function
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.data.datamodule import STEPS_PER_CALL, IndexedDataModule
@@ -37,33 +35,33 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 class Method(pl.LightningModule):
     """A way to learn from noisy labels.
 
-    A subclass writes `loss(batch)`, and `step` when one optimiser step is more than descending it. Several
+    A subclass writes `loss(batch)`, and `step` if one optimiser step is more than descending it. Several
     optimiser steps share one `training_step` (Lightning's cost per call is larger than a small network's step),
     so `steps` counts them, not `trainer.global_step`.
 
-    In several processes each has its part of every batch. What a method computes per sample needs no thought; a mean
-    is `batch.mean`, a draw is made for the whole batch and cut (`normal`), and what depends on other samples is
-    compared after `slnlab.processes.distributed.gather`. Then the run is the one of a single process, but for rounding
-    (and batch norm, which sees a process's part unless trainer.sync_batchnorm).
+    Each process has its part of every batch. Computations per sample need no care. A mean is `batch.mean`, a draw is
+    made for the whole batch and cut (`normal`), and samples are compared after `slnlab.processes.distributed.gather`.
+    The run then equals that of a single process up to rounding (and up to batch norm, which sees one process's part
+    unless trainer.sync_batchnorm).
 
-    Who is evaluated stands in `judged`, by the names that the record uses: `network`, and `momentum` once the
-    momentum model's callback has added itself. It is a plain dict, so that nobody is saved or trained through it.
+    `judged` holds the networks to evaluate by their names in the record: `network`, and `momentum` once the momentum
+    model's callback has added it. A plain dict neither saves nor trains them.
 
-    Where there are several networks, `ensemble` (their mean logits) is evaluated too, and the row `mean` of the record
-    is the mean of their results, as the papers of two-network methods report it.
+    Several networks are also evaluated as `ensemble` (their mean logits). The record's row `mean` is the mean of their
+    results, as papers on two-network methods report it.
 
     Args:
-        networks: to train, as many as `network_names` and in its order; each gets an optimiser of its own.
+        networks: networks to train, in the order of `network_names`; each gets an optimiser of its own.
         optimizer: parameters → optimiser.
         scheduler: optimiser → learning-rate schedule, stepped once per epoch; None: constant.
-        seed: of every draw that the method makes.
+        seed: seed of every draw of the method.
         reset_optimizer_each_epoch: forget momentum and the like at the start of every epoch (Chen et al. 2020
             make a new optimiser there).
-        clip_norm: norm that all gradients of a network together are clipped to; None: not.
+        clip_norm: largest norm of all gradients of a network together; None: no clipping.
     """
 
     network_names: ClassVar[tuple[str, ...]] = ("network",)
-    """Of the networks that the constructor takes, in this order."""
+    """Names of the networks, in the order of the constructor's arguments."""
 
     # Literals, read from the source; an option's YAML may add to the last three. See `slnlab.schema.options.Law`.
     rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "{}-MO"}
@@ -72,11 +70,11 @@ class Method(pl.LightningModule):
     fixed: ClassVar[dict[str, Any]] = {}
 
     trains_in_turn: ClassVar[bool] = False
-    """Whether a step may leave networks, or parts of one, without a gradient: several processes have to know it."""
+    """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""
 
     in_three_epochs: ClassVar[dict[str, Any]] = {}
-    """Values of keys below `method` with which three epochs show all that it does, for a first look and for the tests.
-    The third epoch is as all that would follow."""
+    """Values of keys below `method` for which three epochs cover every phase, for a first look and for the tests.
+    The third epoch is like every later one."""
 
     def __init__(
         self,
@@ -92,7 +90,7 @@ class Method(pl.LightningModule):
         self.networks = nn.ModuleDict(dict(zip(self.network_names, networks, strict=True)))
         self.judged: dict[str, nn.Module] = dict(self.networks.items())
         self.means: dict[str, tuple[str, ...]] = {}
-        """Names of rows of the record, and of which others each is the mean."""
+        """Rows of the record that are means: name → names of the averaged rows."""
         if len(networks) > 1:
             self.judged["ensemble"] = Ensemble(networks)
             self.means["mean"] = self.network_names
@@ -102,30 +100,30 @@ class Method(pl.LightningModule):
         self.clip_norm = clip_norm
         self.steps = 0
         self.steps_of_epoch = 0
-        """Those that are done."""
+        """Finished steps of the current epoch."""
         self.epoch_trained = False
-        """Whether what follows the last of them is done too."""
+        """True once the work after the last step is done too."""
         self.seen: list[Tensor] = []
-        """Of several processes: the rows of the sample table that this one has written since the epoch began."""
+        """Rows of the sample table that this one of several processes has written in this epoch."""
         self.table: SampleTable
         self.streams: Streams
         self._left: Iterator[Callable[[], Any]]
-        self._metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
+        self.evaluation = Evaluation()
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext  # for the profiler
 
     @property
     def saved_within_epoch(self) -> bool:
-        """Whether what the steps of this epoch change is what every method's do: networks, optimisers, sample table."""
+        """True if the standard checkpoint covers the state that changes within this epoch."""
         return True
 
     @property
     def noise_rate_used(self) -> NoiseRateUsed | None:
-        """For the result; None: the method needs no noise rate."""
+        """Noise rate for the result; None: the method needs none."""
         return None
 
     @property
     def transition_used(self) -> TransitionUsed | None:
-        """For the result; None: the method needs no transition matrix."""
+        """Transition matrix for the result; None: the method needs none."""
         return None
 
     @property
@@ -141,12 +139,12 @@ class Method(pl.LightningModule):
     # One optimiser step
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
-        """The steps of an epoch, from 0: what each makes when it is called is handed to `step`."""
+        """The steps of an epoch, counted from 0: `step` gets the value that each returns when called."""
         return self.data.epoch(epoch)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """This process's share of the batch's loss (see `Batch.mean`), a scalar to descend. Also calls `observe`."""
+        """This process's share of the batch's loss (see `Batch.mean`), a scalar. Also calls `observe`."""
 
     def step(self, batch: Batch) -> None:
         """One optimiser step."""
@@ -155,19 +153,19 @@ class Method(pl.LightningModule):
         self.descend(loss)
 
     def descend(self, loss: Tensor, network: int | None = None) -> None:
-        """One step down the sum of all processes' losses, of which `loss` is this process's share; see `take_step`."""
+        """One step down the sum of all processes' losses; `loss` is this process's share. See `take_step`."""
         self.differentiate(loss)
         self.take_step(network)
 
     def take_step(self, network: int | None = None) -> None:
-        """Clip the gradients, and let the optimisers step, or the one of the network of this number."""
+        """Clip the gradients and step all optimisers, or only that of the network with this number."""
         self.clip()
         with self._named("optimiser and momentum model"):
             for optimizer in self._optimizers if network is None else [self._optimizers[network]]:
                 optimizer.step()
 
     def differentiate(self, loss: Tensor) -> None:
-        """Put the gradients of the sum of all processes' losses in the place of those before."""
+        """Replace the gradients by those of the sum of all processes' losses."""
         with self._named("backward"):
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -177,16 +175,15 @@ class Method(pl.LightningModule):
                 loss.backward()
 
     def clip(self) -> None:
-        """Scale the gradients of each network down to `clip_norm`, where they are longer."""
+        """Scale the gradients of each network down to the norm `clip_norm`."""
         if self.clip_norm is not None:
             for network in self.networks.values():
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
-        """Remember what the network said about its training samples, for the memorisation monitor.
+        """Write loss and prediction of these training samples into the table, for the memorisation monitor.
 
-        The loss is always the cross entropy against the *given* label, without SLN or correction, so that it
-        means the same for every method.
+        The loss is the cross entropy against the *given* label, without SLN or correction, so that methods compare.
         """
         logits = logits.detach().float()
         self.table["loss"][index] = cross_entropy(logits, self.table["given"][index], reduction="none")
@@ -195,14 +192,13 @@ class Method(pl.LightningModule):
             self.seen.append(index)
 
     def normal(self, purpose: str, batch: Batch) -> Tensor:
-        """Standard normal draws (B, C) for the samples of the batch; a sample's do not depend on the processes."""
+        """Standard normal draws (B, C) for the samples of the batch, independent of the number of processes."""
         shape = (batch.shard.total, self.table.num_classes)
         drawn = torch.randn(shape, generator=self.streams(purpose, self.steps), device=batch.index.device)
         return batch.shard.of(drawn)
 
     def seed_globally(self, purpose: str, position: int) -> None:
-        """Dropout and whatever else draws from PyTorch's global generators goes on from here: the same after a resume,
-        another in each process."""
+        """Seed PyTorch's global generators (dropout and others): equal after a resume, different in each process."""
         torch.manual_seed(derive(self.seed, purpose, position, *([rank()] if rank() else [])))
 
     # What Lightning calls
@@ -236,8 +232,7 @@ class Method(pl.LightningModule):
                 optimizer.state.clear()
 
     def training_step(self, _: object, call: int) -> None:
-        # The method says what the epoch's steps are. What Lightning hands over is left unread: it only says when, in a
-        # fixed number of calls.
+        # The method defines the epoch's steps. Lightning only calls a fixed number of times; its batch is not read.
         if call == 0:
             steps = [*self.batches(self.current_epoch)]
             self._per_call = max(STEPS_PER_CALL, math.ceil(len(steps) / self.trainer.num_training_batches))
@@ -256,7 +251,7 @@ class Method(pl.LightningModule):
             self.epoch_trained = True
 
     def _agree(self) -> None:
-        """Make what the processes have apart the same in all, before anything is evaluated, corrected or saved."""
+        """Equalise the processes' buffers and tables before evaluation, correction and checkpoints."""
         average_buffers(self.judged.values())
         if self.seen:
             self.table.share(torch.cat(self.seen))
@@ -283,8 +278,6 @@ class Method(pl.LightningModule):
             self.table.load_state_dict(checkpoint["sample_table"])
         self.steps = checkpoint["steps"]
 
-    # Evaluation: every judged network on every split, accumulated on the device
-
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
         stop_if_requested()
         said: dict[nn.Module, Tensor] = {}
@@ -307,16 +300,8 @@ class Method(pl.LightningModule):
             loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))
 
     def _log_evaluation(self) -> None:
-        # While training, the run record writes to the loggers, once per epoch; otherwise it is Lightning that does.
+        # While training, the run record writes to the loggers, once per epoch; otherwise Lightning does.
         to_logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
-        values = {
-            (split, name, key): metric.compute()
-            for (split, name), metrics in self._metrics.items()
-            for key, metric in zip(("accuracy", "loss"), metrics, strict=True)
-        }
-        for split, key in {(split, key): None for split, _, key in values}:
-            for name, members in self.means.items():
-                values[split, name, key] = torch.stack([values[split, member, key] for member in members]).mean()
-        for (split, name, key), value in values.items():
-            self.log(f"{split}/{name}/{key}", value, logger=to_logger)
-        self._metrics.clear()  # the next evaluation may be of other splits
+        for name, value in self.evaluation.results(self.means).items():
+            self.log(name, value, logger=to_logger)
+        self.evaluation.clear()

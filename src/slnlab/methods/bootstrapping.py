@@ -1,4 +1,4 @@
-"""Bootstrapping (Reed et al., 2015): the network's own prediction is a part of the target."""
+"""Bootstrapping (Reed et al., 2015): the target contains the network's own prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slnlab.schema.kinds import Share
 
 
 class Bootstrapping(SingleNetwork):
-    """The network's own prediction is a part of the target, see `slnlab.objectives.bootstrapping`.
+    """The target contains the network's own prediction, see `slnlab.objectives.bootstrapping`.
 
     Args:
         network: see `SingleNetwork`.

@@ -1,4 +1,4 @@
-"""Co-teaching (Han et al., 2018): two networks, each learning from what the other finds easy."""
+"""Co-teaching (Han et al., 2018): each of two networks learns from the small losses of the other."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class CoTeaching(SmallLoss):
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "co-teaching keeps or drops a sample by its loss, and a mixture has two",
         "sam.rho": (
-            "SAM moves one network to where its own loss is worst, and in co-teaching each network's loss "
-            "uses the picks of the other"
+            "SAM perturbs one network towards its largest loss, and in co-teaching each network's loss uses the "
+            "picks of the other"
         ),
         "correction.enabled": (
             "label correction predicts with one momentum model, and co-teaching has two networks that must not "
@@ -47,7 +47,9 @@ class CoTeaching(SmallLoss):
     def loss(self, batch: Batch) -> Tensor:
         logits = [network(batch.image) for network in self.networks.values()]
         self.observe(batch.index, logits[0])
-        (compared, losses), (compared_2, losses_2) = (self.losses(said, batch, k) for k, said in enumerate(logits))
+        (compared, losses), (compared_2, losses_2) = (
+            self.losses(outputs, batch, k) for k, outputs in enumerate(logits)
+        )
         count = keep_count(batch.shard.total, self.forget_rate)
         picked, picked_2 = (global_ranks(each, batch.shard) < count for each in (compared, compared_2))
         self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked

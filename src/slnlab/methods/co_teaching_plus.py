@@ -1,4 +1,4 @@
-"""Co-teaching+ (Yu et al., 2019): co-teaching on the samples about which the two networks disagree."""
+"""Co-teaching+ (Yu et al., 2019): co-teaching on the disagreements of the two networks."""
 
 from __future__ import annotations
 
@@ -34,12 +34,10 @@ class CoTeachingPlus(CoTeaching):
 
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": (
-            "co-teaching+ keeps or drops a sample by its loss and by whether the networks disagree, and a mixture "
-            "has two"
+            "co-teaching+ keeps or drops a sample by its loss and by the networks' disagreement, and a mixture has two"
         ),
         "sam.rho": (
-            "SAM moves one network to where its own loss is worst, and in co-teaching+ both networks "
-            "choose the samples together"
+            "SAM perturbs one network towards its largest loss, and in co-teaching+ both networks choose the samples"
         ),
         "correction.enabled": (
             "label correction predicts with one momentum model, and co-teaching+ has two networks that must not "
@@ -68,13 +66,13 @@ class CoTeachingPlus(CoTeaching):
             self.descend(loss)
 
     def loss_of_disagreements(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """This process's share of the loss, and |D| of the global batch; both scalars, the loss 0 where |D| is."""
+        """This process's share of the loss, and |D| of the global batch, both scalars; |D| = 0 gives a loss of 0."""
         logits = [network(batch.image) for network in self.networks.values()]
         self.observe(batch.index, logits[0])
         disagree = logits[0].argmax(1) != logits[1].argmax(1)
         size = gather(disagree).sum()
-        fed = [said.float().softmax(1) for said in logits] if self.loss_input == "probabilities" else logits
-        (compared, losses), (compared_2, losses_2) = (self.losses(said, batch, k) for k, said in enumerate(fed))
+        fed = [outputs.float().softmax(1) for outputs in logits] if self.loss_input == "probabilities" else logits
+        (compared, losses), (compared_2, losses_2) = (self.losses(outputs, batch, k) for k, outputs in enumerate(fed))
         count = ((1 - self.forget_rate) * size.double() + 1e-9).long()
         count = torch.where(count > 0, count, size)
         picked, picked_2 = (

@@ -13,9 +13,9 @@ from slnlab.schema.kinds import NonNegative
 
 
 class ConfidencePenalty(SingleNetwork):
-    """ℓ_i + β·Σ_c S_c log S_c: β times the entropy of the prediction is subtracted (equation 2 of the paper).
+    """ℓ_i + β·Σ_c S_c log S_c: the loss minus β times the entropy of the prediction (equation 2 of the paper).
 
-    Any class-wise loss may take ℓ's place.
+    ℓ is any class-wise loss.
 
     Args:
         network: see `SingleNetwork`.

@@ -1,4 +1,4 @@
-"""CORES² (Cheng, Zhu, Li, Gong, Sun & Liu, 2021): a confidence regulariser, and the sieve that it makes possible."""
+"""CORES² (Cheng, Zhu, Li, Gong, Sun & Liu, 2021): a confidence regulariser and a sieve of samples."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from slnlab.schema.kinds import Count, NonNegative, Ramp
 
 
 class CORES2(SingleNetwork):
-    """The mean of `slnlab.objectives.CORES2` over the kept samples, which the column `selected` marks.
+    """The mean of `slnlab.objectives.CORES2` over the kept samples; the column `selected` marks them.
 
-    The learning rate is the schedule's, divided by 1 + β_e, as in the authors' code.
+    The learning rate of the schedule is divided by 1 + β_e, as in the authors' code.
 
     Args:
         network: see `SingleNetwork`.
         strength: weight β of the confidence term, ≥ 0.
-        ramp: two epochs, counted from 1: β is 0 up to the first, and whole from the second.
-        sieve_from: first epoch of the sieve, counted from 1; None: every sample is always kept.
+        ramp: two epochs, counted from 1: β is 0 up to the first, and has its full value from the second.
+        sieve_from: first epoch of the sieve, counted from 1; None: all samples are kept.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
     """
 

@@ -1,4 +1,4 @@
-"""DivideMix (Li, Socher & Hoi, 2020): split the samples by their loss, and learn from the parts as semi-supervised."""
+"""DivideMix (Li, Socher & Hoi, 2020): split the samples by loss, and learn from the parts semi-supervised."""
 
 from __future__ import annotations
 
@@ -27,34 +27,33 @@ class Turn(NamedTuple):
     """One step of one network."""
 
     number: int
-    """Which network trains: 0 or 1."""
+    """Number of the network to train: 0 or 1."""
     labelled: Images
-    """L ≥ 2, of the whole global batch."""
+    """L ≥ 2 images of the global batch."""
     unlabelled: Images
-    """U ≥ 2, or none if all samples are labelled."""
+    """U ≥ 2 images, or none if all samples are labelled."""
     progress: float
     """Epochs since the warm-up, with fractions."""
 
 
 class DivideMix(Method):
-    """Cross entropy at first, then every epoch two mixtures of losses, and MixMatch for one network after the other.
+    """Cross entropy at first; then each epoch fits two loss mixtures and trains one network after the other.
 
-    Li et al. (2020), algorithm 1. At the start of every epoch after the warm-up each network's losses of all training
-    samples (eval mode, images as they are, given labels) are split by `fit_loss_mixture`, both before either trains;
-    the probabilities that labels are right are the columns `clean` and `clean_2` of the sample table. Then network 1
+    Li et al. (2020), algorithm 1, with MixMatch. At the start of every epoch after the warm-up, `fit_loss_mixture`
+    splits each network's losses of all training samples (eval mode, images as they are, given labels). The
+    probabilities that labels are right are the columns `clean` and `clean_2` of the sample table. Then network 1
     trains with `clean_2`, and after it network 2 with `clean`. A step takes half a batch of labelled samples and as
     many unlabelled ones, two augmented views of each. The own network predicts them in train mode, the other in eval
-    mode. `selected` is what network 1 held for rightly labelled samples, `selected_2` what network 2 did. The columns
-    `loss` and `prediction`, of network 1, are those of the split.
+    mode. The columns `selected` and `selected_2` mark the samples that networks 1 and 2 take for rightly labelled.
+    `loss` and `prediction` are network 1's at the split.
 
-    The steps of a network in an epoch are one pass over its labelled samples, as in the authors' code: the more samples
-    it trusts, the more steps. The last batch follows `in_batches`, so fewer than two labelled samples make no step.
-    The unlabelled ones are drawn anew as often as the steps need them. Their batches are whole, across the end of a
-    pass, where the authors' code begins a new pass after a partial batch. A single unlabelled sample is in a batch
-    twice; where there is none, there is no unlabelled part.
+    A network's epoch is one pass over its labelled samples, as in the authors' code: more trusted samples make more
+    steps. The last batch follows `in_batches`, so fewer than two labelled samples make no step. Unlabelled samples are
+    drawn anew as often as needed, in whole batches across the end of a pass. (The authors' code begins a new pass after
+    a partial batch.) A single unlabelled sample fills a batch twice; without any there is no unlabelled part.
 
-    The first epoch after the warm-up begins with a weight of 0 on the unlabelled part (in their code epochs count
-    from 0). In warm-up both networks see the same batches.
+    The weight of the unlabelled part is 0 at the start of the first epoch after the warm-up (their code counts epochs
+    from 0). Both networks see the same batches in the warm-up.
 
     Args:
         networks: two, each with its own initialisation.
@@ -62,8 +61,8 @@ class DivideMix(Method):
         sigma: must be 0.
         warm_up_epochs: number of epochs of cross entropy on all samples.
         warm_up_penalty: weight of the confidence penalty Σ_c S_c log S_c in the warm-up; 1 for asymmetric noise.
-        threshold: samples whose label is right with more probability than this are labelled.
-        average_losses: number of epochs whose losses, each scaled to [0, 1], are averaged before the mixture is fitted.
+        threshold: a sample is labelled if its label is right with a larger probability than this.
+        average_losses: number of epochs over which losses, each scaled to [0, 1], are averaged before the fit.
         temperature: temperature T of the sharpening.
         alpha: α of λ ~ Beta(α, α), drawn once per batch; the sample itself has the larger share.
         lambda_u: weight of the squared error of unlabelled samples. With 0 they still count in the prior penalty. None:
@@ -76,13 +75,10 @@ class DivideMix(Method):
     rows = TWO_ROWS
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "DivideMix mixes its samples itself (MixMatch, method.alpha)",
-        "sam.rho": (
-            "SAM needs a second pass with the same targets, and DivideMix makes its targets anew at every step of "
-            "each network"
-        ),
+        "sam.rho": ("SAM needs a second pass with the same targets, and DivideMix makes new targets at every step"),
         "sln.sigma": (
-            "DivideMix refines its targets and mixes them; the paper trains SLN first and then DivideMix without "
-            "noise (init.from=sln)"
+            "DivideMix refines and mixes its targets; the paper trains SLN first and then DivideMix without noise "
+            "(init.from=sln)"
         ),
         "correction.enabled": "DivideMix corrects labels itself (co-refinement)",
     }
@@ -149,15 +145,15 @@ class DivideMix(Method):
 
     @torch.no_grad()
     def _split(self) -> None:
-        """Fit both networks' mixtures. All processes see all losses, and come to the same."""
-        said: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in self.networks]
+        """Fit the loss mixtures of both networks, equally in all processes."""
+        predicted: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in self.networks]
         with evaluating(self.networks):
             for index, image in self.data.passes("clean", "split", self.current_epoch):
-                for batches, network in zip(said, self.networks.values(), strict=True):
+                for batches, network in zip(predicted, self.networks.values(), strict=True):
                     logits = network(image).float()
                     losses = cross_entropy(logits, self.table["given"][index], reduction="none")
                     batches.append((index, losses, logits.argmax(1)))
-        for number, batches in enumerate(said):
+        for number, batches in enumerate(predicted):
             index, losses, prediction = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
             if number == 0:
                 self.table["loss"][index], self.table["prediction"][index] = losses, prediction
@@ -218,9 +214,9 @@ class DivideMix(Method):
     def mixmatch(self, turn: Turn) -> Tensor:
         """This process's share of −mean Σ t log S + λ_u · ramp · mean (S − t)² + prior penalty; a scalar.
 
-        The first mean is over the labelled, the second over the unlabelled rows and the classes, and the penalty is of
-        all rows; without unlabelled rows in the loss (λ_u None) of the labelled ones. Every process augments the whole
-        batch and predicts and trains on its part of it.
+        The first mean is over the labelled rows, the second over the unlabelled rows and the classes. The penalty is
+        that of all rows, or of the labelled rows if λ_u is None. Every process augments the whole batch, and predicts
+        and trains on its part.
         """
         labelled, unlabelled = (
             [images.view(self.streams(f"{name} view {view}", self.steps)) for view in (1, 2)]
@@ -245,7 +241,7 @@ class DivideMix(Method):
         if weight and trained > count:
             errors = ((s - target) ** 2)[of_labelled:]
             loss = loss + weight * errors.sum() / ((trained - count) * s.shape[1])
-        # Of all processes' rows; the gradient is that of one's own.
+        # The sum is over all processes' rows; the gradient is that of this process's rows.
         sums = s.sum(0)
         elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
         return loss + prior_penalty((sums + elsewhere) / trained)
@@ -254,10 +250,10 @@ class DivideMix(Method):
     def _targets(
         self, turn: Turn, own: nn.Module, other: nn.Module, labelled: Sequence[Tensor], unlabelled: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Targets of the labelled (L, C) and the unlabelled (U, C) samples; of all processes."""
+        """Targets of the labelled (L, C) and the unlabelled (U, C) samples of the global batch."""
         of_labelled, of_unlabelled = shard(len(labelled[0])), shard(len(unlabelled[0]))
 
-        def said(network: nn.Module, images: Tensor) -> Tensor:
+        def predict(network: nn.Module, images: Tensor) -> Tensor:
             if not len(images):
                 return images.new_zeros(0, self.table.num_classes, dtype=torch.float32)
             softmax: Tensor = network(images).float().softmax(1)
@@ -265,11 +261,11 @@ class DivideMix(Method):
 
         rows = of_labelled.of(turn.labelled.index)
         clean = self.table["clean_2" if turn.number == 0 else "clean"][rows]
-        views = [said(own, of_labelled.of(view)) for view in labelled]
+        views = [predict(own, of_labelled.of(view)) for view in labelled]
         refined = co_refine(self.table["given"][rows], clean, views, self.temperature)
-        guesses = [said(own, of_unlabelled.of(view)) for view in unlabelled]
+        guesses = [predict(own, of_unlabelled.of(view)) for view in unlabelled]
         with evaluating(other):
-            guesses += [said(other, of_unlabelled.of(view)) for view in unlabelled]
+            guesses += [predict(other, of_unlabelled.of(view)) for view in unlabelled]
         return gather(refined), gather(co_guess(guesses, self.temperature))
 
     def _mixing(self, rows: int, device: torch.device) -> tuple[float, Tensor]:

@@ -1,4 +1,4 @@
-"""Early stopping on held-out noisy labels: the baseline that a method against memorising must beat."""
+"""Early stopping on held-out noisy labels: a baseline for methods against memorisation."""
 
 from __future__ import annotations
 
@@ -46,16 +46,17 @@ class EarlyStopping(SingleNetwork):
         self.judged["best"].to(self.device)
 
     def on_validation_epoch_end(self) -> None:
-        accuracy, loss = self._metrics["val", "network"]
+        metrics = self.evaluation.metrics
+        accuracy, loss = metrics["val", "network"]
         score = float(accuracy.compute()) if self.criterion == "accuracy" else -float(loss.compute())
         if score > self.best_score:
             self.best_score = score
             with torch.no_grad():
                 for best, now in zip(_tensors(self.judged["best"]), _tensors(self.network), strict=True):
                     best.copy_(now)
-            for split, name in list(self._metrics):  # those of `best` were still of the former one
+            for split, name in list(metrics):  # until here those of `best` were of the former best weights
                 if name == "network":
-                    self._metrics[split, "best"] = self._metrics[split, name]
+                    metrics[split, "best"] = metrics[split, name]
         super().on_validation_epoch_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -65,7 +66,7 @@ class EarlyStopping(SingleNetwork):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         best = checkpoint["best"]
-        self.best_score = best["score"] if "score" in best else best["accuracy"]  # a run from before there was a choice
+        self.best_score = best["score"]
         self.judged["best"].load_state_dict(best["weights"])
 
 

@@ -13,10 +13,9 @@ from slnlab.schema.kinds import NonNegative, Rate
 
 
 class ELR(SingleNetwork):
-    """ℓ_i + λ·log(1 − ⟨q_i, S_i⟩): the running target q_i of earlier predictions is compared with the current one.
+    """ℓ_i + λ·log(1 − ⟨q_i, S_i⟩), where q_i is the running target of earlier predictions.
 
-    The running targets q move just before they are used, see `slnlab.objectives.ELR`. Any class-wise loss may take
-    ℓ's place.
+    Each step moves the running targets before it uses them, see `slnlab.objectives.ELR`. ℓ is any class-wise loss.
 
     Args:
         network: see `SingleNetwork`.
@@ -26,7 +25,7 @@ class ELR(SingleNetwork):
     """
 
     refuses: ClassVar[dict[str, str]] = {
-        "mixup.alpha": "ELR keeps a running target of each sample as it is; its version with mixup is ELR+",
+        "mixup.alpha": "ELR keeps a running target for each sample, and a mixture has two; ELR+ includes mixup",
     }
 
     def __init__(self, network: nn.Module, *, strength: NonNegative, decay: Rate, **options: Any) -> None:

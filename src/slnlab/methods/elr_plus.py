@@ -1,4 +1,4 @@
-"""ELR+ (Liu et al., 2020): early-learning regularisation by the other network's weight average, with mixup."""
+"""ELR+ (Liu et al., 2020): early-learning regularisation with mixup and the other network's weight average."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ramp_up(step: int, length: int) -> float:
 
 
 def weighted_by(labels: Tensor, targets: Tensor) -> Tensor:
-    """y ⊙ q, divided by its sum: rows (B, C) of both → (B, C). Where nothing is left, y itself."""
+    """y ⊙ q divided by its sum, for rows (B, C) of both → (B, C); y itself where the sum is 0."""
     products = labels * targets
     totals = products.sum(1, keepdim=True)
     return torch.where(totals > 0, products / totals.clamp(min=1e-12), labels)
@@ -37,25 +37,25 @@ class Turn(NamedTuple):
     """One step of one network."""
 
     number: int
-    """Which network trains: 0 or 1."""
+    """Number of the network to train: 0 or 1."""
     step: int
-    """Which of its steps, from 1."""
+    """Number of its step, from 1."""
     batch: Batch
 
 
 class ELRPlus(Method):
-    """Each epoch network 1 completely, then network 2, each in an order of its own. A step of network k:
+    """Each epoch trains network 1 completely, then network 2, each in its own order of samples.
 
-    Images and one-hot given labels are mixed, λ ~ Beta(α, α), the larger share being the sample's own. The *other*
-    network's weight average predicts the images as they were, without gradient, in train mode (its batch statistics),
-    and moves the running targets Q_k ← β·Q_k + (1 − β)·softmax, from zeros, which are mixed likewise to q. Then
+    A step of network k mixes images and one-hot given labels with λ ~ Beta(α, α); the sample itself has the larger
+    share. The *other* network's weight average predicts the unmixed images without gradient, in train mode (with batch
+    statistics). It moves the running targets Q_k ← β·Q_k + (1 − β)·softmax, from zeros; mixed likewise they are q. Then
 
         loss = mean −Σ y' log S + r(n) · strength · mean log(1 − ⟨q, S⟩), S in the second term clipped,
 
-    and after the optimiser's step the average θ̄_k ← a·θ̄_k + (1 − a)·θ_k of the parameters, a =
-    average_decay · ramp_up(n + 1, ramp_steps), where n counts the network's own steps from 1. (Liu et al., 2020,
-    section 4.3 and appendix; the details are those of their code.) What is reported as ELR+ is the ensemble of the two
-    networks themselves. The columns `elr` and `elr_2` are Q_1 and Q_2 (N, C), float32.
+    and after the optimiser's step the weight average θ̄_k ← a·θ̄_k + (1 − a)·θ_k, with
+    a = average_decay · ramp_up(n + 1, ramp_steps); n counts the network's own steps from 1. (Liu et al., 2020,
+    section 4.3 and appendix; details as in their code.) The result of ELR+ is the ensemble of the two networks, not of
+    their averages. The columns `elr` and `elr_2` are Q_1 and Q_2 (N, C), float32.
 
     Args:
         networks: two, each with its own initialisation.
@@ -74,13 +74,10 @@ class ELRPlus(Method):
     rows: ClassVar[dict[str, str]] = {**TWO_ROWS, "ensemble": "{}", "mean": "{} (mean of its networks)"}
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "ELR+ mixes its samples itself (method.alpha)",
-        "sam.rho": (
-            "SAM needs a second pass that remembers nothing, and ELR+ moves its running targets at every step of "
-            "each network"
-        ),
-        "sln.sigma": "ELR+ mixes its labels and weighs them by its targets; SLN first is init.from=sln",
+        "sam.rho": ("SAM needs a second pass without side effects, and ELR+ moves its running targets in every pass"),
+        "sln.sigma": "ELR+ mixes its labels and weights them by its targets; to train SLN first, use init.from=sln",
         "correction.enabled": (
-            "label correction predicts with one momentum model, and ELR+ has two networks with targets of their own"
+            "label correction predicts with one momentum model, and ELR+ has two networks with their own targets"
         ),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
@@ -104,7 +101,7 @@ class ELRPlus(Method):
     ) -> None:
         assert sigma == 0
         super().__init__(*networks, **options)
-        # Saved with the method; no optimiser has them.
+        # They are saved with the method; no optimiser trains them.
         self.averages = nn.ModuleList(copy.deepcopy(each).requires_grad_(False) for each in networks)
         self.class_losses = class_losses
         self.strength, self.decay, self.alpha = strength, decay, alpha
@@ -118,7 +115,7 @@ class ELRPlus(Method):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        if not self.steps:  # the networks may have been given trained weights since
+        if not self.steps:  # the networks may have got trained weights meanwhile
             for average, network in zip(self.averages, self.networks.values(), strict=True):
                 average.load_state_dict(network.state_dict())
 
@@ -144,18 +141,18 @@ class ELRPlus(Method):
         self.move_average(turn)
 
     def loss(self, batch: Batch) -> Tensor:
-        """That of a first step of network 1."""
+        """The loss of a first step of network 1."""
         return self.loss_of(Turn(0, 1, batch))
 
     def loss_of(self, turn: Turn) -> Tensor:
-        """This process's share of the loss; moves Q_k first."""
+        """This process's share of the loss, after moving Q_k."""
         number, batch = turn.number, turn.batch
         running = self._move_targets(number, batch)
         share, partner, images = mixup_partners(batch, self.alpha, self.streams, self.steps)
         share = max(share, 1 - share)
         logits = self.networks[TWO_NETWORKS[number]](share * batch.image + (1 - share) * images)
         if number == 0:
-            self.observe(batch.index, logits)  # of images that are mostly the samples' own
+            self.observe(batch.index, logits)  # the samples have the larger share in these images
         q = share * running[batch.index] + (1 - share) * running[partner]
         given = self.table["given"]
         labels = share * self._one_hot(given[batch.index]) + (1 - share) * self._one_hot(given[partner])
@@ -170,7 +167,7 @@ class ELRPlus(Method):
 
     @torch.no_grad()
     def _move_targets(self, number: int, batch: Batch) -> Tensor:
-        """Q_k (N, C), moved for all samples of the global batch, in every process."""
+        """Move Q_k for all samples of the global batch, equally in all processes, and return it (N, C)."""
         running = self.table["elr" if number == 0 else "elr_2"]
         softmax = gather(self.averages[1 - number](batch.image).float().softmax(1))
         rows = gather(batch.index)
@@ -179,7 +176,7 @@ class ELRPlus(Method):
 
     @torch.no_grad()
     def move_average(self, turn: Turn) -> None:
-        """θ̄_k ← a·θ̄_k + (1 − a)·θ_k after step n of network k; parameters only."""
+        """θ̄_k ← a·θ̄_k + (1 − a)·θ_k after step n of network k, for parameters only."""
         a = self.average_decay * ramp_up(turn.step + 1, self.ramp_steps)
         averages: list[Tensor] = [*self.averages[turn.number].parameters()]
         torch._foreach_lerp_(averages, [*self.networks[TWO_NETWORKS[turn.number]].parameters()], 1 - a)

@@ -1,4 +1,4 @@
-"""Several networks that are trained together, judged as one."""
+"""The ensemble of networks that are trained together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 TWO_NETWORKS = ("network", "network_2")
-"""`network_names` of the methods that train two."""
+"""`network_names` of two-network methods."""
 
 TWO_ROWS = {
     "mean": "{}",
@@ -17,14 +17,14 @@ TWO_ROWS = {
     "momentum": "{}-MO 1 (network)",
     "momentum_2": "{}-MO 2 (network)",
 }
-"""Their `rows`, where the mean of the two networks is the method's own."""
+"""`rows` of two-network methods that are reported as the mean of both networks."""
 
 
 class Ensemble(nn.Module):
     """The mean of several networks' logits: (B, channels, H, W) → (B, C).
 
-    Its argmax is that of the summed logits, by which DivideMix predicts; its softmax is the normalised geometric mean
-    of the networks' softmaxes. It owns nothing: its networks are those that are trained and saved elsewhere.
+    Its argmax is that of the summed logits, as DivideMix predicts. Its softmax is the normalised geometric mean of the
+    networks' softmaxes. The networks are trained and saved elsewhere.
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
@@ -32,10 +32,10 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Copies, as the next network's CUDA graph may overwrite what this one has said (trainer.compile).
+        # Copies, as the next network's CUDA graph may overwrite these logits (trainer.compile).
         return self.of(member(images).clone() for member in self.members)
 
     def of(self, logits: Iterable[Tensor]) -> Tensor:
-        """What it says where its members say this: (B, C) from each of them, in their order → (B, C)."""
+        """The ensemble's logits (B, C) from those of its members (B, C) each, in their order."""
         first, *others = logits
         return sum(others, first) / len(self.members)

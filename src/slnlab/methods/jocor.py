@@ -1,4 +1,4 @@
-"""JoCoR (Wei et al., 2020): two networks with one loss, in which they also agree with each other."""
+"""JoCoR (Wei et al., 2020): two networks with one joint loss that includes their agreement."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class JoCoR(SmallLoss):
     """The mean of the int((1 − R)·B) smallest of l_i = (1 − λ)(ℓ¹_i + ℓ²_i) + λ [KL(S¹_i‖S²_i) + KL(S²_i‖S¹_i)].
 
     Wei et al. (2020), equations 2 to 6: both networks learn from the same samples, and the gradient goes through
-    every S. (Their one optimiser over both networks and ours, one for each, take the same steps.) A batch without
-    kept samples takes no step. The column `selected` marks the samples that both learned from.
+    every S. (One optimiser for both networks, as theirs, takes the same steps as our one for each.) A batch without
+    kept samples takes no step. The column `selected` marks the kept samples.
 
     Args:
         networks: two, each with its own initialisation.
@@ -29,7 +29,7 @@ class JoCoR(SmallLoss):
     rows = TWO_ROWS
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "JoCoR keeps or drops a sample by its loss, and a mixture has two",
-        "sam.rho": "SAM moves one network to where its own loss is worst, and JoCoR has one loss of two networks",
+        "sam.rho": "SAM perturbs one network towards its largest loss, and JoCoR has one loss for two networks",
         "correction.enabled": "label correction predicts with one momentum model, and JoCoR has two networks",
     }
 
@@ -47,7 +47,9 @@ class JoCoR(SmallLoss):
     def loss(self, batch: Batch) -> Tensor:
         logits = [network(batch.image) for network in self.networks.values()]
         self.observe(batch.index, logits[0])
-        (compared, losses), (compared_2, losses_2) = (self.losses(said, batch, k) for k, said in enumerate(logits))
+        (compared, losses), (compared_2, losses_2) = (
+            self.losses(outputs, batch, k) for k, outputs in enumerate(logits)
+        )
         agreement = self.co_lambda * symmetric_divergence(*logits)
         count = keep_count(batch.shard.total, self.forget_rate)
         joint = (1 - self.co_lambda) * (compared + compared_2) + agreement.detach()

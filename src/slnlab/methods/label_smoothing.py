@@ -12,11 +12,11 @@ from slnlab.schema.kinds import Share
 
 
 class LabelSmoothing(SingleNetwork):
-    """Targets (1 − α)·t + α/C with any class-wise loss; SLN's noise is added to the smoothed ones, at its full σ.
+    """Targets (1 − α)·t + α/C with any class-wise loss; SLN adds its noise, at the full σ, to the smoothed targets.
 
     Args:
         network: see `SingleNetwork`.
-        alpha: share α that moves to all classes, in [0, 1].
+        alpha: share α of the target that is spread over all classes, in [0, 1].
         options: see `SingleNetwork`.
     """
 

@@ -38,13 +38,13 @@ class LossCorrection(SingleNetwork):
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.
 
     Raises:
-        ConfigError: in `setup`: nothing to estimate from, or a T that is none, is singular (backward) or is of
-            another number of classes.
-        DataError: in `setup`: a file that cannot be read.
+        ConfigError: in `setup`: predictions are missing, or T is invalid, singular (backward) or has another number
+            of classes.
+        DataError: in `setup`: a file cannot be read.
     """
 
     refuses: ClassVar[dict[str, str]] = {
-        "correction.enabled": "the corrected loss expects labels with noise T, which corrected labels no longer have",
+        "correction.enabled": "the corrected loss assumes labels with noise T, and corrected labels lose this noise",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
     in_three_epochs: ClassVar[dict[str, Any]] = {"transition": "known"}
@@ -75,7 +75,9 @@ class LossCorrection(SingleNetwork):
         super().setup(stage)
         record = self.data.noise_record
         if record is None and self.transition == "known":
-            raise ConfigError("method.transition: known, but of these labels nobody knows it; estimated, or a file")
+            raise ConfigError(
+                "method.transition: known, but the noise of these labels is unknown; choose estimated, or give a file"
+            )
         known = record.transition_matrix if record else None
         matrix = known if known is not None and self.transition == "known" else self._matrix()
         if len(matrix) != self.table.num_classes:
@@ -99,22 +101,22 @@ class LossCorrection(SingleNetwork):
             return read_transition(Path(self.transition))
         if self.estimate_from is None:
             raise ConfigError(
-                "method.transition: estimated, but there are no predictions to estimate from; slnlab.train makes them "
-                "by itself, a bare method wants them in estimate_from"
+                "method.transition: estimated, but there are no predictions to estimate from; slnlab.train makes them, "
+                "a method outside of it takes them from estimate_from"
             )
         try:
             with np.load(self.estimate_from, allow_pickle=False) as file:
                 probabilities = torch.from_numpy(file["probabilities"])
-        except Exception as error:  # numpy and zipfile have many words for a broken archive
+        except Exception as error:  # numpy and zipfile raise many types for a broken archive
             raise DataError(f"{self.estimate_from}: cannot be read as class probabilities ({error})") from error
         return estimate_transition(probabilities, self.drop_above)
 
 
 def read_transition(path: Path) -> Tensor:
-    """A transition matrix (C, C) from an `.npy`, or from a text file with commas between its numbers.
+    """Read a transition matrix (C, C) from an `.npy` file, or from a text file with comma-separated numbers.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
         matrix = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")

@@ -1,4 +1,4 @@
-"""mixup (Zhang, Cisse, Dauphin & Lopez-Paz, 2018): learn from mixtures of two samples."""
+"""mixup (Zhang, Cisse, Dauphin & Lopez-Paz, 2018): training on mixtures of two samples."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from slnlab.streams import Streams, derive
 
 
 def mixup_partners(batch: Batch, alpha: float, streams: Streams, step: int) -> tuple[float, Tensor, Tensor]:
-    """Which sample of the global batch each one is mixed with, and in which proportion.
+    """Draw the partner of each sample from the global batch, and the common share.
 
-    The mixture is λ·x_i + (1 − λ)·x_π(i) with targets λ·t_i + (1 − λ)·t_π(i), λ ~ Beta(α, α) one for the whole
-    batch and π a random permutation of it (equation 1 of the paper and its algorithm). For a class-wise loss that is
-    λ·ℓ(t_i) + (1 − λ)·ℓ(t_π(i)), as the authors' code has it. They take α = 1 on clean and 8 or 32 on noisy labels.
+    The mixture is λ·x_i + (1 − λ)·x_π(i) with targets λ·t_i + (1 − λ)·t_π(i); one λ ~ Beta(α, α) serves the whole
+    batch, and π is a random permutation of it (equation 1 and algorithm of the paper). For a class-wise loss this is
+    λ·ℓ(t_i) + (1 − λ)·ℓ(t_π(i)), as in the authors' code. They take α = 1 on clean and 8 or 32 on noisy labels.
 
     Args:
         batch: this process's part of a global batch. In a process group all processes must call it together.
         alpha: α > 0.
-        streams: of the run's seed.
-        step: the number of the optimiser step; the draws depend on nothing else.
+        streams: streams of the run's seed.
+        step: number of the optimiser step; the draws depend on seed and step alone.
 
     Returns:
         (λ, the partners' rows of the sample table (B,), their images (B, …)).
     """
-    # λ is drawn on the host: a number from the device would have to be waited for.
+    # λ is drawn on the host, as a number from the device would make the host wait.
     share = float(np.random.default_rng(derive(streams.seed, "mixup", step)).beta(alpha, alpha))
     partner = batch.shard.of(
         torch.randperm(batch.shard.total, generator=streams("mixup", step), device=batch.index.device)

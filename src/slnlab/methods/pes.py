@@ -1,4 +1,4 @@
-"""Progressive early stopping (Bai et al., 2021): the later parts of a network memorise first, so they stop first."""
+"""Progressive early stopping (Bai et al., 2021): later parts of a network memorise sooner, so they stop sooner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PartName = Literal["last_stage", "classifier"]
 
 
 def class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """w_c = (mean of the non-zero class counts)/n_c of labels (M,), and 0 for a class without any: (C,) float32."""
+    """w_c = (mean of the non-zero class counts)/n_c for labels (M,), and 0 for an empty class: (C,) float32."""
     counts = one_hot(labels, num_classes).sum(0).float()
     there = counts > 0
     return there * (counts.sum() / there.sum().clamp(min=1)) / counts.clamp(min=1)
@@ -33,7 +33,7 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
 
 @torch.no_grad()
 def initialise_anew(modules: Iterable[nn.Module], seed: int) -> None:
-    """PyTorch's own initialisation of every layer, with these draws; running statistics too. In place."""
+    """Initialise every layer as PyTorch does, with this seed, in place; running statistics too."""
     layers = [layer for module in modules for layer in module.modules() if hasattr(layer, "reset_parameters")]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -42,42 +42,42 @@ def initialise_anew(modules: Iterable[nn.Module], seed: int) -> None:
 
 
 class Refining(NamedTuple):
-    """A step of the epoch in which parts are replaced."""
+    """A step of the epoch that replaces parts."""
 
     part: PartName
     begins: bool
-    """Whether it is the first with this part, which is initialised anew before."""
+    """True for the first step with this part, which initialises the part anew."""
     last_pass: bool
-    """Over the training samples."""
+    """True in the last pass over the training samples."""
     batch: Batch
 
 
 class PES(SingleNetwork):
-    """Cross entropy for a few epochs, then the network's end anew, then only the samples it is confident of.
+    """Cross entropy for a few epochs, then new last parts of the network, then confident samples only.
 
     With A the stem, B the last stage and H the classifier of the network, in epochs counted from 1:
 
     - up to `early_epochs`: cross entropy on all samples;
-    - the next one: B and H are initialised anew and trained for `stage_epochs` passes over all samples, A frozen; then
-      H is, alone, for `classifier_epochs` passes. Each with a fresh Adam of learning rate `refining_lr`. All of it
-      counts as one epoch for the schedule;
-    - from then on each epoch selects the samples whose given label is the argmax of the mean softmax (eval mode) of
-      two augmented views, and trains on them with class-weighted cross entropy, Σ w_y ℓ / Σ w_y over the batch, w
-      those of `class_weights` among the selected samples. A single selected sample makes no step.
+    - the next epoch: B and H are initialised anew and trained for `stage_epochs` passes over all samples, A frozen;
+      then H alone is initialised anew and trained for `classifier_epochs` passes. Each has a fresh Adam of learning
+      rate `refining_lr`. The schedule counts all of it as one epoch;
+    - every later epoch selects the samples whose given label is the argmax of the mean softmax (eval mode) of two
+      augmented views. It trains on them with class-weighted cross entropy, Σ w_y ℓ / Σ w_y over the batch, with
+      `class_weights` of the selected samples. A single selected sample makes no step.
 
-    (Bai et al., 2021, section 3; the details are those of their code.) In that code the main optimiser goes on with
-    the parameters that were there before, so that B and H get no further update: `replaced_parts="frozen"`; with
-    "trained" it trains them too, with no memory of those before. Batch norm's running statistics move in frozen parts
-    as well. The momentum model follows every step, also those of Adam. SLN's noise is on the targets of every phase,
-    SAM in all but the refining. `selected` is who is trained on; `loss` and `prediction` are from then on those of the
-    selection's mean softmax.
+    (Bai et al., 2021, section 3; details as in their code.) The main optimiser of that code keeps the former
+    parameters, so B and H get no further update: `replaced_parts="frozen"`. With "trained", it trains the new ones too,
+    without former optimiser state. Batch norm's running statistics also move in frozen parts. The momentum model
+    follows every step, also those of Adam. SLN's noise applies in every phase, SAM in all but the refining. The column
+    `selected` marks the samples trained on; from the first selection on, `loss` and `prediction` are those of its mean
+    softmax.
 
     Args:
         network: see `SingleNetwork`.
         early_epochs: number of epochs T1 of cross entropy, ≥ 0.
         stage_epochs, classifier_epochs: numbers of passes T2 and T3, ≥ 1.
         refining_lr: learning rate of Adam in these passes, > 0.
-        replaced_parts: B and H afterwards: "frozen" or "trained".
+        replaced_parts: "frozen" or "trained": B and H in later epochs.
         last_stage, classifier: names of the modules of B and of H; None: see `slnlab.models.parts`.
         options: see `SingleNetwork`; `class_losses` is cross entropy.
 
@@ -86,9 +86,9 @@ class PES(SingleNetwork):
     """
 
     refuses: ClassVar[dict[str, str]] = {
-        "mixup.alpha": "PES selects samples and weighs them by the class of their label, and a mixture has two",
+        "mixup.alpha": "PES selects samples and weights them by the class of their label, and a mixture has two",
         "correction.enabled": (
-            "PES learns from samples that agree with their labels; there is nothing to correct in them"
+            "PES learns from samples whose prediction equals their label, which leaves nothing to correct"
         ),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
@@ -120,21 +120,21 @@ class PES(SingleNetwork):
         repeated: dict[PartName, int] = {"last_stage": stage_epochs, "classifier": classifier_epochs}
         self.passes = [part for part, times in repeated.items() for _ in range(times)]
         self.replaced_parts = replaced_parts
-        # Of the phase. Each follows from the epoch, so that none is saved.
+        # State of the phase, which follows from the epoch and is not saved.
         self.refiner: Adam | None = None
         self.weights: Tensor | None = None
         self.observing = True
 
     @property
     def saved_within_epoch(self) -> bool:
-        return self.current_epoch != self.early_epochs  # in which a step may begin a phase
+        return self.current_epoch != self.early_epochs  # a step of that epoch may begin a phase
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.table.add("selected", fill=True, dtype=torch.bool)
 
     def modules_from(self, part: PartName) -> list[nn.Module]:
-        """The modules of this part and of what comes after it."""
+        """The modules of this part and of later parts."""
         names = self.parts.classifier if part == "classifier" else self.parts.last_stage + self.parts.classifier
         return [self.network.get_submodule(name) for name in names]
 
@@ -149,7 +149,7 @@ class PES(SingleNetwork):
             self.settle()
 
     def settle(self) -> None:
-        """What was replaced is left as it is from here on, or trained with the rest; and the samples are selected."""
+        """End the refining: freeze the replaced parts or train them with the rest, and select the samples."""
         self.refiner = None
         self.network.requires_grad_(True)
         if self.replaced_parts == "frozen":
@@ -178,7 +178,7 @@ class PES(SingleNetwork):
                 yield partial(turn, make, part, new and step == 0, number + 1 == len(self.passes))
 
     def _pass(self, rows: Tensor, epoch: int, number: int) -> Iterator[Callable[[], Batch]]:
-        """One pass over these samples, in an order of its own."""
+        """One pass over these samples, in its own order."""
         order = torch.randperm(len(rows), generator=self.streams("PES order", epoch, number), device=rows.device)
         batches = in_batches(rows[order], self.data.batch_size)
         read = self.data.reading(batches)
@@ -191,14 +191,14 @@ class PES(SingleNetwork):
 
     @torch.no_grad()
     def select(self) -> None:
-        """Find the samples that the network is confident of, and how many each class has. The same in all processes."""
-        said: list[tuple[Tensor, Tensor]] = []
+        """Select the confident samples and weight their classes, equally in all processes."""
+        predicted: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
             for step, images in self.data.in_order(self.current_epoch):
                 streams = [self.streams(f"PES view {number}", self.current_epoch, step) for number in (1, 2)]
                 softmaxes = [self.network(images.view(stream)).float().softmax(1) for stream in streams]
-                said.append((images.index, torch.stack(softmaxes).mean(0)))
-        index, mean = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+                predicted.append((images.index, torch.stack(softmaxes).mean(0)))
+        index, mean = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         given, prediction = self.table["given"][index], mean.argmax(1)
         self.table["prediction"][index] = prediction
         self.table["loss"][index] = -mean.gather(1, given.unsqueeze(1)).squeeze(1).clamp(min=1e-12).log().float()
@@ -206,7 +206,7 @@ class PES(SingleNetwork):
         self.weights = class_weights(given[prediction == given], self.table.num_classes)
 
     def replace(self, part: PartName) -> None:
-        """Initialise this part and what comes after it anew, and train nothing else from here on."""
+        """Initialise this part and later parts anew, and train them alone from here on."""
         modules = self.modules_from(part)
         initialise_anew(modules, derive(self.seed, f"PES {part}"))
         self.network.requires_grad_(False)
@@ -238,7 +238,7 @@ class PES(SingleNetwork):
         if self.weights is None:
             return losses
         weights = self.weights[self.table["given"][batch.index]]
-        # Over the weights of the whole batch, written as a sum over it divided by its size.
+        # `Batch.mean` divides by the batch size B; the divisor wanted is the sum of the weights.
         return losses * weights * (batch.shard.total / gather(weights).sum())
 
     def take_step(self, network: int | None = None) -> None:
@@ -248,5 +248,7 @@ class PES(SingleNetwork):
         self.clip()
         self.refiner.step()
         self.refiner.zero_grad(set_to_none=True)
-        for optimizer in self._optimizers:  # without gradients it moves nothing, but the momentum model follows it
+        for (
+            optimizer
+        ) in self._optimizers:  # without gradients it moves nothing, but the momentum model follows its steps
             optimizer.step()

@@ -1,4 +1,4 @@
-"""PES with MixMatch (Bai et al., 2021): the samples that the network is not confident of lose their labels."""
+"""PES with MixMatch (Bai et al., 2021): samples without a confident prediction lose their labels."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from slnlab.schema.kinds import Count, CountOrZero, Names, NonNegative, Positive
 
 
 def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
-    """How many of a batch are labelled and unlabelled: half and half if the latter are more, else their share of all.
+    """Numbers of labelled and unlabelled samples of a batch: halves if more are unlabelled, else their shares of all.
 
-    Neither is 1, because the network predicts each part alone in train mode: 1 becomes 2.
+    A part of 1 becomes 2, because the network predicts each part alone in train mode.
 
     >>> sizes(30, 10, 128), sizes(10, 30, 128), sizes(99, 1, 128)
     ((96, 32), (64, 64), (126, 2))
@@ -35,28 +35,27 @@ def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
 
 
 class Mixing(NamedTuple):
-    """A step of MixMatch, which of the epoch's."""
+    """A step of MixMatch, by its number in the epoch."""
 
     number: int
     begins: bool
-    """Whether what was replaced has just been trained: the samples are to be split first."""
+    """True for the first step after the refining, which splits the samples first."""
 
 
 class PESSemi(PES):
-    """Cross entropy, then the classifier anew, then MixMatch with the confident samples as the labelled ones.
+    """Cross entropy, then a new classifier, then MixMatch with the confident samples as the labelled ones.
 
     After `early_epochs` the classifier is initialised anew and trained alone for `classifier_epochs` passes (see
-    `PES`). In the same epoch and in every one after it the samples are split as `PES` selects, and `steps` steps
-    follow. Each has a batch of labelled and unlabelled samples (see `sizes`), two augmented views of each. Labelled
-    ones have their given label as target, unlabelled ones the sharpened mean of the network's softmaxes (train mode).
-    All are mixed, λ ~ Beta(α, α), the larger share being the sample's own, and with w those of `class_weights`, at
-    most `weight_cap`,
+    `PES`). That epoch and every later one splits the samples as `PES` selects them, and takes `steps` steps. Each has
+    a batch of labelled and unlabelled samples (see `sizes`), two augmented views of each. The target of a labelled
+    sample is its given label, that of an unlabelled one the sharpened mean of the network's softmaxes (train mode).
+    All are mixed with λ ~ Beta(α, α); the sample itself has the larger share. With w = `class_weights`, at most
+    `weight_cap`,
 
         loss = mean −Σ_c w_c t_c log S_c + λ_u · ramp · mean (S − t)²,
 
-    the first mean over the labelled, the second over the unlabelled rows and the classes (Bai et al. 2021; the details
-    are those of their code). Without labelled samples there are no steps; without unlabelled
-    samples there is no unlabelled part.
+    the first mean over the labelled rows, the second over the unlabelled rows and the classes (Bai et al. 2021; details
+    as in their code). Without labelled samples there are no steps, without unlabelled samples no unlabelled part.
 
     Args:
         network: see `SingleNetwork`.
@@ -72,7 +71,7 @@ class PESSemi(PES):
 
     rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "PES-MO (semi)"}
     refuses: ClassVar[dict[str, str]] = {
-        "sln.sigma": "PES (semi) mixes its targets and guesses some of them; SLN first is init.from=sln",
+        "sln.sigma": "PES (semi) mixes its targets and guesses some of them; to train SLN first, use init.from=sln",
         "mixup.alpha": "PES (semi) mixes its samples itself (MixMatch)",
         "sam.rho": (
             "SAM needs a second pass with the same targets, and PES (semi) guesses its targets anew at every step"
@@ -120,7 +119,7 @@ class PESSemi(PES):
         self.alpha, self.alpha_late = alpha, alpha_late
         self.lambda_u, self.lambda_u_ramp = lambda_u, lambda_u_ramp
         self.labelled: Tensor
-        """Rows of the sample table (steps, L) of the epoch, of whole batches."""
+        """Rows of the sample table (steps, L) in this epoch, of global batches."""
         self.unlabelled: Tensor
         self.read: Callable[[int], Images]
         """The images of both, step by step: labelled ones, then unlabelled ones."""
@@ -133,7 +132,7 @@ class PESSemi(PES):
         return chain(super().batches(epoch), turns) if new else turns
 
     def select(self) -> None:
-        """Split the samples, and draw who is in which batch of the epoch."""
+        """Split the samples, and draw the batches of the epoch."""
         super().select()
         assert self.weights is not None
         self.weights = self.weights.clamp(max=self.weight_cap)
@@ -149,7 +148,7 @@ class PESSemi(PES):
         self.read = self.data.reading([*batches], whole=True)
 
     def _draw(self, name: str, rows: Tensor, size: int) -> Tensor:
-        """(steps, size) of these rows, all of them before any comes again; (steps, 0) if there are none."""
+        """Draw (steps, size) of these rows, all before any is repeated; (steps, 0) if there are none."""
         if not len(rows):
             return rows.new_empty(self.mixing_steps, 0)
         order = self.streams(f"PES {name}", self.current_epoch)
@@ -171,7 +170,7 @@ class PESSemi(PES):
         self.descend(loss)
 
     def mixmatch(self, number: int) -> Tensor:
-        """This process's share of the loss of a step. Every process augments the whole batch, and has its part."""
+        """This process's share of the loss of a step. Every process augments the whole batch and trains on its part."""
         labelled, unlabelled = (
             [images.view(self.streams(f"PES {name} view {view}", self.steps)) for view in (1, 2)]
             for name, images in (("labelled", self.read(2 * number)), ("unlabelled", self.read(2 * number + 1)))
@@ -201,6 +200,6 @@ class PESSemi(PES):
 
     @torch.no_grad()
     def _guess(self, views: Sequence[Tensor]) -> Tensor:
-        """Targets of the unlabelled samples (U, C), of all processes."""
+        """Targets of the unlabelled samples (U, C) of the global batch."""
         mine = shard(len(views[0]))
         return gather(co_guess([softmax(self.network(mine.of(view))) for view in views], self.temperature))

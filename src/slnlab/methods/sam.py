@@ -17,20 +17,20 @@ Decayed = Literal["perturbed", "own"]
 
 
 class SharpnessAware:
-    """The gradient at θ + ρ·g/‖g‖ in the place of g, the gradient at θ (equation 2 of the paper).
+    """Replaces g, the gradient at θ, by the gradient at θ + ρ·g/‖g‖ (equation 2 of the paper).
 
-    Two passes over each batch, so twice the time. The norm is over all parameters together. Batch norm uses the
-    batch's statistics in both passes and moves its running ones in the first alone.
+    Each batch takes two passes, so twice the time. The norm is over all parameters together. Batch norm uses the
+    batch's statistics in both passes and moves its running statistics in the first alone.
 
-    In several processes the gradient is that of the global batch, so that a run does not depend on their number; the
-    authors perturb each device by the gradient of its own part, which is another method for each number of devices.
+    In several processes g is the gradient of the global batch, so a run does not depend on their number. (The authors
+    perturb each device by the gradient of its own part.)
 
     Args:
-        rho: the radius ρ, finite and > 0. Label noise: .1, at 80 % .05; otherwise .05 (the paper).
-        decay_in_ascent: g includes the weight decay, as in the authors' code; False: it is a part of the step only,
+        rho: radius ρ, finite and > 0. The paper has 0.1 for label noise (0.05 at 80 %), otherwise 0.05.
+        decay_in_ascent: True: g includes the weight decay, as in the authors' code; False: only the step has it,
             as in common PyTorch versions.
-        decay_in_step: the weights whose decay is a part of the step. "perturbed": those at θ + ρ·g/‖g‖, as in the
-            authors' code, where the decay is a term of the loss; "own": θ, as in common PyTorch versions.
+        decay_in_step: the weights that decay in the step. "perturbed": θ + ρ·g/‖g‖, as in the authors' code, where
+            the decay is a term of the loss; "own": θ, as in common PyTorch versions.
 
     Raises:
         ConfigError: rho is not positive and finite.
@@ -42,15 +42,15 @@ class SharpnessAware:
         self.rho, self.decay_in_ascent, self.decay_in_step = rho, decay_in_ascent, decay_in_step
 
     @contextmanager
-    def at_the_worst(self, network: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-        """Inside the block the parameters are θ + ρ·g/(‖g‖ + 1e-12); g is the gradients at its beginning.
+    def perturbed(self, network: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+        """Inside the block the parameters are θ + ρ·g/(‖g‖ + 1e-12), g the gradients at its beginning.
 
-        Afterwards they are θ again, bit for bit. The gradients are what the block has made of them; with the decay of
-        the perturbed weights in the step they have decay · ρ·g/(‖g‖ + 1e-12) added, as the optimiser adds decay · θ.
+        Afterwards the parameters are θ again, bit for bit, and the gradients are those of the block. For
+        decay_in_step = "perturbed", decay · ρ·g/(‖g‖ + 1e-12) is added to them, as the optimiser adds decay · θ.
 
         Args:
-            network: whose batch norms keep their running statistics.
-            optimizer: whose parameters are moved, and whose weight decay counts.
+            network: its batch norms keep their running statistics.
+            optimizer: its parameters are perturbed, with its weight decay.
         """
         parameters: list[Tensor] = []
         directions: list[Tensor] = []
@@ -82,7 +82,7 @@ class SharpnessAware:
 
 @contextmanager
 def running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Batch norms that are training normalise by the batch inside the block, and their running statistics stay."""
+    """Batch norms in train mode normalise by the batch inside the block and keep their running statistics."""
     kept = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     for module in kept:
         module.track_running_stats = False

@@ -1,4 +1,4 @@
-"""The two SGD noises that the paper compares SLN with (section 3.1, equations 1 and 2; figure 5)."""
+"""Two kinds of SGD noise, the paper's comparison for SLN (section 3.1, equations 1 and 2; figure 5)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from slnlab.schema.kinds import NonNegative
 class ParameterNoise(SingleNetwork):
     """Equation 1: σ·z is added to the gradient of every parameter, z ~ N(0, I) anew at every step.
 
-    The paper speaks of the gradient of one sample. The mean of B samples' independent noises has the standard
-    deviation σ/√B, and that is what is drawn, once per step.
+    The paper adds it to the gradient of one sample. The mean of B independent noises has the standard deviation
+    σ/√B, so one draw per step with that deviation suffices.
 
     Args:
         network: see `SingleNetwork`.
         gradient_sigma: standard deviation σ ≥ 0; the paper's figure has 0.001, 0.005, 0.01.
-        per_sample: True: σ is that of one sample's gradient; False: that of the batch's gradient.
+        per_sample: True: σ applies to the gradient of one sample; False: to that of the batch.
         options: see `SingleNetwork`.
     """
 
@@ -35,7 +35,7 @@ class ParameterNoise(SingleNetwork):
     def before_step(self, batch: Batch) -> None:
         gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
         sigma = self.gradient_sigma / (math.sqrt(batch.shard.total) if self.per_sample else 1.0)
-        # The same in all processes, which have the same gradient.
+        # All processes have the same gradient and draw the same noise.
         drawn = torch.randn(
             sum(map(torch.numel, gradients)),
             generator=self.streams("parameter noise", self.steps),

@@ -1,4 +1,4 @@
-"""SIGUA (Han et al., 2020): learn from the small losses, and unlearn a little from the others."""
+"""SIGUA (Han et al., 2020): descent on the small losses, and a weak ascent on some of the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slnlab.schema.kinds import NonNegative, Share
 
 
 def bad_count(rejected: int, fraction: float) -> int:
-    """int(fraction · rejected), but at least 1 unless one of them is 0: how many are unlearned, in [0, rejected].
+    """Number of bad samples: int(fraction · rejected), at least 1 unless one of them is 0, in [0, rejected].
 
     >>> bad_count(10, 0.35), bad_count(2, 0.3), bad_count(2, 0.0), bad_count(0, 0.3)
     (3, 1, 0, 0)
@@ -37,8 +37,8 @@ class Sigua(SmallLoss):
     """
 
     refuses: ClassVar[dict[str, str]] = {
-        "mixup.alpha": "SIGUA learns some samples and unlearns the others, and a mixture may be of both",
-        "sam.rho": ("SAM seeks the worst loss nearby, and SIGUA's loss falls as the rejected samples get worse"),
+        "mixup.alpha": "SIGUA descends on some samples and ascends on others, and a mixture may have one of each",
+        "sam.rho": ("SAM perturbs towards a larger loss, and SIGUA's loss falls as the bad samples get worse"),
     }
 
     def __init__(self, network: nn.Module, *, gamma: NonNegative, bad_fraction: Share, **options: Any) -> None:

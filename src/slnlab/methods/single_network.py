@@ -1,4 +1,4 @@
-"""One network, a class-wise loss, and targets that may be perturbed: CE, SLN, SLN-MO, SLN-MO-LC, and many more."""
+"""One network, a class-wise loss and targets with optional noise: CE, SLN, SLN-MO, SLN-MO-LC and many more."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from slnlab.sln import StochasticLabelNoise
 
 
 class Lesson(NamedTuple):
-    """What a pass over a batch teaches; the second one of SAM teaches the same."""
+    """Inputs and targets of a pass over a batch, equal in both passes of SAM."""
 
     images: Tensor
-    """What the network is shown (B, channels, H, W)."""
+    """Inputs of the network (B, channels, H, W)."""
     targets: Tensor
-    """What the loss weighs (B, C)."""
+    """Targets of the loss (B, C)."""
     seen: Tensor
-    """The rows of the sample table (B,) whose images these mostly are."""
+    """Rows of the sample table (B,) with the larger share in these images."""
 
 
 class SingleNetwork(Method):
     """Mini-batch descent on ⟨t + σ·z, L(S)⟩, the paper's equation (3) for any class-wise loss L.
 
     With σ = 0 this is the loss itself: `method=ce`. The momentum model and label correction are callbacks; label
-    correction sets `sln.sigma` to 0 and rewrites rows of the sample table, and nothing here knows of it.
+    correction sets `sln.sigma` to 0 and rewrites rows of the sample table, independently of the method.
 
-    A method that differs in its loss writes `objective`, one that differs in its targets writes `targets`; SLN,
-    mixup and SAM come with it. What it remembers of its samples it writes in `remember`. A step calls that once, and
-    `objective`, which writes nothing, as often as it has passes.
+    A subclass overrides `objective` for another loss and `targets` for other targets; SLN, mixup and SAM are included.
+    It writes its state per sample in `remember`, which each step calls once. `objective` writes nothing, and a step
+    calls it once per pass.
 
     Args:
         network: images (B, channels, H, W) → logits (B, C).
@@ -64,41 +64,40 @@ class SingleNetwork(Method):
         self.mixup = mixup
         self.sam = SharpnessAware(sam, sam_decay_in_ascent, sam_decay_in_step) if sam else None
 
-    # What a method writes otherwise
+    # What subclasses override
 
     def targets(self, index: Tensor) -> Tensor:
         """The unperturbed targets (B, C) of these samples; label correction has already rewritten them."""
         return self.table.targets(index)
 
     def remember(self, batch: Batch, logits: Tensor) -> None:
-        """Write down what is to be remembered of the batch, or selected of it. Once per optimiser step, before
-        `objective`.
+        """Update the state or the selection of these samples. Called once per optimiser step, before `objective`.
 
         Args:
             batch: as for `objective`.
-            logits: (B, C), without gradient. Use them with the unperturbed `self.targets(batch.index)`.
+            logits: (B, C), without gradient; `self.targets(batch.index)` are the unperturbed targets.
         """
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample, (B,). Writes nothing: SAM calls it twice per step.
 
         Args:
-            batch: rows of the sample table, and their images as they are without mixup.
-            logits: (B, C), of the mixed images where there is mixup.
-            targets: (B, C), those of `targets`, mixed, and with SLN's noise.
+            batch: rows of the sample table, and their images before mixup.
+            logits: (B, C), of the mixed images with mixup.
+            targets: (B, C): `targets`, mixed, with SLN's noise.
         """
         return expected_loss(targets, self.class_losses(logits))
 
     def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        """This process's share of the loss, a scalar: the mean of `objective`, and what is not of single samples."""
+        """This process's share of the loss, a scalar: the mean of `objective`, plus terms of the whole batch."""
         return batch.mean(self.objective(batch, logits, targets))
 
     def attached(self, batch: Batch) -> Batch:
-        """The batch with what the method learns of its samples beside the network, to collect gradients in one pass."""
+        """The batch with the method's trainable parameters of its samples, which collect gradients in one pass."""
         return batch
 
     def before_step(self, batch: Batch) -> None:
-        """Called when the gradients are there and the optimiser has not yet stepped; `batch` as the pass had it."""
+        """Called between the gradients and the optimiser's step; `batch` is that of the pass."""
 
     # One optimiser step
 
@@ -107,7 +106,7 @@ class SingleNetwork(Method):
         self._differentiate(self.loss, batch)
         if self.sam:
             batch = self.attached(batch)
-            with self.sam.at_the_worst(self.network, self._optimizers[0]):
+            with self.sam.perturbed(self.network, self._optimizers[0]):
                 self._differentiate(self._loss_again, batch)
         self.before_step(batch)
         self.take_step()
@@ -120,18 +119,18 @@ class SingleNetwork(Method):
     def loss(self, batch: Batch) -> Tensor:
         lesson = self.lesson(batch)
         logits = self._logits(lesson)
-        first = logits.detach()[: len(batch.index)]  # SOP+ shows a second view of each sample after them
+        first = logits.detach()[: len(batch.index)]  # SOP+ appends a second view of each sample
         self.observe(lesson.seen, first)
         self.remember(batch, first)
         return self.batch_loss(batch, logits, lesson.targets)
 
     def _loss_again(self, batch: Batch) -> Tensor:
-        """In SAM's second pass nothing is observed or remembered."""
+        """The loss of SAM's second pass, which observes and remembers nothing."""
         lesson = self.lesson(batch)
         return self.batch_loss(batch, self._logits(lesson), lesson.targets)
 
     def lesson(self, batch: Batch) -> Lesson:
-        """What is shown and taught: the batch, mixed where there is mixup, and SLN's noise on its targets."""
+        """The batch, mixed with mixup, with SLN's noise on its targets."""
         images, targets, seen = batch.image, self.targets(batch.index), batch.index
         if self.mixup:
             share, index, partners = mixup_partners(batch, self.mixup, self.streams, self.steps)

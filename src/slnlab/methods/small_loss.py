@@ -1,7 +1,7 @@
-"""Small-loss selection: what co-teaching, SIGUA, JoCoR and co-teaching+ share.
+"""Small-loss selection, the common base of co-teaching, SIGUA, JoCoR and co-teaching+.
 
-A wrong label is learned later than a right one, so early on its loss is larger. In epoch e the fraction R(e) of each
-batch with the largest losses is not trusted.
+A network learns wrong labels later than right ones, so early in training their losses are larger. In epoch e the
+fraction R(e) of each batch with the largest losses is not trusted.
 """
 
 from __future__ import annotations
@@ -41,42 +41,42 @@ def keep_count(size: int, forget_rate: float) -> int:
 
 
 def ranks(losses: Tensor) -> Tensor:
-    """The place (B,) of each loss in ascending order, from 0; the first of equals comes first, NaN last."""
+    """Ranks (B,) of the losses in ascending order, from 0; the first of equal losses comes first, NaN last."""
     order = losses.argsort(stable=True)
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
 
 
 def global_ranks(losses: Tensor, part: Shard) -> Tensor:
-    """The places (B,), among all samples of the global batch, of this process's losses (B,)."""
+    """Ranks (B,) of this process's losses (B,) among those of the global batch."""
     return part.of(ranks(gather(losses.detach())))
 
 
 def chosen(losses: Tensor, which: Tensor) -> Tensor:
-    """The losses (B,) of those that were chosen (bool), 0 for the others, also for one that is infinite."""
+    """The losses (B,) where `which` (bool) holds, else 0, also for infinite losses."""
     return torch.where(which, losses, torch.zeros_like(losses))
 
 
 class SmallLoss(Method):
     """The base of methods with small-loss selection: the forget rate, and the losses to compare.
 
-    Selection compares the losses against the unperturbed targets, over the global batch; stochastic label noise,
-    where it is switched on, only enters the losses that are trained on.
+    Selection compares the losses against the unperturbed targets, over the global batch. Stochastic label noise enters
+    the training loss only.
 
     The noise rate ε is a number, or `estimated`. The estimate is the share of the higher component of
     `fit_loss_mixture`, fitted to the losses (mean over the networks, eval mode, images as they are, given labels) at
-    the start of every epoch. After the ramp, the estimate of its last epoch stays, before much is memorised. The record
+    the start of every epoch. The estimate of the last epoch of the ramp stays, before much is memorised. The record
     logs ε as `train/noise_rate` and R(e) as `train/forget_rate`; the result holds ε.
 
     Args:
-        networks: see `Method`, as `options`.
+        networks, options: see `Method`.
         class_losses: logits (B, C) → the loss each class would incur (B, C).
-        sigma: of stochastic label noise on the targets that are trained on; each network has its own.
+        sigma: standard deviation of the stochastic label noise in the training loss; each network draws its own.
         forget_rate: forget rate ε in [0, 1), or "estimated".
         ramp_epochs: number of epochs over which the forget rate grows to ε, see `ramp`.
     """
 
     selections: ClassVar[int | None] = None
-    """Columns `selected`, `selected_2`, … of the sample table; None: one for each network."""
+    """Number of columns `selected`, `selected_2`, … of the sample table; None: one for each network."""
 
     in_three_epochs: ClassVar[dict[str, Any]] = {"forget_rate": "estimated", "ramp_epochs": 2}
 
@@ -106,12 +106,12 @@ class SmallLoss(Method):
         return ramp(self.current_epoch + 1, self.ramp_epochs) * self.noise_rate
 
     def losses(self, logits: Tensor, batch: Batch, network: int = 0) -> tuple[Tensor, Tensor]:
-        """Per-sample losses (B,): to compare (detached, unperturbed targets), and to train on.
+        """Losses per sample (B,): for comparison (detached, unperturbed targets), and for training.
 
         Args:
             logits: (B, C) of the network.
             batch: the samples.
-            network: which network's, from 0, for its own label noise.
+            network: number of the network, from 0, for its own label noise.
         """
         targets, of_classes = self.table.targets(batch.index), self.class_losses(logits)
         losses = expected_loss(targets, of_classes)
@@ -128,7 +128,7 @@ class SmallLoss(Method):
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         epoch = self.current_epoch + 1
-        last = {0: 1, 1: 2}.get(self.ramp_epochs, self.ramp_epochs)  # the first that forgets, if there is no ramp
+        last = {0: 1, 1: 2}.get(self.ramp_epochs, self.ramp_epochs)  # without a ramp: the first epoch that forgets
         if self.estimated and epoch <= last and ramp(epoch, self.ramp_epochs) > 0:
             self.noise_rate = self._estimate()
         self.log("train/forget_rate", self.forget_rate, logger=False)
@@ -138,12 +138,12 @@ class SmallLoss(Method):
     def _estimate(self) -> float:
         total: Tensor | None = None
         for network in self.networks.values():
-            said: list[Tensor] = []
+            parts: list[Tensor] = []
             with evaluating(network):
                 for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
                     given = self.table["given"][index]
-                    said.append(cross_entropy(network(image).float(), given, reduction="none"))
-            losses = gather(torch.cat(said))
+                    parts.append(cross_entropy(network(image).float(), given, reduction="none"))
+            losses = gather(torch.cat(parts))
             total = losses if total is None else total + losses
         assert total is not None
         return fit_loss_mixture(total / len(self.networks)).noise_rate

@@ -1,4 +1,4 @@
-"""Sparse over-parameterisation (Liu, Zhu, Qu & You, 2022): the label noise is learned beside the network."""
+"""Sparse over-parameterisation (Liu, Zhu, Qu & You, 2022): trainable parameters model the label noise."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from slnlab.schema.kinds import NonNegative
 
 
 class SOP(SingleNetwork):
-    """Each sample has parameters of its own, u_i (a number) and v_i (C), that can absorb a wrong label.
+    """Each sample has its own parameters u_i (a number) and v_i (C), which can absorb a wrong label.
 
-    The loss is that of `slnlab.objectives.SOP`. u and v take one step per step of the optimiser, down the gradient of
-    the same pass; SLN's noise is on y in the loss's first term alone.
+    The loss is `slnlab.objectives.SOP`. u and v take one gradient step per step of the optimiser, from the same pass.
+    SLN's noise enters y in the first term of the loss only.
 
     Args:
         network: see `SingleNetwork`.
@@ -29,7 +29,7 @@ class SOP(SingleNetwork):
         "correction.enabled": ("SOP's parameters explain the given label and do not fit a corrected one"),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
-    in_three_epochs: ClassVar[dict[str, Any]] = {"lr_u": 1e5, "lr_v": 1e5}  # so that they leave their beginning
+    in_three_epochs: ClassVar[dict[str, Any]] = {"lr_u": 1e5, "lr_v": 1e5}  # large, so that u and v visibly move
 
     def __init__(self, network: nn.Module, *, lr_u: NonNegative, lr_v: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)

@@ -1,4 +1,4 @@
-"""SOP+ (Liu, Zhu, Qu & You, 2022): SOP with a second view to agree with, and classes kept in balance."""
+"""SOP+ (Liu, Zhu, Qu & You, 2022): SOP with consistency of a second view and balanced classes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
 class SOPPlus(SOP):
-    """SOP's loss on the first view, and with S_1, S_2 what the network says of the two and P of SOP
+    """SOP's loss on the first view plus, with the softmaxes S_1 and S_2 of the two views and P of SOP,
 
         consistency · mean KL(sg(S_1) ‖ S_2) + balance · (−Σ_c (1/C) log mean_i P_ic),
 
-    both means over the batch; section 3.3 of the paper, as in the authors' code. The first view is the training
-    augmentation, the second `slnlab.data.autoaugment`'s. Both go through the network in one pass, so that batch norm
-    sees them together. The second view teaches the network alone, the balance u as well.
+    both means over the batch (section 3.3 of the paper, as in the authors' code). The first view has the training
+    augmentation, the second that of `slnlab.data.autoaugment`. One pass predicts both, so batch norm sees them
+    together. The consistency trains the network alone, the balance also u.
 
     Args:
         network: see `SOP`.
@@ -61,7 +61,7 @@ class SOPPlus(SOP):
         self.view = AutoAugmented(self.data.crop_flip, normalise, self.cutout)
 
     def second_view(self, batch: Batch) -> Tensor:
-        """Of the batch's images (B, channels, H, W), made for this step."""
+        """The second view (B, channels, H, W) of the batch's images at this step."""
         assert batch.pixels is not None
         return self.view(batch.pixels(), batch.shard, self.streams, self.steps)
 
@@ -73,7 +73,7 @@ class SOPPlus(SOP):
         first, second = logits.chunk(2)
         losses, explained = self.sop.with_explained(batch.own, first, targets)
         divergence = (softmax(first).detach() * (cross_entropy(second) - cross_entropy(first).detach())).sum(1)
-        # Of all processes' rows; the gradient is that of one's own.
+        # The sum is over all processes' rows; the gradient is that of this process's rows.
         sums = explained.sum(0)
         elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
         balance = ((sums + elsewhere) / batch.shard.total).log().mean()

@@ -1,4 +1,4 @@
-"""Truncated generalised cross entropy (Zhang & Sabuncu, 2018): GCE that now and then gives up on samples."""
+"""Truncated generalised cross entropy (Zhang & Sabuncu, 2018): GCE with regular pruning of samples."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class TruncatedGCE(SingleNetwork):
     Equation 11 of the paper by alternating: w_i = 1 until the first pruning; a pruning sets w_i = 1 iff the
     network, in eval mode, gives the unperturbed target a probability p_i > k. `selected` is w.
 
-    The authors published no code. The public code of others differs in two choices. It prunes with the network that was
-    best on the test set, here the current network prunes. It predicts augmented images (`views`).
+    The authors published no code. Public code by others differs in two choices: it prunes with the best network on the
+    test set (here: with the current one), and it predicts augmented images (see `views`).
 
     Args:
         network: see `SingleNetwork`.
@@ -75,11 +75,11 @@ class TruncatedGCE(SingleNetwork):
 
     @torch.no_grad()
     def prune(self) -> None:
-        """Select the samples that the network finds likely enough."""
-        said: list[tuple[Tensor, Tensor]] = []
+        """Select the samples whose target has a probability above the truncation."""
+        predicted: list[tuple[Tensor, Tensor]] = []
         with evaluating(self.network):
             for index, image in self.data.passes(self.views, "pruning", self.current_epoch):
                 likelihood = (self.targets(index) * self.network(image).float().softmax(1)).sum(1)
-                said.append((index, likelihood > self.truncation))
-        index, likely = (gather(torch.cat(column)) for column in zip(*said, strict=True))
+                predicted.append((index, likelihood > self.truncation))
+        index, likely = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         self.table["selected"][index] = likely
