@@ -145,7 +145,7 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
     assert Slots(["0"], each=2)._threads() == 4
 
 
-def test_so_are_the_processes_that_decode_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_decoding_processes_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("slnlab.launchers.local.execute", lambda planned: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
         planned = Planned(

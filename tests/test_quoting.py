@@ -83,15 +83,15 @@ def test_compose_and_tune_suggest_the_quoted_text(value: str) -> None:
         (["init.from=[runs/ä,runs/b]"], 'init.from=["runs/ä",runs/b]'),
     ],
 )
-def test_words_that_belong_together(words: list[str], wanted: str) -> None:
+def test_arguments_split_by_the_shell_are_recognised(words: list[str], wanted: str) -> None:
     assert shown(advice_on(words, {"seed", "noise"}, multirun=True)) == [wanted]
 
 
-def test_a_home_directory_is_written_out() -> None:
+def test_a_home_directory_is_expanded() -> None:
     assert shown(advice_on(["data.source.root=~/photos"], ())) == [f"data.source.root={os.path.expanduser('~/photos')}"]
 
 
-def test_several_values_without_a_sweep() -> None:
+def test_several_values_without_a_sweep_are_refused() -> None:
     message = advice_on(["sln.sigma=0.1,0.2"], ())
     assert (
         message
@@ -117,14 +117,14 @@ KINDS: dict[str, set[type]] = {"sln.sigma": {float}, "logger.tags": {list, type(
         ),
     ],
 )
-def test_what_a_comma_means_depends_on_the_key_and_on_brackets(word: str, advice: str) -> None:
+def test_a_comma_is_read_by_key_and_brackets(word: str, advice: str) -> None:
     message = advice_on([word], (), kinds=lambda key: KINDS[key])
     assert message is not None
     assert message.split("KEY=VALUE; ")[-1].split("values; ")[-1] == advice
 
 
 @pytest.mark.parametrize("value", ["photos (a, b)", '"a, b" é', "{a,b}", "x [1,(2,3)]", "(a, b"])
-def test_in_a_sweep_too_commas_in_brackets_and_quotes_separate_nothing(value: str) -> None:
+def test_bracketed_and_quoted_commas_separate_nothing_in_a_sweep(value: str) -> None:
     (word,) = shown(advice_on([f"data.source.root={value}"], (), multirun=True))
     read = OverridesParser.create().parse_override(word)
     assert (read.value(), read.is_sweep_override()) == (value, False)
@@ -160,13 +160,13 @@ def test_an_unresolved_interpolation_is_named_with_a_suggestion() -> None:
         check(compose(["runs_dir=${HOME}/x"]))
 
 
-def test_a_word_alone_is_named() -> None:
+def test_an_argument_without_an_equals_sign_is_named() -> None:
     assert advice_on(["noise=sym", "fast"], ()) is not None
     assert advice_on(["fast"], ()) == "fast: is not KEY=VALUE"
     assert advice_on(["noise=sym", "sln.sigma=0.5", "~logger"], ()) is None
 
 
-def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_can_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for typed, overrides, options in (
         (["noise=sym", "-m", "seed=0,1"], ["noise=sym", "seed=0,1"], ["-m"]),
         (["--cfg", "job", "a=1", "--resolve", "b=2"], ["a=1", "b=2"], ["--cfg", "job", "--resolve"]),

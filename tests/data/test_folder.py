@@ -61,7 +61,7 @@ def test_a_folder_without_splits_is_all_for_training(folder: Path) -> None:
     assert (config.data.test, config.data.clean_val, config.data.num_train) == (False, False, 16)
 
 
-def test_the_configuration_knows_what_is_there(folder: Path) -> None:
+def test_the_configuration_reads_the_folders_facts(folder: Path) -> None:
     config = container_of(compose(composed(folder)))
     data = config["data"]
     assert (data["num_classes"], data["classes"], data["num_train"]) == (2, ["cat", "dog"], 16)

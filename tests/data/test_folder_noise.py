@@ -20,7 +20,7 @@ from slnlab.training.settling import settle
 
 
 @pytest.mark.parametrize("noise", ["part_dependent", "open_set", "human"])
-def test_noise_that_needs_the_images_is_refused(folder: Path, noise: str) -> None:
+def test_noise_on_decoded_images_is_refused(folder: Path, noise: str) -> None:
     options = {
         "open_set": ["+noise.donor._target_=slnlab.data.digits.Digits"],
         "human": [f"noise.path={folder}", "noise.annotation=worse"],

@@ -178,7 +178,7 @@ def test_temporary_errors_are_not_cached(folder: Path, monkeypatch: pytest.Monke
     assert seen[decoded:] == [str(refused)]
 
 
-def test_what_was_found_before_it_was_stopped_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_survey_keeps_its_findings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really, decoded = image_check.judge, []
 
     def stopped(path: str) -> image_check.Verdict:

@@ -231,7 +231,7 @@ def test_a_key_unknown_to_the_noise_function_is_refused() -> None:
         spoil(node(f"{HERE}.by_brightness", drak=4))
 
 
-def test_a_parameter_that_nobody_supplies_is_named() -> None:
+def test_a_missing_argument_of_a_noise_function_is_named() -> None:
     with pytest.raises(ConfigError, match=r"noise\.temperature: needs_temperature needs it"):
         spoil(node(f"{HERE}.needs_temperature"))
     with pytest.raises(ConfigError, match=r"noise\.class_map"):

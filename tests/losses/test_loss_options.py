@@ -53,7 +53,7 @@ def test_a_wrong_loss_option_names_what_is_allowed(overrides: list[str], key: st
 
 
 @pytest.mark.parametrize("name", ["forward", "backward"])
-def test_the_examples_in_the_documentation_are_true(name: str) -> None:
+def test_the_documented_examples_hold(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"slnlab.losses._{name}"))
     assert found.attempted
     assert not found.failed

@@ -100,7 +100,7 @@ def test_a_batch_without_disagreements_takes_no_step() -> None:
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("cifar10", 20), ("cifar100", 5), ("digits", 10)])
-def test_presets_are_the_authors(data: str, epochs: int) -> None:
+def test_presets_are_the_authors_values(data: str, epochs: int) -> None:
     method = container_of(compose([f"data={data}", "method=co_teaching_plus"]))["method"]
     assert (method["init_epochs"], method["loss_input"]) == (epochs, "probabilities")
 

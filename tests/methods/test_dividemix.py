@@ -347,7 +347,7 @@ def test_losses_are_averaged_over_the_last_epochs() -> None:
     ("data", "noise", "epochs", "penalty"),
     [("cifar10", "sym", 10, 0.0), ("cifar10", "asym", 10, 1.0), ("cifar100", "sym", 30, 0.0)],
 )
-def test_presets_are_the_papers(data: str, noise: str, epochs: int, penalty: float) -> None:
+def test_presets_are_the_papers_values(data: str, noise: str, epochs: int, penalty: float) -> None:
     method = container_of(compose([f"data={data}", f"noise={noise}", "method=dividemix"]))["method"]
     assert (method["warm_up_epochs"], method["warm_up_penalty"]) == (epochs, penalty)
     assert (method["lambda_u"], method["alpha"], method["temperature"], method["threshold"]) == (0.0, 4.0, 0.5, 0.5)

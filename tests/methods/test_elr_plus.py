@@ -182,7 +182,7 @@ def test_each_epoch_trains_network_1_then_network_2(tmp_path: Path, monkeypatch:
         ("cifar100", "sym", (7.0, 0.9, 0.997, 40000, True, True)),
     ],
 )
-def test_presets_are_the_authors(data: str, noise: str, expected: tuple[float, ...]) -> None:
+def test_presets_are_the_authors_values(data: str, noise: str, expected: tuple[float, ...]) -> None:
     method = container_of(compose([f"data={data}", f"noise={noise}", "method=elr_plus"]))["method"]
     keys = ("strength", "decay", "average_decay", "ramp_steps", "ramp_regulariser", "weight_labels_by_target")
     assert tuple(method[key] for key in keys) == expected

@@ -82,7 +82,7 @@ def test_the_divergence_equals_torchs_in_both_directions() -> None:
         ("clothing1m", "real", 0.9, 0.4),  # ours
     ],
 )
-def test_presets_are_the_authors(data: str, noise: str, co_lambda: float, forget_rate: float) -> None:
+def test_presets_are_the_authors_values(data: str, noise: str, co_lambda: float, forget_rate: float) -> None:
     method = container_of(compose([f"data={data}", f"noise={noise}", "method=jocor"]))["method"]
     assert (method["co_lambda"], method["forget_rate"]) == (co_lambda, forget_rate)
 

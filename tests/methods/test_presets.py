@@ -98,7 +98,7 @@ def test_later_phases_begin_within_the_run(method: str, key: str, data: str, own
         ("elr_plus", ["data=cifar10"], "ramp_steps", 40000),
     ],
 )
-def test_what_is_counted_in_steps_is_of_the_run(method: str, chosen: list[str], key: str, steps: int) -> None:
+def test_values_counted_in_steps_follow_the_run_length(method: str, chosen: list[str], key: str, steps: int) -> None:
     assert container_of(compose([*chosen, f"method={method}"]))["method"][key] == steps
 
 

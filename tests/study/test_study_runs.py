@@ -21,7 +21,7 @@ def test_the_mean_of_the_last_epochs_can_choose(fake_runs: list[str]) -> None:
     assert fake_runs == [f"sln.sigma={sigma} seed={seed}" for sigma in ("0.1", "0.2") for seed in (3, 4)]
 
 
-def test_values_that_diverge_are_out_and_named(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
+def test_diverging_values_are_excluded_and_named(monkeypatch: pytest.MonkeyPatch, fake_runs: list[str]) -> None:
     fake = runs.train_run
 
     def train_run(run: StudyRun, *rest: Any) -> Any:

@@ -22,7 +22,7 @@ from torch.profiler import record_function
 from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.data.datamodule import STEPS_PER_CALL, IndexedDataModule
 from slnlab.methods.ensemble import Ensemble
-from slnlab.models.modes import evaluating
+from slnlab.methods.evaluation import Evaluation
 from slnlab.processes.distributed import average_buffers, rank, stop_if_requested, world_size
 from slnlab.record.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
@@ -280,24 +280,7 @@ class Method(pl.LightningModule):
 
     def _evaluate(self, split: str, batch: EvaluationBatch) -> None:
         stop_if_requested()
-        said: dict[nn.Module, Tensor] = {}
-        for name, network in self.judged.items():
-            if (split, name) not in self._metrics:
-                made = MulticlassAccuracy(self.table.num_classes, average="micro", validate_args=False)
-                mean = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaNs out and is finite
-                self._metrics[split, name] = (made.to(self.device), mean.to(self.device))
-            if not len(batch.label):  # another process has all of this batch
-                continue
-            with evaluating(network):  # the momentum model is no submodule, so Lightning does not switch it
-                if isinstance(network, Ensemble) and all(member in said for member in network.members):
-                    said[network] = network.of(said[member] for member in network.members)
-                else:
-                    # A copy, as the next network's CUDA graph may overwrite it (trainer.compile).
-                    said[network] = network(batch.image).clone()
-            logits = said[network].float()
-            accuracy, loss = self._metrics[split, name]
-            accuracy.update(logits, batch.label)
-            loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))
+        self.evaluation.update(split, self.judged, batch, self.table.num_classes)
 
     def _log_evaluation(self) -> None:
         # While training, the run record writes to the loggers, once per epoch; otherwise Lightning does.
