@@ -19,7 +19,7 @@ from slnlab.analysis.table import make_rows, markdown
 from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.runs import Planned
-from slnlab.record.sweep_plan import look, write_plan
+from slnlab.record.sweep_plan import run_statuses, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle
 
@@ -85,7 +85,7 @@ def thousand_runs(quick: bool) -> list[Figure]:
             (directory / "result.json").unlink()
 
         def status() -> None:
-            table(look(sweep))
+            table(run_statuses(sweep))
 
         def report() -> None:
             markdown(make_rows(group_runs(find_runs([sweep]).runs)))
