@@ -70,8 +70,8 @@ def test_a_plan_lists_the_source_runs(plan: Plan) -> None:
     lines = plan("method=co_teaching", "init.from=sln", "noise=dependent")
     assert lines[0] == "1 run (1 missing); before them 3 runs (3 missing) that they need"
     assert kinds(lines) == [("first", "missing")] * 3 + [("run", "missing")]
-    assert " none ce seed=0, for " in lines[1], "noise=dependent: the runs to start from need it too"
-    assert sum(" sln seed=" in line for line in lines) == 2, "one for each network"
+    assert " none ce seed=0, for noise=dependent" in lines[1], "noise=dependent: the runs to start from need it too"
+    assert sum("for init.from=sln" in line for line in lines) == 2, "one for each network"
     assert kinds(plan("method=forward")) == [("first", "missing"), ("run", "missing")]
 
 

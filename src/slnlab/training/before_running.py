@@ -112,8 +112,9 @@ class CheckBeforeRunning(Callback):
             *config.hydra.overrides.task,
         ]
         runs: list[tuple[str, Path, RunSpec]] = []
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        loader = Loader(GlobalHydra.instance().config_loader().get_search_path())  # with the user's --config-dir
+        hydras = GlobalHydra.instance().config_loader()
+        parsed = OverridesParser.create(hydras).parse_overrides(overrides)  # `glob(*)` needs its groups
+        loader = Loader(hydras.get_search_path())  # with the user's --config-dir
         for batch in BasicSweeper.split_arguments(parsed, None):
             for run in batch:
                 try:

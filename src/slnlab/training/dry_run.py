@@ -148,7 +148,7 @@ def _first(planned: PlanLine) -> Iterator[PlanLine]:
     """The runs needed by a run, directly or not, in the order of training."""
     for needed in first_runs.needed(planned.spec):
         spec = needed.spec
-        run = PlanLine("first", f"{spec.title}, for {planned.config.method.name}", spec.directory, spec, needed.file)
+        run = PlanLine("first", f"{spec.title}, for {needed.by}", spec.directory, spec, needed.file)
         if run.left:
             yield from _first(run)
         yield run

@@ -25,11 +25,13 @@ class NeededRun(NamedTuple):
     Args:
         spec: of the run.
         file: the wanted file in its directory.
+        by: what needs it, as typed: `init.from=sln`.
         why: reason, logged when the run is made.
     """
 
     spec: RunSpec
     file: Path
+    by: str
     why: str
 
     @property

@@ -33,7 +33,8 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
     yield NeededRun(
         clean,
         RunDirectory(clean.directory).probabilities,
-        f"noise=dependent needs class probabilities from a network trained on clean labels, and none are stored in "
+        f"noise={noise.name}",
+        f"noise={noise.name} needs class probabilities from a network trained on clean labels, and none are stored in "
         f"{clean.directory}. Training {clean.config.model.name} on {clean.config.data.name} for "
         f"{clean.config.trainer.max_epochs} epochs first; later runs on these data reuse it.",
     )

@@ -170,8 +170,8 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
     """The source runs named by their method."""
     for source in spec.sources:
         if source.spec is not None:
-            why = f"init.from={spec.config.init['from']}: training {source.directory} first"
-            yield NeededRun(source.spec, source.checkpoint, why)
+            by = f"init.from={spec.config.init['from']}"
+            yield NeededRun(source.spec, source.checkpoint, by, f"{by}: training {source.directory} first")
 
 
 def filled(spec: RunSpec) -> RunSpec:

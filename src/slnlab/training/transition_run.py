@@ -33,6 +33,7 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
     yield NeededRun(
         noisy,
         directory.checkpoint,
+        f"method={spec.config.method.name}",
         f"method={spec.config.method.name} estimates its transition matrix from a network that learned the noisy "
         f"labels, and none is stored in {noisy.directory}. Training it for {noisy.config.trainer.max_epochs} epochs "
         "first.",
