@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from slnlab.errors import ConfigError, DataError
-from slnlab.image_folder.check import problems
 from slnlab.image_folder.layout import (
     SPLITS,
     class_names,
@@ -170,6 +169,8 @@ def list_left_out(left_out: Counter[str]) -> str:
 def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
     """The contents without unreadable images, as if they were removed."""
     every = [path for listing in contents.splits.values() for path in listing.paths]
+    from slnlab.image_folder.check import problems  # imports numpy and Pillow, a fifth of a second
+
     bad = problems(top, file_hashes(top, every, fresh=False), workers)
     splits = {split: _without(listing, bad) for split, listing in contents.splits.items()}
     for split, folder in contents.folders.items():
