@@ -458,7 +458,7 @@ def test_predictions_of_a_folder_are_one_table(
     assert "3 could not be read:" in said
     assert "1 .txt" in said
     assert "1 no regular file" in said
-    for what in ("broken.jpg: is no image", "empty.png: is no image", "up: is a link back to"):
+    for what in ("broken.jpg: is no readable image", "empty.png: is no readable image", "up: is a link back to"):
         assert what in said
 
 

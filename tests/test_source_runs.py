@@ -242,7 +242,7 @@ def test_impossible_source_runs_are_refused_before_training(done: Runs, tmp_path
 def test_a_methods_own_refusal_precedes_its_first_stage(tmp_path: Path) -> None:
     config = tiny(tmp_path, "method=pes", "init.from=sln", "model._target_=test_source_runs.Unknown")
     check(config)
-    with pytest.raises(ConfigError, match=r"method\.last_stage: Unknown does not say"):
+    with pytest.raises(ConfigError, match=r"method\.last_stage: Unknown does not name"):
         train(config)
     assert not [*tmp_path.rglob("config.yaml"), *tmp_path.rglob("sln")]
 

@@ -301,7 +301,11 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
 def test_an_unreadable_image_is_named(own: Path, workers: int) -> None:
     broken = own / given(own)[20][0]
     whole = broken.read_bytes()
-    for content, message in ((None, "no such file"), (b"", "no image"), (whole[: len(whole) // 2], "no image")):
+    for content, message in (
+        (None, "no such file"),
+        (b"", "no readable image"),
+        (whole[: len(whole) // 2], "no readable image"),
+    ):
         broken.unlink(missing_ok=True)
         if content is not None:
             broken.write_bytes(content)

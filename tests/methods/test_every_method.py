@@ -207,7 +207,7 @@ def test_every_method_has_values_for_an_image_folder(method_name: str, own_image
     """Methods that need the noise rate, unknown here, report it."""
     config = composed("data=folder", own_images, f"method={method_name}")
     if "forget_rate" in config.method:
-        with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not say .* or `estimated`"):
+        with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not state .* or `estimated`"):
             check(config)
         config = changed(config, {"method.forget_rate": "estimated"})
     check(config)

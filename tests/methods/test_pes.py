@@ -227,7 +227,7 @@ def test_an_empty_selection_trains_on_nothing(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_network_without_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"method\.last_stage: OnePixel does not say"):
+    with pytest.raises(ConfigError, match=r"method\.last_stage: OnePixel does not name"):
         trained(tmp_path / "run", "method=pes", "model._target_=two_processes.OnePixel")
 
 

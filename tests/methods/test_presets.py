@@ -84,7 +84,7 @@ def test_later_phases_begin_within_the_run(method: str, key: str, data: str, own
     assert config.method[key] < epochs
     for allowed in (epochs, None):
         check(changed(config, {f"method.{key}": allowed}))
-    with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null: "):
+    with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null for "):
         check(changed(config, {f"method.{key}": epochs + 1}))
 
 
