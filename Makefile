@@ -20,10 +20,10 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 	$(BIN)/python -m slnlab.train -m experiment=demo runs_dir=runs/demo
 	$(BIN)/python -m slnlab.report runs/demo --out runs/demo/report
 
-test: $(STAMP)  ## the suite, but for what needs a SLURM cluster (test-cluster) or minutes (test-slow)
+test: $(STAMP)  ## the suite, without the tests on SLURM and Ray (test-cluster) and the slow ones (test-slow)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20
 
-test-cluster: $(STAMP)  ## on a real SLURM cluster of one node (root; slurmctld, slurmd, munge): launchers, docs/cluster.md
+test-cluster: $(STAMP)  ## the launchers on Ray and on a real SLURM cluster of one node (root; slurmctld, slurmd, munge)
 	$(BIN)/python -m pytest -m 'cluster and not slow' --durations=10
 
 test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time limit within an epoch, two processes killed

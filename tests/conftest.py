@@ -27,6 +27,7 @@ TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu"
 
 LONGEST = (
     "test_every_method",
+    "test_every_method_in_two_processes",
     "test_processes",
     "test_launchers",
     "test_clothing1m",

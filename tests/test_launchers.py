@@ -84,6 +84,7 @@ def test_stopping_the_launcher_stops_its_runs(tmp_path: Path) -> None:
     assert sorted(states(tmp_path).values()) == ["missing", "stopped", "stopped"]
 
 
+@pytest.mark.cluster
 def test_ray_restarts_a_run_after_its_worker_died(tmp_path: Path) -> None:
     """The call also reports a failure."""
     pytest.importorskip("ray")
@@ -104,6 +105,7 @@ def test_ray_restarts_a_run_after_its_worker_died(tmp_path: Path) -> None:
     assert "1 runs done, 1 failed" in said
 
 
+@pytest.mark.cluster
 def test_ray_refuses_resources_that_no_node_has(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     running = sweep(tmp_path, "launcher=ray", "hydra.launcher.cpus_per_run=1000", "seed=0")
