@@ -177,3 +177,9 @@ def test_options_can_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
         _typed(["--seed=1"], "train")
     with pytest.raises(SystemExit, match=r"error: --sln\.sigma: keys have no dashes: sln.sigma=0.5"):
         _typed(["noise=sym", "--sln.sigma", "0.5", "seed=1"], "train")
+
+
+@pytest.mark.parametrize("group", ["logger", "cluster"])
+def test_a_group_needs_the_name_of_an_option(group: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{group}=null: leave it out for the default, or name an option: \w"):
+        compose([f"{group}=null"])
