@@ -125,6 +125,15 @@ def test_all_missing_values_of_a_users_data_set_are_reported_at_once(files: Path
 
 
 @pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("group", "name"), [("method", "trimmed"), ("data", "rows")])
+def test_a_missing_package_line_is_named(group: str, name: str, files: Path) -> None:
+    text = (files / "conf" / group / f"{name}.yaml").read_text()
+    (files / "conf" / group / "unplaced.yaml").write_text(text.replace("# @package _global_\n", ""))
+    with pytest.raises(ConfigError, match=rf"^{group}\.{group}: .*must begin with # @package _global_$"):
+        check(compose([f"{group}=unplaced"]))
+
+
+@pytest.mark.usefixtures("own")
 def test_constructor_defaults_enter_the_identity() -> None:
     """Left out of the YAML, it is the same run as written there; with another value, it is another one."""
     names = [settle(compose(["loss=focal", *typed])).subdir for typed in ([], ["~loss.gamma"], ["loss.gamma=3"])]
