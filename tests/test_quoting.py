@@ -140,6 +140,14 @@ def test_the_schema_gives_the_type_of_a_key() -> None:
             compose(words)
 
 
+@pytest.mark.parametrize("word", ["cluster=null", "logger=null", "data=~"])
+def test_a_group_without_an_option_is_refused(word: str) -> None:
+    """Hydra has a traceback for it, and the pages print null where a group has no default."""
+    with pytest.raises(ConfigError, match=rf"^{word}: names no option"):
+        compose([word])
+    assert compose(["init.from=null", "data.classes=null"]).data.classes is None
+
+
 @pytest.mark.parametrize("words", [["=0.5"], ["+=0.5"], ["noise=sym", "=0.5"], ["=0.5", "noise=sym"]])
 def test_an_override_without_a_key_is_named(words: list[str]) -> None:
     (word,) = [word for word in words if "0.5" in word]

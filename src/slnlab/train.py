@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.composition import explain
 from slnlab.config.contents import refuse_changed, refuse_replaced
-from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_without_key
+from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_incomplete
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
     several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
-        refuse_without_key(overrides, several)
+        refuse_incomplete(overrides, several)
         (quiet_on_broken_pipe(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
