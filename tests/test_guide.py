@@ -134,6 +134,19 @@ def test_a_missing_package_line_is_named(group: str, name: str, files: Path) -> 
 
 
 @pytest.mark.usefixtures("own")
+def test_a_file_that_is_no_yaml_is_named_with_its_line(files: Path) -> None:
+    broken = files / "conf" / "loss" / "broken.yaml"
+    broken.write_text("_target_: mine.focal\nname: broken\ngamma: {of: ???}\n")
+    try:
+        with pytest.raises(ConfigError, match=rf"^{re.escape(str(broken))}: is no YAML: line 3, column 13: expected"):
+            compose(["loss=broken"])
+        done = commands.run("slnlab.train", "--config-dir", str(files / "conf"), "loss=broken", "--dry-run", cwd=files)
+        assert done.stderr.startswith(f"error: {broken}: is no YAML: line 3")
+    finally:
+        broken.unlink()
+
+
+@pytest.mark.usefixtures("own")
 def test_constructor_defaults_enter_the_identity() -> None:
     """Left out of the YAML, it is the same run as written there; with another value, it is another one."""
     names = [settle(compose(["loss=focal", *typed])).subdir for typed in ([], ["~loss.gamma"], ["loss.gamma=3"])]

@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from slnlab.config.composition import explain
 from slnlab.config.contents import refuse_changed, refuse_replaced
@@ -262,7 +263,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         (quiet_on_broken_pipe(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         sys.exit(f"error: {explain(error, overrides, several)}")
     except OSError as error:  # Hydra is the first to write into the run's directory
         if error.errno not in CANNOT_WRITE:
