@@ -93,6 +93,11 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("method=trimmed mixup.alpha=1", "mixup.alpha: trimming keeps or drops a sample"),
         ("method=trimmed method._target_=mine.Trimed", "method._target_: mine.Trimed cannot be found: "),
         ("method=trimmed method._target_=main.Trimmed", "there is no module 'main'; is it on PYTHONPATH?"),
+        (
+            "method=trimmed method._target_=mine.focal",
+            "_target_: mine.focal is not a class, as a method must be",
+        ),
+        ("loss=focal loss._target_=mine.Trimmed", "loss._target_: mine.Trimmed is not a function, as a loss must be"),
         ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
         ("loss=bare loss.gamma=3", "loss.gamma: is not in the YAML, which leaves it at its default; +loss.gamma=VALUE"),
         ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),
