@@ -93,6 +93,11 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("method=trimmed mixup.alpha=1", "mixup.alpha: trimming keeps or drops a sample"),
         ("method=trimmed method._target_=mine.Trimed", "method._target_: mine.Trimed cannot be found: "),
         ("method=trimmed method._target_=main.Trimmed", "there is no module 'main'; is it on PYTHONPATH?"),
+        (
+            "method=trimmed method._target_=mine.focal",
+            "_target_: mine.focal is not a class, as a method must be",
+        ),
+        ("loss=focal loss._target_=mine.Trimmed", "loss._target_: mine.Trimmed is not a function, as a loss must be"),
         ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
         ("loss=bare loss.gamma=3", "loss.gamma: is not in the YAML, which leaves it at its default; +loss.gamma=VALUE"),
         ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),
@@ -122,6 +127,28 @@ def test_all_missing_values_of_a_users_data_set_are_reported_at_once(files: Path
     assert told == {"data.num_classes", "data.mean", "preset.epochs", "preset.learning_rate"}
     given = ["data.num_classes=8", "data.mean=[0.1]", "trainer.max_epochs=2", "optimizer.lr=0.1"]
     check(compose(["data=bare", *given]))
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("group", "name"), [("method", "trimmed"), ("data", "rows")])
+def test_a_missing_package_line_is_named(group: str, name: str, files: Path) -> None:
+    text = (files / "conf" / group / f"{name}.yaml").read_text()
+    (files / "conf" / group / "unplaced.yaml").write_text(text.replace("# @package _global_\n", ""))
+    with pytest.raises(ConfigError, match=rf"^{group}\.{group}: .*must begin with # @package _global_$"):
+        check(compose([f"{group}=unplaced"]))
+
+
+@pytest.mark.usefixtures("own")
+def test_a_file_that_is_no_yaml_is_named_with_its_line(files: Path) -> None:
+    broken = files / "conf" / "loss" / "broken.yaml"
+    broken.write_text("_target_: mine.focal\nname: broken\ngamma: {of: ???}\n")
+    try:
+        with pytest.raises(ConfigError, match=rf"^{re.escape(str(broken))}: is no YAML: line 3, column 13: expected"):
+            compose(["loss=broken"])
+        done = commands.run("slnlab.train", "--config-dir", str(files / "conf"), "loss=broken", "--dry-run", cwd=files)
+        assert done.stderr.startswith(f"error: {broken}: is no YAML: line 3")
+    finally:
+        broken.unlink()
 
 
 @pytest.mark.usefixtures("own")

@@ -142,6 +142,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_users_own_options_are_listed_and_shown(own: Path, says: Says) -> None:
     assert "trimmed" in says("list", "methods", "--config-dir", str(own))
     shown = says("show", "trimmed", "--config-dir", str(own))
+    assert shown.startswith("trimmed: CE\n"), "the title in its YAML"
     assert "Learns from the samples of smallest loss." in shown
     assert "method.keep = 0.7\n      fraction in (0, 1].\n      source: ours" in shown
     assert config.extra_config_dirs == [str(own)]

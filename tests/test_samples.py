@@ -156,6 +156,13 @@ def test_add_creates_a_column_once() -> None:
     assert table["running"].dtype == torch.float16
 
 
+def test_an_unknown_column_is_refused_with_the_known_ones() -> None:
+    table = make()
+    table.add("running")
+    with pytest.raises(KeyError, match=r"no column 'runing'.*given, predicted, weight, running"):
+        table["runing"]
+
+
 def test_memory_grows_with_samples_not_classes() -> None:
     """ImageNet: 1.3 million samples, 1,000 classes; a full target matrix would be 5 GB."""
     few, many = (SampleTable(torch.zeros(1000, dtype=torch.int64), classes) for classes in (2, 1000))

@@ -67,7 +67,11 @@ class SampleTable:
         return len(self.columns["given"])
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.columns[name]
+        try:
+            return self.columns[name]
+        except KeyError:
+            known = ", ".join(self.columns)
+            raise KeyError(f"the sample table has no column {name!r}; add it in `setup`. It has {known}") from None
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns

@@ -22,10 +22,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from slnlab.config.composition import explain
 from slnlab.config.contents import refuse_changed, refuse_replaced
-from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_malformed
+from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_incomplete
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
@@ -258,11 +259,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
     several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
-        refuse_malformed(overrides, several)
+        refuse_incomplete(overrides, several)
         (quiet_on_broken_pipe(_hydra_main) if SHOWING & {*sys.argv} else _hydra_main)()
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         sys.exit(f"error: {explain(error, overrides, several)}")
     except OSError as error:  # Hydra is the first to write into the run's directory
         if error.errno not in CANNOT_WRITE:

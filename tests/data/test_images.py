@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from slnlab.data import ImageDataModule
-from slnlab.data.source import LabelledImages
+from slnlab.data.source import LabelledImages, Split
 from slnlab.errors import ConfigError, DataError
 
 # Labels and replaced images
@@ -121,6 +122,34 @@ def test_a_label_outside_the_classes_is_refused(split: str, label: int) -> None:
     source.splits[split].labels[17] = label
     with pytest.raises(DataError, match="train" if split == "train" else "test"):
         ready(source)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda images: images / 255, r"not torch\.float32 of shape \(\d+, 1, 6, 5\)"),
+        (lambda images: images.squeeze(1), r"not torch\.uint8 of shape \(\d+, 6, 5\)"),
+    ],
+    ids=["floating", "without-channels"],
+)
+def test_images_of_another_type_or_shape_are_refused(
+    split: Split, spoil: Callable[[Tensor], Tensor], found: str
+) -> None:
+    source = Pictures()
+    images, labels = source.splits[split]
+    source.splits[split] = LabelledImages(spoil(images), labels)
+    with pytest.raises(DataError, match=rf"pictures: {split} images must be uint8 \(N, .*{found}"):
+        ready(source)
+
+
+def test_a_source_that_returns_a_plain_tuple_is_refused() -> None:
+    class Plain(Pictures):
+        def load(self, split: Split) -> Any:
+            return tuple(super().load(split))
+
+    with pytest.raises(DataError, match="load must return LabelledImages, not a tuple"):
+        ready(Plain())
 
 
 def test_different_counts_of_labels_and_images_are_refused() -> None:

@@ -27,7 +27,7 @@ from slnlab.errors import SlnlabError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
-from slnlab.processes.distributed import shard
+from slnlab.processes.distributed import Shard, shard
 from slnlab.record.result import read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
@@ -209,6 +209,15 @@ def bare_method(table: SampleTable, sigma: float = 1.0) -> SingleNetwork:
     table.add("loss")
     table.add("prediction", dtype=torch.int64)
     return method
+
+
+@pytest.mark.parametrize("shape", [(), (4, 1), (4, 3)])
+def test_an_objective_that_is_no_vector_is_refused(shape: tuple[int, ...]) -> None:
+    """A mean would be divided by B once more, without a word."""
+    batch = Batch(torch.arange(4), torch.zeros(4, 1, 8, 8), Shard(0, 4, 4))
+    assert batch.mean(torch.tensor([1.0, 2.0, 3.0, 6.0])) == 3
+    with pytest.raises(ValueError, match=r"must be \(B,\)"):
+        batch.mean(torch.zeros(shape))
 
 
 def test_observed_losses_by_hand() -> None:

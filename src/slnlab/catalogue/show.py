@@ -58,7 +58,8 @@ def show(name: str, overrides: Sequence[str] = ()) -> str:
     try:
         card = card_text(name)
     except OSError:
-        card = CardText(name, "", "", docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does)
+        about = docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does
+        card = CardText(method["title"], "", "", about)
     its = law(method)
     rows = ", ".join(f"{row.title} ({name})" for name, row in its.rows.items())
     facts = {

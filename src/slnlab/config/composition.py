@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from slnlab.config.checks import near
 from slnlab.config.container import hydra_message
@@ -48,7 +49,7 @@ def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
     """
     try:
         return load(overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error, overrides)) from error
 
 
@@ -62,6 +63,8 @@ def explain(error: BaseException, overrides: Sequence[str] = (), multirun: bool 
         overrides: the typed overrides; their options decide which keys exist.
         multirun: True if a comma separates the values of a sweep.
     """
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name}: is no YAML: line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     message = hydra_message(error)
     if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
         return advice_on(overrides, FIRST_PARTS, multirun, lambda key: _kinds(key, overrides)) or message

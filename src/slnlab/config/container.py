@@ -22,6 +22,10 @@ def container_of(config: DictConfig) -> dict[str, Any]:
         ConfigError: interpolations lead nowhere, or values are missing; the message names all.
     """
     keys = [str(key) for key in config if key != "hydra"]
+    for key in keys:
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and key in [*node] and isinstance(node._get_node(key), DictConfig):
+            raise ConfigError(f"{key}.{key}: there is no such key; the YAML must begin with # @package _global_")
     try:
         container = {key: _resolved(config, key) for key in keys if key != "preset"}
     except OmegaConfBaseException as error:

@@ -36,29 +36,28 @@ _composing = threading.Lock()
 """Hydra has global state, so one thread composes at a time."""
 
 
-def refuse_malformed(overrides: Sequence[str], multirun: bool = False) -> None:
-    """Refuse overrides such as `=0.5` or `logger=null`. Hydra would take the first for an option without a group.
+def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
+    """Refuse overrides such as `=0.5` and `cluster=null`. Hydra takes the former for options without a group.
 
     Raises:
-        ConfigError: an override has no key, or gives a group no option.
+        ConfigError: an override has no key, or a group has no option.
     """
     for text in filter(has_no_key, overrides):
         raise ConfigError(advice_on(overrides, FIRST_PARTS, multirun) or f"{text}: is not KEY=VALUE")
     for text in overrides:
-        key, _, value = text.partition("=")
-        if value == "null" and (CONF_DIR / key).is_dir():
-            options = sorted(path.stem for path in (CONF_DIR / key).glob("*.yaml"))
-            raise ConfigError(f"{text}: leave it out for the default, or name an option: {', '.join(options)}")
+        group, _, option = text.partition("=")
+        if option.lower() in ("null", "~") and (CONF_DIR / group).is_dir():
+            raise ConfigError(f"{text}: names no option; leave {group} out for its default, or choose another option")
 
 
 def load(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration with Hydra's own node.
 
     Raises:
-        ConfigError: see `refuse_malformed`.
+        ConfigError: an override has no key, or a group no option.
         HydraException, OmegaConfBaseException: an override is wrong.
     """
-    refuse_malformed(overrides)
+    refuse_incomplete(overrides)
     # Our own loader: `hydra.compose` uses the process's only Hydra, perhaps that of another application.
     with _composing:
         base = VersionBase.instance()

@@ -61,7 +61,12 @@ class Batch(NamedTuple):
         """Return this process's share of the mean loss over the global batch: losses (B,) → scalar.
 
         The shares of all processes add up to the mean. The share of a single process is the mean.
+
+        Raises:
+            ValueError: the losses are no vector. The mean of a mean would scale the gradient.
         """
+        if losses.ndim != 1:
+            raise ValueError(f"Batch.mean: losses must be (B,), one for each sample, not {tuple(losses.shape)}")
         return losses.sum() / self.shard.total
 
 

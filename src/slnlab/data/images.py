@@ -13,7 +13,7 @@ from slnlab.data.augment import pad, view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source
+from slnlab.data.source import LabelledImages, Source, Split
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 
@@ -86,7 +86,7 @@ class ImageDataModule(IndexedDataModule):
         self.noise.prepare()
 
     def _read(self) -> None:
-        data = self.source.load("train")
+        data = self._load("train")
         self._agree(data)
         if not getattr(self.source, "verify", True):
             self._pixels_hash = hashlib.sha256(data.images.numpy().tobytes()).hexdigest()
@@ -102,9 +102,18 @@ class ImageDataModule(IndexedDataModule):
         self._size = (noisy.images.shape[2], noisy.images.shape[3])
         self._images = pad(noisy.images, self.crop_flip.padding)
         if self.test:
-            test = self.source.load("test")
+            test = self._load("test")
             self._check_labels("test", test.labels)
             self._test_images, self._test_labels = test.images, test.labels
+
+    def _load(self, split: Split) -> LabelledImages:
+        data = self.source.load(split)
+        if not isinstance(data, LabelledImages):
+            raise DataError(f"{self.name}: load must return LabelledImages, not a {type(data).__name__}")
+        if data.images.dtype != torch.uint8 or data.images.ndim != 4:
+            found = f"{data.images.dtype} of shape {tuple(data.images.shape)}"
+            raise DataError(f"{self.name}: {split} images must be uint8 (N, channels, height, width), not {found}")
+        return data
 
     def _agree(self, data: LabelledImages) -> None:
         channels = data.images.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, NamedTuple
@@ -22,6 +23,7 @@ from slnlab.schema.kinds import (
     unused,
 )
 from slnlab.schema.sections import GROUPS, SOURCES, Source
+from slnlab.schema.source_code import definition
 
 SUPPLIED = {
     "method": {
@@ -36,6 +38,9 @@ SUPPLIED = {
 
 PREFIX = "key_"
 """Prefix of the fields for a constructor's keys, as pydantic reserves names such as `copy` and `json`."""
+
+WRITTEN_AS = {"method": (ast.ClassDef, "a class"), "loss": (ast.FunctionDef, "a function")}
+"""Group → the statement that defines `_target_`, and its name in words."""
 
 POSITIONAL = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
 """Group → number of parameters that slnlab passes by place. A method has one for each network."""
@@ -75,13 +80,15 @@ def schema_of(group: str, node: Any) -> type[Section]:
         node: the option's node.
 
     Raises:
-        ConfigError: its `_target_` cannot be found.
+        ConfigError: its `_target_` cannot be found, or is a class in place of a function, or the reverse.
     """
     base = GROUPS.get(group, Source)
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str):
         return base
     found = constructor(target)
+    if found is not None and group in WRITTEN_AS and not isinstance(definition(target)[1], WRITTEN_AS[group][0]):
+        raise ConfigError(f"{target} is not {WRITTEN_AS[group][1]}, as a {group} must be")
     if found is None:
         return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
     leading = len(_networks(target)) if group == "method" else POSITIONAL.get(group, 0)
