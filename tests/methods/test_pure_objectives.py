@@ -8,16 +8,22 @@ import pytest
 import torch
 from by_hand import Bare
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 from torch import Tensor
 from torch.optim import SGD
 
-from slnlab.config import CONF_DIR, compose
+from slnlab.config import CONF_DIR
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
 from slnlab.schema.options import law
 from slnlab.streams import derive
 
-METHODS = {path.stem: compose([f"method={path.stem}"]).method for path in (CONF_DIR / "method").glob("*.yaml")}
+METHODS = {
+    path.stem: yaml.method
+    for path in (CONF_DIR / "method").glob("*.yaml")
+    if "_target_" in (yaml := OmegaConf.load(path)).method  # sln_mo_lc takes it from another option
+}
+"""The YAML of each method, not composed: each of pytest's processes reads this when it collects the tests."""
 
 SINGLE = sorted(name for name, node in METHODS.items() if issubclass(get_class(node._target_), SingleNetwork))
 
