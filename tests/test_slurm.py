@@ -211,8 +211,8 @@ def test_a_cancelled_job_is_reported_and_others_continue(cluster: dict[str, str]
 
 
 def test_only_user_signals_requeue_a_job() -> None:
-    from slnlab.launchers.slurm import AGAIN
+    from slnlab.launchers.slurm import REQUEUE_SIGNALS
 
-    assert {signal.SIGUSR1, signal.SIGUSR2} == AGAIN
-    assert signal.SIGTERM not in AGAIN, "which is how a job is cancelled"
+    assert {signal.SIGUSR1, signal.SIGUSR2} == REQUEUE_SIGNALS
+    assert signal.SIGTERM not in REQUEUE_SIGNALS, "which is how a job is cancelled"
     assert os.environ.get("SLURM_JOB_ID") is None
