@@ -12,12 +12,11 @@ from omegaconf import DictConfig
 from pydantic import ValidationError
 
 from slnlab.config.container import container_of, flat
-from slnlab.config.contents import node_at
 from slnlab.errors import ConfigError
 from slnlab.schema.contradictions import class_map_errors, contradictions, redefinitions
 from slnlab.schema.kinds import SECTION, Section, allowed_by
 from slnlab.schema.options import keys_of, schema_of
-from slnlab.schema.sections import GROUPS, SOURCES, Root
+from slnlab.schema.sections import GROUPS, SOURCES, Root, node_at
 
 
 def check(config: DictConfig) -> None:
@@ -26,19 +25,19 @@ def check(config: DictConfig) -> None:
     Raises:
         ConfigError: names every wrong key, its value and the allowed values.
     """
-    refuse(list(_problems(container_of(config))))
+    refuse(list(problems(container_of(config))))
 
 
-def refuse(problems: Sequence[tuple[str, str]]) -> None:
+def refuse(found: Sequence[tuple[str, str]]) -> None:
     """Raise one error for all problems, if there are any.
 
     Args:
-        problems: pairs (key, fault with the allowed values).
+        found: pairs (key, fault with the allowed values).
 
     Raises:
         ConfigError: there are problems.
     """
-    lines = [f"{key}: {what}" for key, what in problems]
+    lines = [f"{key}: {what}" for key, what in found]
     if lines:
         raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
 
@@ -46,7 +45,8 @@ def refuse(problems: Sequence[tuple[str, str]]) -> None:
 SECRETS = re.compile(r"(api|access|private|auth)?_?(key|token|secret|password|credentials?)", re.IGNORECASE)
 
 
-def _problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The faults of a configuration (see `container_of`): pairs (key, fault with the allowed values)."""
     for key, value in flat(config).items():
         if isinstance(value, str) and value and SECRETS.fullmatch(key.split(".")[-1]):
             yield key, "looks like a secret, and a configuration is written to files; keep it in the environment"

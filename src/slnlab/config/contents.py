@@ -25,13 +25,11 @@ from typing import Any, NamedTuple
 from slnlab.config.container import flat
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.schema import sections
+from slnlab.schema.sections import SOURCES, node_at
 from slnlab.storage.hashes import file_hashes
 from slnlab.text.messages import quoted
 
 log = logging.getLogger(__name__)
-
-SOURCES = sections.SOURCES
 
 OWN_KEYS = ("files", "published")
 """Keys of a data source for slnlab alone: the paths below `root`, and the digest of the published files."""
@@ -61,14 +59,6 @@ class Contents(NamedTuple):
     parts: dict[str, str]
 
 
-def node_at(container: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key; None if there is none."""
-    node: Any = container
-    for part in dotted.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
-
-
 def for_class(node: Mapping[str, Any]) -> dict[str, Any]:
     """A data source's node without the keys for slnlab alone, as its constructor takes it."""
     return {str(key): value for key, value in node.items() if key not in OWN_KEYS}
@@ -91,7 +81,7 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
             found[key] = contents.digest
     for key, value in flat(dict(container)).items():
         section, _, name = key.rpartition(".")
-        if (section in found and name in PLACE_KEYS) or key.startswith(("hydra.", "contents.", "init.")):
+        if (section in found and name in PLACE_KEYS) or key.startswith(("contents.", "init.")):
             continue
         # A bare word may equal the name of a file in the working directory by chance.
         like_a_path = isinstance(value, str) and ("." in value or os.sep in value or name.endswith("path"))

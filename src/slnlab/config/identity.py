@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slnlab.config import contents
+from slnlab.config.contents import PLACE_KEYS
+from slnlab.schema.sections import SOURCES, node_at
 
 NOT_IDENTITY = (
-    "hydra",
     "logger",
     "force",
     "runs_dir",
@@ -73,20 +73,20 @@ def _put_contents(container: dict[str, Any], digests: dict[str, str]) -> None:
     """Replace the places of the files by their digests."""
     for key, found in digests.items():
         section, _, name = key.rpartition(".")
-        node = contents.node_at(container, section)
-        if key in contents.SOURCES:
-            node[name] = {k: v for k, v in node[name].items() if k not in contents.PLACE_KEYS} | {"contents": found}
+        node = node_at(container, section)
+        if key in SOURCES:
+            node[name] = {k: v for k, v in node[name].items() if k not in PLACE_KEYS} | {"contents": found}
         elif node is not None:
             node[name] = found
-    for key in contents.SOURCES:  # without a digest the place is all that is known
-        source = contents.node_at(container, key)
+    for key in SOURCES:  # without a digest the place is all that is known
+        source = node_at(container, key)
         if isinstance(source, dict) and isinstance(source.get("root"), str) and key not in digests:
             source["root"] = os.path.abspath(os.path.expanduser(source["root"]))
 
 
 def _drop(container: dict[str, Any], dotted: str) -> None:
     section, _, key = dotted.rpartition(".")
-    node = contents.node_at(container, section) if section else container
+    node = node_at(container, section) if section else container
     if isinstance(node, dict):
         node.pop(key, None)
 

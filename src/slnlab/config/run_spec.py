@@ -102,7 +102,7 @@ class SourceRun:
     @classmethod
     def of(cls, spec: RunSpec) -> SourceRun:
         """The source run of a settled run. It is trained if it is missing."""
-        title = next(row.title for row in spec.rows.values() if not row.secondary)
+        title = next((row.title for row in spec.rows.values() if not row.secondary), spec.config.method.title)
         return cls(spec.directory, spec.config.method.name, spec.group, spec.config.seed, title, spec.identity, spec)
 
     @property

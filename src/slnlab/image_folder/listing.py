@@ -169,7 +169,7 @@ def list_left_out(left_out: Counter[str]) -> str:
 def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
     """The contents without unreadable images, as if they were removed."""
     every = [path for listing in contents.splits.values() for path in listing.paths]
-    from slnlab.image_folder.check import problems  # imports numpy and Pillow, a fifth of a second
+    from slnlab.image_folder.check import problems  # imports numpy and Pillow
 
     bad = problems(top, file_hashes(top, every, fresh=False), workers)
     splits = {split: _without(listing, bad) for split, listing in contents.splits.items()}

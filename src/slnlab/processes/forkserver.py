@@ -1,7 +1,7 @@
 """Warm child processes: forks of a server that has only imported PyTorch (multiprocessing's forkserver).
 
-A new interpreter needs five seconds before it can train, a fork of the server none. A process with threads or a used
-GPU must not fork; the server has neither. Systems other than Linux start new interpreters.
+A new interpreter must import PyTorch before it can train; a fork of the server need not. A process with threads or a
+used GPU must not fork; the server has neither. Systems other than Linux start new interpreters.
 """
 
 from __future__ import annotations

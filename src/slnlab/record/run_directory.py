@@ -13,11 +13,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from slnlab.config.container import flat
-from slnlab.config.contents import SOURCES, changes, parts
+from slnlab.config.contents import changes, parts
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.processes.stopping import Stopped, stop_if_requested
 from slnlab.record.environment import environment
+from slnlab.schema.sections import SOURCES
 from slnlab.storage.locks import FolderLock
 from slnlab.storage.writing import remove_unfinished, replacing
 from slnlab.text.messages import short

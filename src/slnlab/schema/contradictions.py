@@ -7,6 +7,7 @@ from typing import Any
 
 from slnlab.processes.batching import FEWEST
 from slnlab.schema.options import law
+from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
 
 FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
@@ -104,10 +105,10 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     laws = law(method)
     for key, reason in laws.refuses.items():
-        if _at(config, key):
+        if node_at(config, key):
             yield key, reason
     for key, reason in laws.needs.items():
-        if not _at(config, key):
+        if not node_at(config, key):
             yield key, reason
 
 
@@ -150,17 +151,9 @@ def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The keys with another value than the method's definition: pairs (key, fault)."""
     method = config["method"]
     for key, value in law(method).fixed.items():
-        found = _at(config, key)
+        found = node_at(config, key)
         if found != value:
             yield key, f"{found}, but method={method['name']} is defined with {value}"
-
-
-def _at(config: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key; None if there is none."""
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
 
 
 def class_map_errors(class_map: Any, data: dict[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from slnlab.schema.kinds import (
     Section,
     unused,
 )
-from slnlab.schema.sections import GROUPS, SOURCES, Source
+from slnlab.schema.sections import GROUPS, SOURCES, Source, node_at
 from slnlab.schema.source_code import definition
 
 SUPPLIED = {
@@ -132,9 +132,7 @@ def fill(container: dict[str, Any]) -> None:
     Defaults of torch stay out, as they belong to its version, and so do those of an unknown `_target_`.
     """
     nodes = [(group, container.get(group)) for group in GROUPS]
-    for section, _, key in (dotted.partition(".") for dotted in SOURCES):
-        parent = container.get(section)
-        nodes.append(("source", parent.get(key) if isinstance(parent, dict) else None))
+    nodes += [("source", node_at(container, key)) for key in SOURCES]
     for group, node in nodes:
         if not isinstance(node, dict):
             continue
@@ -199,7 +197,7 @@ def law(method: Mapping[str, Any]) -> Law:
     for key, parameter in COMPOSED.items():
         if takes is not None and parameter not in takes:
             refuses.setdefault(key, f"method={method['name']} does not take it; leave it at 0")
-    rows = method.get("rows") or class_variable(target, "rows") or {"network": "{}", "momentum": "{}-MO"}
+    rows = method.get("rows") or class_variable(target, "rows") or {}
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
     return Law(named, _networks(target), refuses, stated["needs"], stated["fixed"], takes)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -31,6 +32,15 @@ class Source(Section):
 
 SOURCES = ("data.source", "noise.donor")
 """Dotted keys of the data sources."""
+
+
+def node_at(container: Mapping[str, Any], dotted: str) -> Any:
+    """The value at a dotted key; None if there is none."""
+    node: Any = container
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
 
 NoiseKind = Literal["sym", "asym", "dependent", "part_dependent", "open_set"]
 """Values of `noise.like`, for labels of unknown origin."""

@@ -44,7 +44,7 @@ class Memory(NamedTuple):
 def estimate(config: DictConfig) -> Memory:
     """The memory of a run, counted on PyTorch's device `meta`, where tensors take none.
 
-    The estimate is right within a factor of about two. It leaves out PyTorch's and CUDA's own memory (about half a
+    The estimate has not been compared with measured runs. It leaves out PyTorch's and CUDA's own memory (about half a
     GB), scratch space, the sample table, the test images, and a method's own state.
 
     Args:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig, OmegaConf
 
-from slnlab.config import check
-from slnlab.config.checks import refuse
+from slnlab.config.checks import problems, refuse
 from slnlab.config.container import container_of
 from slnlab.config.contents import digests
 from slnlab.config.identity import identity
@@ -25,8 +24,8 @@ def settle(config: DictConfig) -> RunSpec:
         ConfigError: names every wrong key, its value, and the allowed values.
         DataError: see `slnlab.config.contents.digests`.
     """
-    check(config)
     container = container_of(config)
+    refuse(list(problems(container)))
     container["contents"] = container["contents"] or digests(container)
     settled = OmegaConf.create(container)
     sources = tuple(map(_source, source_runs.wanted(settled)))
