@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from itertools import cycle, groupby
@@ -40,7 +41,7 @@ WIDTH = 9
 """Width of a figure, in inches. The font size above is legible in a README of 900 pixels."""
 
 Columns = dict[str, npt.NDArray[np.float64]]
-"""Metrics of a group by name, each (seeds, epochs); accuracies in percent."""
+"""Metrics of a group by name, each (seeds, epochs); accuracies in percent; NaN: not evaluated after this epoch."""
 
 
 def draw_curves(groups: Sequence[Group], path: Path, secondary: bool = False) -> list[str]:
@@ -108,11 +109,12 @@ def _columns(group: Group) -> Columns:
         DataError: a seed has no metrics, or its epochs or columns differ from another's.
     """
     tables = [run.metrics() for run in group.runs]
-    if len({(len(rows), *rows[0]) for rows in tables}) > 1:
+    if len({(len(rows), *rows[-1]) for rows in tables}) > 1:
         raise DataError(f"{group.runs[0].directory.metrics}: another seed has other epochs or columns")
     return {
-        key: np.array([[row[key] for row in rows] for rows in tables]) * (100 if key.endswith("accuracy") else 1)
-        for key in tables[0][0]
+        key: np.array([[row.get(key, math.nan) for row in rows] for rows in tables])
+        * (100 if key.endswith("accuracy") else 1)
+        for key in tables[0][-1]
     }
 
 
@@ -140,6 +142,8 @@ def _draw(panels: Sequence[Axes], group: Group, columns: Columns, secondary: boo
 
 
 def _line(panel: Axes, epoch: Any, values: npt.NDArray[np.float64], **style: Any) -> Line2D:
+    evaluated = np.isfinite(values).all(0)  # after every k-th epoch
+    epoch, values = epoch[evaluated], values[:, evaluated]
     mean = values.mean(0)
     if len(values) > 1:
         std = values.std(0, ddof=1)

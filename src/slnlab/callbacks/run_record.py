@@ -16,6 +16,7 @@ import torch
 
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
+from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
@@ -114,7 +115,7 @@ class RunRecord(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        metrics = {name: float(f"{float(value):.7g}") for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(f"{value:.7g}") for name, value in metrics_of_epoch(trainer, pl_module).items()}
         row = {"epoch": trainer.current_epoch + 1, "step": pl_module.steps, **dict(sorted(metrics.items()))}
         self.epochs.append(row)
         for logger in trainer.loggers:
@@ -212,7 +213,8 @@ class RunRecord(pl.Callback):
             self.run.metrics.unlink(missing_ok=True)
             return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(self.epochs[0]))
+        names = sorted({name for row in self.epochs for name in row} - {"epoch", "step"})
+        writer = csv.DictWriter(text, ["epoch", "step", *names])  # blank: not evaluated after this epoch
         writer.writeheader()
         writer.writerows(self.epochs)
         with replacing(self.run.metrics) as file:

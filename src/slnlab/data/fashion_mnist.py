@@ -11,7 +11,8 @@ from torchvision import datasets
 
 from slnlab.data.source import LabelledImages, Split
 from slnlab.data.torchvision_files import read
-from slnlab.errors import DataError
+from slnlab.errors import ConfigError, DataError
+from slnlab.schema.kinds import ClassNumbers
 from slnlab.storage.writing import replacing
 
 DEBIAN_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
@@ -25,12 +26,21 @@ class FashionMNIST:
         root: directory of `FashionMNIST/raw/`.
         download: fetch the files if neither `root` nor Debian's package has them.
         verify: require the published files (`slnlab.config.contents` compares); False: accept others.
+        only: classes in [0, 10) to keep, which become classes 0, 1, …; None: all.
+
+    Raises:
+        ConfigError: `only` names a class twice, or one that does not exist.
     """
 
     name = "fashion_mnist"
 
-    def __init__(self, root: str, download: bool = True, verify: bool = True) -> None:
+    def __init__(
+        self, root: str, download: bool = True, verify: bool = True, only: ClassNumbers | None = None
+    ) -> None:
         self.root, self.download, self.verify = root, download, verify
+        self.only = None if only is None else list(only)
+        if self.only is not None and not (len({*self.only}) == len(self.only) and {*self.only} <= {*range(10)}):
+            raise ConfigError(f"data.source.only: {self.only} is not allowed: different classes in [0, 10)")
 
     def prepare(self) -> None:
         raw = Path(self.root).expanduser() / "FashionMNIST" / "raw"
@@ -41,7 +51,8 @@ class FashionMNIST:
 
     def load(self, split: Split) -> LabelledImages:
         files = read(datasets.FashionMNIST, self.root, train=split == "train", download=False)
-        return LabelledImages(files.data.unsqueeze(1), files.targets.to(torch.int64))
+        images = LabelledImages(files.data.unsqueeze(1), files.targets.to(torch.int64))
+        return images if self.only is None else images.only(self.only)
 
 
 def _unpack(packed: Path, folder: Path) -> None:

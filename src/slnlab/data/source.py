@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -14,6 +16,13 @@ class LabelledImages(NamedTuple):
 
     images: Tensor
     labels: Tensor
+
+    def only(self, classes: Sequence[int]) -> LabelledImages:
+        """The samples of these classes, numbered 0, 1, … in this order."""
+        numbers = torch.full((int(self.labels.max()) + 1,), -1)
+        numbers[list(classes)] = torch.arange(len(classes))
+        kept = numbers[self.labels] >= 0
+        return LabelledImages(self.images[kept], numbers[self.labels[kept]])
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ them into a new run; a resumed run has its checkpoint instead.
 from slnlab.models.preact_resnet import PreActResNet18
 from slnlab.models.resnet import ResNet18, ResNet34, ResNet50
 from slnlab.models.small_cnn import SmallCNN
+from slnlab.models.strided_cnn import StridedCNN
 from slnlab.models.wide_resnet import WideResNet
 
-__all__ = ["PreActResNet18", "ResNet18", "ResNet34", "ResNet50", "SmallCNN", "WideResNet"]
+__all__ = ["PreActResNet18", "ResNet18", "ResNet34", "ResNet50", "SmallCNN", "StridedCNN", "WideResNet"]

@@ -49,7 +49,9 @@ class TestAccuracy(_Record):
         description="at the first epoch of best accuracy on a clean validation set, of the momentum model if there is "
         "one, as reported for Clothing1M; null without such a set",
     )
-    oracle: BestEpoch = Field(description="the best of all epochs, chosen on the test set: never a result")
+    oracle: BestEpoch = Field(
+        description="the best of all evaluated epochs, chosen on the test set: never a result"
+    )
 
 
 class ValidationAccuracy(_Record):
@@ -214,27 +216,29 @@ class Result(_Record):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`, one per epoch.
+    """The rows of `metrics.csv`, one per epoch, without blank cells: epochs without evaluation lack its metrics.
 
     Raises:
         OSError: the file cannot be read.
         ValueError, TypeError: a cell is no number, or missing.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
 
 def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccuracy | None:
     """The reported test accuracies of a run; None if it was never tested.
 
     Args:
-        rows: one per epoch, with `epoch`, `test/<weights>/accuracy`, `val/<weights>/accuracy` if samples were held
-            out, and `val_clean/<weights>/accuracy` with a clean validation set.
+        rows: one per epoch, with `epoch`, and after an evaluation with `test/<weights>/accuracy`,
+            `val/<weights>/accuracy` if samples were held out, and `val_clean/<weights>/accuracy` with a clean
+            validation set. The last ten epochs are evaluated.
         weights: e.g. `network`. A momentum model's accuracy on the clean validation set chooses the epoch of its
             network too, as in the paper's Clothing1M results.
     """
     test, val, clean = (f"{split}/{weights}/accuracy" for split in ("test", "val", "val_clean"))
-    if not rows or test not in rows[0]:
+    rows = [row for row in rows if test in row]
+    if not rows:
         return None
     of_momentum = clean.replace("/network", "/momentum")
     clean = of_momentum if of_momentum in rows[0] else clean
@@ -258,12 +262,13 @@ def summarise_validation(
     """The validation accuracies of a run; None without validation samples.
 
     Args:
-        rows: one per epoch, with `epoch` and `<split>/<weights>/accuracy`.
+        rows: one per epoch, with `epoch`, and after an evaluation with `<split>/<weights>/accuracy`.
         weights: e.g. `network`.
         split: `val`, the held-out noisy labels, or `val_clean`, a clean validation set.
     """
     val = f"{split}/{weights}/accuracy"
-    if not rows or val not in rows[0]:
+    rows = [row for row in rows if val in row]
+    if not rows:
         return None
     best = max(rows, key=lambda row: row[val])  # the first of equals
     return ValidationAccuracy(

@@ -71,8 +71,12 @@ def _black_and_white(pixel_range: Sequence[float]) -> Sequence[float]:
     return pixel_range
 
 
+ClassNumbers = Annotated[Sequence[CountOrZero], Field(min_length=2)]
+"""Numbers of classes, at least two."""
+
 PixelRange = Annotated[Sequence[float], AfterValidator(_black_and_white)]
 
+Counts = Annotated[Sequence[Count], Field(min_length=1)]
 FourCounts = Annotated[Sequence[Count], Field(min_length=4, max_length=4)]
 
 

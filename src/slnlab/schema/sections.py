@@ -96,6 +96,7 @@ class Trainer(Section):
     devices: Count
     num_nodes: Count
     sync_batchnorm: bool
+    evaluate_every: Count
     checkpoint_every_steps: Count | None
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool

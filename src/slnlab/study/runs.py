@@ -147,12 +147,13 @@ class _Watched:
         self.seen: list[float] = []
 
     def __call__(self, row: dict[str, float]) -> None:
-        self.seen.append(row[self.key])
-        self.watch(fmean(self.seen[-self.last :]), len(self.seen))
+        if self.key in row:  # evaluated after this epoch
+            self.seen.append(row[self.key])
+            self.watch(fmean(self.seen[-self.last :]), int(row["epoch"]))
 
 
 def _accuracy(run: StudyRun, key: str, last: int) -> float:
     rows = read_metrics(RunDirectory(run.directory).metrics)
     if not rows or key not in rows[-1]:
         raise DataError(f"{run.directory}: metrics.csv has no {key}")
-    return fmean(row[key] for row in rows[-last:])
+    return fmean([row[key] for row in rows if key in row][-last:])

@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PyTorchProfiler
 
 from slnlab.callbacks.correction import LabelCorrection
+from slnlab.callbacks.evaluation_schedule import EvaluationSchedule
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.callbacks.progress import EpochProgress
@@ -200,7 +201,7 @@ def trainer(
     """
     config = spec.config
     record, timer, files = RunRecord(run, spec.rows, watch), EpochTimer(), checkpoints(spec, run)
-    callbacks: list[pl.Callback] = [timer, OwnSignals()]
+    callbacks: list[pl.Callback] = [timer, OwnSignals(), EvaluationSchedule(config.trainer.evaluate_every)]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))
     if config.correction.enabled:
@@ -215,7 +216,8 @@ def trainer(
     made = pl.Trainer(
         **_options(
             config.trainer,
-            *("accelerator", "devices", "progress", "threads", "compile", "profile", "checkpoint_every_steps"),
+            *("accelerator", "devices", "progress", "threads", "compile", "profile"),
+            *("evaluate_every", "checkpoint_every_steps"),
         ),
         devices="auto" if one_gpu_each(config) else config.trainer.devices,
         accelerator=accelerator(config),

@@ -1,0 +1,42 @@
+"""The epochs after which a run is evaluated."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from slnlab.methods.base import Method
+
+ALWAYS = 10
+"""The first and the last epochs, each of which is evaluated. Networks peak early, before they memorise wrong labels, and
+`mean_last_10` of the result is the mean of the last ones."""
+
+
+class EvaluationSchedule(pl.Callback):
+    """Evaluates after every `every`-th epoch, and after each of the first and the last ten.
+
+    Evaluation draws nothing at random, so a run ends with the same weights for any `every`. Rules that choose an epoch
+    (`oracle`, `best_noisy_val`, `best_clean_val`, the pruning of a study) choose among the evaluated epochs.
+
+    Args:
+        every: epochs from one evaluation to the next; 1: after every epoch.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert trainer.max_epochs is not None
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every == 0 or epoch <= ALWAYS or epoch > trainer.max_epochs - ALWAYS
+        trainer.check_val_every_n_epoch = 1 if due else trainer.max_epochs + 1  # no epoch is a multiple of that
+
+
+def metrics_of_epoch(trainer: pl.Trainer, method: Method) -> dict[str, float]:
+    """The metrics logged in the current epoch; Lightning also keeps those of earlier evaluations."""
+    evaluated = trainer.check_val_every_n_epoch == 1
+    splits = method.data.evaluation_splits
+    return {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if evaluated or name.split("/")[0] not in splits
+    }
