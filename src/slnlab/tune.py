@@ -129,7 +129,9 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     )
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
     parser.add_argument("--weights", help="whose accuracy chooses: network, momentum, ...; default: the method's own")
-    parser.add_argument("--last", type=_count, default=1, metavar="K", help="mean accuracy of the last K evaluated epochs (1)")
+    parser.add_argument(
+        "--last", type=_count, default=1, metavar="K", help="mean accuracy of the last K evaluated epochs (1)"
+    )
     parser.add_argument(
         "--trial-seeds", type=_numbers, metavar="0,1", help="seeds of the trials; default: the first of seed="
     )

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from slnlab.methods.base import Method
 
 ALWAYS = 10
-"""The first and the last epochs, each of which is evaluated. Networks peak early, before they memorise wrong labels, and
+"""The first and the last epochs, each of which is evaluated. Networks peak early, before they memorise wrong labels.
 `mean_last_10` of the result is the mean of the last ones."""
 
 

@@ -34,9 +34,7 @@ class FashionMNIST:
 
     name = "fashion_mnist"
 
-    def __init__(
-        self, root: str, download: bool = True, verify: bool = True, only: ClassNumbers | None = None
-    ) -> None:
+    def __init__(self, root: str, download: bool = True, verify: bool = True, only: ClassNumbers | None = None) -> None:
         self.root, self.download, self.verify = root, download, verify
         self.only = None if only is None else list(only)
         if self.only is not None and not (len({*self.only}) == len(self.only) and {*self.only} <= {*range(10)}):

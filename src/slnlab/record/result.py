@@ -49,9 +49,7 @@ class TestAccuracy(_Record):
         description="at the first epoch of best accuracy on a clean validation set, of the momentum model if there is "
         "one, as reported for Clothing1M; null without such a set",
     )
-    oracle: BestEpoch = Field(
-        description="the best of all evaluated epochs, chosen on the test set: never a result"
-    )
+    oracle: BestEpoch = Field(description="the best of all evaluated epochs, chosen on the test set: never a result")
 
 
 class ValidationAccuracy(_Record):

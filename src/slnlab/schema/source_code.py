@@ -122,8 +122,10 @@ def _module(name: str, wanted: str) -> Module:
     found = Path(spec.origin) if spec.origin and spec.has_location else None
     for number, part in enumerate(rest, start=1):
         python = [path for place in places for path in (place / part / "__init__.py", place / f"{part}.py")]
-        compiled = [path for place in places for path in place.glob(f"{part}.*") if path.suffix in (".so", ".pyd")]
-        above, found = found, next((path for path in [*python, *compiled] if path.is_file()), None)
+        above, found = found, next((path for path in python if path.is_file()), None)
+        if found is None:  # a search of the folders, which costs more than all else here
+            compiled = [path for place in places for path in place.glob(f"{part}.*") if path.suffix in (".so", ".pyd")]
+            found = next((path for path in compiled if path.is_file()), None)
         places = [place / part for place in places if (place / part).is_dir()]
         if found is None and not places:
             outer = _parsed(name, above, 0).names.get(part) if above and above.suffix == ".py" else None
