@@ -65,14 +65,8 @@ def test_measured_noise_is_that_of_one_backward_pass_per_draw(memory: int, monke
         losses = cross_entropy(network(image))
         by_sln = expected_loss(sln(target, noise=z.unsqueeze(0)), losses)
         by_output = expected_loss(target, losses) + z @ network(image)[0]
-        gradients.append(
-            [
-                torch.cat(
-                    [g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)]
-                )
-                for loss in (by_output, by_sln)
-            ]
-        )
+        parts = [torch.autograd.grad(loss, [*network.parameters()], retain_graph=True) for loss in (by_output, by_sln)]
+        gradients.append([torch.cat([gradient.flatten() for gradient in part]) for part in parts])
     expected = [torch.stack(column).std(0).double() for column in zip(*gradients, strict=True)]
     found = measured(network, image, label, 12, torch.Generator().manual_seed(7))
     torch.testing.assert_close(found.by_output_noise, expected[0], rtol=1e-4, atol=1e-6)
