@@ -17,6 +17,10 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 KINDS = {
     "curves": "Fig. 1: test accuracy and loss on correct and on wrong labels, by epoch",
     "sigma": "Fig. 6: test accuracy against sigma",
+    "landscape": "Fig. 2: the training loss around the trained weights; surfaces on one z-axis, and contours",
+    "flatness": "Claim 1: largest Hessian eigenvalue and SAM sharpness of the training loss",
+    "tsne": "Fig. 7: t-SNE of the features before the last layer, by true class",
+    "propositions": "Propositions 1-3: predicted and measured standard deviation of the gradient noise",
 }
 """Kind of figure, with its module in `slnlab.figures` → description."""
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from slnlab.inference.images import run_images
+from slnlab.inference.trained_run import TrainedRun
+
 Vector = Sequence[Tensor]
 """A vector of the parameter space: a tensor with the shape of each parameter."""
 
@@ -65,6 +68,13 @@ class MeanLoss:
 
     def _batches(self) -> zip[tuple[Tensor, Tensor]]:
         return zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
+
+
+def training_loss(run: TrainedRun, samples: int | None, seed: int) -> MeanLoss:
+    """Return the loss on training images of a run, against the given labels; see `run_images`."""
+    images = run_images(run, "train", samples, seed)
+    device = next(run.model.parameters()).device
+    return MeanLoss(run.model, images.image.to(device), images.given.to(device), run.batch_size)
 
 
 def norm(vector: Vector) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -46,7 +48,7 @@ def largest_eigenvalue(loss: MeanLoss, seed: int = 0, restarts: int = 100) -> fl
     return float(found[0])
 
 
-def sam_sharpness(loss: MeanLoss, radii: list[float]) -> list[float]:
+def sam_sharpness(loss: MeanLoss, radii: Sequence[float]) -> list[float]:
     """Return L(w + ε) − L(w) for each radius ρ, with SAM's first-order ε = ρ·∇L / ‖∇L‖₂ (Foret et al. 2021, eq. 2).
 
     It approximates max over ‖ε‖₂ ≤ ρ of L(w + ε) − L(w). At ∇L = 0 it is 0.
