@@ -97,7 +97,7 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma
 	$(BIN)/python -m slnlab.report runs/digits_sigma --out $@
-	$(BIN)/python -m slnlab.analysis.sigma runs/digits_sigma --out $@/sigma.png
+	$(BIN)/python -m slnlab.analyze sigma runs/digits_sigma --out $@
 	rm $@/curves.png  # 24 configurations: no picture to learn from
 	$(BIN)/python -m slnlab.train -m experiment=digits_tune runs_dir=runs/digits_tune
 	$(BIN)/python -m slnlab.report runs/digits_tune --out $@/tune

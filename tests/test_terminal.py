@@ -122,7 +122,7 @@ def test_every_printing_command_is_prepared_for_the_terminal(command: str) -> No
 
 def test_the_search_finds_the_commands() -> None:
     assert {"slnlab.train", "slnlab.report", "slnlab.tune", "slnlab.sweep", "slnlab.dashboard"} < set(COMMANDS)
-    assert {"slnlab.analysis.sigma", "benchmarks.bench", "benchmarks.methods"} < set(COMMANDS)
+    assert {"slnlab.analyze", "benchmarks.bench", "benchmarks.methods"} < set(COMMANDS)
 
 
 def test_a_log_is_utf8(tmp_path: Path) -> None:

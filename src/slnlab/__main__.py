@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("slnlab.train", "train one run, or with -m a sweep of runs"),
     "report": Command("slnlab.report", "make tables and curves of finished runs"),
+    "analyze": Command("slnlab.analyze", "draw the paper's figures from finished runs"),
     "sweep": Command("slnlab.sweep", "show the state of a sweep's runs"),
     "tune": Command("slnlab.tune", "choose hyper-parameters on held-out noisy labels, then retrain"),
     "predict": Command("slnlab.predict", "classify images with a finished run"),

@@ -59,7 +59,7 @@ def report(
     if out is None:
         return "\n\n".join(parts), len(found.left_out)
 
-    from slnlab.analysis.curves import draw_curves
+    from slnlab.figures.curves import draw_curves
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -153,7 +153,7 @@ def test_the_report_starts_without_torch(make_run, tmp_path):
     script = (
         "import sys; from pathlib import Path; from slnlab.report import report; "
         f"report([Path({str(tmp_path)!r})]); light = 'matplotlib' not in sys.modules; "
-        f"import slnlab.analysis.sigma; report([Path({str(tmp_path)!r})], Path({str(tmp_path / 'out')!r})); "
+        f"import slnlab.figures.sigma; report([Path({str(tmp_path)!r})], Path({str(tmp_path / 'out')!r})); "
         "print(light, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,1 +1,1 @@
-"""Analysis of runs: findings on labels, tables, curves, the sweep over σ, the transition matrix."""
+"""Analysis of runs: findings on labels, tables, the transition matrix."""

@@ -17,6 +17,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from slnlab.errors import ConfigError, DataError
+from slnlab.inference.features import recording
 from slnlab.inference.preprocessing import Probabilities, decoded, stacked
 from slnlab.inference.weights import finished, trained_networks
 from slnlab.processes.cores import cores
@@ -24,6 +25,7 @@ from slnlab.record.result import Preprocessing, Result
 from slnlab.record.run_directory import RunDirectory
 
 ImageOrPath = str | os.PathLike[str] | Image.Image
+Images = ImageOrPath | Iterable[ImageOrPath] | Tensor | npt.NDArray[np.uint8]
 
 
 class Predictions(NamedTuple):
@@ -87,11 +89,7 @@ class TrainedRun:
             columns["path"] = np.array([os.fsdecode(path) for path in columns["path"]])
         return columns
 
-    def predict(
-        self,
-        images: ImageOrPath | Iterable[ImageOrPath] | Tensor | npt.NDArray[np.uint8],
-        batch_size: int | None = None,
-    ) -> Predictions:
+    def predict(self, images: Images, batch_size: int | None = None) -> Predictions:
         """Classify images, preprocessed as in the run's evaluation, in float32.
 
         Args:
@@ -105,16 +103,28 @@ class TrainedRun:
             DataError: a file or a Pillow image cannot be read.
             ConfigError: the type or the shape of an array, or `batch_size`, is wrong.
         """
-        size = self._size(batch_size)
-        if isinstance(images, Tensor | np.ndarray):
-            batches: Iterable[Tensor] = stacked(images, self.preprocessing).split(size)
-        elif isinstance(images, str | os.PathLike | Image.Image):
-            batches = self._stacks([images], size)
-        else:
-            batches = self._stacks(images, size)
-        found = [self._classify(batch) for batch in batches if len(batch)]
+        found = [self._classify(batch) for batch in self._batches(images, batch_size)]
         joined = torch.cat(found) if found else torch.empty(0, len(self.classes))
         return Predictions(self.names(joined), joined.numpy())
+
+    def features(self, images: Images, batch_size: int | None = None) -> npt.NDArray[np.float32]:
+        """Penultimate features of images: the input of the network's last linear layer, (N, D) float32.
+
+        Args:
+            images, batch_size: as of `predict`; at least one image.
+
+        Raises:
+            DataError: a file or a Pillow image cannot be read.
+            ConfigError: see `predict`; the network has no linear layer, is an ensemble, or there is no image.
+        """
+        found = []
+        with recording(self.model) as penultimate:
+            for batch in self._batches(images, batch_size):
+                self._classify(batch)
+                found.append(penultimate.take(len(batch)).cpu())
+        if not found:
+            raise ConfigError("images: there is none, so the number of features is unknown")
+        return torch.cat(found).numpy()
 
     def stream(
         self, paths: Iterable[str | os.PathLike[str] | DataError], batch_size: int | None = None
@@ -146,6 +156,16 @@ class TrainedRun:
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: must be at least 1, not {batch_size}")
         return self.batch_size if batch_size is None else batch_size
+
+    def _batches(self, images: Images, batch_size: int | None) -> Iterator[Tensor]:
+        size = self._size(batch_size)
+        if isinstance(images, Tensor | np.ndarray):
+            batches: Iterable[Tensor] = stacked(images, self.preprocessing).split(size)
+        elif isinstance(images, str | os.PathLike | Image.Image):
+            batches = self._stacks([images], size)
+        else:
+            batches = self._stacks(images, size)
+        return (batch for batch in batches if len(batch))
 
     def _stacks(self, images: Iterable[ImageOrPath], size: int) -> Iterator[Tensor]:
         for pairs in decoded(images, self.preprocessing, size, cores()):

@@ -1,0 +1,62 @@
+"""The paper's figures from finished runs: `python -m slnlab.analyze KIND RUNS --out DIR`.
+
+Only the module of the chosen kind is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slnlab.errors import SlnlabError
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+
+KINDS = {
+    "curves": "Fig. 1: test accuracy and loss on correct and on wrong labels, by epoch",
+    "sigma": "Fig. 6: test accuracy against sigma",
+    "landscape": "Fig. 2: the training loss around the trained weights; surfaces on one z-axis, and contours",
+    "flatness": "Claim 1: largest Hessian eigenvalue and SAM sharpness of the training loss",
+    "tsne": "Fig. 7: t-SNE of the features before the last layer, by true class",
+    "propositions": "Propositions 1-3: predicted and measured standard deviation of the gradient noise",
+}
+"""Kind of figure, with its module in `slnlab.figures` → description."""
+
+
+@quiet_on_broken_pipe
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.analyze") -> None:
+    """Run the command line."""
+    print_anywhere()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    kinds = argparse.ArgumentParser(
+        program,
+        usage=f"{program} KIND RUNS [RUNS ...] --out DIR",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Draw a figure of the paper from finished runs.\n\nkinds:\n"
+        + "\n".join(f"  {name:{max(map(len, KINDS)) + 2}}{shows}" for name, shows in KINDS.items()),
+        epilog=f"`{program} KIND --help` lists the options of a kind.",
+    )
+    kinds.add_argument("kind", metavar="KIND", choices=KINDS, help="the figure")
+    kind = kinds.parse_args(words[:1]).kind
+
+    module = importlib.import_module(f"slnlab.figures.{kind}")
+    parser = argparse.ArgumentParser(f"{program} {kind}", description=f"{KINDS[kind]}.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help=f"write {kind}.png, {kind}.svg and {kind}.csv there"
+    )
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
+    options = vars(parser.parse_args(words[1:]))
+    runs, out = options.pop("runs"), options.pop("out")
+    try:
+        remarks = module.figure(runs, out, **options)
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+    print("\n".join([f"{out / kind}.png, .svg and .csv written", *remarks]))
+
+
+if __name__ == "__main__":
+    main()

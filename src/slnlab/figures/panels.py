@@ -1,0 +1,83 @@
+"""The runs of a figure: found, grouped over seeds, spread over panels, and averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from slnlab.analysis.runs import Group, differing_keys, find_runs, group_runs
+from slnlab.config.container import flat
+from slnlab.errors import DataError
+
+Columns = dict[str, npt.NDArray[np.float64]]
+"""Metrics of a group by name, each (runs, epochs); accuracies in percent."""
+
+
+def found_groups(paths: Sequence[Path]) -> tuple[list[Group], list[str]]:
+    """The finished runs at or below `paths`, grouped over seeds, and remarks on runs that a figure cannot show.
+
+    Raises:
+        DataError: a path does not exist, or no finished run was found.
+    """
+    found = find_runs(paths)
+    return group_runs(found.runs), found.remarks()
+
+
+def panels(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups of each data set and noise, which share a panel. The groups keep their order."""
+    return [list(same) for _, same in groupby(groups, key=lambda group: (group.first.data, group.noise))]
+
+
+def place(group: Group) -> dict[str, object]:
+    """The columns of a CSV that name the panel of a group."""
+    return {"data": group.first.data, "noise": group.first.noise, "noise_rate": group.first.noise_rate}
+
+
+def refuse_other_differences(groups: Sequence[Group], *shown: str) -> None:
+    """Refuse groups of one panel that differ in more than the figure shows.
+
+    Args:
+        groups: of one panel.
+        shown: keys (`sln.sigma`) and sections (`method.`) that may differ, beside the seed.
+
+    Raises:
+        DataError: names the other keys.
+    """
+    first = groups[0]
+    keys = {
+        key
+        for other in groups[1:]
+        for key in differing_keys(flat(first.first.identity), flat(other.first.identity))
+        if not key.startswith(shown)
+    }
+    if keys:
+        raise DataError(
+            f"{first.first.data}, {first.noise}: the runs differ not only in {', '.join(shown)}, but also in "
+            f"{', '.join(sorted(keys))}; give the directories of one sweep"
+        )
+
+
+def epochs(group: Group) -> Columns:
+    """The metrics of a group; NaN after an epoch without evaluation.
+
+    Raises:
+        DataError: a run has no metrics, or its epochs or columns differ from another's.
+    """
+    tables = [run.metrics() for run in group.runs]
+    if len({(len(rows), *rows[-1]) for rows in tables}) > 1:
+        raise DataError(f"{group.runs[0].directory.metrics}: another run has other epochs or columns")
+    return {
+        key: np.array([[row.get(key, math.nan) for row in rows] for rows in tables])
+        * (100 if key.endswith("accuracy") else 1)
+        for key in tables[0][-1]  # the last epoch is always evaluated
+    }
+
+
+def spread(values: npt.NDArray[np.float64]) -> dict[str, object]:
+    """The columns `mean` and `std` of a CSV: over runs (runs,); the sample standard deviation is empty for one run."""
+    return {"mean": float(values.mean()), "std": float(values.std(ddof=1)) if len(values) > 1 else None}

@@ -1,0 +1,125 @@
+"""Test accuracy against σ, as in the paper's Fig. 6. A small σ overfits, a large one underfits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from slnlab.analysis.runs import FinishedRun, Group, differing_keys, find_runs
+from slnlab.analysis.table import Row, make_rows
+from slnlab.config.container import flat
+from slnlab.config.identity import digest
+from slnlab.errors import DataError
+from slnlab.figures.panels import place
+from slnlab.figures.style import MARKERS, grid, place_legend, save, style
+
+COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
+"""Colours of the rows in order. SLN and SLN-MO are blue, as in the curves."""
+
+
+def figure(runs: Sequence[Path], out: Path) -> list[str]:
+    """Draw test accuracy at the last epoch against σ.
+
+    Each data set and noise has a panel, with the mean over seeds and a band of one sample standard deviation to either
+    side.
+
+    Args:
+        runs: searched for finished runs. Runs outside a sweep over σ are not drawn.
+        out: folder for `sigma.png`, `sigma.svg` and `sigma.csv`, which has a line per σ and row.
+
+    Returns:
+        Remarks on runs that are not drawn.
+
+    Raises:
+        DataError: no finished runs with test accuracies differ in σ, runs of one panel differ in more than σ and
+            seed, or a file cannot be written.
+    """
+    found = find_runs(runs)
+    rows = [row for row in make_rows(sweeps(found.runs)) if row.statistics["test_last"]]
+    if not rows:
+        raise DataError(
+            f"no finished runs with test accuracies that differ in sln.sigma in {', '.join(map(str, runs))}"
+        )
+    with style():
+        save(_picture(rows), out, "sigma", [_numbers(row) for row in rows])
+    drawn = {run.directory.path for row in rows for run in row.group.runs}
+    remarks = found.remarks()
+    if missing := len(found.runs) - len(drawn):
+        remarks.append(
+            f"not drawn: {missing} run{'s' if missing > 1 else ''} without another that differs only in sln.sigma"
+        )
+    return remarks
+
+
+def sigma(group: Group) -> float:
+    """The σ of a group."""
+    return float(group.first.identity["sln"]["sigma"])
+
+
+def sweeps(runs: Iterable[FinishedRun]) -> list[Group]:
+    """Runs that differ in σ from another run and otherwise agree, grouped over seeds, ordered by data, noise and σ.
+
+    Raises:
+        DataError: one data set and noise has two sweeps; names the keys in which they differ.
+    """
+    by_rest: dict[str, dict[float, dict[int, FinishedRun]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        rest = flat(run.result.identity)
+        value = float(rest.pop("sln.sigma"))
+        del rest["seed"]
+        by_rest[digest(rest)][value].setdefault(run.result.seed, run)
+    panels: dict[tuple[str, str, float], list[Group]] = {}
+    for by_sigma in by_rest.values():
+        if len(by_sigma) < 2:
+            continue
+        groups = [Group(tuple(by_seed[seed] for seed in sorted(by_seed))) for _, by_seed in sorted(by_sigma.items())]
+        first = groups[0].first
+        other = panels.setdefault((first.data, first.noise, first.noise_rate), groups)
+        if other is not groups:
+            keys = differing_keys(flat(first.identity), flat(other[0].first.identity)) - {"sln.sigma"}
+            raise DataError(
+                f"{first.data}, {groups[0].noise}: the runs differ not only in sln.sigma, but also in "
+                f"{', '.join(sorted(keys))}; give the directories of one sweep"
+            )
+    return [group for _, groups in sorted(panels.items()) for group in groups]
+
+
+def _numbers(row: Row) -> dict[str, object]:
+    value = row.statistics["test_last"]
+    assert value
+    return {
+        **place(row.group),
+        "label": row.title,
+        "evaluator": row.name,
+        "sigma": sigma(row.group),
+        "seeds": " ".join(map(str, row.group.seeds)),
+        "num_seeds": len(row.group.seeds),
+        "test_last_percent_mean": 100 * value.mean,
+        "test_last_percent_std": None if value.std is None else 100 * value.std,
+    }
+
+
+def _picture(rows: Sequence[Row]) -> Figure:
+    by_panel = [list(same) for _, same in groupby(rows, key=lambda row: (row.group.first.data, row.group.noise))]
+    titles = list(dict.fromkeys(row.title for row in rows))
+    styles = dict(zip(titles, zip(COLOURS * len(titles), MARKERS * len(titles), strict=False), strict=False))
+    spot = {value: x for x, value in enumerate(sorted({sigma(row.group) for row in rows}))}
+    picture, axes = grid(len(by_panel), "test accuracy (%)", sharey=True)
+    legend = {}
+    for panel, same in zip(axes, by_panel, strict=True):
+        for title, line in groupby(same, key=lambda row: row.title):
+            colour, marker = styles[title]
+            points = [(spot[sigma(row.group)], value) for row in line if (value := row.statistics["test_last"])]
+            x, mean = [at for at, _ in points], np.array([100 * value.mean for _, value in points])
+            std = np.array([100 * (value.std or 0) for _, value in points])
+            panel.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+            (legend[title],) = panel.plot(x, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.5)
+        panel.set(title=f"{same[0].group.first.data}\n{same[0].group.noise}", xlabel="σ")
+        panel.set_xticks(list(spot.values()), [f"{value:g}" for value in spot])
+    place_legend(picture, legend)
+    return picture

@@ -1,0 +1,135 @@
+"""The common look of the figures, and their three files. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from slnlab.analysis.table import write_csv
+from slnlab.errors import DataError
+
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, safe for colour-blind readers."""
+DASHES = ("solid", "dashed", "dashdot", "dotted")
+"""Line styles for the first, second, third and fourth use of the palette."""
+MARKERS = "osD^vPX"
+CORRECT, WRONG = "#0072B2", "#D55E00"
+"""Colours of correctly and of wrongly labelled samples."""
+
+WIDTH = 9
+"""Width of a figure, in inches. The font size below is legible in a README of 900 pixels."""
+DPI = 200
+
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.hashsalt": "slnlab",  # equal numbers give an equal file
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """The context in which a figure is made and saved."""
+    return mpl.rc_context(_STYLE)
+
+
+def line_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a line style for each name, in order; up to 28 differ."""
+    return dict(zip(names, cycle({"color": c, "linestyle": dash} for dash in DASHES for c in COLOURS), strict=False))
+
+
+def grid(panels: int, ylabel: str, wide: int = 4, height: float = 3.0, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with this many panels and its axes. One panel takes half of the width.
+
+    Args:
+        panels: at least 1.
+        ylabel: of the first panel of each row.
+        wide: most panels in a row.
+        height: of a row of panels, in inches.
+        options: of `Figure.subplots`, e.g. sharey.
+    """
+    wide = min(panels, wide)
+    high = -(-panels // wide)
+    size = (WIDTH if wide > 1 else WIDTH / 2, height * high)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    table = figure.subplots(high, wide, squeeze=False, **options)
+    for first in table[:, 0]:
+        first.set_ylabel(ylabel)
+    axes = list(table.flat)
+    for unused in axes[panels:]:
+        unused.set_axis_off()
+    return figure, axes[:panels]
+
+
+def mean_line(axes: Axes, x: Any, values: npt.NDArray[np.float64], **options: Any) -> Line2D:
+    """Draw the mean over runs, with a band of one sample standard deviation to either side for two or more runs.
+
+    Args:
+        axes: to draw on.
+        x: (points,).
+        values: (runs, points); a point that a run lacks (NaN) is left out.
+        options: of the line; its colour is the band's.
+    """
+    known = np.isfinite(values).all(0)
+    x, values = np.asarray(x)[known], values[:, known]
+    mean = values.mean(0)
+    (line,) = axes.plot(x, mean, **options)
+    if len(values) > 1:
+        std = values.std(0, ddof=1)
+        axes.fill_between(x, mean - std, mean + std, color=line.get_color(), alpha=0.18, linewidth=0)
+    return line
+
+
+def place_legend(figure: Figure, legend: dict[str, Any]) -> None:
+    """Place the legend below the panels, in as many columns as fit. The figure grows by its height.
+
+    Args:
+        figure: with constrained layout.
+        legend: drawn lines or bars by label.
+    """
+    if not legend:
+        return
+    labels = [textwrap.fill(label, 95) for label in legend]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.7 + 0.085 * longest))))
+    lines = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.22 * lines)
+    figure.legend(legend.values(), labels, loc="outside lower center", ncols=columns)
+
+
+def save(figure: Figure, out: Path, kind: str, numbers: Sequence[dict[str, object]]) -> None:
+    """Write `<kind>.png`, `<kind>.svg` and `<kind>.csv`. Call it within `style()`.
+
+    Args:
+        figure: the picture.
+        out: folder of the files, made if missing.
+        kind: name of the files.
+        numbers: lines of the CSV, with equal keys. None is an empty cell.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out / f"{kind}.png")
+        figure.savefig(out / f"{kind}.svg", metadata={"Date": None})
+        write_csv(out / f"{kind}.csv", numbers)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror})") from error

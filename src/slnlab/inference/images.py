@@ -1,0 +1,104 @@
+"""The images of a finished run as its network sees them in evaluation, with their labels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from slnlab.data.datamodule import IndexedDataModule
+from slnlab.data.source import Split
+from slnlab.errors import ConfigError, DataError
+from slnlab.inference.trained_run import TrainedRun
+from slnlab.record.run_directory import RunDirectory
+from slnlab.streams import Streams
+from slnlab.training import assemble
+
+
+class RunImages(NamedTuple):
+    """M images in data set order, in memory.
+
+    Args:
+        number: positions (M,) in the data set, int64.
+        image: inputs of the network (M, channels, H, W) float32, without augmentation.
+        given: given labels (M,) int64; of test images the true ones.
+        true: true labels (M,) int64, −1 for an image replaced by open-set noise; None: unknown.
+    """
+
+    number: Tensor
+    image: Tensor
+    given: Tensor
+    true: Tensor | None
+
+
+def run_images(run: TrainedRun, split: Split = "train", count: int | None = None, seed: int = 0) -> RunImages:
+    """Return training or test images of a run.
+
+    Training images have their given labels and no augmentation. The label noise is the recorded one (`noise.npz`), so
+    nothing is drawn or trained again.
+
+    Args:
+        run: any finished run.
+        split: "train" or "test".
+        count: number of images, chosen at random without replacement; None, or more than there are: all.
+        seed: of this choice. Runs on the same data get the same images.
+
+    Raises:
+        DataError: files of the data set are missing, or its given labels are no longer those of the run.
+        ConfigError: the run has no test set, or `count` is below 1.
+    """
+    if count is not None and count < 1:
+        raise ConfigError(f"samples: must be at least 1, not {count}")
+    data = _data(run)
+    if split == "train":
+        return _training_images(run, data, _chosen(data.rows(0), count, seed))
+    if not data.test:
+        raise ConfigError(f"{run.directory}: has no test images (data.test=false)")
+    return _test_images(data, count, seed)
+
+
+def _training_images(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> RunImages:
+    given, wrong, true = data.labels.given[rows], data.labels.wrong, data.labels.true
+    known = dict(zip(run.samples["index"].tolist(), run.samples["given"].tolist(), strict=True))
+    if any(known.get(row) != label for row, label in zip(rows.tolist(), given.tolist(), strict=True)):
+        raise DataError(f"{run.directory}: the given labels of {data.name} differ from those in samples.npz")
+    batches = rows.split(run.batch_size)
+    read = data.reading(batches, whole=True)
+    images = torch.cat([read(step).view() for step in range(len(batches))])
+    if true is not None and wrong is not None:
+        true = true[rows].masked_fill(wrong[rows] & (true[rows] == given), -1)
+    return RunImages(rows, images, given, true)
+
+
+def _test_images(data: IndexedDataModule, count: int | None, seed: int) -> RunImages:
+    batches = data.evaluation_batches("test")
+    rows = _chosen(torch.arange(sum(map(len, batches.rows))), count, seed)
+    images, labels, first = [], [], 0
+    for batch in batches:  # files are read in order, so all of them
+        inside = rows[(rows >= first) & (rows < first + len(batch.label))] - first
+        images.append(batch.image[inside])
+        labels.append(batch.label[inside])
+        first += len(batch.label)
+    label = torch.cat(labels)
+    return RunImages(rows, torch.cat(images), label, label)
+
+
+def _data(run: TrainedRun) -> IndexedDataModule:
+    config: DictConfig = run.config.copy()
+    noise = RunDirectory(run.directory).noise
+    if noise.exists():
+        donor = config.noise.get("donor")
+        config.noise = {"_target_": "slnlab.noise.from_record", "name": "run", "rate": 0.0, "seed": 0}
+        config.noise.path, config.noise.donor = str(noise), donor
+    data = assemble.datamodule(config)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def _chosen(rows: Tensor, count: int | None, seed: int) -> Tensor:
+    if count is None or count >= len(rows):
+        return rows
+    return rows[torch.randperm(len(rows), generator=Streams(seed)("analysed images"))[:count]].sort().values

@@ -1,0 +1,87 @@
+"""The figures of finished runs: the numbers behind each picture, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.image import imread
+
+from slnlab.analyze import main
+from slnlab.errors import DataError
+from slnlab.figures import curves, sigma
+
+
+def size(path) -> tuple[int, int]:
+    """Width and height of a picture that is not blank."""
+    pixels = imread(path)
+    assert pixels.std() > 0.01
+    return pixels.shape[1], pixels.shape[0]
+
+
+def test_the_sigma_sweep_has_numbers_and_a_figure(make_run, tmp_path, read_csv, capsys):
+    # Network 80 and 84 %: mean 82, std root 8; momentum 81 and 85 %.
+    for noise in ("sym", "asym"):
+        for value, accuracies in ((1, (0.7,)), (0, (0.5, 0.6)), (0.5, (0.80, 0.84))):
+            for seed, accuracy in enumerate(accuracies):
+                make_run(f"runs/{noise}{value}{seed}", [accuracy], method="sln", noise=noise, sigma=value, seed=seed)
+    make_run("runs/ce", method="ce")
+    out = tmp_path / "plots" / "new"
+    main(["sigma", str(tmp_path / "runs"), "--out", str(out)])
+    assert "not drawn: 1 run without another that differs only in sln.sigma" in capsys.readouterr().out
+    rows = read_csv(out / "sigma.csv")
+    assert [(row["noise"], row["label"], row["sigma"], row["seeds"]) for row in rows] == [
+        (noise, label, value, seeds)
+        for noise in ("asym", "sym")
+        for label in ("SLN", "SLN-MO")
+        for value, seeds in (("0.0", "0 1"), ("0.5", "0 1"), ("1.0", "0"))
+    ]
+    asym = [(float(row["test_last_percent_mean"]), row["test_last_percent_std"]) for row in rows[:6]]
+    assert [mean for mean, _ in asym] == pytest.approx([55, 82, 70, 56, 83, 71])
+    assert [float(std) for _, std in asym if std] == pytest.approx([50**0.5, 8**0.5, 50**0.5, 8**0.5])
+    assert asym[2][1] == asym[5][1] == ""  # one seed
+    assert size(out / "sigma.png")[0] == 1800
+    assert sorted(path.name for path in out.iterdir()) == ["sigma.csv", "sigma.png", "sigma.svg"]
+
+
+def test_a_sigma_figure_of_one_noise_is_half_as_wide(make_run, tmp_path, read_csv):
+    make_run("runs/0", method="sln", sigma=0)
+    make_run("runs/1", method="sln", sigma=1.0)
+    make_run("runs/2", method="sln", sigma=1)  # typed without a point, the same run
+    assert sigma.figure([tmp_path / "runs"], tmp_path) == []
+    assert [row["seeds"] for row in read_csv(tmp_path / "sigma.csv")] == ["0"] * 4
+    assert size(tmp_path / "sigma.png")[0] == 900
+
+
+def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
+    for i, (value, lr) in enumerate([(0, 0.1), (1, 0.1), (0, 0.2), (1, 0.2)]):
+        make_run(f"runs/{i}", method="sln", sigma=value, settings={"optimizer": {"lr": lr}})
+    with pytest.raises(DataError, match=r"digits, sym 0.4: .* not only in sln.sigma, but also in optimizer.lr; give"):
+        sigma.figure([tmp_path / "runs"], tmp_path)
+
+
+def test_sigma_without_a_sweep_is_refused(make_run, tmp_path):
+    make_run("runs/0", method="sln", sigma=0.5)
+    with pytest.raises(DataError, match=r"no finished runs with test accuracies that differ in sln\.sigma"):
+        sigma.figure([tmp_path / "runs"], tmp_path)
+
+
+def test_curves_have_the_mean_and_spread_of_each_epoch(make_run, tmp_path, read_csv):
+    # CE 50 and 60 % in the first epoch: mean 55, std root 50.
+    make_run("runs/0", [0.5, 0.75])
+    make_run("runs/1", [0.6, 0.75], seed=1)
+    make_run("runs/2", [0.5], method="sln_mo_lc", loss_wrong=2.0)
+    assert curves.figure([tmp_path / "runs"], tmp_path / "out") == []
+    rows = {(row["label"], row["measure"], row["epoch"]): row for row in read_csv(tmp_path / "out/curves.csv")}
+    accuracy = rows["CE", "test/network/accuracy_percent", "1"]
+    assert (float(accuracy["mean"]), float(accuracy["std"]), accuracy["runs"]) == pytest.approx((55, 50**0.5, "2"))
+    assert float(rows["CE", "train/loss_correct_nats", "2"]["mean"]) == 0.5
+    assert float(rows["SLN-MO-LC (network)", "train/loss_wrong_nats", "1"]["mean"]) == 2.0
+    assert rows["SLN-MO-LC (network)", "test/network/accuracy_percent", "1"]["std"] == ""
+    assert len(rows) == 2 * 3 + 4
+    assert size(tmp_path / "out/curves.png")[0] == 1800
+
+
+def test_an_unknown_kind_is_one_message(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["curvs", "runs", "--out", "out"])
+    assert ended.value.code == 2
+    assert "'curvs' (choose from" in capsys.readouterr().err
