@@ -35,7 +35,7 @@ class Summary:
     def __post_init__(self) -> None:
         if self.n < 1 or (self.std is None) != (self.n == 1) or not (self.std is None or 0 <= self.std < float("inf")):
             raise ConfigError(
-                f"mean {self.mean}, std {self.std}, n {self.n}: n is at least 1, and std is at least 0, or None if n is 1"
+                f"mean {self.mean}, std {self.std}, n {self.n}: n is at least 1; std is at least 0, or None if n is 1"
             )
 
     @classmethod
