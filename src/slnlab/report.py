@@ -26,14 +26,14 @@ def report(
 ) -> tuple[str, int]:
     """Make tables of all finished runs at or below `paths`.
 
-    The tables leave out unreadable results, and results that contradict another one of the same configuration and seed.
-    The text names them.
+    The tables leave out unreadable results, and results that contradict another one of the same configuration and
+    seeds. The text names them.
 
     Args:
         paths: directories to search for `result.json`, or such files.
         out: output directory, made if missing, for
             `results.csv` (a line per run and row, values as in result.json),
-            `table.csv` (a line per configuration and row, mean and std over seeds),
+            `table.csv` (a line per configuration and row, mean and std over seeds and noise draws),
             `table.md` (the text) and `curves.png` (accuracy and losses by epoch).
         secondary: also show the rows and lines "… (network)", the network beside its momentum model. The CSV files
             always hold them.

@@ -23,7 +23,8 @@ LABELS = {
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run directory as training leaves it, and return it.
 
-    `accuracies` are the network's by epoch; the momentum model's are 0.01 higher.
+    `accuracies` are the network's by epoch; the momentum model's are 0.01 higher. `draw` chooses the noisy labels;
+    `noise_seed` is the configured seed, if it is another.
     """
 
     def make(
@@ -41,6 +42,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         loss_wrong: float = 3.0,
         findings: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        draw: int | None = 0,
+        noise_seed: int | None = None,
     ) -> Path:
         directory = tmp_path / name
         directory.mkdir(parents=True)
@@ -69,13 +72,13 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "seed": seed,
             "sln": {"sigma": sigma},
             "data": {"name": data, "train_size": None},
-            "noise": {"name": noise, "rate": rate, "seed": 0},
+            "noise": {"name": noise, "rate": rate, "seed": draw if noise_seed is None else noise_seed},
             "method": {"name": method},
             "optimizer": {"_target_": "torch.optim.SGD", "name": "sgd", "lr": 0.02, "momentum": 0.9},
             "trainer": {"max_epochs": len(rows)},
         }
         for section, keys in (settings or {}).items():
-            identity[section] = {**identity[section], **keys}  # type: ignore[dict-item]
+            identity[section] = {**identity.get(section, {}), **keys}  # type: ignore[dict-item]
         Result(
             data=data,
             noise=noise,
@@ -95,7 +98,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 for name, title in LABELS[method].items()
             },
             preprocessing=Preprocessing(resize=(8, 8), crop=(8, 8), mean=[0.5], std=[0.5]),
-            label_noise={"realised_rate": 0.38, "hash": "abc"},
+            label_noise={"realised_rate": 0.38, "hash": f"abc{draw}", "seed": draw},
             timing=Timing(seconds_per_epoch=1.5 + seed, images_per_second=100.0, total_seconds=3.0),
             environment={"processor": "Abacus", "gpus": [], "git": {"commit": "c0ffee", "dirty": False}},
         ).save(directory / "result.json")

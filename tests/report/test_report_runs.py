@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from slnlab import report as report_module
-from slnlab.analysis.runs import differing_keys, find_runs, group_runs
+from slnlab.analysis.runs import find_runs, group_runs
+from slnlab.analysis.settings import differing_keys, short_names
 from slnlab.errors import DataError
 from slnlab.report import report
 
@@ -120,18 +121,66 @@ def test_groups_are_ordered_as_in_the_paper(make_run, tmp_path):
         ("digits", "asym 0.4", "ce", ""),
         ("digits", "sym 0.2", "ce", ""),
         ("digits", "sym 0.4", "ce", ""),
-        ("digits", "sym 0.4", "sln", "sln.sigma=2"),
-        ("digits", "sym 0.4", "sln", "sln.sigma=10"),
+        ("digits", "sym 0.4", "sln", "sigma=2"),
+        ("digits", "sym 0.4", "sln", "sigma=10"),
         ("digits", "sym 0.4", "sln_mo_lc", ""),
     ]
 
 
 def test_settings_name_the_differing_keys(make_run, tmp_path):
     make_run("1", settings={"data": {"train_size": 100}})
-    make_run("2", settings={"data": {"train_size": 200}, "noise": {"seed": 1}})
+    make_run("2", settings={"data": {"train_size": 200}, "optimizer": {"name": "adam"}}, draw=1)
     make_run("3", rate=0.2)
     settings = [group.setting for group in group_runs(find_runs([tmp_path]).runs)]
-    assert settings == ["", "data.train_size=100, noise.seed=0", "data.train_size=200, noise.seed=1"]
+    assert settings == ["", "train_size=100, optimizer=sgd", "train_size=200, optimizer=adam"]
+
+
+def test_a_key_that_follows_from_a_typed_one_is_no_setting(make_run, tmp_path):
+    for size in (100, 200):
+        run = make_run(str(size), settings={"data": {"train_size": size}, "optimizer": {"momentum": size / 1000}})
+        (run / "overrides.yaml").write_text(f"- data.train_size={size}\n")
+    assert [group.setting for group in group_runs(find_runs([tmp_path]).runs)] == ["train_size=100", "train_size=200"]
+    for size in (100, 200):  # both typed: both are shown
+        (tmp_path / f"{size}/overrides.yaml").write_text(f"- data.train_size={size}\n- optimizer.momentum=0.1\n")
+    assert group_runs(find_runs([tmp_path]).runs)[0].setting == "train_size=100, momentum=0.1"
+
+
+def test_short_names_stay_unambiguous():
+    names = short_names(["sln.sigma", "noise.rate", "method.rate", "optimizer.name"])
+    assert names == {
+        "sln.sigma": "sigma", "noise.rate": "noise.rate", "method.rate": "method.rate", "optimizer.name": "optimizer"
+    }  # fmt: skip
+
+
+def test_a_noise_seed_that_draws_nothing_makes_no_second_run(make_run, tmp_path):
+    first = make_run("a", noise="dependent", draw=None, noise_seed=0)
+    second = make_run("b", noise="dependent", draw=None, noise_seed=1)
+    found = find_runs([tmp_path])
+    assert len(found.runs) == 1
+    assert found.remarks() == [
+        f"counted once: {second}: has the seed and the labels of {first}; noise.seed draws nothing here"
+    ]
+    assert found.left_out == []
+
+
+def test_source_runs_of_other_noise_draws_are_one_configuration(make_run, tmp_path):
+    for draw in (0, 1):
+        source = json.loads((make_run(f"sln{draw}", method="sln", draw=draw) / "result.json").read_text())["group"]
+        make_run(f"ce{draw}", draw=draw, settings={"init": {"from": [f"sln/{source}/seed0"]}})
+    other = json.loads((make_run("other", method="sln", sigma=0.5) / "result.json").read_text())["group"]
+    make_run("ce-other", settings={"init": {"from": [f"sln/{other}/seed0"]}})
+    found = find_runs([tmp_path])
+    sizes = [len(group.runs) for group in group_runs(found.runs) if group.first.method == "ce"]
+    assert sorted(sizes) == [1, 2]  # another sigma of the source remains another configuration
+    alone = find_runs([tmp_path / "ce0", tmp_path / "ce1"])  # nothing is known of their sources
+    assert len(group_runs(alone.runs)) == 2
+
+
+def test_records_of_other_noise_draws_are_one_configuration(make_run, tmp_path):
+    for draw in (0, 1):
+        make_run(str(draw), noise="run", draw=draw, noise_seed=0, settings={"noise": {"path": f"digest{draw}"}})
+    (group,) = group_runs(find_runs([tmp_path]).runs)
+    assert group.draws == [0, 1]
 
 
 def test_keys_of_a_differing_option_are_not_listed():

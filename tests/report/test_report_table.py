@@ -40,6 +40,29 @@ def test_one_seed_has_no_deviation(make_run, tmp_path):
     assert lines_of(report([tmp_path])[0])[1][1:3] == ["1 (4)", "75.00"]
 
 
+def test_seeds_and_noise_draws_are_averaged_together(make_run, tmp_path, read_csv):
+    # 50, 60, 70, 80 %: mean 65, deviations -15, -5, 5, 15, squares 500, / 3, root 12.91.
+    for place, (seed, draw) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        make_run(f"runs/{place}", [0.5 + place / 10], seed=seed, draw=draw)
+    text, _ = report([tmp_path / "runs"], tmp_path / "out")
+    header, row = lines_of(text)
+    assert header[1:3] == ["runs", "last"]
+    assert row[1:3] == ["4 (2 seeds × 2 noise draws)", "65.00 ± 12.91"]
+    assert "Mind" not in text
+    (line,) = read_csv(tmp_path / "out/table.csv")
+    assert [line[key] for key in ("seeds", "noise_seeds", "num_runs")] == ["0 1", "0 1", "4"]
+    assert len(set(line["group"].split())) == 2  # the names of their directories
+    assert [line["noise_seed"] for line in read_csv(tmp_path / "out/results.csv")] == ["0", "1", "0", "1"]
+    (tmp_path / "runs/3/result.json").unlink()
+    assert lines_of(report([tmp_path / "runs"])[0])[1][1] == "3 (2 seeds, 2 noise draws)"
+
+
+def test_other_noise_draws_of_another_method_are_pointed_out(make_run, tmp_path):
+    make_run("0")
+    make_run("1", method="sln", draw=1)
+    assert "did not all train on the same noisy labels" in report([tmp_path])[0]
+
+
 def test_mean_last_10_by_hand(make_run, tmp_path):
     make_run("runs/0", [0.0] * 5 + [0.5] * 9 + [1.0])  # (9 * 50 + 100) / 10
     assert lines_of(report([tmp_path])[0])[1][2:5] == ["100.00", "55.00", "100.00"]
@@ -89,10 +112,10 @@ def test_groups_with_equal_titles_are_distinguished(make_run, tmp_path):
     assert header[1] == "setting"
     assert [(row[0], row[1], row[3]) for row in rows] == [
         ("CE", "", "60.00"),
-        ("SLN", "sln.sigma=0.2", "70.00"),
-        ("SLN", "sln.sigma=0.5", "80.00"),
-        ("SLN-MO", "sln.sigma=0.2", "71.00"),
-        ("SLN-MO", "sln.sigma=0.5", "81.00"),
+        ("SLN", "sigma=0.2", "70.00"),
+        ("SLN", "sigma=0.5", "80.00"),
+        ("SLN-MO", "sigma=0.2", "71.00"),
+        ("SLN-MO", "sigma=0.5", "81.00"),
     ]
 
 
@@ -183,7 +206,7 @@ def test_results_csv_holds_raw_values(make_run, tmp_path, read_csv):
         "images_per_second": "100.0",
         "total_seconds": "3.0",
         "realised_rate": "0.38",
-        "noise_hash": "abc",
+        "noise_hash": "abc0",
         "noise_rate_used": "",
         "noise_rate_source": "",
         "transition_source": "",

@@ -1,16 +1,20 @@
-"""Finished runs found on disk, each loaded once, and their groups over seeds."""
+"""Finished runs found on disk, each loaded once, and their groups over seeds and noise draws."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from slnlab.analysis.settings import as_typed, differing_keys, short_names, without_followers
 from slnlab.config.container import flat
+from slnlab.config.identity import digest
 from slnlab.errors import DataError
 from slnlab.record.result import Result, ResultRow, read_metrics
 from slnlab.record.run_directory import RunDirectory
@@ -25,6 +29,26 @@ class FinishedRun:
 
     directory: RunDirectory
     result: Result
+    configuration: str
+    """Digest of the configuration without its seeds; see `find_runs`. Averages cover equal ones."""
+
+    @property
+    def draw(self) -> int | None:
+        """The seed of the label noise; None if its labels are not drawn (from a file, instance-dependent, clean)."""
+        return _draw(self.result)
+
+    @property
+    def pair(self) -> tuple[int, str | int | None]:
+        """(seed, noisy labels). Runs of two configurations with equal pairs differ only in the configuration."""
+        return self.result.seed, self.result.label_noise.get("hash", self.draw)
+
+    def typed(self) -> set[str]:
+        """The keys and groups on its command line; empty if `overrides.yaml` cannot be read."""
+        try:
+            overrides = yaml.safe_load(self.directory.overrides.read_text(encoding="utf-8")) or []
+            return {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+            return set()
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv, one per epoch.
@@ -43,11 +67,13 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one configuration, ordered by seed."""
+    """The runs of one configuration, ordered by seed and noise draw."""
 
     runs: tuple[FinishedRun, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     """Keys and values that distinguish the group from others with the same title."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Key → its short name, where it has one."""
 
     @property
     def first(self) -> Result:
@@ -61,8 +87,13 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of the runs, ascending."""
-        return [run.result.seed for run in self.runs]
+        """The seeds of the runs, ascending, each once."""
+        return sorted({run.result.seed for run in self.runs})
+
+    @property
+    def draws(self) -> list[int]:
+        """The seeds of the label noise, ascending, each once; empty if the labels are not drawn."""
+        return sorted({run.draw for run in self.runs if run.draw is not None})
 
     @property
     def noise(self) -> str:
@@ -71,8 +102,13 @@ class Group:
 
     @property
     def setting(self) -> str:
-        """The settings as text, e.g. `sln.sigma=0.5`; empty if no other group has the same title."""
-        return ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items())
+        """The settings as text, e.g. `sigma=0.5`; empty if no other group has the same title."""
+        return ", ".join(f"{self.names.get(key, key)}={as_typed(value)}" for key, value in self.settings.items())
+
+    @property
+    def full_setting(self) -> str:
+        """The settings by their dotted keys, e.g. `sln.sigma=0.5`."""
+        return ", ".join(f"{key}={as_typed(value)}" for key, value in self.settings.items())
 
 
 @dataclass(frozen=True)
@@ -84,10 +120,13 @@ class Found:
     """Run directories without a result (stopped, failed, still running), except those pruned by a study."""
     left_out: list[str]
     """Results that are not counted, each with the reason."""
+    repeated: list[str] = field(default_factory=list)
+    """Runs that repeat another one, as their noise seed draws nothing. They count once."""
 
     def remarks(self) -> list[str]:
         """Lines about runs that a table does not show."""
         lines = [f"left out: {what}" for what in self.left_out]
+        lines += [f"counted once: {what}" for what in self.repeated]
         if self.unfinished:
             lines.append(f"{len(self.unfinished)} unfinished: {', '.join(map(str, self.unfinished))}")
         return lines
@@ -96,8 +135,10 @@ class Found:
 def find_runs(paths: Sequence[Path]) -> Found:
     """Load every `result.json` at or below `paths`.
 
-    Unreadable results are left out. A second, different result of the same configuration and seed is left out too:
+    Unreadable results are left out. A second, different result of the same configuration and seeds is left out too:
     the first counts, in the order of `paths` and then of names. An equal copy is the same run.
+
+    Runs are of one configuration if they differ only in `seed` and `noise.seed`, and in what follows from these.
 
     Hidden folders (Hydra's) and `wandb` are not searched. Links to directories are not followed.
 
@@ -122,70 +163,95 @@ def find_runs(paths: Sequence[Path]) -> Found:
             elif run.config.exists() and not run.pruned.exists():
                 unfinished.setdefault(run.path.resolve(), run.path)
 
-    runs: dict[tuple[str, int], FinishedRun] = {}
-    left_out = []
+    loaded, left_out = {}, []
     for file in results.values():
         try:
-            result = Result.load(file)
+            loaded[file] = Result.load(file)
         except DataError as error:
             left_out.append(str(error))
-            continue
-        counted = runs.setdefault((result.group, result.seed), FinishedRun(RunDirectory(file.parent), result))
-        if counted.result != result:
+    by_name = {f"{each.method}/{each.group}": each for each in loaded.values()}
+    runs: dict[tuple[str, int, int | None], FinishedRun] = {}
+    repeated = []
+    for file, result in loaded.items():
+        found = FinishedRun(RunDirectory(file.parent), result, digest(_configuration(result, by_name)))
+        counted = runs.setdefault((found.configuration, result.seed, found.draw), found)
+        if counted.result.group != result.group and counted.pair == found.pair:
+            repeated.append(
+                f"{file.parent}: has the seed and the labels of {counted.directory.path}; noise.seed draws nothing here"
+            )
+        elif counted.result != result:
             left_out.append(f"{file}: another result of the run in {counted.directory.path}, which counts instead")
     if not runs:
         where = ", ".join(map(str, paths))
         many = f"{len(unfinished)} unfinished run director{'y' if len(unfinished) == 1 else 'ies'}"
         raise DataError("\n  ".join([f"no finished run in {where}; {many} there", *left_out]))
-    return Found(list(runs.values()), list(unfinished.values()), left_out)
+    return Found(list(runs.values()), list(unfinished.values()), left_out, repeated)
+
+
+def _draw(result: Result) -> int | None:
+    draw: int | None = result.label_noise.get("seed", result.identity.get("noise", {}).get("seed"))
+    return draw
+
+
+def _configuration(result: Result, by_name: Mapping[str, Result]) -> dict[str, Any]:
+    """The identity without its seeds, and without what differs between noise draws for their sake.
+
+    A record that another run reads (`noise=run`) counts by its noise, not by its labels. A source run (`init.from`)
+    counts by its own configuration, if one of its runs is found; otherwise each noise draw remains a configuration.
+    """
+    made = deepcopy(result.identity)
+    del made["seed"]
+    noise = made.get("noise", {})
+    noise.pop("seed", None)
+    if noise.get("name") == "run":
+        noise["path"] = {key: result.label_noise.get(key) for key in ("name", "rate", "donor_source")}
+    names = made.get("init", {}).get("from", [])
+    for place, name in enumerate(names):
+        source, _, seed = name.rpartition("/seed")
+        if source in by_name and seed.isdigit():
+            inner = by_name[source]
+            draws = _draw(inner), _draw(result)
+            apart = draws[0] - draws[1] if None not in draws else None  # type: ignore[operator]
+            names[place] = [_configuration(inner, by_name), int(seed) - result.seed, apart]
+        elif seed.isdigit():
+            names[place] = [source, int(seed) - result.seed]
+    return made
 
 
 def group_runs(runs: Iterable[FinishedRun]) -> list[Group]:
-    """Group the runs that differ only in their seed, ordered by data, noise, method (as in the paper) and settings."""
-    by_hash: dict[str, list[FinishedRun]] = defaultdict(list)
+    """Group the runs that differ only in their seeds, ordered by data, noise, method (as in the paper) and settings."""
+    by_configuration: dict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        by_hash[run.result.group].append(run)
-    groups = [Group(tuple(sorted(same, key=lambda run: run.result.seed))) for same in by_hash.values()]
-    return sorted((Group(group.runs, _settings(group, groups)) for group in groups), key=_order)
+        by_configuration[run.configuration].append(run)
+    groups = [Group(tuple(sorted(same, key=_seeds))) for same in by_configuration.values()]
+    settings = [_settings(group, groups) for group in groups]
+    names = short_names({key for setting in settings for key in setting})
+    return sorted((Group(g.runs, setting, names) for g, setting in zip(groups, settings, strict=True)), key=_order)
+
+
+def _seeds(run: FinishedRun) -> tuple[int, int]:
+    return run.result.seed, -1 if run.draw is None else run.draw
 
 
 def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
     def names(other: Group) -> set[tuple[str, str, str]]:
         return {(other.first.data, other.noise, row.title) for row in other.rows.values()}
 
-    mine = flat(group.first.identity)
-    keys: set[str] = set()
-    for other in groups:
-        if other is not group and names(other) & names(group):
-            keys |= differing_keys(mine, flat(other.first.identity))
+    rivals = [other for other in groups if other is not group and names(other) & names(group)]
+    if not rivals:
+        return {}
+    mine, *others = (flat(each.first.identity) for each in (group, *rivals))
+    keys = set().union(*(differing_keys(mine, other) for other in others))
+    if len(keys) > 1:
+        keys = without_followers(keys, [mine, *others], set().union(*(each.runs[0].typed() for each in rivals)))
     return {key: mine.get(key, "unset") for key in sorted(keys)}
-
-
-def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
-    """The keys in which two flat configurations differ, without the seed.
-
-    If the options of a group differ (`optimizer.name`), its target and the keys of only one option are left out, as
-    they follow from the option.
-    """
-    both = one.keys() & other.keys()
-    keys = {k for k in one.keys() | other.keys() if k not in both or one[k] != other[k]} - {"seed"}
-    sections = tuple(key.removesuffix("name") for key in keys & both if key.endswith(".name"))
-    implied = {k for k in keys if k.startswith(sections) and (k.endswith("._target_") or k not in both)}
-    return keys - implied
-
-
-def _text(value: Any) -> str:
-    """A value as on the command line: 1 for 1.0, null, true, strings without quotes."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _order(group: Group) -> tuple[Any, ...]:
     method = group.first.method
     rank = METHODS_LAST.index(method) + 1 if method in METHODS_LAST else -1 if method in METHODS_FIRST else 0
     values = [
-        (not isinstance(v, (int, float)), v if isinstance(v, (int, float)) else 0, _text(v))
+        (not isinstance(v, (int, float)), v if isinstance(v, (int, float)) else 0, as_typed(v))
         for v in group.settings.values()
     ]
     return (group.first.data, group.first.noise, group.first.noise_rate, rank, method, values, group.first.group)

@@ -1,4 +1,4 @@
-"""Measurements of finished runs: one line per run and row, means over seeds, as CSV or Markdown."""
+"""Measurements of finished runs: a line per run and row, means over seeds and noise draws, as CSV or Markdown."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
 FINDING = ("auroc", "average_precision")
 TIMING = ("seconds_per_epoch", "images_per_second", "total_seconds")
 MEASURES = (*TEST, *VAL, *LABELS, *FINDING, *TIMING)
-"""Measures that are averaged over seeds. The first three kinds are fractions, shown in percent."""
+"""Measures that are averaged over the runs of a group. The first three kinds are fractions, shown in percent."""
 
 NOTE = """\
-Test accuracy in percent, mean ± sample standard deviation over seeds: at the last epoch (last), mean of the last 10.
+Test accuracy in percent, mean ± sample standard deviation over runs: at the last epoch (last), mean of the last 10.
 oracle*: at the best epoch, chosen on the test set, so not a result. memorised: percent of the wrongly labelled samples
 predicted as their given label. recovered: percent of the flipped ones predicted as their true label. AUROC: of finding
 wrong labels by their loss. s/epoch: training time."""
@@ -34,11 +34,11 @@ NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training s
 
 
 class Statistic(NamedTuple):
-    """Mean and spread over the seeds of a group."""
+    """Mean and spread over the runs of a group."""
 
     mean: float
     std: float | None
-    """Sample standard deviation (ddof 1); None for a single seed."""
+    """Sample standard deviation (ddof 1); None for a single run."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Row:
     group: Group
     name: str
     statistics: dict[str, Statistic | None]
-    """Statistics by name in MEASURES, in the units of result.json; None if any seed lacks the value."""
+    """Statistics by name in MEASURES, in the units of result.json; None if any run lacks the value."""
 
     @property
     def title(self) -> str:
@@ -125,8 +125,8 @@ def markdown(rows: Sequence[Row], secondary: bool = False, costs: Mapping[str, f
         if unlike := _unlike(same):
             blocks.append(f"Mind: these rows differ in {unlike}.")
         if not any(key.startswith(("noise.", "data.")) for row in same for key in row.group.settings):
-            hashes = {run.result.label_noise.get("hash") for row in same for run in row.group.runs}
-            if len(hashes) > 1:
+            hashes = [{run.result.label_noise.get("hash") for run in row.group.runs} for row in same]
+            if any(found != hashes[0] or len(found) > max(1, len(same[0].group.draws)) for found in hashes):
                 blocks.append("Mind: these runs did not all train on the same noisy labels (label_noise.hash differs).")
     note = NOTE
     if any(row.statistics["test_best_noisy_val"] for row in shown):
@@ -164,7 +164,10 @@ def _markdown_table(rows: Sequence[Row], costs: Mapping[str, float]) -> str:
         columns["setting"] = lambda row: row.group.setting
     if len({row.group.first.epochs for row in rows}) > 1:
         columns["epochs"] = lambda row: str(row.group.first.epochs)
-    columns["seeds"] = lambda row: f"{len(row.group.seeds)} ({_ranges(row.group.seeds)})"
+    if any(len(row.group.draws) > 1 for row in rows):
+        columns["runs"] = lambda row: _runs(row.group)
+    else:
+        columns["seeds"] = lambda row: f"{len(row.group.seeds)} ({_ranges(row.group.seeds)})"
     if any(row.statistics["test_last"] for row in rows):
         columns["last"] = show("test_last", 2, 100, std=True)
         columns["last 10"] = show("test_mean_last_10", 2, 100)
@@ -198,6 +201,16 @@ def _span(values: Sequence[Any], form: str) -> str:
     return "–".join(dict.fromkeys(form.format(value) for value in (min(values), max(values)))) if values else ""
 
 
+def _runs(group: Group) -> str:
+    """The number of runs, e.g. `9 (3 seeds × 3 noise draws)`; a comma instead of the cross if combinations lack."""
+    seeds, draws = len(group.seeds), max(1, len(group.draws))
+    cross = " ×" if len(group.runs) == seeds * draws else ","
+    counts = (
+        f"{number} {what}{'' if number == 1 else 's'}" for number, what in ((seeds, "seed"), (draws, "noise draw"))
+    )
+    return f"{len(group.runs)} ({f'{cross} '.join(counts)})"
+
+
 def _ranges(numbers: Sequence[int]) -> str:
     """Ascending numbers as `0–2, 5`."""
     breaks = [i for i, (a, b) in enumerate(pairwise(numbers), 1) if b > a + 1]
@@ -206,7 +219,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _realised_rate(group: Group) -> float | None:
-    """The mean over seeds. Seeds share their noise unless its files have changed."""
+    """The mean over runs. Those of one noise draw share their noise unless its files have changed."""
     found = statistic([run.result.label_noise.get("realised_rate") for run in group.runs])
     return found.mean if found else None
 
@@ -222,7 +235,9 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
             lines.append(
                 {
                     **_names(row),
+                    "group": result.group,
                     "seed": result.seed,
+                    "noise_seed": run.draw,
                     "epochs": result.epochs,
                     **measured(result, row.name),
                     "best_noisy_val_epoch": test.best_noisy_val.epoch if test and test.best_noisy_val else None,
@@ -253,10 +268,12 @@ def _used(result: Result) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
-    """Write a CSV line per row: mean and std over seeds, unrounded, fractions in percent (`…_percent_…`)."""
+    """Write a CSV line per row: mean and std over runs, unrounded, fractions in percent (`…_percent_…`)."""
     lines = []
     for row in rows:
-        line = _names(row) | {"seeds": " ".join(map(str, row.group.seeds)), "num_seeds": len(row.group.seeds)}
+        seeds, draws = row.group.seeds, row.group.draws
+        line = _names(row) | {"seeds": " ".join(map(str, seeds)), "num_seeds": len(seeds)}
+        line |= {"noise_seeds": " ".join(map(str, draws)), "num_runs": len(row.group.runs)}
         line |= {"epochs": row.group.first.epochs, "realised_rate": _realised_rate(row.group)}
         for name in MEASURES:
             percent = name in (*TEST, *VAL, *LABELS)
@@ -277,8 +294,8 @@ def _names(row: Row) -> dict[str, Any]:
         "label": row.title,
         "method": first.method,
         "evaluator": row.name,
-        "setting": row.group.setting,
-        "group": first.group,
+        "setting": row.group.full_setting,
+        "group": " ".join(dict.fromkeys(run.result.group for run in row.group.runs)),
     }
 
 
