@@ -30,7 +30,8 @@ from slnlab.data.cifar import CIFAR
 from slnlab.data.digits import Digits
 from slnlab.data.fashion_mnist import FashionMNIST
 from slnlab.data.photo_patches import PhotoPatches
-from slnlab.errors import DataError
+from slnlab.data.source import LabelledImages
+from slnlab.errors import ConfigError, DataError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 PACKAGE = Path("/usr/share/datasets/fashion-mnist")
@@ -467,3 +468,12 @@ def test_a_download_without_a_connection_is_one_message(
     assert "data.source.root" in message
     assert "remove" not in message  # there is nothing to remove
     assert "\n" not in message
+
+
+def test_only_some_classes_are_kept_in_their_order_and_numbered_anew() -> None:
+    images = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1)
+    kept = LabelledImages(images, torch.tensor([3, 0, 2, 3, 1, 2])).only([3, 2])
+    assert kept.images.flatten().tolist() == [0, 2, 3, 5]
+    assert kept.labels.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ConfigError, match=r"data\.source\.only"):
+        FashionMNIST("anywhere", only=[2, 2])

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
-from slnlab.models import PreActResNet18, ResNet18, ResNet34, SmallCNN, WideResNet
+from slnlab.models import PreActResNet18, ResNet18, ResNet34, SmallCNN, StridedCNN, WideResNet
 from slnlab.record.result import Result, read_metrics
 
 
@@ -337,3 +337,18 @@ def test_every_image_size_gives_logits_and_gradients(network: nn.Module, shape: 
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     assert all(bool(parameter.grad.any()) for parameter in network.parameters()), "and none is nothing but zeros"
+
+
+def test_strided_cnn_halves_the_image_with_each_convolution() -> None:
+    network = StridedCNN(in_channels=3, num_classes=10, image_size=28).eval()
+    assert layers_in_order(network, torch.zeros(2, 3, 28, 28)) == [
+        ("conv", 3, 32, 3, 2, False, 14),
+        ("bn", 32, 0.1, 14),
+        ("conv", 32, 64, 3, 2, False, 7),
+        ("bn", 64, 0.1, 7),
+        ("linear", 64 * 7 * 7, 256, True),
+        ("linear", 256, 10, True),
+    ]
+    assert StridedCNN(1, 2, image_size=5, widths=(4,), hidden=3)(torch.zeros(2, 1, 5, 5)).shape == (2, 2)
+    with pytest.raises(ConfigError, match="at least one width"):
+        StridedCNN(1, 2, image_size=5, widths=())

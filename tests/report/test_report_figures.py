@@ -67,7 +67,7 @@ def test_seeds_with_different_metrics_are_not_averaged(make_run, tmp_path):
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
     make_run("runs/2", method="sln")
     text, _ = report([tmp_path / "runs"], tmp_path / "out")
-    assert "another seed has other epochs or columns" in text
+    assert "another run has other epochs or columns" in text
     assert (tmp_path / "out/curves.png").exists()
 
 
