@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help demo test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study
+.PHONY: help demo test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
-	@grep -hE '^[a-zA-Z_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
+	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "slnlab needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
@@ -107,6 +107,27 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 	$(BIN)/python -m slnlab.tune sln.sigma=0.1,0.2,0.5,1 noise=sym seed=0,1,2 data.noisy_val=260 --trial-seeds 0,1 \
 	  runs_dir=runs/digits_study
 	cp runs/digits_study/studies/*/study.md runs/digits_study/studies/*/trials.csv $@
+
+FASHION := $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 seed=0 runs_dir=runs/fashion_tuned
+FIVE := data=fashion_mnist_five noise=open_set
+experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memorises: eight studies, then the sweep (2 h on 2 cores)
+	for noise in noise=sym noise=asym noise=dependent "$(FIVE)"; do \
+	  $(FASHION) $$noise method=sln sln.sigma=0.2,0.5,1,2 && \
+	  $(FASHION) $$noise method=ce optimizer.lr=0.005,0.01,0.02,0.05 || exit 1; done
+	for study in runs/fashion_tuned/studies/*; do \
+	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
+	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local runs_dir=runs/fashion_mnist
+	$(BIN)/python -m slnlab.report runs/fashion_mnist --out $@
+
+CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
+  data.source.verify=false runs_dir=runs/cifar10_cpu
+experiments/cifar10_cpu: $(STAMP)  ## CIFAR-10 on CPU cores, published labels: CIFAR=DIR LABELS=DIR HUMAN=FILE (6 h on 2 cores)
+	@test -n "$(CIFAR)" -a -n "$(LABELS)" -a -n "$(HUMAN)" || { echo "CIFAR, LABELS, HUMAN: see $@/README.md"; exit 1; }
+	$(CIFAR_CPU) noise=csv noise.like=sym noise.path=$(LABELS)/cifar10_sym0.4.csv
+	$(CIFAR_CPU) noise=human noise.annotation=worse noise.path=$(HUMAN)
+	$(CIFAR_CPU) noise=csv noise.like=asym noise.path=$(LABELS)/cifar10_asym0.4.csv
+	$(CIFAR_CPU) noise=csv noise.like=dependent noise.path=$(LABELS)/cifar10_dependent0.4.csv
+	$(BIN)/python -m slnlab.report runs/cifar10_cpu --all --out $@
 
 kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare: experiments/kill_matrix
 	PYTHONPATH=tests $(BIN)/python experiments/kill_matrix.py --out experiments/kill_matrix
