@@ -51,6 +51,17 @@ def test_a_sigma_figure_of_one_noise_is_half_as_wide(make_run, tmp_path, read_cs
     assert size(tmp_path / "sigma.png")[0] == 900
 
 
+def test_sigma_averages_over_noise_draws(make_run, tmp_path, read_csv):
+    for value, accuracies in ((0, (0.5, 0.6)), (1, (0.7, 0.9))):
+        for draw, accuracy in enumerate(accuracies):
+            make_run(f"runs/{value}{draw}", [accuracy], method="sln", sigma=value, draw=draw)
+    assert sigma.figure([tmp_path / "runs"], tmp_path) == []
+    rows = [row for row in read_csv(tmp_path / "sigma.csv") if row["evaluator"] == "network"]
+    assert [(row["seeds"], row["num_runs"]) for row in rows] == [("0", "2")] * 2
+    assert [float(row["test_last_percent_mean"]) for row in rows] == pytest.approx([55, 80])
+    assert [float(row["test_last_percent_std"]) for row in rows] == pytest.approx([50**0.5, 200**0.5])
+
+
 def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
     for i, (value, lr) in enumerate([(0, 0.1), (1, 0.1), (0, 0.2), (1, 0.2)]):
         make_run(f"runs/{i}", method="sln", sigma=value, settings={"optimizer": {"lr": lr}})

@@ -1,4 +1,4 @@
-"""The runs of a figure: found, grouped over seeds, spread over panels, and averaged."""
+"""The runs of a figure: found, grouped over seeds and noise draws, spread over panels, and averaged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def refuse_other_differences(groups: Sequence[Group], *shown: str) -> None:
 
     Args:
         groups: of one panel.
-        shown: keys (`sln.sigma`) and sections (`method.`) that may differ, beside the seed.
+        shown: keys (`sln.sigma`) and sections (`method.`) that may differ, beside the seeds.
 
     Raises:
         DataError: names the other keys.

@@ -10,23 +10,26 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from slnlab.analysis.runs import FinishedRun, Group, differing_keys, find_runs
+from slnlab.analysis.runs import FinishedRun, Group, find_runs, group_runs
+from slnlab.analysis.settings import SEEDS
 from slnlab.analysis.table import Row, make_rows
 from slnlab.config.container import flat
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
-from slnlab.figures.panels import place
+from slnlab.figures.panels import panels, place, refuse_other_differences
 from slnlab.figures.style import MARKERS, grid, place_legend, save, style
 
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
 """Colours of the rows in order. SLN and SLN-MO are blue, as in the curves."""
 
+SWEPT = "sln.sigma"
+
 
 def figure(runs: Sequence[Path], out: Path) -> list[str]:
     """Draw test accuracy at the last epoch against σ.
 
-    Each data set and noise has a panel, with the mean over seeds and a band of one sample standard deviation to either
-    side.
+    Each data set and noise has a panel, with the mean over seeds and noise draws, and a band of one sample standard
+    deviation to either side.
 
     Args:
         runs: searched for finished runs. Runs outside a sweep over σ are not drawn.
@@ -37,7 +40,7 @@ def figure(runs: Sequence[Path], out: Path) -> list[str]:
 
     Raises:
         DataError: no finished runs with test accuracies differ in σ, runs of one panel differ in more than σ and
-            seed, or a file cannot be written.
+            seeds, or a file cannot be written.
     """
     found = find_runs(runs)
     rows = [row for row in make_rows(sweeps(found.runs)) if row.statistics["test_last"]]
@@ -62,31 +65,20 @@ def sigma(group: Group) -> float:
 
 
 def sweeps(runs: Iterable[FinishedRun]) -> list[Group]:
-    """Runs that differ in σ from another run and otherwise agree, grouped over seeds, ordered by data, noise and σ.
+    """Groups that differ in σ from another group and otherwise agree, ordered by data, noise and σ.
 
     Raises:
         DataError: one data set and noise has two sweeps; names the keys in which they differ.
     """
-    by_rest: dict[str, dict[float, dict[int, FinishedRun]]] = defaultdict(lambda: defaultdict(dict))
-    for run in runs:
-        rest = flat(run.result.identity)
-        value = float(rest.pop("sln.sigma"))
-        del rest["seed"]
-        by_rest[digest(rest)][value].setdefault(run.result.seed, run)
-    panels: dict[tuple[str, str, float], list[Group]] = {}
-    for by_sigma in by_rest.values():
-        if len(by_sigma) < 2:
-            continue
-        groups = [Group(tuple(by_seed[seed] for seed in sorted(by_seed))) for _, by_seed in sorted(by_sigma.items())]
-        first = groups[0].first
-        other = panels.setdefault((first.data, first.noise, first.noise_rate), groups)
-        if other is not groups:
-            keys = differing_keys(flat(first.identity), flat(other[0].first.identity)) - {"sln.sigma"}
-            raise DataError(
-                f"{first.data}, {groups[0].noise}: the runs differ not only in sln.sigma, but also in "
-                f"{', '.join(sorted(keys))}; give the directories of one sweep"
-            )
-    return [group for _, groups in sorted(panels.items()) for group in groups]
+    by_rest: dict[str, list[Group]] = defaultdict(list)
+    for group in group_runs(runs):
+        rest = {key: value for key, value in flat(group.first.identity).items() if key not in {SWEPT, *SEEDS}}
+        by_rest[digest(rest)].append(group)
+    swept = [group for same in by_rest.values() if len(same) > 1 for group in same]
+    swept.sort(key=lambda group: (group.first.data, group.first.noise, group.first.noise_rate, sigma(group)))
+    for panel in panels(swept):
+        refuse_other_differences(panel, SWEPT)
+    return swept
 
 
 def _numbers(row: Row) -> dict[str, object]:
@@ -99,6 +91,7 @@ def _numbers(row: Row) -> dict[str, object]:
         "sigma": sigma(row.group),
         "seeds": " ".join(map(str, row.group.seeds)),
         "num_seeds": len(row.group.seeds),
+        "num_runs": len(row.group.runs),
         "test_last_percent_mean": 100 * value.mean,
         "test_last_percent_std": None if value.std is None else 100 * value.std,
     }

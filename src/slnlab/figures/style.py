@@ -24,8 +24,6 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("solid", "dashed", "dashdot", "dotted")
 """Line styles for the first, second, third and fourth use of the palette."""
 MARKERS = "osD^vPX"
-CORRECT, WRONG = "#0072B2", "#D55E00"
-"""Colours of correctly and of wrongly labelled samples."""
 
 WIDTH = 9
 """Width of a figure, in inches. The font size below is legible in a README of 900 pixels."""
