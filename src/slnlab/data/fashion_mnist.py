@@ -38,7 +38,7 @@ class FashionMNIST:
         self.root, self.download, self.verify = root, download, verify
         self.only = None if only is None else list(only)
         if self.only is not None and not (len({*self.only}) == len(self.only) and {*self.only} <= {*range(10)}):
-            raise ConfigError(f"data.source.only: {self.only} is not allowed: different classes in [0, 10)")
+            raise ConfigError(f"only: {self.only} is not allowed: different classes in [0, 10)")
 
     def prepare(self) -> None:
         raw = Path(self.root).expanduser() / "FashionMNIST" / "raw"

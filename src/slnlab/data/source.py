@@ -19,7 +19,7 @@ class LabelledImages(NamedTuple):
 
     def only(self, classes: Sequence[int]) -> LabelledImages:
         """The samples of these classes, numbered 0, 1, … in this order."""
-        numbers = torch.full((int(self.labels.max()) + 1,), -1)
+        numbers = torch.full((1 + max(int(self.labels.max()), *classes),), -1)
         numbers[list(classes)] = torch.arange(len(classes))
         kept = numbers[self.labels] >= 0
         return LabelledImages(self.images[kept], numbers[self.labels[kept]])
