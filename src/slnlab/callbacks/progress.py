@@ -27,7 +27,7 @@ SHOWN = 2
 
 
 class EpochProgress(pl.Callback):
-    """Shows the time left and the test accuracies of the epoch, or without a test set those on held-out noisy labels.
+    """Shows the time left and the latest test accuracies, or without a test set those on held-out noisy labels.
 
     Args:
         title: title of the run.
