@@ -110,7 +110,7 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 
 FASHION := $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 seed=0 runs_dir=runs/fashion_tuned
 FIVE := data=fashion_mnist_five noise=open_set
-experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memorises: eight studies, then the sweep (2 h on 2 cores)
+experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memorises: eight studies, then the sweep (hours)
 	for noise in noise=sym noise=asym noise=dependent "$(FIVE)"; do \
 	  $(FASHION) $$noise method=sln sln.sigma=0.2,0.5,1,2 && \
 	  $(FASHION) $$noise method=ce optimizer.lr=0.005,0.01,0.02,0.05 || exit 1; done
@@ -121,7 +121,7 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 
 CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
   data.source.verify=false runs_dir=runs/cifar10_cpu
-experiments/cifar10_cpu: $(STAMP)  ## CIFAR-10 on CPU cores, published labels: CIFAR=DIR LABELS=DIR HUMAN=FILE (6 h on 2 cores)
+experiments/cifar10_cpu: $(STAMP)  ## CIFAR-10 on CPU cores, published labels: CIFAR=DIR LABELS=DIR HUMAN=FILE (hours)
 	@test -n "$(CIFAR)" -a -n "$(LABELS)" -a -n "$(HUMAN)" || { echo "CIFAR, LABELS, HUMAN: see $@/README.md"; exit 1; }
 	$(CIFAR_CPU) noise=csv noise.like=sym noise.path=$(LABELS)/cifar10_sym0.4.csv
 	$(CIFAR_CPU) noise=human noise.annotation=worse noise.path=$(HUMAN)
