@@ -223,8 +223,10 @@ def _result(job: Any) -> Outcome:
     kind, stored = pickle_load(job.paths.result_pickle)
     if kind == "success" and isinstance(stored, Outcome):
         return stored
-    error = str(stored).strip().splitlines()[-1]
-    return Outcome("failed", TOO_SHORT if "timed-out too many times" in error else error, str(job.paths.stdout))
+    trace = str(stored).strip()
+    # Not only in the last line: submitit raises this wherever the signal finds it, and a library may add to it.
+    too_short = "timed-out too many times" in trace
+    return Outcome("failed", TOO_SHORT if too_short else trace.splitlines()[-1], str(job.paths.stdout))
 
 
 def _states(arrays: Sequence[str]) -> dict[str, str] | None:
@@ -261,15 +263,17 @@ class SlurmJob:
 
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         environment = submitit.JobEnvironment()
-        if first:
-            planned.directory.mkdir(parents=True, exist_ok=True)
-            with (planned.directory / "slurm.txt").open("a", encoding="utf-8") as file:
-                print(f"job {environment.job_id} on {environment.hostname}, log {environment.paths.stdout}", file=file)
-        again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
-        # force=true removed the former run at the first start of the job.
-        planned = planned.changed({"trainer.progress": False, "force": planned.config.force and not again})
         try:
-            with obeying_signals():  # before the import of training, which takes its time
+            with obeying_signals():  # first of all: submitit's handler raises in the middle of whatever runs
+                if first:
+                    planned.directory.mkdir(parents=True, exist_ok=True)
+                    line = f"job {environment.job_id} on {environment.hostname}, log {environment.paths.stdout}\n"
+                    with (planned.directory / "slurm.txt").open("a", encoding="utf-8") as file:
+                        file.write(line)
+                again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+                # force=true removed the former run at the first start of the job.
+                force = planned.config.force and not again
+                planned = planned.changed({"trainer.progress": False, "force": force})
                 # The lock of a lost node may last a while.
                 return execute(planned, wait=again)
         except Stopped as stopped:
