@@ -13,9 +13,9 @@ from pathlib import Path
 import commands
 import pytest
 from commands import Command
-from omegaconf import OmegaConf
 
 from slnlab.config import compose
+from slnlab.config.container import container_of
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import SlnlabError
 from slnlab.launchers.local import Slots, _work
@@ -113,7 +113,7 @@ def test_ray_refuses_resources_that_no_node_has(tmp_path: Path) -> None:
 
 
 def planned(devices: int) -> Planned:
-    return Planned(RunSpec(OmegaConf.create({"trainer": {"devices": devices, "threads": None}}), {}), Path(), (), "")
+    return Planned(RunSpec({"trainer": {"devices": devices, "threads": None}}, {}), Path(), (), "")
 
 
 def test_no_device_is_given_to_two_ranks() -> None:
@@ -150,9 +150,8 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
 def test_decoding_processes_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("slnlab.launchers.local.execute", lambda planned: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
-        planned = Planned(
-            RunSpec(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]), {}), tmp_path, (), ""
-        )
+        container = container_of(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]))
+        planned = Planned(RunSpec(container, {}), tmp_path, (), "")
         assert _work(planned, threads=3) == used
 
 

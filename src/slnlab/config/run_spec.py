@@ -23,19 +23,20 @@ class RunSpec:
     """A settled run.
 
     Args:
-        config: the resolved and checked configuration, with the digests of its files (`contents`).
+        container: the resolved and checked configuration as nested dicts and lists, with the digests of its files
+            (`contents`).
         identity: the part that can change the result; see `slnlab.config.identity.identity`.
         sources: the runs whose weights it starts from (`init.from`), one for each network; usually none.
     """
 
-    config: DictConfig
+    container: dict[str, Any]
     identity: dict[str, Any]
     sources: tuple[SourceRun, ...] = ()
 
     @cached_property
-    def container(self) -> dict[str, Any]:
-        """The configuration as nested dicts and lists."""
-        return container_of(self.config)
+    def config(self) -> DictConfig:
+        """The configuration, made on demand: a sweep settles a thousand runs and reads few of their values."""
+        return OmegaConf.create(self.container)
 
     @cached_property
     def group(self) -> str:
@@ -45,31 +46,33 @@ class RunSpec:
     @property
     def noise(self) -> str:
         """The noise as titles show it: `sym 0.4`."""
-        noise = self.config.noise
-        return f"{noise.name} {noise.rate}" if noise.rate else str(noise.name)
+        noise = self.container["noise"]
+        return f"{noise['name']} {noise['rate']}" if noise["rate"] else str(noise["name"])
 
     @property
     def title(self) -> str:
         """The title of the run: `digits sym 0.4 sln seed=0`."""
-        return f"{self.config.data.name} {self.noise} {self.config.method.name} seed={self.config.seed}"
+        data, method = self.container["data"]["name"], self.container["method"]["name"]
+        return f"{data} {self.noise} {method} seed={self.container['seed']}"
 
     @property
     def subdir(self) -> str:
         """The run's directory below `runs_dir`, the same for a single run and in a sweep."""
         noise = self.noise.replace(" ", "-")
-        return f"{self.config.data.name}/{noise}/{self.config.method.name}/{self.group}/seed{self.config.seed}"
+        data, method = self.container["data"]["name"], self.container["method"]["name"]
+        return f"{data}/{noise}/{method}/{self.group}/seed{self.container['seed']}"
 
     @property
     def directory(self) -> Path:
         """The run's directory, unless the user names another one."""
-        return Path(self.config.runs_dir) / self.subdir
+        return Path(self.container["runs_dir"]) / self.subdir
 
     @property
     def rows(self) -> dict[str, RowTitle]:
         """Key of a row → its title in tables. The titles of the source runs come first: `SLN → SIGUA`."""
-        momentum = " MO" * (self.config.init.weights == "momentum")
+        momentum = " MO" * (self.container["init"]["weights"] == "momentum")
         first = " + ".join(dict.fromkeys(source.title + momentum for source in self.sources))
-        rows = law(self.config.method).rows
+        rows = law(self.container["method"]).rows
         return {name: row._replace(title=f"{first} → {row.title}") for name, row in rows.items()} if first else rows
 
     def changed(self, values: Mapping[str, Any]) -> RunSpec:
@@ -77,7 +80,7 @@ class RunSpec:
         config = OmegaConf.create(self.container)
         for key, value in values.items():
             OmegaConf.update(config, key, value)
-        return replace(self, config=config)
+        return replace(self, container=container_of(config))
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ class SourceRun:
     @classmethod
     def of(cls, spec: RunSpec) -> SourceRun:
         """The source run of a settled run. It is trained if it is missing."""
-        title = next((row.title for row in spec.rows.values() if not row.secondary), spec.config.method.title)
-        return cls(spec.directory, spec.config.method.name, spec.group, spec.config.seed, title, spec.identity, spec)
+        method = spec.container["method"]
+        title = next((row.title for row in spec.rows.values() if not row.secondary), method["title"])
+        return cls(spec.directory, method["name"], spec.group, spec.container["seed"], title, spec.identity, spec)
 
     @property
     def name(self) -> str:

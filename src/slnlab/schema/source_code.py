@@ -12,6 +12,7 @@ import collections.abc
 import importlib
 import importlib.util
 import math
+import sys
 import typing
 from collections.abc import Iterator
 from functools import cache
@@ -110,7 +111,19 @@ def definition(dotted: str, seen: frozenset[str] = frozenset()) -> tuple[Module,
     raise ConfigError(f"{dotted} cannot be found: {module.path} has no {name}")
 
 
+_found: dict[tuple[str, ...], Path] = {}
+"""Module and search path → its file. A sweep asks for the same few modules for each of its runs."""
+
+
 def _module(name: str, wanted: str) -> Module:
+    place = (name, *sys.path)
+    if place not in _found or not _found[place].is_file():
+        _found[place] = _file_of(name, wanted)
+    found = _found[place]
+    return _parsed(name, found, found.stat().st_mtime_ns)
+
+
+def _file_of(name: str, wanted: str) -> Path:
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top) if top else None
@@ -134,7 +147,7 @@ def _module(name: str, wanted: str) -> Module:
             raise ConfigError(f"{wanted} cannot be found: there is no module {name!r}")
     if found is None or found.suffix != ".py":
         raise LookupError(name)
-    return _parsed(name, found, found.stat().st_mtime_ns)
+    return found
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from slnlab.config.checks import problems, refuse
 from slnlab.config.container import container_of
@@ -27,9 +27,8 @@ def settle(config: DictConfig) -> RunSpec:
     container = container_of(config)
     refuse(list(problems(container)))
     container["contents"] = container["contents"] or digests(container)
-    settled = OmegaConf.create(container)
-    sources = tuple(map(_source, source_runs.wanted(settled)))
-    spec = RunSpec(settled, identity(container, [source.name for source in sources]), sources)
+    sources = tuple(map(_source, source_runs.wanted(container)))
+    spec = RunSpec(container, identity(container, [source.name for source in sources]), sources)
     refuse(list(source_runs.misfits(spec)))
     return spec
 

@@ -41,17 +41,17 @@ Wanted = SourceRun | DictConfig
 """A run to start from: a finished run, or the configuration of one to be made."""
 
 
-def wanted(config: DictConfig) -> list[Wanted]:
+def wanted(config: dict[str, Any]) -> list[Wanted]:
     """The runs to start from, one per network; none without `init.from`.
 
     Args:
-        config: a checked configuration.
+        config: a checked configuration, as nested dicts.
 
     Raises:
         ConfigError: a directory holds no finished run, a method cannot be composed, or the numbers of runs and
             networks differ.
     """
-    start, networks = config.init["from"], len(law(config.method).networks)
+    start, networks = config["init"]["from"], len(law(config["method"]).networks)
     if start is None:
         return []
     if isinstance(start, str) and not Path(start).is_dir():
@@ -59,7 +59,7 @@ def wanted(config: DictConfig) -> list[Wanted]:
     directories = [start] if isinstance(start, str) else list(start)
     if len(directories) != networks:
         raise ConfigError(
-            f"init.from: names {len(directories)} runs, method={config.method.name} has {networks} network(s)"
+            f"init.from: names {len(directories)} runs, method={config['method']['name']} has {networks} network(s)"
         )
     return [_finished(Path(directory)) for directory in directories]
 
@@ -80,8 +80,8 @@ _made: dict[tuple[str, str, int], DictConfig] = {}
 """Composed configurations. Composing takes a quarter of a second, and a run is settled more than once."""
 
 
-def _to_be_made(config: DictConfig, method: str, number: int) -> DictConfig:
-    key = (json.dumps(container_of(config), sort_keys=True), method, number)
+def _to_be_made(config: dict[str, Any], method: str, number: int) -> DictConfig:
+    key = (json.dumps(config, sort_keys=True), method, number)
     if key not in _made:
         if len(_made) > 100:  # bounds the memory of a long sweep
             _made.clear()
@@ -89,16 +89,15 @@ def _to_be_made(config: DictConfig, method: str, number: int) -> DictConfig:
     return _made[key]
 
 
-def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
+def _compose(own: dict[str, Any], method: str, number: int) -> DictConfig:
     """The configuration of the source run for the network of this number, from 0."""
-    overrides = list(config.init.overrides)
+    overrides, data = list(own["init"]["overrides"]), f"data={own['data']['name']}"
     try:
-        made = compose([f"data={config.data.name}", f"method={method}", *overrides])
+        made = compose([data, f"method={method}", *overrides])
     except ConfigError as error:
         raise ConfigError(f"init.from: {method} is neither a directory nor a method to make: {error}") from None
     typed = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
-    own = container_of(config)
-    composed = compose([f"data={config.data.name}", f"method={config.method.name}"])
+    composed = compose([data, f"method={own['method']['name']}"])
     chosen = {key: OmegaConf.select(made, key) for key in typed if "." in key}
     for node in (composed, made):  # data=folder cannot be resolved without the place of its images
         for key, value in own["data"]["source"].items():
@@ -123,9 +122,9 @@ def _compose(config: DictConfig, method: str, number: int) -> DictConfig:
             for key in SPLIT:
                 if f"data.{key}" not in typed:
                     made.data[key] = own["data"][key]
-        made.runs_dir = config.runs_dir
+        made.runs_dir = own["runs_dir"]
         if "seed" not in typed:
-            made.seed = config.seed
+            made.seed = own["seed"]
         made.seed += APART * number
     return made
 
