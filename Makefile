@@ -108,15 +108,20 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 	  runs_dir=runs/digits_study
 	cp runs/digits_study/studies/*/study.md runs/digits_study/studies/*/trials.csv $@
 
-FASHION := $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 seed=0 runs_dir=runs/fashion_tuned
+FASHION := $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 seed=0 noise.seed=0 runs_dir=runs/fashion_tuned
+FASHION_SWEEP := $(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local runs_dir=runs/fashion_mnist
 FIVE := data=fashion_mnist_five noise=open_set
 experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memorises: eight studies, then the sweep (hours)
 	for noise in noise=sym noise=asym noise=dependent "$(FIVE)"; do \
-	  $(FASHION) $$noise method=sln sln.sigma=0.2,0.5,1,2 && \
 	  $(FASHION) $$noise method=ce optimizer.lr=0.005,0.01,0.02,0.05 || exit 1; done
+	for noise in noise=sym "$(FIVE)"; do $(FASHION) $$noise method=sln sln.sigma=0.2,0.5,1,2 || exit 1; done
+	for noise in noise=asym noise=dependent; do \
+	  $(FASHION) $$noise method=sln sln.sigma=0.05,0.1,0.2,0.5,1,2 || exit 1; done
 	for study in runs/fashion_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
-	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local runs_dir=runs/fashion_mnist
+	$(FASHION_SWEEP)
+	$(FASHION_SWEEP) $(FIVE)
+	$(FASHION_SWEEP) noise=dependent noise.seed=0
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --out $@
 
 CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
