@@ -17,6 +17,7 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 KINDS = {
     "curves": "Fig. 1: test accuracy and loss on correct and on wrong labels, by epoch",
     "density": "Fig. 3: predicted probability of the given label, correct against wrong labels",
+    "dissection": "Figs. 4, 9: samples sorted by loss: given label and prediction correct or wrong",
     "sigma": "Fig. 6: test accuracy against sigma",
     "landscape": "Fig. 2: the training loss around the trained weights; surfaces on one z-axis, and contours",
     "flatness": "Claim 1: largest Hessian eigenvalue and SAM sharpness of the training loss",

@@ -9,7 +9,8 @@ import pytest
 
 from slnlab.analyze import main
 from slnlab.errors import ConfigError, DataError
-from slnlab.figures import density
+from slnlab.figures import density, dissection
+from slnlab.figures.training_samples import TrainingSamples
 
 
 def add_samples(run: Path, given, true, prediction, loss, margin=None, wrong=None, weights="network") -> Path:
@@ -85,3 +86,45 @@ def test_weights_choose_the_column(make_run, tmp_path, read_csv):
         ("SLN-MO", pytest.approx(0.25)),
         ("SLN-MO", pytest.approx(0.5)),
     ]
+
+
+def test_the_dissection_of_six_samples(make_run, tmp_path, read_csv, capsys):
+    # In the order of the loss: ✓✓, ×✓, ✓×, ×× (image replaced, its class predicted), ✓✓, ××.
+    add_samples(
+        make_run("runs/ce", noise="open_set"),
+        given=[0, 1, 2, 0, 1, 0],
+        true=[1, 1, 0, 0, 1, 0],
+        wrong=[True, False, True, False, False, True],
+        prediction=[0, 1, 0, 1, 1, 0],
+        loss=[3.0, 0.1, 0.2, 0.3, 2.0, 1.0],
+    )
+    main(["dissection", str(tmp_path / "runs"), "--intervals", "4", "--out", str(tmp_path)])
+    said = "CE: 66.7% of the labels are correct in the half with the smallest loss, 50.0% in all"
+    assert said in capsys.readouterr().out
+    rows = read_csv(tmp_path / "dissection.csv")
+    kinds = [f"label_{label}_prediction_{made}" for label in ("correct", "wrong") for made in ("correct", "wrong")]
+    assert [(row["interval"], row["samples"], *(float(row[kind]) for kind in kinds)) for row in rows] == [
+        ("1", "2", 0.5, 0, 0.5, 0),
+        ("2", "2", 0, 0.5, 0, 0.5),
+        ("3", "1", 1, 0, 0, 0),
+        ("4", "1", 0, 0, 0, 1),
+    ]
+    assert float(rows[0]["small_loss_half_purity"]) == pytest.approx(2 / 3)
+    assert float(rows[0]["correct_labels"]) == 0.5
+    assert (tmp_path / "dissection.png").exists()
+    assert (tmp_path / "dissection.svg").exists()
+
+
+def test_the_margin_orders_samples_without_loss() -> None:
+    correct = np.array([False, True, False, True])
+    loss, margin = np.zeros(4), np.array([20.0, 40.0, 30.0, 50.0])
+    found = dissection.dissect(TrainingSamples(loss, margin, correct, correct), 2)
+    assert found.purity == 1
+
+
+def test_the_intervals_of_a_dissection_are_checked(make_run, tmp_path):
+    run = add_samples(make_run("runs/ce"), [0, 1], [0, 0], [0, 1], [0.1, 0.2])
+    with pytest.raises(ConfigError, match=f"intervals: must be at most the 2 samples of {run}"):
+        dissection.figure([run], tmp_path, intervals=3)
+    with pytest.raises(ConfigError, match="intervals: must be at least 2, not 1"):
+        dissection.figure([run], tmp_path, intervals=1)

@@ -82,7 +82,7 @@ def wrapped(axes: Axes, title: str) -> str:
     assert spot is not None
     assert figure is not None
     inches = figure.get_figwidth() / spot.get_gridspec().ncols
-    return "\n".join(textwrap.fill(line, int(12 * inches), break_on_hyphens=False) for line in title.split("\n"))
+    return "\n".join(textwrap.fill(line, int(11 * inches), break_on_hyphens=False) for line in title.split("\n"))
 
 
 def mean_line(axes: Axes, x: Any, values: npt.NDArray[np.float64], **options: Any) -> Line2D:
