@@ -14,6 +14,8 @@ from slnlab.record.result import LabelFindings, Preprocessing, Result, ResultRow
 
 LABELS = {
     "ce": {"network": "CE"},
+    "sgd_noise_parameters": {"network": "SGD noise on parameters"},
+    "sgd_noise_outputs": {"network": "SGD noise on outputs"},
     "sln": {"network": "SLN", "momentum": "SLN-MO"},
     "sln_mo_lc": {"network": "SLN-MO-LC (network)", "momentum": "SLN-MO-LC"},
 }

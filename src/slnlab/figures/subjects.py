@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slnlab.analysis.runs import FinishedRun, Group
 from slnlab.errors import ConfigError
-from slnlab.figures.panels import found_groups, place
+from slnlab.figures.panels import found_groups, main_row, place
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -72,8 +72,7 @@ def subjects(paths: Sequence[Path], weights: str | None) -> tuple[list[list[Subj
     groups, remarks = found_groups(paths)
     found: list[list[Subject]] = []
     for group in groups:
-        main = next((name for name, row in group.rows.items() if not row.secondary), next(iter(group.rows)))
-        chosen = weights or main
+        chosen = weights or main_row(group)
         if chosen in group.rows:
             found.append([Subject(group, run, chosen) for run in group.runs])
         else:
