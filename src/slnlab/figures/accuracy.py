@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, lines_by_epoch
-from slnlab.figures.style import grid, line_styles, mean_line, place_legend, wrapped
+from slnlab.figures.style import COLOURS, DASHES, grid, mean_line, place_legend, wrapped
 
 
 class Curve(NamedTuple):
@@ -21,23 +21,25 @@ class Curve(NamedTuple):
     Args:
         group: its runs.
         label: in the legend.
+        family: curves of one family share a colour and differ in their dashes.
         columns: `epoch`, and `key` with the accuracies, each (runs, epochs).
         key: of the metric.
     """
 
     group: Group
     label: str
+    family: str
     columns: Columns
     key: str
 
 
-def curve(group: Group, weights: str, label: str, since: int = 1) -> Curve:
+def curve(group: Group, weights: str, label: str, family: str, since: int = 1) -> Curve:
     """Read the curve of a row.
 
     Args:
         group: its runs.
         weights: name of the row.
-        label: in the legend.
+        label, family: see `Curve`.
         since: the first epoch.
 
     Raises:
@@ -47,7 +49,7 @@ def curve(group: Group, weights: str, label: str, since: int = 1) -> Curve:
     if key not in columns:
         raise DataError(f"{group.runs[0].directory.metrics}: has no column {key}; data.test=true measures it")
     later = columns["epoch"][0] >= since
-    return Curve(group, label, {name: columns[name][:, later] for name in ("epoch", key)}, key)
+    return Curve(group, label, family, {name: columns[name][:, later] for name in ("epoch", key)}, key)
 
 
 def numbers(drawn: Iterable[Sequence[Curve]]) -> Iterator[dict[str, object]]:
@@ -67,14 +69,28 @@ def picture(drawn: Sequence[Sequence[Curve]]) -> tuple[Figure, list[Axes]]:
         (the figure, its panels).
     """
     found, axes = grid(len(drawn), "test accuracy (%)")
-    styles = line_styles(list(dict.fromkeys(each.label for same in drawn for each in same)))
+    looks = _looks([each for same in drawn for each in same])
     legend = {}
     for panel, same in zip(axes, drawn, strict=True):
         for each in same:
             values, epoch = each.columns[each.key], each.columns["epoch"][0]
-            legend[each.label] = mean_line(panel, epoch, values, linewidth=1.6, **styles[each.label])
+            legend[each.label] = mean_line(panel, epoch, values, linewidth=1.6, **looks[each.label])
         first = same[0].group
         panel.set(title=wrapped(panel, f"{first.first.data}\n{first.noise}"), xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    place_legend(found, legend)
+    place_legend(found, {label: legend[label] for label in looks})
     return found, axes
+
+
+def _looks(curves: Iterable[Curve]) -> dict[str, dict[str, Any]]:
+    """A colour per family and a line style per label within it, ordered by family."""
+    families: dict[str, list[str]] = {}
+    for each in curves:
+        labels = families.setdefault(each.family, [])
+        if each.label not in labels:
+            labels.append(each.label)
+    return {
+        label: {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+        for number, labels in enumerate(families.values())
+        for place, label in enumerate(sorted(labels))
+    }

@@ -89,9 +89,9 @@ def _curves(same: Sequence[Group], corrected: Sequence[Group], before: int) -> l
     for weighting in WEIGHTINGS:
         (group,) = [each for each in corrected if _correction(each)["weighting"] == weighting]
         row = main_row(group)
-        curves.append(curve(group, row, f"{group.rows[row].title} weighting={weighting}", since))
+        curves.append(curve(group, row, f"{group.rows[row].title} weighting={weighting}", weighting, since))
     for group in same:
         if group.first.method == "sln" and not other_differences(group, corrected[0], "correction.", "method."):
             label = f"{group.rows['momentum'].title}, no correction"
-            curves.append(curve(group, "momentum", label, since))
+            curves.append(curve(group, "momentum", label, "none", since))
     return curves

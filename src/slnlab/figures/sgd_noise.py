@@ -51,7 +51,7 @@ def figure(runs: Sequence[Path], out: Path) -> list[str]:
         curves = []
         for group in same:
             try:
-                curves.append(curve(group, "network", _label(group)))
+                curves.append(curve(group, "network", _label(group), group.first.method))
             except DataError as error:
                 remarks.append(f"not drawn: {error}")
         if curves:
