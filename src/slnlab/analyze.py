@@ -20,6 +20,7 @@ KINDS = {
     "dissection": "Figs. 4, 9: samples sorted by loss: given label and prediction correct or wrong",
     "sgd_noise": "Fig. 5: test accuracy by epoch with noise on parameters, on logits, and on labels",
     "sigma": "Fig. 6: test accuracy against sigma",
+    "cost": "Fig. 8: test accuracy against training cost as a multiple of cross entropy's",
     "correction": "Fig. 10: test accuracy in the epochs of label correction, for both weightings",
     "landscape": "Fig. 2: the training loss around the trained weights; surfaces on one z-axis, and contours",
     "flatness": "Claim 1: largest Hessian eigenvalue and SAM sharpness of the training loss",

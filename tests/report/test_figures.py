@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from slnlab.analyze import main
 from slnlab.errors import DataError
-from slnlab.figures import correction, curves, sgd_noise, sigma
+from slnlab.figures import correction, cost, curves, sgd_noise, sigma
 
 
 def size(path) -> tuple[int, int]:
@@ -170,6 +170,54 @@ def test_correction_refuses_other_differences(make_run, tmp_path):
     make_run("runs/inverse", method="sln_mo_lc", settings=corrected("inverse", views="clean"))
     with pytest.raises(DataError, match=r"not only in correction.weighting, but also in correction.views"):
         correction.figure([tmp_path / "runs"], tmp_path)
+
+
+def test_the_recorded_cost_is_a_multiple_of_ces(make_run, tmp_path, read_csv, capsys):
+    # CE takes 2 and 4 s, mean 3; SLN 3.3 s; SLN on other noise has no CE beside it.
+    make_run("runs/0", [0.5], seconds=2.0)
+    make_run("runs/1", [0.7], seed=1, seconds=4.0)
+    make_run("runs/sln", [0.8], method="sln", seconds=3.3)
+    other = make_run("runs/other", [0.8], method="sln", noise="asym", seconds=3.3)
+    main(["cost", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert f"not drawn: digits, asym 0.4 ({other}, ...) has no run of method=ce to compare with" in said
+    assert "machines differ and runs may have shared cores" in said
+    rows = read_csv(tmp_path / "out/cost.csv")
+    assert [(row["label"], row["cost_source"], float(row["cost"])) for row in rows] == [
+        ("CE", "recorded", 1.0),
+        ("SLN", "recorded", pytest.approx(1.1)),
+        ("SLN-MO", "recorded", pytest.approx(1.1)),
+    ]
+    assert float(rows[0]["test_last_percent_mean"]) == pytest.approx(60)
+    assert float(rows[0]["test_last_percent_std"]) == pytest.approx(200**0.5)
+    assert rows[1]["test_last_percent_std"] == ""
+    assert size(tmp_path / "out/cost.png")[0] == 900
+    assert (tmp_path / "out/cost.svg").exists()
+
+
+def test_the_measured_cost_comes_from_the_file(make_run, tmp_path, read_csv):
+    make_run("runs/sln", method="sln")
+    make_run("runs/noise", method="sgd_noise_outputs")
+    make_run("runs/corrected", method="sln_mo_lc")
+    file = tmp_path / "costs.json"
+    file.write_text('{"cost": {"sln": 1.05, "sln_mo_lc": 1.25}}')
+    remarks = cost.figure([tmp_path / "runs"], tmp_path, file)
+    assert remarks == [f"not drawn: sgd_noise_outputs, without a cost in {file}"]
+    costs = {row["label"]: (float(row["cost"]), row["cost_source"]) for row in read_csv(tmp_path / "cost.csv")}
+    measured = "measured side by side"
+    assert costs == {"SLN": (1.05, measured), "SLN-MO": (1.05, measured), "SLN-MO-LC": (1.25, measured)}
+    cost.figure([tmp_path / "runs"], tmp_path, file, secondary=True)
+    assert "SLN-MO-LC (network)" in {row["label"] for row in read_csv(tmp_path / "cost.csv")}
+
+
+def test_a_cost_needs_cross_entropy_or_a_file(make_run, tmp_path):
+    run = make_run("runs/sln", method="sln")
+    with pytest.raises(DataError, match=r"no finished run has a test accuracy and a cost\n.* has no run of method=ce"):
+        cost.figure([run], tmp_path)
+    file = tmp_path / "costs.json"
+    file.write_text('{"cost": {"sln": 0}}')
+    with pytest.raises(DataError, match=r"costs.json: not a file of .*costs are positive, not \{'sln': 0.0\}"):
+        cost.figure([run], tmp_path, file)
 
 
 def test_an_unknown_kind_is_one_message(capsys):
