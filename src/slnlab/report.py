@@ -6,11 +6,11 @@ Nothing here imports torch. Only drawing imports matplotlib.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from slnlab.analysis.costs import read_costs
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.table import make_rows, markdown, write_results, write_table
 from slnlab.errors import DataError, SlnlabError
@@ -47,7 +47,7 @@ def report(
         DataError: a path does not exist, there is no finished run (with one of `seeds`), `costs` has another format, or
             `out` cannot be written.
     """
-    ratios = None if costs is None else _read_costs(costs)
+    ratios = None if costs is None else read_costs(costs)
     found = find_runs(paths)
     runs = [run for run in found.runs if seeds is None or run.result.seed in seeds]
     if not runs:
@@ -70,17 +70,6 @@ def report(
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from error
     return text, len(found.left_out)
-
-
-def _read_costs(path: Path) -> dict[str, float]:
-    try:
-        return {
-            str(method): float(ratio) for method, ratio in json.loads(path.read_text(encoding="utf-8"))["cost"].items()
-        }
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: not a file of `python -m benchmarks.methods --json` ({error!r})") from error
 
 
 def _seeds(text: str) -> list[int]:

@@ -14,6 +14,8 @@ from slnlab.record.result import LabelFindings, Preprocessing, Result, ResultRow
 
 LABELS = {
     "ce": {"network": "CE"},
+    "sgd_noise_parameters": {"network": "SGD noise on parameters"},
+    "sgd_noise_outputs": {"network": "SGD noise on outputs"},
     "sln": {"network": "SLN", "momentum": "SLN-MO"},
     "sln_mo_lc": {"network": "SLN-MO-LC (network)", "momentum": "SLN-MO-LC"},
 }
@@ -24,7 +26,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run directory as training leaves it, and return it.
 
     `accuracies` are the network's by epoch; the momentum model's are 0.01 higher. `draw` chooses the noisy labels;
-    `noise_seed` is the configured seed, if it is another.
+    `noise_seed` is the configured seed, if it is another. `seconds` is the total training time.
     """
 
     def make(
@@ -44,6 +46,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         settings: dict[str, Any] | None = None,
         draw: int | None = 0,
         noise_seed: int | None = None,
+        seconds: float = 3.0,
     ) -> Path:
         directory = tmp_path / name
         directory.mkdir(parents=True)
@@ -99,7 +102,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             },
             preprocessing=Preprocessing(resize=(8, 8), crop=(8, 8), mean=[0.5], std=[0.5]),
             label_noise={"realised_rate": 0.38, "hash": f"abc{draw}", "seed": draw},
-            timing=Timing(seconds_per_epoch=1.5 + seed, images_per_second=100.0, total_seconds=3.0),
+            timing=Timing(seconds_per_epoch=1.5 + seed, images_per_second=100.0, total_seconds=seconds),
             environment={"processor": "Abacus", "gpus": [], "git": {"commit": "c0ffee", "dirty": False}},
         ).save(directory / "result.json")
         (directory / "config.yaml").write_text("seed: 0\n")

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from slnlab.analyze import main
 from slnlab.errors import DataError
-from slnlab.figures import curves, sigma
+from slnlab.figures import correction, cost, curves, sgd_noise, sigma
 
 
 def size(path) -> tuple[int, int]:
@@ -89,6 +89,135 @@ def test_curves_have_the_mean_and_spread_of_each_epoch(make_run, tmp_path, read_
     assert rows["SLN-MO-LC (network)", "test/network/accuracy_percent", "1"]["std"] == ""
     assert len(rows) == 2 * 3 + 4
     assert size(tmp_path / "out/curves.png")[0] == 1800
+
+
+def test_sgd_noise_draws_the_networks_of_its_methods(make_run, tmp_path, read_csv):
+    for seed, accuracy in enumerate((0.5, 0.6)):
+        make_run(f"runs/ce{seed}", [accuracy, 0.7], seed=seed)
+    for sigma_ in (0.001, 0.01):
+        settings = {"method": {"gradient_sigma": sigma_}}
+        make_run(f"runs/parameters{sigma_}", [0.4, 0.8], method="sgd_noise_parameters", settings=settings)
+    settings = {"method": {"output_sigma": 0.005}}
+    make_run("runs/outputs", [0.3, 0.9], method="sgd_noise_outputs", settings=settings)
+    make_run("runs/sln", [0.2, 0.95], method="sln", sigma=1.0)
+    make_run("runs/corrected", method="sln_mo_lc")  # another method
+    make_run("runs/other", method="sln", noise="asym")
+    remarks = sgd_noise.figure([tmp_path / "runs"], tmp_path)
+    assert remarks == ["not drawn: digits, asym 0.4 has no run of sgd_noise_parameters or sgd_noise_outputs"]
+    rows = {(row["label"], row["epoch"]): row for row in read_csv(tmp_path / "sgd_noise.csv")}
+    assert {label: float(row["mean"]) for (label, epoch), row in rows.items() if epoch == "1"} == pytest.approx(
+        {
+            "CE": 55,
+            "SGD noise on outputs, σ = 0.005": 30,
+            "SGD noise on parameters, σ = 0.001": 40,
+            "SGD noise on parameters, σ = 0.01": 40,
+            "SLN, σ = 1": 20,  # the network, not its momentum model
+        }
+    )
+    assert float(rows["CE", "1"]["std"]) == pytest.approx(50**0.5)
+    assert {row["measure"] for row in rows.values()} == {"test/network/accuracy_percent"}
+    assert size(tmp_path / "sgd_noise.png")[0] == 900
+    assert (tmp_path / "sgd_noise.svg").exists()
+
+
+def test_sgd_noise_without_its_methods_is_refused(make_run, tmp_path):
+    make_run("runs/ce")
+    with pytest.raises(DataError, match="no finished runs of method=sgd_noise_parameters,sgd_noise_outputs with test"):
+        sgd_noise.figure([tmp_path / "runs"], tmp_path)
+    settings = {"method": {"output_sigma": 0.005}}
+    untested = make_run("runs/noise", method="sgd_noise_outputs", settings=settings, tested=False)
+    with pytest.raises(DataError, match=r"outputs with test") as refused:
+        sgd_noise.figure([untested], tmp_path)
+    assert f"{untested / 'metrics.csv'}: has no column test/network/accuracy" in str(refused.value)
+
+
+def corrected(weighting: str, **more: object) -> dict[str, dict[str, object]]:
+    return {"correction": {"enabled": True, "last_epochs": 2, "weighting": weighting, **more}}
+
+
+def test_correction_draws_both_weightings_in_the_last_epochs(make_run, tmp_path, read_csv):
+    accuracies = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    for seed in (0, 1):
+        for weighting, last in (("loss", 0.8), ("inverse", 0.7)):
+            values = [*accuracies[:-1], last + seed / 10]
+            name = f"runs/{weighting}{seed}"
+            make_run(name, values, method="sln_mo_lc", sigma=1.0, seed=seed, settings=corrected(weighting))
+    without = {"correction": {"enabled": False}}
+    make_run("runs/none", accuracies, method="sln", sigma=1.0, settings=without)
+    make_run("runs/other", accuracies, method="sln", sigma=0.5, settings=without)  # of another σ
+    assert correction.figure([tmp_path / "runs"], tmp_path, before=1) == []
+    rows = read_csv(tmp_path / "correction.csv")
+    labels = ["SLN-MO-LC weighting=loss", "SLN-MO-LC weighting=inverse", "SLN-MO, no correction"]
+    assert [(row["label"], row["epoch"]) for row in rows] == [(label, f"{e}") for label in labels for e in (4, 5, 6)]
+    assert [float(row["mean"]) for row in rows if row["epoch"] == "6"] == pytest.approx([86, 76, 61])  # momentum models
+    assert [row["std"] and float(row["std"]) for row in rows if row["epoch"] == "6"] == pytest.approx(
+        [50**0.5, 50**0.5, ""]
+    )
+    assert size(tmp_path / "correction.png")[0] == 900
+    assert (tmp_path / "correction.svg").exists()
+
+
+def test_correction_names_the_missing_weighting(make_run, tmp_path):
+    make_run("runs/loss", method="sln_mo_lc", settings=corrected("loss"))
+    with pytest.raises(DataError) as refused:
+        correction.figure([tmp_path / "runs"], tmp_path)
+    assert "no finished runs of method=sln_mo_lc correction.weighting=loss,inverse" in str(refused.value)
+    assert "digits, sym 0.4 has no run with correction.weighting=inverse" in str(refused.value)
+
+
+def test_correction_refuses_other_differences(make_run, tmp_path):
+    make_run("runs/loss", method="sln_mo_lc", settings=corrected("loss"))
+    make_run("runs/inverse", method="sln_mo_lc", settings=corrected("inverse", views="clean"))
+    with pytest.raises(DataError, match=r"not only in correction.weighting, but also in correction.views"):
+        correction.figure([tmp_path / "runs"], tmp_path)
+
+
+def test_the_recorded_cost_is_a_multiple_of_ces(make_run, tmp_path, read_csv, capsys):
+    # CE takes 2 and 4 s, mean 3; SLN 3.3 s; SLN on other noise has no CE beside it.
+    make_run("runs/0", [0.5], seconds=2.0)
+    make_run("runs/1", [0.7], seed=1, seconds=4.0)
+    make_run("runs/sln", [0.8], method="sln", seconds=3.3)
+    other = make_run("runs/other", [0.8], method="sln", noise="asym", seconds=3.3)
+    main(["cost", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert f"not drawn: digits, asym 0.4 ({other}, ...) has no run of method=ce to compare with" in said
+    assert "machines differ and runs may have shared cores" in said
+    rows = read_csv(tmp_path / "out/cost.csv")
+    assert [(row["label"], row["cost_source"], float(row["cost"])) for row in rows] == [
+        ("CE", "recorded", 1.0),
+        ("SLN", "recorded", pytest.approx(1.1)),
+        ("SLN-MO", "recorded", pytest.approx(1.1)),
+    ]
+    assert float(rows[0]["test_last_percent_mean"]) == pytest.approx(60)
+    assert float(rows[0]["test_last_percent_std"]) == pytest.approx(200**0.5)
+    assert rows[1]["test_last_percent_std"] == ""
+    assert size(tmp_path / "out/cost.png")[0] == 900
+    assert (tmp_path / "out/cost.svg").exists()
+
+
+def test_the_measured_cost_comes_from_the_file(make_run, tmp_path, read_csv):
+    make_run("runs/sln", method="sln")
+    make_run("runs/noise", method="sgd_noise_outputs")
+    make_run("runs/corrected", method="sln_mo_lc")
+    file = tmp_path / "costs.json"
+    file.write_text('{"cost": {"sln": 1.05, "sln_mo_lc": 1.25}}')
+    remarks = cost.figure([tmp_path / "runs"], tmp_path, file)
+    assert remarks == [f"not drawn: sgd_noise_outputs, without a cost in {file}"]
+    costs = {row["label"]: (float(row["cost"]), row["cost_source"]) for row in read_csv(tmp_path / "cost.csv")}
+    measured = "measured side by side"
+    assert costs == {"SLN": (1.05, measured), "SLN-MO": (1.05, measured), "SLN-MO-LC": (1.25, measured)}
+    cost.figure([tmp_path / "runs"], tmp_path, file, secondary=True)
+    assert "SLN-MO-LC (network)" in {row["label"] for row in read_csv(tmp_path / "cost.csv")}
+
+
+def test_a_cost_needs_cross_entropy_or_a_file(make_run, tmp_path):
+    run = make_run("runs/sln", method="sln")
+    with pytest.raises(DataError, match=r"no finished run has a test accuracy and a cost\n.* has no run of method=ce"):
+        cost.figure([run], tmp_path)
+    file = tmp_path / "costs.json"
+    file.write_text('{"cost": {"sln": 0}}')
+    with pytest.raises(DataError, match=r"costs.json: not a file of .*costs are positive, not \{'sln': 0.0\}"):
+        cost.figure([run], tmp_path, file)
 
 
 def test_an_unknown_kind_is_one_message(capsys):

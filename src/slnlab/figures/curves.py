@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
-from slnlab.figures.panels import Columns, epochs, found_groups, panels, place, spread
+from slnlab.figures.panels import Columns, epochs, found_groups, lines_by_epoch, panels
 from slnlab.figures.style import DPI, WIDTH, line_styles, mean_line, place_legend, save, style
 
 LOSSES = ("train/loss_correct", "train/loss_wrong")
@@ -149,14 +149,4 @@ def _numbers(drawn: Drawn) -> Iterator[dict[str, object]]:
             LOSSES, group.rows["network"].title if "network" in group.rows else group.first.method
         )
         for key, label in measures.items():
-            for number, values in enumerate(columns[key].T if key in columns else ()):
-                if np.isfinite(values).all():
-                    yield {
-                        **place(group),
-                        "label": label,
-                        "setting": group.setting,
-                        "runs": len(values),
-                        "epoch": int(columns["epoch"][0, number]),
-                        "measure": f"{key}_percent" if key.endswith("accuracy") else f"{key}_nats",
-                        **spread(values),
-                    }
+            yield from lines_by_epoch(group, columns, key, label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -49,17 +49,23 @@ def refuse_other_differences(groups: Sequence[Group], *shown: str) -> None:
         DataError: names the other keys.
     """
     first = groups[0]
-    keys = {
-        key
-        for other in groups[1:]
-        for key in differing_keys(flat(first.first.identity), flat(other.first.identity))
-        if not key.startswith(shown)
-    }
+    keys = set().union(*(other_differences(first, other, *shown) for other in groups[1:]))
     if keys:
         raise DataError(
             f"{first.first.data}, {first.noise}: the runs differ not only in {', '.join(shown)}, but also in "
             f"{', '.join(sorted(keys))}; give the directories of one sweep"
         )
+
+
+def other_differences(one: Group, other: Group, *shown: str) -> set[str]:
+    """The keys in which two groups differ, without the seeds and without keys that begin with one of `shown`."""
+    keys = differing_keys(flat(one.first.identity), flat(other.first.identity))
+    return {key for key in keys if not key.startswith(shown)}
+
+
+def main_row(group: Group) -> str:
+    """The name of the main row of a group's results: the first that is not secondary."""
+    return next((name for name, row in group.rows.items() if not row.secondary), next(iter(group.rows)))
 
 
 def epochs(group: Group) -> Columns:
@@ -81,3 +87,25 @@ def epochs(group: Group) -> Columns:
 def spread(values: npt.NDArray[np.float64]) -> dict[str, object]:
     """The columns `mean` and `std` of a CSV: over runs (runs,); the sample standard deviation is empty for one run."""
     return {"mean": float(values.mean()), "std": float(values.std(ddof=1)) if len(values) > 1 else None}
+
+
+def lines_by_epoch(group: Group, columns: Columns, key: str, label: str) -> Iterator[dict[str, object]]:
+    """Yield the lines of a CSV for one measure of a group: mean and spread over runs, per evaluated epoch.
+
+    Args:
+        group: its runs.
+        columns: from `epochs`.
+        key: of the measure; an accuracy in percent, or a loss in nats. Without the measure there is no line.
+        label: of the row.
+    """
+    for number, values in enumerate(columns[key].T if key in columns else ()):
+        if np.isfinite(values).all():
+            yield {
+                **place(group),
+                "label": label,
+                "setting": group.setting,
+                "runs": len(values),
+                "epoch": int(columns["epoch"][0, number]),
+                "measure": f"{key}_percent" if key.endswith("accuracy") else f"{key}_nats",
+                **spread(values),
+            }

@@ -76,6 +76,15 @@ def grid(panels: int, ylabel: str, wide: int = 4, height: float = 3.0, **options
     return figure, axes[:panels]
 
 
+def wrapped(axes: Axes, title: str) -> str:
+    """A title broken into lines that fit above the panel, whose share of the width the grid of panels gives."""
+    spot, figure = axes.get_subplotspec(), axes.get_figure(root=True)
+    assert spot is not None
+    assert figure is not None
+    inches = figure.get_figwidth() / spot.get_gridspec().ncols
+    return "\n".join(textwrap.fill(line, int(11 * inches), break_on_hyphens=False) for line in title.split("\n"))
+
+
 def mean_line(axes: Axes, x: Any, values: npt.NDArray[np.float64], **options: Any) -> Line2D:
     """Draw the mean over runs, with a band of one sample standard deviation to either side for two or more runs.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slnlab.analysis.runs import FinishedRun, Group
 from slnlab.errors import ConfigError
-from slnlab.figures.panels import found_groups, place
+from slnlab.figures.panels import found_groups, main_row, place
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -38,10 +39,14 @@ class Subject:
     @property
     def columns(self) -> dict[str, object]:
         """The columns of a CSV that name it."""
-        seed = self.finished.result.seed
-        row = self.finished.result.rows[self.weights]
-        setting = self.group.setting
-        return {**place(self.group), "label": row.title, "setting": setting, "weights": self.weights, "seed": seed}
+        return {
+            **place(self.group),
+            "label": self.finished.result.rows[self.weights].title,
+            "setting": self.group.setting,
+            "weights": self.weights,
+            "seed": self.finished.result.seed,
+            "noise_seed": self.finished.draw,
+        }
 
     def load(self, device: str) -> TrainedRun:
         """Load the run with these weights; see `slnlab.load`."""
@@ -67,8 +72,7 @@ def subjects(paths: Sequence[Path], weights: str | None) -> tuple[list[list[Subj
     groups, remarks = found_groups(paths)
     found: list[list[Subject]] = []
     for group in groups:
-        main = next((name for name, row in group.rows.items() if not row.secondary), next(iter(group.rows)))
-        chosen = weights or main
+        chosen = weights or main_row(group)
         if chosen in group.rows:
             found.append([Subject(group, run, chosen) for run in group.runs])
         else:
@@ -90,12 +94,25 @@ def first_seeds(groups: Sequence[Sequence[Subject]]) -> tuple[list[Subject], lis
     return [same[0] for same in groups], remarks
 
 
+def in_a_row(drawn: Sequence[Subject], most: int = 4) -> int:
+    """Return the number of panels in a row: a row for each data set and noise, if all have equally many subjects."""
+    counts = set(Counter((each.group.first.data, each.group.noise) for each in drawn).values())
+    return counts.pop() if len(counts) == 1 and max(counts) <= most else most
+
+
 def panel_titles(drawn: Sequence[Subject]) -> list[str]:
     """Return the title of each subject, with data and noise if these differ."""
     where = [f"{each.group.first.data}, {each.group.noise}" for each in drawn]
     if len(set(where)) == 1:
         return [each.title for each in drawn]
     return [f"{each.title}\n{place}" for each, place in zip(drawn, where, strict=True)]
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses the weights of each run."""
+    parser.add_argument(
+        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: the main row of each result"
+    )
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, samples: int, of: str = "training images") -> None:
@@ -106,9 +123,7 @@ def add_network_arguments(parser: argparse.ArgumentParser, samples: int, of: str
         samples: default number of images.
         of: the images of which there are so many.
     """
-    parser.add_argument(
-        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: the main row of each result"
-    )
+    add_weights_argument(parser)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ... or auto")
     parser.add_argument(
         "--samples", type=int, default=samples, metavar="N", help=f"number of random {of}; default: {samples}"

@@ -23,6 +23,7 @@ from slnlab.inference.weights import finished, trained_networks
 from slnlab.processes.cores import cores
 from slnlab.record.result import Preprocessing, Result
 from slnlab.record.run_directory import RunDirectory
+from slnlab.record.samples_file import read_samples
 
 ImageOrPath = str | os.PathLike[str] | Image.Image
 Images = ImageOrPath | Iterable[ImageOrPath] | Tensor | npt.NDArray[np.uint8]
@@ -77,16 +78,10 @@ class TrainedRun:
         - `label_quality`: in [0, 1], by the weights of `model`, as in `label_issues.csv`.
 
         Raises:
-            DataError: the file is missing or cannot be read.
+            DataError: the file is missing, cannot be read, or lacks these weights.
         """
-        try:
-            with np.load(self._samples, allow_pickle=False) as file:
-                columns = {name: file[name] for name in file.files}
-            columns["label_quality"] = expit(columns[f"{self.weights}_margin"])
-        except Exception as error:  # numpy and zipfile raise many kinds of error for a broken archive
-            raise DataError(f"{self._samples}: cannot be read as the training samples ({error})") from error
-        if "path" in columns:
-            columns["path"] = np.array([os.fsdecode(path) for path in columns["path"]])
+        columns = read_samples(self._samples, needed=[f"{self.weights}_margin"])
+        columns["label_quality"] = expit(columns[f"{self.weights}_margin"])
         return columns
 
     def predict(self, images: Images, batch_size: int | None = None) -> Predictions:

@@ -1,0 +1,162 @@
+"""Test accuracy against training cost, as in the paper's Fig. 8."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from itertools import groupby, product
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from slnlab.analysis.costs import read_costs
+from slnlab.analysis.table import Row, make_rows
+from slnlab.errors import DataError
+from slnlab.figures.panels import found_groups, place
+from slnlab.figures.style import COLOURS, MARKERS, grid, place_legend, save, style, wrapped
+
+
+class Point(NamedTuple):
+    """A row of the results with its cost.
+
+    Args:
+        row: with test accuracies.
+        cost: a multiple of cross entropy's, > 0.
+    """
+
+    row: Row
+    cost: float
+
+    @property
+    def label(self) -> str:
+        """The title with the settings."""
+        return f"{self.row.title} {self.row.group.setting}".strip()
+
+
+def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary: bool = False) -> list[str]:
+    """Draw test accuracy at the last epoch against training cost as a multiple of cross entropy's.
+
+    Each data set and noise has a panel with a point per row, the mean over runs with one sample standard deviation.
+    The cost axis is logarithmic.
+
+    Args:
+        runs: searched for finished runs.
+        out: folder for `cost.png`, `cost.svg` and `cost.csv`, which has a line per row.
+        costs: a file of `python -m benchmarks.methods --json`; None: the recorded training time of the runs, divided by
+            that of the `ce` runs on the same data and noise.
+        secondary: draw secondary rows too.
+
+    Returns:
+        Remarks on runs that are not drawn, and on the source of the costs.
+
+    Raises:
+        DataError: no finished run has a test accuracy and a cost, or a file cannot be read or written.
+    """
+    ratios = None if costs is None else read_costs(costs)
+    groups, remarks = found_groups(runs)
+    rows = [
+        row
+        for row in make_rows(groups)
+        if row.statistics["test_last"] and (secondary or not row.group.rows[row.name].secondary)
+    ]
+    drawn: list[list[Point]] = []
+    for _, found in groupby(rows, key=lambda row: (row.group.first.data, row.group.noise)):
+        same = list(found)
+        points, missing = _recorded(same) if ratios is None else _measured(same, ratios, costs)
+        remarks += missing
+        if points:
+            drawn.append(points)
+    if not drawn:
+        raise DataError("\n  ".join(["no finished run has a test accuracy and a cost", *remarks]))
+    with style():
+        source = "recorded" if ratios is None else "measured side by side"
+        save(_picture(drawn), out, "cost", [_numbers(point, source) for same in drawn for point in same])
+    if ratios is None:
+        remarks.append(
+            "costs: recorded training times. They are rough, as machines differ and runs may have shared cores; "
+            "`python -m benchmarks.methods --json FILE` measures side by side, for --costs FILE"
+        )
+    return remarks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `figure`."""
+    parser.add_argument(
+        "--costs",
+        type=Path,
+        metavar="JSON",
+        help="file of `python -m benchmarks.methods --json`; default: the recorded training times over those of ce",
+    )
+    parser.add_argument("--all", dest="secondary", action="store_true", help='draw the rows "… (network)" too')
+
+
+def _measured(rows: Sequence[Row], ratios: Mapping[str, float], file: Path | None) -> tuple[list[Point], list[str]]:
+    missing = dict.fromkeys(row.group.first.method for row in rows if row.group.first.method not in ratios)
+    points = [Point(row, ratios[row.group.first.method]) for row in rows if row.group.first.method in ratios]
+    return points, [f"not drawn: {', '.join(missing)}, without a cost in {file}"] if missing else []
+
+
+def _recorded(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
+    """Costs from the mean total training time; cross entropy's is the mean over all `ce` runs of the panel."""
+    baseline = {id(run): run for row in rows if row.group.first.method == "ce" for run in row.group.runs}
+    if not baseline:
+        group = rows[0].group
+        where = f"{group.first.data}, {group.noise} ({group.runs[0].directory.path}, ...)"
+        return [], [f"not drawn: {where} has no run of method=ce to compare with; --costs FILE needs none"]
+    unit = fmean(run.result.timing.total_seconds for run in baseline.values())
+    seconds = [fmean(run.result.timing.total_seconds for run in row.group.runs) for row in rows]
+    return [Point(row, each / unit) for row, each in zip(rows, seconds, strict=True)], []
+
+
+def _numbers(point: Point, source: str) -> dict[str, object]:
+    row, value = point.row, point.row.statistics["test_last"]
+    assert value
+    return {
+        **place(row.group),
+        "label": row.title,
+        "setting": row.group.setting,
+        "method": row.group.first.method,
+        "evaluator": row.name,
+        "runs": len(row.group.runs),
+        "cost": point.cost,
+        "cost_source": source,
+        "test_last_percent_mean": 100 * value.mean,
+        "test_last_percent_std": None if value.std is None else 100 * value.std,
+    }
+
+
+def _picture(drawn: Sequence[Sequence[Point]]) -> Figure:
+    labels = list(dict.fromkeys(point.label for same in drawn for point in same))
+    looks = dict(zip(labels, product(MARKERS, COLOURS), strict=False))  # 49 differ
+    picture, panels = grid(len(drawn), "test accuracy (%)", wide=2, sharex=True)
+    legend = {}
+    for panel, same in zip(panels, drawn, strict=True):
+        for number, point in enumerate(same):
+            marker, colour = looks[point.label]
+            value = point.row.statistics["test_last"]
+            assert value
+            legend[point.label] = panel.errorbar(
+                point.cost,
+                100 * value.mean,
+                100 * (value.std or 0),
+                fmt=marker,
+                color=colour,
+                markersize=7,
+                markeredgecolor="white",
+                elinewidth=1,
+                zorder=3 - number / 100,
+            )
+        first = same[0].row.group
+        panel.set(title=wrapped(panel, f"{first.first.data}\n{first.noise}"), xlabel="training cost (× CE)")
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_locator(LogLocator(base=2, subs=(1, 1.5), numticks=12))
+        panel.xaxis.set_tick_params(labelbottom=True)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    costs = [point.cost for same in drawn for point in same]
+    panels[0].set_xlim(min(0.9, 0.95 * min(costs)), max(2.1, 1.1 * max(costs)))
+    place_legend(picture, {label: legend[label] for label in labels})
+    return picture
