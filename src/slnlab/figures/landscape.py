@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from slnlab.errors import ConfigError
-from slnlab.figures.style import DPI, WIDTH, save, style
+from slnlab.figures.style import DPI, WIDTH, save, style, wrapped
 from slnlab.figures.subjects import (
     Subject,
     above_zero,
@@ -141,7 +140,7 @@ def _surface(panel: Any, title: str, axis: Plane, plane: Plane, lowest: float, l
     a, b = np.meshgrid(axis, axis)
     shown = np.where(plane <= limit, plane, np.nan)  # cut open, not covered by a plateau
     panel.plot_surface(a, b, shown, cmap="viridis", vmin=lowest, vmax=limit, rstride=1, cstride=1, linewidth=0)
-    panel.set(title=textwrap.fill(title, 26), xlabel="a", ylabel="b", zlim=(lowest, limit))
+    panel.set(title=wrapped(panel, title), xlabel="a", ylabel="b", zlim=(lowest, limit))
     panel.set(xticks=[axis[0], 0, axis[-1]], yticks=[axis[0], 0, axis[-1]])
     panel.zaxis.set_major_locator(MaxNLocator(5))
     panel.text2D(1.0, 0.87, "loss (nats)", transform=panel.transAxes, ha="right", fontsize=8)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slnlab.figures.style import DPI, WIDTH, save, style
+from slnlab.figures.style import DPI, WIDTH, save, style, wrapped
 from slnlab.figures.subjects import Subject, add_network_arguments, at_least, first_seeds, panel_titles, subjects
 
 SHOWN = 2000
@@ -158,21 +158,25 @@ def _picture(titles: Sequence[str], compared: Sequence[Sequence[Comparison]], se
     rows = picture.subplots(len(titles), 3, squeeze=False)
     for title, panels, three in zip(titles, rows, compared, strict=True):
         for number, (panel, comparison) in enumerate(zip(panels, three, strict=True), 1):
-            _scatter(panel, comparison, seed)
-            panel.set_title(f"{title}: Proposition {number}", fontsize=9)
+            # The gradients of parameters span decades; the values of logits lie between √((C − 1)/C) and √C.
+            _scatter(panel, comparison, seed, logarithmic=number != 2)
+            panel.set_title(wrapped(panel, f"{title}\nProposition {number}"), fontsize=9)
             panel.set_xlabel("predicted std for σ = 1")
         panels[0].set_ylabel("measured std for σ = 1")
     return picture
 
 
-def _scatter(panel: Axes, comparison: Comparison, seed: int) -> None:
+def _scatter(panel: Axes, comparison: Comparison, seed: int, logarithmic: bool) -> None:
     at = _chosen(comparison, seed)
     x, y = comparison.predicted.flat[at], comparison.measured.flat[at]
-    both = (x > 0) & (y > 0)  # a logarithmic axis has no zero
-    panel.plot(x[both], y[both], "o", color="#0072B2", markersize=2.5, alpha=0.5, markeredgewidth=0, rasterized=True)
-    if both.any():
-        ends = [min(x[both].min(), y[both].min()), max(x[both].max(), y[both].max())]
+    if logarithmic:
+        both = (x > 0) & (y > 0)  # the axis has no zero
+        x, y = x[both], y[both]
+    panel.plot(x, y, "o", color="#0072B2", markersize=2.5, alpha=0.5, markeredgewidth=0, rasterized=True)
+    if len(x):
+        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         panel.plot(ends, ends, color="#D55E00", linewidth=1, linestyle="dashed")
+    if logarithmic and len(x):
         panel.set(xscale="log", yscale="log")
     said = f"R² = {comparison.r_squared:.4f}\nlargest deviation {comparison.largest_deviation:.1%}"
     panel.text(0.04, 0.96, said, transform=panel.transAxes, va="top", fontsize=8)

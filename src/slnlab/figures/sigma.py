@@ -17,7 +17,7 @@ from slnlab.config.container import flat
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
 from slnlab.figures.panels import panels, place, refuse_other_differences
-from slnlab.figures.style import MARKERS, grid, place_legend, save, style
+from slnlab.figures.style import MARKERS, grid, place_legend, save, style, wrapped
 
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
 """Colours of the rows in order. SLN and SLN-MO are blue, as in the curves."""
@@ -112,7 +112,7 @@ def _picture(rows: Sequence[Row]) -> Figure:
             std = np.array([100 * (value.std or 0) for _, value in points])
             panel.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
             (legend[title],) = panel.plot(x, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.5)
-        panel.set(title=f"{same[0].group.first.data}\n{same[0].group.noise}", xlabel="σ")
+        panel.set(title=wrapped(panel, f"{same[0].group.first.data}\n{same[0].group.noise}"), xlabel="σ")
         panel.set_xticks(list(spot.values()), [f"{value:g}" for value in spot])
     place_legend(picture, legend)
     return picture

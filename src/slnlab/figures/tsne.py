@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slnlab.errors import ConfigError
-from slnlab.figures.style import COLOURS, MARKERS, grid, place_legend, save, style
+from slnlab.figures.style import COLOURS, MARKERS, grid, place_legend, save, style, wrapped
 from slnlab.figures.subjects import (
     Subject,
     above_zero,
@@ -151,7 +151,7 @@ def _picture(titles: Sequence[str], embedded: Sequence[Embedded]) -> Figure:
             legend = {**_named(panel, found), **legend}
         else:
             _coloured(picture, panel, found)
-        panel.set_title(title)
+        panel.set_title(wrapped(panel, title))
         panel.set(xticks=[], yticks=[], xlabel="t-SNE 1")
         panel.grid(False)
     place_legend(picture, legend)
