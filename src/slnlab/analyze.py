@@ -16,15 +16,15 @@ from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 KINDS = {
     "curves": "Fig. 1: test accuracy and loss on correct and on wrong labels, by epoch",
+    "landscape": "Fig. 2: the training loss around the trained weights; surfaces on one z-axis, and contours",
     "density": "Fig. 3: predicted probability of the given label, correct against wrong labels",
     "dissection": "Figs. 4, 9: samples sorted by loss: given label and prediction correct or wrong",
     "sgd_noise": "Fig. 5: test accuracy by epoch with noise on parameters, on logits, and on labels",
     "sigma": "Fig. 6: test accuracy against sigma",
+    "tsne": "Fig. 7: t-SNE of the features before the last layer, by true class",
     "cost": "Fig. 8: test accuracy against training cost as a multiple of cross entropy's",
     "correction": "Fig. 10: test accuracy in the epochs of label correction, for both weightings",
-    "landscape": "Fig. 2: the training loss around the trained weights; surfaces on one z-axis, and contours",
     "flatness": "Claim 1: largest Hessian eigenvalue and SAM sharpness of the training loss",
-    "tsne": "Fig. 7: t-SNE of the features before the last layer, by true class",
     "propositions": "Propositions 1-3: predicted and measured standard deviation of the gradient noise",
 }
 """Kind of figure, with its module in `slnlab.figures` → description."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from matplotlib.image import imread
 
-from slnlab.analyze import main
+from slnlab.analyze import KINDS, main
 from slnlab.errors import DataError
 from slnlab.figures import correction, cost, curves, sgd_noise, sigma
 
@@ -218,6 +221,11 @@ def test_a_cost_needs_cross_entropy_or_a_file(make_run, tmp_path):
     file.write_text('{"cost": {"sln": 0}}')
     with pytest.raises(DataError, match=r"costs.json: not a file of .*costs are positive, not \{'sln': 0.0\}"):
         cost.figure([run], tmp_path, file)
+
+
+def test_the_page_and_the_command_have_the_same_kinds():
+    page = (Path(__file__).parents[2] / "docs/figures.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)`", page, re.MULTILINE) == list(KINDS)
 
 
 def test_an_unknown_kind_is_one_message(capsys):
