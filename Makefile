@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help demo test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -133,6 +133,52 @@ experiments/cifar10_cpu: $(STAMP)  ## CIFAR-10 on CPU cores, published labels: C
 	$(CIFAR_CPU) noise=csv noise.like=asym noise.path=$(LABELS)/cifar10_asym0.4.csv
 	$(CIFAR_CPU) noise=csv noise.like=dependent noise.path=$(LABELS)/cifar10_dependent0.4.csv
 	$(BIN)/python -m slnlab.report runs/cifar10_cpu --all --out $@
+
+experiments: $(STAMP)  ## does the paper hold? The verdicts and the paper's tables, from committed results: experiments/README.md
+	$(BIN)/python experiments/verdicts.py
+
+experiments-check: $(STAMP)  ## every experiment's pipeline at toy size, and committed pages against their results
+	$(BIN)/python -m pytest tests/experiments -m 'not slow' -n auto --dist loadgroup --durations=5
+
+MINUTES ?= 14
+PER_GPU ?= 4
+RUNS ?= runs/paper_cifar10
+ARGS ?= trainer.compile=true
+TABLE1 = $(BIN)/python -m slnlab.train -m experiment=table1_cifar10 launcher=local \
+  hydra.launcher.runs_per_device=$(PER_GPU) runs_dir=$(RUNS) $(ARGS)
+TABLE1_FILES = noise=csv noise.rate=0.4 noise.like=sym,asym,dependent noise.path=$(LABELS)/cifar10_$${noise.like}0.4.csv
+TABLE1_NOISES = $(if $(LABELS),'$(TABLE1_FILES)' noise=open_set,noise=sym,asym,dependent,open_set)
+# The first methods are the most telling. A signal stops the runs; timeout then ends with 124.
+table1-gpu: $(STAMP)  ## as many runs of the paper's Table 1 as MINUTES=14 allow, on a GPU; resumes: experiments/table1_cifar10
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); \
+	for methods in method=ce,sln_mo_lc ''; do for noise in $(TABLE1_NOISES); do \
+	  left=$$((end - $$(date +%s))); test $$left -gt 0 || break 2; \
+	  timeout --foreground --signal=USR2 $$left $(TABLE1) $$noise $$methods || { test $$? = 124 && break 2; exit 1; }; \
+	done; done
+	$(BIN)/python -m slnlab.report $(RUNS) --out $(RUNS)/report
+	cp $(RUNS)/report/results.csv experiments/table1_cifar10
+	$(BIN)/python experiments/verdicts.py
+
+experiments/table2_cifar100: $(STAMP)  ## the paper's Table 2 (GPU, days)
+	$(BIN)/python -m slnlab.train -m experiment=table2_cifar100 launcher=local runs_dir=runs/paper_cifar100
+	$(BIN)/python -m slnlab.report runs/paper_cifar100 --out runs/paper_cifar100/report
+	cp runs/paper_cifar100/report/results.csv $@
+	$(BIN)/python experiments/verdicts.py
+
+CLOTHING1M := $(BIN)/python -m slnlab.train -m experiment=table3_clothing1m launcher=local runs_dir=runs/paper_clothing1m
+experiments/table3_clothing1m: $(STAMP)  ## the paper's Table 3: CLOTHING=DIR (GPU, days)
+	@test -n "$(CLOTHING)" || { echo "CLOTHING: see $@/README.md"; exit 1; }
+	$(CLOTHING1M) data.source.root=$(CLOTHING)
+	$(CLOTHING1M) data.source.root=$(CLOTHING) data.sampling=standard method=ce,sln_mo_lc,sln,forward,backward,co_teaching
+	$(BIN)/python -m slnlab.report runs/paper_clothing1m --out runs/paper_clothing1m/report
+	cp runs/paper_clothing1m/report/results.csv $@
+	$(BIN)/python experiments/verdicts.py
+
+experiments/table4_sln_first: $(STAMP)  ## the paper's Table 4 (GPU, days)
+	$(BIN)/python -m slnlab.train -m experiment=table4_sln_first launcher=local runs_dir=runs/paper_cifar10
+	$(BIN)/python -m slnlab.report runs/paper_cifar10 --out runs/paper_cifar10/report
+	cp runs/paper_cifar10/report/results.csv $@
+	$(BIN)/python experiments/verdicts.py
 
 kill-matrix: $(STAMP)  ## end runs at awkward moments, start them again, compare: experiments/kill_matrix
 	PYTHONPATH=tests $(BIN)/python experiments/kill_matrix.py --out experiments/kill_matrix

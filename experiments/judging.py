@@ -1,0 +1,222 @@
+"""What the result files of an experiment say about a claim of the paper.
+
+A claim about a difference of two rows is judged on pairs: runs of one experiment with the same seed, noisy labels and
+settings. Differences are oriented so that a positive one supports the claim.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from evidence import Line, percent, read
+
+from slnlab.analysis.statistics import Summary, paired, welch
+
+
+class Finding(NamedTuple):
+    """What an experiment says about a claim.
+
+    Args:
+        where: experiment, data set and noise.
+        numbers: what was measured.
+        verdict: `holds`, `undecided`, `fails`, or `one run`: a single pair or value has no interval.
+    """
+
+    where: str
+    numbers: str
+    verdict: str
+
+
+Judge = Callable[[Path], Iterator[Finding]]
+"""Folder of an experiment → its findings; none if it lacks the files."""
+
+
+def interval(low: float, high: float) -> str:
+    """The verdict of a 95 % interval of a difference."""
+    return "holds" if low > 0 else "fails" if high < 0 else "undecided"
+
+
+def judge_pairs(differences: Sequence[float], unit: str) -> tuple[str, str]:
+    """Return the mean difference with Student's interval and the supporting pairs, and the verdict.
+
+    Args:
+        differences: one per pair, at least one.
+        unit: of the differences.
+    """
+    count = f"{sum(value > 0 for value in differences)} of {len(differences)} pairs"
+    found = paired(differences, [0.0] * len(differences))
+    if found is None:
+        return f"{differences[0]:+.2f} {unit}; {count}", "one run"
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {unit}; {count}", interval(found.low, found.high)
+
+
+def compared(
+    lines: Callable[[Path], Sequence[Line]],
+    pairs: Sequence[tuple[str, str]],
+    difference: Callable[[Line, Line], float],
+    unit: str = "points",
+    values: Callable[[Line], str | float] | None = None,
+) -> Judge:
+    """Judge a claim on the difference of two rows.
+
+    Args:
+        lines: the lines of a folder.
+        pairs: (label, label) of the compared rows.
+        difference: of two lines; positive supports the claim.
+        unit: of the difference.
+        values: a line's value, whose means are shown; None: accuracy at the peak and at the last epoch.
+    """
+
+    def judge(folder: Path) -> Iterator[Finding]:
+        found: dict[tuple[str, str, str, str], dict[tuple[str, str], dict[str, Line]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        for line in lines(folder):
+            place = (line["data"], line["noise"], line["noise_rate"], line["setting"])
+            pair = (line["seed"], line.get("noise_hash") or line.get("noise_seed") or "")
+            found[place][pair][line["label"]] = line
+        for place, runs in found.items():
+            if "sln.sigma=" in place[-1]:  # a sweep over σ is the claim of Fig. 6
+                continue
+            for ours, theirs in pairs:
+                both = [(run[ours], run[theirs]) for run in runs.values() if ours in run and theirs in run]
+                if not both:
+                    continue
+                numbers, verdict = judge_pairs([difference(*pair) for pair in both], unit)
+                means = " · ".join(
+                    f"{label} {_means([pair[side] for pair in both], values)}"
+                    for side, label in ((1, theirs), (0, ours))
+                )
+                yield Finding(_where(folder, *place), f"{means}: {numbers}", verdict)
+
+    return judge
+
+
+def _means(lines: Sequence[Line], values: Callable[[Line], str | float] | None) -> str:
+    if values is not None:
+        return f"{fmean(float(values(line)) for line in lines):.3g}"
+    peak, last = (fmean(percent(line, column) for line in lines) for column in ("test_oracle", "test_last"))
+    return f"{peak:.1f} → {last:.1f}"
+
+
+def _where(folder: Path, data: str = "", noise: str = "", rate: str = "", setting: str = "") -> str:
+    known = f" {float(rate):g}" if float(rate or 0) else ""
+    return ", ".join(filter(None, (f"[{folder.name}]({folder.name}/README.md)", data, noise + known, setting)))
+
+
+def last(line: Line) -> float:
+    """Test accuracy at the last epoch, in percent."""
+    return percent(line, "test_last")
+
+
+def peak(line: Line) -> float:
+    """Test accuracy at the best epoch, in percent."""
+    return percent(line, "test_oracle")
+
+
+def ends_higher(ours: Line, theirs: Line) -> float:
+    """Difference of the test accuracies at the last epoch, in points."""
+    return last(ours) - last(theirs)
+
+
+def per_run(kind: str, **wanted: str) -> Callable[[Path], list[Line]]:
+    """The lines of `<kind>.csv` that have these values."""
+
+    def lines(folder: Path) -> list[Line]:
+        return [line for line in read(folder / f"{kind}.csv") if all(line[key] == wanted[key] for key in wanted)]
+
+    return lines
+
+
+def density(folder: Path) -> list[Line]:
+    """A line per run of `density.csv`, with the mean probability of correct and of wrong given labels."""
+    runs: dict[tuple[str, ...], Line] = {}
+    for line in read(folder / "density.csv"):
+        names = ("data", "noise", "noise_rate", "label", "setting", "seed", "noise_seed")
+        run = runs.setdefault(tuple(line.get(name, "") for name in names), dict(line))
+        run[line["given_labels"]] = line["mean_probability"]
+    return list(runs.values())
+
+
+def weighting(folder: Path) -> Iterator[Finding]:
+    """Both weightings of label correction at the last epoch of `correction.csv`, by Welch's test."""
+    ends = {
+        (line["data"], line["noise"], line["noise_rate"], line["label"].rpartition("weighting=")[2]): line
+        for line in read(folder / "correction.csv")  # by epoch, so the last one stays
+        if line["measure"].endswith("accuracy_percent")
+    }
+    for data, noise, rate, way in ends:
+        other = ends.get((data, noise, rate, "inverse"))
+        if way != "loss" or other is None:
+            continue
+        ours, theirs = (
+            Summary(float(line["mean"]), float(line["std"]) if line["std"] else None, int(line["runs"]))
+            for line in (ends[data, noise, rate, way], other)
+        )
+        found = welch(ours, theirs)
+        means = f"inverse {theirs.mean:.2f} · loss {ours.mean:.2f}"
+        if found is None:
+            yield Finding(
+                _where(folder, data, noise, rate), f"{means}: {ours.mean - theirs.mean:+.2f} points", "one run"
+            )
+        else:
+            numbers = f"{means}: {found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] points"
+            yield Finding(_where(folder, data, noise, rate), numbers, interval(found.low, found.high))
+
+
+PAPER_COSTS = {"SLN-MO": 1.30 / 1.18, "SLN-MO-LC": 1.31 / 1.18}
+"""The paper's training time over cross entropy's (Table 1)."""
+
+CORRECTED = 50 / 300
+"""Share of the epochs with label correction in that table (appendix B.1)."""
+
+
+def cost(folder: Path) -> Iterator[Finding]:
+    """The costs of `costs.json` against the paper's. Its sln_mo_lc is an epoch with label correction."""
+    path = folder / "costs.json"
+    costs = json.loads(path.read_text(encoding="utf-8"))["cost"] if path.exists() else {}
+    if not {"sln", "sln_mo_lc"} <= costs.keys():
+        return
+    whole = {"SLN-MO": costs["sln"], "SLN-MO-LC": (1 - CORRECTED) * costs["sln"] + CORRECTED * costs["sln_mo_lc"]}
+    for label, ratio in whole.items():
+        numbers = f"{label}: a run costs {ratio:.2f} × CE, the paper's {PAPER_COSTS[label]:.2f} × CE"
+        yield Finding(_where(folder), numbers, "holds" if ratio <= PAPER_COSTS[label] else "fails")
+
+
+def sigma(folder: Path) -> Iterator[Finding]:
+    """The best σ of `sigma.csv` against the smallest and the largest of the grid, by Welch's test."""
+    rows: dict[tuple[str, ...], list[tuple[float, Summary]]] = defaultdict(list)
+    for line in read(folder / "sigma.csv"):
+        n = int(line.get("num_runs") or line["num_seeds"])
+        mean, std = (line[f"test_last_percent_{name}"] for name in ("mean", "std"))
+        place = (line["data"], line["noise"], line["noise_rate"], line["label"])
+        rows[place].append((float(line["sigma"]), Summary(float(mean), float(std) if std else None, n)))
+    for (data, noise, rate, label), grid in rows.items():
+        grid.sort(key=lambda point: point[0])
+        best, top = max(grid, key=lambda point: point[1].mean)
+        ends = [welch(top, end) for at, end in (grid[0], grid[-1]) if at != best]
+        verdict = "fails" if len(ends) < 2 else "holds" if all(e and e.low > 0 for e in ends) else "undecided"
+        shown = " · ".join(f"σ = {at:g}: {value.mean:.1f}" for at, value in grid)
+        yield Finding(_where(folder, data, noise, rate, label), shown, verdict)
+
+
+PREDICTS = 0.95
+"""Least R² of a proposition that holds. Measured values have a sampling error, so 1 is not reached."""
+
+
+def propositions(folder: Path) -> Iterator[Finding]:
+    """R² of the predicted standard deviations in `propositions.csv`, the least over runs."""
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for line in read(folder / "propositions.csv"):
+        label = f"{line['label']} {line['setting']}".strip()
+        found[line["data"], line["noise"], line["noise_rate"], label, line["proposition"]].append(
+            float(line["r_squared_of_all"])
+        )
+    for (data, noise, rate, label, number), values in found.items():
+        numbers = f"Proposition {number}, {label}: R² = {min(values):.4f}"
+        yield Finding(_where(folder, data, noise, rate), numbers, "holds" if min(values) >= PREDICTS else "fails")

@@ -1,0 +1,288 @@
+"""The verdict page, the paper's tables and the committed tables of experiments follow from their result files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, stdev
+
+import paper_tables
+import pytest
+import verdicts
+from claims import CLAIMS
+from evidence import EXPERIMENTS, Line, percent, read, results
+from judging import compared, ends_higher
+
+from slnlab.errors import DataError
+
+TABLES = sorted(EXPERIMENTS.glob("*/table.csv"))
+PAPER = sorted(EXPERIMENTS.glob("*/paper.csv"))
+
+
+def write(path: Path, *lines: dict[str, object]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for line in lines for key in line)))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def line(label: str, last: float, *, seed: int = 0, **more: object) -> dict[str, object]:
+    """A line of results.csv; `last` in percent."""
+    names = {"data": "cifar10", "noise": "sym", "noise_rate": 0.4, "label": label, "setting": "", "group": label}
+    measured = {"test_last": last / 100, "test_oracle": last / 100, "epochs": 300, "noise_hash": "a"}
+    return {**names, "seed": seed, **measured, **more}
+
+
+# Committed files
+
+
+def test_the_committed_pages_follow_from_the_result_files() -> None:
+    for path, text in verdicts.pages().items():
+        assert path.read_text("utf-8") == text, f"{path.relative_to(EXPERIMENTS)}: make experiments"
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_a_committed_table_follows_from_its_runs(path: Path) -> None:
+    runs: dict[tuple[str, ...], list[Line]] = defaultdict(list)
+    for run in read(path.with_name("results.csv")):
+        runs[tuple(run[name] for name in ("data", "noise", "label", "setting"))].append(run)
+    rows = read(path)
+    assert len(rows) == len(runs)
+    for row in rows:
+        same = runs[tuple(row[name] for name in ("data", "noise", "label", "setting"))]
+        assert row["seeds"].split() == sorted({run["seed"] for run in same}, key=int)
+        for measure in ("test_last", "test_oracle", "memorised"):
+            if row[f"{measure}_percent_mean"]:
+                values = [percent(run, measure) for run in same]
+                assert float(row[f"{measure}_percent_mean"]) == pytest.approx(fmean(values))
+                if len(values) > 1:
+                    assert float(row[f"{measure}_percent_std"]) == pytest.approx(stdev(values))
+    means = {(row["label"], _two(row["test_last_percent_mean"]), _two(row["test_last_percent_std"])) for row in rows}
+    printed = _last(path.with_suffix(".md"))
+    assert printed
+    assert printed <= means, f"{path.parent.name}/table.md"
+
+
+def _two(number: str) -> str:
+    return f"{float(number):.2f}" if number else ""
+
+
+def _last(page: Path) -> set[tuple[str, str, str]]:
+    """(method, mean, std) of the column `last` of all tables of a page."""
+    found, header = set(), []
+    for text in page.read_text("utf-8").splitlines():
+        cells = [cell.strip(" *") for cell in text.strip("|").split("|")] if text.startswith("|") else []
+        if "last" in cells:
+            header = cells
+        elif header and len(cells) == len(header) and not cells[0].startswith(":-"):
+            mean, _, std = cells[header.index("last")].partition(" ± ")
+            found.add((cells[0], mean.replace("–", ""), std))
+    return found
+
+
+def test_the_numbers_of_the_sigma_figure_follow_from_its_runs() -> None:
+    runs: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for run in results(EXPERIMENTS / "digits_sigma"):
+        sigma = re.fullmatch(r"sln\.sigma=(.*)", run["setting"])
+        runs[run["noise"], run["label"], f"{float(sigma[1]) if sigma else 0:g}"].append(percent(run, "test_last"))
+    points = read(EXPERIMENTS / "digits_sigma" / "sigma.csv")
+    assert len(points) == 48
+    for point in points:
+        values = runs[point["noise"], point["label"], f"{float(point['sigma']):g}"]
+        assert float(point["test_last_percent_mean"]) == pytest.approx(fmean(values))
+        assert float(point["test_last_percent_std"]) == pytest.approx(stdev(values))
+
+
+# The paper's numbers
+
+
+def test_the_papers_tables_are_whole() -> None:
+    assert {path.parent.name for path in PAPER} == set(paper_tables.MEASURES)
+    counts = {path.parent.name: len(read(path)) for path in PAPER}
+    assert counts == {"table1_cifar10": 32, "table2_cifar100": 24, "table3_clothing1m": 15, "table4_sln_first": 24}
+
+
+def test_the_improvements_that_table_4_prints_follow_from_its_cells() -> None:
+    printed = {
+        "Co-Teaching": (1.85, 8.18, 3.68, 5.16),
+        "SIGUA": (0.51, 9.41, 3.42, 3.68),
+        "DivideMix": (0.49, 1.43, 0.65, 1.16),
+    }
+    cells = read(EXPERIMENTS / "table4_sln_first" / "paper.csv")
+    for method, improvements in printed.items():
+        alone, after = (
+            [float(cell["mean"]) for cell in cells if cell["method"] == name] for name in (method, f"SLN-{method}")
+        )
+        assert [b - a for a, b in zip(alone, after, strict=True)] == pytest.approx(improvements)
+
+
+def test_co_teaching_has_the_same_numbers_in_tables_1_and_4() -> None:
+    one, four = (
+        [(cell["noise"], cell["mean"], cell["std"]) for cell in read(path) if cell["method"] == "Co-Teaching"]
+        for path in (PAPER[0], PAPER[3])
+    )
+    assert one == four
+
+
+@pytest.mark.parametrize("folder", paper_tables.MEASURES)
+def test_the_page_of_a_table_names_its_command_and_state(folder: str) -> None:
+    text = (EXPERIMENTS / folder / "README.md").read_text("utf-8")
+    assert f"experiment={folder}" in text
+    assert ("**State: not run.**" in text) == (not (EXPERIMENTS / folder / "results.csv").exists())
+
+
+# The paper's cells and our runs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    paper = {"method": "CE", "column": "Symmetric", "mean": 53.0, "std": 1.0, "n": 5, "rerun": 54.15}
+    write(tmp_path / "paper.csv", {**paper, "label": "CE", "noise": "sym", "setting": "", "epochs": 300})
+    return tmp_path
+
+
+def verdict(folder: Path) -> str:
+    (cell,), _ = paper_tables.cells(folder)
+    return cell.verdict
+
+
+def test_a_cell_without_runs_is_not_run(folder: Path) -> None:
+    assert verdict(folder) == "not run"
+    assert "| CE | Symmetric | 53.00 ± 1.00 (5) | 54.15 | – | – | *not run* |" in paper_tables.page(folder)
+
+
+@pytest.mark.parametrize(("means", "expected"), [((52, 54), "agrees"), ((57, 57.5, 58), "above"), ((40,), "below")])
+def test_a_cell_is_judged_by_welchs_test(folder: Path, means: tuple[float, ...], expected: str) -> None:
+    write(folder / "results.csv", *(line("CE", mean, seed=seed) for seed, mean in enumerate(means)))
+    assert verdict(folder) == expected
+
+
+def test_a_shorter_run_or_another_row_is_no_cell(folder: Path) -> None:
+    write(folder / "results.csv", line("CE", 53, epochs=10), line("ELR", 53), line("CE", 53, noise="asym"))
+    assert verdict(folder) == "not run"
+    text = paper_tables.page(folder)
+    assert "No cell of this table: CE (sym, 10 epochs), ELR (sym, 300 epochs), CE (asym, 300 epochs)." in text
+
+
+def test_two_configurations_of_a_cell_are_refused(folder: Path) -> None:
+    write(folder / "results.csv", line("CE", 53), line("CE", 50, group="other", setting="optimizer.lr=1"))
+    with pytest.raises(DataError, match=r"CE, Symmetric has runs of 2 configurations \(CE, other\)"):
+        paper_tables.cells(folder)
+
+
+def test_runs_on_the_authors_label_file_belong_to_the_noise_of_the_file(folder: Path) -> None:
+    (published,) = (
+        each["hash"]
+        for each in read(EXPERIMENTS / "published_noise.csv")
+        if (each["data"], each["noise"]) == ("cifar10", "sym")
+    )
+    write(folder / "results.csv", line("CE", 53, noise="csv", noise_hash=published), line("CE", 9, noise="csv"))
+    (cell,), rest = paper_tables.cells(folder)
+    assert cell.values == pytest.approx((53,))
+    assert [each["noise"] for each in rest] == ["csv"]
+
+
+# Claims
+
+
+def found(folder: Path) -> list[tuple[str, str]]:
+    judge = compared(results, [("SLN", "CE")], ends_higher)
+    return [(finding.verdict, finding.numbers) for finding in judge(folder)]
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ((5, 6, 7), ("holds", "+6.00 [+3.52, +8.48] points; 3 of 3 pairs")),  # t(2) = 4.303, times 1 / sqrt 3
+        ((-5, -6, -7), ("fails", "-6.00 [-8.48, -3.52] points; 0 of 3 pairs")),
+        ((-1, 0, 4), ("undecided", "+1.00 [-5.57, +7.57] points; 1 of 3 pairs")),
+        ((3,), ("one run", "+3.00 points; 1 of 1 pairs")),
+    ],
+)
+def test_a_claim_is_judged_on_pairs(tmp_path: Path, differences: tuple[float, ...], expected: tuple[str, str]) -> None:
+    ce = [line("CE", 50 + seed, seed=seed) for seed in range(len(differences))]
+    sln = [line("SLN", 50 + seed + value, seed=seed) for seed, value in enumerate(differences)]
+    write(tmp_path / "results.csv", *ce, *reversed(sln))
+    ((verdict, numbers),) = found(tmp_path)
+    assert verdict == expected[0]
+    assert numbers.endswith(f": {expected[1]}")
+
+
+def test_runs_with_other_seeds_labels_or_settings_are_no_pair(tmp_path: Path) -> None:
+    others = [line("SLN", 60, seed=1), line("SLN", 60, noise_hash="b"), line("SLN", 60, setting="data.flip=true")]
+    write(tmp_path / "results.csv", line("CE", 50), *others)
+    assert found(tmp_path) == []
+
+
+def judged(folder: Path, word: str) -> list[str]:
+    (claim,) = (claim for claim in CLAIMS if word in claim.text)
+    return [finding.verdict for finding in claim.judge(folder)]
+
+
+def test_no_committed_file_means_not_run(tmp_path: Path) -> None:
+    assert [finding for claim in CLAIMS for finding in claim.judge(tmp_path)] == []
+    assert verdicts.page([tmp_path]).count("*not run*: ") == len(CLAIMS)
+
+
+def test_the_drop_is_the_peak_minus_the_last_epoch(tmp_path: Path) -> None:
+    runs = [(0, 80, 60, 78, 77), (1, 82, 61, 79, 75), (2, 81, 63, 77, 76)]  # seed, CE's peak and last, SLN's
+    lines = [line("CE", last, seed=seed, test_oracle=peak / 100) for seed, peak, last, _, _ in runs]
+    lines += [line("SLN", last, seed=seed, test_oracle=peak / 100) for seed, _, _, peak, last in runs]
+    write(tmp_path / "results.csv", *lines)
+    assert judged(tmp_path, "avoids the drop") == ["holds"]  # 19, 17, 17
+    assert judged(tmp_path, "above CE's peak") == ["fails"]  # -3, -7, -5
+
+
+def panel(label: str, seed: int = 0) -> dict[str, object]:
+    names = {"data": "digits", "noise": "sym", "noise_rate": 0.4, "label": label, "setting": ""}
+    return {**names, "seed": seed, "noise_seed": 0}
+
+
+def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
+    eigenvalues = [("CE", 100), ("SLN", 1), ("CE", 110), ("SLN", 1)]
+    flat = [{**panel(label, n // 2), "largest_hessian_eigenvalue": x} for n, (label, x) in enumerate(eigenvalues)]
+    write(tmp_path / "flatness.csv", *flat)
+    write(
+        tmp_path / "density.csv",
+        *(
+            {**panel(label), "given_labels": kind, "mean_probability": value, "from": bin_}
+            for label, kind, value in (
+                ("CE", "correct", 0.9),
+                ("CE", "wrong", 0.8),
+                ("SLN", "correct", 0.7),
+                ("SLN", "wrong", 0.1),
+            )
+            for bin_ in (0, 0.5)
+        ),
+    )
+    purity = [("CE", 0.7), ("SLN", 0.95)]
+    halves = [{**panel(label), "interval": n, "small_loss_half_purity": x} for label, x in purity for n in (1, 2)]
+    write(tmp_path / "dissection.csv", *halves)
+    place = {"data": "digits", "noise": "sym", "noise_rate": 0.4, "measure": "test/accuracy_percent", "runs": 5}
+    curves = [
+        {**place, "label": f"SLN-MO-LC weighting={way}", "epoch": epoch, "mean": mean, "std": 0.5}
+        for way, means in (("loss", (80, 90)), ("inverse", (85, 86)))
+        for epoch, mean in enumerate(means)
+    ]
+    write(tmp_path / "correction.csv", *curves)
+    three = [{**panel("SLN"), "proposition": n, "r_squared_of_all": r} for n, r in ((1, 0.999), (2, 1.0), (3, 0.5))]
+    write(tmp_path / "propositions.csv", *three)
+    assert judged(tmp_path, "flatter minima") == ["holds"]
+    assert judged(tmp_path, "less confident in wrong") == ["one run"]
+    assert judged(tmp_path, "mostly on wrong") == ["one run"]
+    assert judged(tmp_path, "Selection by small loss") == ["one run"]
+    assert judged(tmp_path, "grow with its loss") == ["holds"]  # by the last epoch, not the first
+    assert judged(tmp_path, "predicted standard deviation") == ["holds", "holds", "fails"]
+
+
+@pytest.mark.parametrize(("middle", "expected"), [(90, "holds"), (60.5, "undecided"), (50, "fails")])
+def test_the_best_sigma_lies_within_the_grid(tmp_path: Path, middle: float, expected: str) -> None:
+    names = {"data": "digits", "noise": "sym", "noise_rate": 0.4, "label": "SLN", "num_seeds": 3}
+    points = [
+        {**names, "sigma": sigma, "test_last_percent_mean": mean, "test_last_percent_std": 1}
+        for sigma, mean in ((2, 55), (0, 60), (0.5, middle))
+    ]
+    write(tmp_path / "sigma.csv", *points)
+    assert judged(tmp_path, "small σ overfits") == [expected]
