@@ -86,9 +86,8 @@ def _last_without(group: Group) -> int:
 def _curves(same: Sequence[Group], corrected: Sequence[Group], before: int) -> list[Curve]:
     since = _last_without(corrected[0]) - before + 1
     curves = []
-    for weighting in WEIGHTINGS:
-        (group,) = [each for each in corrected if _correction(each)["weighting"] == weighting]
-        row = main_row(group)
+    for group in sorted(corrected, key=lambda group: WEIGHTINGS.index(_correction(group)["weighting"])):
+        row, weighting = main_row(group), _correction(group)["weighting"]
         curves.append(curve(group, row, f"{group.rows[row].title} weighting={weighting}", weighting, since))
     for group in same:
         if group.first.method == "sln" and not other_differences(group, corrected[0], "correction.", "method."):
