@@ -61,7 +61,7 @@ experiments/demo: demo  ## the demo's table and picture, as committed
 experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN first, then another method (400 runs)
 	$(BIN)/python -m slnlab.train -m experiment=methods_digits launcher=local runs_dir=runs/methods_digits
 	$(BIN)/python -m slnlab.train -m experiment=sln_first_digits init.weights=raw,momentum launcher=local runs_dir=runs/methods_digits
-	$(BIN)/python -m slnlab.report runs/methods_digits --seeds 0,1,2,3,4 --costs $@/costs.json --out $@
+	$(BIN)/python -m slnlab.report runs/methods_digits --where seed=0,1,2,3,4 --costs $@/costs.json --out $@
 	rm $@/curves.png  # 70 configurations: no picture to learn from
 
 TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \

@@ -14,8 +14,10 @@ import numpy as np
 from filelock import FileLock
 
 from benchmarks.measure import Figure, Spread, compare
+from slnlab.analysis.layout import make_tables
+from slnlab.analysis.markdown import markdown
 from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.table import make_rows, markdown
+from slnlab.analysis.table import make_rows
 from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.planned import Planned
@@ -89,7 +91,7 @@ def thousand_runs(quick: bool) -> list[Figure]:
             table(run_statuses(sweep))
 
         def report() -> None:
-            markdown(make_rows(group_runs(find_runs([sweep]).runs)))
+            markdown(make_tables(make_rows(group_runs(find_runs([sweep]).runs))))
 
         def locks() -> None:
             for directory in directories:

@@ -7,22 +7,32 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.analysis.costs import read_costs
+from slnlab.analysis.csv_files import write_comparison, write_results, write_table
+from slnlab.analysis.latex import latex
+from slnlab.analysis.layout import make_tables
+from slnlab.analysis.markdown import markdown
 from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.table import make_rows, markdown, write_results, write_table
+from slnlab.analysis.selection import parse, select
+from slnlab.analysis.table import make_rows
 from slnlab.errors import DataError, SlnlabError
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+
+FORMATS = ("png", "svg", "pdf")
 
 
 def report(
     paths: Sequence[Path],
     out: Path | None = None,
+    *,
     secondary: bool = False,
     costs: Path | None = None,
-    seeds: Collection[int] | None = None,
+    where: Sequence[str] = (),
+    reference: str | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> tuple[str, int]:
     """Make tables of all finished runs at or below `paths`.
 
@@ -34,28 +44,30 @@ def report(
         out: output directory, made if missing, for
             `results.csv` (a line per run and row, values as in result.json),
             `table.csv` (a line per configuration and row, mean and std over seeds and noise draws),
-            `table.md` (the text) and `curves.png` (accuracy and losses by epoch).
-        secondary: also show the rows and lines "… (network)", the network beside its momentum model. The CSV files
-            always hold them.
+            `table.md` (the text), `table.tex` (the tables for LaTeX), with a reference `comparison.csv` (a line per
+            row of the tables), and `curves.<format>` (accuracy and losses by epoch).
+        secondary: also show the rows and lines "… (network)", the network beside its momentum model. `results.csv` and
+            `table.csv` always hold them.
         costs: a file of `python -m benchmarks.methods --json`; its cost ratios become a column of the tables.
-        seeds: seeds of the shown runs; None: all.
+        where: `key=value` or `key=value,value`; only runs that fit all count. See `slnlab.analysis.selection`.
+        reference: title of a row or name of a method; each row is compared with it. See `slnlab.analysis.comparison`.
+        formats: of the picture: png, svg, pdf.
 
     Returns:
         (tables in Markdown with a remark on every missing run, number of results left out).
 
     Raises:
-        DataError: a path does not exist, there is no finished run (with one of `seeds`), `costs` has another format, or
+        ConfigError: `where` or `reference` names what no run has.
+        DataError: a path does not exist, there is no finished run (that fits `where`), `costs` has another format, or
             `out` cannot be written.
     """
     ratios = None if costs is None else read_costs(costs)
+    conditions = parse(where)
     found = find_runs(paths)
-    runs = [run for run in found.runs if seeds is None or run.result.seed in seeds]
-    if not runs:
-        known = ", ".join(map(str, sorted({run.result.seed for run in found.runs})))
-        raise DataError(f"seeds: no finished run with {', '.join(map(str, seeds or ()))}; there are runs with {known}")
-    groups = group_runs(runs)
+    groups = group_runs(select(found.runs, conditions))
     rows = make_rows(groups)
-    parts = [markdown(rows, secondary, ratios), *found.remarks()]
+    tables = make_tables(rows, secondary, ratios, reference)
+    parts = [markdown(tables), *found.remarks()]
     if out is None:
         return "\n\n".join(parts), len(found.left_out)
 
@@ -65,18 +77,21 @@ def report(
         out.mkdir(parents=True, exist_ok=True)
         write_results(out / "results.csv", groups)
         write_table(out / "table.csv", rows)
-        text = "\n\n".join([*parts, *draw_curves(groups, out / "curves.png", secondary)])
+        if reference is not None:
+            write_comparison(out / "comparison.csv", [each for table in tables for each in table.comparisons])
+        (out / "table.tex").write_text(latex(tables), encoding="utf-8", errors="backslashreplace")
+        text = "\n\n".join([*parts, *draw_curves(groups, out, secondary, formats)])
         (out / "table.md").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from error
     return text, len(found.left_out)
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: seeds are whole numbers with commas between them") from None
+def _formats(text: str) -> list[str]:
+    formats = text.split(",")
+    if unknown := [each for each in formats if each not in FORMATS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(FORMATS)}")
+    return formats
 
 
 @quiet_on_broken_pipe
@@ -85,19 +100,35 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     parser = argparse.ArgumentParser(program, description="Make tables and figures of finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write tables (CSV, Markdown, LaTeX) and curves there")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write results.csv, table.csv, table.md and curves.png there"
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only such runs: noise=sym, seed=0,1, …; repeatable",
+    )
+    parser.add_argument(
+        "--compare", metavar="METHOD", help="add paired differences from this method (ce) or row (SLN-MO)"
+    )
+    parser.add_argument(
+        "--format", type=_formats, default=["png"], metavar="png,svg,pdf", help="formats of the figures; default: png"
     )
     parser.add_argument("--all", action="store_true", help='show the rows "… (network)" too; the CSV always has them')
     parser.add_argument(
         "--costs", type=Path, metavar="JSON", help="file of `python -m benchmarks.methods --json`; adds a cost column"
     )
-    parser.add_argument(
-        "--seeds", type=_seeds, metavar="0,1,…", help="seeds of the shown runs, the same for all methods"
-    )
     asked = parser.parse_args(arguments)
     try:
-        text, left_out = report(asked.runs, asked.out, asked.all, asked.costs, asked.seeds)
+        text, left_out = report(
+            asked.runs,
+            asked.out,
+            secondary=asked.all,
+            costs=asked.costs,
+            where=asked.where,
+            reference=asked.compare,
+            formats=asked.format,
+        )
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     print(text)

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.errors import DataError
-from slnlab.report import report
+from slnlab.report import main, report
 
 
 def size(path) -> tuple[int, int]:
@@ -26,12 +26,29 @@ def test_out_contains_tables_and_curves(make_run, tmp_path):
     (make_run("runs/stopped", seed=2) / "result.json").unlink()
     out = tmp_path / "new" / "out"
     text, _ = report([tmp_path / "runs"], out)
-    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "results.csv", "table.csv", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "curves.png",
+        "results.csv",
+        "table.csv",
+        "table.md",
+        "table.tex",
+    ]
     assert (out / "table.md").read_text(encoding="utf-8") == text + "\n"
     assert "1 unfinished" in text
     wide, high = size(out / "curves.png")
     assert wide == 1800
     assert 600 < high < 800
+
+
+def test_figures_have_the_formats_asked_for(make_run, tmp_path):
+    make_run("runs/0")
+    for out in ("a", "b"):
+        report([tmp_path / "runs"], tmp_path / out, formats=["svg", "pdf"])
+    assert sorted(path.suffix for path in (tmp_path / "a").glob("curves.*")) == [".pdf", ".svg"]
+    assert (tmp_path / "a/curves.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "a/curves.svg").read_bytes() == (tmp_path / "b/curves.svg").read_bytes()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "runs"), "--format", "png,gif"])
 
 
 def test_each_noise_has_its_row_of_panels(make_run, tmp_path):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slnlab.analysis.table import _ranges
+from slnlab.analysis.layout import _ranges
 from slnlab.errors import DataError
 from slnlab.report import report
 
@@ -253,12 +253,3 @@ def test_a_file_without_costs_is_named(make_run, tmp_path, content):
         costs.write_text(content)
     with pytest.raises(DataError, match=r"costs\.json"):
         report([tmp_path / "runs"], costs=costs)
-
-
-def test_the_table_has_only_the_chosen_seeds(make_run, tmp_path):
-    for seed, last in ((0, 0.5), (1, 0.7), (1000, 0.9)):
-        make_run(f"runs/{seed}", [last], seed=seed)
-    (_, row) = lines_of(report([tmp_path], seeds=[0, 1, 2])[0])
-    assert row[1:4] == ["2 (0–1)", "60.00 ± 14.14", "60.00"]
-    with pytest.raises(DataError, match="no finished run with 7, 8; there are runs with 0, 1, 1000"):
-        report([tmp_path], seeds=[7, 8])

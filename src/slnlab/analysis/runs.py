@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ class FinishedRun:
     result: Result
     configuration: str
     """Digest of the configuration without its seeds; see `find_runs`. Averages cover equal ones."""
+
+    @cached_property
+    def noise(self) -> str:
+        """The name of the noise. Labels from a file also have its name, e.g. `csv cifar10_sym0.4`."""
+        name = self.result.noise
+        if "path" not in self.result.identity.get("noise", {}) or name != "csv":
+            return name
+        try:
+            path = yaml.safe_load(self.directory.config.read_text(encoding="utf-8"))["noise"]["path"]
+            return f"{name} {Path(path).stem}"
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+            return name
 
     @property
     def draw(self) -> int | None:
@@ -98,7 +111,8 @@ class Group:
     @property
     def noise(self) -> str:
         """The noise with its rate, e.g. `sym 0.4`."""
-        return f"{self.first.noise} {self.first.noise_rate:g}" if self.first.noise_rate else self.first.noise
+        name, rate = self.runs[0].noise, self.first.noise_rate
+        return f"{name} {rate:g}" if rate else name
 
     @property
     def setting(self) -> str:
@@ -254,4 +268,4 @@ def _order(group: Group) -> tuple[Any, ...]:
         (not isinstance(v, (int, float)), v if isinstance(v, (int, float)) else 0, as_typed(v))
         for v in group.settings.values()
     ]
-    return (group.first.data, group.first.noise, group.first.noise_rate, rank, method, values, group.first.group)
+    return (group.first.data, group.runs[0].noise, group.first.noise_rate, rank, method, values, group.first.group)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, found_groups, lines_by_epoch, panels
-from slnlab.figures.style import DPI, WIDTH, line_styles, mean_line, place_legend, save, style
+from slnlab.figures.style import DPI, WIDTH, line_styles, mean_line, place_legend, save, save_picture, style
 
 LOSSES = ("train/loss_correct", "train/loss_wrong")
 
@@ -60,13 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def draw_curves(groups: Sequence[Group], path: Path, secondary: bool = False) -> list[str]:
+def draw_curves(
+    groups: Sequence[Group], out: Path, secondary: bool = False, formats: Sequence[str] = ("png",)
+) -> list[str]:
     """Draw the curves of groups as one picture, as `figure` does.
 
     Args:
         groups: in the order of the legend.
-        path: of the picture; not written if no group has metrics.
+        out: existing folder of `curves.<format>`, not written if no group has metrics.
         secondary: draw the test accuracy of secondary rows too.
+        formats: png, svg, pdf.
 
     Returns:
         Remarks on groups that could not be drawn.
@@ -74,7 +77,7 @@ def draw_curves(groups: Sequence[Group], path: Path, secondary: bool = False) ->
     drawn, remarks = _with_columns(groups)
     if drawn:
         with style():
-            _picture(drawn, secondary).savefig(path)
+            save_picture(_picture(drawn, secondary), out, "curves", formats)
     return remarks
 
 

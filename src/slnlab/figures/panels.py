@@ -35,7 +35,7 @@ def panels(groups: Sequence[Group]) -> list[list[Group]]:
 
 def place(group: Group) -> dict[str, object]:
     """The columns of a CSV that name the panel of a group."""
-    return {"data": group.first.data, "noise": group.first.noise, "noise_rate": group.first.noise_rate}
+    return {"data": group.first.data, "noise": group.runs[0].noise, "noise_rate": group.first.noise_rate}
 
 
 def refuse_other_differences(groups: Sequence[Group], *shown: str) -> None:

@@ -75,7 +75,7 @@ def sweeps(runs: Iterable[FinishedRun]) -> list[Group]:
         rest = {key: value for key, value in flat(group.first.identity).items() if key not in {SWEPT, *SEEDS}}
         by_rest[digest(rest)].append(group)
     swept = [group for same in by_rest.values() if len(same) > 1 for group in same]
-    swept.sort(key=lambda group: (group.first.data, group.first.noise, group.first.noise_rate, sigma(group)))
+    swept.sort(key=lambda group: (group.first.data, group.runs[0].noise, group.first.noise_rate, sigma(group)))
     for panel in panels(swept):
         refuse_other_differences(panel, SWEPT)
     return swept

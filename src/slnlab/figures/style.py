@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from slnlab.analysis.table import write_csv
+from slnlab.analysis.csv_files import write_csv
 from slnlab.errors import DataError
 
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -39,6 +39,7 @@ _STYLE: Any = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # editable text, as publishers ask
     "svg.hashsalt": "slnlab",  # equal numbers give an equal file
 }
 
@@ -121,6 +122,22 @@ def place_legend(figure: Figure, legend: dict[str, Any]) -> None:
     figure.legend(legend.values(), labels, loc="outside lower center", ncols=columns)
 
 
+FORMATS = ("png", "svg", "pdf")
+
+_UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""Metadata that would differ between equal pictures."""
+
+
+def save_picture(figure: Figure, out: Path, name: str, formats: Sequence[str] = ("png",)) -> None:
+    """Write `<name>.<format>` into the folder `out` for some of `FORMATS`. Call it within `style()`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for format in formats:
+        figure.savefig(out / f"{name}.{format}", metadata=_UNDATED.get(format))
+
+
 def save(figure: Figure, out: Path, kind: str, numbers: Sequence[dict[str, object]]) -> None:
     """Write `<kind>.png`, `<kind>.svg` and `<kind>.csv`. Call it within `style()`.
 
@@ -135,8 +152,7 @@ def save(figure: Figure, out: Path, kind: str, numbers: Sequence[dict[str, objec
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out / f"{kind}.png")
-        figure.savefig(out / f"{kind}.svg", metadata={"Date": None})
+        save_picture(figure, out, kind, ("png", "svg"))
         write_csv(out / f"{kind}.csv", numbers)
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from error

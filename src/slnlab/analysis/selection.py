@@ -1,0 +1,100 @@
+"""The choice of finished runs by their configuration: `noise=sym`, `sln.sigma=1`, `seed=0,1`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Transformer
+from hydra.errors import HydraException
+
+from slnlab.analysis.runs import FinishedRun
+from slnlab.analysis.settings import as_typed
+from slnlab.config.container import flat
+from slnlab.errors import ConfigError, DataError
+
+Conditions = Mapping[str, Sequence[str]]
+"""Key → the allowed values, as typed on a command line."""
+
+
+def parse(texts: Sequence[str]) -> Conditions:
+    """The conditions of `key=value` or `key=value,value`, each as Hydra reads an override. Later ones replace earlier.
+
+    Raises:
+        ConfigError: a text is no such override.
+    """
+    conditions = {}
+    for text in texts:
+        try:
+            (override,) = OverridesParser.create().parse_overrides([text])
+            if override.type is None or override.type.name != "CHANGE" or override.is_interval_sweep():
+                raise ValueError
+            conditions[override.key_or_group] = [as_typed(value) for value in _values(override)]
+        except (HydraException, ValueError) as error:
+            raise ConfigError(
+                f"where {text}: write key=value or key=value,value, e.g. noise=sym or seed=0,1"
+            ) from error
+    return conditions
+
+
+def _values(override: Override) -> list[Any]:
+    if not override.is_sweep_override():
+        return [override.value()]
+    if not override.is_discrete_sweep() or "glob(" in str(override.input_line):
+        raise ValueError
+    return [Override._convert_value(value) for value in override.sweep_iterator(Transformer.identity)]
+
+
+def select(runs: Sequence[FinishedRun], conditions: Conditions) -> list[FinishedRun]:
+    """The runs whose configuration has one of the allowed values for every key.
+
+    A key is one of the run's identity, e.g. `sln.sigma`, or a group, e.g. `noise`. A run without the key does not fit.
+
+    Args:
+        runs: at least one.
+        conditions: from `parse`.
+
+    Raises:
+        ConfigError: no run has such a key.
+        DataError: no run is left; the message names the values that exist.
+    """
+    configurations = [flat(run.result.identity) for run in runs]
+    known = {key for each in configurations for key in each}
+    typed = {key.removesuffix(".name") for key in known}
+    names = {}
+    for key in conditions:
+        names[key] = next((name for name in (key, f"{key}.name") if name in known), "")
+        if not names[key]:
+            near = [name for name in sorted(typed) if name.endswith(f".{key}")]
+            near += difflib.get_close_matches(key, sorted(typed), n=3)
+            hint = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
+            raise ConfigError(f"where {key}: no run has this key{hint}")
+
+    def fits(configuration: Mapping[str, Any]) -> bool:
+        return all(
+            name in configuration and as_typed(configuration[name]) in conditions[key] for key, name in names.items()
+        )
+
+    chosen = [run for run, each in zip(runs, configurations, strict=True) if fits(each)]
+    if not chosen:
+        asked = " ".join(f"{key}={','.join(values)}" for key, values in conditions.items())
+        raise DataError(f"where {asked}: no finished run fits; there are {_existing(names, configurations)}")
+    return chosen
+
+
+def _existing(names: Mapping[str, str], configurations: Sequence[Mapping[str, Any]]) -> str:
+    """The values of each key, e.g. `noise=asym,sym and seed=0,1`."""
+    texts = []
+    for key, name in names.items():
+        values = {as_typed(each[name]): each[name] for each in configurations if name in each}
+        ordered = map(as_typed, sorted(values.values(), key=_order))
+        texts.append(f"{key}={','.join(ordered)}")
+    return " and ".join(texts)
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then texts."""
+    number = isinstance(value, (int, float))
+    return not number, value if number else 0, as_typed(value)
