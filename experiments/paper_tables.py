@@ -55,23 +55,23 @@ class Cell:
 
 
 def cells(folder: Path, measure: str = "test_last") -> tuple[list[Cell], list[Line]]:
-    """The cells of a table, and the lines of results.csv that belong to none.
+    """The cells of a table, and the lines of results.csv of runs without a cell.
 
     Raises:
         DataError: runs of two configurations belong to one cell.
     """
-    rest = results(folder)
-    found = []
+    lines = results(folder)
+    found, used = [], set[str]()
     for paper in read(folder / "paper.csv"):
-        mine = [line for line in rest if _belongs(line, paper)]
+        mine = [line for line in lines if _belongs(line, paper)]
         if len(groups := {line["group"] for line in mine}) > 1:
             raise DataError(
                 f"{folder / 'results.csv'}: {paper['method']}, {paper['column']} has runs of {len(groups)} "
                 f"configurations ({', '.join(sorted(groups))}); report one of them"
             )
-        rest = [line for line in rest if line not in mine]
+        used |= groups
         found.append(Cell(paper, tuple(percent(line, measure) for line in mine)))
-    return found, rest
+    return found, [line for line in lines if line["group"] not in used]
 
 
 def _belongs(line: Line, paper: Line) -> bool:

@@ -1,0 +1,177 @@
+"""The pipeline of every experiment, from the sweep to its verdict, at toy size: `make experiments-check`."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import paper_tables
+import pytest
+import verdicts
+from claims import CLAIMS, Claim
+from commands import run
+from evidence import EXPERIMENTS, read
+
+from slnlab.analyze import KINDS
+from slnlab.report import report
+
+pytestmark = pytest.mark.experiments
+
+EPOCHS = 2
+TOY = [
+    "model=cnn",
+    "model.widths=[4,4,8,8]",
+    f"trainer.max_epochs={EPOCHS}",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "trainer.threads=1",
+]
+CLEAN = 'preset.clean_run=["model=cnn","trainer.max_epochs=1"]'
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-10 and CIFAR-100 of 100 training and 20 test images, in the published files."""
+    root, rng = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
+
+    def write(path: Path, labels: str, classes: int, images: int) -> None:
+        path.parent.mkdir(exist_ok=True)
+        content = {labels: rng.integers(0, classes, images).tolist()}
+        content["data"] = rng.integers(0, 256, (images, 3072), dtype=np.uint8)
+        path.write_bytes(pickle.dumps(content, protocol=2))
+
+    for number in range(1, 6):
+        write(root / "cifar-10-batches-py" / f"data_batch_{number}", "labels", 10, 20)
+    write(root / "cifar-10-batches-py" / "test_batch", "labels", 10, 20)
+    write(root / "cifar-100-python" / "train", "fine_labels", 100, 100)
+    write(root / "cifar-100-python" / "test", "fine_labels", 100, 20)
+    return root
+
+
+def cifar_keys(root: Path) -> list[str]:
+    files = [f"data.source.root={root}", "data.source.verify=false", "data.num_train=100"]
+    return [*files, "preset.correction_epochs=1", CLEAN]
+
+
+def sweep(runs: Path, *overrides: str) -> None:
+    ended = run("slnlab.train", "-m", *overrides, f"runs_dir={runs}")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def fill(name: str, runs: Path, folder: Path) -> tuple[dict[tuple[str, str], int], str]:
+    """Report toy runs beside the paper's cells: (method, column) → the number of our runs, and the page."""
+    cells = [{**cell, "epochs": str(EPOCHS)} for cell in read(EXPERIMENTS / name / "paper.csv")]
+    folder.mkdir()
+    with (folder / "paper.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(cells[0]))
+        writer.writeheader()
+        writer.writerows(cells)
+    report([runs], folder)
+    measure = paper_tables.MEASURES[name]
+    found, rest = paper_tables.cells(folder, measure)
+    assert rest == []
+    counts = {(cell.paper["method"], cell.paper["column"]): len(cell.values) for cell in found}
+    return counts, paper_tables.page(folder, measure)
+
+
+def test_table_1(cifar: Path, tmp_path: Path) -> None:
+    shared = ["experiment=table1_cifar10", *TOY, *cifar_keys(cifar), "preset.donor.verify=false"]
+    sweep(tmp_path / "runs", *shared, "seed=0", "method=ce,sln_mo_lc,sln,co_teaching,phuber_ce,label_smoothing")
+    sweep(tmp_path / "runs", *shared, "seed=0,1", "method=truncated_gce", "method.first_pruning=2")
+    counts, page = fill("table1_cifar10", tmp_path / "runs", tmp_path / "table")
+    assert counts == {cell: 1 + (cell[0] == "GCE") for cell in counts}
+    assert page.startswith("32 cells: ")
+    assert "not run" not in page
+    assert "unverified files" in page
+
+
+def test_table_2(cifar: Path, tmp_path: Path) -> None:
+    shared = ["experiment=table2_cifar100", *TOY, *cifar_keys(cifar), "seed=0"]
+    sweep(tmp_path / "runs", *shared, "method=ce,sln_mo_lc,sln,co_teaching,phuber_ce,label_smoothing")
+    counts, page = fill("table2_cifar100", tmp_path / "runs", tmp_path / "table")
+    assert counts == {cell: int(cell[0] != "GCE") for cell in counts}
+    assert "3 not run" in page
+
+
+def test_table_3(tmp_path: Path) -> None:
+    clothing1m = importlib.import_module("test_clothing1m")
+    root = clothing1m.write(tmp_path / "clothing1m")
+    small = [key for key in clothing1m.small(root, tmp_path / "runs") if not key.startswith(("method=", "runs_dir="))]
+    shared = ["experiment=table3_clothing1m", *small, "trainer.max_epochs=2", "correction.last_epochs=1", "seed=0"]
+    for sampling in ("balanced", "standard"):
+        keys = ["data.per_class=null"] if sampling == "standard" else []
+        sweep(tmp_path / "runs", *shared, *keys, f"data.sampling={sampling}", "method=ce,sln_mo_lc,sln,co_teaching")
+    counts, _ = fill("table3_clothing1m", tmp_path / "runs", tmp_path / "table")
+    run_here = {"CE", "SLN", "SLN-MO", "SLN-MO-LC", "Co-Teaching"}
+    assert counts == {cell: int(cell[0] in run_here) for cell in counts}
+
+
+def test_table_4(cifar: Path, tmp_path: Path) -> None:
+    shared = ["experiment=table4_sln_first", *TOY, *cifar_keys(cifar), "seed=0", "noise=sym,asym"]
+    sweep(tmp_path / "runs", *shared, "method=co_teaching,sigua")
+    sweep(tmp_path / "runs", *shared, "method=dividemix", "method.warm_up_epochs=1", "init.from=null")
+    sweep(tmp_path / "runs", *shared, "method=dividemix", "init.from=sln")
+    report([tmp_path / "runs"], tmp_path / "report")
+    counts, _ = fill("table4_sln_first", tmp_path / "runs", tmp_path / "table")
+    assert counts == {cell: int(cell[1] in ("Symmetric", "Asymmetric")) for cell in counts}
+
+
+# Studies of our own, and the figures
+
+
+def found(folder: Path) -> dict[str, int]:
+    """Text of a claim → the number of its findings in a folder."""
+    return {claim.text: len(list(claim.judge(folder))) for claim in CLAIMS}
+
+
+@pytest.mark.parametrize("name", ["demo", "methods_digits", "cifar10_cpu", "fashion_mnist", "methods_fashion"])
+def test_a_study_becomes_verdicts(name: str, cifar: Path, tmp_path: Path) -> None:
+    toy = [key for key in TOY if not key.startswith("model")] if name == "fashion_mnist" else TOY
+    keys = [*toy, "seed=0,1", "noise=sym", "method=ce,sln,sln_mo_lc,sgd_noise_outputs", "preset.correction_epochs=1"]
+    if "fashion" in name:
+        if not Path("/usr/share/datasets/fashion-mnist").is_dir():
+            pytest.skip("needs Debian's package dataset-fashion-mnist")
+        keys += [f"data.source.root={tmp_path}", "data.train_size=100"]
+    elif name == "cifar10_cpu":
+        keys += cifar_keys(cifar)
+    else:
+        keys += ["data.train_size=100"]
+    sweep(tmp_path / "runs", f"experiment={name}", *keys)
+    report([tmp_path / "runs"], tmp_path / "study")
+    counts = found(tmp_path / "study")
+    for text in ("avoids the drop", "CE's peak", "momentum model adds", "Label correction adds", "on logits"):
+        assert sum(number for claim, number in counts.items() if text in claim) >= 1, text
+    page = verdicts.page([tmp_path / "study"])
+    assert "of 2 pairs" in page
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of all that the figures need."""
+    runs = tmp_path_factory.mktemp("digits")
+    shared = [*TOY, "data=digits", "data.train_size=100", "noise=sym", "seed=0,1", "preset.correction_epochs=1"]
+    sweep(runs / "methods", *shared, "method=ce,sln,sgd_noise_parameters,sgd_noise_outputs")
+    sweep(runs / "sigma", *shared, "method=sln", "sln.sigma=0,1,2")
+    sweep(runs / "correction", *shared, "method=sln_mo_lc", "correction.weighting=loss,inverse")
+    return runs
+
+
+ANALYSED = {word: claim for claim in CLAIMS for word in KINDS if f" analyze {word} " in claim.command}
+"""Kind of figure → a claim that its CSV decides."""
+
+
+def test_the_figures_decide_claims() -> None:
+    assert {"sigma", "flatness", "propositions"} <= set(ANALYSED)
+
+
+@pytest.mark.parametrize("kind", ANALYSED)
+def test_a_figure_becomes_a_verdict(kind: str, digits: Path, tmp_path: Path) -> None:
+    claim: Claim = ANALYSED[kind]
+    runs = digits / (kind if kind in ("sigma", "correction") else "methods")
+    options = {"flatness": ["--samples", "20"], "propositions": ["--samples", "2", "--draws", "100"]}
+    ended = run("slnlab.analyze", kind, str(runs), "--out", str(tmp_path), *options.get(kind, []))
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert list(claim.judge(tmp_path)), f"{kind}.csv has columns that the claim does not read"
