@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("SLNLAB_CACHE", tempfile.mkdtemp(prefix="slnlab-tests-"))
 os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so through logger.mode
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from slnlab import config
-from slnlab.config import compose
-from slnlab.record.result import Result
-from slnlab.train import train
-
-torch.set_num_threads(1)
+if TYPE_CHECKING:  # xdist's first process reads this file and runs no test: it must not pay for torch
+    from slnlab.record.result import Result
 
 TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false")
 """Overrides of a run that takes a second."""
@@ -49,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_config_dirs_of_another_test() -> Iterator[None]:
+    from slnlab import config
+
     before = list(config.extra_config_dirs)
     yield
     config.extra_config_dirs[:] = before
@@ -57,6 +55,8 @@ def no_config_dirs_of_another_test() -> Iterator[None]:
 @pytest.fixture
 def tiny_run(tmp_path: Path) -> Callable[..., tuple[Result, Path]]:
     """Do a tiny run with these overrides; its result and its directory."""
+    from slnlab.config import compose
+    from slnlab.train import train
 
     def run(*overrides: str, directory: Path | None = None) -> tuple[Result, Path]:
         directory = directory or tmp_path / "run"

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import wandb
 from filelock import FileLock
-from wandb_workspaces.workspaces import internal
 
 from slnlab import dashboard
 from slnlab.config import CONF_DIR, check, compose
@@ -126,7 +125,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    monkeypatch.setattr(internal, "execute_graphql", made.answer)
+    monkeypatch.setattr("wandb_workspaces.workspaces.internal.execute_graphql", made.answer)
     monkeypatch.setattr(wandb, "Api", lambda: made)
     monkeypatch.setattr("wandb_workspaces.workspaces.interface.get_app_url", lambda api: made.app_url)
     return made
@@ -147,7 +146,7 @@ def test_a_refusing_server_is_one_message(server: Server, monkeypatch: pytest.Mo
     def refuse(*_: Any) -> None:
         raise ValueError("Project `lab/noises` not found.")
 
-    monkeypatch.setattr(internal, "execute_graphql", refuse)
+    monkeypatch.setattr("wandb_workspaces.workspaces.internal.execute_graphql", refuse)
     with pytest.raises(SystemExit, match=r"error: W&B: the dashboard of lab/noises: Project `lab/noises` not found"):
         dashboard.main(["project=noises", "entity=lab"])
 

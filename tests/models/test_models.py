@@ -313,25 +313,28 @@ def test_every_model_learns_in_a_run(tiny_run: Callable[..., tuple[Result, Path]
 
 
 @pytest.mark.parametrize(
-    ("network", "shape"),
+    ("make", "shape"),
     [
-        (PreActResNet18(1, 10), (1, 8, 8)),
-        (PreActResNet18(1, 10, form="kuangliu"), (1, 28, 28)),
-        (PreActResNet18(3, 10), (3, 32, 32)),
-        (ResNet18(1, 10), (1, 8, 8)),
-        (ResNet18(1, 10), (1, 28, 28)),
-        (ResNet34(1, 10), (1, 28, 28)),
-        (ResNet34(3, 10), (3, 32, 20)),
-        (SmallCNN(1, 10), (1, 4, 4)),
-        (SmallCNN(1, 10), (1, 8, 8)),
-        (SmallCNN(1, 10), (1, 28, 28)),
-        (SmallCNN(3, 10, widths=[8, 8, 16, 16]), (3, 32, 20)),
-        (WideResNet(1, 10), (1, 8, 8)),
-        (WideResNet(1, 10), (1, 28, 28)),
-        (WideResNet(3, 10), (3, 32, 32)),
+        (lambda: PreActResNet18(1, 10), (1, 8, 8)),
+        (lambda: PreActResNet18(1, 10, form="kuangliu"), (1, 28, 28)),
+        (lambda: PreActResNet18(3, 10), (3, 32, 32)),
+        (lambda: ResNet18(1, 10), (1, 8, 8)),
+        (lambda: ResNet18(1, 10), (1, 28, 28)),
+        (lambda: ResNet34(1, 10), (1, 28, 28)),
+        (lambda: ResNet34(3, 10), (3, 32, 20)),
+        (lambda: SmallCNN(1, 10), (1, 4, 4)),
+        (lambda: SmallCNN(1, 10), (1, 8, 8)),
+        (lambda: SmallCNN(1, 10), (1, 28, 28)),
+        (lambda: SmallCNN(3, 10, widths=[8, 8, 16, 16]), (3, 32, 20)),
+        (lambda: WideResNet(1, 10), (1, 8, 8)),
+        (lambda: WideResNet(1, 10), (1, 28, 28)),
+        (lambda: WideResNet(3, 10), (3, 32, 32)),
     ],
 )
-def test_every_image_size_gives_logits_and_gradients(network: nn.Module, shape: tuple[int, int, int]) -> None:
+def test_every_image_size_gives_logits_and_gradients(
+    make: Callable[[], nn.Module], shape: tuple[int, int, int]
+) -> None:
+    network = make()
     logits = network(torch.randn(2, *shape))
     assert logits.shape == (2, 10)
     logits.square().sum().backward()

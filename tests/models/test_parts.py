@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -12,14 +14,26 @@ from slnlab.models import PreActResNet18, ResNet34, SmallCNN, WideResNet
 from slnlab.models.parts import Parts, parts_of
 
 
-def of_our_networks() -> list[nn.Module]:
-    torchvisions = resnet18(num_classes=10)
-    return [SmallCNN(1, 10), WideResNet(depth=10, widen_factor=1), torchvisions, PreActResNet18(1, 10), ResNet34(1, 10)]
+@pytest.fixture(autouse=True)
+def without_values() -> Iterator[None]:
+    """Networks on the meta device have names and shapes, and their initialisation takes no time."""
+    with torch.device("meta"):
+        yield
 
 
-@pytest.mark.parametrize(("network", "count"), list(zip(of_our_networks(), (1, 3, 5, 5, 7), strict=True)))
-def test_the_last_stage_precedes_the_classifier(network: nn.Module, count: int) -> None:
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda: SmallCNN(1, 10), 1),
+        (lambda: WideResNet(depth=10, widen_factor=1), 3),
+        (lambda: resnet18(num_classes=10), 5),
+        (lambda: PreActResNet18(1, 10), 5),
+        (lambda: ResNet34(1, 10), 7),
+    ],
+)
+def test_the_last_stage_precedes_the_classifier(make: Callable[[], nn.Module], count: int) -> None:
     """Small CNN: its fourth convolution. WRN-10: two 3x3 and a 1x1. ResNet-18: four 3x3 and a 1x1; ResNet-34: six."""
+    network = make()
     parts = parts_of(network, None, None)
     stage = [m for name in parts.last_stage for m in network.get_submodule(name).modules()]
     assert sum(isinstance(module, nn.Conv2d) for module in stage) == count
@@ -47,30 +61,29 @@ class Scaled(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
+def two_layers() -> nn.Module:
+    return nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize(
-    ("network", "stage", "classifier", "message"),
+    ("make", "stage", "classifier", "message"),
     [
+        (two_layers, None, None, r"method\.last_stage: Sequential does not name"),
+        (two_layers, ["0"], None, r"method\.classifier: .*method\.classifier=\[1\]"),
+        (resnet18, ["layer5"], None, r"method\.last_stage: ResNet has no module 'layer5'; there are conv1, "),
+        (resnet18, ["fc"], None, r"method\.classifier: .* is a part of the last stage"),
+        (resnet18, ["relu"], None, r"method\.last_stage: .* has no parameters"),
+        (two_layers, ["0"], ["1"], r"no stem is left"),
         (
-            nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)),
-            None,
-            None,
-            r"method\.last_stage: Sequential does not name",
+            lambda: nn.Sequential(nn.Linear(1, 2), Scaled(), nn.Linear(2, 2)),
+            ["1"],
+            ["2"],
+            r"1 \(Scaled\) has no reset_param",
         ),
-        (
-            nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)),
-            ["0"],
-            None,
-            r"method\.classifier: .*method\.classifier=\[1\]",
-        ),
-        (resnet18(), ["layer5"], None, r"method\.last_stage: ResNet has no module 'layer5'; there are conv1, "),
-        (resnet18(), ["fc"], None, r"method\.classifier: .* is a part of the last stage"),
-        (resnet18(), ["relu"], None, r"method\.last_stage: .* has no parameters"),
-        (nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2)), ["0"], ["1"], r"no stem is left"),
-        (nn.Sequential(nn.Linear(1, 2), Scaled(), nn.Linear(2, 2)), ["1"], ["2"], r"1 \(Scaled\) has no reset_param"),
     ],
 )
 def test_wrong_part_names_are_named(
-    network: nn.Module, stage: list[str] | None, classifier: list[str] | None, message: str
+    make: Callable[[], nn.Module], stage: list[str] | None, classifier: list[str] | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        parts_of(network, stage, classifier)
+        parts_of(make(), stage, classifier)
