@@ -42,6 +42,7 @@ def contents(tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> 
         groups: of the rows.
     """
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    names.sort(key=lambda name: name not in TEXT_COLUMNS)
     text = ("data", "noise", *TEXT_COLUMNS)
     panels = [" ".join(table.rows[0].section) for table in tables]
     configurations = [
@@ -62,7 +63,12 @@ def contents(tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> 
         "panels": panels,
         "curves": curves,
         "note": note(tables),
-        "remarks": [*(text for table in tables for text in table.remarks), *found.left_out, *found.repeated, *remarks],
+        "remarks": [
+            *(f"{panel}: {text}" for panel, table in zip(panels, tables, strict=True) for text in table.remarks),
+            *found.left_out,
+            *found.repeated,
+            *remarks,
+        ],
         "slowest": _slowest(groups),
         "unfinished": _unfinished(found),
     }

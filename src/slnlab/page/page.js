@@ -4,6 +4,7 @@ const COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 const DASHES = ["solid", "dash", "dashdot", "longdash"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star"];
 const [MEMORISED, RECOVERED] = ["memorised", "recovered"].map(word => Object.keys(contents.curves).find(m => m.startsWith(word)));
+const NO_UPLOAD = { showSendToCloud: false, modeBarButtonsToRemove: ["sendChartToCloud"], plotlyServerURL: "" };
 const element = id => document.getElementById(id);
 const rows = contents.configurations.map((configuration, number) => ({ ...configuration, number }));
 let sorted = { column: -1, ascending: true };
@@ -16,9 +17,10 @@ function add(parent, tag, text, className) {
   return made;
 }
 
-function filtered() {
+function filtered() { // every word begins somewhere in the row: "sym" is not "asym"
   const words = element("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  return rows.filter(row => words.every(word => row.cells.join(" ").toLowerCase().includes(word)));
+  const tests = words.map(word => new RegExp("(?<![a-z0-9])" + word.replace(/[^a-z0-9]/g, "\\$&")));
+  return rows.filter(row => tests.every(test => test.test(row.cells.join(" ").toLowerCase())));
 }
 
 function compare(one, other) { // rows without a number come last in either order
@@ -87,7 +89,7 @@ function plot(id, traces, x, y) {
   const axis = { gridcolor: "#e4e4e4", zeroline: false, automargin: true };
   Plotly.react(id, traces, { xaxis: { ...axis, title: { text: x } }, yaxis: { ...axis, title: { text: y } },
     hovermode: "x unified", hoverlabel: { namelength: -1 }, margin: { t: 10, r: 10 }, plot_bgcolor: "#fff",
-    legend: { orientation: "h", y: -0.18 } }, { displaylogo: false, responsive: true });
+    legend: { orientation: "h", y: -0.18 } }, { displaylogo: false, responsive: true, ...NO_UPLOAD });
 }
 
 function sigmaLines() {
