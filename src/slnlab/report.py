@@ -33,6 +33,7 @@ def report(
     where: Sequence[str] = (),
     reference: str | None = None,
     formats: Sequence[str] = ("png",),
+    page: Path | None = None,
 ) -> tuple[str, int]:
     """Make tables of all finished runs at or below `paths`.
 
@@ -52,6 +53,7 @@ def report(
         where: `key=value` or `key=value,value`; only runs that fit all count. See `slnlab.analysis.selection`.
         reference: title of a row or name of a method; each row is compared with it. See `slnlab.analysis.comparison`.
         formats: of the picture: png, svg, pdf.
+        page: HTML file with tables and charts to explore; see `slnlab.page`.
 
     Returns:
         (tables in Markdown with a remark on every missing run, number of results left out).
@@ -59,7 +61,8 @@ def report(
     Raises:
         ConfigError: `where` or `reference` names what no run has.
         DataError: a path does not exist, there is no finished run (that fits `where`), `costs` has another format, or
-            `out` cannot be written.
+            `out` or `page` cannot be written.
+        SlnlabError: `page` needs the extra `html`.
     """
     ratios = None if costs is None else read_costs(costs)
     conditions = parse(where)
@@ -68,6 +71,10 @@ def report(
     rows = make_rows(groups)
     tables = make_tables(rows, secondary, ratios, reference)
     parts = [markdown(tables), *found.remarks()]
+    if page is not None:
+        from slnlab.page.writing import write_page
+
+        write_page(page, tables, found, groups)
     if out is None:
         return "\n\n".join(parts), len(found.left_out)
 
@@ -114,6 +121,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     parser.add_argument(
         "--format", type=_formats, default=["png"], metavar="png,svg,pdf", help="formats of the figures; default: png"
     )
+    parser.add_argument(
+        "--html", action="store_true", help="write report.html, a page to explore, to --out or the current folder"
+    )
     parser.add_argument("--all", action="store_true", help='show the rows "… (network)" too; the CSV always has them')
     parser.add_argument(
         "--costs", type=Path, metavar="JSON", help="file of `python -m benchmarks.methods --json`; adds a cost column"
@@ -128,6 +138,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             where=asked.where,
             reference=asked.compare,
             formats=asked.format,
+            page=(asked.out or Path()) / "report.html" if asked.html else None,
         )
     except SlnlabError as error:
         sys.exit(f"error: {error}")

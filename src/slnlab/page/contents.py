@@ -1,0 +1,143 @@
+"""What the page shows, as plain numbers and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from slnlab.analysis.layout import TEXT_COLUMNS, Table, note
+from slnlab.analysis.runs import Found, Group
+from slnlab.analysis.table import Row
+from slnlab.errors import DataError
+from slnlab.figures.panels import epochs
+from slnlab.record.sweep_plan import run_status
+
+OF_A_ROW = {
+    "test/{}/accuracy": "test accuracy (%)",
+    "val/{}/accuracy": "accuracy on held-out noisy labels (%)",
+    "test/{}/loss": "test loss (nats)",
+}
+"""Metrics of a row, with the name of its weights, and their titles."""
+OF_THE_NETWORK = {
+    "train/memorised": "memorised: wrong labels predicted as given (%)",
+    "train/recovered": "recovered: wrong labels predicted as true (%)",
+    "train/loss_correct": "training loss on correct labels (nats)",
+    "train/loss_wrong": "training loss on wrong labels (nats)",
+    "train/loss": "training loss (nats)",
+}
+"""Metrics of a run, measured on its network while it trains."""
+FRACTIONS = ("train/memorised", "train/recovered")
+SLOWEST = 10
+"""Number of runs in the list of the slowest."""
+
+
+def contents(tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> dict[str, Any]:
+    """The contents of the page: texts, numbers and lists only.
+
+    Args:
+        tables: with the rows in the order of the page.
+        found: the runs with those that are not finished.
+        groups: of the rows.
+    """
+    names = list(dict.fromkeys(name for table in tables for name in table.columns))
+    names.sort(key=lambda name: name not in TEXT_COLUMNS)
+    text = ("data", "noise", *TEXT_COLUMNS)
+    panels = [" ".join(table.rows[0].section) for table in tables]
+    configurations = [
+        {
+            "panel": panel,
+            "title": f"{row.title} {row.group.setting}".strip(),
+            "runs": len(row.group.runs),
+            "cells": [*row.section, *(table.columns[name][place] if name in table.columns else "–" for name in names)],
+            **_sigma(row),
+        }
+        for panel, table in zip(panels, tables, strict=True)
+        for place, row in enumerate(table.rows)
+    ]
+    curves, remarks = _curves([row for table in tables for row in table.rows])
+    return {
+        "columns": [{"name": name, "text": name in text} for name in ("data", "noise", *names)],
+        "configurations": configurations,
+        "panels": panels,
+        "curves": curves,
+        "note": note(tables),
+        "remarks": [
+            *(f"{panel}: {text}" for panel, table in zip(panels, tables, strict=True) for text in table.remarks),
+            *found.left_out,
+            *found.repeated,
+            *remarks,
+        ],
+        "slowest": _slowest(groups),
+        "unfinished": _unfinished(found),
+    }
+
+
+def _sigma(row: Row) -> dict[str, Any]:
+    """σ with the accuracy at the last epoch in percent; empty if either is unknown."""
+    sigma, accuracy = row.group.first.identity.get("sln", {}).get("sigma"), row.statistics["test_last"]
+    if sigma is None or accuracy is None:
+        return {}
+    others = {key: value for key, value in row.group.settings.items() if key != "sln.sigma"}
+    line = " ".join([row.title, *(f"{row.group.names.get(key, key)}={value}" for key, value in others.items())])
+    std = None if accuracy.std is None else 100 * accuracy.std
+    return {"sigma": {"line": line, "x": sigma, "mean": 100 * accuracy.mean, "std": std}}
+
+
+def _curves(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Title of a metric → number of the configuration → epochs with mean and standard deviation over runs."""
+    curves: dict[str, dict[str, Any]] = {title: {} for title in (*OF_A_ROW.values(), *OF_THE_NETWORK.values())}
+    columns: dict[str, Any] = {}
+    remarks = []
+    for number, row in enumerate(rows):
+        key = row.group.runs[0].configuration
+        if key not in columns:
+            try:
+                columns[key] = epochs(row.group)
+            except DataError as error:
+                columns[key] = {}
+                remarks.append(f"no curves: {error}")
+        wanted = {metric.format(row.name): title for metric, title in OF_A_ROW.items()}
+        if row.name == next(iter(row.group.rows)):  # the network's row comes first
+            wanted |= OF_THE_NETWORK
+        for metric, title in wanted.items():
+            values = columns[key].get(metric)
+            if values is None:
+                continue
+            values = values * (100 if metric in FRACTIONS else 1)
+            known = np.isfinite(values).all(0)
+            if known.any():
+                curves[title][str(number)] = {
+                    "x": columns[key]["epoch"][0, known].astype(int).tolist(),
+                    "mean": _rounded(values[:, known].mean(0)),
+                    "std": _rounded(values[:, known].std(0, ddof=1)) if len(values) > 1 else None,
+                }
+    return {title: lines for title, lines in curves.items() if lines}, remarks
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    """Five digits, so that a page of a thousand runs stays small."""
+    return [float(f"{value:.5g}") for value in values]
+
+
+def _slowest(groups: Sequence[Group]) -> list[list[str]]:
+    runs = sorted((run for group in groups for run in group.runs), key=lambda run: -run.result.timing.total_seconds)
+    return [
+        [
+            str(run.directory.path),
+            f"{run.result.timing.total_seconds / 60:.1f}",
+            f"{run.result.timing.seconds_per_epoch:.2f}",
+            str(run.result.environment.get("processor") or ""),
+            "; ".join(run.result.environment.get("gpus") or []),
+        ]
+        for run in runs[:SLOWEST]
+    ]
+
+
+def _unfinished(found: Found) -> list[list[str]]:
+    statuses = [run_status(path, ".") for path in found.unfinished]
+    return [
+        [str(path), status.state, f"{status.epochs}/{status.max_epochs}", status.message]
+        for path, status in zip(found.unfinished, statuses, strict=True)
+    ]
