@@ -169,13 +169,15 @@ experiments/table2_cifar100: $(STAMP)  ## the paper's Table 2 (GPU, days)
 	cp runs/paper_cifar100/report/results.csv $@
 	$(BIN)/python experiments/verdicts.py
 
-CLOTHING1M := $(BIN)/python -m slnlab.train -m experiment=table3_clothing1m launcher=local runs_dir=runs/paper_clothing1m
+CLOTHING1M := $(BIN)/python -m slnlab.train -m experiment=table3_clothing1m launcher=local data.source.root=$(CLOTHING)
 experiments/table3_clothing1m: $(STAMP)  ## the paper's Table 3: CLOTHING=DIR (GPU, days)
 	@test -n "$(CLOTHING)" || { echo "CLOTHING: see $@/README.md"; exit 1; }
-	$(CLOTHING1M) data.source.root=$(CLOTHING)
-	$(CLOTHING1M) data.source.root=$(CLOTHING) data.sampling=standard method=ce,sln_mo_lc,sln,forward,backward,co_teaching
-	$(BIN)/python -m slnlab.report runs/paper_clothing1m --out runs/paper_clothing1m/report
-	cp runs/paper_clothing1m/report/results.csv $@
+	$(CLOTHING1M) runs_dir=runs/paper_clothing1m/balanced
+	$(CLOTHING1M) runs_dir=runs/paper_clothing1m/standard data.sampling=standard \
+	  method=ce,sln_mo_lc,sln,forward,backward,co_teaching
+	for part in balanced standard; do \
+	  $(BIN)/python -m slnlab.report runs/paper_clothing1m/$$part --out runs/paper_clothing1m/$$part/report && \
+	  mkdir -p $@/$$part && cp runs/paper_clothing1m/$$part/report/results.csv $@/$$part || exit 1; done
 	$(BIN)/python experiments/verdicts.py
 
 experiments/table4_sln_first: $(STAMP)  ## the paper's Table 4 (GPU, days)

@@ -23,9 +23,13 @@ def read(path: Path) -> list[Line]:
 def results(folder: Path) -> list[Line]:
     """The lines of `results.csv`, one per run and row, that have a test accuracy.
 
+    The files of the subfolders count too; the column `part` names the subfolder, and is empty for the folder itself.
     Noise that a run read from the authors' published files counts by its type, such as `sym`, not as `csv`.
     """
-    lines = [line for line in read(folder / "results.csv") if line.get("test_last")]
+    lines = []
+    for path in [folder / "results.csv", *sorted(folder.glob("*/results.csv"))]:
+        part = "" if path.parent == folder else path.parent.name
+        lines += [{**line, "part": part} for line in read(path) if line.get("test_last")]
     for line in lines:
         line["noise"] = _published().get(line["noise_hash"], line["noise"])
     return lines

@@ -77,7 +77,8 @@ def compared(
             lambda: defaultdict(dict)
         )
         for line in lines(folder):
-            place = (line["data"], line["noise"], line["noise_rate"], line["setting"])
+            setting = ", ".join(filter(None, (line.get("part"), line["setting"])))
+            place = (line["data"], line["noise"], line["noise_rate"], setting)
             pair = (line["seed"], line.get("noise_hash") or line.get("noise_seed") or "")
             found[place][pair][line["label"]] = line
         for place, runs in found.items():

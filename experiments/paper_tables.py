@@ -1,7 +1,8 @@
 """The paper's Tables 1 to 4 beside an independent re-run and our runs, with a verdict for every cell.
 
-A folder holds `paper.csv`, a line per cell: what the paper prints, and the `label`, `noise`, `setting` and `epochs` by
-which a line of `results.csv` belongs to the cell. Without `results.csv` all cells are *not run*.
+A folder holds `paper.csv`, a line per cell: what the paper prints, and the `label`, `noise`, `part` and `epochs` by
+which a line of `results.csv` belongs to the cell. A part is a subfolder with a `results.csv` of its own. Without
+results all cells are *not run*.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def cells(folder: Path, measure: str = "test_last") -> tuple[list[Cell], list[Li
 
 
 def _belongs(line: Line, paper: Line) -> bool:
-    return all(line[key] == paper[key] for key in ("label", "noise", "epochs")) and paper["setting"] in line["setting"]
+    return all(line[key] == paper[key] for key in ("label", "noise", "part", "epochs"))
 
 
 def page(folder: Path, measure: str = "test_last") -> str:

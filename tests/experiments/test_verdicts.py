@@ -130,7 +130,7 @@ def test_co_teaching_has_the_same_numbers_in_tables_1_and_4() -> None:
 def test_the_page_of_a_table_names_its_command_and_state(folder: str) -> None:
     text = (EXPERIMENTS / folder / "README.md").read_text("utf-8")
     assert f"experiment={folder}" in text
-    assert ("**State: not run.**" in text) == (not (EXPERIMENTS / folder / "results.csv").exists())
+    assert ("**State: not run.**" in text) == (not results(EXPERIMENTS / folder))
 
 
 # The paper's cells and our runs
@@ -139,7 +139,7 @@ def test_the_page_of_a_table_names_its_command_and_state(folder: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     paper = {"method": "CE", "column": "Symmetric", "mean": 53.0, "std": 1.0, "n": 5, "rerun": 54.15}
-    write(tmp_path / "paper.csv", {**paper, "label": "CE", "noise": "sym", "setting": "", "epochs": 300})
+    write(tmp_path / "paper.csv", {**paper, "label": "CE", "noise": "sym", "part": "", "epochs": 300})
     return tmp_path
 
 
@@ -166,6 +166,15 @@ def test_a_shorter_run_or_another_row_is_no_cell(folder: Path) -> None:
     assert "No cell of this table: CE (sym, 10 epochs), ELR (sym, 300 epochs), CE (asym, 300 epochs)." in text
 
 
+def test_the_results_of_a_subfolder_belong_to_its_part(folder: Path) -> None:
+    (folder / "standard").mkdir()
+    write(folder / "standard" / "results.csv", line("CE", 53))
+    assert verdict(folder) == "not run"
+    (paper,) = read(folder / "paper.csv")
+    write(folder / "paper.csv", {**paper, "part": "standard"})
+    assert verdict(folder) == "agrees"
+
+
 def test_two_configurations_of_a_cell_are_refused(folder: Path) -> None:
     write(folder / "results.csv", line("CE", 53), line("CE", 50, group="other", setting="optimizer.lr=1"))
     with pytest.raises(DataError, match=r"CE, Symmetric has runs of 2 configurations \(CE, other\)"):
@@ -178,9 +187,8 @@ def test_runs_on_the_authors_label_file_belong_to_the_noise_of_the_file(folder: 
         for each in read(EXPERIMENTS / "published_noise.csv")
         if (each["data"], each["noise"]) == ("cifar10", "sym")
     )
-    write(
-        folder / "results.csv", line("CE", 53, noise="csv", noise_hash=published), line("CE", 9, noise="csv", group="b")
-    )
+    mine = line("CE", 53, noise="csv", noise_hash=published)
+    write(folder / "results.csv", mine, line("CE", 9, noise="csv", group="other"))
     (cell,), rest = paper_tables.cells(folder)
     assert cell.values == pytest.approx((53,))
     assert [each["noise"] for each in rest] == ["csv"]
