@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DOCS_STAMP := $(VENV)/.installed-docs
 
 .PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/fashion_mnist experiments/cifar10_cpu
 
@@ -45,11 +44,7 @@ lint: $(STAMP)  ## ruff: style and formatting
 types: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
-$(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	touch $@
-
-docs: $(DOCS_STAMP)  ## the pages of docs/, with the API: docs/_build/index.html
+docs: $(STAMP)  ## the pages of docs/, with the API: docs/_build/index.html
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 

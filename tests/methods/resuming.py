@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,13 +34,13 @@ SMALL = (
 
 
 class StopAfter(pl.Callback):
-    """Ends the training after so many epochs and saves the run."""
+    """Ends the training after so many epochs and saves the run, if its method is to be stopped."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, stopped: Callable[[Any], bool] = lambda method: True) -> None:
+        self.epochs, self.stopped = epochs, stopped
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        trainer.should_stop = trainer.current_epoch + 1 == self.epochs
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 == self.epochs and self.stopped(pl_module)
 
 
 class Run(NamedTuple):

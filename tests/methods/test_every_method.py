@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 from resuming import Run, assert_the_same, in_pieces, made
-from tier import BESIDE, changed, composed, in_three_epochs, refused_by
+from tier import BESIDE, COLUMNS, changed, composed, in_three_epochs, refused_by
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -37,10 +37,6 @@ TINY = (
 
 WAITING = {"co_teaching_plus": 1}
 """The exception that CONTRIBUTING.md names, and the epoch from which on its steps wait for the device."""
-
-
-COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", "loss", "prediction"}
-"""Columns of the sample table of every method."""
 
 
 def no_single_sample(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:

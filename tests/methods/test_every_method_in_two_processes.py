@@ -1,4 +1,7 @@
-"""The tier in two processes: every method equals itself in one process, also after a stop."""
+"""The tier in two processes: every method equals itself in one process, after a stop if it has state of its own.
+
+What all methods share is stopped and gone on with by those. In one process every method is: test_every_method.py.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def assert_the_same(name: str, folders: tuple[Path, Path]) -> None:
         assert row == pytest.approx(expected, rel=1e-4, nan_ok=True)
 
 
-def test_two_stopped_processes_equal_one_uninterrupted_process(method_name: str, folders: tuple[Path, Path]) -> None:
+def test_two_processes_equal_one_uninterrupted_process(method_name: str, folders: tuple[Path, Path]) -> None:
     assert_the_same(method_name, folders)
 
 
@@ -90,6 +93,14 @@ def test_two_stopped_processes_equal_one_uninterrupted_process(method_name: str,
 @pytest.mark.usefixtures("ours")
 def test_two_processes_equal_one_with_composed_options(name: str, folders: tuple[Path, Path]) -> None:
     assert_the_same(name, folders)
+
+
+@pytest.mark.usefixtures("ours")
+def test_methods_with_state_were_stopped(folders: tuple[Path, Path]) -> None:
+    """A table (ELR), a second network (DivideMix) and a kept model (early stopping) are state; a loss is not."""
+    expected = {"elr": True, "dividemix": True, "early_stopping": True, "gce": False}
+    found = {name: torch.load(folders[1] / f"{name}.rank0.pt", weights_only=True)["stopped"] for name in expected}
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", ["co_teaching", "dividemix"])

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.container import container_of
-from slnlab.methods import Method
+from slnlab.methods import Method, SingleNetwork
 from slnlab.schema.options import law
 
 BESIDE = {
@@ -27,6 +27,12 @@ BESIDE = {
     "sam.rho": {"sam.rho": 0.05},
 }
 """Overrides that compose with a method, by the key that a method may refuse."""
+
+COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", "loss", "prediction"}
+"""Columns of the sample table of every method."""
+
+STATEFUL = ("on_", "state_dict", "load_state_dict", "get_extra_state", "configure_optimizers")
+"""Beginnings of the names of methods through which a class keeps state of its own."""
 
 
 def names(config_dir: str | None) -> list[str]:
@@ -56,6 +62,19 @@ def class_of(chosen: DictConfig) -> type[Method]:
 def refused_by(chosen: DictConfig) -> dict[str, str]:
     """Keys that have no meaning beside the method, and why."""
     return law(container_of(chosen)["method"]).refuses
+
+
+def has_state(method: Method) -> bool:
+    """True if a method takes more from epoch to epoch than one network: columns, networks, tensors, hooks or phases."""
+    kind = type(method)
+    own = [
+        name
+        for name in dir(kind)
+        if name.startswith(STATEFUL)
+        and getattr(kind, name) not in (getattr(base, name, None) for base in (Method, SingleNetwork))
+    ]
+    tensors = [key for key in method.state_dict() if not key.startswith("networks.network.")]
+    return bool(own or tensors or method.table.columns.keys() - COLUMNS or kind.in_three_epochs)
 
 
 def in_three_epochs(*overrides: str) -> DictConfig:

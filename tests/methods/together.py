@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 from resuming import StopAfter, made
+from tier import has_state
 
 from slnlab import config
 from slnlab.processes.distributed import rank
@@ -19,20 +20,24 @@ def fit_each(runs: Mapping[str, DictConfig], folder: Path, stop_after: int | Non
     Args:
         runs: their configurations, by name.
         folder: for their directories.
-        stop_after: epochs after which each is stopped, and gone on with by objects that know nothing; None: never.
+        stop_after: epochs after which a method with state of its own is stopped, and gone on with by objects that
+            know nothing; None: never.
         searched: folders of options.
     """
     config.extra_config_dirs[:] = searched
     for name, chosen in runs.items():
-        if stop_after:
-            made(chosen, folder / name, StopAfter(stop_after)).fit()
-        run = made(chosen, folder / name)
+        run = made(chosen, folder / name, *([StopAfter(stop_after, has_state)] if stop_after else []))
         run.fit()
+        stopped = len(run.record.epochs) < chosen.trainer.max_epochs
+        if stopped:
+            run = made(chosen, folder / name)
+            run.fit()
         found = {
             "networks": {key: network.state_dict() for key, network in run.method.judged.items()},
             "table": run.method.table.state_dict(),
             "rows": [{key: value for key, value in row.items() if "second" not in key} for row in run.record.epochs],
             "steps": run.method.steps,
+            "stopped": stopped,
         }
         torch.save(found, folder / f"{name}.rank{rank()}.pt")
 
