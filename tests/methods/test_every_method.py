@@ -19,6 +19,7 @@ from tier import BESIDE, changed, composed, in_three_epochs, refused_by
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from slnlab.callbacks.dynamics import COLUMNS as DYNAMICS
 from slnlab.config import check
 from slnlab.errors import ConfigError
 from slnlab.inference.weights import trained_networks
@@ -39,7 +40,19 @@ WAITING = {"co_teaching_plus": 1}
 """The exception that CONTRIBUTING.md names, and the epoch from which on its steps wait for the device."""
 
 
-COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", "loss", "prediction"}
+COLUMNS = {
+    "given",
+    "true",
+    "wrong",
+    "predicted",
+    "weight",
+    "soft",
+    "loss",
+    "prediction",
+    "margin",
+    "observed",
+    *DYNAMICS,
+}
 """Columns of the sample table of every method."""
 
 
