@@ -11,12 +11,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import cross_entropy, one_hot
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import gather
 
 _TRUTH = ("true", "wrong")
+
+
+def margins(logits: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Margins of the given labels, and the likeliest other classes.
+
+    Args:
+        logits: (B, C).
+        given: given labels (B,), int64.
+
+    Returns:
+        (B,): logit of the given label minus the largest other logit, below 0 where another class is predicted; and
+        (B,) int64: the class of that other logit.
+    """
+    given = given.unsqueeze(1)
+    largest, other = logits.scatter(1, given, -torch.inf).max(1)
+    return logits.gather(1, given).squeeze(1) - largest, other
 
 
 class SampleTable:
@@ -27,6 +43,13 @@ class SampleTable:
     - `given` (N,) int64: the given labels; they never change.
     - `predicted` (N,) int64 and `weight` (N,) float32: the target of sample i is
       `weight · onehot(given) + (1 − weight) · onehot(predicted)`. At first weight = 1.
+
+    `watch` adds columns in which `observe` writes what a network says about a sample:
+
+    - `loss` (N,) float32: cross entropy against the given label, in nats.
+    - `prediction` (N,) int64: predicted label.
+    - `margin` (N,) float32: see `margins`.
+    - `observed` (N,) bool: True for samples with an observation since the column was cleared.
 
     The columns `true` (N,) int64 and `wrong` (N,) bool, if known, serve diagnostics only and are not saved. Soft
     corrections add `soft` (N, C), which replaces onehot(predicted). Methods add their own columns.
@@ -103,6 +126,32 @@ class SampleTable:
         rows = gather(index)
         for name in self._added:
             self[name][rows] = gather(self[name][index])
+
+    def watch(self) -> None:
+        """Add the columns of `observe`."""
+        self.add("loss")
+        self.add("prediction", dtype=torch.int64)
+        self.add("margin")
+        self.add("observed", dtype=torch.bool)
+
+    @torch.no_grad()
+    def observe(self, index: Tensor, logits: Tensor) -> None:
+        """Write loss, prediction and margin of samples, after `watch`.
+
+        The loss is the cross entropy against the *given* label, without SLN or correction, so that methods compare.
+
+        Args:
+            index: rows (B,).
+            logits: (B, C) of a network, or logarithms of its probabilities.
+        """
+        logits, given = logits.detach().float(), self["given"][index]
+        loss = cross_entropy(logits, given, reduction="none")
+        self.note(index, loss, logits.argmax(1), margins(logits, given)[0])
+
+    def note(self, index: Tensor, loss: Tensor, prediction: Tensor, margin: Tensor) -> None:
+        """Write the columns of `observe` for the rows `index` (B,)."""
+        self["loss"][index], self["prediction"][index], self["margin"][index] = loss, prediction, margin
+        self["observed"][index] = True
 
     def targets(self, index: Tensor) -> Tensor:
         """Return the unperturbed targets of samples (B,): (B, C) float32, rows sum to one."""

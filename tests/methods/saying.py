@@ -51,9 +51,8 @@ def batch_of(size: int, part: Shard | None = None) -> Batch:
 def with_table(method: Method, given: list[int], num_classes: int = 2) -> Method:
     """The method as it is when training begins, without a trainer."""
     method.table = SampleTable(torch.tensor(given), num_classes)
+    method.table.watch()
     for name, dtype in (
-        ("loss", torch.float32),
-        ("prediction", torch.int64),
         ("selected", torch.bool),
         ("selected_2", torch.bool),
     ):

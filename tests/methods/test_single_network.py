@@ -206,8 +206,7 @@ def bare_method(table: SampleTable, sigma: float = 1.0) -> SingleNetwork:
     network = SmallCNN(in_channels=1, num_classes=table.num_classes, widths=(2, 2, 2, 2))
     method = SingleNetwork(network, class_losses=class_losses, sigma=sigma, optimizer=SGD)
     method.table = table
-    table.add("loss")
-    table.add("prediction", dtype=torch.int64)
+    table.watch()
     return method
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from slnlab.callbacks.dynamics import COLUMNS as DYNAMICS
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.container import container_of
 from slnlab.methods import Method, SingleNetwork
@@ -28,7 +29,8 @@ BESIDE = {
 }
 """Overrides that compose with a method, by the key that a method may refuse."""
 
-COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", "loss", "prediction"}
+OBSERVED = {"loss", "prediction", "margin", "observed", *DYNAMICS}
+COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", *OBSERVED}
 """Columns of the sample table of every method."""
 
 STATEFUL = ("on_", "state_dict", "load_state_dict", "get_extra_state", "configure_optimizers")

@@ -14,7 +14,7 @@ from slnlab.errors import Diverged
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import gather
 from slnlab.record.result import LabelFindings
-from slnlab.samples import SampleTable
+from slnlab.samples import SampleTable, margins
 
 
 class SampleJudgements(NamedTuple):
@@ -29,6 +29,8 @@ class SampleJudgements(NamedTuple):
     margin: Tensor
     """Logit of the given label minus the largest other logit, below 0 where another label is predicted. It still
     separates samples whose loss is 0."""
+    other: Tensor
+    """The likeliest class other than the given label, int64."""
 
 
 @torch.no_grad()
@@ -47,10 +49,9 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
     with evaluating(network):
         for index, image in batches:
             logits = network(image).float()
-            given = table["given"][index].unsqueeze(1)
-            loss = cross_entropy(logits, given.squeeze(1), reduction="none")
-            others = logits.scatter(1, given, -torch.inf).amax(1)
-            parts.append((index, loss, logits.argmax(1), logits.gather(1, given).squeeze(1) - others))
+            given = table["given"][index]
+            loss = cross_entropy(logits, given, reduction="none")
+            parts.append((index, loss, logits.argmax(1), *margins(logits, given)))
     judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")

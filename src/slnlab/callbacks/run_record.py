@@ -16,6 +16,7 @@ import torch
 
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
+from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import DataError
@@ -141,7 +142,7 @@ class RunRecord(pl.Callback):
         for name, network in pl_module.judged.items():
             # Lightning has moved the network off the device by now.
             judged = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
-            index, loss, prediction, margin = judged
+            index, loss, prediction, margin, other = judged
             known = {
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
@@ -149,7 +150,8 @@ class RunRecord(pl.Callback):
             self.rows[name] = self._summarise(name, found)
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
-            columns[f"{name}_margin"] = margin.numpy()
+            columns |= {f"{name}_margin": margin.numpy(), f"{name}_other": other.numpy()}
+        columns |= {key: column.cpu().numpy() for key, column in dynamics(table, index.to(table.device)).items()}
         for name, members in pl_module.means.items():
             mean = LabelFindings.mean([self.rows[member].findings for member in members])
             self.rows[name] = self._summarise(name, mean)

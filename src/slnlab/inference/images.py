@@ -61,15 +61,34 @@ def run_images(run: TrainedRun, split: Split = "train", count: int | None = None
 
 def _training_images(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> RunImages:
     given, wrong, true = data.labels.given[rows], data.labels.wrong, data.labels.true
-    known = dict(zip(run.samples["index"].tolist(), run.samples["given"].tolist(), strict=True))
-    if any(known.get(row) != label for row, label in zip(rows.tolist(), given.tolist(), strict=True)):
-        raise DataError(f"{run.directory}: the given labels of {data.name} differ from those in samples.npz")
+    _check_labels(run, data, rows)
     batches = rows.split(run.batch_size)
     read = data.reading(batches, whole=True)
     images = torch.cat([read(step).view() for step in range(len(batches))])
     if true is not None and wrong is not None:
         true = true[rows].masked_fill(wrong[rows] & (true[rows] == given), -1)
     return RunImages(rows, images, given, true)
+
+
+def training_probabilities(run: TrainedRun) -> Tensor:
+    """Return the softmax (M, C) of the run's weights on its training images, in the order of `run.samples`, streamed.
+
+    Raises:
+        DataError: files of the data set are missing, or its given labels are no longer those of the run.
+    """
+    data, device = _data(run), next(run.model.parameters()).device
+    _check_labels(run, data, data.rows(0))
+    with torch.inference_mode():
+        return torch.cat(
+            [run.model(image.to(device)).softmax(1).cpu() for _, image in data.passes("clean", "judge", 0)]
+        )
+
+
+def _check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:
+    known = dict(zip(run.samples["index"].tolist(), run.samples["given"].tolist(), strict=True))
+    pairs = zip(rows.tolist(), data.labels.given[rows].tolist(), strict=True)
+    if any(known.get(row) != label for row, label in pairs):
+        raise DataError(f"{run.directory}: the given labels of {data.name} differ from those in samples.npz")
 
 
 def _test_images(data: IndexedDataModule, count: int | None, seed: int) -> RunImages:

@@ -14,7 +14,6 @@ import torch
 from pytorch_lightning.profilers import PyTorchProfiler
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.profiler import record_function
@@ -181,13 +180,8 @@ class Method(pl.LightningModule):
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
-        """Write loss and prediction of these training samples into the table, for the memorisation monitor.
-
-        The loss is the cross entropy against the *given* label, without SLN or correction, so that methods compare.
-        """
-        logits = logits.detach().float()
-        self.table["loss"][index] = cross_entropy(logits, self.table["given"][index], reduction="none")
-        self.table["prediction"][index] = logits.argmax(1)
+        """Write what these logits say about training samples into the table, see `SampleTable.observe`."""
+        self.table.observe(index, logits)
         if world_size() > 1:
             self.seen.append(index)
 
@@ -208,8 +202,7 @@ class Method(pl.LightningModule):
             return
         labels = self.data.labels
         self.table = SampleTable(labels.given, self.data.num_classes, true=labels.true, wrong=labels.wrong)
-        self.table.add("loss")
-        self.table.add("prediction", dtype=torch.int64)
+        self.table.watch()
 
     def on_fit_start(self) -> None:
         self.streams = Streams(self.seed, self.device)

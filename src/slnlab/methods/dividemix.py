@@ -20,6 +20,7 @@ from slnlab.objectives import co_guess, co_refine, confidence_penalty, prior_pen
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
+from slnlab.samples import margins
 from slnlab.schema.kinds import Count, CountOrZero, NonNegative, Positive, Rate
 
 
@@ -146,17 +147,18 @@ class DivideMix(Method):
     @torch.no_grad()
     def _split(self) -> None:
         """Fit the loss mixtures of both networks, equally in all processes."""
-        predicted: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in self.networks]
+        predicted: list[list[tuple[Tensor, ...]]] = [[] for _ in self.networks]
         with evaluating(self.networks):
             for index, image in self.data.passes("clean", "split", self.current_epoch):
                 for batches, network in zip(predicted, self.networks.values(), strict=True):
                     logits = network(image).float()
-                    losses = cross_entropy(logits, self.table["given"][index], reduction="none")
-                    batches.append((index, losses, logits.argmax(1)))
+                    given = self.table["given"][index]
+                    losses = cross_entropy(logits, given, reduction="none")
+                    batches.append((index, losses, logits.argmax(1), margins(logits, given)[0]))
         for number, batches in enumerate(predicted):
-            index, losses, prediction = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
+            index, losses, prediction, margin = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
             if number == 0:
-                self.table["loss"][index], self.table["prediction"][index] = losses, prediction
+                self.table.note(index, losses, prediction, margin)
             suffix = "" if number == 0 else f"_{number + 1}"
             if self.average_losses > 1:
                 losses = self._averaged(f"losses{suffix}", index, losses)

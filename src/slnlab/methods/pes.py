@@ -200,8 +200,7 @@ class PES(SingleNetwork):
                 predicted.append((images.index, torch.stack(softmaxes).mean(0)))
         index, mean = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         given, prediction = self.table["given"][index], mean.argmax(1)
-        self.table["prediction"][index] = prediction
-        self.table["loss"][index] = -mean.gather(1, given.unsqueeze(1)).squeeze(1).clamp(min=1e-12).log().float()
+        self.table.observe(index, mean.clamp(min=1e-12).log())
         self.table["selected"][index] = prediction == given
         self.weights = class_weights(given[prediction == given], self.table.num_classes)
 

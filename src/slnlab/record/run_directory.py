@@ -56,7 +56,7 @@ class RunDirectory:
     - `metrics.csv`: one row per epoch
     - `checkpoints/last.ckpt`: the last finished epoch; `previous.ckpt`: the one before; `within-<process>.ckpt`: the
       changes by the steps of a begun epoch
-    - `samples.npz`: per training sample, loss, prediction and margin of the final weights
+    - `samples.npz`: per training sample, loss, prediction and margin of the final weights, and its training dynamics
     - `label_issues.csv`: all training samples, the likeliest wrong labels first
     - `unreadable.csv`, `duplicates.csv`: unreadable and duplicate images of a folder
     - `profile/`: with trainer.profile=true, the time of each operation in a few steps

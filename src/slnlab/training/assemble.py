@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PyTorchProfiler
 
 from slnlab.callbacks.correction import LabelCorrection
+from slnlab.callbacks.dynamics import TrainingDynamics
 from slnlab.callbacks.evaluation_schedule import EvaluationSchedule
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.callbacks.momentum import MomentumModel
@@ -208,7 +209,7 @@ def trainer(
         callbacks.append(LabelCorrection(**_options(config.correction, "enabled")))
     if config.softmax_average.enabled:
         callbacks.append(SoftmaxAverage(run.probabilities))
-    callbacks.append(MemorisationMonitor())
+    callbacks += [MemorisationMonitor(), TrainingDynamics()]
     if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(spec.title, spec.rows))
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]

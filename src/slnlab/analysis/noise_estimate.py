@@ -1,0 +1,120 @@
+"""How many labels are wrong: a loss-like score split in two, with intervals, for each class, and as a matrix."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from slnlab.analysis.mixture import fit_loss_mixture
+
+Column = npt.NDArray[Any]
+
+DRAWS = 100
+"""Bootstrap samples. Their 2.5 % and 97.5 % quantiles are the interval."""
+
+
+class Share(NamedTuple):
+    """An estimated share in [0, 1] with the limits of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f})"
+
+
+class NoiseEstimate(NamedTuple):
+    """Wrong labels among N training labels, estimated without true labels."""
+
+    wrong: Column
+    """(N,) float64: probability that the label is wrong. It does not fall with the suspicion."""
+    rate: Share
+    """Share of wrong labels."""
+    of_given: list[Share | None]
+    """For each class, the share of wrong labels among its given labels; None: no such label."""
+    transition: Column
+    """(C, C) float64: P(given j | true i); rows sum to 1. A class without samples has the unit row."""
+
+    @property
+    def suspected(self) -> Column:
+        """(N,) bool: labels that are wrong rather than right."""
+        found: Column = self.wrong > 0.5
+        return found
+
+
+def wrong_probability(suspicions: Column) -> Column:
+    """Posterior (N,) of the upper one of two Gaussians, see `fit_loss_mixture`, made monotone.
+
+    The wider Gaussian also takes the tail below the narrow one, where labels are surely right.
+
+    Args:
+        suspicions: (N,), high: suspicious; infinite values count as the nearest finite ones.
+    """
+    finite = suspicions[np.isfinite(suspicions)]
+    if not len(finite):
+        return np.zeros(len(suspicions))
+    values = np.clip(suspicions, finite.min(), finite.max())
+    posterior = 1 - fit_loss_mixture(torch.from_numpy(values)).clean.double().numpy()
+    order = np.argsort(values, kind="stable")
+    along = posterior[order]
+    lowest = int(along.argmin())
+    along[:lowest] = along[lowest]
+    posterior[order] = np.maximum.accumulate(along)
+    return posterior
+
+
+def estimate_noise(
+    suspicions: Column, given: Column, suggested: Column, num_classes: int, draws: int = DRAWS, seed: int = 0
+) -> NoiseEstimate:
+    """Estimate the share of wrong labels by a mixture of two Gaussians, fitted again to each bootstrap sample.
+
+    The interval covers the chance in the choice of the samples. It does not cover a wrong model: two Gaussians fit no
+    score exactly.
+
+    Args:
+        suspicions: (N,), N ≥ 2, high: suspicious.
+        given: (N,) given labels in [0, C).
+        suggested: (N,) labels that are true if the given ones are wrong.
+        num_classes: C.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap.
+    """
+    wrong = wrong_probability(suspicions)
+    means = [_of_given(wrong, given, num_classes)]
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        rows = generator.integers(len(given), size=len(given))
+        means.append(_of_given(wrong_probability(suspicions[rows]), given[rows], num_classes))
+    found = np.array(means)  # (1 + draws, 1 + C)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class without samples
+        low, high = np.nanquantile(found, [0.025, 0.975], axis=0) if draws else (found[0], found[0])
+    shares = [
+        None if np.isnan(value) else Share(float(value), float(min(value, below)), float(max(value, above)))
+        for value, below, above in zip(found[0], low, high, strict=True)
+    ]
+    assert shares[0] is not None
+    return NoiseEstimate(wrong, shares[0], shares[1:], _transition(wrong, given, suggested, num_classes))
+
+
+def _of_given(wrong: Column, given: Column, num_classes: int) -> Column:
+    """The mean of `wrong` over all samples, and over each given class (NaN without samples): (1 + C,)."""
+    counts = np.bincount(given, minlength=num_classes)
+    sums = np.bincount(given, wrong, minlength=num_classes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_classes = sums / counts
+    return np.concatenate([[wrong.mean()], of_classes])
+
+
+def _transition(wrong: Column, given: Column, suggested: Column, num_classes: int) -> Column:
+    joint = np.zeros((num_classes, num_classes))  # [true, given]
+    np.add.at(joint, (given, given), 1 - wrong)
+    np.add.at(joint, (suggested, given), wrong)
+    totals = joint.sum(1, keepdims=True)
+    matrix: Column = np.where(totals > 0, joint / np.where(totals > 0, totals, 1), np.eye(num_classes))
+    return matrix

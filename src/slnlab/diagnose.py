@@ -1,0 +1,106 @@
+"""Find the wrong labels of a finished run's training samples: `python -m slnlab.diagnose RUN`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slnlab.errors import DataError, SlnlabError
+from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+
+if TYPE_CHECKING:
+    from slnlab.inference.diagnosis import Diagnosis
+
+MOST_CLASSES = 12
+"""Largest number of classes for which the terminal shows the matrix; also the number of classes listed."""
+
+
+def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        program,
+        description="Score every training label of a finished run, and estimate how many are wrong.",
+        epilog="DIR receives issues.csv, the likeliest wrong label first, and diagnosis.json.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/diagnosis")
+    parser.add_argument("--score", metavar="NAME", help="score that ranks and cuts; default: ema_loss")
+    parser.add_argument(
+        "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
+    )
+    parser.add_argument(
+        "--no-images", action="store_true", help="do not read the training images again; no confident learning"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    return parser.parse_args(arguments)
+
+
+def lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """The diagnosis as text for a terminal."""
+    from slnlab.analysis.scores import RULES
+
+    estimate, run = diagnosis.estimate, diagnosis.run
+    issues = run.result.label_issues
+    why = f" because {issues.reason}" if issues and issues.judge == run.weights else ""
+    count = len(diagnosis.order)
+    yield f"{count:,} training labels, judged by {diagnosis.judge}{why}"
+    yield f"ranked by {diagnosis.score}: {RULES[diagnosis.score].says}"
+    yield from (f"warning: {remark}" for remark in diagnosis.remarks)
+    yield ""
+    yield f"about {estimate.rate} of your labels are wrong; {int(estimate.suspected.sum()):,} are suspected"
+    yield ""
+    given = [(name, share) for name, share in zip(run.classes, estimate.of_given, strict=True) if share]
+    given.sort(key=lambda each: -each[1].value)
+    width = max(len(name) for name, _ in given)
+    yield f"{'given label':{max(width, 11)}}  wrong"
+    yield from (f"{name:{max(width, 11)}}  {share}" for name, share in given[:MOST_CLASSES])
+    if len(given) > MOST_CLASSES:
+        yield f"and {len(given) - MOST_CLASSES} classes with fewer, in diagnosis.json"
+    yield ""
+    if len(run.classes) <= MOST_CLASSES:
+        yield "transition matrix in %: rows are true classes, columns given ones in the same order"
+        for name, row in zip(run.classes, estimate.transition, strict=True):
+            yield f"{name:{max(width, 11)}}  " + " ".join(f"{100 * share:3.0f}" for share in row)
+        yield ""
+    yield from _qualities(diagnosis)
+
+
+def _qualities(diagnosis: Diagnosis) -> Iterator[str]:
+    found = diagnosis.qualities()
+    if not found:
+        return
+    share = float(diagnosis.columns["wrong"].mean())
+    yield f"true labels are known: {100 * share:.1f} % are wrong"
+    yield f"{'score':20} {'AUROC':>7} {'AP':>7} {'P@100':>7} {'P@cut':>7} {'R@cut':>7}"
+    for name, each in found.items():
+        cells = ("-" if value is None else f"{value:.3f}" for value in each)
+        yield f"{name:20} " + " ".join(f"{cell:>7}" for cell in cells)
+
+
+@quiet_on_broken_pipe
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.diagnose") -> None:
+    """Run the command line. A user's error is one message and exit code 1."""
+    print_anywhere()
+    asked = _arguments(arguments, program)
+    try:
+        from slnlab.inference.diagnosis import RANKING, diagnose, write_issues, write_summary
+        from slnlab.inference.trained_run import load
+
+        run = load(asked.run, asked.weights, asked.device)
+        found = diagnose(run, asked.score or RANKING, images=not asked.no_images)
+        out: Path = asked.out or asked.run / "diagnosis"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{out}: cannot be written: {error.strerror}") from error
+        write_issues(found, out / "issues.csv")
+        write_summary(found, out / "diagnosis.json")
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
+    print("\n".join([*lines(found), f"{out / 'issues.csv'} and diagnosis.json written"]))
+
+
+if __name__ == "__main__":
+    main()

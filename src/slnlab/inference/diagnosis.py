@@ -1,0 +1,173 @@
+"""The diagnosis of a finished run: which of its training labels are wrong, how many, and how well that is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slnlab.analysis.confident import confident_margin
+from slnlab.analysis.label_issues import label_warning
+from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
+from slnlab.analysis.scores import RULES, Quality, quality, ranked, suspicion
+from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.inference.images import training_probabilities
+from slnlab.inference.trained_run import TrainedRun
+from slnlab.storage.writing import replacing
+
+RANKING = "ema_loss"
+"""The score that ranks and cuts. It separated wrong labels best together with AUM, and a mixture of two Gaussians on it
+came nearest to the true noise rate, for networks that had memorised labels and for networks that had learned little."""
+
+
+class Diagnosis(NamedTuple):
+    """The training labels of a run, scored."""
+
+    run: TrainedRun
+    score: str
+    """Name of the score that ranks the samples."""
+    columns: Mapping[str, npt.NDArray[Any]]
+    """`run.samples`, with `confident_learning` where it could be computed."""
+    suspicions: dict[str, npt.NDArray[Any]]
+    """Scores (N,) by name, high: suspicious."""
+    estimate: NoiseEstimate
+    order: npt.NDArray[Any]
+    """Rows (N,), the likeliest wrong label first."""
+    suggested: npt.NDArray[Any]
+    """(N,): the class that the judge prefers to all but the given one."""
+    remarks: list[str]
+    """What a reader must know about the list."""
+
+    @property
+    def judge(self) -> str:
+        """Title and name of the weights that judge."""
+        return f"{self.run.result.rows[self.run.weights].title} ({self.run.weights})"
+
+    def qualities(self) -> dict[str, Quality]:
+        """The quality of each score; empty without true labels, or if no label or every label is wrong."""
+        wrong, count = self.columns.get("wrong"), int(self.estimate.suspected.sum())
+        if wrong is None:
+            return {}
+        each = {name: quality(values, wrong, count) for name, values in self.suspicions.items()}
+        return {name: found for name, found in each.items() if found is not None}
+
+
+def diagnose(run: TrainedRun, score: str = RANKING, images: bool = True) -> Diagnosis:
+    """Score all training labels of a run.
+
+    Args:
+        run: its weights judge.
+        score: a name in `RULES`, which ranks the samples and is split in two.
+        images: pass the training images once through the network, for confident learning.
+
+    Raises:
+        ConfigError: the score does not exist, or the images are needed for it.
+        DataError: `samples.npz` cannot be read or lacks the training dynamics.
+    """
+    if score not in RULES:
+        raise ConfigError(f"score: there is no {score!r}; the scores are {', '.join(RULES)}")
+    columns, remarks = dict(run.samples), list[str]()
+    if "aum" not in columns:
+        raise DataError(f"{run.directory / 'samples.npz'}: has no training dynamics; train the run again (force=true)")
+    if images:
+        try:
+            columns["confident_learning"] = confident_margin(columns["given"], training_probabilities(run).numpy())
+        except SlnlabError as error:
+            if score == "confident_learning":
+                raise
+            remarks.append(f"without confident learning: {error}")
+    suspicions = suspicion(columns, run.weights)
+    if score not in suspicions:
+        raise ConfigError(f"score: {score} needs the training images")
+    issues = run.result.label_issues
+    if issues is not None and (warning := label_warning(issues, run.result.rows[issues.judge].title)):
+        remarks.append(warning)
+    suggested = columns[f"{run.weights}_other"]
+    estimate = estimate_noise(suspicions[score], columns["given"], suggested, len(run.classes))
+    order = ranked(suspicions[score], suspicions["margin"])
+    return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks)
+
+
+def reason(diagnosis: Diagnosis, row: int) -> str:
+    """Why this label is suspected or not, in words."""
+    columns, run = diagnosis.columns, diagnosis.run
+    given, suggested = (run.classes[labels[row]] for labels in (columns["given"], diagnosis.suggested))
+    if columns[f"{run.weights}_margin"][row] < 0:
+        words = [f"predicted as {suggested} now"]
+    else:
+        words = [f"predicted as {given} now, {suggested} comes next"]
+    if columns["epochs_seen"][row]:
+        words.append(f"{given} had a mean probability of {columns['probability_mean'][row]:.2f} during training")
+        forgotten = columns["forgetting"][row]
+        if np.isinf(forgotten):
+            words.append(f"{given} was never predicted")
+        elif forgotten:
+            words.append(f"forgotten {forgotten:.0f} {'times' if forgotten > 1 else 'time'}")
+    return "; ".join(words)
+
+
+def write_issues(diagnosis: Diagnosis, path: Path) -> None:
+    """Write `issues.csv`: a line per training sample, the likeliest wrong label first.
+
+    The columns are `rank`, `index`, `path` (images from files), `given_label`, `suggested_label`, `wrong_probability`
+    in [0, 1], `suspected`, each score of `RULES` as it was computed, and `reason`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    run, columns = diagnosis.run, diagnosis.columns
+    scores = {name: columns[RULES[name].column.format(run.weights)] for name in diagnosis.suspicions}
+    places = [name for name in ("index", "path") if name in columns]
+    estimate, text = diagnosis.estimate, io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    labels = ["given_label", "suggested_label", "wrong_probability", "suspected"]
+    writer.writerow(["rank", *places, *labels, *scores, "reason"])
+    for rank, row in enumerate(diagnosis.order.tolist(), 1):
+        given, suggested = (run.classes[of[row]] for of in (columns["given"], diagnosis.suggested))
+        writer.writerow(
+            [
+                *(rank, *(columns[place][row] for place in places), given, suggested),
+                *(f"{estimate.wrong[row]:.4g}", bool(estimate.suspected[row])),
+                *(f"{values[row]:.6g}" for values in scores.values()),
+                reason(diagnosis, row),
+            ]
+        )
+    with replacing(path) as file:
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
+
+
+def summary(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The diagnosis as plain JSON. Shares lie in [0, 1]; each has a 95 % interval from `low` to `high`."""
+    estimate, run = diagnosis.estimate, diagnosis.run
+
+    def plain(share: Share | None) -> dict[str, float] | None:
+        return None if share is None else share._asdict()
+
+    return {
+        "run": str(run.directory),
+        "judge": run.weights,
+        "score": diagnosis.score,
+        "samples": len(diagnosis.order),
+        "suspected": int(estimate.suspected.sum()),
+        "wrong": plain(estimate.rate),
+        "wrong_of_given": {name: plain(share) for name, share in zip(run.classes, estimate.of_given, strict=True)},
+        "transition": estimate.transition.tolist(),
+        "qualities": {name: found._asdict() for name, found in diagnosis.qualities().items()},
+        "remarks": diagnosis.remarks,
+    }
+
+
+def write_summary(diagnosis: Diagnosis, path: Path) -> None:
+    """Write `summary` as JSON.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    with replacing(path) as file:
+        file.write((json.dumps(summary(diagnosis), indent=2) + "\n").encode())

@@ -1,0 +1,60 @@
+"""The estimated share of wrong labels on scores of known origin, and the transition matrix by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise, wrong_probability
+
+GIVEN = np.array([0] * 60 + [1] * 40)
+SUGGESTED = 1 - GIVEN
+
+
+@pytest.fixture(scope="module")
+def estimate() -> NoiseEstimate:
+    """Of class 0 the first 15 labels are wrong, of class 1 the first 10; no label of class 2 is given."""
+    generator = np.random.default_rng(0)
+    scores = generator.normal(0.2, 0.05, 100)
+    for rows in (slice(0, 15), slice(60, 70)):
+        scores[rows] += 2
+    return estimate_noise(scores, GIVEN, SUGGESTED, num_classes=3, draws=50)
+
+
+def test_the_drawn_share_is_found_for_all_and_for_each_class(estimate: NoiseEstimate) -> None:
+    assert estimate.rate.value == pytest.approx(0.25, abs=1e-3)
+    assert estimate.of_given[0].value == pytest.approx(0.25, abs=1e-3)
+    assert estimate.of_given[1].value == pytest.approx(0.25, abs=1e-3)
+    assert estimate.of_given[2] is None
+    assert np.flatnonzero(estimate.suspected).tolist() == [*range(15), *range(60, 70)]
+
+
+def test_the_interval_is_that_of_a_drawn_proportion(estimate: NoiseEstimate) -> None:
+    """Separate components: the bootstrap's spread is sqrt(p (1 - p) / N) = 4.3 %."""
+    half = 1.96 * np.sqrt(0.25 * 0.75 / 100)
+    assert estimate.rate.low == pytest.approx(0.25 - half, abs=0.03)
+    assert estimate.rate.high == pytest.approx(0.25 + half, abs=0.03)
+
+
+def test_the_transition_matrix_by_hand(estimate: NoiseEstimate) -> None:
+    """True 0: 45 kept, 10 given as 1. True 1: 30 kept, 15 given as 0."""
+    expected = [[45 / 55, 10 / 55, 0], [15 / 45, 30 / 45, 0], [0, 0, 1]]
+    np.testing.assert_allclose(estimate.transition, expected, atol=1e-3)
+
+
+def test_the_surest_labels_are_not_wrong_and_the_probability_never_falls() -> None:
+    """A wide component takes the tail below a narrow one."""
+    generator = np.random.default_rng(1)
+    scores = np.sort(np.concatenate([generator.normal(0, 0.02, 300), generator.normal(0.2, 1.0, 100)]))
+    found = wrong_probability(scores)
+    assert (np.diff(found) >= 0).all()
+    assert found[0] < 0.5 < found[-1]
+
+
+def test_infinite_scores_count_as_the_nearest_finite_ones() -> None:
+    scores = np.array([0.0, 0.1, 0.05, 3.0, 3.1, np.inf, -np.inf])
+    assert (wrong_probability(scores) > 0.5).tolist() == [False, False, False, True, True, True, False]
+
+
+def test_a_share_is_read_as_in_a_sentence() -> None:
+    assert str(Share(0.24, 0.2, 0.281)) == "24 % (20 to 28)"
