@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:  # xdist's first process reads this file and runs no test: it must not pay for torch
@@ -68,9 +69,13 @@ def tiny_run(tmp_path: Path) -> Callable[..., tuple[Result, Path]]:
 
 @pytest.fixture
 def data_set(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Overrides that choose a data set; folder has two classes, with twenty images that nobody can open."""
+    """Overrides that choose a data set; a user's own has two classes, and folder's images cannot be opened."""
 
     def choose(name: str) -> list[str]:
+        if name in ("npz", "features"):
+            samples = {"train_images": np.zeros((20, 8, 8), np.uint8), "train_features": np.zeros((20, 3), np.float32)}
+            np.savez(tmp_path / "own.npz", **samples, train_labels=np.arange(20) % 2)
+            return [f"data={name}", f"data.source.root={tmp_path / 'own.npz'}"]
         if name != "folder":
             return [f"data={name}"]
         for number in range(20):

@@ -191,6 +191,7 @@ def test_images_are_floats_only_within_a_batch(noise: Any) -> None:
 def held(datamodule: ImageDataModule) -> int:
     """Bytes of the storages that the datamodule holds, the labels' and the record's columns aside."""
     tensors = [value for value in vars(datamodule).values() if isinstance(value, Tensor)]
+    tensors += [column for data in datamodule._evaluated.values() for column in data]
     return sum(
         size
         for _, size in {(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in tensors if t.numel()}

@@ -99,10 +99,10 @@ def source_contents(key: str, node: Any, fresh: bool = False) -> Contents | None
 
     Args:
         key: dotted key of the node, for messages.
-        node: the node, with up to three keys. `root`: a folder. `files`: paths of files or folders below `root`,
-            perhaps with wildcards (`*`, `**`), or `image_folder` for the images of `slnlab.image_folder.listing`;
-            without it all files below `root` count, if there are at most `MAX_FILES`. `published`: the digest of the
-            published files; it also holds before their download.
+        node: the node, with up to three keys. `root`: a folder, or the only file. `files`: paths of files or folders
+            below `root`, perhaps with wildcards (`*`, `**`), or `image_folder` for the images of
+            `slnlab.image_folder.listing`; without it all files below `root` count, if there are at most `MAX_FILES`.
+            `published`: the digest of the published files; it also holds before their download.
         fresh: see `digests`.
 
     Raises:
@@ -110,12 +110,13 @@ def source_contents(key: str, node: Any, fresh: bool = False) -> Contents | None
     """
     if not isinstance(node, Mapping):
         return None
-    files = node.get("files")
+    files, root = node.get("files"), Path(os.path.expanduser(str(node.get("root", ""))))
+    if files is None and root.is_file():
+        root, files = root.parent, [root.name]
     if files is None and (files := _all_below(key, node.get("root"))) is None:
         return None
     if files != "image_folder" and not (isinstance(files, list) and all(isinstance(name, str) for name in files)):
         raise ConfigError(f"{key}.files: {files!r} is not allowed: a list of paths below {key}.root, or image_folder")
-    root = Path(os.path.expanduser(str(node.get("root", ""))))
     published = node.get("published")
     missing: dict[str, str] = {}
     if files == "image_folder":

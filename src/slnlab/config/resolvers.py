@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from slnlab.arrays.contents import read_arrays
 from slnlab.config.contents import source_contents
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
@@ -115,6 +116,29 @@ def image_folder(what: str, *, _root_: DictConfig) -> Any:
     return sizes[what] if what in sizes else bool(found.splits[what].paths)
 
 
+def arrays(what: str, *, _root_: DictConfig) -> Any:
+    """A fact about the file of arrays `data.source.root` (see `read_arrays`).
+
+    Args:
+        what: `num_classes`, `classes`, `num_train`, `channels`, `height`; or `val_clean` or `test`, true if there is
+            such a split.
+
+    Raises:
+        ConfigError: the root is missing.
+        DataError: the file is unusable.
+    """
+    source = _root_.data.source
+    if OmegaConf.is_missing(source, "root"):
+        raise ConfigError(f"data.source.root: must be given, an .npz file with train_{source.kind} and train_labels")
+    found = read_arrays(str(source.root), source.kind)
+    if what == "classes":
+        return ListConfig(found.classes)
+    if what in ("val_clean", "test"):
+        return what in found.labels
+    sizes = {"num_classes": len(found.classes), "num_train": len(found.labels["train"])}
+    return sizes[what] if what in sizes else getattr(found, what)
+
+
 def typed(dotted: str, *, _root_: DictConfig) -> bool:
     """True if a key has a literal value, False if an interpolation decides on it."""
     section, _, key = dotted.rpartition(".")
@@ -122,6 +146,7 @@ def typed(dotted: str, *, _root_: DictConfig) -> bool:
 
 
 RESOLVERS: dict[str, Callable[..., Any]] = {
+    "arrays": arrays,
     "data_kind": data_kind,
     "image_folder": image_folder,
     "memory": memory,

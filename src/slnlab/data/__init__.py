@@ -2,12 +2,14 @@
 
 from slnlab.data.batches import Batch, Images, Labels, Samples
 from slnlab.data.datamodule import IndexedDataModule
+from slnlab.data.features import FeatureDataModule
 from slnlab.data.images import ImageDataModule
 from slnlab.data.source import Source
 from slnlab.data.streamed import StreamedDataModule
 
 __all__ = [
     "Batch",
+    "FeatureDataModule",
     "ImageDataModule",
     "Images",
     "IndexedDataModule",

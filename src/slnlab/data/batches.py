@@ -109,6 +109,17 @@ class Images:
         return view(self.stored, self.rows, self.crop_flip.padding, self.size)
 
 
+class Vectors(Images):
+    """The training vectors of a batch, (B, D). `stored` is (N, D) float32; there is no augmentation."""
+
+    def view(self, generator: torch.Generator | None = None) -> Tensor:
+        return self.normalise(self.pixels())
+
+    def pixels(self) -> Tensor:
+        """Return the vectors as they are stored (B, D)."""
+        return self.stored.index_select(0, self.rows)
+
+
 class EvaluationBatch(NamedTuple):
     """Images (B, channels, H, W) float32, and labels (B,) int64 to compare predictions with."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -49,14 +49,15 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         num_classes: C.
         batch_size: size of the global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch.
         eval_batch_size: batch size of evaluation passes.
-        mean: mean of each channel, in units of [0, 1].
-        std: standard deviation of each channel, in the same units, > 0.
+        mean: mean of each channel, in units of [0, 1]; None: measured on the training samples, in memory only.
+        std: standard deviation of each channel, in the same units, > 0; likewise.
         padding: padding of the images on each side, in pixels; a random crop has the original size.
         flip: flip images horizontally at random.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples.
         test: use the test set; False: it is never read.
+        clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
         classes: names of the classes.
         name: name of the data set.
@@ -68,20 +69,27 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     reads_while_training = False
     """True: every epoch reads the image files again."""
 
+    vectors: ClassVar[bool] = False
+    """True: the samples are vectors (B, D), and only a network with the same class variable takes them."""
+
+    views: ClassVar[type[Images]] = Images
+    scaling: ClassVar[type[Normalise]] = Normalise
+
     def __init__(
         self,
         *,
         num_classes: Classes,
         batch_size: Count,
         eval_batch_size: Count,
-        mean: Sequence[float],
-        std: Sequence[Positive],
+        mean: Sequence[float] | None,
+        std: Sequence[Positive] | None,
         padding: CountOrZero = 0,
         flip: bool = False,
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
         test: bool = True,
+        clean_val: bool = False,
         seed: int = 0,
         classes: Sequence[str] | None = None,
         name: str,
@@ -91,10 +99,14 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.name = name
         self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.train_size, self.noisy_val, self.split_seed, self.test = train_size, noisy_val, split_seed, test
+        self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
+        self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip)
-        self.normalise = Normalise(mean, std)
+        if (mean is None) != (std is None):
+            raise ConfigError("data.mean, data.std: give both, or null for both, which measures them")
+        if mean is not None and std is not None:
+            self.normalise = self.scaling(mean, std)
         self.noise_record: NoiseRecord | None
         self.labels: Labels
         self.val_index: Tensor
@@ -128,12 +140,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     @property
     def evaluation_splits(self) -> list[EvaluationSplit]:
-        splits: list[EvaluationSplit] = []
-        if self.noisy_val:
-            splits.append("val")
-        if self.test:
-            splits.append("test")
-        return splits
+        chosen = {"val": self.noisy_val > 0, "val_clean": self.clean_val, "test": self.test}
+        return [split for split in get_args(EvaluationSplit) if chosen[split]]
 
     # Lightning calls these
 
@@ -189,9 +197,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         return len(batch_sizes(len(self.train_index), self.batch_size))
 
     def noise_summary(self) -> dict[str, Any]:
-        """Return the noise entry of the result."""
-        assert self.noise_record is not None
-        return self.noise_record.summary()
+        """Return the noise entry of the result. Real noise has the hash of its given labels, `NoiseRecord.hash`."""
+        if self.noise_record is not None:
+            return self.noise_record.summary()
+        given = self.labels.given.cpu()
+        record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
+        return {"name": "real", "num_samples": len(given), "hash": record.hash}
 
     def pixels_hash(self) -> str | None:
         """Return the SHA-256 of unverified training images (`data.source.verify=false`); None: they were verified."""
@@ -232,7 +243,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         stored = self._stored_in(local)
 
         def read(number: int) -> Images:
-            return Images(local[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
+            return self.views(local[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
 
         return read
 
@@ -286,6 +297,17 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         if not 0 <= self.noisy_val < size:
             raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
         return size
+
+    def _use(self, record: NoiseRecord) -> None:
+        """Train on the labels of a noise record."""
+        self.noise_record, self.labels = record, Labels(record.given, record.true, record.wrong)
+
+    def _use_real(self, given: Tensor, true: Tensor | None) -> None:
+        """Train on labels (N,) int64 as they are. Known true labels (N,) make their noise known."""
+        if true is not None:
+            self._use(NoiseRecord(true=true, given=given, num_classes=self.num_classes, name="real", rate=0.0))
+        else:
+            self.noise_record, self.labels = None, Labels(given)
 
     def _hold_out(self, size: int) -> None:
         """Choose the samples of `val` among the first `size` training samples."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from slnlab.data.augment import pad, view
-from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
+from slnlab.data.augment import CropFlip, Normalise, pad
+from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source, Split
+from slnlab.data.source import LabelledImages, Source, Split, true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 
@@ -47,16 +47,17 @@ class ImageDataModule(IndexedDataModule):
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.expected = {"channels": channels, "num_train": num_train}
         self._images: Tensor
-        self._test_images: Tensor | None = None
-        self._test_labels: Tensor
+        self._evaluated: dict[EvaluationSplit, LabelledImages] = {}
         self._pixels_hash: str | None = None
 
     def to(self, device: torch.device | str) -> ImageDataModule:
         """Move images and labels; returns itself."""
         super().to(device)
         self._images = self._images.to(device)
-        if self._test_images is not None:
-            self._test_images, self._test_labels = self._test_images.to(device), self._test_labels.to(device)
+        self._evaluated = {
+            split: LabelledImages(data.images.to(device), data.labels.to(device))
+            for split, data in self._evaluated.items()
+        }
         return self
 
     def pixels_hash(self) -> str | None:
@@ -64,17 +65,16 @@ class ImageDataModule(IndexedDataModule):
 
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         if split == "val":
-            images, rows, labels = self._images, self.val_index, self.labels.given
-            padding = self.crop_flip.padding
+            images, rows, labels, padding = self._images, self.val_index, self.labels.given, self.crop_flip.padding
         else:
-            assert self._test_images is not None
-            images, labels, padding = self._test_images, self._test_labels, 0
+            (images, labels), padding = self._evaluated[split], 0
             rows = torch.arange(len(labels), device=labels.device)
 
         def make(step: int, index: Tensor) -> EvaluationBatch:
-            part = shard(len(index)).of(index)
-            pixels = view(images, part, padding, self._size)
-            return EvaluationBatch(self.normalise(pixels), labels[part])
+            part = shard(len(index))
+            kept = part.of(index)
+            seen = self.views(kept, part, images, kept, CropFlip(padding, False), self.normalise, self._size)
+            return EvaluationBatch(seen.view(), labels[kept])
 
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 
@@ -95,32 +95,66 @@ class ImageDataModule(IndexedDataModule):
         if size < available:  # copies free the memory of the rest
             data = LabelledImages(data.images[:size].clone(), data.labels[:size].clone())
         self._check_labels("training", data.labels)
-        noisy, self.noise_record = self.noise.apply(data, self.num_classes, self.classes, available)
-        record = self.noise_record
-        self.labels = Labels(record.given, record.true, record.wrong)
+        if not hasattr(self, "normalise"):
+            self.normalise = self._measured(data.images)
+        images, true = data.images, true_labels(self.source)
+        true = None if true is None else true[:size]
+        if self.noise.name == "real":
+            self._use_real(data.labels, true)
+        else:
+            trusted = data if true is None else LabelledImages(images, true)
+            (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available)
+            self._use(record)
         self._hold_out(size)
-        self._size = (noisy.images.shape[2], noisy.images.shape[3])
-        self._images = pad(noisy.images, self.crop_flip.padding)
-        if self.test:
-            test = self._load("test")
-            self._check_labels("test", test.labels)
-            self._test_images, self._test_labels = test.images, test.labels
+        self._size, self._images = self._laid_out(images)
+        clean_splits: list[tuple[Literal["val_clean", "test"], bool]] = [
+            ("val_clean", self.clean_val),
+            ("test", self.test),
+        ]
+        for split, used in clean_splits:
+            if used:
+                self._evaluated[split] = self._load(split)
+                self._check_labels(split, self._evaluated[split].labels)
 
     def _load(self, split: Split) -> LabelledImages:
         data = self.source.load(split)
         if not isinstance(data, LabelledImages):
             raise DataError(f"{self.name}: load must return LabelledImages, not a {type(data).__name__}")
-        if data.images.dtype != torch.uint8 or data.images.ndim != 4:
+        if not self._fits(data.images):
             found = f"{data.images.dtype} of shape {tuple(data.images.shape)}"
-            raise DataError(f"{self.name}: {split} images must be uint8 (N, channels, height, width), not {found}")
+            raise DataError(f"{self.name}: {split} images must be {self.allowed}, not {found}")
         return data
+
+    # For vectors in place of images
+
+    allowed: ClassVar[str] = "uint8 (N, channels, height, width)"
+
+    def _fits(self, images: Tensor) -> bool:
+        return images.dtype == torch.uint8 and images.ndim == 4
+
+    def _measured(self, images: Tensor) -> Normalise:
+        """The normalisation by the training images (N, channels, H, W)."""
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        mean, std = [], []
+        for channel in range(images.shape[1]):
+            shares = images[:, channel].flatten().bincount(minlength=256).double()
+            shares /= shares.sum()
+            mean.append(float((shares * levels).sum()))
+            std.append(float((shares * (levels - mean[-1]) ** 2).sum().sqrt()))
+        if not min(std) > 0:
+            raise DataError(f"{self.name}: all pixels of channel {std.index(min(std))} have one value")
+        return Normalise(mean, std)
+
+    def _laid_out(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
+        """The size (H, W) of the training images, and the images as they are stored."""
+        return (images.shape[2], images.shape[3]), pad(images, self.crop_flip.padding)
 
     def _agree(self, data: LabelledImages) -> None:
         channels = data.images.shape[1]
         for key, found in (("channels", channels), ("num_train", len(data.images))):
             if self.expected[key] not in (None, found):
                 raise DataError(f"data.{key}: the configuration says {self.expected[key]}, the files hold {found}")
-        if len(self.normalise.mean) != channels:
+        if hasattr(self, "normalise") and len(self.normalise.mean) != channels:
             raise ConfigError(f"data.mean: has {len(self.normalise.mean)} values, the images {channels} channels")
         if len(data.labels) != len(data.images):
             raise DataError(f"{self.name}: has {len(data.images)} training images, but {len(data.labels)} labels")

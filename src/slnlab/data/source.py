@@ -1,4 +1,4 @@
-"""The interface of a data set in memory: labelled images of one size, as one tensor."""
+"""The interface of a data set in memory: labelled images of one size, or vectors of one length, as one tensor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-Split = Literal["train", "test"]
+Split = Literal["train", "val_clean", "test"]
 
 
 class LabelledImages(NamedTuple):
-    """`images` (N, channels, height, width) uint8 and `labels` (N,) int64, in data set order."""
+    """`images` (N, channels, height, width) uint8 and `labels` (N,) int64, in data set order.
+
+    Feature vectors take the place of images as (N, D) float32.
+    """
 
     images: Tensor
     labels: Tensor
@@ -25,8 +28,17 @@ class LabelledImages(NamedTuple):
         return LabelledImages(self.images[kept], numbers[self.labels[kept]])
 
 
+def true_labels(source: object) -> Tensor | None:
+    """The true labels (N,) int64 of a source's training samples, whose labels may be wrong; None: unknown."""
+    known = getattr(source, "true_labels", None)
+    return None if known is None else known()
+
+
 class Source(Protocol):
-    """A data set in memory. A new one is a class with these members, and a file in `conf/data/`."""
+    """A data set in memory. A new one is a class with these members, and a file in `conf/data/`.
+
+    It may also have `true_labels()`, see the function of this name.
+    """
 
     name: str
 
@@ -38,7 +50,7 @@ class Source(Protocol):
         """
 
     def load(self, split: Split) -> LabelledImages:
-        """Read one split.
+        """Read one split: `train`, `test`, and `val_clean` if the data set's YAML sets `data.clean_val`.
 
         Raises:
             slnlab.errors.DataError: files are missing or corrupt.

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from slnlab.data.augment import view
-from slnlab.data.batches import EvaluationBatch, EvaluationBatches, Labels
+from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
+from slnlab.data.source import true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.decoding import Background
 from slnlab.image_folder.survey import check_visible
-from slnlab.noise import NoiseRecord
 from slnlab.processes.cores import cores, processes_here
 from slnlab.processes.distributed import shard, world_size
 from slnlab.record.result import Preprocessing
@@ -41,8 +41,9 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows
-    images of 8 bits and of more together, because the user gave the pixel range of the latter.
+    It may also have `true_labels()`, see `slnlab.data.source`, and `inspect(directory, workers, mixed_depths)`, see
+    `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits and of more together, because the user gave the
+    pixel range of the latter.
     """
 
     name: str
@@ -106,6 +107,8 @@ class StreamedDataModule(IndexedDataModule):
         *,
         image_size: Count,
         padding: CountOrZero,
+        mean: Sequence[float],
+        std: Sequence[Positive],
         sampling: Sampling = "standard",
         per_class: Count | None = None,
         clean_val: bool = True,
@@ -119,12 +122,12 @@ class StreamedDataModule(IndexedDataModule):
         name: str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(padding=padding, name=name or source.name, **options)
+        super().__init__(padding=padding, mean=mean, std=std, clean_val=clean_val, name=name or source.name, **options)
         if channels != 3 or len(self.normalise.mean) != 3:
             raise ConfigError(f"data.channels, data.mean: images from files have 3 channels, not {channels}")
         self.source = source
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
-        self.sampling, self.per_class, self.clean_val = sampling, per_class, clean_val
+        self.sampling, self.per_class = sampling, per_class
         self.workers, self.num_train = workers, num_train
         self.pixel_range, self.mixed_depths, self.background = pixel_range, mixed_depths, background
         self.read_timeout = read_timeout
@@ -138,11 +141,6 @@ class StreamedDataModule(IndexedDataModule):
         height, width = (side + 2 * self.crop_flip.padding for side in self._size)
         read = {"pixel_range": self.pixel_range and list(self.pixel_range), "background": self.background}
         return super().preprocessing.model_copy(update={"resize": (height, width), **read})
-
-    @property
-    def evaluation_splits(self) -> list[EvaluationSplit]:
-        chosen = {"val": self.noisy_val > 0, "val_clean": self.clean_val, "test": self.test}
-        return [split for split in get_args(EvaluationSplit) if chosen[split]]
 
     def rows(self, epoch: int) -> Tensor:
         """Return the training samples (M,) of an epoch, ascending; balanced: `per_class` of each given label."""
@@ -163,14 +161,6 @@ class StreamedDataModule(IndexedDataModule):
 
     def paths(self, rows: Tensor) -> list[str]:
         return [self._train.paths.relative(row) for row in rows.tolist()]
-
-    def noise_summary(self) -> dict[str, Any]:
-        """Return the noise entry of the result. Real noise has the hash of its given labels, `NoiseRecord.hash`."""
-        if self.noise_record is not None:
-            return self.noise_record.summary()
-        given = self.labels.given.cpu()
-        record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
-        return {"name": "real", "num_samples": len(given), "hash": record.hash}
 
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device
@@ -217,15 +207,17 @@ class StreamedDataModule(IndexedDataModule):
                 "data.pixel_range: pixels from %g to %g become 0 to 255 in images of more than 8 bits",
                 *self.pixel_range,
             )
-        self.noise_record, labels = None, labels[:size]
+        labels, true = labels[:size], true_labels(self.source)
+        true = None if true is None else true[:size]
         if self.noise.name == "real":
-            self.labels = Labels(labels)
+            self._use_real(labels, true)
         else:
-            record = self.noise.record(
-                labels, self.num_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
+            trusted = labels if true is None else true
+            self._use(
+                self.noise.record(
+                    trusted, self.num_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
+                )
             )
-            self.noise_record = record
-            self.labels = Labels(record.given, record.true, record.wrong)
         self._hold_out(size)
         check_visible(paths, self.background)
         self._train = self._decoder(paths)
@@ -243,9 +235,9 @@ class StreamedDataModule(IndexedDataModule):
         if self.test:
             clean_splits.append("test")
         for split in clean_splits:
-            files, true = self.source.load(split)
-            self._check_labels(split, true)
-            self._evaluated[split] = (self._decoder(files), true)
+            files, clean = self.source.load(split)
+            self._check_labels(split, clean)
+            self._evaluated[split] = (self._decoder(files), clean)
 
     def _decoder(self, paths: Paths) -> Decoder:
         return Decoder(paths, self._size[0] + 2 * self.crop_flip.padding, self.pixel_range, self.background)

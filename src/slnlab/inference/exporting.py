@@ -59,9 +59,7 @@ def export(run: TrainedRun, format: str, path: Path) -> float:
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise DataError(f"{path}: cannot be written: {reason}")
-    channels = len(run.preprocessing.mean)
-    shape = (5, channels, *run.preprocessing.resize)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = _examples(run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations of TorchScript and inside PyTorch
         try:
@@ -82,13 +80,24 @@ def export(run: TrainedRun, format: str, path: Path) -> float:
             f"--format {format}: the written model's probabilities differ from the run's by {difference:.2g}, and "
             f"{TOLERANCE:g} is allowed; nothing was written"
         )
-    about = {**description(run), "format": format, "input": _input(kind), "output": _output(kind)}
+    seen = _input(kind) if run.preprocessing.resize else _vectors(kind)
+    about = {**description(run), "format": format, "input": seen, "output": _output(kind)}
     about["largest_difference"] = difference
     with replacing(path) as file:
         file.write(written)
     with replacing(path.with_name(f"{path.name}.json")) as file:
         file.write((json.dumps(about, indent=2) + "\n").encode())
     return difference
+
+
+def _examples(run: TrainedRun) -> Tensor:
+    """Five random inputs: uint8 (5, channels, *resize), or vectors float32 (5, D) with the training statistics."""
+    generator, channels = torch.Generator().manual_seed(0), len(run.preprocessing.mean)
+    if run.preprocessing.resize is None:
+        drawn = torch.randn(5, channels, generator=generator)
+        return drawn * torch.tensor(run.preprocessing.std) + torch.tensor(run.preprocessing.mean)
+    shape = (5, channels, *run.preprocessing.resize)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
 def description(run: TrainedRun) -> dict[str, Any]:
@@ -117,6 +126,12 @@ def _input(kind: Format) -> str:
         "uint8 (N, channels, *resize), named images: the image resized; the model itself crops and normalises, so "
         "mean, std and crop are only for information"
     )
+
+
+def _vectors(kind: Format) -> str:
+    if kind.output is None:
+        return "float32 (N, D): the vector, mean subtracted, divided by std"
+    return "float32 (N, D), named images: the vector; the model itself standardises it"
 
 
 def _output(kind: Format) -> str:

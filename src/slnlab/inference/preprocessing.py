@@ -37,7 +37,7 @@ class Probabilities(nn.Module):
         preprocessing: of the run.
 
     Shape:
-        uint8 (N, channels, *resize) → float32 (N, C); rows sum to 1.
+        uint8 (N, channels, *resize), or vectors float32 (N, D), → float32 (N, C); rows sum to 1.
     """
 
     full: Tensor
@@ -47,17 +47,24 @@ class Probabilities(nn.Module):
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        (height, width), (self.height, self.width) = preprocessing.resize, preprocessing.crop
-        self.top, self.left = (height - self.height) // 2, (width - self.width) // 2
+        self.vectors = preprocessing.resize is None or preprocessing.crop is None
+        if preprocessing.resize is not None and preprocessing.crop is not None:
+            (height, width), (self.height, self.width) = preprocessing.resize, preprocessing.crop
+            self.top, self.left = (height - self.height) // 2, (width - self.width) // 2
         # A tensor, because CUDA replaces division by a number with multiplication by its rounded reciprocal.
         self.register_buffer("full", torch.tensor(255.0))
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1))
+        shape = (-1,) if self.vectors else (-1, 1, 1)
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(shape))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probabilities (N, C) of images (N, channels, *resize)."""
+        """Probabilities (N, C) of images (N, channels, *resize) or vectors (N, D)."""
+        if self.vectors:
+            return self._softmax(images.sub(self.mean).div(self.std))
         middle = images[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
-        normalised = middle.to(torch.float32).div(self.full).sub(self.mean).div(self.std)
+        return self._softmax(middle.to(torch.float32).div(self.full).sub(self.mean).div(self.std))
+
+    def _softmax(self, normalised: Tensor) -> Tensor:
         logits: Tensor = self.network(normalised)
         return logits.float().softmax(1)
 
@@ -76,6 +83,11 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
         DataError: the file or the Pillow image cannot be read.
         ConfigError: the image is neither a path nor a Pillow image, or the network sees neither 1 nor 3 channels.
     """
+    if preprocessing.resize is None:
+        raise ConfigError(
+            f"images: the run classifies vectors; give one float array (N, {len(preprocessing.mean)}) to "
+            "slnlab.load(RUN).predict"
+        )
     if not isinstance(image, str | os.PathLike | Image.Image):
         raise ConfigError(f"images: must be paths, Pillow images, or one array of all, not {type(image).__name__}")
     channels = len(preprocessing.mean)
@@ -91,7 +103,7 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
 
 
 def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor:
-    """An array of images as a batch: uint8 (N, channels, *resize).
+    """An array of images as a batch: uint8 (N, channels, *resize); of vectors: float32 (N, D).
 
     Args:
         images: uint8, (N, channels, H, W) or (N, H, W, channels), or (N, H, W) for one channel. Channels come first
@@ -103,6 +115,10 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
     """
     batch = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
     channels, shape = len(preprocessing.mean), tuple(batch.shape)
+    if preprocessing.resize is None:
+        if not batch.is_floating_point() or batch.ndim != 2 or batch.shape[1] != channels:
+            raise ConfigError(f"images: the run classifies float vectors (N, {channels}), not {batch.dtype} {shape}")
+        return batch.to(torch.float32)
     if batch.dtype != torch.uint8:
         raise ConfigError(f"images: must be uint8, from 0 to 255, not {batch.dtype}")
     if batch.ndim == 3 and channels == 1:

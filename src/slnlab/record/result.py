@@ -143,14 +143,16 @@ class TransitionUsed(_Record):
 class Preprocessing(_Record):
     """The path from an image to the network's input in evaluation. Sizes are (height, width) in pixels."""
 
-    resize: tuple[int, int] = Field(
+    resize: tuple[int, int] | None = Field(
         description="the image is scaled (bilinear, antialias) until it covers this size, then its middle is cut out; "
-        "an image of this size keeps its pixels"
+        "an image of this size keeps its pixels; null: the input is a vector"
     )
-    crop: tuple[int, int] = Field(description="the middle of the resized image, which the network sees")
+    crop: tuple[int, int] | None = Field(
+        description="the middle of the resized image, which the network sees; null: a vector"
+    )
     pixel_range: list[float] | None = Field(default=None, description="black and white of images with over 8 bits")
     background: Background = Field(default="white", description="colour behind transparent pixels")
-    mean: list[float] = Field(description="per channel, subtracted from pixels in [0, 1]")
+    mean: list[float] = Field(description="per channel, subtracted from pixels in [0, 1]; or per feature of a vector")
     std: list[float] = Field(description="per channel, divides the difference")
 
 

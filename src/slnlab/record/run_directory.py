@@ -32,7 +32,8 @@ LONGER = (
 )
 
 OF_IMAGES = {"data.num_train", "data.num_classes", "data.classes", "data.clean_val", "data.test", "model.num_classes"}
-"""Keys that follow from the images of a folder."""
+OF_IMAGES |= {"data.channels", "model.in_channels"}
+"""Keys that follow from the user's files."""
 
 LATEST = 100
 """Number of existing runs that are compared with a new one, latest first."""

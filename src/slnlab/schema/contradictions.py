@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from slnlab.processes.batching import FEWEST
+from slnlab.schema.constructors import class_variable
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
@@ -78,8 +79,9 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
+    yield from _vector_problems(config)
     for key in ("mean", "std"):
-        if len(data[key]) != data["channels"]:
+        if data[key] is not None and len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
     method = config["method"]
     for key in FIRST_PHASES:
@@ -110,6 +112,25 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in laws.needs.items():
         if not node_at(config, key):
             yield key, reason
+
+
+def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Networks, noise and methods for images beside a data set of vectors, or the reverse."""
+    data, model = config["data"], config["model"]
+    vectors = bool(class_variable(data["_target_"], "vectors"))
+    if vectors != bool(class_variable(model["_target_"], "vectors")):
+        yield (
+            "model",
+            f"{model['name']} takes images, but {data['name']} has vectors; choose model=mlp or model=linear, or a "
+            "network of your own with the class variable `vectors = True`"
+            if vectors
+            else f"{model['name']} takes vectors, but {data['name']} has images; choose model=cnn or another network "
+            "for images",
+        )
+    if vectors and config["noise"]["name"] in ("open_set", "human"):
+        yield "noise", f"{config['noise']['name']} {_NEED_IMAGES[config['noise']['name']]}, and {data['name']} has none"
+    if vectors and "view2_norm" in config["method"]:
+        yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
 
 
 def _batch_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from slnlab.config.container import container_of
+from slnlab.schema.constructors import class_variable
 
 
 class Memory(NamedTuple):
@@ -64,15 +65,16 @@ def estimate(config: DictConfig) -> Memory:
     each = weights + averages + _bytes(parameters) + _bytes(_optimizer_state(container["optimizer"], parameters))
     streamed = data.get("image_size")
     size = streamed or container["preset"].get("image_size")
+    vectors = bool(class_variable(data["_target_"], "vectors"))
     activations = images = None
-    if size is not None:
+    if size is not None or vectors:
         batch = -(-data["batch_size"] // (trainer["devices"] * trainer["num_nodes"]))
-        activations = _activations(network, (batch, data["channels"], size, size))
+        activations = _activations(network, (batch, data["channels"], *([] if vectors else [size, size])))
         if trainer["precision"] == "bf16-mixed":
             activations //= 2
-        stored = size + 2 * data["padding"]
         number = data["train_size"] or data["num_train"]
-        images = 0 if streamed else number * data["channels"] * stored**2
+        size_of_one = 4 if vectors else (size + 2 * data["padding"]) ** 2
+        images = 0 if streamed else number * data["channels"] * size_of_one
     return Memory(networks * sum(p.numel() for p in parameters), networks * each, activations, images)
 
 

@@ -1,0 +1,33 @@
+"""A user's own images or feature vectors in a file of arrays."""
+
+from __future__ import annotations
+
+import torch
+
+from slnlab.arrays.contents import Kind, read_arrays, samples
+from slnlab.data.source import LabelledImages, Split
+
+
+class ArrayFile:
+    """Images or features with their labels, see `slnlab.arrays.contents`.
+
+    Args:
+        root: an `.npz` file, a folder of `.npy` files, or a `.parquet` file (features only).
+        kind: "images" or "features".
+    """
+
+    name = "arrays"
+
+    def __init__(self, root: str, kind: Kind) -> None:
+        self.root, self.kind = root, kind
+
+    def prepare(self) -> None:
+        read_arrays(self.root, self.kind)
+
+    def load(self, split: Split) -> LabelledImages:
+        found = torch.from_numpy(samples(self.root, self.kind, split))
+        return LabelledImages(found, torch.from_numpy(read_arrays(self.root, self.kind).labels[split]))
+
+    def true_labels(self) -> torch.Tensor | None:
+        true = read_arrays(self.root, self.kind).true
+        return None if true is None else torch.from_numpy(true)

@@ -1,0 +1,69 @@
+"""Feature vectors in memory: one tensor (N, D) on the training device, standardised by its training statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from slnlab.data.augment import Normalise
+from slnlab.data.batches import Images, Vectors
+from slnlab.data.images import ImageDataModule
+from slnlab.record.result import Preprocessing
+from slnlab.schema.kinds import Positive
+
+
+class Standardise(Normalise):
+    """Vectors → network input, (vector − mean)/std for each feature."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return standardised vectors, float32 (B, D) → float32 (B, D)."""
+        _, mean, std = self._on(images.device)
+        return images.sub(mean.flatten()).div_(std.flatten())
+
+
+class FeatureDataModule(ImageDataModule):
+    """Feature vectors (N, D) of images, texts or tables. Batches are (B, D) float32, without augmentation.
+
+    Args:
+        mean, std: of each feature, D numbers each; None: measured on the training vectors, where a feature with one
+            value has the standard deviation 1.
+        padding, flip: vectors have none.
+        options: see `ImageDataModule`. `channels` is D.
+    """
+
+    vectors: ClassVar[bool] = True
+    views: ClassVar[type[Images]] = Vectors
+    scaling: ClassVar[type[Normalise]] = Standardise
+    allowed: ClassVar[str] = "vectors, float32 (N, D)"
+
+    def __init__(
+        self,
+        *arguments: Any,
+        mean: Sequence[float] | None = None,
+        std: Sequence[Positive] | None = None,
+        padding: Literal[0] = 0,
+        flip: Literal[False] = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, mean=mean, std=std, padding=padding, flip=flip, **options)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The standardisation."""
+        return Preprocessing(resize=None, crop=None, mean=list(self.normalise.mean), std=list(self.normalise.std))
+
+    def _fits(self, images: Tensor) -> bool:
+        return images.dtype == torch.float32 and images.ndim == 2
+
+    def _measured(self, images: Tensor) -> Normalise:
+        """The standardisation by the training vectors (N, D)."""
+        from sklearn.preprocessing import StandardScaler
+
+        found = StandardScaler().fit(images.numpy())
+        return Standardise(found.mean_.tolist(), found.scale_.tolist())
+
+    def _laid_out(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
+        return (0, 0), images
