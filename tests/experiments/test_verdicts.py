@@ -252,7 +252,10 @@ def panel(label: str, seed: int = 0) -> dict[str, object]:
 
 def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     eigenvalues = [("CE", 100), ("SLN", 1), ("CE", 110), ("SLN", 1)]
-    flat = [{**panel(label, n // 2), "largest_hessian_eigenvalue": x} for n, (label, x) in enumerate(eigenvalues)]
+    flat = [
+        {**panel(label, n // 2), "largest_hessian_eigenvalue": x, "sam_rise_0.1": 1, "sam_rise_0.05": 1 / x}
+        for n, (label, x) in enumerate(eigenvalues)
+    ]
     write(tmp_path / "flatness.csv", *flat)
     write(
         tmp_path / "density.csv",
@@ -279,7 +282,8 @@ def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     write(tmp_path / "correction.csv", *curves)
     three = [{**panel("SLN"), "proposition": n, "r_squared_of_all": r} for n, r in ((1, 0.999), (2, 1.0), (3, 0.5))]
     write(tmp_path / "propositions.csv", *three)
-    assert judged(tmp_path, "flatter minima") == ["holds"]
+    assert judged(tmp_path, "Hessian") == ["holds"]
+    assert judged(tmp_path, "SAM") == ["fails"]
     assert judged(tmp_path, "less confident in wrong") == ["one run"]
     assert judged(tmp_path, "mostly on wrong") == ["one run"]
     assert judged(tmp_path, "Selection by small loss") == ["one run"]
