@@ -17,6 +17,7 @@ from judging import (
     peak,
     per_run,
     propositions,
+    sam_rise,
     sigma,
     weighting,
 )
@@ -104,6 +105,19 @@ CLAIMS = [
             lambda sln, ce: log10(float(ce["largest_hessian_eigenvalue"]) / float(sln["largest_hessian_eigenvalue"])),
             "decades",
             lambda line: line["largest_hessian_eigenvalue"],
+        ),
+    ),
+    Claim(
+        "SLN finds flatter minima: SAM sharpness",
+        "Fig. 2, Claim 1",
+        "the loss rises more for CE than for SLN, to the worst weights in the smallest radius",
+        _analyze("flatness", "runs of `method=ce,sln,sgd_noise_parameters,sgd_noise_outputs`"),
+        compared(
+            per_run("flatness"),
+            [("SLN", "CE"), ("SLN", NOISES[0]), ("SLN", NOISES[1])],
+            lambda sln, ce: sam_rise(ce) - sam_rise(sln),
+            "nats",
+            sam_rise,
         ),
     ),
     Claim(

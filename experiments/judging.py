@@ -134,6 +134,12 @@ def per_run(kind: str, **wanted: str) -> Callable[[Path], list[Line]]:
     return lines
 
 
+def sam_rise(line: Line) -> float:
+    """Rise of the loss in `flatness.csv` for the smallest radius, in nats."""
+    columns = [column for column in line if column.startswith("sam_rise_")]
+    return float(line[min(columns, key=lambda column: float(column.removeprefix("sam_rise_")))])
+
+
 def density(folder: Path) -> list[Line]:
     """A line per run of `density.csv`, with the mean probability of correct and of wrong given labels."""
     runs: dict[tuple[str, ...], Line] = {}

@@ -18,6 +18,7 @@ from judging import compared, ends_higher
 from slnlab.errors import DataError
 
 TABLES = sorted(EXPERIMENTS.glob("*/table.csv"))
+NAMES = ("data", "noise", "noise_rate", "label", "setting")
 PAPER = sorted(EXPERIMENTS.glob("*/paper.csv"))
 
 
@@ -47,11 +48,11 @@ def test_the_committed_pages_follow_from_the_result_files() -> None:
 def test_a_committed_table_follows_from_its_runs(path: Path) -> None:
     runs: dict[tuple[str, ...], list[Line]] = defaultdict(list)
     for run in read(path.with_name("results.csv")):
-        runs[tuple(run[name] for name in ("data", "noise", "label", "setting"))].append(run)
+        runs[tuple(run[name] for name in NAMES)].append(run)
     rows = read(path)
     assert len(rows) == len(runs)
     for row in rows:
-        same = runs[tuple(row[name] for name in ("data", "noise", "label", "setting"))]
+        same = runs[tuple(row[name] for name in NAMES)]
         assert row["seeds"].split() == sorted({run["seed"] for run in same}, key=int)
         for measure in ("test_last", "test_oracle", "memorised"):
             if row[f"{measure}_percent_mean"]:
@@ -131,6 +132,22 @@ def test_the_page_of_a_table_names_its_command_and_state(folder: str) -> None:
     text = (EXPERIMENTS / folder / "README.md").read_text("utf-8")
     assert f"experiment={folder}" in text
     assert ("**State: not run.**" in text) == (not results(EXPERIMENTS / folder))
+
+
+@pytest.mark.parametrize(
+    ("folder", "column", "sweeps"),
+    [
+        ("table1_cifar10", None, 4 * 5),
+        ("table2_cifar100", None, 3 * 5),
+        ("table3_clothing1m", "Noisy-class-balanced", 3),
+        ("table3_clothing1m", "Standard", 3),
+    ],
+)
+def test_the_estimated_hours_are_the_papers_times(folder: str, column: str | None, sweeps: int) -> None:
+    times = read(EXPERIMENTS / folder / "hours.csv")
+    mine = [line for line in times if line.get("column") == column and line["method"] != "SLN"]  # in SLN-MO's run
+    hours = sweeps * sum(float(line["mean"]) for line in mine)
+    assert re.search(rf"\b{hours:.0f}\b", (EXPERIMENTS / folder / "README.md").read_text("utf-8"))
 
 
 # The paper's cells and our runs
@@ -252,7 +269,10 @@ def panel(label: str, seed: int = 0) -> dict[str, object]:
 
 def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     eigenvalues = [("CE", 100), ("SLN", 1), ("CE", 110), ("SLN", 1)]
-    flat = [{**panel(label, n // 2), "largest_hessian_eigenvalue": x} for n, (label, x) in enumerate(eigenvalues)]
+    flat = [
+        {**panel(label, n // 2), "largest_hessian_eigenvalue": x, "sam_rise_0.1": 1, "sam_rise_0.05": 1 / x}
+        for n, (label, x) in enumerate(eigenvalues)
+    ]
     write(tmp_path / "flatness.csv", *flat)
     write(
         tmp_path / "density.csv",
@@ -279,7 +299,8 @@ def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     write(tmp_path / "correction.csv", *curves)
     three = [{**panel("SLN"), "proposition": n, "r_squared_of_all": r} for n, r in ((1, 0.999), (2, 1.0), (3, 0.5))]
     write(tmp_path / "propositions.csv", *three)
-    assert judged(tmp_path, "flatter minima") == ["holds"]
+    assert judged(tmp_path, "Hessian") == ["holds"]
+    assert judged(tmp_path, "SAM") == ["fails"]
     assert judged(tmp_path, "less confident in wrong") == ["one run"]
     assert judged(tmp_path, "mostly on wrong") == ["one run"]
     assert judged(tmp_path, "Selection by small loss") == ["one run"]
