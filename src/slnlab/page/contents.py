@@ -50,7 +50,7 @@ def contents(tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> 
             "panel": panel,
             "title": f"{row.title} {row.group.setting}".strip(),
             "runs": len(row.group.runs),
-            "cells": [*row.section, *(table.columns[name][place] if name in table.columns else "–" for name in names)],
+            "cells": [*row.section, *(_cell(table, name, place) for name in names)],
             **_sigma(row),
         }
         for panel, table in zip(panels, tables, strict=True)
@@ -72,6 +72,10 @@ def contents(tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> 
         "slowest": _slowest(groups),
         "unfinished": _unfinished(found),
     }
+
+
+def _cell(table: Table, name: str, place: int) -> str:
+    return table.columns[name][place] if name in table.columns else "" if name in TEXT_COLUMNS else "–"
 
 
 def _sigma(row: Row) -> dict[str, Any]:
