@@ -64,37 +64,66 @@ def test_a_sweep_with_one_impossible_run_is_refused_before_any_starts(tmp_path: 
     assert not results(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "key"),
-    [
-        (["sln.sgima=1"], "sln.sgima"),
-        (["sln.sigma=-1"], "sln.sigma"),
-        (["noise=bogus"], "noise/bogus"),
-        (["sln.sigma"], "sln.sigma"),
-        (["method=ce", "sln.sigma=0.5"], "method=sln"),
-        (["experiment=nope"], "experiment/nope"),
-        (["hydra.run.dir=/dev/null/run"], "/dev/null/run"),
-    ],
-)
-def test_a_mistake_is_one_message_without_torch_or_directory(arguments: list[str], key: str, tmp_path: Path) -> None:
-    program = (
-        "import sys, slnlab.train\n"
-        "try:\n    slnlab.train.main()\n"
-        "finally:\n    assert 'torch' not in sys.modules, 'torch was imported'\n"
-    )
+MISTAKES = {
+    "sln.sgima": ["sln.sgima=1"],
+    "sln.sigma": ["sln.sigma=-1"],
+    "noise/bogus": ["noise=bogus"],
+    "sln.sigma: is not KEY=VALUE": ["sln.sigma"],
+    "method=sln": ["method=ce", "sln.sigma=0.5"],
+    "experiment/nope": ["experiment=nope"],
+    "/dev/null/run": ["hydra.run.dir=/dev/null/run"],
+}
+"""What the message must name → the arguments."""
+
+FORKS = """
+import os, sys, slnlab.train
+for number, arguments in enumerate(eval(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), stream)
+        os.mkdir(str(number))
+        os.chdir(str(number))
+        sys.argv[1:] = arguments
+        try:
+            slnlab.train.main()
+        finally:
+            assert "torch" not in sys.modules, "torch was imported"
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""One interpreter without torch, of which each command is a fork."""
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[Path]]]:
+    """What the message must name → exit code, standard error, and the files that were left behind."""
+    folder = tmp_path_factory.mktemp("mistakes")
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=tmp_path,
+        [sys.executable, "-c", FORKS, repr([*MISTAKES.values()])],
+        cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
-        check=False,
+        timeout=120,
+        check=True,
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert key in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not any(tmp_path.iterdir()), "nothing was left behind"
+    codes = map(int, done.stdout.split())
+    return {
+        key: (code, (folder / f"{number}.err").read_text(), [*(folder / str(number)).iterdir()])
+        for number, (key, code) in enumerate(zip(MISTAKES, codes, strict=True))
+    }
+
+
+@pytest.mark.parametrize("key", MISTAKES)
+def test_a_mistake_is_one_message_without_torch_or_directory(
+    key: str, mistakes: dict[str, tuple[int, str, list[Path]]]
+) -> None:
+    code, error, left_behind = mistakes[key]
+    assert code == 1
+    assert error.startswith("error: ")
+    assert key in error
+    assert "Traceback" not in error
+    assert left_behind == []
 
 
 def test_missing_data_are_one_message_without_a_traceback(tmp_path: Path) -> None:

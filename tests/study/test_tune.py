@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
+import commands
 import pytest
 from studies import TINY, sigmas
 
@@ -171,15 +173,17 @@ def test_the_committed_page_matches_its_study() -> None:
 
 def test_the_commands_of_the_tuning_page_work(capsys: pytest.CaptureFixture[str]) -> None:
     page = (CONF_DIR.parent / "docs" / "tuning.md").read_text()
-    commands = re.findall(r"^python -m slnlab\.tune (.*)$", page, re.MULTILINE)
-    assert len(commands) >= 3
-    for command in commands:
+    found = re.findall(r"^python -m slnlab\.tune (.*)$", page, re.MULTILINE)
+    assert len(found) >= 3
+    for command in found:
         tune.main([*shlex.split(command, comments=True), "--dry-run"])
         assert "runs/studies/" in capsys.readouterr().out
 
 
-def test_a_launcher_makes_the_same_runs(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_launcher_makes_the_same_runs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each value of a list is one value, and a run that failed under the launcher is a trial that failed."""
+    warm = SimpleNamespace(Popen=lambda command: commands.Command(*command[2:]))  # `python -m slnlab.train …`
+    monkeypatch.setattr(runs, "subprocess", warm)
     overrides = [*sigmas("0.1", "0.5"), "seed=0,1", "hydra/launcher=basic"]
     with caplog.at_level(logging.INFO):
         study = tune.tune(Plan(overrides))
