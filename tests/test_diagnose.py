@@ -14,12 +14,15 @@ from sklearn.metrics import roc_auc_score
 
 import slnlab
 from slnlab.config import compose
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.diagnose import lines, main
 from slnlab.errors import ConfigError, DataError
+from slnlab.inference.corrections import Policy, write_corrected
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.images import run_images, training_probabilities
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.train import train
+from slnlab.training import assemble
 
 OVERRIDES = ("data.train_size=400", "data.test=false", "noise.rate=0.3", "method=ce", "trainer.max_epochs=6")
 QUIET = ("trainer.accelerator=cpu", "trainer.progress=false")
@@ -133,3 +136,45 @@ def test_wrong_options_are_named(run: TrainedRun, words: list[str], message: str
     with pytest.raises(SystemExit) as stopped:
         main([str(run.directory), *words])
     assert message in str(stopped.value)
+
+
+def test_corrected_labels_train_the_next_run(run: TrainedRun, found: Diagnosis, tmp_path: Path) -> None:
+    corrected = tmp_path / "corrected.csv"
+    count = write_corrected(found, corrected)
+    assert count == found.estimate.suspected.sum() > 0
+    data = assemble.datamodule(compose([*OVERRIDES, *QUIET, "noise=csv", f"noise.path={corrected}"]))
+    data.prepare_data()
+    data.setup()
+    given = torch.from_numpy(run.samples["given"])
+    changed = data.labels.given != given
+    assert set(changed.nonzero().squeeze(1).tolist()) == set(found.order[:count].tolist())
+    assert (data.labels.given[changed] == torch.from_numpy(found.suggested)[changed]).all()
+    assert data.labels.wrong.float().mean() < found.columns["wrong"].mean(), "fewer labels are wrong than before"
+
+
+def test_top_counts_the_corrected_labels(found: Diagnosis, tmp_path: Path) -> None:
+    assert write_corrected(found, tmp_path / "three.csv", top=3) == 3
+    rows = table(tmp_path / "three.csv")
+    changed = [n for n, row in enumerate(rows) if int(row["label_noisy"]) != found.columns["given"][n]]
+    assert set(changed) == set(found.order[:3].tolist())
+    with pytest.raises(ConfigError, match=r"must lie in \[1, 400\]"):
+        write_corrected(found, tmp_path / "none.csv", top=0)
+
+
+def test_images_in_memory_cannot_be_dropped(found: Diagnosis, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use relabel"):
+        write_corrected(found, tmp_path / "none.csv", "drop")
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("relabel", 400), ("drop", 397)])
+def test_image_files_are_named_with_their_class(
+    found: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy, kept: int
+) -> None:
+    monkeypatch.setattr(IndexedDataModule, "paths", lambda _, rows: [f"a b/{row}.png" for row in rows.tolist()])
+    assert write_corrected(found, tmp_path / "files.csv", policy, top=3) == 3
+    rows = table(tmp_path / "files.csv")
+    assert len(rows) == kept
+    labels = {row["path"]: row["label"] for row in rows}
+    first = int(found.order[0])
+    assert labels.get(f"a b/{first}.png") == (str(found.suggested[first]) if policy == "relabel" else None)
+    assert labels[f"a b/{found.order[3]}.png"] == str(found.columns["given"][found.order[3]])

@@ -33,8 +33,14 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument(
         "--no-images", action="store_true", help="do not read the training images again; no confident learning"
     )
+    parser.add_argument("--write", type=Path, metavar="CSV", help="also write the corrected training labels")
+    parser.add_argument("--policy", choices=("relabel", "drop"), default="relabel", help="for suspected labels")
+    parser.add_argument("--top", type=int, metavar="N", help="correct the N likeliest wrong labels, not the suspected")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if asked.write is None and (asked.top is not None or asked.policy != "relabel"):
+        parser.error("--policy, --top: go with --write")
+    return asked
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:
@@ -50,6 +56,8 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield from (f"warning: {remark}" for remark in diagnosis.remarks)
     yield ""
     yield f"about {estimate.rate} of your labels are wrong; {int(estimate.suspected.sum()):,} are suspected"
+    if estimate.rate.value > 0.5:
+        yield "do not trust this share: above a half, wrong labels look like those of a network that has learned little"
     yield ""
     given = [(name, share) for name, share in zip(run.classes, estimate.of_given, strict=True) if share]
     given.sort(key=lambda each: -each[1].value)
@@ -85,6 +93,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     asked = _arguments(arguments, program)
     try:
+        from slnlab.inference.corrections import write_corrected
         from slnlab.inference.diagnosis import RANKING, diagnose, write_issues, write_summary
         from slnlab.inference.trained_run import load
 
@@ -97,9 +106,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             raise DataError(f"{out}: cannot be written: {error.strerror}") from error
         write_issues(found, out / "issues.csv")
         write_summary(found, out / "diagnosis.json")
+        written = [f"{out / 'issues.csv'} and diagnosis.json written"]
+        if asked.write:
+            count = write_corrected(found, asked.write, asked.policy, asked.top)
+            done = "relabelled" if asked.policy == "relabel" else "left out"
+            written.append(f"{asked.write}: {count:,} of {len(found.order):,} training samples {done}")
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    print("\n".join([*lines(found), f"{out / 'issues.csv'} and diagnosis.json written"]))
+    print("\n".join([*lines(found), *written]))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from slnlab.inference.trained_run import TrainedRun
 from slnlab.storage.writing import replacing
 
 RANKING = "ema_loss"
-"""The score that ranks and cuts. It separated wrong labels best together with AUM, and a mixture of two Gaussians on it
-came nearest to the true noise rate, for networks that had memorised labels and for networks that had learned little."""
+"""The score that ranks and cuts. In trials on digits and Fashion-MNIST with symmetric noise, it and AUM found wrong labels
+best, and a mixture of two Gaussians on it came nearest to the true noise rate. With asymmetric noise between similar
+classes, the final margin ranked better, and no mixture found the rate."""
 
 
 class Diagnosis(NamedTuple):

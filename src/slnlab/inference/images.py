@@ -51,7 +51,7 @@ def run_images(run: TrainedRun, split: Split = "train", count: int | None = None
     """
     if count is not None and count < 1:
         raise ConfigError(f"samples: must be at least 1, not {count}")
-    data = _data(run)
+    data = data_of(run)
     if split == "train":
         return _training_images(run, data, _chosen(data.rows(0), count, seed))
     if not data.test:
@@ -76,7 +76,7 @@ def training_probabilities(run: TrainedRun) -> Tensor:
     Raises:
         DataError: files of the data set are missing, or its given labels are no longer those of the run.
     """
-    data, device = _data(run), next(run.model.parameters()).device
+    data, device = data_of(run), next(run.model.parameters()).device
     _check_labels(run, data, data.rows(0))
     with torch.inference_mode():
         return torch.cat(
@@ -104,7 +104,8 @@ def _test_images(data: IndexedDataModule, count: int | None, seed: int) -> RunIm
     return RunImages(rows, torch.cat(images), label, label)
 
 
-def _data(run: TrainedRun) -> IndexedDataModule:
+def data_of(run: TrainedRun) -> IndexedDataModule:
+    """Return the run's data, with its recorded label noise, ready for passes."""
     config: DictConfig = run.config.copy()
     noise = RunDirectory(run.directory).noise
     if noise.exists():

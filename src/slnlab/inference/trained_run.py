@@ -74,7 +74,9 @@ class TrainedRun:
 
         - `index`: in the data set; `path`: for images from files.
         - `given`, and `true` where known: class numbers; `wrong` where known: True for wrong labels.
-        - `network_loss`, `momentum_margin`, …: loss (nats), prediction and margin of each row's final weights.
+        - `network_loss`, `momentum_margin`, …: loss (nats), prediction, margin and likeliest other class of each row's
+          final weights.
+        - `aum`, `ema_loss`, `forgetting`, …: training dynamics, see `slnlab.callbacks.dynamics.dynamics`.
         - `label_quality`: in [0, 1], by the weights of `model`, as in `label_issues.csv`.
 
         Raises:
