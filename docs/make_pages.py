@@ -130,7 +130,7 @@ def value_of(found: Method, value: str) -> str:
 
 def sigmas(path: Path) -> Any:
     option = yaml.safe_load(path.read_text("utf-8"))
-    preset = option["preset"]
+    preset = option.get("preset", {})
     if "sigma" not in preset:  # that of the data set which this one extends
         return sigmas(path.with_name(f"{option['defaults'][0]}.yaml"))
     return preset["fine_tuning"]["sigma"] if isinstance(preset["sigma"], str) else preset["sigma"]

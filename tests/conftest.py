@@ -76,12 +76,16 @@ def data_set(tmp_path: Path) -> Callable[[str], list[str]]:
             samples = {"train_images": np.zeros((20, 8, 8), np.uint8), "train_features": np.zeros((20, 3), np.float32)}
             np.savez(tmp_path / "own.npz", **samples, train_labels=np.arange(20) % 2)
             return [f"data={name}", f"data.source.root={tmp_path / 'own.npz'}"]
-        if name != "folder":
+        if name not in ("folder", "csv"):
             return [f"data={name}"]
         for number in range(20):
             image = tmp_path / "images" / ("cat", "dog")[number % 2] / f"{number}.jpg"
             image.parent.mkdir(parents=True, exist_ok=True)
             image.touch()
+        if name == "csv":
+            rows = [f"images/{('cat', 'dog')[n % 2]}/{n}.jpg,{n % 2}" for n in range(20)]
+            (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+            return ["data=csv", f"data.source.root={tmp_path / 'list.csv'}"]
         return ["data=folder", f"data.source.root={tmp_path / 'images'}"]
 
     return choose

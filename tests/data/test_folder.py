@@ -48,7 +48,7 @@ def test_train_size_takes_the_same_random_sample_everywhere(tmp_path: Path) -> N
     names = [f"{kind}/{n}.png" for kind in ("a", "b", "c") for n in range(40)]
     here = read_image_folder(str(put(tmp_path / "here", *names)))
     there = read_image_folder(str(put(tmp_path / "there", *reversed(names))))
-    assert here == there
+    assert here._replace(top=there.top) == there
     counts = np.bincount(here.splits["train"].labels[:60], minlength=3)
     assert counts.min() >= 12, "20 of each are expected, with a standard deviation of 2.6"
 
@@ -167,7 +167,7 @@ def test_images_added_before_training_are_noticed(folder: Path, tmp_path: Path) 
 @pytest.mark.parametrize(("key", "name"), [("clean_val", "val"), ("test", "test")])
 def test_a_missing_split_is_named(folder: Path, tmp_path: Path, key: str, name: str) -> None:
     shutil.rmtree(folder / "test")
-    with pytest.raises(DataError, match=f"^data.{key}: {folder} has no {name}/; data.{key}=false"):
+    with pytest.raises(DataError, match=f"^data.{key}: {folder} has no {name} images; data.{key}=false"):
         train(compose(composed(folder, *SMALL, f"data.{key}=true")), tmp_path / "run")
 
 

@@ -120,8 +120,11 @@ def source_contents(key: str, node: Any, fresh: bool = False) -> Contents | None
     published = node.get("published")
     missing: dict[str, str] = {}
     if files == "image_folder":
-        listing = read_image_folder(str(node["root"]), node.get("unreadable", "refuse")).splits.values()
-        paths = [path for split in listing for path in split.paths]
+        found = read_image_folder(str(node["root"]), node.get("unreadable", "refuse"), labels=node.get("labels"))
+        paths = [path for split in found.splits.values() for path in split.paths]
+        if root.is_file():
+            paths.append(root.name)
+        root = found.top
     else:
         matches = {name: _below(root, name) for name in files}
         paths = sorted({path for found in matches.values() for path in found})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,7 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from slnlab.arrays.contents import read_arrays
 from slnlab.config.contents import source_contents
 from slnlab.errors import ConfigError
-from slnlab.image_folder.listing import ImageFolderContents, read_image_folder
+from slnlab.image_folder.contents import ImageFolderContents
+from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import batch_sizes
 from slnlab.schema.contradictions import epoch_size
 
@@ -106,8 +106,9 @@ def image_folder(what: str, *, _root_: DictConfig) -> Any:
         DataError: the folder is unusable.
     """
     if OmegaConf.is_missing(_root_.data.source, "root"):
-        raise ConfigError("data.source.root: must be given, a folder with one folder of images for each class")
-    found = read_image_folder(str(_root_.data.source.root), _root_.data.unreadable, _root_.data.workers)
+        raise ConfigError("data.source.root: must be given: a folder of images for each class, or a .csv list")
+    data = _root_.data
+    found = read_image_folder(str(data.source.root), data.unreadable, data.workers, data.labels)
     if what == "pixel_range":
         return _pixel_range(_root_.data.source, found)
     if what == "classes":
@@ -177,8 +178,7 @@ def _pixel_range(source: DictConfig, contents: ImageFolderContents) -> ListConfi
     stamp = source_contents("data.source", OmegaConf.to_container(source, resolve=True))
     assert stamp is not None
     if stamp.digest not in _pixel_ranges:
-        top = Path(source.root).expanduser()
-        listed = [[top / path for path in split.paths] for split in contents.splits.values()]
+        listed = [[contents.top / path for path in split.paths] for split in contents.splits.values()]
         _pixel_ranges[stamp.digest] = find_pixel_range(listed)
     found = _pixel_ranges[stamp.digest]
     return None if found is None else ListConfig(found)

@@ -10,7 +10,8 @@ import torch
 from slnlab.data.decoding import Paths
 from slnlab.data.streamed import FileSplit, LabelledPaths
 from slnlab.errors import DataError
-from slnlab.image_folder.listing import ImageFolderContents, Unreadable, read_image_folder
+from slnlab.image_folder.contents import ImageFolderContents
+from slnlab.image_folder.listing import Unreadable, read_image_folder
 from slnlab.image_folder.report import report
 
 
@@ -20,12 +21,13 @@ class ImageFolder:
     Args:
         root: see `slnlab.image_folder.listing.read_image_folder`.
         unreadable: treatment of unreadable images.
+        labels: CSV file that overrides training labels; None: no file.
     """
 
     name = "folder"
 
-    def __init__(self, root: str, unreadable: Unreadable = "refuse") -> None:
-        self.root, self.unreadable = os.path.expanduser(root), unreadable
+    def __init__(self, root: str, unreadable: Unreadable = "refuse", labels: str | None = None) -> None:
+        self.root, self.unreadable, self.labels = os.path.expanduser(root), unreadable, labels
 
     def prepare(self) -> None:
         self._read()
@@ -35,11 +37,18 @@ class ImageFolder:
         report(self.root, self._read(), workers, unreadable, duplicates, mixed_depths)
 
     def load(self, split: FileSplit) -> LabelledPaths:
-        paths, labels = self._read().splits[split]
+        contents = self._read()
+        paths, labels = contents.splits[split]
         if not paths:
             key, folder = {"val_clean": ("clean_val", "val"), "test": ("test", "test")}[split]
-            raise DataError(f"data.{key}: {self.root} has no {folder}/; data.{key}=false")
-        return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
+            raise DataError(f"data.{key}: {self.root} has no {folder} images; data.{key}=false")
+        return LabelledPaths(Paths(contents.top, paths), torch.tensor(labels, dtype=torch.int64))
+
+    def true_labels(self) -> torch.Tensor | None:
+        contents = self._read()
+        if contents.true is None:
+            return None
+        return torch.tensor([contents.true[path] for path in contents.splits["train"].paths], dtype=torch.int64)
 
     def _read(self) -> ImageFolderContents:
-        return read_image_folder(self.root, self.unreadable)
+        return read_image_folder(self.root, self.unreadable, labels=self.labels)

@@ -6,15 +6,14 @@ image is decoded.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from slnlab.errors import ConfigError, DataError
+from slnlab.image_folder.contents import ImageFolderContents, Listing, mixed
 from slnlab.image_folder.layout import (
     SPLITS,
     class_names,
@@ -25,6 +24,7 @@ from slnlab.image_folder.layout import (
     walk,
     why_no_image,
 )
+from slnlab.image_folder.listed import corrected, read_image_list
 from slnlab.storage.hashes import file_hashes
 from slnlab.text.messages import quoted
 
@@ -32,46 +32,25 @@ Unreadable = Literal["refuse", "skip"]
 """The treatment of unreadable images: the run ends before training, or leaves them out."""
 
 
-class Listing(NamedTuple):
-    """The images of a split: paths relative to the root, and labels as numbers of `classes`."""
-
-    paths: list[str]
-    labels: list[int]
+_read: dict[tuple[str, Unreadable, str | None], tuple[dict[str, int], ImageFolderContents]] = {}
+"""(root, unreadable, labels) → times of change of folders and CSV files, and contents. Composing asks often."""
 
 
-class ImageFolderContents(NamedTuple):
-    """The contents of a root. `val_clean` and `test` are empty without such a folder."""
-
-    classes: list[str]
-    splits: dict[str, Listing]
-    folders: dict[str, str]
-    """Split → name of its folder; empty if it is the root."""
-    left_out: Counter[str]
-    """Numbers of files that are no images, by suffix or reason."""
-    unlabelled: list[str]
-    """Images outside the folders of the classes, relative to the root."""
-    remarks: list[str]
-    """Remarks on the names of folders."""
-    unreadable: dict[str, str]
-    """Path → fault of the images that `unreadable="skip"` leaves out."""
-
-
-_read: dict[str, tuple[dict[str, int], ImageFolderContents]] = {}
-"""Root → times of change of its folders, and its contents. Composing one run asks for them dozens of times."""
-
-
-def read_image_folder(root: str, unreadable: Unreadable = "refuse", workers: int | None = None) -> ImageFolderContents:
-    """List `root/train/<class>/` with `val/` and `test/` beside it, or `root/<class>/`.
+def read_image_folder(
+    root: str, unreadable: Unreadable = "refuse", workers: int | None = None, labels: str | None = None
+) -> ImageFolderContents:
+    """List `root/train/<class>/` with `val/` and `test/` beside it, or `root/<class>/`, or the rows of a CSV file.
 
     Classes have numbers in the order of their names, as in torchvision's ImageFolder. A class's folder may hold further
     folders. Names with a leading dot are left out. The order of the training images mixes the classes and depends on
     their names alone, so the first n are a sample.
 
     Args:
-        root: the folder. Without `train/` all its images are for training. `slnlab.image_folder.layout.SPLITS` has
-            the other names of the splits.
+        root: the folder, or a CSV file (`slnlab.image_folder.listed.read_image_list`). Without `train/` all images of
+            a folder are for training. `slnlab.image_folder.layout.SPLITS` has the other names of the splits.
         unreadable: "skip" decodes every image (`slnlab.image_folder.check`) and leaves unreadable ones out.
         workers: threads that decode; None uses all cores.
+        labels: CSV file that overrides training labels (`slnlab.image_folder.listed.corrected`); None: no file.
 
     Raises:
         ConfigError: `unreadable` has another value.
@@ -81,14 +60,19 @@ def read_image_folder(root: str, unreadable: Unreadable = "refuse", workers: int
     if unreadable not in get_args(Unreadable):
         raise ConfigError(f"data.unreadable: {unreadable!r} is not allowed: refuse or skip")
     top = Path(root).expanduser()
-    if not root or not top.is_dir():
-        raise DataError(f"data.source.root: {root!r} is no folder")
-    known = _read.get(root + unreadable)
-    if known is None or any(_changed(folder) != when for folder, when in known[0].items()):
-        known = _contents(top)
+    if not root or not (top.is_dir() or top.suffix == ".csv"):
+        raise DataError(f"data.source.root: {root!r} is no folder, and no .csv file")
+    key = (root, unreadable, labels)
+    known = _read.get(key)
+    if known is None or any(_changed(path) != when for path, when in known[0].items()):
+        looked_into, found = ({str(top): _changed(str(top))}, read_image_list(top)) if top.is_file() else _contents(top)
         if unreadable == "skip":
-            known = (known[0], _readable(top, known[1], workers))
-        _read[root + unreadable] = known
+            found = _readable(found, workers)
+        if labels is not None:
+            file = Path(labels).expanduser()
+            looked_into[str(file)] = _changed(str(file))
+            found = corrected(found, file)
+        known = _read[key] = (looked_into, found)
     return known[1]
 
 
@@ -142,17 +126,11 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
         missing = [name for name in train if name not in found or name in empty]
         if missing:
             remarks.append(f"{folder.name}/ has no image of {quoted(missing)}")
-        if split == "train":
-            pairs.sort(key=lambda pair: hashlib.sha256(_name(pair[0])).digest())
-        splits[split] = Listing([path for path, _ in pairs], [label for _, label in pairs])
+        listed = Listing([path for path, _ in pairs], [label for _, label in pairs])
+        splits[split] = mixed(pairs) if split == "train" else listed
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
-    contents = ImageFolderContents(list(train), splits, called, left_out, sorted(unlabelled), remarks, {})
+    contents = ImageFolderContents(top, list(train), splits, called, left_out, sorted(unlabelled), remarks, {})
     return looked_into, contents
-
-
-def _name(path: str) -> bytes:
-    """The bytes of a path, the same on every system."""
-    return os.fsencode(unicodedata.normalize("NFC", path))
 
 
 def _files(left_out: Counter[str]) -> str:
@@ -166,8 +144,9 @@ def list_left_out(left_out: Counter[str]) -> str:
     return ", ".join(shown) + (f", {rest} others" if rest else "")
 
 
-def _readable(top: Path, contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
+def _readable(contents: ImageFolderContents, workers: int | None) -> ImageFolderContents:
     """The contents without unreadable images, as if they were removed."""
+    top = contents.top
     every = [path for listing in contents.splits.values() for path in listing.paths]
     from slnlab.image_folder.check import problems  # imports numpy and Pillow
 

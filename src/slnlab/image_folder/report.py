@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from slnlab.errors import DataError
 from slnlab.image_folder.check import verdicts
-from slnlab.image_folder.listing import ImageFolderContents, list_left_out
+from slnlab.image_folder.contents import ImageFolderContents
+from slnlab.image_folder.listing import list_left_out
 from slnlab.image_folder.survey import check_depths
 from slnlab.storage.hashes import file_hashes
 from slnlab.storage.writing import replacing
@@ -47,7 +48,7 @@ def report(
     """Log the contents of a folder, and refuse unusable ones.
 
     Args:
-        root: the folder.
+        root: the folder, or the CSV file, for messages.
         contents: its contents.
         workers: threads that decode; None uses all cores.
         unreadable_file: CSV file with the path and fault of every unreadable image; removed if there is none.
@@ -58,8 +59,8 @@ def report(
         DataError: images are unreadable and not skipped, all in one message, or have different depths.
     """
     every = [path for listing in contents.splits.values() for path in listing.paths]
-    hashes = file_hashes(Path(root), every, fresh=True)
-    found = verdicts(Path(root), hashes, workers)
+    hashes = file_hashes(contents.top, every, fresh=True)
+    found = verdicts(contents.top, hashes, workers)
     bad = contents.unreadable | {path: judged.problem for path, judged in found.items() if judged.problem is not None}
     _write(unreadable_file, ["path", "problem"], sorted(bad.items()))
     if bad:
@@ -70,7 +71,9 @@ def report(
             raise DataError(f"{counted}. Remove them, or leave them out with data.unreadable=skip\n  {shown}{more}")
         log.warning("%s and are left out:\n  %s%s", counted, shown, more)
     if not mixed_depths:
-        check_depths({verdict.depth: Path(root, path) for path, verdict in found.items() if verdict.depth is not None})
+        check_depths(
+            {verdict.depth: contents.top / path for path, verdict in found.items() if verdict.depth is not None}
+        )
     log.info("%s: %s", root, _counted(contents))
     for remark in _remarks(contents):
         log.warning("%s: %s", root, remark)

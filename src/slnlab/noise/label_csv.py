@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise._check import check_labels, check_num_classes
+from slnlab.storage.tables import csv_rows, plain_path
 from slnlab.storage.writing import replacing
 from slnlab.text.messages import quoted
 
@@ -60,7 +60,7 @@ def from_csv(
     """
     num_classes = check_num_classes(num_classes)
     expected = check_labels(labels, num_classes).tolist()
-    rows = _read(Path(path))
+    rows = csv_rows(Path(path))
     if paths is not None:
         return torch.tensor(_by_path(path, rows, paths, num_classes, classes or []), dtype=torch.int64)
     if not rows or [name.strip() for name in rows[0]] != _HEADER:
@@ -131,12 +131,12 @@ def _by_path(
     at_path, at_label = header.index("path"), header.index("label")
     # A name wins over an equal number, as in a class map.
     numbers = {**{str(c): c for c in range(num_classes)}, **{name: c for c, name in enumerate(classes)}}
-    wanted = {_plain(path): row for row, path in enumerate(paths)}
+    wanted = {plain_path(path): row for row, path in enumerate(paths)}
     given: dict[int, int] = {}
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
             raise DataError(f"{file}: line {line}: must have {len(header)} columns, has {len(row)}")
-        sample = wanted.get(_plain(row[at_path]))
+        sample = wanted.get(plain_path(row[at_path]))
         if sample is None:
             continue
         if sample in given:
@@ -153,24 +153,3 @@ def _by_path(
             "the column path holds paths as label_issues.csv does, relative to data.source.root"
         )
     return [given[row] for row in range(len(paths))]
-
-
-def _plain(path: str) -> str:
-    """Return one form for all ways to write a path."""
-    return unicodedata.normalize("NFC", os.path.normpath(path.strip().replace("\\", "/")))
-
-
-def _read(path: Path) -> list[list[str]]:
-    """Return all rows with the header, without empty lines at the end of the file."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is no CSV text file: {error}") from error
-    while rows and not any(cell.strip() for cell in rows[-1]):
-        del rows[-1]
-    return rows

@@ -79,6 +79,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
+    if data.get("labels") is not None and "labels" not in data["source"]:
+        yield "data.labels", f"overrides the labels of image files (data=folder, data=csv), not those of {data['name']}"
     yield from _vector_problems(config)
     for key in ("mean", "std"):
         if data[key] is not None and len(data[key]) != data["channels"]:

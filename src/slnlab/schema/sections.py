@@ -18,6 +18,7 @@ class Data(Component):
     channels: Count
     num_train: Count
     unreadable: Literal["refuse", "skip"] = "refuse"
+    labels: str | None = None
 
 
 class Source(Section):

@@ -53,7 +53,7 @@ def _options(node: DictConfig, *without: str) -> dict[str, Any]:
 
 def datamodule(config: DictConfig) -> IndexedDataModule:
     """The data module, with its label noise."""
-    options = _options(config.data, "source", "unreadable")  # `unreadable` is an argument of the source
+    options = _options(config.data, "source", "unreadable", "labels")  # the last two are arguments of the source
     noise = OmegaConf.to_container(config.noise, resolve=True)
     module = get_class(config.data._target_)(
         source=instantiate(for_class(container_of(config)["data"]["source"])),

@@ -1,0 +1,186 @@
+"""Labels of images in a CSV file: a list of all images, or corrections of a folder's labels."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from slnlab.errors import DataError
+from slnlab.image_folder.contents import ImageFolderContents, Listing, mixed
+from slnlab.image_folder.layout import SPLITS, alike
+from slnlab.storage.tables import plain_path, records
+from slnlab.text.messages import quoted
+
+COLUMNS = ("path", "label", "split", "true_label", "annotator")
+"""Columns of a list of images; the first two are needed."""
+
+
+class _Image(NamedTuple):
+    """An image of a list: its first line, split and true label, and its labels by annotator."""
+
+    line: int
+    split: str
+    true: str
+    votes: dict[str, str]
+
+
+def read_image_list(file: Path) -> ImageFolderContents:
+    """Read a CSV file with a row for each image: `path,label`, and perhaps `split`, `true_label`, `annotator`.
+
+    Paths are relative to the file's folder. Without `split` all images are for training. With `annotator` an image may
+    have a row for each of several people; its given label is that of most of them, of equals the first listed. The
+    classes are the training labels, in the order of their names, or of their values if all are integers. Labels of
+    validation and test images count as true; with `true_label` that column does.
+
+    Raises:
+        DataError: a column or a file is missing, a row is faulty, or a class has no training image. The message names
+            the file and the line.
+    """
+    header, rows = records(file, COLUMNS[:2])
+    images: dict[str, _Image] = {}
+    for line, row in rows:
+        _add(file, line, row, images)
+    remarks = []
+    others = [name for name in header if name not in COLUMNS]
+    if others:
+        remarks.append(f"the columns {quoted(others)} are not used")
+    ties = sum(len(_winners(image.votes)) > 1 for image in images.values())
+    if ties:
+        remarks.append(f"{ties} image(s) have several labels with equally many votes; the first listed counts")
+    _check_files(file, images)
+    classes = _classes(file, images)
+    number_of = {name: number for number, name in enumerate(classes)}
+    pairs: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+    true: dict[str, int] = {}
+    for path, image in images.items():
+        label = _winners(image.votes)[0] if image.split == "train" or not image.true else image.true
+        for name in (label, image.true or label):
+            if name not in number_of:
+                raise DataError(
+                    f"{file}: line {image.line}: no training image has the label {name!r}; their {len(classes)} "
+                    f"classes are {quoted(classes)}"
+                )
+        pairs[image.split].append((path, number_of[label]))
+        if image.split == "train" and image.true:
+            true[path] = number_of[image.true]
+    splits = {
+        split: Listing([path for path, _ in found], [label for _, label in found]) for split, found in pairs.items()
+    }
+    splits["train"] = mixed(pairs["train"])
+    for split, found in splits.items():
+        lacking = [name for name in classes if number_of[name] not in set(found.labels)]
+        if found.paths and lacking:
+            remarks.append(f"{SPLITS[split][0]} has no image of {quoted(lacking)}")
+    folders = {split: SPLITS[split][0] for split, found in splits.items() if found.paths}
+    known = true if "true_label" in header else None
+    return ImageFolderContents(file.parent, classes, splits, folders, Counter(), [], remarks, {}, known)
+
+
+def _add(file: Path, line: int, row: dict[str, str], images: dict[str, _Image]) -> None:
+    """Add a row to the images.
+
+    Raises:
+        DataError: the row is faulty, or contradicts an earlier one.
+    """
+    where = f"{file}: line {line}"
+    for name in ("path", "label", "true_label", "annotator"):
+        if not row.get(name, "-"):
+            raise DataError(f"{where}: the column {name!r} is empty")
+    if "${" in row["label"] + row.get("true_label", ""):
+        raise DataError(f"{where}: '${{' in the name of a class would be read as a reference; rename it")
+    path, label = _on_disk(file.parent, row["path"]), _label(row["label"])
+    word = row.get("split", "train")
+    split = next((name for name, words in SPLITS.items() if alike(word) in words), None)
+    if split is None:
+        raise DataError(
+            f"{where}: the split {word!r} is not allowed: {', '.join(words[0] for words in SPLITS.values())}"
+        )
+    true, annotator = _label(row.get("true_label", "")), row.get("annotator", "")
+    image = images.setdefault(path, _Image(line, split, true, {}))
+    if annotator in image.votes:
+        by = f" by the annotator {annotator!r}" if "annotator" in row else ""
+        raise DataError(f"{where}: a second row of {row['path']!r}{by}; the first is line {image.line}")
+    if (image.split, image.true) != (split, true):
+        raise DataError(f"{where}: {row['path']!r} has another split or true_label than in line {image.line}")
+    image.votes[annotator] = label
+
+
+def _label(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _winners(votes: dict[str, str]) -> list[str]:
+    """The labels with most votes, in the order of the list."""
+    counts = Counter(votes.values())
+    return [label for label, count in counts.items() if count == max(counts.values())]
+
+
+def _on_disk(top: Path, text: str) -> str:
+    """A path relative to a folder, in the encoding of accents that the file system has."""
+    path = plain_path(os.path.relpath(text, top) if os.path.isabs(text) else text)
+    forms = (path, unicodedata.normalize("NFD", path), text)
+    return next((form for form in forms if os.path.isfile(top / form)), path)
+
+
+def _check_files(file: Path, images: dict[str, _Image]) -> None:
+    missing = [path for path in images if not os.path.isfile(file.parent / path)]
+    if missing:
+        first = missing[0]
+        raise DataError(
+            f"{file}: line {images[first].line}: there is no file {first!r} in {file.parent}, the folder of the list"
+            + (f"; {len(missing)} of {len(images)} files are missing" if len(missing) > 1 else "")
+        )
+
+
+def _classes(file: Path, images: dict[str, _Image]) -> list[str]:
+    training = [image for image in images.values() if image.split == "train"]
+    found = {name for image in training for name in (_winners(image.votes)[0], image.true) if name}
+    if len(found) < 2:
+        raise DataError(
+            f"{file}: the training images have {len(found)} class(es) ({quoted(found)}); at least 2 are needed"
+        )
+    integers = all(name.removeprefix("-").isdecimal() for name in found)
+    return sorted(found, key=(lambda name: (int(name), name)) if integers else None)
+
+
+def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
+    """Override labels of training images by a CSV file with `path` and `label`; other columns are ignored.
+
+    Images without a row keep their labels. An empty label leaves the image out.
+
+    Raises:
+        DataError: a column is missing; a row names no training image, one twice, or a class that does not exist; or a
+            class would have no image. The message names the file and the line.
+    """
+    _, rows = records(file, COLUMNS[:2])
+    paths, labels = contents.splits["train"]
+    known = {plain_path(path): path for path in paths} | {plain_path(path): path for path in contents.unreadable}
+    number_of = {name: number for number, name in enumerate(contents.classes)}
+    new: dict[str, int | None] = {}
+    for line, row in rows:
+        path, label = known.get(plain_path(row["path"])), _label(row["label"])
+        if path is None:
+            raise DataError(
+                f"{file}: line {line}: {row['path']!r} is no training image; paths are relative to {contents.top}, "
+                "as in label_issues.csv"
+            )
+        if path in new:
+            raise DataError(f"{file}: line {line}: a second row of {row['path']!r}")
+        if label and label not in number_of:
+            raise DataError(
+                f"{file}: line {line}: there is no class {label!r}; the classes are {quoted(contents.classes)}"
+            )
+        new[path] = number_of[label] if label else None
+    pairs = [(path, new.get(path, label)) for path, label in zip(paths, labels, strict=True)]
+    kept = [(path, label) for path, label in pairs if label is not None]
+    lost = [name for name, number in number_of.items() if number not in {label for _, label in kept}]
+    if lost:
+        raise DataError(f"{file}: leaves no training image of {quoted(lost)}")
+    changed = sum(label != before for (_, label), before in zip(pairs, labels, strict=True))
+    dropped = len(pairs) - len(kept)
+    remark = f"{file} changes {changed - dropped} label(s) and leaves out {dropped} image(s)"
+    train = Listing([path for path, _ in kept], [label for _, label in kept])
+    return contents._replace(splits=contents.splits | {"train": train}, remarks=[*contents.remarks, remark])
