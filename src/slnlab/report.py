@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slnlab.analysis.costs import read_costs
@@ -16,7 +17,7 @@ from slnlab.analysis.latex import latex
 from slnlab.analysis.layout import make_tables
 from slnlab.analysis.markdown import markdown
 from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.selection import parse, select
+from slnlab.analysis.selection import parse, select, select_unfinished
 from slnlab.analysis.table import make_rows
 from slnlab.errors import DataError, SlnlabError
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
@@ -68,6 +69,7 @@ def report(
     conditions = parse(where)
     found = find_runs(paths)
     groups = group_runs(select(found.runs, conditions))
+    found = replace(found, unfinished=select_unfinished(found.unfinished, conditions))
     rows = make_rows(groups)
     tables = make_tables(rows, secondary, ratios, reference)
     parts = [markdown(tables), *found.remarks()]

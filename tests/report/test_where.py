@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from slnlab.analysis.runs import find_runs, group_runs
@@ -73,6 +75,17 @@ def test_the_table_averages_the_chosen_seeds(make_run, tmp_path):
         make_run(f"runs/{seed}", [last], seed=seed)
     text, _ = report([tmp_path], where=["seed=0,1,2"])
     assert "| 2 (0–1) | 60.00 ± 14.14 |" in text
+
+
+def test_unfinished_runs_of_other_configurations_are_not_listed(make_run, tmp_path):
+    make_run("runs/done")
+    for name, content in (("sym", "sym"), ("asym", "asym"), ("damaged", None)):
+        directory = make_run(f"runs/{name}", seed=1, noise=name)
+        (directory / "result.json").unlink()
+        text = "{" if content is None else json.dumps({"identity": {"seed": 1, "noise": {"name": content}}})
+        (directory / "identity.json").write_text(text)
+    text, _ = report([tmp_path / "runs"], where=["noise=sym"])
+    assert f"2 unfinished: {tmp_path / 'runs/damaged'}, {tmp_path / 'runs/sym'}" in text
 
 
 def test_label_files_are_told_apart_by_name(make_run, tmp_path, read_csv):

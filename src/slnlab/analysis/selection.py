@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +16,7 @@ from slnlab.analysis.runs import FinishedRun
 from slnlab.analysis.settings import as_typed
 from slnlab.config.container import flat
 from slnlab.errors import ConfigError, DataError
+from slnlab.record.run_directory import RunDirectory
 
 Conditions = Mapping[str, Sequence[str]]
 """Key → the allowed values, as typed on a command line."""
@@ -72,16 +75,35 @@ def select(runs: Sequence[FinishedRun], conditions: Conditions) -> list[Finished
             hint = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
             raise ConfigError(f"where {key}: no run has this key{hint}")
 
-    def fits(configuration: Mapping[str, Any]) -> bool:
-        return all(
-            name in configuration and as_typed(configuration[name]) in conditions[key] for key, name in names.items()
-        )
-
-    chosen = [run for run, each in zip(runs, configurations, strict=True) if fits(each)]
+    chosen = [run for run, each in zip(runs, configurations, strict=True) if _fits(each, conditions)]
     if not chosen:
         asked = " ".join(f"{key}={','.join(values)}" for key, values in conditions.items())
         raise DataError(f"where {asked}: no finished run fits; there are {_existing(names, configurations)}")
     return chosen
+
+
+def select_unfinished(directories: Sequence[Path], conditions: Conditions) -> list[Path]:
+    """The directories of begun runs that fit, as far as their configuration can be read."""
+    chosen = []
+    for directory in directories:
+        try:
+            stored = json.loads(RunDirectory(directory).identity.read_text(encoding="utf-8"))["identity"]
+            fits = _fits(flat(stored), conditions)
+        except (OSError, ValueError, KeyError, TypeError):
+            fits = True
+        if fits:
+            chosen.append(directory)
+    return chosen
+
+
+def _fits(configuration: Mapping[str, Any], conditions: Conditions) -> bool:
+    def value(key: str) -> Any:
+        return configuration[key if key in configuration else f"{key}.name"]
+
+    return all(
+        (key in configuration or f"{key}.name" in configuration) and as_typed(value(key)) in allowed
+        for key, allowed in conditions.items()
+    )
 
 
 def _existing(names: Mapping[str, str], configurations: Sequence[Mapping[str, Any]]) -> str:
