@@ -58,6 +58,8 @@ def test_every_option_composes_passes_its_schema_and_builds(
     group: str, name: str, tmp_path: Path, data_set: Callable[[str], list[str]]
 ) -> None:
     chosen = data_set(name) if group == "data" else [f"{group}={name}"]
+    if chosen in (["model=linear"], ["model=mlp"]):  # for vectors only
+        chosen = [*data_set("features"), *chosen]
     composed = compose([*chosen, *NEEDED.get((group, name), [])])
     check(composed)
     if group != "trainer":
