@@ -22,9 +22,9 @@ from slnlab.inference.trained_run import TrainedRun
 from slnlab.storage.writing import replacing
 
 RANKING = "ema_loss"
-"""The score that ranks and cuts. In single runs of CE and SLN on digits and Fashion-MNIST with symmetric noise, it and AUM
-ranked about equally well, and its mixture of two Gaussians was the steadier estimate of the noise rate. With asymmetric
-noise between similar classes, confident learning ranked better, and the estimate failed."""
+"""The score that ranks and cuts. In single runs of CE and SLN on digits and Fashion-MNIST with symmetric noise, it and
+AUM ranked about equally well, and its mixture of two Gaussians was the steadier estimate of the noise rate. With
+asymmetric noise between similar classes, confident learning ranked better, and the estimate failed."""
 
 
 class Diagnosis(NamedTuple):
