@@ -21,8 +21,8 @@ Policy = Literal["relabel", "drop"]
 def write_corrected(diagnosis: Diagnosis, path: Path, policy: Policy = "relabel", top: int | None = None) -> int:
     """Write the training labels after correction, and return how many samples were relabelled or dropped.
 
-    - Images from files: `path,label`, a row for every training image, with class names. `drop` leaves out its rows,
-      which only `data=csv` accepts; `noise=csv` needs every image.
+    - Images from files: `path,label`, a row for every training image, with class names, as `data.labels` reads it. An
+      empty label leaves an image out.
     - Images in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
 
     Samples that the run held out keep their given labels, as nothing is known about them.
@@ -59,8 +59,7 @@ def write_corrected(diagnosis: Diagnosis, path: Path, policy: Policy = "relabel"
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label"])
     for row, (image, label) in enumerate(zip(paths, labels.tolist(), strict=True)):
-        if row not in left_out:
-            writer.writerow([image, diagnosis.run.classes[label]])
+        writer.writerow([image, "" if row in left_out else diagnosis.run.classes[label]])
     with replacing(path) as file:
         file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
     return len(chosen)
