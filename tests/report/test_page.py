@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
 from slnlab.errors import SlnlabError
@@ -27,6 +28,19 @@ def write_runs(make_run, tmp_path):
     for metrics in (tmp_path / "runs").glob("sym*/metrics.csv"):
         head, first, second = metrics.read_text().split()
         metrics.write_text(f"{head},train/memorised,train/recovered\n{first},0.25,0.5\n{second},0.75,0.125\n")
+    for samples in (tmp_path / "runs/symce0", tmp_path / "runs/symce1"):
+        # 100 samples: 60 correct labels with a small loss, then 40 wrong ones, of which the first 20 are memorised.
+        given, true = np.zeros(100, int), np.array([0] * 60 + [1] * 40)
+        np.savez(
+            samples / "samples.npz",
+            index=np.arange(100),
+            given=given,
+            true=true,
+            wrong=given != true,
+            network_loss=np.arange(100.0),
+            network_margin=-np.arange(100.0),
+            network_prediction=np.array([0] * 80 + [1] * 20),
+        )
     failed = make_run("runs/failed", seed=5)
     (failed / "result.json").unlink()
     (failed / "config.yaml").write_text("trainer: {max_epochs: 4}\n")
@@ -107,6 +121,7 @@ def test_the_page_sorts_filters_and_hovers(make_run, tmp_path, browser):
     browser.find_element(By.ID, "filter").clear()
     browser.find_element(By.ID, "filter").send_keys("sln")
     assert names("memorisation")[::2] == ["SLN sigma=0.5: memorised", "SLN sigma=0.5: recovered"]
+    assert len(names("dissection")) == 4
     assert names("sigma") == ["SLN", "SLN-MO"]
     assert browser.execute_script("return document.getElementById('sigma').data[0].y") == pytest.approx([80, 75])
     Select(browser.find_element(By.ID, "measure")).select_by_visible_text("training loss on wrong labels (nats)")
@@ -144,6 +159,8 @@ def test_the_command_writes_the_page(make_run, tmp_path, monkeypatch, capsys):
     contents = json.loads(re.search(r'<script id="contents"[^>]*>(.*?)</script>', text, re.S)[1])
     assert len(contents["configurations"]) == 5
     assert contents["unfinished"][0][3] == FAILURE
+    (shares,) = contents["dissection"].values()  # of CE, by intervals of two samples
+    assert shares == [[100] * 30 + [0] * 20, [0] * 50, [0] * 40 + [100] * 10, [0] * 30 + [100] * 10 + [0] * 10]
     curve = contents["curves"]["test accuracy (%)"]["0"]
     assert (curve["x"], curve["mean"]) == ([1, 2], [90, 55])
     assert curve["std"] == pytest.approx([0, 50**0.5], rel=1e-4)

@@ -55,7 +55,7 @@ def judged_samples(paths: Sequence[Path], weights: str | None) -> tuple[Judged, 
         found = []
         for subject in same:
             try:
-                found.append((subject, _samples(subject)))
+                found.append((subject, read_training_samples(subject)))
             except DataError as error:
                 remarks.append(f"not drawn: {error}")
         if found:
@@ -65,7 +65,12 @@ def judged_samples(paths: Sequence[Path], weights: str | None) -> tuple[Judged, 
     return judged, remarks
 
 
-def _samples(subject: Subject) -> TrainingSamples:
+def read_training_samples(subject: Subject) -> TrainingSamples:
+    """Read the samples of one run.
+
+    Raises:
+        DataError: the run has no samples with correct and with wrong labels.
+    """
     file = subject.finished.directory.samples
     loss, margin, prediction = (f"{subject.weights}_{name}" for name in ("loss", "margin", "prediction"))
     columns: dict[str, Any] = read_samples(file, needed=(loss, margin, prediction, "given"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from slnlab.analysis.runs import Found, Group
 from slnlab.analysis.table import Row
 from slnlab.errors import DataError
 from slnlab.figures.panels import epochs
+from slnlab.figures.subjects import Subject
+from slnlab.figures.training_samples import read_training_samples
 from slnlab.record.sweep_plan import run_status
 
 OF_A_ROW = {
@@ -62,6 +65,7 @@ def contents(tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> 
         "configurations": configurations,
         "panels": panels,
         "curves": curves,
+        "dissection": _dissection([row for table in tables for row in table.rows]),
         "note": note(tables),
         "remarks": [
             *(f"{panel}: {text}" for panel, table in zip(panels, tables, strict=True) for text in table.remarks),
@@ -118,6 +122,23 @@ def _curves(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[str]]:
                     "std": _rounded(values[:, known].std(0, ddof=1)) if len(values) > 1 else None,
                 }
     return {title: lines for title, lines in curves.items() if lines}, remarks
+
+
+def _dissection(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """Number of the configuration → the percentage of each kind of samples in each interval, as in the paper's Fig. 4.
+
+    Rows without samples of correct and wrong labels are left out.
+    """
+    from slnlab.figures.dissection import INTERVALS, dissect
+
+    dissected = {}
+    for number, row in enumerate(rows):
+        with suppress(DataError):
+            samples = [read_training_samples(Subject(row.group, run, row.name)) for run in row.group.runs]
+            if min(len(each.loss) for each in samples) >= INTERVALS:
+                shares = np.mean([dissect(each, INTERVALS).shares for each in samples], axis=0)
+                dissected[str(number)] = [_rounded(100 * kind) for kind in shares.T]
+    return dissected
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

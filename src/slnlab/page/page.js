@@ -1,9 +1,10 @@
 "use strict";
 const contents = JSON.parse(document.getElementById("contents").textContent);
 const COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]; // Okabe and Ito
-const DASHES = ["solid", "dash", "dashdot", "longdash"];
-const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star"];
+const DASHES = ["solid", "dash", "dashdot", "longdash"], SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star"];
 const [MEMORISED, RECOVERED] = ["memorised", "recovered"].map(word => Object.keys(contents.curves).find(m => m.startsWith(word)));
+const KINDS = [["label correct, prediction correct", "#0072B2", ""], ["label correct, prediction wrong", "#56B4E9", "/"],
+  ["label wrong, prediction correct", "#E69F00", ""], ["label wrong, prediction wrong", "#D55E00", "/"]];
 const NO_UPLOAD = { showSendToCloud: false, modeBarButtonsToRemove: ["sendChartToCloud"], plotlyServerURL: "" };
 const element = id => document.getElementById(id);
 const rows = contents.configurations.map((configuration, number) => ({ ...configuration, number }));
@@ -42,8 +43,7 @@ function showTable() {
   }
   element("count").textContent = `${shown.length} of ${rows.length} rows`;
   document.querySelectorAll("#configurations th").forEach((head, i) => {
-    if (i === sorted.column) head.setAttribute("aria-sort", sorted.ascending ? "ascending" : "descending");
-    else head.removeAttribute("aria-sort");
+    head.ariaSort = i === sorted.column ? (sorted.ascending ? "ascending" : "descending") : null;
   });
 }
 
@@ -108,11 +108,19 @@ function sigmaLines() {
   });
 }
 
+function kinds() { // stacked shares of the samples; those of wrong predictions are hatched
+  return (contents.dissection[element("dissected").value] || []).map((shares, k) => ({
+    name: KINDS[k][0], y: shares, x: shares.map((_, i) => i + 1), stackgroup: "kinds", line: { width: 0 },
+    fillcolor: KINDS[k][1], hovertemplate: "%{y:.1f} %",
+    fillpattern: { shape: KINDS[k][2], bgcolor: KINDS[k][1], fgcolor: "#fff", size: 7 } }));
+}
+
 function draw() {
   const measure = element("measure").value;
   plot("curves", measure ? lines(measure, {}) : [], "epoch", measure);
   plot("memorisation", [...lines(MEMORISED, { dash: "solid", suffix: ": memorised" }),
     ...lines(RECOVERED, { dash: "dot", suffix: ": recovered" })], "epoch", "wrongly labelled samples (%)");
+  plot("dissection", kinds(), "interval of equally many samples (loss →)", "share of the samples (%)");
   plot("sigma", sigmaLines(), "σ", "test accuracy at the last epoch (%)");
 }
 
@@ -133,8 +141,10 @@ element("note").textContent = contents.note;
 contents.remarks.forEach(remark => add(element("remarks"), "li", remark));
 contents.panels.forEach(panel => add(element("panel"), "option", panel));
 Object.keys(contents.curves).forEach(measure => add(element("measure"), "option", measure));
+for (const number of Object.keys(contents.dissection))
+  add(element("dissected"), "option", `${rows[number].panel}: ${rows[number].title}`).value = number;
 list("slowest", ["run", "minutes", "s/epoch", "processor", "GPUs"], contents.slowest);
 list("unfinished", ["run", "state", "epochs", "message"], contents.unfinished);
 element("filter").addEventListener("input", () => { showTable(); draw(); });
-for (const id of ["panel", "measure"]) element(id).addEventListener("change", draw);
+for (const id of ["panel", "measure", "dissected"]) element(id).addEventListener("change", draw);
 draw();
