@@ -218,12 +218,12 @@ def test_a_users_own_data_set_and_network_train(tmp_path: Path) -> None:
     (conf / "model").mkdir()
     (conf / "data" / "inverted.yaml").write_text(
         "# @package _global_\n"
-        "defaults: [digits, override /model: linear, _self_]\n"
+        "defaults: [digits, override /model: plain, _self_]\n"
         "data: {name: inverted, source: {_target_: mine.Inverted}}\n"
-        "preset: {clean_run: [model=linear, trainer.max_epochs=1]}\n"
+        "preset: {clean_run: [model=plain, trainer.max_epochs=1]}\n"
     )
-    (conf / "model" / "linear.yaml").write_text(
-        "_target_: mine.Linear\nname: linear\nin_channels: ${data.channels}\nnum_classes: ${data.num_classes}\n"
+    (conf / "model" / "plain.yaml").write_text(
+        "_target_: mine.Linear\nname: plain\nin_channels: ${data.channels}\nnum_classes: ${data.num_classes}\n"
     )
     done = commands.run(
         "slnlab.train",

@@ -140,7 +140,7 @@ def without_encoding(source: str) -> Iterator[int]:
     for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if isinstance(owner, ast.Name) and owner.id in ("os", "Image"):  # a descriptor, a picture
+        if isinstance(owner, ast.Name) and owner.id in ("os", "Image", "archive"):  # a descriptor, a picture, a member
             continue
         keys = {keyword.arg for keyword in call.keywords}
         modes = {value.value for value in call.args if isinstance(value, ast.Constant)}

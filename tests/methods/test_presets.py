@@ -6,6 +6,7 @@ A method with a test of its own says its values there.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,11 @@ def test_presets_are_the_published_values(method: str, data: str, noise: str, ex
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml")))
 @pytest.mark.parametrize(("method", "key"), [("truncated_gce", "first_pruning"), ("cores2", "sieve_from")])
-def test_later_phases_begin_within_the_run(method: str, key: str, data: str, own_images: str) -> None:
+def test_later_phases_begin_within_the_run(
+    method: str, key: str, data: str, data_set: Callable[[str], list[str]]
+) -> None:
     """Otherwise the run would be plain GCE, or CORES² without its sieve, under the method's name."""
-    config = composed(f"data={data}", f"method={method}", *([own_images] if data == "folder" else []))
+    config = composed(*data_set(data), f"method={method}")
     check(config)
     epochs = config.trainer.max_epochs
     assert config.method[key] < epochs

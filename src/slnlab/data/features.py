@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from slnlab.data.augment import Normalise
 from slnlab.data.batches import Images, Vectors
 from slnlab.data.images import ImageDataModule
+from slnlab.data.inject import LabelNoise
+from slnlab.data.source import Source
 from slnlab.record.result import Preprocessing
 from slnlab.schema.kinds import Positive
 
@@ -28,6 +30,7 @@ class FeatureDataModule(ImageDataModule):
     """Feature vectors (N, D) of images, texts or tables. Batches are (B, D) float32, without augmentation.
 
     Args:
+        source, noise: see `ImageDataModule`.
         mean, std: of each feature, D numbers each; None: measured on the training vectors, where a feature with one
             value has the standard deviation 1.
         padding, flip: vectors have none.
@@ -41,14 +44,16 @@ class FeatureDataModule(ImageDataModule):
 
     def __init__(
         self,
-        *arguments: Any,
+        source: Source,
+        noise: LabelNoise | Mapping[str, Any],
+        *,
         mean: Sequence[float] | None = None,
         std: Sequence[Positive] | None = None,
         padding: Literal[0] = 0,
         flip: Literal[False] = False,
         **options: Any,
     ) -> None:
-        super().__init__(*arguments, mean=mean, std=std, padding=padding, flip=flip, **options)
+        super().__init__(source, noise, mean=mean, std=std, padding=padding, flip=flip, **options)
 
     @property
     def preprocessing(self) -> Preprocessing:
