@@ -163,6 +163,14 @@ def test_a_noise_seed_that_draws_nothing_makes_no_second_run(make_run, tmp_path)
     assert found.left_out == []
 
 
+def test_a_run_made_again_with_the_same_numbers_counts_once(make_run, tmp_path):
+    first, second = make_run("a", seconds=3.0), make_run("b", seconds=4.0)
+    found = find_runs([tmp_path])
+    assert len(found.runs) == 1
+    assert found.remarks() == [f"counted once: {second}: repeats the numbers of {first}"]
+    assert found.left_out == []
+
+
 def test_source_runs_of_other_noise_draws_are_one_configuration(make_run, tmp_path):
     for draw in (0, 1):
         source = json.loads((make_run(f"sln{draw}", method="sln", draw=draw) / "result.json").read_text())["group"]

@@ -135,7 +135,7 @@ class Found:
     left_out: list[str]
     """Results that are not counted, each with the reason."""
     repeated: list[str] = field(default_factory=list)
-    """Runs that repeat another one, as their noise seed draws nothing. They count once."""
+    """Runs that repeat another one: their noise seed draws nothing, or they were made twice. They count once."""
 
     def remarks(self) -> list[str]:
         """Lines about runs that a table does not show."""
@@ -150,7 +150,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
     """Load every `result.json` at or below `paths`.
 
     Unreadable results are left out. A second, different result of the same configuration and seeds is left out too:
-    the first counts, in the order of `paths` and then of names. An equal copy is the same run.
+    the first counts, in the order of `paths` and then of names. A run with the same numbers is the same run.
 
     Runs are of one configuration if they differ only in `seed` and `noise.seed`, and in what follows from these.
 
@@ -193,6 +193,8 @@ def find_runs(paths: Sequence[Path]) -> Found:
             repeated.append(
                 f"{file.parent}: has the seed and the labels of {counted.directory.path}; noise.seed draws nothing here"
             )
+        elif counted.result.rows == result.rows and counted.result != result:
+            repeated.append(f"{file.parent}: repeats the numbers of {counted.directory.path}")
         elif counted.result != result:
             left_out.append(f"{file}: another result of the run in {counted.directory.path}, which counts instead")
     if not runs:
