@@ -19,8 +19,10 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 	$(BIN)/python -m slnlab.train -m experiment=demo runs_dir=runs/demo
 	$(BIN)/python -m slnlab.report runs/demo --out runs/demo/report
 
+# One more than there are cores: tests that start processes wait for them.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
 test: $(STAMP)  ## the suite, without the tests on SLURM and Ray (test-cluster) and the slow ones (test-slow)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 test-cluster: $(STAMP)  ## the launchers on Ray and on a real SLURM cluster of one node (root; slurmctld, slurmd, munge)
 	$(BIN)/python -m pytest -m 'cluster and not slow' --durations=10
