@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, found_groups, lines_by_epoch, panels
-from slnlab.figures.style import DPI, WIDTH, line_styles, mean_line, place_legend, save, save_picture, style
+from slnlab.figures.style import DPI, WIDTH, line_styles, mean_line, place_legend, save, save_picture, style, wrapped
 
 LOSSES = ("train/loss_correct", "train/loss_wrong")
 
@@ -132,7 +132,7 @@ def _draw(axes: Sequence[Axes], group: Group, columns: Columns, secondary: bool,
 
 def _describe(axes: Sequence[Axes], group: Group) -> None:
     accuracy, correct, wrong = axes
-    accuracy.set(title=f"{group.first.data}, {group.noise}", ylabel="test accuracy (%)")
+    accuracy.set(title=wrapped(accuracy, f"{group.first.data}, {group.noise}"), ylabel="test accuracy (%)")
     correct.set(title="correctly labelled samples", ylabel="mean training loss (nats)")
     wrong.set(title="wrongly labelled samples")
     wrong.sharey(correct)
