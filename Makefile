@@ -122,6 +122,8 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --compare ce --out $@
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --where noise=sym --out runs/fashion_mnist && \
 	  cp runs/fashion_mnist/curves.png $@/sym.png  # for the README
+	for kind in density dissection; do $(BIN)/python -m slnlab.analyze $$kind runs/fashion_mnist --out $@ || exit 1; done
+	rm $@/*.svg
 
 CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
   data.source.verify=false runs_dir=runs/cifar10_cpu
