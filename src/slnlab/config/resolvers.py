@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from slnlab.arrays.contents import read_arrays
 from slnlab.config.contents import source_contents
 from slnlab.errors import ConfigError
 from slnlab.image_folder.contents import ImageFolderContents
@@ -128,6 +127,8 @@ def arrays(what: str, *, _root_: DictConfig) -> Any:
         ConfigError: the root is missing.
         DataError: the file is unusable.
     """
+    from slnlab.arrays.contents import read_arrays  # with numpy, which the check of other data sets does without
+
     source = _root_.data.source
     if OmegaConf.is_missing(source, "root"):
         raise ConfigError(f"data.source.root: must be given, an .npz file with train_{source.kind} and train_labels")
