@@ -19,20 +19,19 @@ from slnlab.processes.distributed import gather
 _TRUTH = ("true", "wrong")
 
 
-def margins(logits: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Margins of the given labels, and the likeliest other classes.
+def margins(logits: Tensor, given: Tensor) -> Tensor:
+    """Margins of the given labels: their logits minus the largest other logit, below 0 where another is predicted.
 
     Args:
-        logits: (B, C).
+        logits: (B, C), C at least 2.
         given: given labels (B,), int64.
 
     Returns:
-        (B,): logit of the given label minus the largest other logit, below 0 where another class is predicted; and
-        (B,) int64: the class of that other logit.
+        (B,).
     """
-    given = given.unsqueeze(1)
-    largest, other = logits.scatter(1, given, -torch.inf).max(1)
-    return logits.gather(1, given).squeeze(1) - largest, other
+    own = logits.gather(1, given.unsqueeze(1)).squeeze(1)
+    largest, second = logits.topk(2, dim=1).values.unbind(1)
+    return own - torch.where(own == largest, second, largest)  # a tie: both are the same, the margin is 0
 
 
 class SampleTable:
@@ -146,12 +145,12 @@ class SampleTable:
         """
         logits, given = logits.detach().float(), self["given"][index]
         loss = cross_entropy(logits, given, reduction="none")
-        self.note(index, loss, logits.argmax(1), margins(logits, given)[0])
+        self.note(index, loss, logits.argmax(1), margins(logits, given))
 
     def note(self, index: Tensor, loss: Tensor, prediction: Tensor, margin: Tensor) -> None:
         """Write the columns of `observe` for the rows `index` (B,)."""
         self["loss"][index], self["prediction"][index], self["margin"][index] = loss, prediction, margin
-        self["observed"][index] = True
+        self["observed"].index_fill_(0, index, True)
 
     def targets(self, index: Tensor) -> Tensor:
         """Return the unperturbed targets of samples (B,): (B, C) float32, rows sum to one."""

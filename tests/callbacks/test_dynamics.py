@@ -44,10 +44,10 @@ def after(epochs: list[list[int]]) -> tuple[SampleTable, dict[str, Tensor]]:
 ALL = [[0, 1, 2, 3]] * 3
 
 
-def test_margins_and_the_likeliest_other_class_by_hand() -> None:
-    margin, other = margins(torch.tensor(LOGITS[0]), torch.tensor(GIVEN))
-    assert margin.tolist() == [1, 2, -1, -2]
-    assert other.tolist() == [2, 2, 0, 1]
+def test_margins_by_hand() -> None:
+    assert margins(torch.tensor(LOGITS[0]), torch.tensor(GIVEN)).tolist() == [1, 2, -1, -2]
+    tied = torch.tensor([[3.0, 3.0, 1.0], [3.0, 3.0, 3.0]])
+    assert margins(tied, torch.tensor([1, 2])).tolist() == [0, 0]
 
 
 def test_area_under_the_margin_by_hand() -> None:

@@ -51,7 +51,8 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
             logits = network(image).float()
             given = table["given"][index]
             loss = cross_entropy(logits, given, reduction="none")
-            parts.append((index, loss, logits.argmax(1), *margins(logits, given)))
+            other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
+            parts.append((index, loss, logits.argmax(1), margins(logits, given), other))
     judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")

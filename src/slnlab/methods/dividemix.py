@@ -154,7 +154,7 @@ class DivideMix(Method):
                     logits = network(image).float()
                     given = self.table["given"][index]
                     losses = cross_entropy(logits, given, reduction="none")
-                    batches.append((index, losses, logits.argmax(1), margins(logits, given)[0]))
+                    batches.append((index, losses, logits.argmax(1), margins(logits, given)))
         for number, batches in enumerate(predicted):
             index, losses, prediction, margin = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
             if number == 0:
