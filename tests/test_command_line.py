@@ -67,7 +67,7 @@ def test_a_sweep_with_one_impossible_run_is_refused_before_any_starts(tmp_path: 
 MISTAKES = {
     "sln.sgima": ["sln.sgima=1"],
     "sln.sigma": ["sln.sigma=-1"],
-    "noise/bogus": ["noise=bogus"],
+    "noise=bogus": ["noise=bogus"],
     "sln.sigma: is not KEY=VALUE": ["sln.sigma"],
     "method=sln": ["method=ce", "sln.sigma=0.5"],
     "experiment/nope": ["experiment=nope"],

@@ -408,6 +408,18 @@ def test_compose_in_another_hydra_application_reads_slnlabs_configuration(tmp_pa
     assert not GlobalHydra.instance().is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("typed", "close", "known"),
+    [("method=sln_mo_l", " (did you mean sln_mo_lc?)", ""), ("noise=0.4", "", ", sym"), ("model=smalcnn", " (did", "")],
+)
+def test_an_option_that_does_not_exist_is_one_message_with_a_close_one(typed: str, close: str, known: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose([typed])
+    assert str(error.value).startswith(f"{typed}: there is no such option{close}")
+    assert "\n" not in str(error.value)
+    assert known in str(error.value)
+
+
 def test_folders_named_by_the_command_are_searched(tmp_path: Path) -> None:
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "mine.yaml").write_text("_target_: mine.noise\nname: mine\nrate: 0.1\nseed: 0\n")

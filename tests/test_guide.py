@@ -10,7 +10,7 @@ from pathlib import Path
 import commands
 import pytest
 
-from slnlab.config import check, compose, loading
+from slnlab.config import CONF_DIR, check, compose, loading, search_in
 from slnlab.errors import ConfigError
 from slnlab.noise import NoiseRecord
 from slnlab.record.result import Result, read_metrics
@@ -78,6 +78,10 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of the guide, found as by its command."""
     monkeypatch.syspath_prepend(files)
     (files / "conf" / "loss" / "bare.yaml").write_text("_target_: mine.focal\nname: bare\n")
+    (files / "unfinished.py").write_text(
+        "from mine import Trimmed\nclass Rows:\n    def prepare(self): ...\n"
+        "class Forgetful(Trimmed):\n    def setup(self, stage):\n        self.column = None\n"
+    )
     monkeypatch.setattr(loading, "extra_config_dirs", [str(files / "conf")])
 
 
@@ -105,6 +109,14 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("noise=to_the_next +noise.hop=1", "noise.hop: there is no such key"),
         ("data=rows +data.source.root=here", "data.source.root: there is no such key"),
         ("data=rows data.num_classes=eight model.num_classes=8", "data.num_classes: 'eight' is not allowed"),
+        (
+            "data=rows data.source._target_=unfinished.Rows",
+            "data.source._target_: unfinished.Rows lacks load; a data source has `prepare()` and `load(split)`",
+        ),
+        (
+            "method=trimmed method._target_=unfinished.Forgetful",
+            "method._target_: unfinished.Forgetful.setup must call super().setup(stage)",
+        ),
         ("data=rows data.bach_size=3", "data.bach_size: there is no such key (did you mean batch_size?)"),
     ],
 )
@@ -114,6 +126,19 @@ def test_a_mistake_in_a_users_class_is_one_message_without_import(typed: str, sa
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert "mine" not in sys.modules
+
+
+@pytest.mark.usefixtures("own")
+def test_an_option_with_the_name_of_another_is_refused(files: Path) -> None:
+    """Hydra takes slnlab's, without a word. A copy with the same content is harmless."""
+    ours, theirs = CONF_DIR / "model" / "linear.yaml", files / "conf" / "model" / "linear.yaml"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(ours.read_bytes())
+    search_in([str(files / "conf")])
+    theirs.write_text("_target_: mine.Linear\n")
+    with pytest.raises(ConfigError, match=r"linear.yaml: slnlab has an option model=linear, too; give yours another"):
+        search_in([str(files / "conf")])
+    theirs.unlink()
 
 
 @pytest.mark.usefixtures("own")

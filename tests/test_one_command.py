@@ -15,7 +15,7 @@ import pytest
 
 from slnlab import __version__, config
 from slnlab.__main__ import COMMANDS, main
-from slnlab.catalogue.options import KINDS
+from slnlab.catalogue.options import KINDS, options
 from slnlab.catalogue.show import show
 from slnlab.config import CONF_DIR, compose
 from slnlab.errors import ConfigError
@@ -119,6 +119,14 @@ def test_list_prints_every_option_with_a_description(kind: str, group: str, says
     assert [row["name"] for row in rows] == sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
     assert all(row["description"] for row in rows)
     assert len(says("list", kind).splitlines()) == len(rows)
+
+
+def test_list_without_a_kind_lists_all_kinds(says: Says) -> None:
+    shown = says("list").splitlines()
+    assert [line for line in shown if line and not line.startswith(" ")] == [*KINDS]
+    assert len([line for line in shown if line.startswith("  ")]) == sum(
+        len(options(group)) for group in KINDS.values()
+    )
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from yaml import YAMLError
 
 from slnlab.config.composition import explain
 from slnlab.config.contents import refuse_changed, refuse_replaced
-from slnlab.config.loading import CONF_DIR, FIRST_PARTS, extra_config_dirs, refuse_incomplete
+from slnlab.config.loading import CONF_DIR, FIRST_PARTS, refuse_incomplete, search_in
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes.cores import wait_without_spinning
@@ -238,7 +238,7 @@ def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
     if asked.resolve and not (asked.cfg or asked.help):
         parser.error("--resolve: goes with --cfg or --help")
     if asked.config_dir:
-        extra_config_dirs[:] = [os.path.abspath(asked.config_dir)]
+        search_in([os.path.abspath(asked.config_dir)])
     left = list(asked.overrides)
     options = []
     for word in words:
@@ -256,7 +256,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     logging.raiseExceptions = False  # a full disk is reported once, not at every line of train.log
     # Hydra prints its errors with advice on its internals; with this variable it raises them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
+    try:
+        overrides, sys.argv[1:] = _typed(sys.argv[1:] if arguments is None else arguments, program)
+    except SlnlabError as error:
+        sys.exit(f"error: {error}")
     several = "-m" in sys.argv or "--multirun" in sys.argv
     try:
         refuse_incomplete(overrides, several)

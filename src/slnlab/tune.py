@@ -111,7 +111,7 @@ def _searched(folder: Path | None) -> list[str]:
         return []
     if not folder.is_dir():
         raise ConfigError(f"--config-dir: there is no directory {folder}")
-    config.extra_config_dirs[:] = [str(folder)]  # for the runs needed before a trial
+    config.search_in([str(folder)])  # for the runs needed before a trial
     return shlex.split(override("hydra.searchpath", f"[{folder}]") or "")
 
 

@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple
 
 from slnlab.catalogue.card_texts import card_text
 from slnlab.catalogue.yaml_keys import keys
-from slnlab.config import CONF_DIR, extra_config_dirs
+from slnlab.config import CONF_DIR, extra_config_dirs, search_in
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
@@ -42,11 +43,9 @@ class Option(NamedTuple):
 
 
 def options(group: str) -> list[Option]:
-    """Return the options of a group. The user's own (`extra_config_dirs`) replace built-in ones of the same name."""
-    found: dict[str, Path] = {}
-    for folder in [*map(Path, extra_config_dirs), CONF_DIR]:
-        for path in (folder / group).glob("*.yaml"):
-            found.setdefault(path.stem, path)
+    """Return the options of a group, with the user's own (`extra_config_dirs`)."""
+    folders = [*map(Path, extra_config_dirs), CONF_DIR]
+    found = {path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}
     return [_option(group, found[name]) for name in sorted(found)]
 
 
@@ -71,12 +70,12 @@ def search_also(folder: Path | None) -> None:
     """Look for options in the user's folder (--config-dir), too.
 
     Raises:
-        ConfigError: the folder does not exist.
+        ConfigError: the folder does not exist; see also `search_in`.
     """
     if folder is not None:
         if not folder.is_dir():
             raise ConfigError(f"--config-dir: there is no directory {folder}")
-        extra_config_dirs[:] = [str(folder)]
+        search_in([str(folder)])
 
 
 def _table(found: Sequence[Option]) -> str:
@@ -95,20 +94,24 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         epilog="`slnlab show METHOD` describes a method. Choose with method=NAME, loss=NAME, noise=NAME, data=NAME, "
         "model=NAME.",
     )
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=KINDS, nargs="?", help="without it: all kinds")
     parser.add_argument("--format", choices=["text", "tsv"], default="text", help="tsv: a table for other programs")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")
     asked = parser.parse_args(arguments)
+    if not asked.kind and asked.format != "text":
+        parser.error(f"--format {asked.format}: goes with one of {', '.join(KINDS)}")
     try:
         search_also(asked.config_dir)
-        found = options(KINDS[asked.kind])
+        found = {kind: options(KINDS[kind]) for kind in ([asked.kind] if asked.kind else KINDS)}
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    if asked.format == "text":
-        print(_table(found))
-        return
-    writer = csv.writer(sys.stdout, "excel-tab", lineterminator="\n")
-    writer.writerows([["name", "title", "paper", "description", "file"], *map(list, found)])
+    if not asked.kind:
+        print("\n\n".join(f"{kind}\n{indent(_table(each), '  ')}" for kind, each in found.items()))
+    elif asked.format == "text":
+        print(_table(found[asked.kind]))
+    else:
+        writer = csv.writer(sys.stdout, "excel-tab", lineterminator="\n")
+        writer.writerows([["name", "title", "paper", "description", "file"], *map(list, found[asked.kind])])
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ def _no_such(name: str, methods: Sequence[str]) -> str:
     for kind, group in KINDS.items():
         if group != "method" and name in {option.name for option in options(group)}:
             return f"{name}: is no method, but {group}={name}; see `slnlab list {kind}`"
-    return f"{name}: there is no such method{near(name, methods)}; `slnlab list methods` has them all"
+    known = "`slnlab list methods` has them all, --config-dir=DIR adds your own"
+    return f"{name}: there is no such method{near(name, methods)}; {known}"
 
 
 def _wrapped(body: str) -> str:

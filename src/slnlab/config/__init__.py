@@ -2,6 +2,6 @@
 
 from slnlab.config.checks import check
 from slnlab.config.composition import compose, explain
-from slnlab.config.loading import CONF_DIR, extra_config_dirs
+from slnlab.config.loading import CONF_DIR, extra_config_dirs, search_in
 
-__all__ = ["CONF_DIR", "check", "compose", "explain", "extra_config_dirs"]
+__all__ = ["CONF_DIR", "check", "compose", "explain", "extra_config_dirs", "search_in"]

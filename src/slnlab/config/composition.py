@@ -5,6 +5,7 @@ No torch is imported, so a wrong key is refused in the time that Hydra needs to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -68,6 +69,12 @@ def explain(error: BaseException, overrides: Sequence[str] = (), multirun: bool 
     message = hydra_message(error)
     if isinstance(error, OverrideParseException) or "Ambiguous value" in message:
         return advice_on(overrides, FIRST_PARTS, multirun, lambda key: _kinds(key, overrides)) or message
+    if found := re.match(
+        r"In '.*?': Could not find '(.+)/(.+?)'\n\nAvailable options in '.+?':\n(.*)", message, re.DOTALL
+    ):
+        group, option, known = found[1], found[2], found[3].split()
+        hint = near(option, known)
+        return f"{group}={option}: there is no such option{hint}; --config-dir=DIR adds your own to {', '.join(known)}"
     if "Could not override" in message:
         key = message.split("'")[1]
         *path, leaf = key.split(".")

@@ -29,6 +29,22 @@ extra_config_dirs: list[str] = []
 FIRST_PARTS = {*GROUPS, *Root.model_fields, "hydra"}
 """First parts of all keys."""
 
+
+def search_in(folders: Sequence[str]) -> None:
+    """Take the options of these folders, too, in place of earlier `extra_config_dirs`.
+
+    Raises:
+        ConfigError: an option has the name of another one of slnlab's, which Hydra would take instead.
+    """
+    for folder in folders:
+        for path in Path(folder).glob("*/*.yaml"):
+            ours = CONF_DIR / path.parent.name / path.name
+            if ours.is_file() and ours.read_bytes() != path.read_bytes():
+                group, name = path.parent.name, path.stem
+                raise ConfigError(f"{path}: slnlab has an option {group}={name}, too; give yours another name")
+    extra_config_dirs[:] = folders
+
+
 _loaders: dict[tuple[str, ...], Loader] = {}
 """Folders searched beside `CONF_DIR` → their loader."""
 

@@ -81,7 +81,7 @@ def execute(planned: Planned, wait: bool = False) -> Outcome:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
-        config.extra_config_dirs[:] = planned.config_dirs
+        config.search_in(planned.config_dirs)
         train(planned.spec, planned.directory, planned.overrides, wait)
         return Outcome("done")
     except Busy as error:

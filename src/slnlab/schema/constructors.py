@@ -74,6 +74,44 @@ def class_variable(target: str, name: str) -> Any:
     return None
 
 
+@cache
+def _methods(module: Module, node: Any, name: str) -> tuple[tuple[Module, ast.FunctionDef | None], ...]:
+    """The definitions of a method in a class and its bases, depth first; None for an unreadable base."""
+    found: list[tuple[Module, ast.FunctionDef | None]] = []
+    for where, each in with_bases(module, node):
+        lines = [None] if each is None else getattr(each, "body", ())
+        found += [(where, line) for line in lines if line is None or getattr(line, "name", None) == name]
+    return tuple(found)
+
+
+def defined(target: str, name: str) -> bool:
+    """True if a class or one of its bases has a method, or if that is unknown.
+
+    Raises:
+        ConfigError: see `constructor`.
+    """
+    try:
+        return bool(_methods(*definition(target), name))
+    except LookupError:
+        return True
+
+
+def calls_super(target: str, name: str) -> bool:
+    """False if a user's class overrides a method and does not call the overridden one.
+
+    Raises:
+        ConfigError: see `constructor`.
+    """
+    try:
+        found = _methods(*definition(target), name)
+    except LookupError:
+        return True
+    if not found or found[0][1] is None or found[0][0].name.partition(".")[0] == "slnlab":
+        return True
+    calls = [call.func for call in ast.walk(found[0][1]) if isinstance(call, ast.Call)]
+    return any(isinstance(call, ast.Attribute) and call.attr == name for call in calls)
+
+
 def _constructor(chain: Iterator[tuple[Module, Any]]) -> Constructor | None:
     """The parameters of a class or function. `chain` yields the class and its bases."""
     for module, node in chain:

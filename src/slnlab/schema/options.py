@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field, create_model
 
 from slnlab.errors import ConfigError
-from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, class_variable, constructor
+from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, calls_super, class_variable, constructor, defined
 from slnlab.schema.kinds import (
     Betas,
     Count,
@@ -41,6 +41,9 @@ PREFIX = "key_"
 
 WRITTEN_AS = {"method": (ast.ClassDef, "a class"), "loss": (ast.FunctionDef, "a function")}
 """Group → the statement that defines `_target_`, and its name in words."""
+
+SOURCE_METHODS = ("prepare", "load")
+"""Methods that every data source defines."""
 
 POSITIONAL = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
 """Group → number of parameters that slnlab passes by place. A method has one for each network."""
@@ -80,7 +83,8 @@ def schema_of(group: str, node: Any) -> type[Section]:
         node: the option's node.
 
     Raises:
-        ConfigError: its `_target_` cannot be found, or is a class in place of a function, or the reverse.
+        ConfigError: its `_target_` cannot be found, or is a class in place of a function, or the reverse; or a data
+            source lacks a method, or a method's `setup` makes no sample table.
     """
     base = GROUPS.get(group, Source)
     target = node.get("_target_") if isinstance(node, Mapping) else None
@@ -89,6 +93,10 @@ def schema_of(group: str, node: Any) -> type[Section]:
     found = constructor(target)
     if found is not None and group in WRITTEN_AS and not isinstance(definition(target)[1], WRITTEN_AS[group][0]):
         raise ConfigError(f"{target} is not {WRITTEN_AS[group][1]}, as a {group} must be")
+    if base is Source and (lacking := [name for name in SOURCE_METHODS if not defined(target, name)]):
+        raise ConfigError(f"{target} lacks {' and '.join(lacking)}; a data source has `prepare()` and `load(split)`")
+    if group == "method" and not calls_super(target, "setup"):
+        raise ConfigError(f"{target}.setup must call super().setup(stage), which makes the sample table")
     if found is None:
         return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
     leading = len(_networks(target)) if group == "method" else POSITIONAL.get(group, 0)

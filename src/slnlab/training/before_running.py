@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.composition import explain
 from slnlab.config.loader import Loader
-from slnlab.config.loading import extra_config_dirs
+from slnlab.config.loading import search_in
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.sweep_plan import write_plan
@@ -85,8 +85,8 @@ class CheckBeforeRunning(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the run, and make its directory."""
-        extra_config_dirs[:] = searched_dirs(config)
         try:
+            search_in(searched_dirs(config))
             spec = settle(config)
             if self.dry_run:
                 dry_run.show([("", Path(config.hydra.run.dir), spec)])
@@ -102,7 +102,10 @@ class CheckBeforeRunning(Callback):
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
-        extra_config_dirs[:] = searched_dirs(config)
+        try:
+            search_in(searched_dirs(config))
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
             if self.dry_run:
                 sys.exit("error: --dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
