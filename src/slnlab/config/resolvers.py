@@ -17,7 +17,7 @@ from slnlab.schema.contradictions import epoch_size
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:
-    """A value of a method's table in `conf/method/`, chosen by the data set and perhaps by the noise.
+    """A value of a method's table in `conf/method/`, chosen by the data set, and perhaps by the noise and its rate.
 
     >>> config = OmegaConf.create(
     ...     {
@@ -30,13 +30,16 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
     10
 
     Args:
-        table: dotted key of the table below `preset`: data set → value, or data set → noise → value, each with
-            `default` for any other.
+        table: dotted key of the table below `preset`: data set → value, data set → noise → value, or data set → noise
+            → rate → value, each with `default` for any other. A rate stands for itself and the rates up to the next.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
     for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
         if isinstance(found, DictConfig):
             found = found[name] if name in found else found["default"]
+    if isinstance(found, DictConfig):
+        rates = [key for key in found if isinstance(key, float) and key <= _root_.noise.rate]
+        found = found[max(rates)] if rates else found["default"]
     return found
 
 

@@ -19,7 +19,7 @@ def ael(logits: Tensor, a: Positive = 2.5) -> Tensor:
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
-        a: finite, above 0.
+        a: scale of the probability, finite, above 0.
 
     Returns:
         (B, C), in [exp(−1/a), 1].

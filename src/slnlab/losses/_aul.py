@@ -19,7 +19,7 @@ def aul(logits: Tensor, a: AboveOne = 5.5, q: Positive = 3.0) -> Tensor:
 
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
-        a: finite, above 1.
+        a: point beyond 1 to measure the probability from, finite, above 1.
         q: exponent, finite, above 0.
 
     Returns:

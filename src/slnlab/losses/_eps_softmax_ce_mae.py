@@ -21,7 +21,7 @@ def eps_softmax_ce_mae(
     Args:
         logits: (B, C), finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
         alpha, beta: weights of the two terms, finite, not negative.
-        m: see :func:`slnlab.losses.eps_softmax_ce`.
+        m: weight of the one-hot prediction, finite, not negative.
 
     Returns:
         (B, C), in [0, 18.4·α + 2·β].

@@ -19,7 +19,7 @@ def jal_ce(logits: Tensor, alpha: NonNegative = 1.0, beta: NonNegative = 1.0, a:
     Args:
         logits: (B, C), C ≥ 2, finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
         alpha, beta: weights of the two terms, finite, not negative.
-        a: see :func:`slnlab.losses.amse`.
+        a: length of the target, finite, at least 1.
 
     Returns:
         (B, C), in [β(a − 1)²/C, α + β(a² + 1)/C].

@@ -19,7 +19,7 @@ def nce_ael(logits: Tensor, alpha: NonNegative = 1.0, beta: NonNegative = 4.0, a
     Args:
         logits: (B, C), C ≥ 2, finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
         alpha, beta: weights of the two terms, finite, not negative.
-        a: see :func:`slnlab.losses.ael`.
+        a: scale of the probability, finite, above 0.
 
     Returns:
         (B, C), in [β·exp(−1/a), α + β].

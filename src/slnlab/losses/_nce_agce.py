@@ -21,7 +21,8 @@ def nce_agce(
     Args:
         logits: (B, C), C ≥ 2, finite; float32 or float64. float16 and bfloat16 are computed and returned in float32.
         alpha, beta: weights of the two terms, finite, not negative.
-        a, q: see :func:`slnlab.losses.agce`.
+        a: shift of the probability, finite, above 0.
+        q: exponent, finite, above 0.
 
     Returns:
         (B, C), in [0, α + β((a + 1)^q − a^q)/q].
