@@ -20,6 +20,7 @@ from slnlab.losses._forward import Forward, forward
 from slnlab.losses._gce import gce
 from slnlab.losses._jal_ce import jal_ce
 from slnlab.losses._label_smoothing import label_smoothing
+from slnlab.losses._logit_clip import logit_clip
 from slnlab.losses._mae import mae
 from slnlab.losses._nce import nce
 from slnlab.losses._nce_ael import nce_ael
@@ -48,6 +49,7 @@ __all__ = [
     "gce",
     "jal_ce",
     "label_smoothing",
+    "logit_clip",
     "mae",
     "nce",
     "nce_ael",
