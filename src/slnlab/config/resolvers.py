@@ -144,6 +144,16 @@ def arrays(what: str, *, _root_: DictConfig) -> Any:
     return sizes[what] if what in sizes else getattr(found, what)
 
 
+def cycles(length: int, *, _root_: DictConfig) -> DictConfig:
+    """A class map in cycles of `length` consecutive classes: c → c + 1, and the last of each cycle → its first.
+
+    >>> cycles(2, _root_=OmegaConf.create({"data": {"num_classes": 5}}))
+    {'0': '1', '1': '0', '2': '3', '3': '2'}
+    """
+    whole = _root_.data.num_classes // length * length
+    return DictConfig({str(c): str(c - c % length + (c + 1) % length) for c in range(whole)})
+
+
 def typed(dotted: str, *, _root_: DictConfig) -> bool:
     """True if a key has a literal value, False if an interpolation decides on it."""
     section, _, key = dotted.rpartition(".")
@@ -152,6 +162,7 @@ def typed(dotted: str, *, _root_: DictConfig) -> bool:
 
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "arrays": arrays,
+    "cycles": cycles,
     "data_kind": data_kind,
     "image_folder": image_folder,
     "memory": memory,
