@@ -160,6 +160,7 @@ def tests_of(found: Method) -> list[str]:
     names = [f"methods/test_{found.name}", f"methods/test_{module}", f"methods/test_method_{module}"]
     names += [f"losses/test_{loss}"]
     names += ["losses/test_class_wise"] if loss and re.search(rf"\b{loss}\b", CLASS_WISE.read_text("utf-8")) else []
+    names += ["losses/test_every_loss"] if loss else []
     names += ["methods/test_every_method"]
     return [f"{name}.py" for name in dict.fromkeys(names) if (ROOT / "tests" / f"{name}.py").exists()]
 
@@ -227,7 +228,7 @@ def index() -> str:
     ]
     single = [each for each in methods() if len(each.law.networks) == 1]
     page = (DOCS / "parts" / "methods.md").read_text("utf-8")
-    for key in ("mixup.alpha", "sam.rho"):
+    for key in ("mixup.alpha", "sam.rho", "logit_clip.tau"):
         without = ", ".join(f"`{each.name}`" for each in single if key in each.law.refuses)
         page = page.replace(f"<!-- without {key} -->", without)
     two = ", ".join(f"`{each.name}`" for each in methods() if each not in single)

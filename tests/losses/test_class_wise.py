@@ -1,4 +1,4 @@
-"""The class-wise losses against closed forms in float64, and at extreme logits."""
+"""The class-wise losses against closed forms in float64, and at extreme logits; see also test_every_loss.py."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ from math import log
 
 import pytest
 import torch
+from closed_form import OfProbability, assert_closed_form, some_logits
 from torch import Tensor
 from torch.nn import functional as F
 
 from slnlab.errors import ConfigError
-from slnlab.losses import (
-    anl_ce,
-    backward,
-    cross_entropy,
-    expected_loss,
-    forward,
-    gce,
-    mae,
-    nce,
-    nce_rce,
-    phuber_ce,
-    reverse_ce,
-    sce,
-)
+from slnlab.losses import cross_entropy, expected_loss, gce, mae, phuber_ce, reverse_ce, sce
 
 
 def gce_of(q: float) -> Callable[[Tensor], Tensor]:
@@ -37,21 +25,6 @@ def value_of(q: float) -> Callable[[Tensor], Tensor]:
 
 def slope_of(q: float) -> Callable[[Tensor], Tensor]:
     return lambda s: -(s ** (q - 1))
-
-
-def to_the_next(num_classes: int) -> Tensor:
-    """A transition matrix with zeros: 30 % of a class become the next, the last class is never wrong."""
-    stays = torch.full((num_classes,), 0.7, dtype=torch.float64)
-    stays[-1] = 1.0
-    return torch.diag(stays) + torch.diag(1 - stays[:-1], 1)
-
-
-def forward_to_the_next(logits: Tensor) -> Tensor:
-    return forward(logits, to_the_next(logits.shape[1]))
-
-
-def backward_to_the_next(logits: Tensor) -> Tensor:
-    return backward(logits, to_the_next(logits.shape[1]))
 
 
 # Each with L as a function of S and with dL/dS, from its definition.
@@ -80,71 +53,18 @@ LOSSES = [
         id="sce-6-0.1-4",
     ),
 ]
-NON_NEGATIVE = [
-    *(pytest.param(parameter.values[0], id=parameter.id) for parameter in LOSSES),
-    pytest.param(nce, id="nce"),
-    pytest.param(nce_rce, id="nce_rce"),
-    pytest.param(anl_ce, id="anl_ce"),
-    pytest.param(forward_to_the_next, id="forward"),
-]
-FUNCTIONS = [*NON_NEGATIVE, pytest.param(backward_to_the_next, id="backward")]
 
 
 @pytest.fixture
 def logits() -> Tensor:
-    return 3 * torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return some_logits()
 
 
 @pytest.mark.parametrize(("loss", "value", "slope"), LOSSES)
 def test_value_and_gradient_are_the_closed_form(
-    loss: Callable[[Tensor], Tensor],
-    value: Callable[[Tensor], Tensor],
-    slope: Callable[[Tensor], Tensor],
-    logits: Tensor,
+    loss: Callable[[Tensor], Tensor], value: OfProbability, slope: OfProbability
 ) -> None:
-    softmax = logits.exp() / logits.exp().sum(1, keepdim=True)
-    torch.testing.assert_close(loss(logits), value(softmax), rtol=1e-12, atol=1e-12)
-    for row, s in zip(logits, softmax, strict=True):
-        got = torch.autograd.functional.jacobian(lambda f: loss(f[None])[0], row)
-        # ∂S_c/∂f_k = S_c(δ_ck − S_k)
-        expected = slope(s)[:, None] * s[:, None] * (torch.eye(5, dtype=torch.float64) - s)
-        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
-
-
-@pytest.mark.parametrize("loss", FUNCTIONS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("scale", [1e4, -1e4, 88.0, 0.0])
-def test_losses_are_finite_where_the_softmax_is_not(
-    loss: Callable[[Tensor], Tensor], dtype: torch.dtype, scale: float
-) -> None:
-    logits = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -1.0]]).mul(scale).to(dtype).requires_grad_()
-    losses = loss(logits)
-    assert bool(losses.isfinite().all())
-    for entry in losses.flatten():
-        (gradient,) = torch.autograd.grad(entry, logits, retain_graph=True)
-        assert bool(gradient.isfinite().all())
-
-
-@pytest.mark.parametrize("loss", NON_NEGATIVE)
-def test_likelihoods_and_distances_are_not_negative(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
-    for scale in (1.0, 1e4):
-        assert bool((loss(scale * logits) >= 0).all())
-
-
-@pytest.mark.parametrize("loss", FUNCTIONS)
-def test_any_target_weights_the_gradients(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
-    """Stochastic label noise is one-hot + σz: what it adds is σ⟨z, L⟩, and its gradient is that of the classes."""
-    one_hot = F.one_hot(torch.tensor([0, 3, 4, 1, 2, 2]), 5).double()
-    z = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    per_class = torch.stack([torch.autograd.functional.jacobian(lambda f: loss(f[None])[0], row) for row in logits])
-    logits.requires_grad_()
-    losses = loss(logits)
-    of_samples = expected_loss(one_hot + 0.5 * z, losses)
-    given = losses.gather(1, one_hot.argmax(1, keepdim=True))[:, 0]
-    torch.testing.assert_close(of_samples, given + 0.5 * (z * losses).sum(1), rtol=1e-12, atol=1e-12)
-    (gradient,) = torch.autograd.grad(of_samples.sum(), logits)
-    expected = torch.einsum("bc,bck->bk", one_hot + 0.5 * z, per_class)
-    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
+    assert_closed_form(loss, value, slope)
 
 
 def test_values_at_the_extremes() -> None:
@@ -152,25 +72,6 @@ def test_values_at_the_extremes() -> None:
     torch.testing.assert_close(cross_entropy(logits), torch.tensor([[0.0, 2e4]]))
     torch.testing.assert_close(mae(logits), torch.tensor([[0.0, 2.0]]))
     torch.testing.assert_close(gce(logits, q=0.25), torch.tensor([[0.0, 4.0]]))
-
-
-@pytest.mark.parametrize("loss", FUNCTIONS)
-def test_losses_keep_their_dtypes(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
-    assert loss(logits).dtype == torch.float64
-    assert loss(logits.float()).dtype == torch.float32
-    for half in (torch.float16, torch.bfloat16):
-        rounded = logits.to(half)
-        assert loss(rounded).dtype == torch.float32
-        torch.testing.assert_close(loss(rounded), loss(rounded.float()), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("loss", FUNCTIONS)
-def test_autocast_does_not_change_a_loss(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
-    targets = torch.eye(5).repeat(2, 1)[:6]
-    expected = expected_loss(targets, loss(logits.float()))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = expected_loss(targets, loss(logits.float()))
-    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_gce_interpolates_cross_entropy_and_half_of_mae(logits: Tensor) -> None:

@@ -33,6 +33,7 @@ BESIDE = {
     "correction.enabled": "label correction",
     "mixup.alpha": "mixup",
     "sam.rho": "SAM",
+    "logit_clip.tau": "LogitClip",
 }
 """Key → name of a feature that a method may be combined with."""
 

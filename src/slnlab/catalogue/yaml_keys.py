@@ -49,8 +49,9 @@ def split(text: str) -> tuple[str, str]:
 
 
 def preset_of(key: Key) -> str:
-    """Return the path of the preset table of a method's key; empty if it has none."""
-    named = re.search(r"preset[:.](\w+\.\w+)", key.value) if key.path.startswith(("method.", "loss.")) else None
+    """Return the path of the preset table of a key in a method's YAML; empty if it has none."""
+    of_method = key.path.startswith(("method.", "loss."))
+    named = re.search(r"preset[:.](\w+\.\w+)" if of_method else r"slnlab\.preset:(\w+\.\w+)", key.value)
     return f"preset.{named[1]}" if named else ""
 
 

@@ -46,6 +46,9 @@ NOT_IDENTITY = (
 SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
 """Section → the key that switches it on. The other keys of a disabled section do not count."""
 
+WHEN_ON = ("logit_clip.tau",)
+"""Keys of features that are no part of a run while they are off, so that finished runs keep their identity."""
+
 
 def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
     """The identity of a run: its configuration without keys that cannot change its result, as JSON stores it.
@@ -62,6 +65,9 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
     for section, switch in SWITCHES.items():
         if not made[section][switch]:
             made[section] = {switch: made[section][switch]}
+    for dotted in WHEN_ON:
+        if not node_at(made, dotted):
+            _drop(made, dotted.partition(".")[0])
     init = made.pop("init")
     if sources:
         made["init"] = {"from": list(sources), "weights": init["weights"]}

@@ -17,7 +17,7 @@ from slnlab.schema.contradictions import epoch_size
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:
-    """A value of a method's table in `conf/method/`, chosen by the data set and perhaps by the noise.
+    """A value of a method's table in `conf/method/`, chosen by the data set, and perhaps by the noise and its rate.
 
     >>> config = OmegaConf.create(
     ...     {
@@ -30,13 +30,16 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
     10
 
     Args:
-        table: dotted key of the table below `preset`: data set → value, or data set → noise → value, each with
-            `default` for any other.
+        table: dotted key of the table below `preset`: data set → value, data set → noise → value, or data set → noise
+            → rate → value, each with `default` for any other. A rate stands for itself and the rates up to the next.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
     for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
         if isinstance(found, DictConfig):
             found = found[name] if name in found else found["default"]
+    if isinstance(found, DictConfig):
+        rates = [key for key in found if isinstance(key, float) and key <= _root_.noise.rate]
+        found = found[max(rates)] if rates else found["default"]
     return found
 
 
@@ -141,6 +144,16 @@ def arrays(what: str, *, _root_: DictConfig) -> Any:
     return sizes[what] if what in sizes else getattr(found, what)
 
 
+def cycles(length: int, *, _root_: DictConfig) -> DictConfig:
+    """A class map in cycles of `length` consecutive classes: c → c + 1, and the last of each cycle → its first.
+
+    >>> cycles(2, _root_=OmegaConf.create({"data": {"num_classes": 5}}))
+    {'0': '1', '1': '0', '2': '3', '3': '2'}
+    """
+    whole = _root_.data.num_classes // length * length
+    return DictConfig({str(c): str(c - c % length + (c + 1) % length) for c in range(whole)})
+
+
 def typed(dotted: str, *, _root_: DictConfig) -> bool:
     """True if a key has a literal value, False if an interpolation decides on it."""
     section, _, key = dotted.rpartition(".")
@@ -149,6 +162,7 @@ def typed(dotted: str, *, _root_: DictConfig) -> bool:
 
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "arrays": arrays,
+    "cycles": cycles,
     "data_kind": data_kind,
     "image_folder": image_folder,
     "memory": memory,

@@ -20,6 +20,13 @@ def check_weights(loss: str, **weights: float) -> None:
             raise ConfigError(f"{loss}: {name} = {weight}, but it must be finite and not negative")
 
 
+def check_above(loss: str, bound: float, **values: float) -> None:
+    """Raise ``ConfigError`` if a parameter of a loss is infinite or not above the bound."""
+    for name, value in values.items():
+        if not bound < value < float("inf"):
+            raise ConfigError(f"{loss}: {name} = {value}, but it must be finite and above {bound:g}")
+
+
 def check_transition(transition: Any, who: str) -> Tensor:
     """Return a transition matrix T (C, C), T[i, j] = P(given j | true i), as a float64 CPU tensor.
 

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from slnlab.data.batches import Batch
-from slnlab.methods.single_network import SingleNetwork
-from slnlab.processes.distributed import world_size
-from slnlab.schema.kinds import NonNegative
+from slnlab.methods.l1_penalty import L1Penalty
 
 
-class ActiveNegativeLoss(SingleNetwork):
-    """A class-wise loss + δ·Σ_θ|θ|; `clip_norm` clips the gradients of this sum.
-
-    The penalty covers all parameters, also biases and batch norm. It replaces weight decay, as in the authors' code.
+class ActiveNegativeLoss(L1Penalty):
+    """Active negative loss + δ·Σ_θ|θ|, see `L1Penalty`.
 
     Args:
-        network: see `SingleNetwork`.
-        l1: weight δ of the penalty, ≥ 0.
-        options: see `SingleNetwork`.
+        network, l1, options: see `L1Penalty`.
     """
 
-    def __init__(self, network: nn.Module, *, l1: NonNegative, **options: Any) -> None:
-        super().__init__(network, **options)
-        self.l1 = l1
-
-    def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        loss = super().batch_loss(batch, logits, targets)
-        if not self.l1:
-            return loss
-        penalty = torch.stack(torch._foreach_norm(list(self.network.parameters()), 1)).sum()
-        return loss + self.l1 * penalty / world_size()
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "anl_ce"}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
+from slnlab.losses import logit_clip
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
 from slnlab.objectives import symmetric_divergence
@@ -50,7 +51,7 @@ class JoCoR(SmallLoss):
         (compared, losses), (compared_2, losses_2) = (
             self.losses(outputs, batch, k) for k, outputs in enumerate(logits)
         )
-        agreement = self.co_lambda * symmetric_divergence(*logits)
+        agreement = self.co_lambda * symmetric_divergence(*(logit_clip(each, self.logit_clip) for each in logits))
         count = keep_count(batch.shard.total, self.forget_rate)
         joint = (1 - self.co_lambda) * (compared + compared_2) + agreement.detach()
         kept = global_ranks(joint, batch.shard) < count

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.losses import expected_loss
+from slnlab.losses import expected_loss, logit_clip
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
 from slnlab.methods.sam import Decayed, SharpnessAware
@@ -43,6 +43,7 @@ class SingleNetwork(Method):
         mixup: α of mixup's Beta(α, α); 0: off. See `slnlab.methods.mixup`.
         sam: radius ρ of sharpness-aware minimisation; 0: off. See `slnlab.methods.sam`.
         sam_decay_in_ascent, sam_decay_in_step: see `slnlab.methods.sam`.
+        logit_clip: largest norm τ of the logits that the loss sees; 0: off. See `slnlab.losses.logit_clip`.
         options: see `Method`.
     """
 
@@ -56,6 +57,7 @@ class SingleNetwork(Method):
         sam: float = 0.0,
         sam_decay_in_ascent: bool = True,
         sam_decay_in_step: Decayed = "perturbed",
+        logit_clip: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
@@ -63,6 +65,7 @@ class SingleNetwork(Method):
         self.sln = StochasticLabelNoise(sigma)
         self.mixup = mixup
         self.sam = SharpnessAware(sam, sam_decay_in_ascent, sam_decay_in_step) if sam else None
+        self.logit_clip = logit_clip
 
     # What subclasses override
 
@@ -75,7 +78,8 @@ class SingleNetwork(Method):
 
         Args:
             batch: as for `objective`.
-            logits: (B, C), without gradient; `self.targets(batch.index)` are the unperturbed targets.
+            logits: (B, C), as for `objective`, without gradient. `self.targets(batch.index)` has the unperturbed
+                targets.
         """
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
@@ -83,7 +87,7 @@ class SingleNetwork(Method):
 
         Args:
             batch: rows of the sample table, and their images before mixup.
-            logits: (B, C), of the mixed images with mixup.
+            logits: (B, C), of the mixed images with mixup, clipped with LogitClip.
             targets: (B, C): `targets`, mixed, with SLN's noise.
         """
         return expected_loss(targets, self.class_losses(logits))
@@ -119,15 +123,16 @@ class SingleNetwork(Method):
     def loss(self, batch: Batch) -> Tensor:
         lesson = self.lesson(batch)
         logits = self._logits(lesson)
-        first = logits.detach()[: len(batch.index)]  # SOP+ appends a second view of each sample
-        self.observe(lesson.seen, first)
-        self.remember(batch, first)
+        count = len(batch.index)  # SOP+ appends a second view of each sample
+        self.observe(lesson.seen, logits.detach()[:count])
+        logits = logit_clip(logits, self.logit_clip)
+        self.remember(batch, logits.detach()[:count])
         return self.batch_loss(batch, logits, lesson.targets)
 
     def _loss_again(self, batch: Batch) -> Tensor:
         """The loss of SAM's second pass, which observes and remembers nothing."""
         lesson = self.lesson(batch)
-        return self.batch_loss(batch, self._logits(lesson), lesson.targets)
+        return self.batch_loss(batch, logit_clip(self._logits(lesson), self.logit_clip), lesson.targets)
 
     def lesson(self, batch: Batch) -> Lesson:
         """The batch, mixed with mixup, with SLN's noise on its targets."""

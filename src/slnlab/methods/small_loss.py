@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from slnlab.analysis.mixture import fit_loss_mixture
 from slnlab.data.batches import Batch
-from slnlab.losses import expected_loss
+from slnlab.losses import expected_loss, logit_clip
 from slnlab.methods.base import Method
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import Shard, gather
@@ -71,6 +71,7 @@ class SmallLoss(Method):
         networks, options: see `Method`.
         class_losses: logits (B, C) → the loss each class would incur (B, C).
         sigma: standard deviation of the stochastic label noise in the training loss; each network draws its own.
+        logit_clip: largest norm τ of the logits that the loss sees; 0: off. See `slnlab.losses.logit_clip`.
         forget_rate: forget rate ε in [0, 1), or "estimated".
         ramp_epochs: number of epochs over which the forget rate grows to ε, see `ramp`.
     """
@@ -87,9 +88,11 @@ class SmallLoss(Method):
         forget_rate: NoiseRate,
         ramp_epochs: CountOrZero,
         sigma: float = 0.0,
+        logit_clip: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(*networks, **options)
+        self.logit_clip = logit_clip
         self.class_losses = class_losses
         self.sln = StochasticLabelNoise(sigma)
         self.ramp_epochs = ramp_epochs
@@ -113,7 +116,7 @@ class SmallLoss(Method):
             batch: the samples.
             network: number of the network, from 0, for its own label noise.
         """
-        targets, of_classes = self.table.targets(batch.index), self.class_losses(logits)
+        targets, of_classes = self.table.targets(batch.index), self.class_losses(logit_clip(logits, self.logit_clip))
         losses = expected_loss(targets, of_classes)
         if not self.sln.sigma:
             return losses.detach(), losses

@@ -4,6 +4,7 @@ A pretrained backbone has two more methods. `prepare` fetches the weights before
 them into a new run; a resumed run has its checkpoint instead.
 """
 
+from slnlab.models.cnn8 import CNN8
 from slnlab.models.perceptron import MLP, Linear
 from slnlab.models.preact_resnet import PreActResNet18
 from slnlab.models.resnet import ResNet18, ResNet34, ResNet50
@@ -12,6 +13,7 @@ from slnlab.models.strided_cnn import StridedCNN
 from slnlab.models.wide_resnet import WideResNet
 
 __all__ = [
+    "CNN8",
     "MLP",
     "Linear",
     "PreActResNet18",

@@ -14,6 +14,7 @@ imports only the errors and plain helpers of slnlab, so it serves any PyTorch pr
 from __future__ import annotations
 
 from slnlab.noise._asymmetric import asymmetric, next_class
+from slnlab.noise._asymmetric_exact import asymmetric_exact
 from slnlab.noise._clean import clean
 from slnlab.noise._from_record import from_record
 from slnlab.noise._human import human
@@ -21,6 +22,8 @@ from slnlab.noise._instance_dependent import instance_dependent
 from slnlab.noise._open_set import Replacement, open_set
 from slnlab.noise._part_dependent import part_dependent
 from slnlab.noise._symmetric import symmetric
+from slnlab.noise._symmetric_exact import symmetric_exact
+from slnlab.noise._symmetric_inclusive import symmetric_inclusive
 from slnlab.noise.label_csv import from_csv, to_csv
 from slnlab.noise.record import NoiseRecord
 
@@ -28,6 +31,7 @@ __all__ = [
     "NoiseRecord",
     "Replacement",
     "asymmetric",
+    "asymmetric_exact",
     "clean",
     "from_csv",
     "from_record",
@@ -37,5 +41,7 @@ __all__ = [
     "open_set",
     "part_dependent",
     "symmetric",
+    "symmetric_exact",
+    "symmetric_inclusive",
     "to_csv",
 ]

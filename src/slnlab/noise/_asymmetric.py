@@ -41,13 +41,23 @@ def asymmetric(labels: Tensor, rate: float, class_map: Mapping[int, int], genera
     rate = check_rate(rate)
     check_labels(labels)
     check_generator(generator)
+    targets = mapped(labels, class_map)
+    # Samples of unmapped classes draw too, so that a sample's flip does not depend on the other keys of the map.
+    flips = torch.rand(len(labels), generator=generator, dtype=torch.float64) < rate
+    return torch.where(flips, targets, labels)
+
+
+def mapped(labels: Tensor, class_map: Mapping[int, int]) -> Tensor:
+    """The labels (N,) that a class map leads to; unmapped classes stay.
+
+    Raises:
+        ConfigError: ``class_map`` maps no classes to classes, is empty, or maps a class to itself.
+    """
     pairs = _check_class_map(class_map)
     target = torch.arange(max(int(labels.max()), *pairs) + 1)
     for true_class, given_class in pairs.items():
         target[true_class] = given_class
-    # Samples of unmapped classes draw too, so that a sample's flip does not depend on the other keys of the map.
-    flips = torch.rand(len(labels), generator=generator, dtype=torch.float64) < rate
-    return torch.where(flips, target[labels], labels)
+    return target[labels]
 
 
 def next_class(num_classes: int) -> dict[int, int]:

@@ -135,6 +135,10 @@ class SharpnessAware(Section):
     decay_in_step: Literal["perturbed", "own"]
 
 
+class LogitClip(Section):
+    tau: NonNegative
+
+
 class Init(Section):
     source: str | list[str] | None = Field(alias="from")
     overrides: list[str]
@@ -173,5 +177,6 @@ class Root(Section):
     correction: Correction
     mixup: Mixup
     sam: SharpnessAware
+    logit_clip: LogitClip
     init: Init
     softmax_average: SoftmaxAverage
