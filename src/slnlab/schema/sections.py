@@ -141,6 +141,10 @@ class Init(Section):
     weights: Literal["raw", "momentum"]
 
 
+class LabelWave(Section):
+    average: Count
+
+
 class SoftmaxAverage(Section):
     enabled: bool
 
@@ -175,3 +179,4 @@ class Root(Section):
     sam: SharpnessAware
     init: Init
     softmax_average: SoftmaxAverage
+    label_wave: LabelWave
