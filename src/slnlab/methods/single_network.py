@@ -78,12 +78,20 @@ class SingleNetwork(Method):
             logits: (B, C), without gradient; `self.targets(batch.index)` are the unperturbed targets.
         """
 
+    def outputs(self, images: Tensor) -> Tensor:
+        """The outputs (B, C + M) for the inputs of a lesson; the first C columns are logits.
+
+        A method with further outputs appends M columns, and gets them in `batch_loss` and `objective`. Writes nothing.
+        """
+        logits: Tensor = self.network(images)
+        return logits
+
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample, (B,). Writes nothing: SAM calls it twice per step.
 
         Args:
             batch: rows of the sample table, and their images before mixup.
-            logits: (B, C), of the mixed images with mixup.
+            logits: (B, C), of the mixed images with mixup; the `outputs` of a method that appends columns.
             targets: (B, C): `targets`, mixed, with SLN's noise.
         """
         return expected_loss(targets, self.class_losses(logits))
@@ -118,16 +126,16 @@ class SingleNetwork(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         lesson = self.lesson(batch)
-        logits = self._logits(lesson)
-        first = logits.detach()[: len(batch.index)]  # SOP+ appends a second view of each sample
+        outputs = self._outputs(lesson)
+        first = outputs.detach()[: len(batch.index), : self.table.num_classes]  # SOP+ appends a second view of each
         self.observe(lesson.seen, first)
         self.remember(batch, first)
-        return self.batch_loss(batch, logits, lesson.targets)
+        return self.batch_loss(batch, outputs, lesson.targets)
 
     def _loss_again(self, batch: Batch) -> Tensor:
         """The loss of SAM's second pass, which observes and remembers nothing."""
         lesson = self.lesson(batch)
-        return self.batch_loss(batch, self._logits(lesson), lesson.targets)
+        return self.batch_loss(batch, self._outputs(lesson), lesson.targets)
 
     def lesson(self, batch: Batch) -> Lesson:
         """The batch, mixed with mixup, with SLN's noise on its targets."""
@@ -141,8 +149,7 @@ class SingleNetwork(Method):
             targets = self.sln(targets, noise=self.normal("SLN", batch))
         return Lesson(images, targets, seen)
 
-    def _logits(self, lesson: Lesson) -> Tensor:
+    def _outputs(self, lesson: Lesson) -> Tensor:
         if self.sam:  # so that dropout drops the same in both passes
             self.seed_globally("SAM", self.steps)
-        logits: Tensor = self.network(lesson.images)
-        return logits
+        return self.outputs(lesson.images)

@@ -6,6 +6,7 @@ you move and save the table. The methods of the same names train with these obje
 
 from slnlab.objectives._bootstrapping import bootstrapping
 from slnlab.objectives._confidence_penalty import confidence_penalty
+from slnlab.objectives._shifted_gaussian import shifted_gaussian
 from slnlab.objectives._softmax import softmax
 from slnlab.objectives._symmetric_divergence import symmetric_divergence
 from slnlab.objectives.cores2 import CORES2
@@ -25,6 +26,7 @@ __all__ = [
     "early_learning",
     "prior_penalty",
     "sharpen",
+    "shifted_gaussian",
     "softmax",
     "symmetric_divergence",
 ]
