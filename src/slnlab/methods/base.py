@@ -68,6 +68,9 @@ class Method(pl.LightningModule):
     needs: ClassVar[dict[str, str]] = {}
     fixed: ClassVar[dict[str, Any]] = {}
 
+    augments_images: ClassVar[bool] = False
+    """True if the method makes further views of the images. Such a method does not take vectors."""
+
     trains_in_turn: ClassVar[bool] = False
     """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""
 

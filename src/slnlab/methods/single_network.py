@@ -75,7 +75,8 @@ class SingleNetwork(Method):
 
         Args:
             batch: as for `objective`.
-            logits: (B, C), without gradient; `self.targets(batch.index)` are the unperturbed targets.
+            logits: (B, C), without gradient; `self.targets(batch.index)` are the unperturbed targets. A method whose
+                lesson has more images, or whose `outputs` have more columns, gets them all.
         """
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -127,9 +128,9 @@ class SingleNetwork(Method):
     def loss(self, batch: Batch) -> Tensor:
         lesson = self.lesson(batch)
         outputs = self._outputs(lesson)
-        first = outputs.detach()[: len(batch.index), : self.table.num_classes]  # SOP+ appends a second view of each
-        self.observe(lesson.seen, first)
-        self.remember(batch, first)
+        now = outputs.detach()
+        self.observe(lesson.seen, now[: len(batch.index), : self.table.num_classes])
+        self.remember(batch, now)
         return self.batch_loss(batch, outputs, lesson.targets)
 
     def _loss_again(self, batch: Batch) -> Tensor:
