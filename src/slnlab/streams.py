@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -21,6 +22,11 @@ def derive(seed: int, purpose: str, *position: int) -> int:
     """
     text = ":".join([str(seed), purpose, *map(str, position)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def beta(alpha: float, seed: int, purpose: str, *position: int) -> float:
+    """Draw λ ~ Beta(α, α) on the host, because a number from the device would make the host wait."""
+    return float(np.random.default_rng(derive(seed, purpose, *position)).beta(alpha, alpha))
 
 
 class Streams:

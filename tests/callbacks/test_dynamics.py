@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slnlab import SampleTable
-from slnlab.callbacks.dynamics import COLUMNS, EMA_SHARE, accumulate, dynamics
+from slnlab.callbacks.dynamics import COLUMNS, EMA_SHARE, accumulate, dynamics, prediction_changes
 from slnlab.samples import margins
 
 GIVEN = [0, 1, 2, 0]
@@ -60,6 +60,17 @@ def test_forgetting_and_label_changes_by_hand() -> None:
     assert found["forgetting"].tolist() == [1, 1, math.inf, math.inf]
     assert found["label_changes"].tolist() == [2, 1, 2, 0]
     assert found["epochs_seen"].tolist() == [3, 3, 3, 3]
+
+
+def test_prediction_changes_of_an_epoch_by_hand() -> None:
+    """Samples 1 and 3 change in epoch 2, all but sample 4 in epoch 3. Epochs that meet a new sample have no count."""
+    made, found = table(), []
+    for number, rows in enumerate([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3]]):
+        made["observed"].fill_(False)
+        made.observe(torch.tensor(rows), torch.tensor(LOGITS[min(number, 2)])[rows])
+        found.append(prediction_changes(made))
+        accumulate(made)
+    assert found == [None, 2, 3, None]
 
 
 def test_moving_average_of_the_loss_by_hand() -> None:

@@ -35,6 +35,7 @@ class Bare:
                 labels=Labels(labels),
                 num_classes=num_classes,
                 train_index=torch.arange(len(labels)),
+                steps_per_epoch=1,
                 rows=lambda epoch: torch.arange(len(labels)),
                 noise_record=NoiseRecord(true=labels, given=labels, num_classes=num_classes, name="none", rate=0.0),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -33,9 +34,11 @@ WITH_SAM = [name for name in SINGLE if "sam.rho" not in law(METHODS[name]).refus
 def ready(name: str, *overrides: str) -> tuple[Bare, Any]:
     """The method on 12 samples with a small network, in its first epoch, and a batch of 6."""
     known = ["method.transition=known"] if "transition" in METHODS[name] else []
-    made = Bare((f"method={name}", *known, *overrides), [c % 10 for c in range(12)], 10)
+    options = (f"method={name}", "model.widths=[2,2,2,2]", *known, *overrides)
+    made = Bare(options, [c % 10 for c in range(12)], 10)
     torch.manual_seed(derive(0, "weights"))
     made.method.networks["network"] = SmallCNN(in_channels=1, num_classes=10, widths=(2, 2, 2, 2))
+    made.method.judged["momentum"] = copy.deepcopy(made.method.network)
     optimizers = [SGD(made.method.network.parameters(), lr=0.1)]
     made.method.optimizers = lambda use_pl_optimizer: optimizers  # type: ignore[method-assign, assignment]
     if hasattr(made.method, "second_view"):  # augmentation, made of the data set's images
@@ -65,10 +68,10 @@ def test_objectives_write_nothing(name: str) -> None:
     made, batch = ready(name)
     method = made.method
     lesson = method.lesson(batch)
-    logits = method.network(lesson.images)
-    method.remember(batch, logits.detach()[:6])
+    outputs = method.outputs(lesson.images)
+    method.remember(batch, outputs.detach())
     before = everything(method)
-    losses = [method.batch_loss(method.attached(batch), logits, lesson.targets) for _ in range(2)]
+    losses = [method.batch_loss(method.attached(batch), outputs, lesson.targets) for _ in range(2)]
     assert torch.equal(*losses)
     assert same(before, everything(method)) == []
 
@@ -80,13 +83,13 @@ def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(
     """SAM's perturbed weights give other logits."""
     made, batch = ready(name, "sam.rho=0.5")
     method = made.method
-    expected = method.network(method.lesson(batch).images)[:6]
+    expected = method.outputs(method.lesson(batch).images)
     told: list[Tensor] = []
     monkeypatch.setattr(method, "remember", lambda batch, logits: told.append(logits))
     seen: list[Tensor] = []
     monkeypatch.setattr(method, "observe", lambda index, logits: seen.append(logits))
     method.step(batch)
-    for heard in (told, seen):
+    for heard, its in ((told, expected), (seen, expected[:6, :10])):
         (logits,) = heard
-        assert torch.equal(logits, expected)
+        assert torch.equal(logits, its)
         assert not logits.requires_grad

@@ -30,6 +30,7 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
                     "epochs": result.epochs,
                     **measured(result, row.name),
                     "best_noisy_val_epoch": test.best_noisy_val.epoch if test and test.best_noisy_val else None,
+                    "label_wave_epoch": test.label_wave.epoch if test and test.label_wave else None,
                     "oracle_epoch": test.oracle.epoch if test else None,
                     "realised_rate": result.label_noise.get("realised_rate"),
                     "noise_hash": result.label_noise.get("hash"),

@@ -20,6 +20,7 @@ predicted as their given label. recovered: percent of the flipped ones predicted
 wrong labels by their loss. s/epoch: training time."""
 VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
 CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set."
+LABEL_WAVE_NOTE = "\nlabel wave: where the training predictions' changes from epoch to epoch have their first minimum."
 COST_NOTE = "\ncost: an epoch's computing time as a multiple of cross entropy's, measured side by side."
 NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
 COMPARISON_NOTE = """
@@ -94,6 +95,8 @@ def note(tables: Sequence[Table]) -> str:
         text += VAL_NOTE
     if any(found["test_best_clean_val"] for found in statistics):
         text += CLEAN_VAL_NOTE
+    if any(found["test_label_wave"] for found in statistics):
+        text += LABEL_WAVE_NOTE
     if any(found["noisy_val_last"] and not found["test_last"] for found in statistics):
         text += NOISY_VAL_NOTE
     if "cost" in names:
@@ -153,6 +156,8 @@ def _columns(rows: Sequence[Row], costs: Mapping[str, float]) -> dict[str, list[
             columns["best val"] = show("test_best_noisy_val", 2, 100, std=True)
         if any(row.statistics["test_best_clean_val"] for row in rows):
             columns["best clean val"] = show("test_best_clean_val", 2, 100, std=True)
+        if any(row.statistics["test_label_wave"] for row in rows):
+            columns["label wave"] = show("test_label_wave", 2, 100, std=True)
         columns["oracle*"] = show("test_oracle", 2, 100)
     elif any(row.statistics["noisy_val_last"] for row in rows):  # runs of a study do not read the test set
         columns["noisy val"] = show("noisy_val_last", 2, 100, std=True)

@@ -11,7 +11,10 @@ from typing import NamedTuple
 from slnlab.analysis.runs import Group
 from slnlab.record.result import Result
 
-TEST = ("test_last", "test_mean_last_10", "test_best_noisy_val", "test_best_clean_val", "test_oracle")
+TEST = (
+    *("test_last", "test_mean_last_10", "test_best_noisy_val", "test_best_clean_val"),
+    *("test_label_wave", "test_oracle"),
+)
 VAL = ("noisy_val_last", "noisy_val_mean_last_10")
 LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
 FINDING = ("auroc", "average_precision")
@@ -76,6 +79,7 @@ def measured(result: Result, name: str) -> dict[str, float | None]:
         "test_mean_last_10": test.mean_last_10 if test else None,
         "test_best_noisy_val": val.accuracy if val else None,
         "test_best_clean_val": test.best_clean_val.accuracy if test and test.best_clean_val else None,
+        "test_label_wave": test.label_wave.accuracy if test and test.label_wave else None,
         "test_oracle": test.oracle.accuracy if test else None,
         "noisy_val_last": noisy_val.last if noisy_val else None,
         "noisy_val_mean_last_10": noisy_val.mean_last_10 if noisy_val else None,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from slnlab.methods.base import Method
+from slnlab.record.label_wave import CHANGES
 from slnlab.samples import SampleTable
 
 EMA_SHARE = 0.1
@@ -31,7 +32,8 @@ class TrainingDynamics(pl.Callback):
 
     Training computes loss, prediction and margin of each sample in every epoch (`Method.observe`); this callback reads
     them at the end of the epoch. They belong to the first network, in training mode, on augmented images. A sample
-    that an epoch leaves out keeps its numbers.
+    that an epoch leaves out keeps its numbers. `train/prediction_changes` is logged from the second epoch on, see
+    `prediction_changes`.
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -45,7 +47,20 @@ class TrainingDynamics(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
+        changes = prediction_changes(pl_module.table)
+        if changes is not None:
+            pl_module.log(CHANGES, changes, logger=False)
         accumulate(pl_module.table)
+
+
+def prediction_changes(table: SampleTable) -> int | None:
+    """The number of this epoch's samples with another prediction than before, ahead of `accumulate`.
+
+    None if the epoch saw a sample for the first time, since the counts of such epochs do not compare.
+    """
+    seen, previous = table["observed"], table["previous"]
+    new, changes = torch.stack([seen & (previous < 0), seen & (table["prediction"] != previous)]).sum(1).tolist()
+    return None if new else int(changes)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
+from slnlab.record.label_wave import AVERAGE
 from slnlab.record.result import (
     LabelFindings,
     LabelIssues,
@@ -83,10 +84,17 @@ class RunRecord(pl.Callback):
         titles: titles of the rows, by name.
         watch: called with the row of each epoch, after its checkpoint; an exception ends the run, which can be resumed.
             A resumed run calls it with the rows of the earlier epochs first.
+        label_wave_average: see `slnlab.record.label_wave.stopping_epoch`.
     """
 
-    def __init__(self, run: RunDirectory, titles: Mapping[str, RowTitle], watch: Watch | None = None) -> None:
-        self.run, self.titles, self.watch = run, titles, watch
+    def __init__(
+        self,
+        run: RunDirectory,
+        titles: Mapping[str, RowTitle],
+        watch: Watch | None = None,
+        label_wave_average: int = AVERAGE,
+    ) -> None:
+        self.run, self.titles, self.watch, self.label_wave_average = run, titles, watch, label_wave_average
         self.epochs: list[dict[str, float]] = []
         self.rows: dict[str, ResultRow] = {}
         self.label_issues: LabelIssues | None = None
@@ -199,7 +207,7 @@ class RunRecord(pl.Callback):
         return ResultRow(
             title=title.title,
             secondary=title.secondary,
-            test_accuracy=summarise_test(self.epochs, name),
+            test_accuracy=summarise_test(self.epochs, name, self.label_wave_average),
             noisy_val_accuracy=summarise_validation(self.epochs, name),
             clean_val_accuracy=summarise_validation(self.epochs, name, "val_clean"),
             findings=found,

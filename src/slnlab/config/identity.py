@@ -24,6 +24,7 @@ NOT_IDENTITY = (
     "trainer.compile",
     "trainer.profile",
     "trainer.checkpoint_every_steps",
+    "label_wave",  # chooses among the epochs of a trained run
     "data.source.download",
     "data.source.verify",
     "data.workers",

@@ -68,6 +68,9 @@ class Method(pl.LightningModule):
     needs: ClassVar[dict[str, str]] = {}
     fixed: ClassVar[dict[str, Any]] = {}
 
+    augments_images: ClassVar[bool] = False
+    """True if the method makes further views of the images. Such a method does not take vectors."""
+
     trains_in_turn: ClassVar[bool] = False
     """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""
 
@@ -87,6 +90,8 @@ class Method(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.networks = nn.ModuleDict(dict(zip(self.network_names, networks, strict=True)))
+        self.heads = nn.ModuleDict()
+        """Modules that the first network's optimiser also trains. They only serve training, so nothing judges them."""
         self.judged: dict[str, nn.Module] = dict(self.networks.items())
         self.means: dict[str, tuple[str, ...]] = {}
         """Rows of the record that are means: name → names of the averaged rows."""
@@ -176,8 +181,13 @@ class Method(pl.LightningModule):
     def clip(self) -> None:
         """Scale the gradients of each network down to the norm `clip_norm`."""
         if self.clip_norm is not None:
-            for network in self.networks.values():
-                nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
+            for parameters in self.trained():
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+
+    def trained(self) -> list[list[nn.Parameter]]:
+        """The parameters of each optimiser: those of a network, and for the first those of the heads."""
+        first, *others = (list(network.parameters()) for network in self.networks.values())
+        return [[*first, *self.heads.parameters()], *others]
 
     def observe(self, index: Tensor, logits: Tensor) -> None:
         """Write what these logits say about training samples into the table, see `SampleTable.observe`."""
@@ -210,7 +220,7 @@ class Method(pl.LightningModule):
             self._named = record_function
 
     def configure_optimizers(self) -> Any:
-        optimizers = [self.optimizer_factory(network.parameters()) for network in self.networks.values()]
+        optimizers = [self.optimizer_factory(parameters) for parameters in self.trained()]
         if self.scheduler_factory is None:
             return optimizers
         return optimizers, [self.scheduler_factory(optimizer) for optimizer in optimizers]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from slnlab.data.batches import Batch
 from slnlab.processes.distributed import gather
-from slnlab.streams import Streams, derive
+from slnlab.streams import Streams, beta
 
 
 def mixup_partners(batch: Batch, alpha: float, streams: Streams, step: int) -> tuple[float, Tensor, Tensor]:
@@ -27,8 +26,7 @@ def mixup_partners(batch: Batch, alpha: float, streams: Streams, step: int) -> t
     Returns:
         (λ, the partners' rows of the sample table (B,), their images (B, …)).
     """
-    # λ is drawn on the host, as a number from the device would make the host wait.
-    share = float(np.random.default_rng(derive(streams.seed, "mixup", step)).beta(alpha, alpha))
+    share = beta(alpha, streams.seed, "mixup", step)
     partner = batch.shard.of(
         torch.randperm(batch.shard.total, generator=streams("mixup", step), device=batch.index.device)
     )

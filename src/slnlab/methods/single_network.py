@@ -78,16 +78,25 @@ class SingleNetwork(Method):
 
         Args:
             batch: as for `objective`.
-            logits: (B, C), as for `objective`, without gradient. `self.targets(batch.index)` has the unperturbed
-                targets.
+            logits: (B, C), as for `objective`, without gradient; `self.targets(batch.index)` are the unperturbed
+                targets. A method whose lesson has more images, or whose `outputs` have more columns, gets them all.
         """
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """The outputs (B, C + M) for the inputs of a lesson; the first C columns are logits.
+
+        A method with further outputs appends M columns, and gets them in `batch_loss` and `objective`. Writes nothing.
+        """
+        logits: Tensor = self.network(images)
+        return logits
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample, (B,). Writes nothing: SAM calls it twice per step.
 
         Args:
             batch: rows of the sample table, and their images before mixup.
-            logits: (B, C), of the mixed images with mixup, clipped with LogitClip.
+            logits: (B, C), of the mixed images with mixup, clipped with LogitClip; the `outputs` of a method that
+                appends columns.
             targets: (B, C): `targets`, mixed, with SLN's noise.
         """
         return expected_loss(targets, self.class_losses(logits))
@@ -122,17 +131,16 @@ class SingleNetwork(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         lesson = self.lesson(batch)
-        logits = self._logits(lesson)
-        count = len(batch.index)  # SOP+ appends a second view of each sample
-        self.observe(lesson.seen, logits.detach()[:count])
-        logits = logit_clip(logits, self.logit_clip)
-        self.remember(batch, logits.detach()[:count])
-        return self.batch_loss(batch, logits, lesson.targets)
+        outputs = self._outputs(lesson)
+        self.observe(lesson.seen, outputs.detach()[: len(batch.index), : self.table.num_classes])
+        outputs = self._clipped(outputs)
+        self.remember(batch, outputs.detach())
+        return self.batch_loss(batch, outputs, lesson.targets)
 
     def _loss_again(self, batch: Batch) -> Tensor:
         """The loss of SAM's second pass, which observes and remembers nothing."""
         lesson = self.lesson(batch)
-        return self.batch_loss(batch, logit_clip(self._logits(lesson), self.logit_clip), lesson.targets)
+        return self.batch_loss(batch, self._clipped(self._outputs(lesson)), lesson.targets)
 
     def lesson(self, batch: Batch) -> Lesson:
         """The batch, mixed with mixup, with SLN's noise on its targets."""
@@ -146,8 +154,14 @@ class SingleNetwork(Method):
             targets = self.sln(targets, noise=self.normal("SLN", batch))
         return Lesson(images, targets, seen)
 
-    def _logits(self, lesson: Lesson) -> Tensor:
+    def _outputs(self, lesson: Lesson) -> Tensor:
         if self.sam:  # so that dropout drops the same in both passes
             self.seed_globally("SAM", self.steps)
-        logits: Tensor = self.network(lesson.images)
-        return logits
+        return self.outputs(lesson.images)
+
+    def _clipped(self, outputs: Tensor) -> Tensor:
+        """The outputs with clipped logits; columns of the method's own stay as they are."""
+        if not self.logit_clip:
+            return outputs
+        logits, own = outputs.tensor_split([self.table.num_classes], 1)
+        return torch.cat([logit_clip(logits, self.logit_clip), own], 1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from slnlab.data.augment import Normalise
-from slnlab.data.autoaugment import AutoAugmented
 from slnlab.data.batches import Batch
+from slnlab.data.strong_view import StrongView, autoaugment
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import Lesson
@@ -27,7 +27,7 @@ class SOPPlus(SOP):
         consistency · mean KL(sg(S_1) ‖ S_2) + balance · (−Σ_c (1/C) log mean_i P_ic),
 
     both means over the batch (section 3.3 of the paper, as in the authors' code). The first view has the training
-    augmentation, the second that of `slnlab.data.autoaugment`. One pass predicts both, so batch norm sees them
+    augmentation, the second that of `slnlab.data.strong_view`. One pass predicts both, so batch norm sees them
     together. The consistency trains the network alone, the balance also u.
 
     Args:
@@ -38,6 +38,8 @@ class SOPPlus(SOP):
             in the authors' code for CIFAR-100.
         options: see `SOP`.
     """
+
+    augments_images: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class SOPPlus(SOP):
         if self.view2_norm == "cifar10" and channels != 3:
             raise ConfigError(f"method.view2_norm: cifar10 has 3 channels, the images have {channels} channel(s); own")
         normalise = CIFAR10 if self.view2_norm == "cifar10" else self.data.normalise
-        self.view = AutoAugmented(self.data.crop_flip, normalise, self.cutout)
+        self.view = StrongView(autoaugment(), self.data.crop_flip, normalise, self.cutout)
 
     def second_view(self, batch: Batch) -> Tensor:
         """The second view (B, channels, H, W) of the batch's images at this step."""

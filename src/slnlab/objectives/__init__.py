@@ -6,6 +6,8 @@ you move and save the table. The methods of the same names train with these obje
 
 from slnlab.objectives._bootstrapping import bootstrapping
 from slnlab.objectives._confidence_penalty import confidence_penalty
+from slnlab.objectives._label_codes import bit_losses, label_codes
+from slnlab.objectives._shifted_gaussian import shifted_gaussian
 from slnlab.objectives._softmax import softmax
 from slnlab.objectives._symmetric_divergence import symmetric_divergence
 from slnlab.objectives.cores2 import CORES2
@@ -18,13 +20,16 @@ __all__ = [
     "ELR",
     "SOP",
     "SampleNoise",
+    "bit_losses",
     "bootstrapping",
     "co_guess",
     "co_refine",
     "confidence_penalty",
     "early_learning",
+    "label_codes",
     "prior_penalty",
     "sharpen",
+    "shifted_gaussian",
     "softmax",
     "symmetric_divergence",
 ]

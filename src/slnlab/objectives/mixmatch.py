@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from slnlab.streams import Streams, derive
+from slnlab.streams import Streams, beta
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
@@ -49,6 +48,6 @@ def prior_penalty(mean: Tensor) -> Tensor:
 
 def mixing(alpha: float, streams: Streams, step: int, rows: int, device: torch.device) -> tuple[float, Tensor]:
     """Draw the mixture of a MixMatch step: λ' = max(λ, 1 − λ) with λ ~ Beta(α, α), and each row's partner (rows,)."""
-    share = float(np.random.default_rng(derive(streams.seed, "lambda", step)).beta(alpha, alpha))
+    share = beta(alpha, streams.seed, "lambda", step)
     partner = torch.randperm(rows, generator=streams("partners", step), device=device)
     return max(share, 1 - share), partner

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slnlab.errors import DataError
 from slnlab.image_folder.decoding import Background
+from slnlab.record.label_wave import AVERAGE, stopping_epoch
 from slnlab.storage.writing import replacing
 
 SCHEMA_VERSION = 1
@@ -48,6 +49,11 @@ class TestAccuracy(_Record):
         default=None,
         description="at the first epoch of best accuracy on a clean validation set, of the momentum model if there is "
         "one, as reported for Clothing1M; null without such a set",
+    )
+    label_wave: BestEpoch | None = Field(
+        default=None,
+        description="where Label Wave stops by the changes of the training predictions, without held-out labels; at "
+        "the last evaluated epoch until then. null without these counts",
     )
     oracle: BestEpoch = Field(description="the best of all evaluated epochs, chosen on the test set: never a result")
 
@@ -226,7 +232,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
 
-def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccuracy | None:
+def summarise_test(
+    rows: Sequence[dict[str, float]], weights: str, label_wave_average: int = AVERAGE
+) -> TestAccuracy | None:
     """The reported test accuracies of a run; None if it was never tested.
 
     Args:
@@ -235,7 +243,10 @@ def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccura
             validation set. The last ten epochs are evaluated.
         weights: e.g. `network`. A momentum model's accuracy on the clean validation set chooses the epoch of its
             network too, as in the paper's Clothing1M results.
+        label_wave_average: see `slnlab.record.label_wave.stopping_epoch`. The counts are the first network's, and
+            choose the epoch of all weights.
     """
+    stopped = stopping_epoch(rows, label_wave_average)
     test, val, clean = (f"{split}/{weights}/accuracy" for split in ("test", "val", "val_clean"))
     rows = [row for row in rows if test in row]
     if not rows:
@@ -243,15 +254,19 @@ def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccura
     of_momentum = clean.replace("/network", "/momentum")
     clean = of_momentum if of_momentum in rows[0] else clean
 
-    def at_best(key: str) -> BestEpoch:
-        best = max(rows, key=lambda row: row[key])  # the first of equals
-        return BestEpoch(accuracy=best[test], epoch=int(best["epoch"]))
+    def at(row: dict[str, float]) -> BestEpoch:
+        return BestEpoch(accuracy=row[test], epoch=int(row["epoch"]))
 
+    def at_best(key: str) -> BestEpoch:
+        return at(max(rows, key=lambda row: row[key]))  # the first of equals
+
+    until = [row for row in rows if stopped is not None and row["epoch"] <= stopped]
     return TestAccuracy(
         last=rows[-1][test],
         mean_last_10=fmean(row[test] for row in rows[-10:]),
         best_noisy_val=at_best(val) if val in rows[0] else None,
         best_clean_val=at_best(clean) if clean in rows[0] else None,
+        label_wave=at(until[-1]) if until else None,
         oracle=at_best(test),
     )
 

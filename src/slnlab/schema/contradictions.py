@@ -131,7 +131,7 @@ def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if vectors and config["noise"]["name"] in ("open_set", "human"):
         yield "noise", f"{config['noise']['name']} {_NEED_IMAGES[config['noise']['name']]}, and {data['name']} has none"
-    if vectors and "view2_norm" in config["method"]:
+    if vectors and class_variable(config["method"]["_target_"], "augments_images"):
         yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
 
 

@@ -42,6 +42,18 @@ NoiseRate = Rate | Literal["estimated"]
 EvenPixels = Annotated[int, Field(ge=0, multiple_of=2)]
 """The even side of a square, in pixels."""
 
+Magnitude = Annotated[int, Field(ge=0, le=10)]
+"""The strength of an augmentation."""
+
+
+def _power_of_two(number: int) -> int:
+    if number & (number - 1):
+        raise ValueError("must be a power of two")
+    return number
+
+
+PowerOfTwo = Annotated[int, Field(ge=1), AfterValidator(_power_of_two)]
+
 Names = Annotated[Sequence[str], Field(min_length=1)]
 """Names of modules of a network, at least one."""
 

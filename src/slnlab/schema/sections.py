@@ -145,6 +145,10 @@ class Init(Section):
     weights: Literal["raw", "momentum"]
 
 
+class LabelWave(Section):
+    average: Count
+
+
 class SoftmaxAverage(Section):
     enabled: bool
 
@@ -180,3 +184,4 @@ class Root(Section):
     logit_clip: LogitClip
     init: Init
     softmax_average: SoftmaxAverage
+    label_wave: LabelWave

@@ -202,7 +202,8 @@ def trainer(
         watch: receives each row of metrics.csv.
     """
     config = spec.config
-    record, timer, files = RunRecord(run, spec.rows, watch), EpochTimer(), checkpoints(spec, run)
+    record = RunRecord(run, spec.rows, watch, config.label_wave.average)
+    timer, files = EpochTimer(), checkpoints(spec, run)
     callbacks: list[pl.Callback] = [timer, OwnSignals(), EvaluationSchedule(config.trainer.evaluate_every)]
     if config.momentum.enabled:
         callbacks.append(MomentumModel(config.momentum.decay))

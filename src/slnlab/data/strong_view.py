@@ -1,4 +1,4 @@
-"""Strong augmentation of a batch: AutoAugment, crop, flip and cutout, with separate draws for each sample."""
+"""Strong augmentation of a batch: a policy, crop, flip and cutout, with separate draws for each sample."""
 
 from __future__ import annotations
 
@@ -32,23 +32,39 @@ def cut_out(images: Tensor, centre: Tensor, side: int) -> Tensor:
     return images.masked_fill(inside.unsqueeze(1), 0.0)
 
 
-class AutoAugmented:
-    """torchvision's AutoAugment policy for CIFAR-10 (Cubuk et al. 2019); then random crop, flip and cutout.
+def autoaugment() -> v2.Transform:
+    """torchvision's AutoAugment policy for CIFAR-10 (Cubuk et al. 2019)."""
+    return v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
 
-    The draws of a sample depend only on the step and on its place in the global batch. The policy treats one image
-    after another and draws on the host, without waiting for the device.
+
+def randaugment(operations: int, magnitude: int) -> v2.Transform:
+    """torchvision's RandAugment (Cubuk et al. 2020), each operation with probability ½.
 
     Args:
+        operations: number of operations, ≥ 1.
+        magnitude: strength of each, in [0, 10].
+    """
+    once = v2.RandAugment(num_ops=1, magnitude=3 * magnitude, num_magnitude_bins=31)
+    return v2.Compose([v2.RandomApply([once], p=0.5) for _ in range(operations)])
+
+
+class StrongView:
+    """An augmentation policy; then random crop, flip and cutout.
+
+    The draws of a sample depend only on the step, the number of the view and its place in the global batch. The policy
+    treats one image after another and draws on the host, without waiting for the device.
+
+    Args:
+        policy: maps uint8 images (C, H, W) to such images, drawing from PyTorch's default generator alone.
         crop_flip: the training augmentation.
         normalise: normalisation of pixels to network input.
         cutout: side of the cutout square, even, ≥ 0.
     """
 
-    def __init__(self, crop_flip: CropFlip, normalise: Normalise, cutout: int) -> None:
-        self.crop_flip, self.normalise, self.cutout = crop_flip, normalise, cutout
-        self.policy = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
+    def __init__(self, policy: v2.Transform, crop_flip: CropFlip, normalise: Normalise, cutout: int = 0) -> None:
+        self.policy, self.crop_flip, self.normalise, self.cutout = policy, crop_flip, normalise, cutout
 
-    def __call__(self, images: Tensor, part: Shard, streams: Streams, step: int) -> Tensor:
+    def __call__(self, images: Tensor, part: Shard, streams: Streams, step: int, number: int = 1) -> Tensor:
         """Return network input (B, C, H, W) float32 for the part of a global batch.
 
         Args:
@@ -56,26 +72,30 @@ class AutoAugmented:
             part: rows of the global batch.
             streams: the random streams of the run.
             step: optimiser step; names the draws.
+            number: number of the view, from 1, if a step needs several.
         """
         if not len(images):  # a small batch may leave no row to a process
             return self.normalise(images)
         height, width = images.shape[2:]
-        augmented = self._by_policy(images, part, streams.seed, step)
-        draws = self.crop_flip.draw(part.total, streams("strong crop", step), images.device)
+        suffix = f" {number}" if number > 1 else ""
+        augmented = self._by_policy(images, part, streams.seed, f"AutoAugment{suffix}", step)
+        draws = self.crop_flip.draw(part.total, streams(f"strong crop{suffix}", step), images.device)
         draws = Draws(*map(part.of, draws))
         rows = torch.arange(len(images), device=images.device)
         crops = self.crop_flip.apply(pad(augmented, self.crop_flip.padding), rows, draws, (height, width))
-        generator = streams("cutout", step)
+        if not self.cutout:
+            return self.normalise(crops)
+        generator = streams(f"cutout{suffix}", step)
         centre = torch.randint(height * width, (part.total,), generator=generator, device=images.device)
         return cut_out(self.normalise(crops), part.of(centre), self.cutout)
 
-    def _by_policy(self, images: Tensor, part: Shard, seed: int, step: int) -> Tensor:
+    def _by_policy(self, images: Tensor, part: Shard, seed: int, purpose: str, step: int) -> Tensor:
         host = torch.default_generator  # torchvision draws from it alone
         state = host.get_state()
         try:
             augmented = []
             for place, image in enumerate(images, start=part.start):
-                host.manual_seed(derive(seed, "AutoAugment", step, place))
+                host.manual_seed(derive(seed, purpose, step, place))
                 augmented.append(self.policy(image))
         finally:
             host.set_state(state)

@@ -6,7 +6,7 @@ import torch
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from slnlab.data.augment import CropFlip, Normalise
-from slnlab.data.autoaugment import AutoAugmented, cut_out
+from slnlab.data.strong_view import StrongView, autoaugment, cut_out, randaugment
 from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, derive
 
@@ -25,7 +25,7 @@ def test_cut_out_by_hand() -> None:
 
 
 def test_without_crop_and_cutout_the_policy_equals_torchvisions() -> None:
-    seen = AutoAugmented(CropFlip(0, False), PLAIN, 0)(IMAGES, WHOLE, Streams(3), 7)
+    seen = StrongView(autoaugment(), CropFlip(0, False), PLAIN, 0)(IMAGES, WHOLE, Streams(3), 7)
     policy = v2.AutoAugment(AutoAugmentPolicy.CIFAR10)
     for place, image in enumerate(IMAGES):
         torch.manual_seed(derive(3, "AutoAugment", 7, place))
@@ -33,8 +33,19 @@ def test_without_crop_and_cutout_the_policy_equals_torchvisions() -> None:
     assert any(not torch.equal(seen[place], image / 255) for place, image in enumerate(IMAGES))
 
 
+def test_randaugment_leaves_the_expected_share_of_images_as_they_are() -> None:
+    """Two operations with probability ½ each. One of torchvision's fourteen is the identity: (½ + ½/14)² = .29."""
+    view = StrongView(randaugment(2, 5), CropFlip(0, False), PLAIN)
+    many = IMAGES[:1].expand(400, -1, -1, -1)
+    seen = view(many, Shard(0, 400, 400), Streams(3), 0)
+    unchanged = (seen == PLAIN(many)).flatten(1).all(1).float().mean().item()
+    assert 0.2 < unchanged < 0.4
+    assert torch.equal(seen, view(many, Shard(0, 400, 400), Streams(3), 0))
+    assert not torch.equal(seen, view(many, Shard(0, 400, 400), Streams(3), 0, number=2))
+
+
 def test_samples_and_steps_differ() -> None:
-    view = AutoAugmented(CropFlip(2, True), PLAIN, 8)
+    view = StrongView(autoaugment(), CropFlip(2, True), PLAIN, 8)
     same = IMAGES[:1].expand(6, -1, -1, -1)
     seen = view(same, WHOLE, Streams(3), 0)
     assert len({tuple(image.flatten().tolist()) for image in seen}) == 6
@@ -42,7 +53,7 @@ def test_samples_and_steps_differ() -> None:
 
 
 def test_parts_equal_the_whole_and_leave_other_draws_unchanged() -> None:
-    view = AutoAugmented(CropFlip(2, True), PLAIN, 8)
+    view = StrongView(autoaugment(), CropFlip(2, True), PLAIN, 8)
     torch.manual_seed(5)
     whole = view(IMAGES, WHOLE, Streams(3), 0)
     after = torch.rand(3)

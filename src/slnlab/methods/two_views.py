@@ -1,0 +1,38 @@
+"""The base of methods that learn from a weakly and a strongly augmented view of each image."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from slnlab.data.batches import Batch
+from slnlab.data.strong_view import StrongView, randaugment
+from slnlab.methods.single_network import SingleNetwork
+from slnlab.schema.kinds import EvenPixels, Magnitude
+
+
+class TwoViews(SingleNetwork):
+    """The weak view is the training augmentation, `batch.image`; the strong one is `second_view`.
+
+    Args:
+        network: see `SingleNetwork`.
+        magnitude: strength of RandAugment's two operations in the strong view, in [0, 10].
+        cutout: side of the square cut out of the strong view, in pixels.
+        options: see `SingleNetwork`.
+    """
+
+    augments_images: ClassVar[bool] = True
+
+    def __init__(self, network: nn.Module, *, magnitude: Magnitude, cutout: EvenPixels, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.magnitude, self.cutout = magnitude, cutout
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.view = StrongView(randaugment(2, self.magnitude), self.data.crop_flip, self.data.normalise, self.cutout)
+
+    def second_view(self, batch: Batch) -> Tensor:
+        """The strong view (B, channels, H, W) of the batch's images at this step."""
+        assert batch.pixels is not None
+        return self.view(batch.pixels(), batch.shard, self.streams, self.steps)
