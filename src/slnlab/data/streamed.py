@@ -41,9 +41,9 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `true_labels()`, see `slnlab.data.source`, and `inspect(directory, workers, mixed_depths)`, see
-    `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits and of more together, because the user gave the
-    pixel range of the latter.
+    It may also have `true_labels()`, see `slnlab.data.source`; `corrections()`, see `IndexedDataModule`; and
+    `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits
+    and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
@@ -161,6 +161,10 @@ class StreamedDataModule(IndexedDataModule):
 
     def paths(self, rows: Tensor) -> list[str]:
         return [self._train.paths.relative(row) for row in rows.tolist()]
+
+    def corrections(self) -> dict[str, tuple[int, int | None]]:
+        known = getattr(self.source, "corrections", None)
+        return {} if known is None else known()
 
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device

@@ -179,8 +179,10 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
     lost = [name for name, number in number_of.items() if number not in {label for _, label in kept}]
     if lost:
         raise DataError(f"{file}: leaves no training image of {quoted(lost)}")
-    changed = sum(label != before for (_, label), before in zip(pairs, labels, strict=True))
+    both = ((path, (before, label)) for (path, label), before in zip(pairs, labels, strict=True))
+    changes = {path: change for path, change in both if change[0] != change[1]}
     dropped = len(pairs) - len(kept)
-    remark = f"{file} changes {changed - dropped} label(s) and leaves out {dropped} image(s)"
+    remark = f"{file} changes {len(changes) - dropped} label(s) and leaves out {dropped} image(s)"
     train = Listing([path for path, _ in kept], [label for _, label in kept])
-    return contents._replace(splits=contents.splits | {"train": train}, remarks=[*contents.remarks, remark])
+    splits, remarks = contents.splits | {"train": train}, [*contents.remarks, remark]
+    return contents._replace(splits=splits, remarks=remarks, corrections=changes)

@@ -61,7 +61,7 @@ def run_images(run: TrainedRun, split: Split = "train", count: int | None = None
 
 def _training_images(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> RunImages:
     given, wrong, true = data.labels.given[rows], data.labels.wrong, data.labels.true
-    _check_labels(run, data, rows)
+    check_labels(run, data, rows)
     batches = rows.split(run.batch_size)
     read = data.reading(batches, whole=True)
     images = torch.cat([read(step).view() for step in range(len(batches))])
@@ -77,14 +77,19 @@ def training_probabilities(run: TrainedRun) -> Tensor:
         DataError: files of the data set are missing, or its given labels are no longer those of the run.
     """
     data, device = data_of(run), next(run.model.parameters()).device
-    _check_labels(run, data, data.rows(0))
+    check_labels(run, data, data.rows(0))
     with torch.inference_mode():
         return torch.cat(
             [run.model(image.to(device)).softmax(1).cpu() for _, image in data.passes("clean", "judge", 0)]
         )
 
 
-def _check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:
+def check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:
+    """Check that the data set still has the given labels of the run, for these rows (M,).
+
+    Raises:
+        DataError: it has others.
+    """
     known = dict(zip(run.samples["index"].tolist(), run.samples["given"].tolist(), strict=True))
     pairs = zip(rows.tolist(), data.labels.given[rows].tolist(), strict=True)
     if any(known.get(row) != label for row, label in pairs):
@@ -116,6 +121,12 @@ def data_of(run: TrainedRun) -> IndexedDataModule:
     data.prepare_data()
     data.setup()
     return data
+
+
+def sample_names(data: IndexedDataModule) -> list[str]:
+    """The names of all training samples in data set order: the path of an image file, or the index in memory."""
+    rows = torch.arange(len(data.labels.given))
+    return data.paths(rows) or [str(row) for row in rows.tolist()]
 
 
 def _chosen(rows: Tensor, count: int | None, seed: int) -> Tensor:
