@@ -21,8 +21,8 @@ from slnlab.inference.decisions import decisions_of, read_decisions
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.train import train
 
-EARLIER = {"one/3.png": "zero", "one/4.png": "", "zero/5.png": ""}
-"""What `data.labels` of the run changed before: one label, and two images that it leaves out."""
+EARLIER = {"one/3.png": "zero", "one/4.png": "", "zero/5.png": "", "zero/6.png": "zero"}
+"""What `data.labels` of the run changed before: one label, and two images that it leaves out. The last one weighs ½."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(path: Path, labels: dict[str, str]) -> Path:
-    path.write_text("".join(f"{line}\n" for line in ["path,label", *map(",".join, labels.items())]))
+    lines = [f"{name},{label},{0.5 if name == 'zero/6.png' else ''}\n" for name, label in labels.items()]
+    path.write_text("".join(["path,label,weight\n", *lines]))
     return path
 
 
@@ -72,12 +73,13 @@ def test_images_left_out_stay_out(folder: Path, found: Diagnosis, tmp_path: Path
     """A file written from a run that trained with corrections contains these corrections."""
     labels = corrected(found, top=1)
     write_corrected(labels, tmp_path / "second.csv")
-    assert str(labels) == "1 of 40 training samples relabelled, 0 left out, 2 left out before"
+    assert str(labels) == "1 of 40 training samples relabelled, 0 left out, 1 weighted, 2 left out before"
     before, after = rows(found.run.directory.parent / "earlier.csv"), rows(tmp_path / "second.csv")
     assert len(after) == 40
     assert [after[path]["label"] for path in before if path != name(found, 0)] == [
         EARLIER[path] for path in before if path != name(found, 0)
     ]
+    assert {path: row["weight"] for path, row in after.items() if row["weight"] != "1"} == {"zero/6.png": "0.5"}
     contents = read_image_folder(str(folder), labels=str(tmp_path / "second.csv"))
     assert set(EARLIER) - set(contents.splits["train"].paths) == {"one/4.png", "zero/5.png"}
 

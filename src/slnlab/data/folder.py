@@ -53,5 +53,8 @@ class ImageFolder:
     def corrections(self) -> dict[str, tuple[int, int | None]]:
         return self._read().corrections or {}
 
+    def weights(self) -> dict[str, float]:
+        return self._read().weights or {}
+
     def _read(self) -> ImageFolderContents:
         return read_image_folder(self.root, self.unreadable, labels=self.labels)

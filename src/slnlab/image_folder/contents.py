@@ -40,6 +40,8 @@ class ImageFolderContents(NamedTuple):
     corrections: dict[str, tuple[int, int | None]] | None = None
     """Training image → its labels before and after `data.labels`, for the changed images alone; the second label is
     None for an image left out. None: without such a file."""
+    weights: dict[str, float] | None = None
+    """Training image → its weight in [0, 1], where `data.labels` states another than 1."""
 
 
 def mixed(pairs: Iterable[tuple[str, int]]) -> Listing:

@@ -101,7 +101,7 @@ def corrected(
     """Correct the training labels of a run.
 
     A person's decisions win over the policy. Other samples keep the labels of the run: those held out, as nothing is
-    known about them, and those that `data.labels` changed or left out.
+    known about them, and those that `data.labels` changed, left out or weighted.
 
     Args:
         diagnosis: ranks the samples.
@@ -122,7 +122,7 @@ def corrected(
     names = sample_names(data)
     before: Decisions = dict(zip(names, data.labels.given.tolist(), strict=True))
     before |= {name: after for name, (_, after) in data.corrections().items() if name not in before}
-    labels, weights = dict(before), dict[str, float]()
+    labels, weights = dict(before), data.weights()
     for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
         name = names[diagnosis.columns["index"][row]]
         if policy == "weight":
@@ -136,7 +136,7 @@ def corrected(
         diagnosis.run,
         data,
         labels,
-        weights if policy == "weight" else None,
+        weights if weights or policy == "weight" else None,
         relabelled=sum(now is not None and now != was for was, now in pairs),
         left_out=sum(now is None and now != was for was, now in pairs),
         earlier=sum(now is None and now == was for was, now in pairs),
