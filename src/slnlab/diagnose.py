@@ -33,6 +33,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument(
         "--no-images", action="store_true", help="do not read the training images again; no confident learning"
     )
+    parser.add_argument("--html", action="store_true", help="also write DIR/review.html, a page to review the labels")
     parser.add_argument("--write", type=Path, metavar="CSV", help="also write the corrected training labels")
     parser.add_argument(
         "--policy",
@@ -50,9 +51,11 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     asked = parser.parse_args(arguments)
     if asked.write is None:
-        for name in ("policy", "top", "precision", "reviewed"):
+        for name in ("policy", "top", "precision"):
             if getattr(asked, name) != parser.get_default(name):
                 parser.error(f"--{name}: goes with --write")
+        if asked.reviewed and not asked.html:
+            parser.error("--reviewed: goes with --write or --html")
     return asked
 
 
@@ -110,6 +113,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         from slnlab.inference.decisions import decisions_of
         from slnlab.inference.diagnosis import RANKING, diagnose, write_issues, write_summary
         from slnlab.inference.trained_run import load
+        from slnlab.page.writing import write_review
 
         run = load(asked.run, asked.weights, asked.device)
         if asked.write:
@@ -124,6 +128,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         write_issues(found, out / "issues.csv")
         write_summary(found, out / "diagnosis.json")
         written = [f"{out / 'issues.csv'} and diagnosis.json written"]
+        if asked.html:
+            write_review(out / "review.html", found, decisions, pictures=not asked.no_images)
+            written.append(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
         if asked.write:
             labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)
             write_corrected(labels, asked.write)

@@ -162,6 +162,10 @@ class StreamedDataModule(IndexedDataModule):
     def paths(self, rows: Tensor) -> list[str]:
         return [self._train.paths.relative(row) for row in rows.tolist()]
 
+    def file(self, row: int) -> Path:
+        """Return the image file of a training sample."""
+        return self._train.paths[row]
+
     def corrections(self) -> dict[str, tuple[int, int | None]]:
         known = getattr(self.source, "corrections", None)
         return {} if known is None else known()

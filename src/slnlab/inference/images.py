@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.data.source import Split
+from slnlab.data.streamed import StreamedDataModule
 from slnlab.errors import ConfigError, DataError
+from slnlab.image_folder.decoding import read_rgb
 from slnlab.inference.trained_run import TrainedRun
+from slnlab.processes.cores import cores
 from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
 from slnlab.training import assemble
@@ -127,6 +135,26 @@ def sample_names(data: IndexedDataModule) -> list[str]:
     """The names of all training samples in data set order: the path of an image file, or the index in memory."""
     rows = torch.arange(len(data.labels.given))
     return data.paths(rows) or [str(row) for row in rows.tolist()]
+
+
+def pictures(data: IndexedDataModule, rows: Sequence[int]) -> Iterator[Image.Image]:
+    """Yield training images as a person looks at them: upright, whole and without augmentation.
+
+    Args:
+        data: images, not vectors.
+        rows: rows of the data set.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    for few in (rows[start : start + 256] for start in range(0, len(rows), 256)):
+        if isinstance(data, StreamedDataModule):
+            read = partial(read_rgb, pixel_range=data.pixel_range, background=data.background)
+            with ThreadPoolExecutor(cores()) as pool:  # Pillow decodes without Python's lock
+                yield from pool.map(read, map(data.file, few))
+        else:
+            pixels = data.reading([torch.tensor(few)], whole=True)(0).pixels()
+            yield from (to_pil_image(image) for image in pixels)
 
 
 def _chosen(rows: Tensor, count: int | None, seed: int) -> Tensor:
