@@ -14,10 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 import slnlab
 from slnlab.config import compose
-from slnlab.data.datamodule import IndexedDataModule
 from slnlab.diagnose import lines, main
 from slnlab.errors import ConfigError, DataError
-from slnlab.inference.corrections import Policy, write_corrected
+from slnlab.inference.corrections import Policy, corrected, write_corrected
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.images import run_images, training_probabilities
 from slnlab.inference.trained_run import TrainedRun
@@ -139,10 +138,11 @@ def test_wrong_options_are_named(run: TrainedRun, words: list[str], message: str
 
 
 def test_corrected_labels_train_the_next_run(run: TrainedRun, found: Diagnosis, tmp_path: Path) -> None:
-    corrected = tmp_path / "corrected.csv"
-    count = write_corrected(found, corrected)
+    file = tmp_path / "corrected.csv"
+    write_corrected(labels := corrected(found), file)
+    count = labels.relabelled
     assert count == found.estimate.suspected.sum() > 0
-    data = assemble.datamodule(compose([*OVERRIDES, *QUIET, "noise=csv", f"noise.path={corrected}"]))
+    data = assemble.datamodule(compose([*OVERRIDES, *QUIET, "noise=csv", f"noise.path={file}"]))
     data.prepare_data()
     data.setup()
     given = torch.from_numpy(run.samples["given"])
@@ -152,30 +152,18 @@ def test_corrected_labels_train_the_next_run(run: TrainedRun, found: Diagnosis, 
     assert data.labels.wrong.float().mean() < found.columns["wrong"].mean(), "fewer labels are wrong than before"
 
 
-def test_top_counts_the_corrected_labels(found: Diagnosis, tmp_path: Path) -> None:
-    assert write_corrected(found, tmp_path / "three.csv", top=3) == 3
+def test_labels_of_unknown_noise_are_the_data_sets_own(found: Diagnosis, tmp_path: Path) -> None:
+    """`noise=csv` compares the column `label` with the data."""
+    labels = corrected(found, top=3)
+    labels.data.noise_record = None
+    write_corrected(labels, tmp_path / "three.csv")
     rows = table(tmp_path / "three.csv")
-    changed = [n for n, row in enumerate(rows) if int(row["label_noisy"]) != found.columns["given"][n]]
+    assert [int(row["label"]) for row in rows] == found.columns["given"].tolist()
+    changed = [n for n, row in enumerate(rows) if row["label_noisy"] != row["label"]]
     assert set(changed) == set(found.order[:3].tolist())
-    with pytest.raises(ConfigError, match=r"must lie in \[1, 400\]"):
-        write_corrected(found, tmp_path / "none.csv", top=0)
 
 
-def test_images_in_memory_cannot_be_dropped(found: Diagnosis, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="use relabel"):
-        write_corrected(found, tmp_path / "none.csv", "drop")
-
-
-@pytest.mark.parametrize("policy", ["relabel", "drop"])
-def test_image_files_are_named_with_their_class(
-    found: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy
-) -> None:
-    """As `data.labels` reads them, where an empty label leaves an image out."""
-    monkeypatch.setattr(IndexedDataModule, "paths", lambda _, rows: [f"a b/{row}.png" for row in rows.tolist()])
-    assert write_corrected(found, tmp_path / "files.csv", policy, top=3) == 3
-    rows = table(tmp_path / "files.csv")
-    assert len(rows) == 400
-    labels = {row["path"]: row["label"] for row in rows}
-    first = int(found.order[0])
-    assert labels[f"a b/{first}.png"] == (str(found.suggested[first]) if policy == "relabel" else "")
-    assert labels[f"a b/{found.order[3]}.png"] == str(found.columns["given"][found.order[3]])
+@pytest.mark.parametrize("policy", ["drop", "weight"])
+def test_images_in_memory_are_neither_dropped_nor_weighted(found: Diagnosis, policy: Policy) -> None:
+    with pytest.raises(ConfigError, match=f"--policy {policy}: .* use relabel"):
+        corrected(found, policy)

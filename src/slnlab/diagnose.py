@@ -33,13 +33,29 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument(
         "--no-images", action="store_true", help="do not read the training images again; no confident learning"
     )
+    parser.add_argument("--html", action="store_true", help="also write DIR/review.html, a page to review the labels")
     parser.add_argument("--write", type=Path, metavar="CSV", help="also write the corrected training labels")
-    parser.add_argument("--policy", choices=("relabel", "drop"), default="relabel", help="for suspected labels")
-    parser.add_argument("--top", type=int, metavar="N", help="correct the N likeliest wrong labels, not the suspected")
+    parser.add_argument(
+        "--policy",
+        choices=("relabel", "drop", "weight", "keep"),
+        default="relabel",
+        help="for suspected labels; weight: 1 - P(wrong); keep: only reviewed labels change",
+    )
+    parser.add_argument("--top", type=int, metavar="N", help="treat the N likeliest wrong labels, not the suspected")
+    parser.add_argument(
+        "--precision", type=float, metavar="P", help="treat as many labels as have this estimated share of wrong ones"
+    )
+    parser.add_argument(
+        "--reviewed", type=Path, metavar="CSV", help="decisions of a person, which win over the ranking"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     asked = parser.parse_args(arguments)
-    if asked.write is None and (asked.top is not None or asked.policy != "relabel"):
-        parser.error("--policy, --top: go with --write")
+    if asked.write is None:
+        for name in ("policy", "top", "precision"):
+            if getattr(asked, name) != parser.get_default(name):
+                parser.error(f"--{name}: goes with --write")
+        if asked.reviewed and not asked.html:
+            parser.error("--reviewed: goes with --write or --html")
     return asked
 
 
@@ -93,11 +109,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     asked = _arguments(arguments, program)
     try:
-        from slnlab.inference.corrections import write_corrected
+        from slnlab.inference.corrections import check_request, corrected, write_corrected
+        from slnlab.inference.decisions import decisions_of
         from slnlab.inference.diagnosis import RANKING, diagnose, write_issues, write_summary
         from slnlab.inference.trained_run import load
+        from slnlab.page.writing import write_review
 
         run = load(asked.run, asked.weights, asked.device)
+        if asked.write:
+            check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
+        decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
         found = diagnose(run, asked.score or RANKING, images=not asked.no_images)
         out: Path = asked.out or asked.run / "diagnosis"
         try:
@@ -107,10 +128,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         write_issues(found, out / "issues.csv")
         write_summary(found, out / "diagnosis.json")
         written = [f"{out / 'issues.csv'} and diagnosis.json written"]
+        if asked.html:
+            write_review(out / "review.html", found, decisions, pictures=not asked.no_images)
+            written.append(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
         if asked.write:
-            count = write_corrected(found, asked.write, asked.policy, asked.top)
-            done = "relabelled" if asked.policy == "relabel" else "left out"
-            written.append(f"{asked.write}: {count:,} of {len(found.order):,} training samples {done}")
+            labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)
+            write_corrected(labels, asked.write)
+            written.append(f"{asked.write}: {labels}")
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     print("\n".join([*lines(found), *written]))

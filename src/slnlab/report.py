@@ -74,9 +74,9 @@ def report(
     tables = make_tables(rows, secondary, ratios, reference)
     parts = [markdown(tables), *found.remarks()]
     if page is not None:
-        from slnlab.page.writing import write_page
+        from slnlab.page.writing import write_report
 
-        write_page(page, tables, found, groups)
+        write_report(page, tables, found, groups)
     if out is None:
         return "\n\n".join(parts), len(found.left_out)
 

@@ -51,20 +51,28 @@ class SampleTable:
     - `observed` (N,) bool: True for samples with an observation since the column was cleared.
 
     The columns `true` (N,) int64 and `wrong` (N,) bool, if known, serve diagnostics only and are not saved. Soft
-    corrections add `soft` (N, C), which replaces onehot(predicted). Methods add their own columns.
+    corrections add `soft` (N, C), which replaces onehot(predicted). `sample_weight` (N,) float32, if the labels have
+    weights, multiplies the loss. Methods add their own columns.
 
     Args:
         given: given labels, shape (N,), integers in [0, num_classes).
         num_classes: C.
         true: true labels, shape (N,), if known.
         wrong: mask of samples with a label that does not describe their image, shape (N,), if known.
+        sample_weight: weights in the loss, in [0, 1], shape (N,); None: all 1, without a column.
 
     Raises:
         ConfigError: shapes do not match, or a label lies outside the classes.
     """
 
     def __init__(
-        self, given: Tensor, num_classes: int, *, true: Tensor | None = None, wrong: Tensor | None = None
+        self,
+        given: Tensor,
+        num_classes: int,
+        *,
+        true: Tensor | None = None,
+        wrong: Tensor | None = None,
+        sample_weight: Tensor | None = None,
     ) -> None:
         if given.ndim != 1 or given.is_floating_point():
             raise ConfigError(f"given labels must be integers of shape (N,), not {given.dtype} {tuple(given.shape)}")
@@ -76,7 +84,7 @@ class SampleTable:
             "predicted": given.long().clone(),
             "weight": torch.ones(len(given), device=given.device),
         }
-        for name, column in (("true", true), ("wrong", wrong)):
+        for name, column in (("true", true), ("wrong", wrong), ("sample_weight", sample_weight)):
             if column is not None:
                 if column.shape != given.shape:
                     raise ConfigError(

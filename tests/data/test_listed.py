@@ -185,8 +185,8 @@ def test_a_run_on_a_list_reports_its_paths(tmp_path: Path) -> None:
 # Corrections
 
 
-def corrections(tmp_path: Path, *rows: str) -> Path:
-    (tmp_path / "corrected.csv").write_text("\n".join(["path,label,note", *rows]) + "\n", encoding="utf-8")
+def corrections(tmp_path: Path, *rows: str, header: str = "path,label,note") -> Path:
+    (tmp_path / "corrected.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return tmp_path / "corrected.csv"
 
 
@@ -223,11 +223,14 @@ def test_corrections_are_part_of_the_identity(folder: Path, tmp_path: Path) -> N
         (["train/cat/3.png,dog,"] * 2, r"line 3: a second row of 'train/cat/3.png'"),
         ([f"train/dog/{n}.png,cat," for n in range(6)], r"leaves no training image of 'dog'"),
         (["train/cat/3.png,dog"], r"line 2: must have 3 columns, has 2"),
+        (["train/cat/3.png,dog,1.5"], r"line 2: the weight '1.5' is no number in \[0, 1\]"),
+        (["train/cat/3.png,dog,", "train/cat/4.png,dog,nan"], r"line 3: the weight 'nan' is no number"),
+        (["train/cat/3.png,dog,half"], r"line 2: the weight 'half' is no number"),
     ],
 )
 def test_faulty_corrections_are_refused(folder: Path, tmp_path: Path, rows: list[str], message: str) -> None:
     with pytest.raises(DataError, match=rf"corrected.csv: {message}"):
-        read_image_folder(str(folder), labels=str(corrections(tmp_path, *rows)))
+        read_image_folder(str(folder), labels=str(corrections(tmp_path, *rows, header="path,label,weight")))
 
 
 def test_corrections_need_image_files(tmp_path: Path) -> None:

@@ -27,16 +27,18 @@ class Labels(NamedTuple):
         given: given labels (N,) int64, the labels of training.
         true: true labels (N,) int64, if known.
         wrong: mask (N,) bool of samples with a label that does not describe their image, if known.
+        weight: weights (N,) float32 in [0, 1] of the samples in the loss; None: all 1.
     """
 
     given: Tensor
     true: Tensor | None = None
     wrong: Tensor | None = None
+    weight: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Labels:
         """Return the labels on a device."""
-        true, wrong = (None if column is None else column.to(device) for column in (self.true, self.wrong))
-        return Labels(self.given.to(device), true, wrong)
+        others = (None if column is None else column.to(device) for column in self[1:])
+        return Labels(self.given.to(device), *others)
 
 
 class Samples(NamedTuple):

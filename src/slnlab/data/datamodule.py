@@ -212,6 +212,14 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """Return the image files of training samples (M,), as the data set names them; None: images in memory."""
         return None
 
+    def corrections(self) -> dict[str, tuple[int, int | None]]:
+        """Return the changes by `data.labels`: image file → label before and after, None for an image left out."""
+        return {}
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights in [0, 1] that `data.labels` states: image file → weight, where it is not 1."""
+        return {}
+
     def inspect(self, directory: Path) -> None:
         """Report oddities of the data before training; once, in one process, after `setup`.
 

@@ -50,5 +50,11 @@ class ImageFolder:
             return None
         return torch.tensor([contents.true[path] for path in contents.splits["train"].paths], dtype=torch.int64)
 
+    def corrections(self) -> dict[str, tuple[int, int | None]]:
+        return self._read().corrections or {}
+
+    def weights(self) -> dict[str, float]:
+        return self._read().weights or {}
+
     def _read(self) -> ImageFolderContents:
         return read_image_folder(self.root, self.unreadable, labels=self.labels)

@@ -41,9 +41,9 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `true_labels()`, see `slnlab.data.source`, and `inspect(directory, workers, mixed_depths)`, see
-    `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits and of more together, because the user gave the
-    pixel range of the latter.
+    It may also have `true_labels()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
+    `IndexedDataModule`; and `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`.
+    `mixed_depths` allows images of 8 bits and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
@@ -162,6 +162,18 @@ class StreamedDataModule(IndexedDataModule):
     def paths(self, rows: Tensor) -> list[str]:
         return [self._train.paths.relative(row) for row in rows.tolist()]
 
+    def file(self, row: int) -> Path:
+        """Return the image file of a training sample."""
+        return self._train.paths[row]
+
+    def corrections(self) -> dict[str, tuple[int, int | None]]:
+        known = getattr(self.source, "corrections", None)
+        return {} if known is None else known()
+
+    def weights(self) -> dict[str, float]:
+        known = getattr(self.source, "weights", None)
+        return {} if known is None else known()
+
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device
         if split == "val":
@@ -218,6 +230,9 @@ class StreamedDataModule(IndexedDataModule):
                     trusted, self.num_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
                 )
             )
+        if weights := self.weights():
+            each = torch.tensor([weights.get(paths.relative(row), 1.0) for row in range(size)])
+            self.labels = self.labels._replace(weight=each)
         self._hold_out(size)
         check_visible(paths, self.background)
         self._train = self._decoder(paths)

@@ -37,6 +37,11 @@ class ImageFolderContents(NamedTuple):
     """Path → fault of the images that `unreadable="skip"` leaves out."""
     true: dict[str, int] | None = None
     """Training image → true label, where a list of images states it; None: unknown."""
+    corrections: dict[str, tuple[int, int | None]] | None = None
+    """Training image → its labels before and after `data.labels`, for the changed images alone; the second label is
+    None for an image left out. None: without such a file."""
+    weights: dict[str, float] | None = None
+    """Training image → its weight in [0, 1], where `data.labels` states another than 1."""
 
 
 def mixed(pairs: Iterable[tuple[str, int]]) -> Listing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections import Counter
@@ -147,19 +148,21 @@ def _classes(file: Path, images: dict[str, _Image]) -> list[str]:
 
 
 def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
-    """Override labels of training images by a CSV file with `path` and `label`; other columns are ignored.
+    """Override labels of training images by a CSV file with `path` and `label`, perhaps `weight`.
 
-    Images without a row keep their labels. An empty label leaves the image out.
+    Images without a row keep their labels. An empty label leaves the image out. A weight lies in [0, 1]; an empty one
+    is 1. Other columns are ignored.
 
     Raises:
-        DataError: a column is missing; a row names no training image, one twice, or a class that does not exist; or a
-            class would have no image. The message names the file and the line.
+        DataError: a column is missing; a row names no training image, one twice, or a class that does not exist; its
+            weight is none; or a class would have no image. The message names the file and the line.
     """
     _, rows = records(file, COLUMNS[:2])
     paths, labels = contents.splits["train"]
     known = {plain_path(path): path for path in paths} | {plain_path(path): path for path in contents.unreadable}
     number_of = {name: number for number, name in enumerate(contents.classes)}
     new: dict[str, int | None] = {}
+    weights: dict[str, float] = {}
     for line, row in rows:
         path, label = known.get(plain_path(row["path"])), _label(row["label"])
         if path is None:
@@ -174,13 +177,27 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
                 f"{file}: line {line}: there is no class {label!r}; the classes are {quoted(contents.classes)}"
             )
         new[path] = number_of[label] if label else None
+        if (weight := _weight(f"{file}: line {line}", row.get("weight", ""))) != 1:
+            weights[path] = weight
     pairs = [(path, new.get(path, label)) for path, label in zip(paths, labels, strict=True)]
     kept = [(path, label) for path, label in pairs if label is not None]
     lost = [name for name, number in number_of.items() if number not in {label for _, label in kept}]
     if lost:
         raise DataError(f"{file}: leaves no training image of {quoted(lost)}")
-    changed = sum(label != before for (_, label), before in zip(pairs, labels, strict=True))
+    both = ((path, (before, label)) for (path, label), before in zip(pairs, labels, strict=True))
+    changes = {path: change for path, change in both if change[0] != change[1]}
     dropped = len(pairs) - len(kept)
-    remark = f"{file} changes {changed - dropped} label(s) and leaves out {dropped} image(s)"
+    remark = f"{file} changes {len(changes) - dropped} label(s) and leaves out {dropped} image(s)"
     train = Listing([path for path, _ in kept], [label for _, label in kept])
-    return contents._replace(splits=contents.splits | {"train": train}, remarks=[*contents.remarks, remark])
+    splits, remarks = contents.splits | {"train": train}, [*contents.remarks, remark]
+    return contents._replace(splits=splits, remarks=remarks, corrections=changes, weights=weights)
+
+
+def _weight(where: str, text: str) -> float:
+    try:
+        weight = float(text or 1)
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight <= 1:
+        raise DataError(f"{where}: the weight {text!r} is no number in [0, 1]")
+    return weight

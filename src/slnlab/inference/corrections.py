@@ -1,65 +1,172 @@
-"""Corrected labels as a CSV file: what a diagnosis makes of the training labels."""
+"""Corrected labels as a CSV file: what a diagnosis and its reader make of the training labels."""
 
 from __future__ import annotations
 
 import csv
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import ConfigError
+from slnlab.inference.decisions import Decisions
 from slnlab.inference.diagnosis import Diagnosis
-from slnlab.inference.images import data_of
+from slnlab.inference.images import check_labels, data_of, sample_names
+from slnlab.inference.trained_run import TrainedRun
 from slnlab.noise import to_csv
 from slnlab.storage.writing import replacing
 
-Policy = Literal["relabel", "drop"]
+Policy = Literal["relabel", "drop", "weight", "keep"]
+"""The treatment of the chosen samples: their suggested label; left out; their given label with the weight
+1 − P(wrong); their given label, so that only a person's decisions count."""
 
 
-def write_corrected(diagnosis: Diagnosis, path: Path, policy: Policy = "relabel", top: int | None = None) -> int:
-    """Write the training labels after correction, and return how many samples were relabelled or dropped.
+class Corrected(NamedTuple):
+    """The corrected labels of the N training samples of a run, see `sample_names`."""
 
-    - Images from files: `path,label`, a row for every training image, with class names, as `data.labels` reads it. An
-      empty label leaves an image out.
-    - Images in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
+    run: TrainedRun
+    data: IndexedDataModule
+    labels: dict[str, int | None]
+    """Name → label in [0, C), or None for a sample left out. Images that `data.labels` left out come last."""
+    weights: dict[str, float] | None
+    """Name → weight in [0, 1], where it is not 1; None: the labels have no weights."""
+    relabelled: int
+    """Number of samples with another label than in the run."""
+    left_out: int
+    """Number of samples left out by this correction."""
+    earlier: int
+    """Number of samples that the run had left out already, and that stay so."""
 
-    Samples that the run held out keep their given labels, as nothing is known about them.
+    def __str__(self) -> str:
+        parts = [f"{self.relabelled:,} of {len(self.labels):,} training samples relabelled, {self.left_out:,} left out"]
+        if self.weights is not None:
+            parts.append(f"{len(self.weights):,} weighted")
+        if self.earlier:
+            parts.append(f"{self.earlier:,} left out before")
+        return ", ".join(parts)
+
+
+def check_request(run: TrainedRun, policy: Policy, top: int | None, precision: float | None, reviewed: bool) -> None:
+    """Check a wish for corrected labels before the diagnosis takes its time.
+
+    Args:
+        run: the run with the labels.
+        policy, top, precision: see `corrected`.
+        reviewed: True if there are a person's decisions.
+
+    Raises:
+        ConfigError: a number is out of range, `top` and `precision` are both given, or the policy does not fit.
+    """
+    samples = len(run.samples["index"])
+    if policy in ("drop", "weight") and "path" not in run.samples:
+        raise ConfigError(
+            f"--policy {policy}: these samples lie in one array, where none can be left out or weighted; use relabel"
+        )
+    if policy == "keep" and (not reviewed or top is not None or precision is not None):
+        raise ConfigError("--policy keep: changes reviewed labels only: give --reviewed, but no --top or --precision")
+    if top is not None and precision is not None:
+        raise ConfigError("--top, --precision: give one of them")
+    if top is not None and not 1 <= top <= samples:
+        raise ConfigError(f"--top: must lie in [1, {samples}], the number of training samples, not {top}")
+    if precision is not None and not 0 < precision <= 1:
+        raise ConfigError(f"--precision: must lie in (0, 1], not {precision:g}")
+
+
+def chosen_rows(diagnosis: Diagnosis, top: int | None, precision: float | None) -> npt.NDArray[np.int64]:
+    """Rows (M,) of the samples that a policy treats, the likeliest wrong label first; see `corrected`.
+
+    Raises:
+        ConfigError: P(wrong) of the likeliest wrong label is below `precision`.
+    """
+    if precision is None:
+        return diagnosis.order[: int(diagnosis.estimate.suspected.sum()) if top is None else top]
+    wrong = diagnosis.estimate.wrong[diagnosis.order]  # it falls along the ranking, and so does its mean
+    count = int((np.cumsum(wrong) >= precision * np.arange(1, len(wrong) + 1)).sum())
+    if not count:
+        raise ConfigError(f"--precision: {precision:g}, but the likeliest wrong label has P(wrong) = {wrong[0]:.3g}")
+    return diagnosis.order[:count]
+
+
+def corrected(
+    diagnosis: Diagnosis,
+    policy: Policy = "relabel",
+    top: int | None = None,
+    precision: float | None = None,
+    decisions: Decisions | None = None,
+) -> Corrected:
+    """Correct the training labels of a run.
+
+    A person's decisions win over the policy. Other samples keep the labels of the run: those held out, as nothing is
+    known about them, and those that `data.labels` changed, left out or weighted.
 
     Args:
         diagnosis: ranks the samples.
-        path: the file.
-        policy: relabel: give the suspected samples their suggested label; drop: leave them out.
-        top: take this many of the likeliest wrong labels instead of the suspected ones, ≥ 1.
+        policy: treatment of the chosen samples.
+        top: choose this many samples, the likeliest wrong labels; None: the suspected ones.
+        precision: in (0, 1]: choose as many samples as have this estimated precision, the mean of their P(wrong).
+        decisions: of a person; None: there are none.
 
     Raises:
-        ConfigError: `top` is out of range; the images in memory cannot be dropped; or label noise replaced images.
-        DataError: the data set or the file cannot be used.
+        ConfigError: see `check_request` and `chosen_rows`; or label noise replaced images.
+        DataError: the data set has changed since the run.
     """
-    samples = len(diagnosis.order)
-    if top is not None and not 1 <= top <= samples:
-        raise ConfigError(f"--top: must lie in [1, {samples}], the number of training samples, not {top}")
-    chosen = diagnosis.order[: int(diagnosis.estimate.suspected.sum()) if top is None else top]
+    check_request(diagnosis.run, policy, top, precision, decisions is not None)
     data = data_of(diagnosis.run)
-    labels = data.labels.given.clone()
-    rows = torch.from_numpy(diagnosis.columns["index"][chosen])
-    labels[rows] = torch.from_numpy(diagnosis.suggested[chosen]).to(labels)
-    paths = data.paths(torch.arange(len(labels)))
-    if paths is None:
-        if policy == "drop":
-            raise ConfigError("--policy drop: these images lie in one array, where none can be left out; use relabel")
+    check_labels(diagnosis.run, data, data.rows(0))
+    if data.noise_record is not None and len(data.noise_record.replaced):
+        raise ConfigError("--write: the label noise of this run replaced images, and no label can correct those")
+    names = sample_names(data)
+    before: Decisions = dict(zip(names, data.labels.given.tolist(), strict=True))
+    before |= {name: after for name, (_, after) in data.corrections().items() if name not in before}
+    labels, weights = dict(before), data.weights()
+    for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
+        name = names[diagnosis.columns["index"][row]]
+        if policy == "weight":
+            weights[name] = round(1 - float(diagnosis.estimate.wrong[row]), 4)
+        else:
+            labels[name] = int(diagnosis.suggested[row]) if policy == "relabel" else None
+    labels |= decisions or {}
+    weights = {name: weight for name, weight in weights.items() if name not in (decisions or {})}
+    pairs = [(was, labels[name]) for name, was in before.items()]
+    return Corrected(
+        diagnosis.run,
+        data,
+        labels,
+        weights if weights or policy == "weight" else None,
+        relabelled=sum(now is not None and now != was for was, now in pairs),
+        left_out=sum(now is None and now != was for was, now in pairs),
+        earlier=sum(now is None and now == was for was, now in pairs),
+    )
+
+
+def write_corrected(corrected: Corrected, path: Path) -> None:
+    """Write corrected labels as a CSV file.
+
+    - Images from files: `path,label`, a row for every training image, with class names, as `data.labels` reads it. An
+      empty label leaves an image out. Weights are a third column, `weight`.
+    - Samples in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
+
+    Raises:
+        ConfigError: the run trained with this file. Another content would make the run useless.
+        DataError: the file cannot be written.
+    """
+    trained_with = corrected.run.config.data.get("labels")
+    if trained_with is not None and Path(trained_with).expanduser().resolve() == path.resolve():
+        raise ConfigError(f"--write: the run trained with {path} and needs it as it is; choose another name")
+    data, labels, weights = corrected.data, corrected.labels, corrected.weights
+    if data.paths(data.rows(0)[:1]) is None:
         record = data.noise_record
-        if record is not None and len(record.replaced):
-            raise ConfigError("--write: the label noise of this run replaced images, and no label can correct those")
-        to_csv(path, labels if record is None else record.true, labels)
-        return len(chosen)
-    left_out = set(rows.tolist()) if policy == "drop" else set()
+        to_csv(path, data.labels.given if record is None else record.true, torch.tensor([*labels.values()]))
+        return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label"])
-    for row, (image, label) in enumerate(zip(paths, labels.tolist(), strict=True)):
-        writer.writerow([image, "" if row in left_out else diagnosis.run.classes[label]])
+    writer.writerow(["path", "label", *(["weight"] if weights is not None else [])])
+    for name, label in labels.items():
+        weight = [f"{weights.get(name, 1):g}"] if weights is not None else []
+        writer.writerow([name, "" if label is None else corrected.run.classes[label], *weight])
     with replacing(path) as file:
         file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
-    return len(chosen)

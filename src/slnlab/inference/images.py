@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.data.source import Split
+from slnlab.data.streamed import StreamedDataModule
 from slnlab.errors import ConfigError, DataError
+from slnlab.image_folder.decoding import read_rgb
 from slnlab.inference.trained_run import TrainedRun
+from slnlab.processes.cores import cores
 from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
 from slnlab.training import assemble
@@ -61,7 +69,7 @@ def run_images(run: TrainedRun, split: Split = "train", count: int | None = None
 
 def _training_images(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> RunImages:
     given, wrong, true = data.labels.given[rows], data.labels.wrong, data.labels.true
-    _check_labels(run, data, rows)
+    check_labels(run, data, rows)
     batches = rows.split(run.batch_size)
     read = data.reading(batches, whole=True)
     images = torch.cat([read(step).view() for step in range(len(batches))])
@@ -77,14 +85,19 @@ def training_probabilities(run: TrainedRun) -> Tensor:
         DataError: files of the data set are missing, or its given labels are no longer those of the run.
     """
     data, device = data_of(run), next(run.model.parameters()).device
-    _check_labels(run, data, data.rows(0))
+    check_labels(run, data, data.rows(0))
     with torch.inference_mode():
         return torch.cat(
             [run.model(image.to(device)).softmax(1).cpu() for _, image in data.passes("clean", "judge", 0)]
         )
 
 
-def _check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:
+def check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:
+    """Check that the data set still has the given labels of the run, for these rows (M,).
+
+    Raises:
+        DataError: it has others.
+    """
     known = dict(zip(run.samples["index"].tolist(), run.samples["given"].tolist(), strict=True))
     pairs = zip(rows.tolist(), data.labels.given[rows].tolist(), strict=True)
     if any(known.get(row) != label for row, label in pairs):
@@ -116,6 +129,32 @@ def data_of(run: TrainedRun) -> IndexedDataModule:
     data.prepare_data()
     data.setup()
     return data
+
+
+def sample_names(data: IndexedDataModule) -> list[str]:
+    """The names of all training samples in data set order: the path of an image file, or the index in memory."""
+    rows = torch.arange(len(data.labels.given))
+    return data.paths(rows) or [str(row) for row in rows.tolist()]
+
+
+def pictures(data: IndexedDataModule, rows: Sequence[int]) -> Iterator[Image.Image]:
+    """Yield training images as a person looks at them: upright, whole and without augmentation.
+
+    Args:
+        data: images, not vectors.
+        rows: rows of the data set.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    for few in (rows[start : start + 256] for start in range(0, len(rows), 256)):
+        if isinstance(data, StreamedDataModule):
+            read = partial(read_rgb, pixel_range=data.pixel_range, background=data.background)
+            with ThreadPoolExecutor(cores()) as pool:  # Pillow decodes without Python's lock
+                yield from pool.map(read, map(data.file, few))
+        else:
+            pixels = data.reading([torch.tensor(few)], whole=True)(0).pixels()
+            yield from (to_pil_image(image) for image in pixels)
 
 
 def _chosen(rows: Tensor, count: int | None, seed: int) -> Tensor:

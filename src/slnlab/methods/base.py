@@ -71,6 +71,10 @@ class Method(pl.LightningModule):
     augments_images: ClassVar[bool] = False
     """True if the method makes further views of the images. Such a method does not take vectors."""
 
+    weighs_samples: ClassVar[bool] = False
+    """True if the loss multiplies each sample's part by the column `sample_weight`, if there is one. Read from the
+    source: labels with weights are refused for other methods."""
+
     trains_in_turn: ClassVar[bool] = False
     """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""
 
@@ -211,7 +215,8 @@ class Method(pl.LightningModule):
         if stage != "fit" and hasattr(self, "table"):
             return
         labels = self.data.labels
-        self.table = SampleTable(labels.given, self.data.num_classes, true=labels.true, wrong=labels.wrong)
+        known = {"true": labels.true, "wrong": labels.wrong, "sample_weight": labels.weight}
+        self.table = SampleTable(labels.given, self.data.num_classes, **known)
         self.table.watch()
 
     def on_fit_start(self) -> None:

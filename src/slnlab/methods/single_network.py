@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
@@ -46,6 +47,8 @@ class SingleNetwork(Method):
         logit_clip: largest norm τ of the logits that the loss sees; 0: off. See `slnlab.losses.logit_clip`.
         options: see `Method`.
     """
+
+    weighs_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,8 +105,14 @@ class SingleNetwork(Method):
         return expected_loss(targets, self.class_losses(logits))
 
     def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        """This process's share of the loss, a scalar: the mean of `objective`, plus terms of the whole batch."""
-        return batch.mean(self.objective(batch, logits, targets))
+        """This process's share of the loss, a scalar: the mean of `objective`, plus terms of the whole batch.
+
+        Samples with weights (`weighs_samples`) count by their weight; the mean is over the batch size.
+        """
+        losses = self.objective(batch, logits, targets)
+        if "sample_weight" in self.table:
+            losses = losses * self.table["sample_weight"][batch.index]
+        return batch.mean(losses)
 
     def attached(self, batch: Batch) -> Batch:
         """The batch with the method's trainable parameters of its samples, which collect gradients in one pass."""

@@ -40,6 +40,7 @@ class SOPPlus(SOP):
     """
 
     augments_images: ClassVar[bool] = True
+    weighs_samples: ClassVar[bool] = False
 
     def __init__(
         self,

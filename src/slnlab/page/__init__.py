@@ -1,1 +1,1 @@
-"""Finished runs as one HTML page that needs no network."""
+"""HTML pages of one file that need no network: finished runs, and the review of training labels."""

@@ -1,24 +1,26 @@
-"""The page as a file: template, style, script, plotly.js and the contents."""
+"""A page as one file, which holds all that it needs: a browser opens it without a network."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from slnlab.analysis.layout import Table
 from slnlab.analysis.runs import Found, Group
 from slnlab.errors import DataError, SlnlabError
-from slnlab.page.contents import contents
+from slnlab.inference.decisions import Decisions
+from slnlab.inference.diagnosis import Diagnosis
+from slnlab.page.report_contents import contents
+from slnlab.page.review_contents import review_contents
 from slnlab.storage.writing import replacing
 
-HOLES = ("style.css", "plotly.js", "contents.json", "page.js")
-"""Marks `{{name}}` of the template."""
 
-
-def write_page(path: Path, tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> None:
-    """Write the page as one file, which holds all that it needs: a browser opens it without a network.
+def write_report(path: Path, tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> None:
+    """Write the page of finished runs.
 
     Args:
         path: of the HTML file.
@@ -34,19 +36,35 @@ def write_page(path: Path, tables: Sequence[Table], found: Found, groups: Sequen
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise SlnlabError("--html needs the extra: pip install 'slnlab[html]'") from None
+    _write(path, "report.html", contents(tables, found, groups), {"plotly.js": get_plotlyjs()})
+
+
+def write_review(path: Path, diagnosis: Diagnosis, decisions: Decisions | None = None, pictures: bool = True) -> None:
+    """Write the page for the review of training labels.
+
+    Args:
+        path: of the HTML file.
+        diagnosis: the scored labels.
+        decisions: earlier ones, from which the review goes on.
+        pictures: False reads no image.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    _write(path, "review.html", review_contents(diagnosis, decisions or {}, pictures), {})
+
+
+def _write(path: Path, template: str, contents: Mapping[str, Any], parts: Mapping[str, str]) -> None:
+    """Fill the marks `{{name}}` of a template with the contents, these parts, or files of this package."""
     folder = files("slnlab.page")
-    parts = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "page.js")}
-    parts["plotly.js"] = get_plotlyjs()
-    # No text of a run may end the script element.
-    parts["contents.json"] = json.dumps(contents(tables, found, groups)).replace("<", "\\u003c")
-    page = folder.joinpath("template.html").read_text(encoding="utf-8")
-    pieces = []
-    for name in HOLES:
-        before, page = page.split("{{" + name + "}}")
-        pieces += [before, parts[name]]
+    # No text may end the script element.
+    known = {"contents.json": json.dumps(contents, separators=(",", ":")).replace("<", "\\u003c"), **parts}
+    pieces = re.split(r"\{\{([\w.]+)\}\}", folder.joinpath(template).read_text(encoding="utf-8"))
+    for number, name in list(enumerate(pieces))[1::2]:
+        pieces[number] = known[name] if name in known else folder.joinpath(name).read_text(encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{path.parent}: cannot be made ({error.strerror})") from error
     with replacing(path) as file:
-        file.write("".join([*pieces, page]).encode(errors="backslashreplace"))
+        file.write("".join(pieces).encode(errors="backslashreplace"))

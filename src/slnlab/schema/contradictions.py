@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import FEWEST
 from slnlab.schema.constructors import class_variable
 from slnlab.schema.options import law
@@ -81,6 +82,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:
         yield "data.labels", f"overrides the labels of image files (data=folder, data=csv), not those of {data['name']}"
+    yield from _weight_problems(config)
     yield from _vector_problems(config)
     for key in ("mean", "std"):
         if data[key] is not None and len(data[key]) != data["channels"]:
@@ -114,6 +116,20 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in laws.needs.items():
         if not node_at(config, key):
             yield key, reason
+
+
+def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Weights of labels beside a loss that does not count them."""
+    data, method = config["data"], config["method"]
+    if data.get("labels") is None or "labels" not in data["source"]:
+        return
+    source = data["source"]
+    if not read_image_folder(source["root"], source["unreadable"], labels=source["labels"]).weights:
+        return
+    if not law(method).weighs_samples:
+        yield "data.labels", f"has a column weight, which method={method['name']} does not use; choose ce, sln or gce"
+    elif config["mixup"]["alpha"]:
+        yield "mixup.alpha", "data.labels gives each sample a weight, and a mixture has two samples"
 
 
 def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

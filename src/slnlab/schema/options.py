@@ -180,6 +180,7 @@ class Law(NamedTuple):
         needs: keys that must be on, each with the reason.
         fixed: keys with the one value of the method's definition.
         takes: parameters of the class; None if it takes any.
+        weighs_samples: True if its loss counts samples by their weight.
     """
 
     rows: dict[str, RowTitle]
@@ -188,6 +189,7 @@ class Law(NamedTuple):
     needs: dict[str, str]
     fixed: dict[str, Any]
     takes: frozenset[str] | None
+    weighs_samples: bool
 
 
 COMPOSED = {"sln.sigma": "sigma", "mixup.alpha": "mixup", "sam.rho": "sam", "logit_clip.tau": "logit_clip"}
@@ -208,7 +210,8 @@ def law(method: Mapping[str, Any]) -> Law:
     rows = method.get("rows") or class_variable(target, "rows") or {}
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
-    return Law(named, _networks(target), refuses, stated["needs"], stated["fixed"], takes)
+    weighs = bool(class_variable(target, "weighs_samples"))
+    return Law(named, _networks(target), refuses, stated["needs"], stated["fixed"], takes, weighs)
 
 
 def _networks(target: str) -> tuple[str, ...]:

@@ -1,0 +1,82 @@
+"""Decisions of a person about training labels, as a CSV file: what the review page exports, or a hand-written file."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from slnlab.errors import DataError
+from slnlab.inference.images import check_labels, data_of, sample_names
+from slnlab.inference.trained_run import TrainedRun
+from slnlab.storage.tables import plain_path, records
+from slnlab.text.messages import quoted
+
+DECISIONS = ("keep", "relabel", "drop")
+"""Words of the column `decision`."""
+
+Decisions = dict[str, int | None]
+"""Name of a sample, see `sample_names` → label in [0, C) after the review, or None for a sample left out."""
+
+
+def decisions_of(run: TrainedRun, file: Path) -> Decisions:
+    """Read decisions about the training samples of a run, with those that its `data.labels` left out.
+
+    Raises:
+        DataError: see `read_decisions`; or the data set has changed since the run.
+    """
+    data = data_of(run)
+    check_labels(run, data, data.rows(0))
+    known = {name: before for name, (before, _) in data.corrections().items()}
+    known |= dict(zip(sample_names(data), data.labels.given.tolist(), strict=True))
+    in_files = data.paths(data.rows(0)[:1]) is not None
+    return read_decisions(file, "path" if in_files else "index", known, run.classes, droppable=in_files)
+
+
+def read_decisions(
+    file: Path, place: str, known: Mapping[str, int], classes: Sequence[str], droppable: bool = True
+) -> Decisions:
+    """Read a CSV file with the columns `path` or `index`, `decision` and `label`; other columns are ignored.
+
+    A row states the label of a sample after the review. So it also holds for a later run with corrected labels.
+
+    - `keep`: the label is right. An empty cell stands for the present label.
+    - `relabel`: the name of the right class.
+    - `drop`: the sample is left out. The cell does not count.
+
+    Args:
+        file: the CSV file.
+        place: column that names a sample: "path" for image files, "index" for samples in memory.
+        known: name of a training sample (path or index) → its present label.
+        classes: names of the C classes.
+        droppable: False refuses `drop`.
+
+    Raises:
+        DataError: a column is missing; a sample, a class or a decision does not exist; or a sample has two rows. The
+            message names the file and the line.
+    """
+    _, rows = records(file, (place, "decision", "label"))
+    names = {plain_path(name): name for name in known}
+    number_of = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
+    found: Decisions = {}
+    for line, row in rows:
+        where = f"{file}: line {line}"
+        name = names.get(plain_path(row[place]))
+        if name is None:
+            raise DataError(f"{where}: there is no training sample with the {place} {row[place]!r}")
+        if name in found:
+            raise DataError(f"{where}: a second row of {row[place]!r}")
+        decision, label = row["decision"], unicodedata.normalize("NFC", row["label"])
+        if decision not in DECISIONS:
+            raise DataError(f"{where}: the decision {decision!r} is not allowed: {', '.join(DECISIONS)}")
+        if decision == "drop":
+            if not droppable:
+                raise DataError(f"{where}: the samples lie in one array, where none can be left out: keep, relabel")
+            found[name] = None
+        elif label in number_of:
+            found[name] = number_of[label]
+        elif decision == "keep" and not label:
+            found[name] = known[name]
+        else:
+            raise DataError(f"{where}: there is no class {label!r}; the classes are {quoted(classes)}")
+    return found

@@ -1,0 +1,210 @@
+"""Corrected labels: policies, cuts, a person's decisions, and corrections of corrections, on image files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import SMALL
+from PIL import Image
+
+import slnlab
+from slnlab.config import compose
+from slnlab.data.digits import Digits
+from slnlab.diagnose import main
+from slnlab.errors import ConfigError, DataError
+from slnlab.image_folder.listing import read_image_folder
+from slnlab.inference.corrections import Policy, corrected, write_corrected
+from slnlab.inference.decisions import decisions_of, read_decisions
+from slnlab.inference.diagnosis import Diagnosis, diagnose
+from slnlab.train import train
+
+EARLIER = {"one/3.png": "zero", "one/4.png": "", "zero/5.png": "", "zero/6.png": "zero"}
+"""What `data.labels` of the run changed before: one label, and two images that it leaves out. The last one weighs ½."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty images of two classes."""
+    top = tmp_path_factory.mktemp("photos")
+    digits = Digits().load("train")
+    for label, name in enumerate(("zero", "one")):
+        (top / name).mkdir()
+        for number, image in enumerate(digits.images[digits.labels == label][:20]):
+            Image.fromarray(image[0].numpy()).save(top / name / f"{number}.png")
+    return top
+
+
+def written(path: Path, labels: dict[str, str]) -> Path:
+    lines = [f"{name},{label},{0.5 if name == 'zero/6.png' else ''}\n" for name, label in labels.items()]
+    path.write_text("".join(["path,label,weight\n", *lines]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
+    """The diagnosis of a run on the folder, trained with earlier corrections."""
+    place = tmp_path_factory.mktemp("runs")
+    earlier = written(place / "earlier.csv", EARLIER)
+    choices = ["data=folder", f"data.source.root={folder}", f"data.labels={earlier}", "method=ce", *SMALL]
+    quiet = ["trainer.accelerator=cpu", "trainer.progress=false", "trainer.max_epochs=2", "data.batch_size=10"]
+    train(compose([*choices, *quiet]), place / "run")
+    return diagnose(slnlab.load(place / "run"), images=False)
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def decided(tmp_path: Path, *lines: str, header: str = "path,decision,label") -> Path:
+    (tmp_path / "decisions.csv").write_text("\n".join([header, *lines]) + "\n")
+    return tmp_path / "decisions.csv"
+
+
+def name(found: Diagnosis, rank: int) -> str:
+    """The image at a place of the ranking, from 0."""
+    return str(found.columns["path"][found.order[rank]])
+
+
+def test_images_left_out_stay_out(folder: Path, found: Diagnosis, tmp_path: Path) -> None:
+    """A file written from a run that trained with corrections contains these corrections."""
+    labels = corrected(found, top=1)
+    write_corrected(labels, tmp_path / "second.csv")
+    assert str(labels) == "1 of 40 training samples relabelled, 0 left out, 1 weighted, 2 left out before"
+    before, after = rows(found.run.directory.parent / "earlier.csv"), rows(tmp_path / "second.csv")
+    assert len(after) == 40
+    assert [after[path]["label"] for path in before if path != name(found, 0)] == [
+        EARLIER[path] for path in before if path != name(found, 0)
+    ]
+    assert {path: row["weight"] for path, row in after.items() if row["weight"] != "1"} == {"zero/6.png": "0.5"}
+    contents = read_image_folder(str(folder), labels=str(tmp_path / "second.csv"))
+    assert set(EARLIER) - set(contents.splits["train"].paths) == {"one/4.png", "zero/5.png"}
+
+
+@pytest.mark.parametrize("policy", ["relabel", "drop", "weight"])
+def test_policies_treat_the_likeliest_wrong_labels(found: Diagnosis, tmp_path: Path, policy: Policy) -> None:
+    write_corrected(corrected(found, policy, top=3), tmp_path / "new.csv")
+    after = rows(tmp_path / "new.csv")
+    for rank in range(4):
+        row = found.order[rank]
+        given, suggested = (found.run.classes[of[row]] for of in (found.columns["given"], found.suggested))
+        label = given if rank == 3 or policy == "weight" else {"relabel": suggested, "drop": ""}[policy]
+        assert after[name(found, rank)]["label"] == label
+        if policy == "weight":
+            weight = 1 - found.estimate.wrong[row] if rank < 3 else 1
+            assert float(after[name(found, rank)]["weight"]) == pytest.approx(weight, abs=1e-4)
+
+
+def test_decisions_win_over_the_ranking(found: Diagnosis, tmp_path: Path) -> None:
+    first, second, third, last = (name(found, rank) for rank in (0, 1, 2, -1))
+    given = {path: found.run.classes[found.columns["given"][row]] for row, path in enumerate(found.columns["path"])}
+    other = {"zero": "one", "one": "zero"}
+    file = decided(
+        tmp_path, f"{first},keep,", f"{second},drop,", f"{last},relabel,{other[given[last]]}", "one/4.png,keep,one"
+    )
+    labels = corrected(found, top=3, decisions=decisions_of(found.run, file))
+    write_corrected(labels, tmp_path / "new.csv")
+    after = {path: row["label"] for path, row in rows(tmp_path / "new.csv").items()}
+    assert after[first] == given[first]
+    assert after[second] == ""
+    assert after[third] == other[given[third]], "without a decision the policy counts"
+    assert after[last] == other[given[last]], "a decision needs no suspicion"
+    assert after["one/4.png"] == "one", "a decision brings an image back"
+    assert (labels.relabelled, labels.left_out, labels.earlier) == (3, 1, 1)
+
+
+def test_only_decisions_count_with_keep(found: Diagnosis, tmp_path: Path) -> None:
+    labels = corrected(found, "keep", decisions=decisions_of(found.run, decided(tmp_path, f"{name(found, 0)},drop,")))
+    assert (labels.relabelled, labels.left_out) == (0, 1)
+    with pytest.raises(ConfigError, match="give --reviewed"):
+        corrected(found, "keep")
+
+
+def test_precision_is_the_mean_probability_of_the_chosen(found: Diagnosis) -> None:
+    wrong = np.full(len(found.order), 0.1)
+    wrong[found.order[:4]] = 1, 0.9, 0.8, 0.5  # means: 1, .95, .9, .8, .66, …
+    made = found._replace(estimate=found.estimate._replace(wrong=wrong))
+    assert [corrected(made, precision=share).relabelled for share in (1, 0.95, 0.9, 0.81, 0.8)] == [1, 2, 3, 3, 4]
+    wrong[found.order[0]] = 0.9
+    with pytest.raises(ConfigError, match=r"--precision: 0.95, but the likeliest wrong label has P\(wrong\) = 0.9"):
+        corrected(made, precision=0.95)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["one/77.png,drop,"], "line 2: there is no training sample with the path 'one/77.png'"),
+        (
+            ["one/1.png,keep,", "one/2.png,relabel,two"],
+            "line 3: there is no class 'two'; the classes are 'one', 'zero'",
+        ),
+        (["one/1.png,relabel,"], "line 2: there is no class ''"),
+        (["one/1.png,maybe,"], "line 2: the decision 'maybe' is not allowed: keep, relabel, drop"),
+        (["one/1.png,keep,", "one//1.png,drop,"], "line 3: a second row of 'one//1.png'"),
+        (["one/1.png,keep"], "line 2: must have 3 columns, has 2"),
+        ([], "has no row below its header"),
+    ],
+)
+def test_faulty_decisions_are_refused(found: Diagnosis, tmp_path: Path, lines: list[str], message: str) -> None:
+    file = decided(tmp_path, *lines)
+    with pytest.raises(DataError) as refused:
+        decisions_of(found.run, file)
+    assert str(refused.value).startswith(f"{file}: {message}")
+
+
+def test_a_missing_column_is_named(found: Diagnosis, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"decisions.csv: line 1 has no column 'label'; its columns are 'path', 'decis"):
+        decisions_of(found.run, decided(tmp_path, "one/1.png,keep", header="path,decision"))
+
+
+def test_files_of_other_programs_are_read(found: Diagnosis, tmp_path: Path) -> None:
+    """A byte order mark, Windows line ends, blanks, another order of columns, columns of no meaning."""
+    file = tmp_path / "decisions.csv"
+    file.write_bytes(
+        "\ufefflabel, note ,path,decision\r\nzero,hm,one\\1.png, relabel\r\n,,zero/2.png,keep\r\n".encode()
+    )
+    classes = found.run.classes
+    assert decisions_of(found.run, file) == {"one/1.png": classes.index("zero"), "zero/2.png": classes.index("zero")}
+
+
+def test_samples_in_memory_have_a_number_and_stay(tmp_path: Path) -> None:
+    known = {"0": 1, "1": 0}
+    file = decided(tmp_path, "1,relabel,b", "0,keep,", header="index,decision,label")
+    assert read_decisions(file, "index", known, "ab", droppable=False) == {"1": 1, "0": 1}
+    with pytest.raises(DataError, match="line 2: the samples lie in one array"):
+        read_decisions(decided(tmp_path, "1,drop,", header="index,decision,label"), "index", known, "ab", False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--precision", "1.5"], "--precision: must lie in (0, 1], not 1.5"),
+        (["--precision", ".9", "--top", "3"], "--top, --precision: give one of them"),
+        (["--top", "99"], "--top: must lie in [1, 38], the number of training samples, not 99"),
+        (["--policy", "keep"], "--policy keep: changes reviewed labels only"),
+        (["--reviewed", "none.csv"], "none.csv: no such file"),
+    ],
+)
+def test_wrong_wishes_end_before_the_diagnosis(
+    found: Diagnosis, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.setattr("slnlab.inference.diagnosis.diagnose", None)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(found.run.directory), "--write", "new.csv", *words])
+    assert message in str(stopped.value)
+
+
+def test_labels_of_the_run_are_neither_overwritten_nor_trusted_after_a_change(found: Diagnosis) -> None:
+    file = found.run.directory.parent / "earlier.csv"
+    text = file.read_text()
+    with pytest.raises(ConfigError, match=r"--write: the run trained with .*earlier.csv and needs it as it is"):
+        write_corrected(corrected(found), file)
+    try:
+        written(file, EARLIER | {"zero/7.png": "one"})
+        with pytest.raises(DataError, match=r"the given labels of folder differ from those in samples.npz"):
+            corrected(found)
+    finally:
+        file.write_text(text)
