@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -100,3 +102,21 @@ def test_options_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(3):
         assert load(loader, "method=sop", f"seed={seed}").seed == seed
     assert len(composed) == 1
+
+
+def test_a_file_is_parsed_once_for_all_choices_of_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    whole = ConfigRepository.load_config
+
+    def counted(repository: ConfigRepository, config_path: str) -> ConfigResult | None:
+        found = whole(repository, config_path)
+        if found and found.path.startswith("file:"):
+            parsed.append(config_path)
+        return found
+
+    monkeypatch.setattr(ConfigRepository, "load_config", counted)
+    monkeypatch.setattr("slnlab.config.loader._parsed", {})
+    for options in (("method=sop",), ("method=sop", "noise=asym"), ("method=elr", "noise=asym")):
+        load(Loader(create_config_search_path(str(config.CONF_DIR))), *options)
+    assert {"train", "method/sop", "method/elr", "noise/sym", "noise/asym"} <= set(parsed)
+    assert len(parsed) == len(set(parsed))

@@ -32,10 +32,10 @@ from slnlab.training.settling import settle
 
 COMMON = (
     "method=sln_mo_lc",
-    "data.train_size=47",
-    "data.noisy_val=7",  # 40 to train on: batches of 16, 16 and 8, and validation batches of which one has 1 image
+    "data.train_size=101",
+    "data.noisy_val=61",  # 40 to train on: batches of 16, 16 and 8, and validation batches of which one has 1 image
     "data.batch_size=16",
-    "data.eval_batch_size=6",
+    "data.eval_batch_size=60",
     "momentum.decay=0.5",
     "correction.last_epochs=2",
     "trainer.max_epochs=4",

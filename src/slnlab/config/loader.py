@@ -1,30 +1,53 @@
-"""A cache for Hydra's loader: each choice of options is composed once.
+"""Two caches for Hydra's loader: each file is parsed once, and each choice of options is composed once.
 
-A composition takes a tenth of a second, nearly all of it for the files of the options. A sweep or a study composes the
-same options hundreds of times with other values.
+A composition takes a fifth of a second, nearly all of it for the files of the options. A sweep or a study composes the
+same options hundreds of times with other values, and other options from mostly the same files.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.plugins.config_source import ConfigSource
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-Stamps = dict[Path, tuple[int, int, int] | None]
-"""File → (time of change in ns, size, inode); None for a missing file."""
+Stamp = tuple[int, int, int] | None
+"""A file's (time of change in ns, size, inode); None for a missing file."""
+
+Stamps = dict[Path, Stamp]
 
 COMPOSITION_KEYS = ("hydra.searchpath", "hydra.job.env_copy")
 """Keys whose values decide how the options are composed."""
+
+
+_parsed: dict[tuple[str, str], tuple[Stamp, bytes]] = {}
+"""Source and name of a file → its stamp and its contents, pickled. All loaders share it."""
+
+
+class Files(ConfigRepository):
+    """Hydra's repository of files. It parses a file again only after a change; files of a package never change."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.scheme() not in ("file", "pkg"):
+            return super().load_config(config_path)
+        stamp = _stamp(_path_in(source, config_path)) if source.scheme() == "file" else None
+        known = (str(source), config_path)
+        if known not in _parsed or _parsed[known][0] != stamp:
+            _parsed[known] = (stamp, pickle.dumps(super().load_config(config_path)))
+        loaded: ConfigResult = pickle.loads(_parsed[known][1])
+        return loaded
 
 
 class Loader(ConfigLoaderImpl):
@@ -36,6 +59,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
+        self.repository = Files(config_search_path)
         self._cache: dict[tuple[str, ...], tuple[Stamps, bytes]] = {}
 
     def _load_configuration_impl(
@@ -89,17 +113,21 @@ def _decides_on_options(override: Override) -> bool:
 
 def _files_of(repository: CachingConfigRepository) -> list[Path]:
     """All files that a composition read or looked for in vain."""
-    sources = [source.path for source in repository.get_sources() if source.scheme() == "file"]
-    names = [ConfigSource._normalize_file_name(key.partition("=")[2]) for key in repository.cache]
-    return [Path(source, name) for source in sources for name in names]
+    sources = [source for source in repository.get_sources() if source.scheme() == "file"]
+    return [_path_in(source, key.partition("=")[2]) for source in sources for key in repository.cache]
 
 
-def _stamps(paths: Any) -> Stamps:
-    found: Stamps = {}
-    for path in paths:
-        try:
-            stat = path.stat()
-            found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except OSError:
-            found[path] = None
-    return found
+def _path_in(source: ConfigSource, name: str) -> Path:
+    return Path(source.path, source._normalize_file_name(name))
+
+
+def _stamps(paths: Iterable[Path]) -> Stamps:
+    return {path: _stamp(path) for path in paths}
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
