@@ -70,7 +70,7 @@ MISTAKES = {
     "noise=bogus": ["noise=bogus"],
     "sln.sigma: is not KEY=VALUE": ["sln.sigma"],
     "method=sln": ["method=ce", "sln.sigma=0.5"],
-    "experiment/nope": ["experiment=nope"],
+    "experiment=nope": ["experiment=nope"],
     "/dev/null/run": ["hydra.run.dir=/dev/null/run"],
 }
 """What the message must name → the arguments."""

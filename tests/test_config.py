@@ -267,12 +267,12 @@ MISTAKES = [
     (["method=co_teaching_plus", "method.init_epochs=60"], "method.init_epochs", "trainer.max_epochs=60"),
     (["data=clothing1m", "method=dividemix", "method.average_losses=5"], "method.average_losses", "balanced"),
     (["noise=csv", "noise.path=README.md", "noise.like=asymmetric"], "noise.like", "'asym'"),
-    (["noise=bogus"], "noise/bogus", "dependent"),
+    (["noise=bogus"], "noise=bogus", "dependent"),
     (["data=cifar100", "noise=open_set"], "noise.donor", "names none"),
     (["noise=asym", "noise.class_map={}"], "noise.class_map", "noise=none"),
     (["noise=asym", "noise.class_map=[1, 2]"], "noise.class_map", "{from: to}"),
     (["~noise.seed"], "noise.seed", "is missing"),
-    (["experiment=nope"], "experiment/nope", "demo"),
+    (["experiment=nope"], "experiment=nope", "demo"),
     (["model.num_classes=3"], "model.num_classes", "data.num_classes=10"),
     (["model.in_channels=3"], "model.in_channels", "data.channels=1"),
     (["softmax_average.enabled=true", "data.noisy_val=20"], "softmax_average.enabled", "data.noisy_val must be 0"),
@@ -410,7 +410,7 @@ def test_compose_in_another_hydra_application_reads_slnlabs_configuration(tmp_pa
 
 @pytest.mark.parametrize(
     ("typed", "close", "known"),
-    [("method=sln_mo_l", " (did you mean sln_mo_lc?)", ""), ("noise=0.4", "", ", sym"), ("model=smalcnn", " (did", "")],
+    [("method=sln_mo_l", " (did you mean sln_mo_lc?)", ""), ("noise=symm", " (did", ", sym"), ("model=smalcnn", " (did", "")],
 )
 def test_an_option_that_does_not_exist_is_one_message_with_a_close_one(typed: str, close: str, known: str) -> None:
     with pytest.raises(ConfigError) as error:

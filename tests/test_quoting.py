@@ -140,7 +140,7 @@ def test_the_schema_gives_the_type_of_a_key() -> None:
             compose(words)
 
 
-@pytest.mark.parametrize("word", ["cluster=null", "logger=null", "data=~"])
+@pytest.mark.parametrize("word", ["cluster=null", "logger=null", "data=~", "noise=0.4", "noise=sym,0.4", "model=true"])
 def test_a_group_without_an_option_is_refused(word: str) -> None:
     """Hydra has a traceback for it, and the pages print null where a group has no default."""
     with pytest.raises(ConfigError, match=rf"^{word}: names no option"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _P
 
 extra_config_dirs: list[str] = []
 """Further folders with configuration: --config-dir and the like, of this command or of the one that started it."""
+
+_NO_NAME = re.compile(r"\s*(null|~|true|false|[+-]?[\d.]+(e[+-]?\d+)?)\s*", re.IGNORECASE)
+"""Values that Hydra does not read as the name of an option."""
 
 FIRST_PARTS = {*GROUPS, *Root.model_fields, "hydra"}
 """First parts of all keys."""
@@ -53,7 +57,7 @@ _composing = threading.Lock()
 
 
 def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
-    """Refuse overrides such as `=0.5` and `cluster=null`. Hydra takes the former for options without a group.
+    """Refuse overrides such as `=0.5`, `cluster=null` and `noise=0.4`. Hydra takes the former for options without a group.
 
     Raises:
         ConfigError: an override has no key, or a group has no option.
@@ -62,8 +66,11 @@ def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
         raise ConfigError(advice_on(overrides, FIRST_PARTS, multirun) or f"{text}: is not KEY=VALUE")
     for text in overrides:
         group, _, option = text.partition("=")
-        if option.lower() in ("null", "~") and (CONF_DIR / group).is_dir():
-            raise ConfigError(f"{text}: names no option; leave {group} out for its default, or choose another option")
+        if any(map(_NO_NAME.fullmatch, option.split(","))) and (CONF_DIR / group).is_dir():
+            raise ConfigError(
+                f"{text}: names no option of {group}; without it the default is taken. A value belongs to a key: "
+                f"{group}.KEY=VALUE"
+            )
 
 
 def load(overrides: Sequence[str]) -> DictConfig:
