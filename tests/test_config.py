@@ -410,7 +410,11 @@ def test_compose_in_another_hydra_application_reads_slnlabs_configuration(tmp_pa
 
 @pytest.mark.parametrize(
     ("typed", "close", "known"),
-    [("method=sln_mo_l", " (did you mean sln_mo_lc?)", ""), ("noise=symm", " (did", ", sym"), ("model=smalcnn", " (did", "")],
+    [
+        ("method=sln_mo_l", " (did you mean sln_mo_lc?)", ""),
+        ("noise=symm", " (did", ", sym"),
+        ("model=smalcnn", " (did", ""),
+    ],
 )
 def test_an_option_that_does_not_exist_is_one_message_with_a_close_one(typed: str, close: str, known: str) -> None:
     with pytest.raises(ConfigError) as error:

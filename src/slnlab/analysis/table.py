@@ -18,8 +18,9 @@ TEST = (
 VAL = ("noisy_val_last", "noisy_val_mean_last_10")
 LABELS = ("given_accuracy", "true_accuracy", "memorised", "recovered")
 FINDING = ("auroc", "average_precision")
+QUALITY = ("balanced_accuracy", "ece", "nll", "brier")
 TIMING = ("seconds_per_epoch", "images_per_second", "total_seconds")
-MEASURES = (*TEST, *VAL, *LABELS, *FINDING, *TIMING)
+MEASURES = (*TEST, *VAL, *LABELS, *FINDING, *QUALITY, *TIMING)
 """Measures that are averaged over the runs of a group. The first three kinds are fractions, shown in percent."""
 
 
@@ -84,6 +85,7 @@ def measured(result: Result, name: str) -> dict[str, float | None]:
         "noisy_val_last": noisy_val.last if noisy_val else None,
         "noisy_val_mean_last_10": noisy_val.mean_last_10 if noisy_val else None,
         **found.findings.model_dump(),
+        **{name: getattr(found.test_quality, name, None) for name in QUALITY},
         **result.timing.model_dump(),
     }
 

@@ -16,6 +16,7 @@ import torch
 
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
+from slnlab.analysis.predictions import measured_quality
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
@@ -27,6 +28,7 @@ from slnlab.record.result import (
     LabelIssues,
     NoiseRateUsed,
     ResultRow,
+    TestQuality,
     TransitionUsed,
     summarise_test,
     summarise_validation,
@@ -155,14 +157,17 @@ class RunRecord(pl.Callback):
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
-            self.rows[name] = self._summarise(name, found)
+            tested = datamodule.evaluation_batches("test") if datamodule.test else None
+            quality = None if tested is None else measured_quality(network, tested, datamodule.num_classes)
+            self.rows[name] = self._summarise(name, found, quality)
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
             columns |= {f"{name}_margin": margin.numpy(), f"{name}_other": other.numpy()}
         columns |= {key: column.cpu().numpy() for key, column in dynamics(table, index.to(table.device)).items()}
         for name, members in pl_module.means.items():
             mean = LabelFindings.mean([self.rows[member].findings for member in members])
-            self.rows[name] = self._summarise(name, mean)
+            qualities = [row.test_quality for member in members if (row := self.rows[member]).test_quality]
+            self.rows[name] = self._summarise(name, mean, TestQuality.mean(qualities) if qualities else None)
         self.preprocessing = datamodule.preprocessing
         self.noise_rate_used = pl_module.noise_rate_used
         self.transition_used = pl_module.transition_used
@@ -202,7 +207,7 @@ class RunRecord(pl.Callback):
             log.warning("%s", warning)
         return issues
 
-    def _summarise(self, name: str, found: LabelFindings) -> ResultRow:
+    def _summarise(self, name: str, found: LabelFindings, quality: TestQuality | None) -> ResultRow:
         title = self.titles.get(name, RowTitle(name))
         return ResultRow(
             title=title.title,
@@ -210,6 +215,7 @@ class RunRecord(pl.Callback):
             test_accuracy=summarise_test(self.epochs, name, self.label_wave_average),
             noisy_val_accuracy=summarise_validation(self.epochs, name),
             clean_val_accuracy=summarise_validation(self.epochs, name, "val_clean"),
+            test_quality=quality,
             findings=found,
         )
 

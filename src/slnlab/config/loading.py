@@ -57,7 +57,7 @@ _composing = threading.Lock()
 
 
 def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
-    """Refuse overrides such as `=0.5`, `cluster=null` and `noise=0.4`. Hydra takes the former for options without a group.
+    """Refuse overrides such as `=0.5`, `cluster=null` and `noise=0.4`. Hydra would not name them.
 
     Raises:
         ConfigError: an override has no key, or a group has no option.

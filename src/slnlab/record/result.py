@@ -88,6 +88,30 @@ class LabelFindings(_Record):
         return cls.model_validate(means)
 
 
+class TestQuality(_Record):
+    """Recall and calibration on the test set at the last epoch. The confidence is the largest softmax probability."""
+
+    __test__ = False
+
+    class_recall: list[float | None] = Field(description="accuracy on each class; null: the test set has none of it")
+    balanced_accuracy: float = Field(description="mean recall of the classes in the test set")
+    ece: float = Field(description="expected calibration error, 15 bins of equal width: mean |accuracy − confidence|")
+    nll: float = Field(description="mean cross entropy of the true label, in nats")
+    brier: float = Field(description="mean squared distance of the probabilities from the one-hot label, in [0, 2]")
+
+    @classmethod
+    def mean(cls, qualities: Sequence[TestQuality]) -> TestQuality:
+        """The mean of each value over several networks; at least one."""
+        recalls = zip(*(each.class_recall for each in qualities), strict=True)
+        return cls(
+            class_recall=[None if None in values else fmean(values) for values in recalls],
+            **{
+                name: fmean(getattr(each, name) for each in qualities)
+                for name in ("balanced_accuracy", "ece", "nll", "brier")
+            },
+        )
+
+
 class ResultRow(_Record):
     """The results of one set of weights: the network, its momentum model, …"""
 
@@ -96,6 +120,7 @@ class ResultRow(_Record):
     test_accuracy: TestAccuracy | None
     noisy_val_accuracy: ValidationAccuracy | None = None
     clean_val_accuracy: ValidationAccuracy | None = Field(default=None, description="null without a clean set")
+    test_quality: TestQuality | None = Field(default=None, description="null: the test set was not read")
     findings: LabelFindings
 
 

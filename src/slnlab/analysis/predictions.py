@@ -1,0 +1,60 @@
+"""Quality of trained weights on a test set beyond its accuracy: recall of each class and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from slnlab.data.batches import EvaluationBatch
+from slnlab.models.modes import evaluating
+from slnlab.processes.distributed import gather
+from slnlab.record.result import TestQuality
+
+BINS = 15
+"""Bins of confidence of the expected calibration error, as in Guo et al. (2017)."""
+
+
+@torch.no_grad()
+def measured_quality(network: nn.Module, batches: Iterable[EvaluationBatch], num_classes: int) -> TestQuality:
+    """Predict a test set in eval mode. A process group joins the samples of all processes.
+
+    Args:
+        network: images → logits (B, C). Its mode is restored afterwards.
+        batches: this process's part of the test set; at least one batch, which may be empty.
+        num_classes: C.
+    """
+    parts: list[Tensor] = []
+    labels: list[Tensor] = []
+    with evaluating(network):
+        for image, label in batches:
+            empty = torch.empty(0, num_classes, device=label.device)
+            # a copy, as the next batch's CUDA graph may overwrite it (trainer.compile)
+            parts.append(network(image).float().clone() if len(label) else empty)
+            labels.append(label)
+    return quality(gather(torch.cat(parts)).cpu(), gather(torch.cat(labels)).cpu())
+
+
+def quality(logits: Tensor, labels: Tensor) -> TestQuality:
+    """Recall and calibration of predictions.
+
+    Args:
+        logits: (N, C), N ≥ 1.
+        labels: (N,) int64.
+    """
+    num_classes = logits.shape[1]
+    probabilities = logits.softmax(1)
+    right = (logits.argmax(1) == labels).double()
+    samples = torch.bincount(labels, minlength=num_classes)
+    recall = torch.bincount(labels, weights=right, minlength=num_classes) / samples
+    error = multiclass_calibration_error(probabilities, labels, num_classes, n_bins=BINS, norm="l1")
+    return TestQuality(
+        class_recall=[value if count else None for value, count in zip(recall.tolist(), samples.tolist(), strict=True)],
+        balanced_accuracy=recall[samples > 0].mean().item(),
+        ece=error.item(),
+        nll=cross_entropy(logits.double(), labels).item(),
+        brier=(probabilities - one_hot(labels, num_classes)).square().sum(1).mean().item(),
+    )
