@@ -412,8 +412,9 @@ def test_compose_in_another_hydra_application_reads_slnlabs_configuration(tmp_pa
     ("typed", "close", "known"),
     [
         ("method=sln_mo_l", " (did you mean sln_mo_lc?)", ""),
-        ("noise=symm", " (did", ", sym"),
-        ("model=smalcnn", " (did", ""),
+        ("noise=symm", " (did you mean sym?)", ", sym"),
+        ("model=cnnn", " (did you mean cnn?)", ""),
+        ("model=vgg", "; ", "resnet18"),
     ],
 )
 def test_an_option_that_does_not_exist_is_one_message_with_a_close_one(typed: str, close: str, known: str) -> None:
