@@ -58,6 +58,10 @@ def test_images_left_out_stay_out(folder: Path, found: Diagnosis, tmp_path: Path
     assert set(EARLIER) - set(contents.splits["train"].paths) == {"one/4.png", "zero/5.png"}
 
 
+def test_the_result_counts_the_corrections_of_the_run(found: Diagnosis) -> None:
+    assert found.run.result.label_noise["corrections"] == {"changed": 1, "left_out": 2, "weighted": 1}
+
+
 @pytest.mark.parametrize("policy", ["relabel", "drop", "weight"])
 def test_policies_treat_the_likeliest_wrong_labels(found: Diagnosis, tmp_path: Path, policy: Policy) -> None:
     write_corrected(corrected(found, policy, top=3), tmp_path / "new.csv")
