@@ -11,10 +11,11 @@ os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from browsing import headless
 
 if TYPE_CHECKING:  # xdist's first process reads this file and runs no test: it must not pay for torch
     from slnlab.record.result import Result
@@ -51,6 +52,13 @@ def no_config_dirs_of_another_test() -> Iterator[None]:
     before = list(config.extra_config_dirs)
     yield
     config.extra_config_dirs[:] = before
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, see `browsing.headless`."""
+    with headless() as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -7,51 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import SMALL
-from PIL import Image
+from own_photos import EARLIER, photos, trained, written
 
 import slnlab
-from slnlab.config import compose
-from slnlab.data.digits import Digits
 from slnlab.diagnose import main
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.inference.corrections import Policy, corrected, write_corrected
 from slnlab.inference.decisions import decisions_of, read_decisions
 from slnlab.inference.diagnosis import Diagnosis, diagnose
-from slnlab.train import train
-
-EARLIER = {"one/3.png": "zero", "one/4.png": "", "zero/5.png": "", "zero/6.png": "zero"}
-"""What `data.labels` of the run changed before: one label, and two images that it leaves out. The last one weighs ½."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty images of two classes."""
-    top = tmp_path_factory.mktemp("photos")
-    digits = Digits().load("train")
-    for label, name in enumerate(("zero", "one")):
-        (top / name).mkdir()
-        for number, image in enumerate(digits.images[digits.labels == label][:20]):
-            Image.fromarray(image[0].numpy()).save(top / name / f"{number}.png")
-    return top
-
-
-def written(path: Path, labels: dict[str, str]) -> Path:
-    lines = [f"{name},{label},{0.5 if name == 'zero/6.png' else ''}\n" for name, label in labels.items()]
-    path.write_text("".join(["path,label,weight\n", *lines]))
-    return path
+    return photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
 def found(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
-    """The diagnosis of a run on the folder, trained with earlier corrections."""
-    place = tmp_path_factory.mktemp("runs")
-    earlier = written(place / "earlier.csv", EARLIER)
-    choices = ["data=folder", f"data.source.root={folder}", f"data.labels={earlier}", "method=ce", *SMALL]
-    quiet = ["trainer.accelerator=cpu", "trainer.progress=false", "trainer.max_epochs=2", "data.batch_size=10"]
-    train(compose([*choices, *quiet]), place / "run")
-    return diagnose(slnlab.load(place / "run"), images=False)
+    return diagnose(slnlab.load(trained(folder, tmp_path_factory.mktemp("runs"))), images=False)
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
@@ -82,6 +56,10 @@ def test_images_left_out_stay_out(folder: Path, found: Diagnosis, tmp_path: Path
     assert {path: row["weight"] for path, row in after.items() if row["weight"] != "1"} == {"zero/6.png": "0.5"}
     contents = read_image_folder(str(folder), labels=str(tmp_path / "second.csv"))
     assert set(EARLIER) - set(contents.splits["train"].paths) == {"one/4.png", "zero/5.png"}
+
+
+def test_the_result_counts_the_corrections_of_the_run(found: Diagnosis) -> None:
+    assert found.run.result.label_noise["corrections"] == {"changed": 1, "left_out": 2, "weighted": 1}
 
 
 @pytest.mark.parametrize("policy", ["relabel", "drop", "weight"])

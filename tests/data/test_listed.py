@@ -114,7 +114,7 @@ def test_annotators_vote_on_the_given_label(tmp_path: Path) -> None:
         (
             "path,label,annotator,split",
             [f"{ROWS[0]},ann,train", f"{ROWS[0]},bob,test"],
-            r"line 3: 'img/0.png' has another split or true_label than in line 2",
+            r"line 3: 'img/0.png' has another split, true_label or weight than in line 2",
         ),
     ],
 )
@@ -158,6 +158,18 @@ def test_true_labels_make_the_noise_known(tmp_path: Path) -> None:
     none = data_of(of_list(file, "noise=none"))
     assert none.noise_summary()["num_wrong"] == 0
     assert none.labels.given.tolist() == real.labels.true.tolist()
+
+
+def test_weights_are_read_and_corrected(tmp_path: Path) -> None:
+    rows = [f"{row},{0.5 if n < 2 else ''}" for n, row in enumerate(ROWS)]
+    file = listed(tmp_path, *rows, header="path,label,weight")
+    assert read(file).weights == {"img/0.png": 0.5, "img/1.png": 0.5}
+    labels = corrections(tmp_path, "img/1.png,dog,", "img/2.png,cat,0", header="path,label,weight")
+    assert read_image_folder(str(file), labels=str(labels)).weights == {"img/0.png": 0.5, "img/2.png": 0}
+    with pytest.raises(
+        ConfigError, match=r"data.source.root: has a column weight, which method=dividemix does not use"
+    ):
+        check(OmegaConf.create(container_of(compose([*of_list(file), "method=dividemix", "method.warm_up_epochs=1"]))))
 
 
 def test_identity_follows_images_and_labels(tmp_path: Path) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 
 import numpy as np
 import pytest
+from browsing import requests_of
 
 from slnlab.errors import SlnlabError
 from slnlab.report import main, report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
 FAILURE = "RuntimeError: <script>alert('no')</script> & more"
 
 
@@ -47,32 +45,6 @@ def write_runs(make_run, tmp_path):
     (failed / "metrics.csv").write_text("epoch,seconds\n1,2.5\n")
     (failed / "failure.txt").write_text(FAILURE)
     return tmp_path / "runs"
-
-
-@pytest.fixture
-def browser():
-    """Headless Chromium, with its console and its requests on record."""
-    if not (CHROMIUM and DRIVER):
-        pytest.skip(
-            "the page is NOT tested: no chromium and chromedriver here (apt-get install chromium chromium-driver)"
-        )
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1200"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(20)
-    yield driver
-    driver.quit()
-
-
-def requests_of(driver) -> list[str]:
-    """The addresses that the page asked for."""
-    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
 
 
 def test_the_page_sorts_filters_and_hovers(make_run, tmp_path, browser):

@@ -145,6 +145,18 @@ def test_a_key_that_follows_from_a_typed_one_is_no_setting(make_run, tmp_path):
     assert group_runs(find_runs([tmp_path]).runs)[0].setting == "train_size=100, momentum=0.1"
 
 
+def test_corrected_labels_are_counted_and_other_keys_follow_from_them(make_run, tmp_path):
+    """One run before and one after a correction: its file, the contents and the number of images differ too."""
+    make_run("before", settings={"data": {"labels": None, "num_train": 60}})
+    after = make_run("after", settings={"data": {"labels": "3a77030747acd150", "num_train": 57}})
+    (after / "overrides.yaml").write_text("- data.labels=corrected.csv\n")
+    stored = json.loads((after / "result.json").read_text())
+    stored["label_noise"]["corrections"] = {"changed": 2, "left_out": 3, "weighted": 0}
+    (after / "result.json").write_text(json.dumps(stored))
+    settings = [group.setting for group in group_runs(find_runs([tmp_path]).runs)]
+    assert settings == ["labels=3a77 (2 changed, 3 left out)", "labels=null"]
+
+
 def test_short_names_stay_unambiguous():
     names = short_names(["sln.sigma", "noise.rate", "method.rate", "optimizer.name"])
     assert names == {

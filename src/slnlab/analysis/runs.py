@@ -259,8 +259,13 @@ def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
     mine, *others = (flat(each.first.identity) for each in (group, *rivals))
     keys = set().union(*(differing_keys(mine, other) for other in others))
     if len(keys) > 1:
-        keys = without_followers(keys, [mine, *others], set().union(*(each.runs[0].typed() for each in rivals)))
-    return {key: mine.get(key, "unset") for key in sorted(keys)}
+        typed = set().union(*(each.runs[0].typed() for each in (group, *rivals)))
+        keys = without_followers(keys, [mine, *others], typed)
+    settings = {key: mine.get(key, "unset") for key in sorted(keys)}
+    if settings.get("data.labels") and (counts := group.first.label_noise.get("corrections")):
+        words = [f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count]
+        settings["data.labels"] = f"{settings['data.labels'][:4]} ({', '.join(words)})"  # a hash alone says little
+    return settings
 
 
 def _order(group: Group) -> tuple[Any, ...]:

@@ -217,7 +217,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         return {}
 
     def weights(self) -> dict[str, float]:
-        """Return the weights in [0, 1] that `data.labels` states: image file → weight, where it is not 1."""
+        """Return the weights in [0, 1] that a CSV file states: image file → weight, where it is not 1."""
         return {}
 
     def inspect(self, directory: Path) -> None:

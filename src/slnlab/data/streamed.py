@@ -174,6 +174,17 @@ class StreamedDataModule(IndexedDataModule):
         known = getattr(self.source, "weights", None)
         return {} if known is None else known()
 
+    def noise_summary(self) -> dict[str, Any]:
+        summary, changes, weights = super().noise_summary(), self.corrections().values(), self.weights()
+        if changes or weights:
+            left_out = sum(after is None for _, after in changes)
+            summary["corrections"] = {
+                "changed": len(changes) - left_out,
+                "left_out": left_out,
+                "weighted": len(weights),
+            }
+        return summary
+
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device
         if split == "val":

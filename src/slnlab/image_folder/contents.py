@@ -41,7 +41,7 @@ class ImageFolderContents(NamedTuple):
     """Training image → its labels before and after `data.labels`, for the changed images alone; the second label is
     None for an image left out. None: without such a file."""
     weights: dict[str, float] | None = None
-    """Training image → its weight in [0, 1], where `data.labels` states another than 1."""
+    """Training image → its weight in [0, 1], where a list of images or `data.labels` states another than 1."""
 
 
 def mixed(pairs: Iterable[tuple[str, int]]) -> Listing:

@@ -15,26 +15,28 @@ from slnlab.image_folder.layout import SPLITS, alike
 from slnlab.storage.tables import plain_path, records
 from slnlab.text.messages import quoted
 
-COLUMNS = ("path", "label", "split", "true_label", "annotator")
+COLUMNS = ("path", "label", "split", "true_label", "annotator", "weight")
 """Columns of a list of images; the first two are needed."""
 
 
 class _Image(NamedTuple):
-    """An image of a list: its first line, split and true label, and its labels by annotator."""
+    """An image of a list: its first line, split, true label and weight, and its labels by annotator."""
 
     line: int
     split: str
     true: str
+    weight: float
     votes: dict[str, str]
 
 
 def read_image_list(file: Path) -> ImageFolderContents:
-    """Read a CSV file with a row for each image: `path,label`, and perhaps `split`, `true_label`, `annotator`.
+    """Read a CSV file with a row for each image: `path,label`, perhaps `split`, `true_label`, `annotator`, `weight`.
 
     Paths are relative to the file's folder. Without `split` all images are for training. With `annotator` an image may
     have a row for each of several people; its given label is that of most of them, of equals the first listed. The
     classes are the training labels, in the order of their names, or of their values if all are integers. Labels of
-    validation and test images count as true; with `true_label` that column does.
+    validation and test images count as true; with `true_label` that column does. A weight lies in [0, 1]; an empty one
+    is 1.
 
     Raises:
         DataError: a column or a file is missing, a row is faulty, or a class has no training image. The message names
@@ -77,7 +79,10 @@ def read_image_list(file: Path) -> ImageFolderContents:
             remarks.append(f"{SPLITS[split][0]} has no image of {quoted(lacking)}")
     folders = {split: SPLITS[split][0] for split, found in splits.items() if found.paths}
     known = true if "true_label" in header else None
-    return ImageFolderContents(file.parent, classes, splits, folders, Counter(), [], remarks, {}, known)
+    weights = {path: images[path].weight for path in splits["train"].paths if images[path].weight != 1}
+    return ImageFolderContents(
+        file.parent, classes, splits, folders, Counter(), [], remarks, {}, known, weights=weights
+    )
 
 
 def _add(file: Path, line: int, row: dict[str, str], images: dict[str, _Image]) -> None:
@@ -100,12 +105,13 @@ def _add(file: Path, line: int, row: dict[str, str], images: dict[str, _Image]) 
             f"{where}: the split {word!r} is not allowed: {', '.join(words[0] for words in SPLITS.values())}"
         )
     true, annotator = _label(row.get("true_label", "")), row.get("annotator", "")
-    image = images.setdefault(path, _Image(line, split, true, {}))
+    weight = _weight(where, row.get("weight", ""))
+    image = images.setdefault(path, _Image(line, split, true, weight, {}))
     if annotator in image.votes:
         by = f" by the annotator {annotator!r}" if "annotator" in row else ""
         raise DataError(f"{where}: a second row of {row['path']!r}{by}; the first is line {image.line}")
-    if (image.split, image.true) != (split, true):
-        raise DataError(f"{where}: {row['path']!r} has another split or true_label than in line {image.line}")
+    if (image.split, image.true, image.weight) != (split, true, weight):
+        raise DataError(f"{where}: {row['path']!r} has another split, true_label or weight than in line {image.line}")
     image.votes[annotator] = label
 
 
@@ -157,12 +163,12 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
         DataError: a column is missing; a row names no training image, one twice, or a class that does not exist; its
             weight is none; or a class would have no image. The message names the file and the line.
     """
-    _, rows = records(file, COLUMNS[:2])
+    header, rows = records(file, COLUMNS[:2])
     paths, labels = contents.splits["train"]
     known = {plain_path(path): path for path in paths} | {plain_path(path): path for path in contents.unreadable}
     number_of = {name: number for number, name in enumerate(contents.classes)}
     new: dict[str, int | None] = {}
-    weights: dict[str, float] = {}
+    weights = dict(contents.weights or {})
     for line, row in rows:
         path, label = known.get(plain_path(row["path"])), _label(row["label"])
         if path is None:
@@ -177,8 +183,8 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
                 f"{file}: line {line}: there is no class {label!r}; the classes are {quoted(contents.classes)}"
             )
         new[path] = number_of[label] if label else None
-        if (weight := _weight(f"{file}: line {line}", row.get("weight", ""))) != 1:
-            weights[path] = weight
+        if "weight" in header:
+            weights[path] = _weight(f"{file}: line {line}", row["weight"])
     pairs = [(path, new.get(path, label)) for path, label in zip(paths, labels, strict=True)]
     kept = [(path, label) for path, label in pairs if label is not None]
     lost = [name for name, number in number_of.items() if number not in {label for _, label in kept}]
@@ -190,7 +196,12 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
     remark = f"{file} changes {len(changes) - dropped} label(s) and leaves out {dropped} image(s)"
     train = Listing([path for path, _ in kept], [label for _, label in kept])
     splits, remarks = contents.splits | {"train": train}, [*contents.remarks, remark]
-    return contents._replace(splits=splits, remarks=remarks, corrections=changes, weights=weights)
+    return contents._replace(
+        splits=splits,
+        remarks=remarks,
+        corrections=changes,
+        weights={path: weight for path, weight in weights.items() if weight != 1},
+    )
 
 
 def _weight(where: str, text: str) -> float:

@@ -129,6 +129,7 @@ def corrected(
             weights[name] = round(1 - float(diagnosis.estimate.wrong[row]), 4)
         else:
             labels[name] = int(diagnosis.suggested[row]) if policy == "relabel" else None
+            weights.pop(name, None)  # an earlier weight judged the former label
     labels |= decisions or {}
     weights = {name: weight for name, weight in weights.items() if name not in (decisions or {})}
     pairs = [(was, labels[name]) for name, was in before.items()]

@@ -120,7 +120,7 @@ function exportDecisions() {
   link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
   link.download = "decisions.csv";
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000); // some browsers read it later
   unsaved = false;
   say(`${decisions.size} decisions exported as decisions.csv`);
 }
@@ -210,7 +210,8 @@ function showPage() {
     card.dataset.rank = sample.rank;
     picture(add(card, "span", undefined, "frame"), sample);
     add(card, "span", title(sample.name)).title = sample.name;
-    add(card, "span", `${classes[sample.given]} → ${classes[sample.suggested]}?`);
+    const labels = `${classes[sample.given]} → ${classes[sample.suggested]}?`;
+    add(card, "span", labels).title = labels;
     add(card, "span", `wrong: ${percent(sample.wrong)} %`);
     add(card, "span", "", "mark");
     mark(card, sample);

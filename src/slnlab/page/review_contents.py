@@ -60,7 +60,7 @@ def review_contents(diagnosis: Diagnosis, decisions: Decisions, with_pictures: b
         "matrix": _matrix(diagnosis, suspected),
         "decisions": decisions,
         "corrections": data.corrections(),
-        "digest": hashlib.sha256(json.dumps([each[:2] for each in samples]).encode()).hexdigest()[:16],
+        "digest": hashlib.sha256(json.dumps(sorted(each[:2] for each in samples)).encode()).hexdigest()[:16],
         "notes": notes,
     }
     room = LARGEST - FOR_STYLE_AND_SCRIPT - len(json.dumps(contents))

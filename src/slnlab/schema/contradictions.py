@@ -121,15 +121,17 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Weights of labels beside a loss that does not count them."""
     data, method = config["data"], config["method"]
-    if data.get("labels") is None or "labels" not in data["source"]:
-        return
     source = data["source"]
-    if not read_image_folder(source["root"], source["unreadable"], labels=source["labels"]).weights:
+    if source.get("files") != "image_folder":
         return
+    labels = source.get("labels")
+    if not read_image_folder(source["root"], source.get("unreadable", "refuse"), labels=labels).weights:
+        return
+    key = "data.source.root" if labels is None else "data.labels"
     if not law(method).weighs_samples:
-        yield "data.labels", f"has a column weight, which method={method['name']} does not use; choose ce, sln or gce"
+        yield key, f"has a column weight, which method={method['name']} does not use; choose ce, sln or gce"
     elif config["mixup"]["alpha"]:
-        yield "mixup.alpha", "data.labels gives each sample a weight, and a mixture has two samples"
+        yield "mixup.alpha", f"{key} gives each sample a weight, and a mixture has two samples"
 
 
 def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
