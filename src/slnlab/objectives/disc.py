@@ -23,8 +23,8 @@ class DISC:
     `begin`, at the start of an epoch, compares what the epoch before has seen of each sample with the thresholds τ_w
     and τ_s of its views. With w = [p_w,y > τ_w] and s = [p_s,y > τ_s] it is clean if both hold, hard if one does.
     Any other sample is purified if the largest entry of (p_w + p_s)/2 exceeds min((τ_w + τ_s)/2 + σ, 0.99), and that
-    class becomes its label. Then τ ← m·τ + (1 − m)·max_c p_c for either view, from 1/N. A sample that the epoch did not see
-    keeps its set. The loss of a sample is
+    class becomes its label. Then τ ← m·τ + (1 − m)·max_c p_c for either view, from 1/N. A sample that the epoch did not
+    see keeps its set. The loss of a sample is
 
         CE(weak) + CE(strong) if it is clean, or in the warm-up,
         λ_h·(GCE(weak) + GCE(strong)), q = 0.7, if it is hard, else 0.
