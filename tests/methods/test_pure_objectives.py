@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from slnlab.config import CONF_DIR
+from slnlab.data.batches import Samples
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
 from slnlab.schema.options import law
@@ -42,7 +43,9 @@ def ready(name: str, *overrides: str) -> tuple[Bare, Any]:
     optimizers = [SGD(made.method.network.parameters(), lr=0.1)]
     made.method.optimizers = lambda use_pl_optimizer: optimizers  # type: ignore[method-assign, assignment]
     if hasattr(made.method, "second_view"):  # augmentation, made of the data set's images
-        made.method.second_view = lambda batch: batch.image.flip(3)  # type: ignore[assignment]
+        made.method.second_view = lambda batch, number=1: batch.image.flip(3)  # type: ignore[assignment]
+    samples = Samples(torch.arange(12), torch.rand(12, 1, 8, 8))
+    made.trainer.datamodule.passes = lambda *_: iter([samples])
     made.method.on_train_epoch_start()
     return made, made.batch(torch.rand(6, 1, 8, 8))
 

@@ -86,7 +86,7 @@ class SingleNetwork(Method):
         """
 
     def outputs(self, images: Tensor) -> Tensor:
-        """The outputs (B, C + M) for the inputs of a lesson; the first C columns are logits.
+        """The outputs (…, C + M) for the inputs (…) of a lesson; the first C columns are logits.
 
         A method with further outputs appends M columns, and gets them in `batch_loss` and `objective`. Writes nothing.
         """

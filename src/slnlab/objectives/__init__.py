@@ -11,12 +11,14 @@ from slnlab.objectives._shifted_gaussian import shifted_gaussian
 from slnlab.objectives._softmax import softmax
 from slnlab.objectives._symmetric_divergence import symmetric_divergence
 from slnlab.objectives.cores2 import CORES2
+from slnlab.objectives.disc import DISC
 from slnlab.objectives.elr import ELR, early_learning
 from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
 from slnlab.objectives.sop import SOP, SampleNoise
 
 __all__ = [
     "CORES2",
+    "DISC",
     "ELR",
     "SOP",
     "SampleNoise",

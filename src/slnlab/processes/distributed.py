@@ -148,6 +148,33 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)]).to(rows.dtype)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. Each value has an effect on all of their losses, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (summed,) = (gradient.clone() for gradient in gradients)
+        dist.all_reduce(summed)
+        return summed
+
+
+def sum_of_processes(values: Tensor) -> Tensor:
+    """The sum of a tensor over the processes, with the gradient of all processes' losses.
+
+    Every process must call it, with the same dtype and shape.
+    """
+    if world_size() == 1:
+        return values
+    summed: Tensor = _Sum.apply(values)
+    return summed
+
+
 @torch.no_grad()
 def average_buffers(networks: Iterable[nn.Module]) -> None:
     """Set every floating buffer (running statistics of batch norm) to its mean over the processes."""
