@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from slnlab.config import CONF_DIR
+from slnlab.losses import logit_clip
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
 from slnlab.schema.options import law
@@ -86,7 +87,7 @@ def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(
     seen: list[Tensor] = []
     monkeypatch.setattr(method, "observe", lambda index, logits: seen.append(logits))
     method.step(batch)
-    for heard in (told, seen):
+    for heard, clipped in ((told, method.logit_clip), (seen, 0)):  # the record is of unclipped logits
         (logits,) = heard
-        assert torch.equal(logits, expected)
+        assert torch.equal(logits, logit_clip(expected, clipped))
         assert not logits.requires_grad
