@@ -13,7 +13,13 @@ from slnlab.config.container import container_of, flat
 COMMON = {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "data.padding": 4, "data.flip": True}
 APL = {"scheduler.name": "cosine", "scheduler.eta_min": 0, "clip_norm": 5, "data.batch_size": 128}
 APL_10 = {"model.name": "cnn8", "trainer.max_epochs": 120, "optimizer.lr": 0.01, "optimizer.weight_decay": 1e-4}
-APL_100 = {"model.name": "resnet34", "trainer.max_epochs": 200, "optimizer.lr": 0.1, "optimizer.weight_decay": 1e-5}
+APL_100 = {
+    "model.name": "resnet34",
+    "trainer.max_epochs": 200,
+    "optimizer.lr": 0.1,
+    "optimizer.weight_decay": 1e-5,
+    "data.rotation": 20,
+}
 DIVIDEMIX = {
     "model.name": "preact_resnet18",
     "trainer.max_epochs": 300,

@@ -82,6 +82,21 @@ def test_a_value_may_follow_the_noise_rate(noise: str, rate: float, alpha: float
     assert found["loss.alpha"] == alpha
 
 
+@pytest.mark.parametrize(
+    ("method", "rate", "key", "value"),
+    [
+        ("dividemix", 0.8, "method.average_losses", 1),
+        ("dividemix", 0.9, "method.average_losses", 5),
+        ("jocor", 0.5, "method.co_lambda", 0.9),
+        ("jocor", 0.8, "method.co_lambda", 0.65),
+        ("sam", 0.6, "sam.rho", 0.1),
+        ("sam", 0.8, "sam.rho", 0.05),
+    ],
+)
+def test_older_methods_have_values_by_rate_too(method: str, rate: float, key: str, value: float) -> None:
+    assert values(method, "data=cifar10", "noise=sym", f"noise.rate={rate}")[key] == value
+
+
 def test_labels_of_an_unknown_rate_take_the_default(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     chosen = ("noise=csv", f"noise.path={tmp_path / 'labels.csv'}", "noise.like=asym")

@@ -47,8 +47,8 @@ NOT_IDENTITY = (
 SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
 """Section → the key that switches it on. The other keys of a disabled section do not count."""
 
-WHEN_ON = ("logit_clip.tau",)
-"""Keys of features that are no part of a run while they are off, so that finished runs keep their identity."""
+WHEN_ON = {"logit_clip.tau": "logit_clip", "data.rotation": "data.rotation"}
+"""Switch of a feature → the part of the configuration that does not count while it is off. Finished runs lack it."""
 
 
 def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
     for section, switch in SWITCHES.items():
         if not made[section][switch]:
             made[section] = {switch: made[section][switch]}
-    for dotted in WHEN_ON:
+    for dotted, part in WHEN_ON.items():
         if not node_at(made, dotted):
-            _drop(made, dotted.partition(".")[0])
+            _drop(made, part)
     init = made.pop("init")
     if sources:
         made["init"] = {"from": list(sources), "weights": init["weights"]}

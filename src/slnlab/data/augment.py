@@ -22,7 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from slnlab.data.rotation import draw_degrees, rotate
 from slnlab.errors import ConfigError
+from slnlab.processes.distributed import Shard
 
 
 def pad(images: Tensor, padding: int) -> Tensor:
@@ -77,6 +79,7 @@ class CropFlip:
     Args:
         padding: padding p ≥ 0 of the images, in pixels; 0 never crops.
         flip: flip samples at random; False: never.
+        rotation: largest angle of a random rotation that follows, in degrees; 0: none. See `rotated`.
 
     Raises:
         ConfigError: ``padding`` is negative.
@@ -84,6 +87,7 @@ class CropFlip:
 
     padding: int
     flip: bool
+    rotation: float = 0.0
 
     def __post_init__(self) -> None:
         _check_padding(self.padding)
@@ -143,6 +147,20 @@ class CropFlip:
         # looking up the flipped samples would wait for the device.
         both = torch.cat([crops, crops.flip(3)])
         return both.index_select(0, draws.flip * batch + torch.arange(batch, device=padded.device))
+
+    def rotated(self, images: Tensor, part: Shard, generator: torch.Generator | None) -> Tensor:
+        """Rotate each image by an angle of its own, uniform in [−rotation, rotation].
+
+        Without rotation the generator does not advance.
+
+        Args:
+            images: uint8 (B, C, H, W).
+            part: their rows of the global batch, for which the angles are drawn.
+            generator: as for `draw`.
+        """
+        if not self.rotation:
+            return images
+        return rotate(images, part.of(draw_degrees(part.total, self.rotation, generator, images.device)))
 
 
 def view(padded: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> Tensor:

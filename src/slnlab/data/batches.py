@@ -100,7 +100,8 @@ class Images:
         draws = self.crop_flip.draw(self.shard.total, generator, self.index.device)
         if len(self.shard) < self.shard.total:
             draws = Draws(*map(self.shard.of, draws))
-        return self.normalise(self.crop_flip.apply(self.stored, self.rows, draws, self.size))
+        crops = self.crop_flip.apply(self.stored, self.rows, draws, self.size)
+        return self.normalise(self.crop_flip.rotated(crops, self.shard, generator))
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Return an augmented training batch."""

@@ -20,7 +20,7 @@ from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Classes, Count, CountOrZero, Positive
+from slnlab.schema.kinds import Classes, Count, CountOrZero, Degrees, Positive
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -53,6 +53,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         std: standard deviation of each channel, in the same units, > 0; likewise.
         padding: padding of the images on each side, in pixels; a random crop has the original size.
         flip: flip images horizontally at random.
+        rotation: largest angle of a random rotation after crop and flip, in degrees; 0: none.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples.
@@ -85,6 +86,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         std: Sequence[Positive] | None,
         padding: CountOrZero = 0,
         flip: bool = False,
+        rotation: Degrees = 0.0,
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
@@ -102,7 +104,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
         self.test, self.clean_val = test, clean_val
         self.seed = seed
-        self.crop_flip = CropFlip(padding, flip)
+        self.crop_flip = CropFlip(padding, flip, rotation)
         if (mean is None) != (std is None):
             raise ConfigError("data.mean, data.std: give both, or null for both, which measures them")
         if mean is not None and std is not None:

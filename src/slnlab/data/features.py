@@ -33,7 +33,7 @@ class FeatureDataModule(ImageDataModule):
         source, noise: see `ImageDataModule`.
         mean, std: of each feature, D numbers each; None: measured on the training vectors, where a feature with one
             value has the standard deviation 1.
-        padding, flip: vectors have none.
+        padding, flip, rotation: vectors have none.
         options: see `ImageDataModule`. `channels` is D.
     """
 
@@ -51,9 +51,10 @@ class FeatureDataModule(ImageDataModule):
         std: Sequence[Positive] | None = None,
         padding: Literal[0] = 0,
         flip: Literal[False] = False,
+        rotation: Literal[0] = 0,
         **options: Any,
     ) -> None:
-        super().__init__(source, noise, mean=mean, std=std, padding=padding, flip=flip, **options)
+        super().__init__(source, noise, mean=mean, std=std, padding=padding, flip=flip, rotation=rotation, **options)
 
     @property
     def preprocessing(self) -> Preprocessing:

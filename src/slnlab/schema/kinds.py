@@ -39,6 +39,9 @@ Betas = Annotated[Sequence[Rate], Field(min_length=2, max_length=2)]
 NoiseRate = Rate | Literal["estimated"]
 """The noise rate that a method needs: a number, or estimated from the losses."""
 
+Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
+"""The largest angle of a rotation."""
+
 EvenPixels = Annotated[int, Field(ge=0, multiple_of=2)]
 """The even side of a square, in pixels."""
 
