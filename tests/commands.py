@@ -28,7 +28,14 @@ from typing import Any
 from slnlab.processes import forkserver as warm
 from slnlab.processes.stopping import SIGNALS
 
-IMPORTED = ["slnlab.training.assemble", "slnlab.train", "slnlab.report", "slnlab.tune", "slnlab.data.digits", "submitit"]
+IMPORTED = [
+    "slnlab.training.assemble",
+    "slnlab.train",
+    "slnlab.report",
+    "slnlab.tune",
+    "slnlab.data.digits",
+    "submitit",
+]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTED)
