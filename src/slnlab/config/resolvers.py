@@ -31,15 +31,16 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
 
     Args:
         table: dotted key of the table below `preset`: data set → value, data set → noise → value, or data set → noise
-            → rate → value, each with `default` for any other. A rate stands for itself and the rates up to the next.
+            → rate → value, each with `default` for any other. A rate, as in `"0.8": 0.65`, stands for itself and
+            the rates up to the next.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
     for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
         if isinstance(found, DictConfig):
             found = found[name] if name in found else found["default"]
     if isinstance(found, DictConfig):
-        rates = [key for key in found if isinstance(key, float) and key <= _root_.noise.rate]
-        found = found[max(rates)] if rates else found["default"]
+        rates = [str(key) for key in found if key != "default" and float(str(key)) <= _root_.noise.rate]
+        found = found[max(rates, key=float, default="default")]
     return found
 
 
