@@ -11,7 +11,7 @@ os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -38,6 +38,21 @@ LONGEST = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--config-dir", help="a folder of options, whose methods tests/methods/test_every_*.py test")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All of xdist's workers share one server of warm commands, whose imports take nine seconds."""
+    import commands
+
+    node.workerinput["server"] = commands.share()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # in a worker of xdist
+        import commands
+
+        commands.join(config.workerinput["server"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
