@@ -1,6 +1,6 @@
 """Commands of slnlab in new processes that need not import torch first.
 
-A forkserver, one for each process of pytest, has imported what a run needs, and each command is a fork of it: as good
+A forkserver, one for all processes of pytest, has imported what a run needs, and each command is a fork of it: as good
 as a new interpreter, five seconds sooner. What a test says of the start itself (that torch is not imported, say) wants
 a real one: `sys.executable`.
 """
@@ -28,17 +28,25 @@ from typing import Any
 from slnlab.processes import forkserver as warm
 from slnlab.processes.stopping import SIGNALS
 
-IMPORTED = [
-    "slnlab.training.assemble",
-    "slnlab.train",
-    "slnlab.report",
-    "slnlab.tune",
-    "slnlab.data.digits",
-    "submitit",
-]
+COMMANDS = ["slnlab.train", "slnlab.report", "slnlab.tune"]
+IMPORTED = ["slnlab.training.assemble", *COMMANDS, "slnlab.data.digits", "submitit"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTED)
+_known: Any = forkserver._forkserver  # type: ignore[attr-defined]
+
+
+def share() -> str:
+    """The address of this process's server, for the `join` of others."""
+    warm.context(True, IMPORTED)
+    return str(_known._forkserver_address)
+
+
+def join(address: str) -> None:
+    """Have the commands and the runs of this process forked from a server that another process has started."""
+    _known._forkserver_address, _known._forkserver_alive_fd = address, os.open(os.devnull, os.O_RDONLY)
+    # It is no child of this process, which so cannot ask whether it is alive.
+    _known.ensure_running = forkserver.ensure_running = resource_tracker.ensure_running
 
 
 class Command:
@@ -50,6 +58,7 @@ class Command:
         cwd: where; None: here.
         env: the whole environment; None: this process's. Of PYTHONPATH only what is not here already counts.
         merged: what goes to standard error is among what goes to standard output.
+        terminal: name of the terminal that gets both; None: `communicate` returns them.
         session: in a session of its own, so that `os.killpg` reaches whatever it starts.
     """
 
@@ -60,13 +69,14 @@ class Command:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         merged: bool = False,
+        terminal: str | None = None,
         session: bool = False,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="command-")
         self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
         self.args = [module, *arguments]
         wanted = (str(cwd or Path.cwd()), dict(os.environ if env is None else env), session)
-        files = (str(self._out), str(self._out if merged else self._err))
+        files = (terminal or str(self._out), terminal or str(self._out if merged else self._err))
         # A process that pytest's own is to outlive, but that may have children of its own: no daemon.
         self._process = _context.Process(target=_run, args=(self.args, wanted, files))
         self._process.start()
@@ -138,8 +148,7 @@ def _serve() -> None:
                 os._exit(0)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(ended)
-    known: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    known._forkserver_address, known._forkserver_alive_fd, known._forkserver_pid = address, alive, server
+    _known._forkserver_address, _known._forkserver_alive_fd, _known._forkserver_pid = address, alive, server
 
 
 def _run(args: Sequence[str], wanted: tuple[str, dict[str, str], bool], files: tuple[str, str]) -> None:

@@ -41,6 +41,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--config-dir", help="a folder of options, whose methods tests/methods/test_every_*.py test")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All of xdist's workers share one server of warm commands, whose imports take nine seconds."""
+    import commands
+
+    node.workerinput["server"] = commands.share()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # in a worker of xdist
+        import commands
+
+        commands.join(config.workerinput["server"])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 

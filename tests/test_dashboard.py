@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import wandb
 from filelock import FileLock
@@ -275,10 +276,8 @@ def run_with_secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["git", "remote", "add", "origin", url], cwd=folder, check=True)
     names = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     secrets = {"WANDB_API_KEY": KEY, "HF_TOKEN": PASSWORD, "GITHUB_TOKEN": PASSWORD}
-    done = subprocess.run(
-        [sys.executable, "-m", "slnlab.train", "logger=wandb", "logger.mode=offline", *TINY],
-        cwd=folder, env=names | secrets, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    options = ("logger=wandb", "logger.mode=offline", *TINY)
+    done = commands.run("slnlab.train", *options, cwd=folder, env=names | secrets)
     assert done.returncode == 0, done.stderr
     (folder / "output").write_text(done.stdout + done.stderr)
     return folder

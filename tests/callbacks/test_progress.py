@@ -7,15 +7,15 @@ import logging
 import os
 import pty
 import re
+import select
 import struct
-import subprocess
-import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import commands
 import pytest
 
 from slnlab.callbacks import progress
@@ -26,29 +26,24 @@ from slnlab.schema.options import RowTitle
 TinyRun = Callable[..., tuple[Result, Path]]
 
 
-def on_a_terminal(columns: int, *command: str, cwd: Path) -> list[str]:
+def on_a_terminal(columns: int, module: str, *arguments: str, cwd: Path) -> list[str]:
     """Output of a command on a terminal of so many columns, one string per carriage return."""
     terminal, inside = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, cwd=cwd)
-    os.close(inside)
+    running = commands.Command(module, *arguments, cwd=cwd, terminal=os.ttyname(inside))
     written = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 65536)
-        except OSError:  # Linux's end of file here
-            break
-        if not chunk:
-            break
-        written += chunk
+    while running.poll() is None or select.select([terminal], [], [], 0)[0]:
+        if select.select([terminal], [], [], 0.1)[0]:
+            written += os.read(terminal, 65536)
+    os.close(inside)
     os.close(terminal)
-    assert child.wait() == 0, written.decode()
+    assert running.returncode == 0, written.decode()
     return re.split(r"[\r\n]+", written.decode())
 
 
 def test_eighty_columns_show_epoch_accuracies_and_time_left(tmp_path: Path) -> None:
     tiny = ["data.train_size=200", "trainer.max_epochs=3", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/run"]
-    shown = on_a_terminal(80, sys.executable, "-m", "slnlab.train", *tiny, cwd=tmp_path)
+    shown = on_a_terminal(80, "slnlab.train", *tiny, cwd=tmp_path)
     assert shown.count("digits sym 0.4 sln seed=0") == 1
     bars = [line.rstrip() for line in shown if line.startswith("epoch ")]
     assert all(len(line) <= 80 for line in bars)

@@ -92,10 +92,8 @@ def test_a_step_remembers_once_the_logits_of_the_unperturbed_weights(
     seen: list[Tensor] = []
     monkeypatch.setattr(method, "observe", lambda index, logits: seen.append(logits))
     method.step(batch)
-    for heard, its in (
-        (told, method._clipped(expected)),
-        (seen, expected[:6, :10]),
-    ):  # the record is of unclipped logits
+    # The record is of unclipped logits.
+    for heard, its in ((told, method._clipped(expected)), (seen, expected[:6, :10])):
         (logits,) = heard
         assert torch.equal(logits, its)
         assert not logits.requires_grad
