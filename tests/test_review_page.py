@@ -76,6 +76,7 @@ def choose(driver: Any, identity: str, option: str) -> None:
     from selenium.webdriver.support.ui import Select
 
     Select(driver.find_element(By.ID, identity)).select_by_visible_text(option)
+    driver.execute_script("document.activeElement.blur()")  # letters would choose in the list
 
 
 def click(driver: Any, identity: str) -> None:
@@ -99,7 +100,7 @@ def test_keys_decide_and_undo(found: Diagnosis, opened: Callable[..., Any], tmp_
     )
     classes = found.run.classes
     assert texts(driver, ".card > span:nth-child(2)") == names[:60].tolist(), "the likeliest wrong label first"
-    assert text(driver, "place") == "page 1 of 2"
+    assert text(driver, "pages") == "page 1 of 2"
     press(driver, "k", "r", "d")
     assert texts(driver, ".mark")[:4] == ["✓ keep", f"→ {classes[suggested[1]]}", "✕ drop", ""]
     assert text(driver, "name") == names[3], "a decision moves on"
@@ -131,7 +132,7 @@ def test_pages_filters_and_whole_pages(found: Diagnosis, opened: Callable[..., A
     assert text(driver, "count") == "68 of 68 samples, 60 decided"
     assert texts(driver, ".mark")[0] == "✓ keep", "a decision on the page leaves earlier ones as they are"
     click(driver, "next")
-    assert text(driver, "place") == "page 2 of 2"
+    assert text(driver, "pages") == "page 2 of 2"
     assert len(texts(driver, ".card")) == 8
     press(driver, "D")
     choose(driver, "show", "dropped")
@@ -146,6 +147,13 @@ def test_pages_filters_and_whole_pages(found: Diagnosis, opened: Callable[..., A
     exported(driver, tmp_path)
     decided = decisions_of(found.run, tmp_path / "decisions.csv")
     assert set(decided) == set(found.columns["path"]), "also of the name with quotes and a comma"
+
+    driver.execute_script("localStorage.clear()")
+    driver.refresh()
+    choose(driver, "show", "undecided")
+    press(driver, "R")
+    click(driver, "next")
+    assert (text(driver, "pages"), len(texts(driver, ".card"))) == ("page 1 of 1", 8), "decided samples have left"
 
     choose(driver, "show", "all samples")
     choose(driver, "given", "one")

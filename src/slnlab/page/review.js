@@ -151,7 +151,7 @@ function filter() {
 
 function refilter() {
   filter();
-  goTo(0, false);
+  goTo(0, byPointer);
   showCounts();
 }
 
@@ -219,7 +219,7 @@ function showPage() {
   }
   if (!listing.length) add(element("cards"), "p", "No sample passes these filters.", "empty");
   const pages = Math.max(1, Math.ceil(listing.length / PER_PAGE));
-  element("place").textContent = `page ${shownPage + 1} of ${pages.toLocaleString("en")}`;
+  element("pages").textContent = `page ${shownPage + 1} of ${pages.toLocaleString("en")}`;
   element("back").disabled = shownPage === 0;
   element("next").disabled = shownPage + 1 >= pages;
 }
@@ -248,19 +248,21 @@ function say(text) {
   element("status").textContent = text;
 }
 
-const KEYS = {
-  k: () => decideHere("keep"), r: () => decideHere("relabel"), d: () => decideHere("drop"), u: undo,
-  K: () => decidePage("keep"), R: () => decidePage("relabel"), D: () => decidePage("drop"),
-};
+const DECISIONS = { k: "keep", r: "relabel", d: "drop" };
 const ARROWS = { ArrowLeft: () => move(-1), ArrowRight: () => move(1), ArrowUp: () => byLine(-1), ArrowDown: () => byLine(1) };
 
+let byPointer = false; // a filter chosen with the mouse leaves the keys to the cards, one chosen with keys keeps them
+document.addEventListener("pointerdown", () => { byPointer = true; });
 document.addEventListener("keydown", event => {
+  byPointer = false;
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input")) return;
   const among = event.target === document.body || event.target.closest("#cards, #current");
-  const act = KEYS[event.key] || (among && ARROWS[event.key]);
-  if (!act) return;
+  const key = event.key.toLowerCase(), which = DECISIONS[key]; // Caps Lock decides on no page: the shift key does
+  if (which) (event.shiftKey ? decidePage : decideHere)(which);
+  else if (key === "u") undo();
+  else if (among && ARROWS[event.key]) ARROWS[event.key]();
+  else return;
   event.preventDefault();
-  act();
 });
 
 element("run").textContent = contents.run;
@@ -280,8 +282,7 @@ element("undo").addEventListener("click", undo);
 element("export").addEventListener("click", exportDecisions);
 element("back").addEventListener("click", () => turn(-1));
 element("next").addEventListener("click", () => turn(1));
-element("command").textContent =
-  `slnlab diagnose ${contents.run} --write corrected.csv --policy keep --reviewed decisions.csv`;
+element("command").textContent = contents.command;
 showRates();
 showMatrix();
 showEarlier();

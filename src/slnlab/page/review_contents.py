@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ LARGEST = 50_000_000
 FOR_STYLE_AND_SCRIPT = 100_000
 FOR_SAMPLES = 30_000_000
 """Most bytes of the samples without their pictures."""
+
+AFTERWARDS = ("--write", "corrected.csv", "--policy", "keep", "--reviewed", "decisions.csv")
+"""Arguments of `slnlab diagnose` for the exported decisions."""
 
 MOST_SAMPLES = 100_000
 MOST_IN_MATRIX = 100
@@ -48,6 +52,7 @@ def review_contents(diagnosis: Diagnosis, decisions: Decisions, with_pictures: b
     suspected = np.bincount(given[estimate.suspected], minlength=len(run.classes))
     contents = {
         "run": str(run.directory),
+        "command": shlex.join(["slnlab", "diagnose", str(run.directory), *AFTERWARDS]),
         "place": "path" if "path" in diagnosis.columns else "index",
         "classes": run.classes,
         "estimate": f"About {estimate.rate} of {total:,} labels are wrong; {suspected.sum():,} are suspected.",
