@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise, wrong_probability
+from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise, estimate_rate, wrong_probability
 
 GIVEN = np.array([0] * 60 + [1] * 40)
 SUGGESTED = 1 - GIVEN
@@ -34,6 +34,14 @@ def test_the_interval_is_that_of_a_drawn_proportion(estimate: NoiseEstimate) -> 
     half = 1.96 * np.sqrt(0.25 * 0.75 / 100)
     assert estimate.rate.low == pytest.approx(0.25 - half, abs=0.03)
     assert estimate.rate.high == pytest.approx(0.25 + half, abs=0.03)
+
+
+def test_one_fit_gives_the_same_rate_and_the_interval_of_a_mean() -> None:
+    """A quarter of 100 scores is apart: .25 ± 1.96·sqrt(.25·.75/99)."""
+    scores = np.random.default_rng(0).normal(0.2, 0.05, 100) + 2 * (np.arange(100) < 25)
+    rate = estimate_rate(scores)
+    half = 1.96 * np.sqrt(0.25 * 0.75 / 99)
+    assert tuple(rate) == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=1e-3)
 
 
 def test_the_transition_matrix_by_hand(estimate: NoiseEstimate) -> None:

@@ -16,7 +16,9 @@ import torch
 
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
+from slnlab.analysis.noise_estimate import estimate_rate
 from slnlab.analysis.predictions import measured_quality
+from slnlab.analysis.scores import RANKING, suspicion
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
@@ -26,6 +28,7 @@ from slnlab.record.label_wave import AVERAGE
 from slnlab.record.result import (
     LabelFindings,
     LabelIssues,
+    NoiseRateEstimate,
     NoiseRateUsed,
     ResultRow,
     TestQuality,
@@ -101,6 +104,7 @@ class RunRecord(pl.Callback):
         self.rows: dict[str, ResultRow] = {}
         self.label_issues: LabelIssues | None = None
         self.noise_rate_used: NoiseRateUsed | None = None
+        self.noise_rate_estimate: NoiseRateEstimate | None = None
         self.transition_used: TransitionUsed | None = None
 
     def on_save_checkpoint(
@@ -186,6 +190,7 @@ class RunRecord(pl.Callback):
             with replacing(self.run.label_issues) as file:
                 suspected = write_label_issues(file, columns, judging, datamodule.classes)
         self.label_issues = self._issues(judging, why, suspected, columns["given"])
+        self.noise_rate_estimate = _estimated(columns)
 
     def _issues(self, judging: str, why: str, suspected: int, given: np.ndarray) -> LabelIssues:
         """Summarise `label_issues.csv`, and log the summary."""
@@ -235,3 +240,13 @@ class RunRecord(pl.Callback):
         writer.writerows(self.epochs)
         with replacing(self.run.metrics) as file:
             file.write(text.getvalue().encode())
+
+
+def _estimated(columns: Mapping[str, np.ndarray]) -> NoiseRateEstimate | None:
+    """The noise rate by the default score of `slnlab diagnose`, which needs no judge."""
+    suspicions = suspicion(columns, judge="")[RANKING]
+    if len(suspicions) < 2:
+        return None
+    rate = estimate_rate(suspicions)
+    error = rate.value - float(columns["wrong"].mean()) if "wrong" in columns else None
+    return NoiseRateEstimate(**rate._asdict(), error=error)

@@ -151,6 +151,18 @@ class NoiseRateUsed(_Record):
     )
 
 
+class NoiseRateEstimate(_Record):
+    """The share of wrong training labels, estimated without true labels, see `slnlab.analysis.noise_estimate`."""
+
+    value: float
+    low: float = Field(description="lower limit of the 95 % interval, for the fitted mixture")
+    high: float = Field(description="upper limit")
+    source: Literal["loss mixture"] = Field(
+        default="loss mixture", description="two Gaussians on the moving average of each sample's training losses"
+    )
+    error: float | None = Field(description="value minus the share of wrong labels of these samples; null if unknown")
+
+
 class Timing(_Record):
     """Training time with label correction, without evaluation."""
 
@@ -208,6 +220,7 @@ class Result(_Record):
     rows: dict[str, ResultRow]
     label_issues: LabelIssues | None = Field(default=None, description="summary of label_issues.csv")
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method needs none")
+    noise_rate_estimate: NoiseRateEstimate | None = Field(default=None, description="null: fewer than two samples")
     transition_used: TransitionUsed | None = Field(default=None, description="null: the method needs none")
     label_noise: dict[str, Any] = Field(
         description="summary of the noise record: realised rate, matrix, hash, …; for noise=real only the known parts"
