@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -61,7 +61,16 @@ experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN
 	$(BIN)/python -m slnlab.report runs/methods_digits --where seed=0,1,2,3,4 --costs $@/costs.json --out $@
 	rm $@/curves.png  # 70 configurations: no picture to learn from
 
-TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
+TUNE_MINIMA := $(BIN)/python -m slnlab.train -m experiment=minima_digits launcher=local runs_dir=runs/minima_digits
+experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the weightings of label correction on digits (36 runs)
+	$(MINIMA)
+	$(MINIMA) method=sln_mo_lc correction.weighting=loss,inverse
+	$(BIN)/python -m slnlab.report runs/minima_digits --all --compare ce --out $@
+	for kind in flatness propositions correction; do \
+	  $(BIN)/python -m slnlab.analyze $$kind runs/minima_digits --out $@ || exit 1; done
+	rm $@/*.svg $@/curves.png
+
+FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned
 experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (114 runs)
 	$(TUNE_FASHION) seed=0 noise=sym method=sln sln.sigma=0.1,0.2,0.5,1
