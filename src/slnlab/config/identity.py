@@ -47,8 +47,12 @@ NOT_IDENTITY = (
 SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
 """Section → the key that switches it on. The other keys of a disabled section do not count."""
 
-WHEN_ON = {"logit_clip.tau": "logit_clip", "data.rotation": "data.rotation"}
-"""Switch of a feature → the part of the configuration that does not count while it is off. Finished runs lack it."""
+WHEN_ON = {
+    "logit_clip.tau": ["logit_clip"],
+    "data.rotation": ["data.rotation"],
+    "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
+}
+"""Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""
 
 
 def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
@@ -66,9 +70,10 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
     for section, switch in SWITCHES.items():
         if not made[section][switch]:
             made[section] = {switch: made[section][switch]}
-    for dotted, part in WHEN_ON.items():
+    for dotted, parts in WHEN_ON.items():
         if not node_at(made, dotted):
-            _drop(made, part)
+            for part in parts:
+                _drop(made, part)
     init = made.pop("init")
     if sources:
         made["init"] = {"from": list(sources), "weights": init["weights"]}

@@ -92,6 +92,7 @@ class StreamedDataModule(IndexedDataModule):
         mixed_depths: with `pixel_range`, allow images of 8 bits and of more together.
         read_timeout: longest time for one image, in seconds; None: no limit.
         name: name of the data set; None: that of `source`.
+        imbalance, imbalance_kind: only data sets in memory have them.
         options: see `IndexedDataModule`.
 
     Raises:
@@ -120,6 +121,8 @@ class StreamedDataModule(IndexedDataModule):
         background: Background = "white",
         read_timeout: Positive | None = None,
         name: str | None = None,
+        imbalance: None = None,
+        imbalance_kind: Literal["exponential"] = "exponential",
         **options: Any,
     ) -> None:
         super().__init__(padding=padding, mean=mean, std=std, clean_val=clean_val, name=name or source.name, **options)

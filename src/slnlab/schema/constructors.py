@@ -85,15 +85,16 @@ def _methods(module: Module, node: Any, name: str) -> tuple[tuple[Module, ast.Fu
 
 
 def defined(target: str, name: str) -> bool:
-    """True if a class or one of its bases has a method, or if that is unknown.
+    """True if a class or one of its bases has a method, or if that is unknown, as for what a function returns.
 
     Raises:
         ConfigError: see `constructor`.
     """
     try:
-        return bool(_methods(*definition(target), name))
+        module, node = definition(target)
     except LookupError:
         return True
+    return not isinstance(node, ast.ClassDef) or bool(_methods(module, node, name))
 
 
 def calls_super(target: str, name: str) -> bool:

@@ -78,6 +78,11 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "noise",
             f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files",
         )
+    if data.get("imbalance") and noise in ("csv", "human"):
+        yield (
+            "data.imbalance",
+            f"noise={noise} has a label for each image of the whole set; choose a noise that is drawn",
+        )
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:

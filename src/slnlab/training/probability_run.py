@@ -17,6 +17,9 @@ from slnlab.training.settling import settle
 SAMPLES = ("source", "train_size", "num_train", "num_classes", "channels", "classes", "mean", "std")
 """Keys of `data` that the run on clean labels copies from the run that needs it."""
 
+IMBALANCE = ("imbalance", "imbalance_kind", "split_seed")
+"""Keys that choose a part of the samples, copied with `data.imbalance`."""
+
 PIXELS = ("image_size", "padding", "workers")
 """Further copied keys for images streamed from files: the network depends on them, and no preset sets them."""
 
@@ -61,7 +64,8 @@ def _clean_run(config: DictConfig) -> DictConfig:
     clean = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
     data = container_of(config)["data"]
     with open_dict(clean):
-        for key in SAMPLES + (PIXELS if "image_size" in data else ()):
+        copied = SAMPLES + (PIXELS if "image_size" in data else ()) + (IMBALANCE if data.get("imbalance") else ())
+        for key in copied:
             clean.data[key] = data[key]
         clean.data.test = False
         clean.method.title = "CE (clean labels, for noise=dependent)"
