@@ -64,7 +64,9 @@ def test_the_result_counts_the_corrections_of_the_run(found: Diagnosis) -> None:
 
 @pytest.mark.parametrize("policy", ["relabel", "drop", "weight"])
 def test_policies_treat_the_likeliest_wrong_labels(found: Diagnosis, tmp_path: Path, policy: Policy) -> None:
-    write_corrected(corrected(found, policy, top=3), tmp_path / "new.csv")
+    labels = corrected(found, policy, top=3)
+    write_corrected(labels, tmp_path / "new.csv")
+    assert labels.data.weights() == {"zero/6.png": 0.5}, "the weights of the run stay as they are"
     after = rows(tmp_path / "new.csv")
     for rank in range(4):
         row = found.order[rank]
@@ -99,6 +101,14 @@ def test_only_decisions_count_with_keep(found: Diagnosis, tmp_path: Path) -> Non
     assert (labels.relabelled, labels.left_out) == (0, 1)
     with pytest.raises(ConfigError, match="give --reviewed"):
         corrected(found, "keep")
+
+
+def test_a_class_keeps_an_image(found: Diagnosis, tmp_path: Path) -> None:
+    ones = [f"one/{n}.png,drop," for n in range(20)]
+    with pytest.raises(
+        ConfigError, match="would leave no training image of 'one', and training needs one of each class"
+    ):
+        corrected(found, "keep", decisions=decisions_of(found.run, decided(tmp_path, *ones)))
 
 
 def test_precision_is_the_mean_probability_of_the_chosen(found: Diagnosis) -> None:

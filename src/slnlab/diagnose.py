@@ -22,7 +22,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser = argparse.ArgumentParser(
         program,
         description="Score every training label of a finished run, and estimate how many are wrong.",
-        epilog="DIR receives issues.csv, the likeliest wrong label first, and diagnosis.json.",
+        epilog="DIR receives issues.csv, the likeliest wrong label first, diagnosis.json, and review.html with --html.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/diagnosis")
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     asked = _arguments(arguments, program)
     try:
         from slnlab.analysis.scores import RANKING
-        from slnlab.inference.corrections import check_request, corrected, write_corrected
+        from slnlab.inference.corrections import check_request, check_target, corrected, write_corrected
         from slnlab.inference.decisions import decisions_of
         from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
         from slnlab.inference.trained_run import load
@@ -118,6 +118,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
 
         run = load(asked.run, asked.weights, asked.device)
         if asked.write:
+            check_target(run, asked.write)
             check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
         decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
         found = diagnose(run, asked.score or RANKING, images=not asked.no_images)

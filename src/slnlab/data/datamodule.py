@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -214,11 +214,11 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """Return the image files of training samples (M,), as the data set names them; None: images in memory."""
         return None
 
-    def corrections(self) -> dict[str, tuple[int, int | None]]:
+    def corrections(self) -> Mapping[str, tuple[int, int | None]]:
         """Return the changes by `data.labels`: image file → label before and after, None for an image left out."""
         return {}
 
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> Mapping[str, float]:
         """Return the weights in [0, 1] that a CSV file states: image file → weight, where it is not 1."""
         return {}
 

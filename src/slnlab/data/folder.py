@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -50,10 +51,10 @@ class ImageFolder:
             return None
         return torch.tensor([contents.true[path] for path in contents.splits["train"].paths], dtype=torch.int64)
 
-    def corrections(self) -> dict[str, tuple[int, int | None]]:
+    def corrections(self) -> Mapping[str, tuple[int, int | None]]:
         return self._read().corrections or {}
 
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> Mapping[str, float]:
         return self._read().weights or {}
 
     def _read(self) -> ImageFolderContents:

@@ -169,11 +169,11 @@ class StreamedDataModule(IndexedDataModule):
         """Return the image file of a training sample."""
         return self._train.paths[row]
 
-    def corrections(self) -> dict[str, tuple[int, int | None]]:
+    def corrections(self) -> Mapping[str, tuple[int, int | None]]:
         known = getattr(self.source, "corrections", None)
         return {} if known is None else known()
 
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> Mapping[str, float]:
         known = getattr(self.source, "weights", None)
         return {} if known is None else known()
 

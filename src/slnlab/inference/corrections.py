@@ -19,6 +19,7 @@ from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.noise import to_csv
 from slnlab.storage.writing import replacing
+from slnlab.text.messages import quoted
 
 Policy = Literal["relabel", "drop", "weight", "keep"]
 """The treatment of the chosen samples: their suggested label; left out; their given label with the weight
@@ -76,6 +77,17 @@ def check_request(run: TrainedRun, policy: Policy, top: int | None, precision: f
         raise ConfigError(f"--precision: must lie in (0, 1], not {precision:g}")
 
 
+def check_target(run: TrainedRun, path: Path) -> None:
+    """Check the file for corrected labels.
+
+    Raises:
+        ConfigError: the run trained with this file. Another content would make the run useless.
+    """
+    trained_with = run.config.data.get("labels")
+    if trained_with is not None and Path(trained_with).expanduser().resolve() == path.resolve():
+        raise ConfigError(f"--write: the run trained with {path} and needs it as it is; choose another name")
+
+
 def chosen_rows(diagnosis: Diagnosis, top: int | None, precision: float | None) -> npt.NDArray[np.int64]:
     """Rows (M,) of the samples that a policy treats, the likeliest wrong label first; see `corrected`.
 
@@ -111,7 +123,8 @@ def corrected(
         decisions: of a person; None: there are none.
 
     Raises:
-        ConfigError: see `check_request` and `chosen_rows`; or label noise replaced images.
+        ConfigError: see `check_request` and `chosen_rows`; label noise replaced images; or a class would lose its last
+            image file.
         DataError: the data set has changed since the run.
     """
     check_request(diagnosis.run, policy, top, precision, decisions is not None)
@@ -122,7 +135,7 @@ def corrected(
     names = sample_names(data)
     before: Decisions = dict(zip(names, data.labels.given.tolist(), strict=True))
     before |= {name: after for name, (_, after) in data.corrections().items() if name not in before}
-    labels, weights = dict(before), data.weights()
+    labels, weights = dict(before), dict(data.weights())
     for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
         name = names[diagnosis.columns["index"][row]]
         if policy == "weight":
@@ -132,6 +145,10 @@ def corrected(
             weights.pop(name, None)  # an earlier weight judged the former label
     labels |= decisions or {}
     weights = {name: weight for name, weight in weights.items() if name not in (decisions or {})}
+    lost = {*before.values()} - {*labels.values()} - {None}
+    if lost and "path" in diagnosis.columns:
+        emptied = quoted(diagnosis.run.classes[label] for label in lost if label is not None)
+        raise ConfigError(f"--write: would leave no training image of {emptied}, and training needs one of each class")
     pairs = [(was, labels[name]) for name, was in before.items()]
     return Corrected(
         diagnosis.run,
@@ -152,12 +169,10 @@ def write_corrected(corrected: Corrected, path: Path) -> None:
     - Samples in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
 
     Raises:
-        ConfigError: the run trained with this file. Another content would make the run useless.
+        ConfigError: see `check_target`.
         DataError: the file cannot be written.
     """
-    trained_with = corrected.run.config.data.get("labels")
-    if trained_with is not None and Path(trained_with).expanduser().resolve() == path.resolve():
-        raise ConfigError(f"--write: the run trained with {path} and needs it as it is; choose another name")
+    check_target(corrected.run, path)
     data, labels, weights = corrected.data, corrected.labels, corrected.weights
     if data.paths(data.rows(0)[:1]) is None:
         record = data.noise_record
