@@ -93,8 +93,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     asked = _arguments(arguments, program)
     try:
+        from slnlab.analysis.scores import RANKING
         from slnlab.inference.corrections import write_corrected
-        from slnlab.inference.diagnosis import RANKING, diagnose, write_issues, write_summary
+        from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
         from slnlab.inference.trained_run import load
 
         run = load(asked.run, asked.weights, asked.device)

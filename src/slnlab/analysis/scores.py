@@ -41,6 +41,11 @@ RULES = {
 """Scores by name. The last one needs cleanlab and the images."""
 
 
+RANKING = "ema_loss"
+"""The score that ranks and cuts by default. The average over epochs still separates wrong labels that the network
+memorised later."""
+
+
 def suspicion(columns: Columns, judge: str) -> dict[str, Column]:
     """The scores (N,) by name, signed so that a high value is suspicious; without rules that lack their column.
 

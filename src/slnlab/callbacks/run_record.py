@@ -14,9 +14,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from slnlab.analysis import noise_estimate
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
+from slnlab.analysis.noise_estimate import estimate_rate
+from slnlab.analysis.scores import RANKING, suspicion
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
@@ -236,10 +237,10 @@ class RunRecord(pl.Callback):
 
 
 def _estimated(columns: Mapping[str, np.ndarray]) -> NoiseRateEstimate | None:
-    """The noise rate by the average of the losses over the epochs, the default score of `slnlab diagnose`."""
-    losses = columns["ema_loss"].astype(float)
-    if len(losses) < 2:
+    """The noise rate by the default score of `slnlab diagnose`, which needs no judge."""
+    suspicions = suspicion(columns, judge="")[RANKING]
+    if len(suspicions) < 2:
         return None
-    rate = noise_estimate.estimate_rate(np.nan_to_num(losses, nan=-np.inf, posinf=np.inf))  # NaN: never seen
+    rate = estimate_rate(suspicions)
     error = rate.value - float(columns["wrong"].mean()) if "wrong" in columns else None
     return NoiseRateEstimate(**rate._asdict(), error=error)

@@ -15,15 +15,11 @@ import numpy.typing as npt
 from slnlab.analysis.confident import confident_margin
 from slnlab.analysis.label_issues import label_warning
 from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
-from slnlab.analysis.scores import RULES, Quality, quality, ranked, suspicion
+from slnlab.analysis.scores import RANKING, RULES, Quality, quality, ranked, suspicion
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.images import training_probabilities
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.storage.writing import replacing
-
-RANKING = "ema_loss"
-"""The score that ranks and cuts. The average over epochs still separates wrong labels that the network memorised
-later."""
 
 
 class Diagnosis(NamedTuple):
