@@ -127,26 +127,28 @@ class SSR(SingleNetwork):
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
         rows, size = self.data.train_index, self.data.batch_size
-        every = rows[self._shuffled(len(rows), epoch, 0)] if self.consistency else rows[:0]
+        every = self._shuffled(rows, "all", epoch) if self.consistency else rows[:0]
         parts = in_batches(self._balanced(rows[self.table["selected"][rows]], epoch, len(every)), size)
         others = in_batches(every, size) if self.consistency else [every] * len(parts)
         read = self.data.reading([rows for pair in zip(parts, others, strict=False) for rows in pair])
         return [partial(self._batch, read, epoch, step) for step in range(len(parts))]
 
-    def _shuffled(self, count: int, epoch: int, number: int) -> Tensor:
-        generator = self.streams("SSR order", epoch, number)
-        return torch.randperm(count, generator=generator, device=self.table.device)
+    def _shuffled(self, rows: Tensor, purpose: str, *position: int) -> Tensor:
+        generator = self.streams(f"SSR order {purpose}", *position)
+        return rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
 
     def _balanced(self, kept: Tensor, epoch: int, length: int) -> Tensor:
         """The selected rows in random order, each class as often as the largest; `length` > 0: in so many places."""
         if len(kept) < FEWEST:
             return kept[:0]
         labels = self.table["relabelled"][kept]
-        members = [own for label in range(self.table.num_classes) if len(own := kept[labels == label])]
-        most = max(map(len, members))
+        present, counts = labels.unique(return_counts=True)
+        most = int(counts.max())
+        # Shuffled, so that in each epoch other samples have one place more than the rest of their class.
+        members = [self._shuffled(kept[labels == label], "class", epoch, label) for label in present.tolist()]
         whole = torch.cat([own.repeat(-(-most // len(own)))[:most] for own in members])
         rounds = max(1, -(-length // len(whole)))
-        drawn = torch.cat([whole[self._shuffled(len(whole), epoch, 1 + number)] for number in range(rounds)])
+        drawn = torch.cat([self._shuffled(whole, "selected", epoch, number) for number in range(rounds)])
         return drawn[:length] if length else drawn
 
     def _batch(self, read: Callable[[int], Images], epoch: int, step: int) -> Batch:
@@ -184,7 +186,7 @@ class SSR(SingleNetwork):
         return Lesson(images, targets, batch.index)
 
     def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        first, second = self.objective(batch, logits, targets).chunk(2)
+        first, second = self.objective(batch, logits, targets).tensor_split(2)
         loss = batch.mean((first + second) / 2)
         if batch.own is None:
             return loss
