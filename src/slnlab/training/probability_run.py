@@ -18,7 +18,8 @@ SAMPLES = ("source", "train_size", "num_train", "num_classes", "channels", "clas
 """Keys of `data` that the run on clean labels copies from the run that needs it."""
 
 PIXELS = ("image_size", "padding", "workers")
-"""Further copied keys for images streamed from files: the network depends on them, and no preset sets them."""
+"""Further copied keys for images from files, if the data set has them: the network depends on them, and no preset sets
+them."""
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
@@ -61,7 +62,8 @@ def _clean_run(config: DictConfig) -> DictConfig:
     clean = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
     data = container_of(config)["data"]
     with open_dict(clean):
-        for key in SAMPLES + (PIXELS if "image_size" in data else ()):
+        pixels = [key for key in PIXELS if "image_size" in data and key in data]
+        for key in (*SAMPLES, *pixels):
             clean.data[key] = data[key]
         clean.data.test = False
         clean.method.title = "CE (clean labels, for noise=dependent)"
