@@ -63,8 +63,8 @@ def estimate(config: DictConfig) -> Memory:
     weights = _bytes([*parameters, *network.buffers()])
     averages = weights if container["momentum"]["enabled"] else 0
     each = weights + averages + _bytes(parameters) + _bytes(_optimizer_state(container["optimizer"], parameters))
-    streamed = data.get("image_size")
-    size = streamed or container["preset"].get("image_size")
+    streamed = class_variable(data["_target_"], "reads_while_training")
+    size = data.get("image_size") or container["preset"].get("image_size")
     vectors = bool(class_variable(data["_target_"], "vectors"))
     activations = images = None
     if size is not None or vectors:

@@ -21,7 +21,8 @@ IMBALANCE = ("imbalance", "imbalance_kind", "split_seed")
 """Keys that choose a part of the samples, copied with `data.imbalance`."""
 
 PIXELS = ("image_size", "padding", "workers")
-"""Further copied keys for images streamed from files: the network depends on them, and no preset sets them."""
+"""Further copied keys for images from files, if the data set has them: the network depends on them, and no preset sets
+them."""
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
@@ -64,8 +65,9 @@ def _clean_run(config: DictConfig) -> DictConfig:
     clean = compose([f"data={config.data.name}", "noise=none", "method=ce", *config.noise.clean_run])
     data = container_of(config)["data"]
     with open_dict(clean):
-        copied = SAMPLES + (PIXELS if "image_size" in data else ()) + (IMBALANCE if data.get("imbalance") else ())
-        for key in copied:
+        pixels = [key for key in PIXELS if "image_size" in data and key in data]
+        part = IMBALANCE if data.get("imbalance") else ()
+        for key in (*SAMPLES, *pixels, *part):
             clean.data[key] = data[key]
         clean.data.test = False
         clean.method.title = "CE (clean labels, for noise=dependent)"
