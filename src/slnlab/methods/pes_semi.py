@@ -79,6 +79,7 @@ class PESSemi(PES):
         "correction.enabled": "PES (semi) makes its own targets for samples that disagree with their labels",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    weighs_samples: ClassVar[bool] = False
     in_three_epochs: ClassVar[dict[str, Any]] = {
         "early_epochs": 1,
         "classifier_epochs": 2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class SOPPlus(SOP):
             in the authors' code for CIFAR-100.
         options: see `SOP`.
     """
+
+    weighs_samples: ClassVar[bool] = False
 
     def __init__(
         self,
