@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from folders import SMALL, composed
 from omegaconf import OmegaConf
 from PIL import Image
 from tier import class_of, names
+from torch import Tensor
 
 from slnlab.config import check, compose
 from slnlab.config.container import container_of
+from slnlab.data.batches import Batch
 from slnlab.errors import ConfigError
 from slnlab.methods import SingleNetwork
-from slnlab.methods.anl_ce import ActiveNegativeLoss
+from slnlab.schema.options import law
 from slnlab.train import train
 from slnlab.training import assemble
 
@@ -100,7 +103,26 @@ def test_other_losses_refuse_weights(folder: Path, tmp_path: Path, overrides: li
 
 @pytest.mark.parametrize("name", names(None))
 def test_methods_that_weigh_have_the_loss_that_weighs(name: str) -> None:
-    kind = class_of(compose([f"method={name}"]))
-    if kind.weighs_samples:
+    chosen = compose([f"method={name}"])
+    kind = class_of(chosen)
+    if law(container_of(chosen)["method"]).weighs_samples:
         assert kind.loss is SingleNetwork.loss
-        assert kind.batch_loss in (SingleNetwork.batch_loss, ActiveNegativeLoss.batch_loss)
+        own = kind.batch_loss is not SingleNetwork.batch_loss
+        assert not own or "super().batch_loss(" in inspect.getsource(kind.batch_loss)
+
+
+class OwnLoss(SingleNetwork):
+    """A user's method with another loss than the mean of its parts."""
+
+    def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.objective(batch, logits, targets).amax()
+
+
+class Stated(OwnLoss):
+    weighs_samples: ClassVar[bool] = True
+
+
+def test_a_loss_of_ones_own_is_not_taken_to_weigh() -> None:
+    node = {"name": "own", "title": "Own"}
+    weighs = [law({**node, "_target_": f"test_label_weights.{each}"}).weighs_samples for each in ("OwnLoss", "Stated")]
+    assert weighs == [False, True]

@@ -72,8 +72,8 @@ class Method(pl.LightningModule):
     """True if the method makes further views of the images. Such a method does not take vectors."""
 
     weighs_samples: ClassVar[bool] = False
-    """True if the loss multiplies each sample's part by the column `sample_weight`, if there is one. Read from the
-    source: labels with weights are refused for other methods."""
+    """True if the loss multiplies each sample's part by the column `sample_weight`, if there is one. Other methods
+    refuse labels with weights. A class that defines `step`, `loss` or `batch_loss` states it anew."""
 
     trains_in_turn: ClassVar[bool] = False
     """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""

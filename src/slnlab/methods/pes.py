@@ -92,6 +92,7 @@ class PES(SingleNetwork):
         ),
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
+    weighs_samples: ClassVar[bool] = True
 
     trains_in_turn = True
     in_three_epochs: ClassVar[dict[str, Any]] = {

@@ -7,7 +7,7 @@ that only the running module could evaluate is unknown.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -53,8 +53,13 @@ def _at(module: Module, node: Any) -> Constructor | None:
     return _constructor(with_bases(module, node))
 
 
-def class_variable(target: str, name: str) -> Any:
+def class_variable(target: str, name: str, unless: Collection[str] = ()) -> Any:
     """The value of a class variable, a literal in the class or a base; None if there is none.
+
+    Args:
+        target: dotted path of the class.
+        name: of the class variable.
+        unless: methods. A class that defines one of them must state the variable itself: bases do not speak for it.
 
     Raises:
         ConfigError: see `constructor`; or the value is no literal.
@@ -65,6 +70,8 @@ def class_variable(target: str, name: str) -> Any:
                 targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
                 if isinstance(line, ast.Assign | ast.AnnAssign) and name in [getattr(t, "id", None) for t in targets]:
                     return module.value(line.value) if line.value else None
+            if isinstance(node, ast.ClassDef) and any(getattr(line, "name", None) in unless for line in node.body):
+                return None
     except LookupError:
         return None
     except Exception as error:

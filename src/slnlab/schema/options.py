@@ -210,7 +210,7 @@ def law(method: Mapping[str, Any]) -> Law:
     rows = method.get("rows") or class_variable(target, "rows") or {}
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
-    weighs = bool(class_variable(target, "weighs_samples"))
+    weighs = bool(class_variable(target, "weighs_samples", unless=("step", "loss", "batch_loss")))
     return Law(named, _networks(target), refuses, stated["needs"], stated["fixed"], takes, weighs)
 
 
