@@ -37,6 +37,12 @@ def test_bit_losses_by_hand() -> None:
     assert losses[0].tolist() == pytest.approx([-log(0.75), -log(0.25), -log(0.5e-4)], rel=1e-3)
 
 
+def test_certain_bits_in_half_precision_have_finite_losses() -> None:
+    losses = bit_losses(torch.tensor([[1.0, -1.0]], dtype=torch.bfloat16), torch.ones(1, 2))
+    assert losses.dtype == torch.float32
+    assert losses[0].tolist() == pytest.approx([0.5e-4, -log(0.5e-4)], rel=1e-2)
+
+
 def jumping(bare: Callable[..., Bare]) -> tuple[Bare, Tensor]:
     """Four samples of class 1 with code (1, −1); T = 2.
 

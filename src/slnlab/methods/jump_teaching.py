@@ -91,11 +91,10 @@ class JumpTeaching(TwoViews):
     def remember(self, batch: Batch, logits: Tensor) -> None:
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]
         targets = self.targets(batch.index)
-        varies = bit_losses(bits.float(), targets @ self.codes).var(1)
+        varies = bit_losses(bits, targets @ self.codes).var(1)
         self.table["flagged"][batch.index] = (logits.argmax(1) == targets.argmax(1)) | (varies < self.variance)
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]
         losses = expected_loss(targets, self.class_losses(logits / self.temperature))
-        codes = targets.to(bits) @ self.codes.to(bits)
-        return (losses + bit_losses(bits, codes).mean(1)) * self.table["selected"][batch.index]
+        return (losses + bit_losses(bits, targets @ self.codes).mean(1)) * self.table["selected"][batch.index]

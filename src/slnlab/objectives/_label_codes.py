@@ -7,6 +7,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 
 from slnlab.errors import ConfigError
+from slnlab.objectives._precision import in_full
 
 CLIP = 1e-4
 """Bits lie in [−1 + 1e-4, 1 − 1e-4], so that their logarithms are finite."""
@@ -39,7 +40,7 @@ def bit_losses(bits: Tensor, codes: Tensor) -> Tensor:
         codes: code words (B, M), ±1 or weighted means of such.
 
     Returns:
-        (B, M), ≥ 0.
+        (B, M), ≥ 0; float64 for float64 bits, else float32.
     """
-    clipped = bits.clamp(CLIP - 1, 1 - CLIP)
+    clipped = in_full(bits).clamp(CLIP - 1, 1 - CLIP)
     return -((1 + codes) / 2 * ((1 + clipped) / 2).log() + (1 - codes) / 2 * ((1 - clipped) / 2).log())

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from slnlab.objectives._precision import in_full
+
 
 def shifted_gaussian(
     logits: Tensor, directions: Tensor, averages: Tensor, shift: float, smoothing: float = 0.001
@@ -44,5 +46,5 @@ def shifted_gaussian(
 
 
 def _centred(outputs: Tensor) -> Tensor:
-    full = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+    full = in_full(outputs)
     return full - full.mean(1, keepdim=True)
