@@ -39,6 +39,25 @@ def test_quality_equals_scikit_learns() -> None:
     assert found.nll == pytest.approx(log_loss(labels, logits.double().softmax(1)))
 
 
+def test_top5_accuracy_from_50_classes_on() -> None:
+    """During training and in the result; the label ranks 1st, 5th, 6th and last of 50 classes."""
+    from slnlab.methods.evaluation import Evaluation
+
+    logits, labels = torch.arange(50.0).repeat(4, 1), torch.tensor([49, 45, 44, 0])
+    assert quality(logits, labels).top5_accuracy == 0.5
+    assert quality(logits[:, :49], labels.clamp(max=48)).top5_accuracy is None
+    evaluation, network = Evaluation(), nn.Identity()
+    for rows in (slice(0, 3), slice(3, 4), slice(4, 4)):
+        evaluation.update("test", {"network": network}, EvaluationBatch(logits[rows], labels[rows]), 50)
+    found = {name: float(value) for name, value in evaluation.results({"mean": ("network",)}).items()}
+    assert (found["test/network/accuracy"], found["test/network/top5_accuracy"]) == (0.25, 0.5)
+    assert found["test/mean/top5_accuracy"] == 0.5
+    assert found["test/network/loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
+    evaluation.clear()
+    evaluation.update("val", {"network": network}, EvaluationBatch(LOGITS, LABELS), 3)
+    assert set(evaluation.results({})) == {"val/network/accuracy", "val/network/loss"}
+
+
 def test_a_network_is_tested_in_eval_mode_over_all_batches() -> None:
     network = nn.Sequential(nn.Dropout(0.9), nn.Identity()).train()
     batches = [EvaluationBatch(LOGITS[:3], LABELS[:3]), EvaluationBatch(LOGITS[3:], LABELS[3:])]

@@ -11,12 +11,13 @@ import torch
 from folders import put
 from PIL import Image
 
-from slnlab.config import compose
-from slnlab.data import DecodedDataModule
+from slnlab.config import check, compose
+from slnlab.data import DecodedDataModule, StreamedDataModule
 from slnlab.data.animal10n import Animal10N
 from slnlab.data.decoding import Paths
 from slnlab.data.streamed import FileSplit
-from slnlab.errors import DataError
+from slnlab.data.webvision import WebVision
+from slnlab.errors import ConfigError, DataError
 from slnlab.train import train
 
 REAL = {"_target_": "slnlab.noise.clean", "name": "real", "rate": 0.0, "seed": 0}
@@ -114,3 +115,89 @@ def test_animal10n_trains(animals: Path, tmp_path: Path) -> None:
     assert result.label_noise == {"name": "real", "num_samples": 20, "hash": result.label_noise["hash"]}
     first = (tmp_path / "run" / "label_issues.csv").read_text().splitlines()
     assert "training/" in first[1], "the list names files"
+
+
+# mini-WebVision
+
+
+SYNSETS = ["n03000000", "n01000000", "n02000000", "n00500000"]
+"""Not sorted: their order in info/synsets.txt is that of the labels."""
+
+
+@pytest.fixture
+def webvision(tmp_path: Path) -> Path:
+    """Three of its four classes are used, with two training images each, and one for validation in each set."""
+    root = tmp_path / "webvision"
+    train = [f"google/q{n % 4:04d}/{n}.jpg" for n in range(8)]
+    val = [f"val{n:06d}.jpg" for n in range(1, 5)]
+    write(root / "info" / "synsets.txt", *(f"{synset} some names, of it" for synset in SYNSETS))
+    write(root / "info" / "train_filelist_google.txt", *(f"{path} {n % 4}" for n, path in enumerate(train)))
+    write(root / "info" / "val_filelist.txt", *(f"{path} {n % 4}" for n, path in enumerate(val)))
+    put(root, *train, *(f"val_images_256/{path}" for path in val))
+    put(root / "imagenet" / "val", *(f"{synset}/ILSVRC2012_val_{synset}.JPEG" for synset in SYNSETS))
+    return root
+
+
+def test_webvision_reads_the_first_classes_of_its_lists(webvision: Path) -> None:
+    source = WebVision(str(webvision), classes=3)
+    assert labels_of(source) == {f"google/q{n % 4:04d}/{n}.jpg": n % 4 for n in range(8) if n % 4 < 3}
+    assert labels_of(source, "val_clean") == {f"val_images_256/val{n + 1:06d}.jpg": n for n in range(3)}
+
+
+def test_ilsvrc12_gets_its_labels_from_the_list_of_synsets(webvision: Path) -> None:
+    """In the order of the folders, n00500000 would be class 0."""
+    found = labels_of(WebVision(str(webvision), classes=3), "test")
+    assert {Path(path).parent.name: label for path, label in found.items()} == {
+        "n03000000": 0,
+        "n01000000": 1,
+        "n02000000": 2,
+    }
+
+
+def test_missing_webvision_images_are_counted_before_training(webvision: Path) -> None:
+    (webvision / "google" / "q0001" / "5.jpg").unlink()
+    with pytest.raises(DataError) as error:
+        WebVision(str(webvision), classes=3).load("train")
+    assert "1 of 6 listed images are missing, such as 'google/q0001/5.jpg'" in str(error.value)
+    assert "data.source.missing=skip data.num_train=5" in str(error.value)
+    assert len(labels_of(WebVision(str(webvision), classes=3, missing="skip"))) == 5
+    with pytest.raises(ConfigError, match=r"data\.source\.missing"):
+        check(compose(["data=mini_webvision", "data.source.missing=ignore"]))
+
+
+def test_webvision_without_ilsvrc12_says_how_to_go_on(webvision: Path) -> None:
+    """Its archive unpacks to one flat folder."""
+    for folder in (webvision / "imagenet" / "val").iterdir():
+        for image in folder.iterdir():
+            image.rename(webvision / "imagenet" / "val" / image.name)
+    source = WebVision(str(webvision), classes=3)
+    with pytest.raises(DataError, match=r"n03000000: has no image of label 0.*folders of their synsets.*data\.test="):
+        source.load("test")
+    options = DEFAULTS | {"num_classes": 3, "image_size": 8, "padding": 1, "workers": 0}
+    data = StreamedDataModule(source, REAL, test=False, **options)
+    data.prepare_data()
+    data.setup()
+    assert data.evaluation_splits == ["val_clean"]
+
+
+def test_corrupt_webvision_lists_are_named(webvision: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"WebVision 1\.0: it has no info/train_filelist.*non-commercial.*image-net"):
+        WebVision(str(tmp_path), classes=3).prepare()
+    info = webvision / "info"
+    write(info / "synsets.txt", "tench", *SYNSETS)
+    with pytest.raises(DataError, match=r"synsets\.txt: 'tench' is no synset"):
+        WebVision(str(webvision), classes=3).load("test")
+    write(info / "val_filelist.txt", "val000001.jpg 0", "val000002.jpg")
+    with pytest.raises(DataError, match=r"val_filelist\.txt: line 2: must have 2 columns, has 1"):
+        WebVision(str(webvision), classes=3).load("val_clean")
+    write(info / "train_filelist_google.txt", "google/q0000/0.jpg zero")
+    with pytest.raises(DataError, match=r"line 1: the label must be a number, found 'zero'"):
+        WebVision(str(webvision), classes=3).load("train")
+
+
+def test_the_class_names_of_mini_webvision_are_those_of_imagenet() -> None:
+    from torchvision.models import ResNet50_Weights
+
+    config = compose(["data=mini_webvision"])
+    assert config.data.classes == ResNet50_Weights.IMAGENET1K_V1.meta["categories"][:50]
+    assert not config.model.pretrained, "its weights would know the classes"

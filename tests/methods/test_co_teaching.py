@@ -216,5 +216,5 @@ def test_the_evaluation_of_the_ensemble_reuses_its_members_logits(tmp_path: Path
     method._evaluate("test", batch)
     assert seen == list(method.networks.values())
     expected = Ensemble(method.networks.values()).eval()(batch.image).argmax(1) == batch.label
-    accuracy, _ = method.evaluation.metrics["test", "ensemble"]
+    accuracy = method.evaluation.metrics["test", "ensemble"]["accuracy"]
     assert float(accuracy.compute()) == pytest.approx(float(expected.float().mean()))

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from slnlab.data.batches import EvaluationBatch
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import gather
-from slnlab.record.result import TestQuality
+from slnlab.record.result import TOP5_CLASSES, TestQuality
 
 BINS = 15
 """Bins of confidence of the expected calibration error, as in Guo et al. (2017)."""
@@ -54,7 +54,12 @@ def quality(logits: Tensor, labels: Tensor) -> TestQuality:
     return TestQuality(
         class_recall=[value if count else None for value, count in zip(recall.tolist(), samples.tolist(), strict=True)],
         balanced_accuracy=recall[samples > 0].mean().item(),
+        top5_accuracy=_top5(logits, labels) if num_classes >= TOP5_CLASSES else None,
         ece=error.item(),
         nll=cross_entropy(logits.double(), labels).item(),
         brier=(probabilities - one_hot(labels, num_classes)).square().sum(1).mean().item(),
     )
+
+
+def _top5(logits: Tensor, labels: Tensor) -> float:
+    return (logits.topk(5).indices == labels.unsqueeze(1)).any(1).double().mean().item()

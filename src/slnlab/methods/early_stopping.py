@@ -47,8 +47,8 @@ class EarlyStopping(SingleNetwork):
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.evaluation.metrics
-        accuracy, loss = metrics["val", "network"]
-        score = float(accuracy.compute()) if self.criterion == "accuracy" else -float(loss.compute())
+        value = float(metrics["val", "network"][self.criterion].compute())
+        score = value if self.criterion == "accuracy" else -value
         if score > self.best_score:
             self.best_score = score
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Accuracy and loss of every judged network on every split."""
+"""Accuracy and loss of every judged network on every split; from 50 classes on also the top-5 accuracy."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from torchmetrics.classification import MulticlassAccuracy
 from slnlab.data.batches import EvaluationBatch
 from slnlab.methods.ensemble import Ensemble
 from slnlab.models.modes import evaluating
+from slnlab.record.result import TOP5_CLASSES
 
 
 class Evaluation:
     """Accumulates accuracy and mean cross entropy on the device; `metrics` has them by (split, name)."""
 
     def __init__(self) -> None:
-        self.metrics: dict[tuple[str, str], tuple[Metric, Metric]] = {}
+        self.metrics: dict[tuple[str, str], dict[str, Metric]] = {}
 
     def update(self, split: str, judged: Mapping[str, nn.Module], batch: EvaluationBatch, num_classes: int) -> None:
         """Add a batch of this split, predicted in eval mode by each of these networks."""
         predicted: dict[nn.Module, Tensor] = {}
         for name, network in judged.items():
             if (split, name) not in self.metrics:
-                made = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-                mean = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaNs out and is finite
-                self.metrics[split, name] = (made.to(batch.label.device), mean.to(batch.label.device))
+                made: dict[str, Metric] = {
+                    "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+                    "loss": MeanMetric(nan_strategy=math.nan),  # by default it leaves NaNs out and is finite
+                }
+                if num_classes >= TOP5_CLASSES:
+                    made["top5_accuracy"] = MulticlassAccuracy(
+                        num_classes, top_k=5, average="micro", validate_args=False
+                    )
+                self.metrics[split, name] = {key: metric.to(batch.label.device) for key, metric in made.items()}
             if not len(batch.label):  # another process has all of this batch
                 continue
             with evaluating(network):  # the momentum model is no submodule, so Lightning does not switch its mode
@@ -39,16 +46,18 @@ class Evaluation:
                     # A copy, as the next network's CUDA graph may overwrite it (trainer.compile).
                     predicted[network] = network(batch.image).clone()
             logits = predicted[network].float()
-            accuracy, loss = self.metrics[split, name]
-            accuracy.update(logits, batch.label)
-            loss.update(cross_entropy(logits, batch.label), weight=len(batch.label))
+            for key, metric in self.metrics[split, name].items():
+                if key == "loss":
+                    metric.update(cross_entropy(logits, batch.label), weight=len(batch.label))
+                else:
+                    metric.update(logits, batch.label)
 
     def results(self, means: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
-        """`split/name/accuracy` and `split/name/loss` of every network, and of every mean of several networks."""
+        """`split/name/accuracy`, `…/loss`, … of every network, and of every mean of several networks."""
         values = {
             (split, name, key): metric.compute()
             for (split, name), metrics in self.metrics.items()
-            for key, metric in zip(("accuracy", "loss"), metrics, strict=True)
+            for key, metric in metrics.items()
         }
         for split, key in {(split, key): None for split, _, key in values}:
             for name, members in means.items():

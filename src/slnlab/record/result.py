@@ -23,6 +23,9 @@ from slnlab.storage.writing import replacing
 
 SCHEMA_VERSION = 1
 
+TOP5_CLASSES = 50
+"""Classes from which on results have a top-5 accuracy, as WebVision's and ImageNet's do."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -95,6 +98,9 @@ class TestQuality(_Record):
 
     class_recall: list[float | None] = Field(description="accuracy on each class; null: the test set has none of it")
     balanced_accuracy: float = Field(description="mean recall of the classes in the test set")
+    top5_accuracy: float | None = Field(
+        default=None, description="true label among the five likeliest classes; null: fewer than 50 classes"
+    )
     ece: float = Field(description="expected calibration error, 15 bins of equal width: mean |accuracy − confidence|")
     nll: float = Field(description="mean cross entropy of the true label, in nats")
     brier: float = Field(description="mean squared distance of the probabilities from the one-hot label, in [0, 2]")
@@ -103,8 +109,10 @@ class TestQuality(_Record):
     def mean(cls, qualities: Sequence[TestQuality]) -> TestQuality:
         """The mean of each value over several networks; at least one."""
         recalls = zip(*(each.class_recall for each in qualities), strict=True)
+        top5 = [each.top5_accuracy for each in qualities if each.top5_accuracy is not None]
         return cls(
             class_recall=[None if None in values else fmean(values) for values in recalls],
+            top5_accuracy=fmean(top5) if top5 else None,
             **{
                 name: fmean(getattr(each, name) for each in qualities)
                 for name in ("balanced_accuracy", "ece", "nll", "brier")
