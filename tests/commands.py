@@ -31,8 +31,6 @@ from slnlab.processes.stopping import SIGNALS
 COMMANDS = ["slnlab.train", "slnlab.report", "slnlab.tune"]
 IMPORTED = ["slnlab.training.assemble", *COMMANDS, "slnlab.data.digits", "submitit"]
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(IMPORTED)
 _known: Any = forkserver._forkserver  # type: ignore[attr-defined]
 
 
@@ -78,7 +76,7 @@ class Command:
         wanted = (str(cwd or Path.cwd()), dict(os.environ if env is None else env), session)
         files = (terminal or str(self._out), terminal or str(self._out if merged else self._err))
         # A process that pytest's own is to outlive, but that may have children of its own: no daemon.
-        self._process = _context.Process(target=_run, args=(self.args, wanted, files))
+        self._process: Any = warm.context(True, IMPORTED).Process(target=_run, args=(self.args, wanted, files))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

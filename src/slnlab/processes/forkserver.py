@@ -6,6 +6,7 @@ used GPU must not fork; the server has neither. Systems other than Linux start n
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -84,5 +85,12 @@ def end_with_parent(number: signal.Signals) -> None:
     threading.Thread(target=watch, daemon=True, name="end with parent").start()
 
 
+def _begin_child() -> None:
+    gc.enable()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 if LINUX and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # only the server, see `context`
-    os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS))
+    # Imported modules are never garbage: a search of them takes a second, and copies the memory that a child shares.
+    gc.disable()
+    os.register_at_fork(before=gc.freeze, after_in_child=_begin_child)
