@@ -18,12 +18,19 @@ from typing import Any
 
 from evidence import Line, read, table
 
+from slnlab.analysis.noise_estimate import estimate_noise
 from slnlab.analysis.runs import find_runs
-from slnlab.analysis.scores import RANKING, RULES
+from slnlab.analysis.scores import RULES
 from slnlab.analysis.statistics import paired
 
 METHODS = ("ce", "sln", "sln_mo_lc", "elr")
 """The compared methods, in the order of the tables."""
+
+OF_DYNAMICS = ("aum", "ema_loss", "mean_probability")
+"""Scores of the whole training that are compared with the final loss."""
+
+OF_RATE = (*OF_DYNAMICS, "loss")
+"""Scores whose two-component mixture estimates the share of wrong labels."""
 
 
 def measured(folders: Iterable[Path]) -> Iterator[tuple[list[Line], list[Line]]]:
@@ -46,7 +53,17 @@ def measured(folders: Iterable[Path]) -> Iterator[tuple[list[Line], list[Line]]]
             }
             scores = [{**common, "score": name, **each._asdict()} for name, each in found.qualities().items()]
             truth = run.result.label_noise["realised_rate"]
-            yield as_text(scores), as_text([{**common, **found.estimate.rate._asdict(), "true": truth}])
+            labels = found.columns["given"], found.suggested, len(loaded.classes)
+            rates = [
+                {
+                    **common,
+                    "score": name,
+                    **estimate_noise(found.suspicions[name], *labels).rate._asdict(),
+                    "true": truth,
+                }
+                for name in OF_RATE
+            ]
+            yield as_text(scores), as_text(rates)
             print(f"{run.directory.path}, {weights}", flush=True)
 
 
@@ -89,7 +106,7 @@ def page(folder: Path) -> str:
             blocks += [f"### {title}", _qualities(here, rows, measure)]
         blocks += ["### Dynamics against the final loss: difference of AUROC", _differences(here, rows)]
         there = [line for line in rates if (line["data"], line["noise"]) == (data, noise)]
-        blocks += [f"### The estimated share of wrong labels (by {RANKING}), in percent", _rates(there, rows)]
+        blocks += ["### The estimated share of wrong labels, in percent", _rates(there, rows)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -117,7 +134,7 @@ def _qualities(lines: list[Line], rows: list[str], measure: str) -> str:
 
 def _differences(lines: list[Line], rows: list[str]) -> str:
     body = []
-    for score in ("aum", "ema_loss", "mean_probability"):
+    for score in OF_DYNAMICS:
         cells = []
         for row in rows:
             ours, loss = (by_unit(_of(lines, row, name), lambda line: float(line["auroc"])) for name in (score, "loss"))
@@ -130,12 +147,16 @@ def _differences(lines: list[Line], rows: list[str]) -> str:
 
 def _rates(lines: list[Line], rows: list[str]) -> str:
     body = []
-    for row in rows:
-        its = [line for line in lines if line["row"] == row]
-        inside = sum(float(line["low"]) <= float(line["true"]) <= float(line["high"]) for line in its)
-        value, true = (100 * fmean(float(line[key]) for line in its) for key in ("value", "true"))
-        body.append([row, f"{value:.1f}", f"{true:.1f}", f"{inside} of {len(its)}"])
-    return table(["row", "estimated", "true", "interval contains it"], body, frozenset({"estimated", "true"}))
+    for score in OF_RATE:
+        cells = []
+        for row in rows:
+            its = _of(lines, row, score)
+            inside = sum(float(line["low"]) <= float(line["true"]) <= float(line["high"]) for line in its)
+            cells.append(f"{100 * fmean(float(line['value']) for line in its):.1f} ({inside} of {len(its)})")
+        body.append([f"`{score}`", *cells])
+    true = fmean(float(line["true"]) for line in lines)
+    remark = f"True: {100 * true:.1f}. In brackets: in how many runs the 95 % interval contains the truth."
+    return f"{table(['score', *rows], body, frozenset(rows))}\n\n{remark}"
 
 
 def main() -> None:
