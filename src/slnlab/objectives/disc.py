@@ -65,7 +65,7 @@ class DISC:
         table.add("disc_given", shape=(2,))
         table.add("disc_largest", -1, (2,))  # below 0: not seen in this epoch
         table.add("disc_mean")
-        table.add("disc_class", dtype=torch.int64)
+        table.add("disc_class", -1, dtype=torch.int64)
 
     @torch.no_grad()
     def begin(self, epoch: int) -> None:
