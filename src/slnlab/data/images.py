@@ -13,7 +13,7 @@ from slnlab.data.augment import CropFlip, Normalise, pad
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source, Split, true_labels
+from slnlab.data.source import LabelledImages, Source, Split, replaced_images, true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 
@@ -100,7 +100,8 @@ class ImageDataModule(IndexedDataModule):
         images, true = data.images, true_labels(self.source)
         true = None if true is None else true[:size]
         if self.noise.name == "real":
-            self._use_real(data.labels, true)
+            replaced = replaced_images(self.source)
+            self._use_real(data.labels, true, None if replaced is None else replaced[:size])
         else:
             trusted = data if true is None else LabelledImages(images, true)
             (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available)
