@@ -15,7 +15,11 @@ from slnlab.config import check, compose
 from slnlab.data import DecodedDataModule, StreamedDataModule
 from slnlab.data.animal10n import Animal10N
 from slnlab.data.decoding import Paths
+from slnlab.data.food101n import Food101N
+from slnlab.data.mini_imagenet import NoisyMiniImageNet
+from slnlab.data.noisy_imagenette import NoisyImagenette
 from slnlab.data.streamed import FileSplit
+from slnlab.data.tiny_imagenet import TinyImageNet
 from slnlab.data.webvision import WebVision
 from slnlab.errors import ConfigError, DataError
 from slnlab.train import train
@@ -38,6 +42,13 @@ def labels_of(source: Any, split: FileSplit = "train") -> dict[str, int]:
     paths, labels = source.load(split)
     assert labels.dtype == torch.int64
     return dict(zip(names(paths), labels.tolist(), strict=True))
+
+
+def datamodule_of(source: Any, num_classes: int = 2) -> DecodedDataModule:
+    data = DecodedDataModule(source, REAL, num_classes=num_classes, image_size=4, **DEFAULTS)
+    data.prepare_data()
+    data.setup()
+    return data
 
 
 # Images decoded into memory
@@ -158,7 +169,7 @@ def test_missing_webvision_images_are_counted_before_training(webvision: Path) -
     (webvision / "google" / "q0001" / "5.jpg").unlink()
     with pytest.raises(DataError) as error:
         WebVision(str(webvision), classes=3).load("train")
-    assert "1 of 6 listed images are missing, such as 'google/q0001/5.jpg'" in str(error.value)
+    assert "1 of 6 listed train images are missing, such as 'google/q0001/5.jpg'" in str(error.value)
     assert "data.source.missing=skip data.num_train=5" in str(error.value)
     assert len(labels_of(WebVision(str(webvision), classes=3, missing="skip"))) == 5
     with pytest.raises(ConfigError, match=r"data\.source\.missing"):
@@ -201,3 +212,159 @@ def test_the_class_names_of_mini_webvision_are_those_of_imagenet() -> None:
     config = compose(["data=mini_webvision"])
     assert config.data.classes == ResNet50_Weights.IMAGENET1K_V1.meta["categories"][:50]
     assert not config.model.pretrained, "its weights would know the classes"
+
+
+# Food-101N
+
+
+DISHES = ["waffles", "apple_pie"]
+"""Not sorted; the header of classes.txt must not become class 0."""
+
+
+@pytest.fixture
+def food(tmp_path: Path) -> Path:
+    """Six images of each dish; people judged three of waffles, and one that the list has under another dish."""
+    noisy, clean = tmp_path / "Food-101N_release", tmp_path / "food-101"
+    images = [f"{dish}/{dish[0]}{n}.jpg" for dish in DISHES for n in range(6)]
+    write(noisy / "meta" / "classes.txt", "class_name", *DISHES)
+    write(noisy / "meta" / "imagelist.tsv", "class_name/key", *images)
+    head = "class_name/key\tverification_label"
+    write(noisy / "meta" / "verified_train.tsv", head, "waffles/w0.jpg\t1", "waffles/w1.jpg\t0", "waffles/a0.jpg\t1")
+    write(noisy / "meta" / "verified_val.tsv", head, "waffles/w2.jpg\t0")
+    write(clean / "meta" / "test.txt", "waffles/100", "apple_pie/200")
+    write(clean / "meta" / "train.txt", "waffles/300")
+    put(noisy / "images", *images)
+    put(clean / "images", "waffles/100.jpg", "apple_pie/200.jpg", "waffles/300.jpg")
+    return tmp_path
+
+
+def test_food101n_skips_headers_and_adds_the_suffix_of_the_test_images(food: Path) -> None:
+    source = Food101N(str(food), DISHES)
+    found = labels_of(source)
+    assert len(found) == 12
+    assert {Path(path).parent.name: label for path, label in found.items()} == {"waffles": 0, "apple_pie": 1}
+    test = {"food-101/images/waffles/100.jpg": 0, "food-101/images/apple_pie/200.jpg": 1}
+    assert labels_of(source, "test") == test, "and none of Food-101's own training images"
+    with pytest.raises(DataError, match=r"Food-101N has no clean validation images; data\.clean_val=false"):
+        source.load("val_clean")
+
+
+def test_verdicts_on_food101n_leave_out_the_image_that_is_not_listed(food: Path) -> None:
+    where = "Food-101N_release/images/waffles"
+    expected = {f"{where}/w0.jpg": True, f"{where}/w1.jpg": False, f"{where}/w2.jpg": False}
+    assert Food101N(str(food), DISHES).verdicts() == expected
+
+
+def test_other_classes_of_food101n_are_refused(food: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.txt: 'apple_pie', 'pizza' must be in both"):
+        Food101N(str(food), ["waffles", "pizza"]).load("train")
+    write(food / "Food-101N_release" / "meta" / "imagelist.tsv", "class_name/key", "pizza/0.jpg")
+    with pytest.raises(DataError, match=r"line 2: must be <class>/<image> of a class, found 'pizza/0\.jpg'"):
+        Food101N(str(food), DISHES).load("train")
+    classes = compose(["data=food101n"]).data.classes
+    assert (len(classes), len(set(classes))) == (101, 101)
+
+
+# Tiny-ImageNet
+
+
+def test_tiny_imagenet_numbers_the_sorted_synsets(tmp_path: Path) -> None:
+    """wnids.txt is unsorted, an image is grey, and the annotations say where the validation images belong."""
+    write(tmp_path / "wnids.txt", "n09", "n01", "n05")
+    put(tmp_path, *(f"train/{name}/images/{name}_{n}.JPEG" for name in ("n09", "n01", "n05") for n in range(2)))
+    put(tmp_path / "val" / "images", "val_0.JPEG", "val_1.JPEG", "val_2.JPEG")
+    put(tmp_path / "test" / "images", "test_0.JPEG")
+    write(tmp_path / "train" / "n01" / "n01_boxes.txt", "n01_0.JPEG 0 0 9 9")
+    Image.new("L", (1, 1), 9).save(tmp_path / "train" / "n01" / "images" / "n01_0.JPEG")
+    boxes = [f"val_{n}.JPEG\t{name}\t0\t32\t44\t62" for n, name in enumerate(("n05", "n01", "n09"))]
+    write(tmp_path / "val" / "val_annotations.txt", *boxes)
+    source = TinyImageNet(str(tmp_path))
+    assert {Path(path).name[:3]: label for path, label in labels_of(source).items()} == {"n01": 0, "n05": 1, "n09": 2}
+    assert len(labels_of(source)) == 6
+    assert labels_of(source, "test") == {f"val/images/val_{n}.JPEG": label for n, label in enumerate((1, 0, 2))}
+    data = datamodule_of(source, 3)
+    row = data.paths(torch.arange(6)).index("train/n01/images/n01_0.JPEG")
+    assert data.reading([torch.tensor([row])])(0).pixels().unique().tolist() == [9]
+    write(tmp_path / "val" / "val_annotations.txt", "val_0.JPEG\tn07\t0\t32\t44\t62")
+    with pytest.raises(DataError, match=r"line 1: 'n07' is not in wnids\.txt"):
+        source.load("test")
+
+
+# Noisy Imagenette
+
+
+@pytest.fixture
+def imagenette(tmp_path: Path) -> Path:
+    columns = ["path", *(f"noisy_labels_{percent}" for percent in (0, 1, 5, 25, 50)), "is_valid"]
+    rows = [("train/n1/a.JPEG", "n1", "n1", "n2"), ("train/n2/b.JPEG", "n2", "n2", "n2")]
+    lines = [f"{path},{true},{true},{true},{some},{half},False" for path, true, some, half in rows]
+    lines.append("val/n2/c.JPEG,n2,n2,n2,n2,n1,True")
+    write(tmp_path / "noisy_imagenette.csv", ",".join(columns), *lines)
+    return put(tmp_path, "train/n1/a.JPEG", "train/n2/b.JPEG", "val/n2/c.JPEG")
+
+
+def test_noisy_imagenette_trains_on_a_column_and_knows_the_truth(imagenette: Path) -> None:
+    source = NoisyImagenette(str(imagenette), percent=50)
+    assert labels_of(source) == {"train/n1/a.JPEG": 1, "train/n2/b.JPEG": 1}
+    assert labels_of(NoisyImagenette(str(imagenette), percent=25)) == {"train/n1/a.JPEG": 0, "train/n2/b.JPEG": 1}
+    assert labels_of(source, "test") == {"val/n2/c.JPEG": 1}, "the true label, whatever the noisy columns say"
+    true = dict(zip(names(source.load("train").paths), source.true_labels().tolist(), strict=True))
+    assert true == {"train/n1/a.JPEG": 0, "train/n2/b.JPEG": 1}
+    with pytest.raises(ConfigError, match=r"data\.source\.percent"):
+        check(compose(["data=noisy_imagenette", "data.source.percent=10"]))
+
+
+def test_imagewoof_has_a_file_of_another_name(imagenette: Path) -> None:
+    (imagenette / "noisy_imagenette.csv").rename(imagenette / "noisy_imagewoof.csv")
+    assert len(labels_of(NoisyImagenette(str(imagenette)))) == 2
+    (imagenette / "noisy_imagewoof.csv").unlink()
+    with pytest.raises(DataError, match=r"it has no noisy_imagenette\.csv or noisy_imagewoof\.csv.*fastai"):
+        NoisyImagenette(str(imagenette)).prepare()
+
+
+# Red and blue mini-ImageNet
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> Path:
+    """Ten images of ImageNet. Red: four web images in place of four; blue .4: labels of two changed."""
+    clean = {f"n{n:03d}.jpg": n % 2 for n in range(10)}
+    web = {f"{n}abc.jpg": n % 2 for n in range(4)}
+    red = dict(list(clean.items())[4:]) | web
+    blue = {name: 1 - label if name in ("n000.jpg", "n005.jpg") else label for name, label in clean.items()}
+    lists = {"red_noise_nl_0.0": clean, "red_noise_nl_0.4": red, "blue_noise_nl_0.0": clean, "blue_noise_nl_0.4": blue}
+    for name, pairs in lists.items():
+        write(tmp_path / "split" / name, *(f"{image} {label}" for image, label in pairs.items()))
+    write(tmp_path / "split" / "clean_validation", "v0.jpg 0", "v1.jpg 1")
+    return put(tmp_path, *(f"all_images/{name}" for name in clean | web), "validation/v0.jpg", "validation/v1.jpg")
+
+
+def test_web_images_of_red_mini_imagenet_are_wrong_and_have_no_true_class(mini: Path) -> None:
+    data = datamodule_of(NoisyMiniImageNet(str(mini), "red", 0.4))
+    wrong = data.labels.wrong
+    assert wrong is not None
+    found = [path for path, is_wrong in zip(data.paths(torch.arange(10)), wrong.tolist(), strict=True) if is_wrong]
+    assert sorted(found) == [f"all_images/{n}abc.jpg" for n in range(4)]
+    assert data.noise_record is not None
+    assert data.noise_record.realised_rate == 0.4
+
+
+def test_blue_noise_is_less_than_its_level_says(mini: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        data = datamodule_of(NoisyMiniImageNet(str(mini), "blue", 0.4))
+    assert data.noise_record is not None
+    assert data.noise_record.realised_rate == 0.2
+    assert "blue noise of level 0.4: 20.0 % of the labels are wrong" in caplog.text
+
+
+def test_validation_images_of_mini_imagenet_may_lie_in_folders(mini: Path) -> None:
+    source = NoisyMiniImageNet(str(mini))
+    assert labels_of(source, "test") == {"validation/v0.jpg": 0, "validation/v1.jpg": 1}
+    for label in (0, 1):
+        (mini / "validation" / str(label)).mkdir()
+        (mini / "validation" / f"v{label}.jpg").rename(mini / "validation" / str(label) / f"v{label}.jpg")
+    assert labels_of(source, "test") == {"validation/0/v0.jpg": 0, "validation/1/v1.jpg": 1}
+    with pytest.raises(DataError, match=r"data\.source\.level: there is no .*red_noise_nl_0\.7.*there are 0\.0, 0\.4"):
+        NoisyMiniImageNet(str(mini), level=0.7).load("train")
+    sizes = [compose(["data=red_mini_imagenet", f"data.source.level={level}"]).data.num_train for level in (0.2, 0.3)]
+    assert sizes == [50000, 49985]

@@ -6,16 +6,13 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from slnlab.data.published import Published, labelled
-from slnlab.data.streamed import FileSplit, LabelledPaths
+from slnlab.data.published import Published, PublishedFiles
+from slnlab.data.streamed import FileSplit
 from slnlab.errors import DataError
-from slnlab.image_folder.contents import mixed
 from slnlab.image_folder.layout import walk, why_no_image
 
-_FOLDERS = {"train": "training|train", "test": "testing|test"}
 
-
-class Animal10N:
+class Animal10N(PublishedFiles):
     """ANIMAL-10N: 50,000 noisy training and 5,000 clean test images of 64×64 pixels.
 
     People labelled the images, and about 8 % of the training labels are wrong. `root` holds the two folders of
@@ -38,28 +35,20 @@ class Animal10N:
     )
 
     def __init__(self, root: str) -> None:
-        self.root = Path(root).expanduser()
+        super().__init__(root)
 
-    def prepare(self) -> None:
-        self.about.require(self.root)
-
-    def load(self, split: FileSplit) -> LabelledPaths:
-        self.prepare()
-        if split not in _FOLDERS:
-            raise DataError("data.clean_val: ANIMAL-10N has no clean validation images; data.clean_val=false")
-        folder = self.about.find(self.root, _FOLDERS[split])
-        assert folder is not None
+    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+        folder = self.about.find(self.root, "training|train" if split == "train" else "testing|test")
         pairs = []
         for where, files in walk(folder):
             for file in files:
                 if why_no_image(file) is None:
-                    name = file.name if Path(where) == folder else Path(where).name
                     path = Path(file.path)
+                    name = file.name if Path(where) == folder else Path(where).name
                     pairs.append((path.relative_to(self.root).as_posix(), _label(path, name)))
         if not pairs:
             raise DataError(f"{folder}: has no image")
-        paths, labels = mixed(pairs) if split == "train" else zip(*sorted(pairs), strict=True)
-        return labelled(self.root, zip(paths, labels, strict=True))
+        return sorted(pairs)
 
 
 def _label(path: Path, name: str) -> int:

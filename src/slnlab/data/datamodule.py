@@ -312,10 +312,25 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         """Train on the labels of a noise record."""
         self.noise_record, self.labels = record, Labels(record.given, record.true, record.wrong)
 
-    def _use_real(self, given: Tensor, true: Tensor | None) -> None:
-        """Train on labels (N,) int64 as they are. Known true labels (N,) make their noise known."""
+    def _use_real(self, given: Tensor, true: Tensor | None, replaced: Tensor | None = None) -> None:
+        """Train on labels (N,) int64 as they are. Known true labels (N,) make their noise known.
+
+        `replaced` (N,) bool marks images of no class, whose labels are wrong whatever `true` says.
+        """
         if true is not None:
-            self._use(NoiseRecord(true=true, given=given, num_classes=self.num_classes, name="real", rate=0.0))
+            rows = torch.empty(0, dtype=torch.int64) if replaced is None else replaced.nonzero().flatten()
+            self._use(
+                NoiseRecord(
+                    true=true,
+                    given=given,
+                    replaced=rows,
+                    donor=rows,
+                    donor_source=f"{self.name}/replaced" if len(rows) else None,
+                    num_classes=self.num_classes,
+                    name="real",
+                    rate=0.0,
+                )
+            )
         else:
             self.noise_record, self.labels = None, Labels(given)
 

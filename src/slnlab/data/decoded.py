@@ -12,7 +12,7 @@ from torch import Tensor
 from slnlab.data.decoding import Decoder, Paths
 from slnlab.data.images import ImageDataModule
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Split, true_labels
+from slnlab.data.source import LabelledImages, Split, replaced_images, true_labels
 from slnlab.data.streamed import FileSource
 from slnlab.processes.cores import cores
 from slnlab.processes.distributed import stop_if_requested
@@ -54,6 +54,9 @@ class DecodedFiles:
 
     def true_labels(self) -> Tensor | None:
         return true_labels(self.files)
+
+    def replaced(self) -> Tensor | None:
+        return replaced_images(self.files)
 
 
 class DecodedDataModule(ImageDataModule):

@@ -15,7 +15,7 @@ from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source, Split, true_labels
+from slnlab.data.source import LabelledImages, Source, Split, replaced_images, true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 from slnlab.schema.kinds import OneOrMore
@@ -112,7 +112,8 @@ class ImageDataModule(IndexedDataModule):
             self.normalise = self._measured(data.images)
         images, true = data.images, None if true is None else true[rows]
         if self.noise.name == "real":
-            self._use_real(data.labels, true)
+            replaced = replaced_images(self.source)
+            self._use_real(data.labels, true, None if replaced is None else replaced[:size])
         else:
             trusted = data if true is None else LabelledImages(images, true)
             (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
 from slnlab.data.decoding import Paths
-from slnlab.data.streamed import LabelledPaths
+from slnlab.data.streamed import FileSplit, LabelledPaths
 from slnlab.errors import DataError
+from slnlab.image_folder.contents import mixed
 from slnlab.text.messages import quoted
+
+log = logging.getLogger(__name__)
 
 Missing = Literal["refuse", "skip"]
 """The treatment of images that are listed but not there: refuse the run, or leave them out."""
@@ -32,9 +37,14 @@ class Published(NamedTuple):
     tree: Mapping[str, str]
     origin: str
 
-    def find(self, root: Path, name: str) -> Path | None:
-        """Return the first existing alternative of a path of `tree`; None: there is none."""
-        return next((root / each for each in name.split("|") if (root / each).exists()), None)
+    def find(self, root: Path, name: str) -> Path:
+        """Return the first existing alternative of a path of `tree`; the first one if there is none."""
+        every = [root / each for each in name.split("|")]
+        return next((path for path in every if path.exists()), every[0])
+
+    def lacking(self, root: Path) -> list[str]:
+        """Return the paths of `tree` that are not there."""
+        return [name for name in self.tree if not self.find(root, name).exists()]
 
     def require(self, root: Path) -> None:
         """Check that the tree is there.
@@ -42,16 +52,21 @@ class Published(NamedTuple):
         Raises:
             DataError: a part is missing. The message names every missing part, and the origin.
         """
-        missing = [name for name in self.tree if self.find(root, name) is None]
+        missing = self.lacking(root)
         if missing:
-            wanted = "; ".join(f"{name.replace('|', ' or ')} ({self.tree[name]})" for name in missing)
+            wanted = "; ".join(f"{alternatives(name)} ({self.tree[name]})" for name in missing)
             raise DataError(
                 f"data.source.root: {str(root)!r} is no {self.title}: it has no {wanted}. {self.origin} Name the "
                 "directory with data.source.root"
             )
 
 
-def listed(path: Path, columns: int | None = 2) -> list[tuple[int, list[str]]]:
+def alternatives(name: str) -> str:
+    """Return a path of `Published.tree` in words."""
+    return name.replace("|", " or ")
+
+
+def list_lines(path: Path, columns: int | None = 2) -> list[tuple[int, list[str]]]:
     """Return pairs (line number, words) of a list's lines that are not blank.
 
     Args:
@@ -79,21 +94,14 @@ def labelled_lines(path: Path) -> list[tuple[str, int]]:
     """Return the pairs (file, label) of a list with lines such as `google/q0001/x.jpg 0`.
 
     Raises:
-        DataError: see `listed`; or a label is no number.
+        DataError: see `list_lines`; or a label is no number.
     """
     pairs = []
-    for number, (name, label) in listed(path):
+    for number, (name, label) in list_lines(path):
         if not (label.isascii() and label.isdigit()):
             raise DataError(f"{path}: line {number}: the label must be a number, found {label!r}")
         pairs.append((name, int(label)))
     return pairs
-
-
-def labelled(root: Path, pairs: Iterable[tuple[str, int]]) -> LabelledPaths:
-    """Return pairs (path below the root, label) as a split."""
-    every = list(pairs)
-    labels = torch.tensor([label for _, label in every], dtype=torch.int64)
-    return LabelledPaths(Paths(root, [path for path, _ in every]), labels)
 
 
 def absent(root: Path, paths: Iterable[str]) -> set[str]:
@@ -111,24 +119,57 @@ def absent(root: Path, paths: Iterable[str]) -> set[str]:
     return missing
 
 
-def present(root: Path, pairs: list[tuple[str, int]], missing: Missing, key: str | None) -> list[tuple[str, int]]:
-    """Return the pairs (path below the root, label) whose files are there.
+class PublishedFiles(ABC):
+    """A published data set of image files, see `slnlab.data.streamed.FileSource`.
+
+    Training images come in an order that mixes the classes and depends on their paths alone, whatever the machine.
 
     Args:
-        root: the folder of the paths.
-        pairs: all that a list names.
-        missing: treatment of absent images.
-        key: key of the configuration with the expected number of images, for the message; None: there is none.
-
-    Raises:
-        DataError: images are absent and not skipped, or all are.
+        root: directory of `about.tree`.
+        missing: treatment of listed images that are not there.
     """
-    gone = absent(root, [path for path, _ in pairs])
-    left = [pair for pair in pairs if pair[0] not in gone]
-    if gone and (missing == "refuse" or not left):
-        remedy = "data.source.missing=skip" + (f" {key}={len(left)}" if key else "")
-        raise DataError(
-            f"{root}: {len(gone):,} of {len(pairs):,} listed images are missing, such as {quoted(sorted(gone), 2)}; "
-            f"get them, or leave them out with {remedy}"
-        )
-    return left
+
+    name: ClassVar[str]
+    about: ClassVar[Published]
+    splits: ClassVar[tuple[FileSplit, ...]] = ("train", "test")
+
+    def __init__(self, root: str, missing: Missing = "refuse") -> None:
+        self.root, self.missing = Path(root).expanduser(), missing
+
+    @abstractmethod
+    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+        """Return the pairs (path below the root, label) of a split, whether or not the files are there.
+
+        Raises:
+            DataError: a list is missing or corrupt.
+        """
+
+    def prepare(self) -> None:
+        self.about.require(self.root)
+
+    def load(self, split: FileSplit) -> LabelledPaths:
+        self.prepare()
+        if split not in self.splits:
+            raise DataError(f"data.clean_val: {self.about.title} has no clean validation images; data.clean_val=false")
+        pairs = self.present(split)
+        paths, labels = mixed(pairs) if split == "train" else zip(*pairs, strict=True)
+        return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
+
+    def present(self, split: FileSplit) -> list[tuple[str, int]]:
+        """Return those of `listed` whose files are there.
+
+        Raises:
+            DataError: images are absent and not skipped, or there is none.
+        """
+        pairs = self.listed(split)
+        gone = absent(self.root, [path for path, _ in pairs])
+        left = [pair for pair in pairs if pair[0] not in gone]
+        if gone and (self.missing == "refuse" or not left):
+            remedy = "data.source.missing=skip" + (f" data.num_train={len(left)}" if split == "train" else "")
+            raise DataError(
+                f"{self.root}: {len(gone):,} of {len(pairs):,} listed {split} images are missing, such as "
+                f"{quoted(sorted(gone), 2)}; get them, or leave them out with {remedy}"
+            )
+        if gone:
+            log.warning("%s: %d of %d listed %s images are missing", self.root, len(gone), len(pairs), split)
+        return left

@@ -34,10 +34,19 @@ def true_labels(source: object) -> Tensor | None:
     return None if known is None else known()
 
 
+def replaced_images(source: object) -> Tensor | None:
+    """The mask (N,) bool of a source's training images that show none of its classes; None: unknown.
+
+    Their true labels, if stated, are placeholders: the given ones.
+    """
+    known = getattr(source, "replaced", None)
+    return None if known is None else known()
+
+
 class Source(Protocol):
     """A data set in memory. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `true_labels()`, see the function of this name.
+    It may also have `true_labels()` and `replaced()`, see `true_labels` and `replaced_images`.
     """
 
     name: str

@@ -15,7 +15,7 @@ from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import true_labels
+from slnlab.data.source import replaced_images, true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.decoding import Background
 from slnlab.image_folder.survey import check_visible
@@ -41,7 +41,7 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `true_labels()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
+    It may also have `true_labels()` and `replaced()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
     `IndexedDataModule`; and `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`.
     `mixed_depths` allows images of 8 bits and of more together, because the user gave the pixel range of the latter.
     """
@@ -236,7 +236,8 @@ class StreamedDataModule(IndexedDataModule):
         labels, true = labels[:size], true_labels(self.source)
         true = None if true is None else true[:size]
         if self.noise.name == "real":
-            self._use_real(labels, true)
+            replaced = replaced_images(self.source)
+            self._use_real(labels, true, None if replaced is None else replaced[:size])
         else:
             trusted = labels if true is None else true
             self._use(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import ClassVar
 
-from slnlab.data.published import Missing, Published, labelled, labelled_lines, listed, present
-from slnlab.data.streamed import FileSplit, LabelledPaths
+from slnlab.data.published import Missing, Published, PublishedFiles, labelled_lines, list_lines
+from slnlab.data.streamed import FileSplit
 from slnlab.errors import DataError
-from slnlab.image_folder.contents import mixed
 from slnlab.image_folder.layout import entries, why_no_image
 from slnlab.schema.kinds import Classes
 
 _ILSVRC = "imagenet/val"
 
 
-class WebVision:
+class WebVision(PublishedFiles):
     """The first classes of WebVision 1.0, the images from Google: 50 of them are mini-WebVision.
 
     Training images have labels of unknown quality (`info/train_filelist_google.txt`). `val_clean` is WebVision's own
@@ -48,26 +46,13 @@ class WebVision:
         "registration, at https://image-net.org.",
     )
 
+    splits: ClassVar[tuple[FileSplit, ...]] = ("train", "val_clean", "test")
+
     def __init__(self, root: str, classes: Classes = 50, missing: Missing = "refuse") -> None:
-        self.root, self.classes, self.missing = Path(root).expanduser(), classes, missing
-
-    def prepare(self) -> None:
-        self.about.require(self.root)
-
-    def load(self, split: FileSplit) -> LabelledPaths:
-        self.prepare()
-        if split == "train":
-            found = present(self.root, self.listed(split), self.missing, "data.num_train")
-            paths, labels = mixed(found)
-            return labelled(self.root, zip(paths, labels, strict=True))
-        return labelled(self.root, present(self.root, self.listed(split), self.missing, None))
+        super().__init__(root, missing)
+        self.classes = classes
 
     def listed(self, split: FileSplit) -> list[tuple[str, int]]:
-        """Return the pairs (path, label) of a split that the lists name; those of ILSVRC12 are all in its folders.
-
-        Raises:
-            DataError: a list is corrupt, or ILSVRC12 lacks a class.
-        """
         if split == "test":
             return [pair for label, synset in enumerate(self.synsets()) for pair in self._of_ilsvrc(label, synset)]
         name, folder = {
@@ -86,7 +71,7 @@ class WebVision:
             DataError: `info/synsets.txt` has too few lines, or one that begins with no synset.
         """
         file = self.root / "info" / "synsets.txt"
-        found = [line.split()[0] for _, (line,) in listed(file, columns=None)]
+        found = [line.split()[0] for _, (line,) in list_lines(file, columns=None)]
         wrong = [word for word in found if not re.fullmatch(r"n\d{8}", word)]
         if wrong or len(found) < self.classes:
             fault = f"{wrong[0]!r} is no synset such as n01440764" if wrong else f"has {len(found)} lines"

@@ -121,7 +121,7 @@ def data_of(run: TrainedRun) -> IndexedDataModule:
     """Return the run's data, with its recorded label noise, ready for passes."""
     config: DictConfig = run.config.copy()
     noise = RunDirectory(run.directory).noise
-    if noise.exists():
+    if noise.exists() and config.noise.name != "real":  # the data set itself has the real one
         donor = config.noise.get("donor")
         config.noise = {"_target_": "slnlab.noise.from_record", "name": "run", "rate": 0.0, "seed": 0}
         config.noise.path, config.noise.donor = str(noise), donor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class L1Penalty(SingleNetwork):
         l1: weight δ of the penalty, ≥ 0.
         options: see `SingleNetwork`.
     """
+
+    weighs_samples: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, *, l1: NonNegative, **options: Any) -> None:
         super().__init__(network, **options)
