@@ -113,7 +113,7 @@ class ImageDataModule(IndexedDataModule):
         images, true = data.images, None if true is None else true[rows]
         if self.noise.name == "real":
             replaced = replaced_images(self.source)
-            self._use_real(data.labels, true, None if replaced is None else replaced[:size])
+            self._use_real(data.labels, true, None if replaced is None else replaced[rows])
         else:
             trusted = data if true is None else LabelledImages(images, true)
             (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available)
