@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError
 from slnlab.losses._check import ROW_SUM_TOLERANCE, check_transition
+from slnlab.record.result import TransitionUsed
+
+log = logging.getLogger(__name__)
 
 
 def anchor_points(probabilities: Tensor, drop_above: float | None = 0.97) -> Tensor:
@@ -112,6 +116,22 @@ def compare(estimate: Any, true: Any) -> TransitionComparison:
         worst=(worst // len(a), worst % len(a)),
         mean_error=float(error.mean()),
         row_l1=error.sum(dim=1).tolist(),
+    )
+
+
+def transition_used(
+    source: Literal["known", "estimated", "file", "learned"], matrix: Tensor, known: Tensor | None
+) -> TransitionUsed:
+    """The entry of the result for the matrix (C, C) of a method, beside the one of the training labels, if known."""
+    error = None if known is None else compare(matrix, known)
+    if error and source != "known":
+        log.info("transition matrix (%s) against the true one: %s", source, error)
+    return TransitionUsed(
+        source=source,
+        matrix=matrix.tolist(),
+        max_error=error.max_error if error else None,
+        mean_error=error.mean_error if error else None,
+        row_l1=error.row_l1 if error else None,
     )
 
 

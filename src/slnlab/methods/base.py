@@ -224,8 +224,12 @@ class Method(pl.LightningModule):
         if isinstance(self.trainer.profiler, PyTorchProfiler):  # type: ignore[attr-defined]
             self._named = record_function
 
+    def new_optimizers(self) -> list[Optimizer]:
+        """One optimiser for each network, in their order; a method may append others."""
+        return [self.optimizer_factory(parameters) for parameters in self.trained()]
+
     def configure_optimizers(self) -> Any:
-        optimizers = [self.optimizer_factory(parameters) for parameters in self.trained()]
+        optimizers = self.new_optimizers()
         if self.scheduler_factory is None:
             return optimizers
         return optimizers, [self.scheduler_factory(optimizer) for optimizer in optimizers]

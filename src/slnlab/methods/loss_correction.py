@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slnlab.analysis.transition import compare, estimate_transition
+from slnlab.analysis.transition import estimate_transition, transition_used
 from slnlab.errors import ConfigError, DataError
 from slnlab.losses import Backward, Forward
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.record.result import TransitionUsed
 from slnlab.schema.kinds import BelowHalf, FilledIn, Quantile, Transition
-
-log = logging.getLogger(__name__)
 
 
 class LossCorrection(SingleNetwork):
@@ -84,17 +81,8 @@ class LossCorrection(SingleNetwork):
             raise ConfigError(f"method.transition: has {len(matrix)} classes, the data have {self.table.num_classes}")
         corrected = Forward if self.corrects == "forward" else Backward
         self.class_losses = corrected(matrix, self.clip_outputs)
-        error = compare(matrix, known) if known is not None else None
         source: Any = self.transition if self.transition in ("known", "estimated") else "file"
-        self._used = TransitionUsed(
-            source=source,
-            matrix=matrix.tolist(),
-            max_error=error.max_error if error else None,
-            mean_error=error.mean_error if error else None,
-            row_l1=error.row_l1 if error else None,
-        )
-        if error and source != "known":
-            log.info("transition matrix (%s) against the true one: %s", source, error)
+        self._used = transition_used(source, matrix, known)
 
     def _matrix(self) -> Tensor:
         if self.transition != "estimated":

@@ -13,6 +13,7 @@ from slnlab.objectives._symmetric_divergence import symmetric_divergence
 from slnlab.objectives.cores2 import CORES2
 from slnlab.objectives.disc import DISC
 from slnlab.objectives.elr import ELR, early_learning
+from slnlab.objectives.learned_transition import LearnedTransition
 from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
 from slnlab.objectives.sop import SOP, SampleNoise
 
@@ -21,6 +22,7 @@ __all__ = [
     "DISC",
     "ELR",
     "SOP",
+    "LearnedTransition",
     "SampleNoise",
     "bit_losses",
     "bootstrapping",

@@ -182,7 +182,7 @@ class Timing(_Record):
 class TransitionUsed(_Record):
     """The transition matrix used by the method, compared with the matrix of the training labels."""
 
-    source: Literal["known", "estimated", "file"]
+    source: Literal["known", "estimated", "file", "learned"]
     matrix: list[list[float]] = Field(description="[i][j] = P(given j | true i)")
     max_error: float | None = Field(
         description="the largest difference from the true matrix of the training labels; null if that is unknown"
