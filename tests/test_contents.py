@@ -147,7 +147,8 @@ def test_changing_donor_images_changes_the_identity(tmp_path: Path) -> None:
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
     """A data set whose source has these keys."""
-    (tmp_path / "mine.py").write_text("def Mine(**keys):\n    return keys\n")
+    methods = "def prepare(self): ...\n    def load(self, split): ..."
+    (tmp_path / "mine.py").write_text(f"class Mine:\n    def __init__(self, **keys): ...\n    {methods}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def composed(**source: Any) -> DictConfig:

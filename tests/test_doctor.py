@@ -102,3 +102,36 @@ def test_slurm_is_found_by_its_command(tmp_path: Path, monkeypatch: pytest.Monke
     assert [(finding.state, finding.says) for finding in doctor.slurm()] == [("ok", "slurm 24.05")]
     sbatch.unlink()
     assert [finding.state for finding in doctor.slurm()] == ["note"]
+
+
+def test_doctor_prints_the_tree_of_a_published_data_set_and_what_is_missing(tmp_path: Path) -> None:
+    """Also what a run does not use is left alone: with data.test=false ILSVRC12 is not needed."""
+    overrides = ["data=mini_webvision", f"data.source.root={tmp_path}", "data.num_classes=2", "data.classes=null"]
+    overrides += ["data.num_train=3", "data.test=false"]
+
+    def found() -> list[doctor.Finding]:
+        return [each for each in doctor.folders(compose(overrides), overrides) if each.what == "data"]
+
+    before = found()
+    wrong = [each.says for each in before if each.state == "wrong"]
+    assert len(wrong) == 5
+    assert wrong[-1] == "val_images_256: the validation images; it is missing"
+    assert "non-commercial research" in before[-1].says
+    for folder in ("info", "google/q0001", "val_images_256"):
+        (tmp_path / folder).mkdir(parents=True)
+    train = [f"google/q0001/{number}.jpg {number % 2}" for number in range(3)]
+    (tmp_path / "info" / "train_filelist_google.txt").write_text("\n".join([*train, "google/q0001/9.jpg 2"]))
+    (tmp_path / "info" / "val_filelist.txt").write_text("a.jpg 0\nb.jpg 1\n")
+    (tmp_path / "info" / "synsets.txt").write_text("n01440764 tench\nn01443537 goldfish\n")
+    for name in ("val_images_256/a.jpg", "val_images_256/b.jpg", "google/q0001/0.jpg", "google/q0001/1.jpg"):
+        (tmp_path / name).touch()
+    wrong = [each.says for each in found() if each.state == "wrong"]
+    assert wrong == [
+        "train: 2 images in 2 classes (1 to 1 of a class); 1 of 3 listed ones are missing, such as "
+        "'google/q0001/2.jpg'; data.num_train=3 expects another number"
+    ]
+    (tmp_path / "google" / "q0001" / "2.jpg").touch()
+    assert [each.says for each in found() if each.state == "ok"][-2:] == [
+        "train: 3 images in 2 classes (1 to 2 of a class)",
+        "val_clean: 2 images in 2 classes (1 to 1 of a class)",
+    ]

@@ -92,11 +92,12 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _qualities(diagnosis: Diagnosis) -> Iterator[str]:
-    found = diagnosis.qualities()
-    if not found:
+    found, known = diagnosis.qualities(), diagnosis.known
+    if not found or known is None:
         return
-    share = float(diagnosis.columns["wrong"].mean())
-    yield f"true labels are known: {100 * share:.1f} % are wrong"
+    rows, wrong = known
+    source = "true labels are known" if "wrong" in diagnosis.columns else f"people judged {len(rows):,} of these labels"
+    yield f"{source}: {100 * float(wrong.mean()):.1f} % are wrong"
     yield f"{'score':20} {'AUROC':>7} {'AP':>7} {'P@100':>7} {'P@cut':>7} {'R@cut':>7}"
     for name, each in found.items():
         cells = ("-" if value is None else f"{value:.3f}" for value in each)

@@ -1,5 +1,6 @@
 """Check the installation, this machine and the folders of a run: `python -m slnlab.doctor data=cifar10 runs_dir=runs`.
 
+With `data=animal10n data.source.root=DIR` it also counts the files of a published data set and names what is missing.
 The doctor writes nothing and asks no server. It tells whether a W&B key exists, but never shows it.
 """
 
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from slnlab.catalogue.options import options, search_also
 from slnlab.config import compose
+from slnlab.config.container import container_of
+from slnlab.config.contents import for_class
 from slnlab.errors import SlnlabError
 from slnlab.processes.cores import cores
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
@@ -170,11 +174,28 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
             yield Finding("note", "data", f"{name}: data.source.root must be given")
         elif "root" not in source:
             yield Finding("ok", "data", f"{name}: inside a package")
+        elif typed and (checked := list(published(config))):
+            yield from checked
         elif (root := Path(source.root).expanduser()).is_dir():
             yield Finding("ok", "data", f"{name}: looked for in {root}")
         else:
             fetched = "; the data would be downloaded into it" if source.get("download") else ""
             yield Finding("note", "data", f"{name}: there is no folder {root}{fetched}")
+
+
+def published(config: DictConfig) -> Iterator[Finding]:
+    """Check the files of a published data set, and name its origin; nothing for other data sets."""
+    from slnlab.data.published import PublishedFiles  # with torch
+
+    data = container_of(config)["data"]
+    source = instantiate(for_class(data["source"]))
+    if not isinstance(source, PublishedFiles):
+        return
+    used = {"val_clean": data["clean_val"], "test": data["test"]}
+    yield Finding("ok", "data", f"{data['name']}: {source.about.title}, looked for in {source.root}")
+    for is_well, text in source.survey([split for split in source.splits if used.get(split, True)], data["num_train"]):
+        yield Finding("ok" if is_well else "wrong", "data", text)
+    yield Finding("note", "data", source.about.origin)
 
 
 def _writable(what: str, folder: Path) -> Finding:
@@ -226,7 +247,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     parser = argparse.ArgumentParser(
         program,
-        description="Check the installation, this machine and the folders of a run. Nothing is written or sent.",
+        description="Check the installation, this machine, and a run's folders and data. Nothing is written or sent.",
         epilog="Exit codes: 0 nothing is wrong, 1 something is, 2 usage.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="keys of the run, such as data=cifar10")

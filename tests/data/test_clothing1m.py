@@ -337,7 +337,7 @@ def test_wrong_lists_are_named(own: Path) -> None:
     with pytest.raises(DataError, match=r"clean_test_key_list.txt: names no image"):
         make(own)
     (own / "clean_val_key_list.txt").unlink()
-    with pytest.raises(DataError, match=r"has no clean_val_key_list.txt of Clothing1M"):
+    with pytest.raises(DataError, match=r"it has no clean_val_key_list\.txt or annotations/clean_val_key_list\.txt"):
         make(own)
 
 
@@ -361,7 +361,7 @@ def test_lists_may_lie_in_annotations(own: Path) -> None:
 
 
 def test_a_missing_data_set_names_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder images/ .* data\.source\.root"):
+    with pytest.raises(DataError, match=r"it has no images .*on request.*data\.source\.root"):
         make(tmp_path)
 
 
@@ -556,7 +556,8 @@ def test_a_run_stopped_within_an_epoch_reads_only_the_rest(
     train(compose(overrides), stopped)
     assert kill_matrix.differences(whole, stopped, epochs=3) == []
     epoch, done, evaluation = 3 * 7, 7 * 2, SIZES["clean_val"] + SIZES["clean_test"]
-    second, third, judged = epoch + (epoch - done), epoch + epoch, 2 * epoch  # an epoch: correction, training
+    second, third = epoch + (epoch - done), epoch + epoch  # an epoch: correction, training
+    judged = 2 * (epoch + SIZES["clean_test"])  # each of the two models, on its labels and for its quality
     assert len(decoded()) == second + evaluation + third + evaluation + judged
 
 

@@ -368,3 +368,29 @@ def test_validation_images_of_mini_imagenet_may_lie_in_folders(mini: Path) -> No
         NoisyMiniImageNet(str(mini), level=0.7).load("train")
     sizes = [compose(["data=red_mini_imagenet", f"data.source.level={level}"]).data.num_train for level in (0.2, 0.3)]
     assert sizes == [50000, 49985]
+
+
+def test_the_diagnosis_of_food101n_is_scored_on_the_human_verdicts(food: Path, tmp_path: Path) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    from slnlab import load
+    from slnlab.diagnose import lines
+    from slnlab.inference.diagnosis import diagnose
+
+    overrides = ["data=food101n", f"data.source.root={food}", "data.num_classes=2", "data.classes=[waffles,apple_pie]"]
+    overrides += ["data.num_train=12", "data.workers=0", "data.batch_size=4", "data.image_size=8", "data.padding=1"]
+    overrides += ["model=cnn", "model.widths=[2,2,2,2]", "method=ce", "trainer.max_epochs=2", "trainer.accelerator=cpu"]
+    train(compose([*overrides, "trainer.progress=false"]), tmp_path / "run")
+    found = diagnose(load(tmp_path / "run"), images=False)
+    judged = zip(found.columns["path"], found.columns["verdict"], strict=True)
+    known = {Path(path).name: int(value) for path, value in judged if value >= 0}
+    assert known == {"w0.jpg": 0, "w1.jpg": 1, "w2.jpg": 1}
+    rows = [row for row, value in enumerate(found.columns["verdict"]) if value >= 0]
+    wrong = [found.columns["verdict"][row] == 1 for row in rows]
+    scores = found.suspicions["ema_loss"][rows]
+    assert found.qualities()["ema_loss"].auroc == pytest.approx(roc_auc_score(wrong, scores))
+    assert "people judged 3 of these labels: 66.7 % are wrong" in "\n".join(lines(found))
+    (food / "Food-101N_release" / "meta" / "verified_val.tsv").unlink()
+    without = diagnose(load(tmp_path / "run"), images=False)
+    assert without.qualities() == {}
+    assert any("without human verdicts" in remark for remark in without.remarks)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from slnlab.data.decoding import Paths
+from slnlab.data.published import Published, PublishedFiles
 from slnlab.data.streamed import FileSplit, LabelledPaths
 from slnlab.errors import DataError
 
@@ -18,7 +20,7 @@ _FILES: dict[FileSplit, tuple[str, str]] = {
 """Split → the list of its images, and the file of their labels."""
 
 
-class Clothing1M:
+class Clothing1M(PublishedFiles):
     """Clothing1M: 1,000,000 noisy training images, 14,313 clean validation images and 10,526 clean test images.
 
     The authors give the data set out on request, so nothing is downloaded. `root` or `root/annotations` holds the lists
@@ -33,20 +35,30 @@ class Clothing1M:
 
     name = "clothing1m"
 
-    def __init__(self, root: str) -> None:
-        self.root = Path(root)
+    about: ClassVar[Published] = Published(
+        "Clothing1M",
+        {
+            "images": "0/00/1,2.jpg and so on",
+            **{
+                f"{name}|annotations/{name}": "lines with a path" + (" and a class" if "kv" in name else "")
+                for name in dict.fromkeys(name for names in _FILES.values() for name in names)
+            },
+        },
+        "Its authors give it out on request, for research: https://github.com/Cysu/noisy_label.",
+    )
+    splits: ClassVar[tuple[FileSplit, ...]] = ("train", "val_clean", "test")
 
-    def prepare(self) -> None:
-        if not (self.root / "images").is_dir():
-            raise DataError(
-                f"{self.root}: has no folder images/ of Clothing1M. Its authors give the data set out on request; name "
-                "its directory with data.source.root"
-            )
-        for name in dict.fromkeys(file for files in _FILES.values() for file in files):
-            self._find(name)
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
 
     def load(self, split: FileSplit) -> LabelledPaths:
-        keys_file, labels_file = map(self._find, _FILES[split])
+        """Return the images of a split in the order of its list. It does not look for a million files."""
+        self.prepare()
+        paths, labels = zip(*self.listed(split), strict=True)
+        return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
+
+    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+        keys_file, labels_file = (self.about.find(self.root, f"{name}|annotations/{name}") for name in _FILES[split])
         keys = _lines(keys_file)
         if not keys:
             raise DataError(f"{keys_file}: names no image")
@@ -63,13 +75,7 @@ class Clothing1M:
         for key in keys:
             if key not in labels:
                 raise DataError(f"{labels_file}: has no label for {key}, which {keys_file.name} lists")
-        return LabelledPaths(Paths(self.root, keys), torch.tensor([labels[key] for key in keys], dtype=torch.int64))
-
-    def _find(self, name: str) -> Path:
-        for folder in (self.root, self.root / "annotations"):
-            if (folder / name).is_file():
-                return folder / name
-        raise DataError(f"{self.root}: has no {name} of Clothing1M, nor has its folder annotations")
+        return [(key, labels[key]) for key in keys]
 
 
 def _lines(path: Path) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -173,3 +173,31 @@ class PublishedFiles(ABC):
         if gone:
             log.warning("%s: %d of %d listed %s images are missing", self.root, len(gone), len(pairs), split)
         return left
+
+    def survey(self, splits: Sequence[FileSplit], num_train: int) -> Iterator[tuple[bool, str]]:
+        """Yield what is expected, and what is there: pairs (True if all is well, text).
+
+        Args:
+            splits: the splits that a run uses.
+            num_train: number of training images that it expects.
+        """
+        lacking = self.about.lacking(self.root)
+        for name, content in self.about.tree.items():
+            yield name not in lacking, f"{alternatives(name)}: {content}" + ("; it is missing" * (name in lacking))
+        for split in splits if not lacking else ():
+            try:
+                pairs = self.listed(split)
+            except DataError as error:
+                yield False, str(error)
+                continue
+            gone = absent(self.root, [path for path, _ in pairs])
+            sizes = Counter(label for path, label in pairs if path not in gone).values()
+            text = f"{split}: {sum(sizes):,} images in {len(sizes)} classes"
+            text += f" ({min(sizes):,} to {max(sizes):,} of a class)" if sizes else ""
+            if gone:
+                text += f"; {len(gone):,} of {len(pairs):,} listed ones are missing, such as {quoted(sorted(gone), 2)}"
+            unexpected = split == "train" and sum(sizes) != num_train
+            yield (
+                not gone and not unexpected,
+                text + f"; data.num_train={num_train} expects another number" * unexpected,
+            )

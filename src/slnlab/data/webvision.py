@@ -42,8 +42,8 @@ class WebVision(PublishedFiles):
             "val_images_256": "the validation images",
         },
         "WebVision 1.0 (google part, resized images, info) is free for non-commercial research at "
-        "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html; ILSVRC12's validation images are, on "
-        "registration, at https://image-net.org.",
+        "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html; ILSVRC12's validation images, here "
+        "in imagenet/val/<synset>/, are, on registration, at https://image-net.org.",
     )
 
     splits: ClassVar[tuple[FileSplit, ...]] = ("train", "val_clean", "test")

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from hydra.utils import instantiate
 
 from slnlab.analysis.confident import confident_margin
 from slnlab.analysis.label_issues import label_warning
 from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
 from slnlab.analysis.scores import RANKING, RULES, Quality, quality, ranked, suspicion
+from slnlab.config.container import container_of
+from slnlab.config.contents import for_class
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.images import training_probabilities
 from slnlab.inference.trained_run import TrainedRun
@@ -29,7 +32,8 @@ class Diagnosis(NamedTuple):
     score: str
     """Name of the score that ranks the samples."""
     columns: Mapping[str, npt.NDArray[Any]]
-    """`run.samples`, with `confident_learning` where it could be computed."""
+    """`run.samples`, with `confident_learning` where it could be computed, and `verdict` where people judged labels of
+    the data set: 1 wrong, 0 right, -1 not judged."""
     suspicions: dict[str, npt.NDArray[Any]]
     """Scores (N,) by name, high: suspicious."""
     estimate: NoiseEstimate
@@ -45,12 +49,26 @@ class Diagnosis(NamedTuple):
         """Title and name of the weights that judge."""
         return f"{self.run.result.rows[self.run.weights].title} ({self.run.weights})"
 
+    @property
+    def known(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+        """Rows (M,) whose labels are known to be wrong or right, and True for wrong ones; None: unknown.
+
+        All rows with true labels; else those that people judged.
+        """
+        if "wrong" in self.columns:
+            return np.arange(len(self.order)), self.columns["wrong"]
+        if "verdict" in self.columns:
+            rows = np.flatnonzero(self.columns["verdict"] >= 0)
+            return rows, self.columns["verdict"][rows] == 1
+        return None
+
     def qualities(self) -> dict[str, Quality]:
-        """The quality of each score; empty without true labels, or if no label or every label is wrong."""
-        wrong, count = self.columns.get("wrong"), int(self.estimate.suspected.sum())
-        if wrong is None:
+        """The quality of each score on `known`; empty if nothing is known, or all or none of these labels are wrong."""
+        if self.known is None:
             return {}
-        each = {name: quality(values, wrong, count) for name, values in self.suspicions.items()}
+        rows, wrong = self.known
+        count = int(self.estimate.suspected[rows].sum())
+        each = {name: quality(values[rows], wrong, count) for name, values in self.suspicions.items()}
         return {name: found for name, found in each.items() if found is not None}
 
 
@@ -78,6 +96,11 @@ def diagnose(run: TrainedRun, score: str = RANKING, images: bool = True) -> Diag
             if score == "confident_learning":
                 raise
             remarks.append(f"without confident learning: {error}")
+    try:
+        if "wrong" not in columns and (judged := _verdicts(run)):
+            columns["verdict"] = np.array([judged.get(path, -1) for path in columns["path"]], np.int8)
+    except SlnlabError as error:
+        remarks.append(f"without human verdicts: {error}")
     suspicions = suspicion(columns, run.weights)
     if score not in suspicions:
         raise ConfigError(f"score: {score} needs the training images")
@@ -88,6 +111,13 @@ def diagnose(run: TrainedRun, score: str = RANKING, images: bool = True) -> Diag
     estimate = estimate_noise(suspicions[score], columns["given"], suggested, len(run.classes))
     order = ranked(suspicions[score], suspicions["margin"])
     return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks)
+
+
+def _verdicts(run: TrainedRun) -> dict[str, int]:
+    """Human verdicts that the run's data set comes with: image file → 1 if its label is wrong, else 0."""
+    source = instantiate(for_class(container_of(run.config)["data"]["source"]))
+    known = getattr(source, "verdicts", None)
+    return {} if known is None else {path: int(not is_right) for path, is_right in known().items()}
 
 
 def reason(diagnosis: Diagnosis, row: int) -> str:
