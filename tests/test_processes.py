@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import re
 import signal
 import socket
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from slnlab.config import compose
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.processes import forkserver
 from slnlab.processes import starting as processes
 from slnlab.processes.distributed import Shard, gather, shard
 from slnlab.processes.stopping import Stopped
@@ -113,6 +116,13 @@ def test_shards_are_a_partition() -> None:
     assert Shard(2, 5, 9).of(torch.arange(9)).tolist() == [2, 3, 4]
     rows = torch.arange(3)
     assert gather(rows) is rows
+
+
+def test_a_warm_process_searches_for_garbage_of_its_own_only() -> None:
+    """A search among what the server has imported would take longer than most runs of tests."""
+    with ProcessPoolExecutor(1, forkserver.context(True, ["slnlab.training.assemble"])) as pool:
+        assert pool.submit(gc.isenabled).result()
+        assert pool.submit(gc.get_freeze_count).result() > 100_000
 
 
 def test_an_error_in_one_process_ends_the_run_with_its_message(tmp_path: Path, monkeypatch: Any) -> None:

@@ -29,6 +29,7 @@ from slnlab.config.contents import refuse_changed, refuse_replaced
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, refuse_incomplete, search_in
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
+from slnlab.processes import importing
 from slnlab.processes.cores import wait_without_spinning
 from slnlab.text.quoting import dashed_key
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
@@ -80,13 +81,14 @@ def train(
     config = spec.config
     wait_without_spinning()
 
-    from slnlab.processes.distributed import from_rank_zero, world_size
-    from slnlab.processes.peers import blame
-    from slnlab.processes.starting import in_processes, joined
-    from slnlab.processes.stopping import obeying_signals, stop_if_requested
-    from slnlab.record.result import Result
-    from slnlab.record.run_directory import RunDirectory
-    from slnlab.training import devices
+    with importing.without_search("pytorch_lightning"):
+        from slnlab.processes.distributed import from_rank_zero, world_size
+        from slnlab.processes.peers import blame
+        from slnlab.processes.starting import in_processes, joined
+        from slnlab.processes.stopping import obeying_signals, stop_if_requested
+        from slnlab.record.result import Result
+        from slnlab.record.run_directory import RunDirectory
+        from slnlab.training import devices
 
     processes, on_gpus = config.trainer.devices, devices.on_gpus(config)
     run = RunDirectory(directory or spec.directory)
