@@ -41,7 +41,8 @@ def test_the_losses_are_those_of_forward_correction() -> None:
 
 def test_the_loss_by_hand(bare: Callable[..., Bare]) -> None:
     """T of two classes at W = 0 is (⅔, ⅓; ⅓, ⅔), det ⅓. S = (.9, .1), given 1: S·T = (.633, .367)."""
-    trained = bare("method=vol_min_net", "method.initial=0", "method.volume=0.5", given=[1], num_classes=2)
+    trained = bare("method=vol_min_net", "method.volume=0.5", given=[1], num_classes=2)
+    trained.method.transition = LearnedTransition(2, 0.0)
     loss = trained.loss(probabilities([[0.9, 0.1]]))
     assert loss.item() == pytest.approx(-log(0.9 / 3 + 0.2 / 3) + 0.5 * log(1 / 3), rel=1e-5)
 

@@ -11,6 +11,7 @@ from slnlab.analysis.transition import transition_used
 from slnlab.data.batches import Batch
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.models.features import last_layer
 from slnlab.objectives import LearnedTransition
 from slnlab.processes.distributed import world_size
 from slnlab.record.result import TransitionUsed
@@ -23,7 +24,7 @@ class VolMinNet(SingleNetwork):
     The matrix has an optimiser of its own, without weight decay, on the learning-rate schedule of the network.
 
     Args:
-        network: see `SingleNetwork`.
+        network: its last layer is a `torch.nn.Linear` with an output per class.
         volume: weight λ of log |det T|, ≥ 0.
         initial: value of all W at first.
         transition_lr: learning rate of W.
@@ -48,20 +49,15 @@ class VolMinNet(SingleNetwork):
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
-        self.volume, self.initial = volume, initial
+        self.volume = volume
         self.transition_lr, self.transition_optimizer = transition_lr, transition_optimizer
-        self.transition: LearnedTransition
+        self.transition = LearnedTransition(last_layer(network).out_features, initial)
 
     @property
     def transition_used(self) -> TransitionUsed:
         record = self.data.noise_record
         known = record.transition_matrix if record else None
         return transition_used("learned", self.transition.matrix().detach().double().cpu(), known)
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if "transition" not in self._modules:
-            self.transition = LearnedTransition(self.table.num_classes, self.initial)
 
     def new_optimizers(self) -> list[Optimizer]:
         parameters = self.transition.parameters()

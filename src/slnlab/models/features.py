@@ -69,23 +69,30 @@ def logits_and_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Ten
         return logits, penultimate.take(len(images))
 
 
+def last_layer(network: nn.Module) -> nn.Linear:
+    """The network's `torch.nn.Linear` that was made last, which must be its last layer.
+
+    Raises:
+        ConfigError: the network has none.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ConfigError(f"model: {type(network).__name__} has no torch.nn.Linear as its last layer")
+    return layers[-1]
+
+
 def head_on(network: nn.Module, seed: int, outputs: int | None = None) -> nn.Linear:
     """A new linear layer, features (B, D) → (B, outputs), with the data type of the network's own last one.
 
     Args:
-        network: its `torch.nn.Linear` that was made last must be its last layer.
+        network: see `last_layer`.
         seed: seed of the initialisation, which is PyTorch's default.
         outputs: number of outputs ≥ 1; None: as many as that layer has.
 
     Raises:
-        ConfigError: the network has no `torch.nn.Linear`.
+        ConfigError: see `last_layer`.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ConfigError(
-            f"model: {type(network).__name__} has no torch.nn.Linear, beside which the method's head could stand"
-        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        last = layers[-1]
+        last = last_layer(network)
         return nn.Linear(last.in_features, outputs or last.out_features, dtype=last.weight.dtype)
