@@ -394,3 +394,28 @@ def test_the_diagnosis_of_food101n_is_scored_on_the_human_verdicts(food: Path, t
     without = diagnose(load(tmp_path / "run"), images=False)
     assert without.qualities() == {}
     assert any("without human verdicts" in remark for remark in without.remarks)
+
+
+def test_a_run_on_red_mini_imagenet_is_diagnosed_against_its_web_images(mini: Path, tmp_path: Path) -> None:
+    """The run's record of replaced images names no donors: the images are the data set's own."""
+    from slnlab import load
+    from slnlab.inference.images import run_images, training_probabilities
+
+    overrides = ["data=red_mini_imagenet", f"data.source.root={mini}", "data.num_classes=2", "data.num_train=10"]
+    overrides += ["data.batch_size=4", "data.image_size=8", "data.mean=[0.5,0.5,0.5]", "data.std=[1,1,1]", "method=ce"]
+    overrides += ["model=cnn", "model.widths=[2,2,2,2]", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    result = train(compose([*overrides, "trainer.progress=false"]), tmp_path / "run")
+    assert (result.label_noise["num_replaced"], result.label_noise["realised_rate"]) == (4, 0.4)
+    run = load(tmp_path / "run")
+    assert training_probabilities(run).shape == (10, 2)
+    true = run_images(run).true
+    assert true is not None
+    assert (true == -1).tolist() == run.samples["wrong"].tolist()
+
+
+def test_noise_by_a_clean_run_sees_small_images_at_their_size() -> None:
+    from slnlab.training.probability_run import needed
+    from slnlab.training.settling import settle
+
+    (clean,) = needed(settle(compose(["data=tiny_imagenet", "noise=dependent", "data.image_size=32"])))
+    assert (clean.spec.config.data.image_size, clean.spec.config.data.padding) == (32, 4)
