@@ -21,7 +21,8 @@ from slnlab.callbacks.run_record import RunRecord
 from slnlab.errors import DataError, SlnlabError
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.record.checkpoints import FORMAT, STAMP, Checkpoints
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.train import main
 
 TinyRun = Callable[..., tuple[Result, Path]]

@@ -21,7 +21,8 @@ from slnlab import dashboard
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.errors import ConfigError
 from slnlab.loggers.wandb_recordings import Recording, link_recording, recordings
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

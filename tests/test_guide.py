@@ -13,7 +13,8 @@ import pytest
 from slnlab.config import CONF_DIR, check, compose, loading, search_in
 from slnlab.errors import ConfigError
 from slnlab.noise import NoiseRecord
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.training.settling import settle
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()

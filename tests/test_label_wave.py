@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slnlab.record.label_wave import stopping_epoch
-from slnlab.record.result import summarise_test
+from slnlab.record.metrics import summarise_test
 
 
 def rows_of(changes: list[float], first: int = 2) -> list[dict[str, float]]:

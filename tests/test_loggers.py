@@ -26,7 +26,8 @@ from slnlab.loggers import wandb as wandb_logging
 from slnlab.loggers.tensorboard import tensorboard_logger
 from slnlab.loggers.wandb import wandb_logger
 from slnlab.loggers.wandb_recordings import recordings
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.wandb import settings as wandb_settings
 from slnlab.training import assemble

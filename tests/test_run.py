@@ -18,7 +18,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from slnlab.callbacks.run_record import RunRecord
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.noise import NoiseRecord
-from slnlab.record.result import Result, read_metrics, summarise_test, summarise_validation
+from slnlab.record.metrics import read_metrics, summarise_test, summarise_validation
+from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 
 TinyRun = Callable[..., tuple[Result, Path]]

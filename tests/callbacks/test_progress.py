@@ -20,7 +20,8 @@ import pytest
 
 from slnlab.callbacks import progress
 from slnlab.callbacks.progress import EpochProgress
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.schema.options import RowTitle
 
 TinyRun = Callable[..., tuple[Result, Path]]

@@ -29,7 +29,8 @@ from slnlab.methods.dividemix import DivideMix, Turn
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.processes import distributed
 from slnlab.processes.stopping import Stopped
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.train import train
 from slnlab.training.settling import settle
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
-from slnlab.record.result import read_metrics, summarise_test
+from slnlab.record.metrics import read_metrics, summarise_test
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
 from slnlab.training.settling import settle

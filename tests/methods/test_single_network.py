@@ -28,7 +28,7 @@ from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
 from slnlab.processes.distributed import Shard, shard
-from slnlab.record.result import read_metrics
+from slnlab.record.metrics import read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
 from slnlab.training import assemble

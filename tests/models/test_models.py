@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.models import PreActResNet18, ResNet18, ResNet34, SmallCNN, StridedCNN, WideResNet
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 
 
 def layers_in_order(network: nn.Module, images: Tensor) -> list[tuple[object, ...]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from slnlab.config.identity import digest
-from slnlab.record.result import LabelFindings, Preprocessing, Result, ResultRow, Timing, summarise_test
+from slnlab.record.metrics import summarise_test
+from slnlab.record.result import LabelFindings, Preprocessing, Result, ResultRow, Timing
 
 LABELS = {
     "ce": {"network": "CE"},

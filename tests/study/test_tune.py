@@ -22,7 +22,8 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.data.digits import Digits
 from slnlab.data.source import LabelledImages, Split
 from slnlab.errors import SlnlabError
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.study import runs
 from slnlab.study.plan import Plan, StudyRun
 from slnlab.train import train

@@ -17,7 +17,8 @@ from slnlab.analysis.settings import as_typed, differing_keys, short_names, with
 from slnlab.config.container import flat
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
-from slnlab.record.result import Result, ResultRow, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result, ResultRow
 from slnlab.record.run_directory import RunDirectory
 
 METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")

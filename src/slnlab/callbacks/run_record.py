@@ -25,6 +25,7 @@ from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.record.label_wave import AVERAGE
+from slnlab.record.metrics import summarise_test, summarise_validation
 from slnlab.record.result import (
     LabelFindings,
     LabelIssues,
@@ -33,8 +34,6 @@ from slnlab.record.result import (
     ResultRow,
     TestQuality,
     TransitionUsed,
-    summarise_test,
-    summarise_validation,
 )
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.options import RowTitle

@@ -78,5 +78,9 @@ class DecodedDataModule(ImageDataModule):
         self.decoded = DecodedFiles(source, image_size)
         super().__init__(self.decoded, noise, **options)
 
+    def _kept(self, labels: Tensor) -> Tensor:
+        self._files = super()._kept(labels)
+        return self._files
+
     def paths(self, rows: Tensor) -> list[str]:
-        return [self.decoded.train_paths.relative(row) for row in rows.tolist()]
+        return [self.decoded.train_paths.relative(file) for file in self._files[rows.cpu()].tolist()]

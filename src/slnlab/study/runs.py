@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from slnlab.errors import Busy, DataError, Diverged, Pruned, SlnlabError
 from slnlab.processes.stopping import obeying_signals, stop_if_requested
-from slnlab.record.result import Result, read_metrics
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.writing import replacing
 from slnlab.study.plan import Plan, StudyRun, Values

@@ -37,7 +37,8 @@ from slnlab.methods import Method
 from slnlab.processes.distributed import rank, world_size
 from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.environment import environment
-from slnlab.record.result import Result, summarise_timing
+from slnlab.record.metrics import summarise_timing
+from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.options import law
 from slnlab.streams import derive
