@@ -157,6 +157,10 @@ def _run(args: Sequence[str], wanted: tuple[str, dict[str, str], bool], files: t
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
+    for name in ("stdout", "stderr"):  # those of the server may take a terminal for a file in which one can seek
+        old = getattr(sys, name)
+        buffering = 1 if name == "stderr" or os.isatty(old.fileno()) else -1
+        setattr(sys, name, open(old.fileno(), "w", buffering, old.encoding, old.errors, closefd=False))  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -28,6 +28,7 @@ from slnlab.processes import forkserver
 from slnlab.processes import starting as processes
 from slnlab.processes.distributed import Shard, gather, shard
 from slnlab.processes.stopping import Stopped
+from slnlab.record.metrics import read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
 from slnlab.training import assemble, devices
@@ -83,12 +84,12 @@ def test_two_processes_compute_the_gradients_of_one(float64: Any) -> None:
 
 def test_every_sample_counts_once_in_two_processes(float64: Any) -> None:
     alone, together, (one,), two = float64
-    rows = [list(csv.DictReader((folder / "metrics.csv").open())) for folder in (alone, together)]
+    rows = [read_metrics(folder / "metrics.csv") for folder in (alone, together)]
     for wanted, found in zip(*rows, strict=True):
         assert wanted.keys() == found.keys()
         assert {"test/momentum/accuracy", "val/network/loss", "train/memorised"} <= wanted.keys()
         for name in wanted.keys() - {"seconds", "images_per_second"}:
-            assert float(found[name]) == pytest.approx(float(wanted[name]), rel=1e-5), name
+            assert found[name] == pytest.approx(wanted[name], rel=1e-5), name
     # Corrected labels and their weights, of all samples, on all processes.
     last = one["epochs"][-1]["table"]
     assert (last["weight"] < 1).sum() == 39, "all but the one of largest loss are corrected"

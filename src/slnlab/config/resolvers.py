@@ -31,13 +31,14 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
 
     Args:
         table: dotted key of the table below `preset`: data set → value, data set → noise → value, or data set → noise
-            → rate → value, each with `default` for any other. A rate, as in `"0.8": 0.65`, stands for itself and
+            → rate → value, each with `default` for any other. A data set's own name comes before `preset.like`. A
+            rate, as in `"0.8": 0.65`, stands for itself and
             the rates up to the next.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
-    for name in (data_kind(_root_=_root_), noise_kind(_root_=_root_)):
+    for names in ((str(_root_.data.name), data_kind(_root_=_root_)), (noise_kind(_root_=_root_),)):
         if isinstance(found, DictConfig):
-            found = found[name] if name in found else found["default"]
+            found = found[next((name for name in names if name in found), "default")]
     if isinstance(found, DictConfig):
         rates = [str(key) for key in found if key != "default" and float(str(key)) <= _root_.noise.rate]
         found = found[max(rates, key=float, default="default")]
