@@ -25,7 +25,7 @@ class VolMinNet(SingleNetwork):
 
     Args:
         network: its last layer is a `torch.nn.Linear` with an output per class.
-        volume: weight λ of log |det T|, ≥ 0.
+        volume: weight λ of log abs(det T), ≥ 0.
         initial: value of all W at first.
         transition_lr: learning rate of W.
         transition_optimizer: "sgd" (momentum 0.9) or "adam".

@@ -11,8 +11,8 @@ class LearnedTransition(nn.Module):
     """Class-wise losses −log (S·T)_y with a learned T, and the logarithm of its volume.
 
     T is M with rows divided by their sums, M_ii = 1 and M_ij = sigmoid(W_ij): its diagonal is the largest entry of each
-    row and column. The network learns the distribution S of the true label if |det T| is as small as the given labels
-    allow (theorem 1), so training minimises the losses + λ·log |det T|. Give W an optimiser of its own, without
+    row and column. The network learns the distribution S of the true label if abs(det T) is as small as the given labels
+    allow (theorem 1), so training minimises the losses + λ·log abs(det T). Give W an optimiser of its own, without
     weight decay.
 
     >>> transition = LearnedTransition(num_classes=3)
@@ -39,7 +39,7 @@ class LearnedTransition(nn.Module):
         return self.log_matrix().exp()
 
     def log_volume(self) -> Tensor:
-        """log |det T|, a scalar ≤ 0."""
+        """log abs(det T), a scalar ≤ 0."""
         return torch.linalg.slogdet(self.matrix()).logabsdet
 
     def forward(self, logits: Tensor) -> Tensor:
