@@ -109,9 +109,8 @@ MUTATIONS = [
     Mutation(
         "the test labels are noisy",
         "data/images.py",
-        "self._test_images, self._test_labels = test.images, test.labels",
-        "test, _ = self.noise.apply(test, self.num_classes, self.classes)\n"
-        "            self._test_images, self._test_labels = test.images, test.labels",
+        "self._evaluated[split] = self._load(split)",
+        "self._evaluated[split], _ = self.noise.apply(self._load(split), self.num_classes, self.classes)",
         "data/test_datamodule.py",
     ),
     Mutation(
@@ -159,9 +158,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the epoch to report is chosen by test accuracy",
-        "record/result.py",
-        "best = max(rows, key=lambda row: row[key])  # the first of equals\n        return BestEpoch(",
-        "best = max(rows, key=lambda row: row[test])\n        return BestEpoch(",
+        "record/metrics.py",
+        "return at(max(rows, key=lambda row: row[key]))",
+        "return at(max(rows, key=lambda row: row[test]))",
         "test_run.py -k by_hand",
     ),
     Mutation(
