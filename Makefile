@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -66,9 +66,14 @@ experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the we
 	$(MINIMA)
 	$(MINIMA) method=sln_mo_lc correction.weighting=loss,inverse
 	$(BIN)/python -m slnlab.report runs/minima_digits --all --compare ce --out $@
-	for kind in flatness propositions correction; do \
-	  $(BIN)/python -m slnlab.analyze $$kind runs/minima_digits --out $@ || exit 1; done
+	$(BIN)/python -m slnlab.analyze correction runs/minima_digits --out $@
+	$(BIN)/python -m slnlab.analyze propositions runs/minima_digits/digits/sym-0.4/sln --out $@
+	$(BIN)/python -m slnlab.analyze flatness $(addprefix runs/minima_digits/digits/sym-0.4/,ce sln sgd_noise_parameters sgd_noise_outputs) --out $@
 	rm $@/*.svg $@/curves.png
+
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs of minima_digits and of nine on Fashion-MNIST
+	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist noise=sym seed=0 launcher=local runs_dir=runs/fashion_diagnosis
+	cd experiments && ../$(BIN)/python diagnosis.py ../runs/minima_digits ../runs/fashion_diagnosis --out diagnosis
 
 FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned
