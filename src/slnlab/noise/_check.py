@@ -13,6 +13,7 @@ from torch import Tensor
 from slnlab.errors import ConfigError
 
 __all__ = [
+    "check_class_noise",
     "check_generator",
     "check_index",
     "check_integer",
@@ -53,6 +54,18 @@ def check_rate(rate: Any, name: str = "noise.rate") -> float:
 def check_num_classes(num_classes: Any) -> int:
     """Return ``num_classes`` as an ``int`` of at least 2, or raise ``ConfigError``."""
     return check_integer(num_classes, "num_classes", minimum=2)
+
+
+def check_class_noise(labels: Any, rate: Any, num_classes: Any, generator: Any) -> tuple[float, int]:
+    """Check the arguments of noise over all classes; return ``rate`` and ``num_classes`` as numbers.
+
+    Raises:
+        ConfigError: see the checks of the single arguments.
+    """
+    rate, num_classes = check_rate(rate), check_num_classes(num_classes)
+    check_labels(labels, num_classes)
+    check_generator(generator)
+    return rate, num_classes
 
 
 def check_index(values: Any, name: str) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from slnlab.errors import ConfigError
-from slnlab.noise._check import check_generator, check_labels, check_num_classes, check_rate
+from slnlab.noise._check import check_class_noise
 
 __all__ = ["part_dependent"]
 
@@ -57,10 +57,7 @@ def part_dependent(labels: Tensor, images: Tensor, rate: float, num_classes: int
     Raises:
         ConfigError: an argument of another type, shape or range.
     """
-    rate = check_rate(rate)
-    num_classes = check_num_classes(num_classes)
-    check_labels(labels, num_classes)
-    check_generator(generator)
+    rate, num_classes = check_class_noise(labels, rate, num_classes, generator)
     _check_images(images, len(labels))
     if rate == 0:
         return labels.clone()

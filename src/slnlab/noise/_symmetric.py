@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slnlab.noise._check import check_generator, check_labels, check_num_classes, check_rate
+from slnlab.noise._check import check_class_noise
 
 __all__ = ["symmetric"]
 
@@ -32,10 +32,7 @@ def symmetric(labels: Tensor, rate: float, num_classes: int, generator: torch.Ge
     Raises:
         ConfigError: an argument of another type, shape or range.
     """
-    rate = check_rate(rate)
-    num_classes = check_num_classes(num_classes)
-    check_labels(labels, num_classes)
-    check_generator(generator)
+    rate, num_classes = check_class_noise(labels, rate, num_classes, generator)
     # float64, because float32 uniforms are multiples of 2^-24 and would round the rate to such a multiple.
     flips = torch.rand(len(labels), generator=generator, dtype=torch.float64) < rate
     # An offset of 1..C-1 reaches every other class once and never the class itself.

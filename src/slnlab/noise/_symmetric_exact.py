@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slnlab.noise._check import check_generator, check_labels, check_num_classes, check_rate
+from slnlab.noise._check import check_class_noise
 from slnlab.noise._exact_flips import exact_flips
 
 __all__ = ["symmetric_exact"]
@@ -30,10 +30,7 @@ def symmetric_exact(labels: Tensor, rate: float, num_classes: int, generator: to
     Raises:
         ConfigError: an argument of another type, shape or range.
     """
-    rate = check_rate(rate)
-    num_classes = check_num_classes(num_classes)
-    check_labels(labels, num_classes)
-    check_generator(generator)
+    rate, num_classes = check_class_noise(labels, rate, num_classes, generator)
     flips = exact_flips(labels, rate, generator)
     offset = torch.randint(1, num_classes, (len(labels),), generator=generator)
     return torch.where(flips, (labels + offset) % num_classes, labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slnlab.noise._check import check_generator, check_labels, check_num_classes, check_rate, exact_count
+from slnlab.noise._check import check_class_noise, exact_count
 
 __all__ = ["symmetric_inclusive"]
 
@@ -29,10 +29,7 @@ def symmetric_inclusive(labels: Tensor, rate: float, num_classes: int, generator
     Raises:
         ConfigError: an argument of another type, shape or range.
     """
-    rate = check_rate(rate)
-    num_classes = check_num_classes(num_classes)
-    check_labels(labels, num_classes)
-    check_generator(generator)
+    rate, num_classes = check_class_noise(labels, rate, num_classes, generator)
     drawn = torch.randperm(len(labels), generator=generator)[: exact_count(rate, len(labels))]
     classes = torch.randint(num_classes, (len(labels),), generator=generator)
     given = labels.clone()
