@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from slnlab.analysis.predictions import measured_quality, quality
+from slnlab.analysis.predictions import measured_qualities, quality
 from slnlab.data.batches import EvaluationBatch
 from slnlab.record.result import TestQuality
 
@@ -58,11 +58,18 @@ def test_top5_accuracy_from_50_classes_on() -> None:
     assert set(evaluation.results({})) == {"val/network/accuracy", "val/network/loss"}
 
 
-def test_a_network_is_tested_in_eval_mode_over_all_batches() -> None:
+class Flipped(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return image.flip(1)
+
+
+def test_networks_are_tested_in_eval_mode_in_one_pass_over_all_batches() -> None:
     network = nn.Sequential(nn.Dropout(0.9), nn.Identity()).train()
     batches = [EvaluationBatch(LOGITS[:3], LABELS[:3]), EvaluationBatch(LOGITS[3:], LABELS[3:])]
     batches.append(EvaluationBatch(LOGITS[:0], LABELS[:0]))  # another process has all of this batch
-    assert measured_quality(network, batches, 3) == quality(LOGITS, LABELS)
+    flipped = nn.Sequential(Flipped())
+    found = measured_qualities({"network": network, "other": flipped}, iter(batches), 3)  # an iterator is read once
+    assert found == {"network": quality(LOGITS, LABELS), "other": quality(LOGITS.flip(1), LABELS)}
     assert network.training
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +20,29 @@ BINS = 15
 
 
 @torch.no_grad()
-def measured_quality(network: nn.Module, batches: Iterable[EvaluationBatch], num_classes: int) -> TestQuality:
-    """Predict a test set in eval mode. A process group joins the samples of all processes.
+def measured_qualities(
+    networks: Mapping[str, nn.Module], batches: Iterable[EvaluationBatch], num_classes: int
+) -> dict[str, TestQuality]:
+    """Predict a test set by several networks in one pass, in eval mode. A process group joins all processes' samples.
 
     Args:
-        network: images → logits (B, C). Its mode is restored afterwards.
+        networks: name → images → logits (B, C). Their modes are restored afterwards.
         batches: this process's part of the test set; at least one batch, which may be empty.
         num_classes: C.
     """
-    parts: list[Tensor] = []
+    logits: dict[str, list[Tensor]] = {name: [] for name in networks}
     labels: list[Tensor] = []
-    with evaluating(network):
+    with ExitStack() as modes:
+        for network in networks.values():
+            modes.enter_context(evaluating(network))
         for image, label in batches:
-            empty = torch.empty(0, num_classes, device=label.device)
-            # a copy, as the next batch's CUDA graph may overwrite it (trainer.compile)
-            parts.append(network(image).float().clone() if len(label) else empty)
             labels.append(label)
-    return quality(gather(torch.cat(parts)).cpu(), gather(torch.cat(labels)).cpu())
+            empty = torch.empty(0, num_classes, device=label.device)
+            for name, network in networks.items():
+                # A copy, as the next batch's CUDA graph may overwrite it (trainer.compile).
+                logits[name].append(network(image).float().clone() if len(label) else empty)
+    true = gather(torch.cat(labels)).cpu()
+    return {name: quality(gather(torch.cat(parts)).cpu(), true) for name, parts in logits.items()}
 
 
 def quality(logits: Tensor, labels: Tensor) -> TestQuality:

@@ -17,7 +17,7 @@ import torch
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
 from slnlab.analysis.noise_estimate import estimate_rate
-from slnlab.analysis.predictions import measured_quality
+from slnlab.analysis.predictions import measured_qualities
 from slnlab.analysis.scores import RANKING, suspicion
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
@@ -152,17 +152,19 @@ class RunRecord(pl.Callback):
         assert isinstance(pl_module, Method)
         datamodule, table = pl_module.data, pl_module.table
         columns: dict[str, np.ndarray] = {}
-        for name, network in pl_module.judged.items():
-            # Lightning has moved the network off the device by now.
-            judged = judge(network.to(table.device), datamodule.passes("clean", "judge", 0), table)
+        # Lightning has moved the networks off the device by now.
+        networks = {name: network.to(table.device) for name, network in pl_module.judged.items()}
+        tested: dict[str, TestQuality] = {}
+        if datamodule.test:
+            tested = measured_qualities(networks, datamodule.evaluation_batches("test"), datamodule.num_classes)
+        for name, network in networks.items():
+            judged = judge(network, datamodule.passes("clean", "judge", 0), table)
             index, loss, prediction, margin, other = judged
             known = {
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
-            tested = datamodule.evaluation_batches("test") if datamodule.test else None
-            quality = None if tested is None else measured_quality(network, tested, datamodule.num_classes)
-            self.rows[name] = self._summarise(name, found, quality)
+            self.rows[name] = self._summarise(name, found, tested.get(name))
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
             columns |= {f"{name}_margin": margin.numpy(), f"{name}_other": other.numpy()}
