@@ -94,6 +94,14 @@ def test_curves_have_the_mean_and_spread_of_each_epoch(make_run, tmp_path, read_
     assert size(tmp_path / "out/curves.png")[0] == 1800
 
 
+def test_curves_leave_out_what_was_never_tested_beside_tested_runs(make_run, tmp_path, read_csv):
+    made = make_run("runs/source", noise="none", tested=False)  # such as the clean network of noise=dependent
+    assert curves.figure([made], tmp_path / "alone") == []
+    make_run("runs/ce")
+    assert curves.figure([tmp_path / "runs"], tmp_path) == [f"not drawn in the curves: {made} was never tested"]
+    assert {row["noise"] for row in read_csv(tmp_path / "curves.csv")} == {"sym"}
+
+
 def test_sgd_noise_draws_the_networks_of_its_methods(make_run, tmp_path, read_csv):
     for seed, accuracy in enumerate((0.5, 0.6)):
         make_run(f"runs/ce{seed}", [accuracy, 0.7], seed=seed)

@@ -88,7 +88,16 @@ def _with_columns(groups: Sequence[Group]) -> tuple[list[tuple[Group, Columns]],
             drawn.append((group, epochs(group)))
         except DataError as error:
             remarks.append(f"not drawn in the curves: {error}")
-    return drawn, remarks
+    tested = [(group, columns) for group, columns in drawn if _is_tested(columns)]
+    if not tested:
+        return drawn, remarks
+    # Beside tested runs, an untested one only trained a network for others.
+    untested = [group.runs[0].directory.path for group, columns in drawn if not _is_tested(columns)]
+    return tested, [*remarks, *(f"not drawn in the curves: {path} was never tested" for path in untested)]
+
+
+def _is_tested(columns: Columns) -> bool:
+    return any(key.startswith("test/") for key in columns)
 
 
 def _picture(drawn: Drawn, secondary: bool) -> Figure:
