@@ -35,6 +35,7 @@ NOT_IDENTITY = (
     "method.title",
     "method.rows",
     "method.estimate_from",  # follows from the rest; the user's own matrix is method.transition
+    "method.start_from",
     "method.refuses",
     "method.needs",
     "method.fixed",

@@ -244,11 +244,5 @@ class PES(SingleNetwork):
     def take_step(self, network: int | None = None) -> None:
         if self.refiner is None:
             super().take_step(network)
-            return
-        self.clip()
-        self.refiner.step()
-        self.refiner.zero_grad(set_to_none=True)
-        for (
-            optimizer
-        ) in self._optimizers:  # without gradients it moves nothing, but the momentum model follows its steps
-            optimizer.step()
+        else:
+            self.step_instead(self.refiner)

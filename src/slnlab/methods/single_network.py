@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from slnlab.data.batches import Batch
 from slnlab.losses import expected_loss, logit_clip
@@ -132,6 +133,17 @@ class SingleNetwork(Method):
                 self._differentiate(self._loss_again, batch)
         self.before_step(batch)
         self.take_step()
+
+    def step_instead(self, optimizer: Optimizer) -> None:
+        """Clip the gradients and step another optimiser of the network's weights.
+
+        The network's own optimiser moves nothing without gradients, but the momentum model follows its steps.
+        """
+        self.clip()
+        optimizer.step()
+        own = self._optimizers[0]
+        own.zero_grad(set_to_none=True)
+        own.step()
 
     def _differentiate(self, loss: Callable[[Batch], Tensor], batch: Batch) -> None:
         with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():

@@ -15,6 +15,7 @@ from slnlab.objectives.disc import DISC
 from slnlab.objectives.elr import ELR, early_learning
 from slnlab.objectives.learned_transition import LearnedTransition
 from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
+from slnlab.objectives.revised_transition import RevisedTransition
 from slnlab.objectives.sop import SOP, SampleNoise
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ELR",
     "SOP",
     "LearnedTransition",
+    "RevisedTransition",
     "SampleNoise",
     "bit_losses",
     "bootstrapping",

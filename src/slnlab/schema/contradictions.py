@@ -12,7 +12,7 @@ from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
 
-FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs")
+FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs", "reweighting_epochs")
 """Keys of methods that begin as another method: the number of these epochs."""
 
 BEGINNINGS = {

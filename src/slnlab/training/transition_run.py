@@ -28,7 +28,8 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
         return
     noisy = _settled_noisy_run(spec)
     directory = RunDirectory(noisy.directory)
-    if directory.probabilities.exists():  # the weights are no longer needed
+    wants_weights = "start_from" in spec.config.method
+    if directory.probabilities.exists() and (not wants_weights or directory.checkpoint.exists()):
         return
     yield NeededRun(
         noisy,
@@ -41,7 +42,9 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
 
 
 def filled(spec: RunSpec) -> RunSpec:
-    """The run with `method.estimate_from`, the predictions of the network, filled in; other methods unchanged.
+    """The run with the network's predictions (`method.estimate_from`) filled in; other methods unchanged.
+
+    `method.start_from` gets the network's checkpoint, if the method has this key.
 
     Raises:
         SlnlabError: several processes train, each of which would predict only its part.
@@ -49,10 +52,13 @@ def filled(spec: RunSpec) -> RunSpec:
     if not _estimated(spec.config):
         return spec
     noisy = _settled_noisy_run(spec)
-    file = RunDirectory(noisy.directory).probabilities
-    if not file.exists():
+    directory = RunDirectory(noisy.directory)
+    if not directory.probabilities.exists():
         _predict(probability_run.filled(noisy))
-    return spec.changed({"method.estimate_from": str(file)})
+    made = {"method.estimate_from": str(directory.probabilities)}
+    if "start_from" in spec.config.method:
+        made["method.start_from"] = str(directory.checkpoint)
+    return spec.changed(made)
 
 
 def _estimated(config: DictConfig) -> bool:
