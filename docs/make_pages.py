@@ -228,7 +228,7 @@ def index() -> str:
     ]
     single = [each for each in methods() if len(each.law.networks) == 1]
     page = (DOCS / "parts" / "methods.md").read_text("utf-8")
-    for key in ("mixup.alpha", "sam.rho", "logit_clip.tau"):
+    for key in ("mixup.alpha", "sam.rho", "logit_clip.tau", "class_balance.strength"):
         without = ", ".join(f"`{each.name}`" for each in single if key in each.law.refuses)
         page = page.replace(f"<!-- without {key} -->", without)
     two = ", ".join(f"`{each.name}`" for each in methods() if each not in single)

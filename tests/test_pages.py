@@ -91,10 +91,10 @@ def test_a_method_without_a_measured_cost_has_a_card(make_pages: ModuleType) -> 
     assert "## Cost\n\nNot measured.\n" in card
 
 
-@pytest.mark.parametrize("key", ["mixup.alpha", "sam.rho", "logit_clip.tau"])
+@pytest.mark.parametrize("key", ["mixup.alpha", "sam.rho", "logit_clip.tau", "class_balance.strength"])
 def test_the_index_names_methods_that_refuse_a_feature(key: str) -> None:
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
-    (named,) = re.findall(rf"^- \w+ \(`{key}`\) goes with .* one network, except (.*?)\.", page, re.MULTILINE)
+    (named,) = re.findall(rf"^- [\w ]+ \(`{key}`\) goes with .* one network, except (.*?)\.", page, re.MULTILINE)
     single = [method for method in map(composed, METHODS) if len(law(method).networks) == 1]
     assert re.findall(r"`(\w+)`", named) == [method.name for method in single if key in law(method).refuses]
 

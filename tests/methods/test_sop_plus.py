@@ -45,7 +45,7 @@ def test_the_loss_by_hand(bare: Callable[..., Bare]) -> None:
     p = [[0.41 / 0.94, 0.34 / 0.94, 0.19 / 0.94], [0.1, 0.8, 0.1]]
     sop = (-log(p[0][1]) + 0.91**2 + 0.96**2 + 0.01**2 - log(0.8)) / 2
     divergence = sum(a * log(a / b) for s, t in zip(FIRST, SECOND, strict=True) for a, b in zip(s, t, strict=True)) / 2
-    balance = -sum(log((p[0][c] + p[1][c]) / 2) for c in range(3)) / 3
+    balance = -sum(log(3 * (p[0][c] + p[1][c]) / 2) for c in range(3)) / 3
     assert made.loss(first).item() == pytest.approx(sop + 0.9 * divergence + 0.1 * balance, rel=1e-5)
 
 

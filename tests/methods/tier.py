@@ -27,6 +27,7 @@ BESIDE = {
     "mixup.alpha": {"mixup.alpha": 1.0},
     "sam.rho": {"sam.rho": 0.05},
     "logit_clip.tau": {"logit_clip.tau": 1.0},
+    "class_balance.strength": {"class_balance.strength": 1.0},
 }
 """Overrides that compose with a method, by the key that a method may refuse."""
 

@@ -34,6 +34,7 @@ BESIDE = {
     "mixup.alpha": "mixup",
     "sam.rho": "SAM",
     "logit_clip.tau": "LogitClip",
+    "class_balance.strength": "class balance",
 }
 """Key → name of a feature that a method may be combined with."""
 

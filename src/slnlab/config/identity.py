@@ -50,6 +50,7 @@ SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "s
 
 WHEN_ON = {
     "logit_clip.tau": ["logit_clip"],
+    "class_balance.strength": ["class_balance"],
     "data.rotation": ["data.rotation"],
     "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
 }

@@ -16,7 +16,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.models.modes import evaluating
-from slnlab.objectives import co_guess, co_refine, confidence_penalty, prior_penalty
+from slnlab.objectives import batch_prior_penalty, co_guess, co_refine, confidence_penalty
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
@@ -243,10 +243,7 @@ class DivideMix(Method):
         if weight and trained > count:
             errors = ((s - target) ** 2)[of_labelled:]
             loss = loss + weight * errors.sum() / ((trained - count) * s.shape[1])
-        # The sum is over all processes' rows; the gradient is that of this process's rows.
-        sums = s.sum(0)
-        elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
-        return loss + prior_penalty((sums + elsewhere) / trained)
+        return loss + batch_prior_penalty(s, trained)
 
     @torch.no_grad()
     def _targets(

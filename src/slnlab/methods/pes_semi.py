@@ -77,6 +77,7 @@ class PESSemi(PES):
             "SAM needs a second pass with the same targets, and PES (semi) guesses its targets anew at every step"
         ),
         "logit_clip.tau": "PES (semi) mixes its samples and has a loss of its own (MixMatch)",
+        "class_balance.strength": "PES (semi) has a loss of its own (MixMatch)",
         "correction.enabled": "PES (semi) makes its own targets for samples that disagree with their labels",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}

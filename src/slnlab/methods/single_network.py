@@ -14,6 +14,7 @@ from slnlab.losses import expected_loss, logit_clip
 from slnlab.methods.base import Method
 from slnlab.methods.mixup import mixup_partners
 from slnlab.methods.sam import Decayed, SharpnessAware
+from slnlab.objectives import batch_prior_penalty, softmax
 from slnlab.sln import StochasticLabelNoise
 
 
@@ -46,6 +47,7 @@ class SingleNetwork(Method):
         sam: radius ρ of sharpness-aware minimisation; 0: off. See `slnlab.methods.sam`.
         sam_decay_in_ascent, sam_decay_in_step: see `slnlab.methods.sam`.
         logit_clip: largest norm τ of the logits that the loss sees; 0: off. See `slnlab.losses.logit_clip`.
+        class_balance: strength of KL(uniform ‖ mean softmax of the batch), added to the loss; 0: off.
         options: see `Method`.
     """
 
@@ -62,6 +64,7 @@ class SingleNetwork(Method):
         sam_decay_in_ascent: bool = True,
         sam_decay_in_step: Decayed = "perturbed",
         logit_clip: float = 0.0,
+        class_balance: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(network, **options)
@@ -70,6 +73,7 @@ class SingleNetwork(Method):
         self.mixup = mixup
         self.sam = SharpnessAware(sam, sam_decay_in_ascent, sam_decay_in_step) if sam else None
         self.logit_clip = logit_clip
+        self.class_balance = class_balance
 
     # What subclasses override
 
@@ -156,12 +160,13 @@ class SingleNetwork(Method):
         self.observe(lesson.seen, outputs.detach()[: len(batch.index), : self.table.num_classes])
         outputs = self._clipped(outputs)
         self.remember(batch, outputs.detach())
-        return self.batch_loss(batch, outputs, lesson.targets)
+        return self._with_balance(batch, outputs, self.batch_loss(batch, outputs, lesson.targets))
 
     def _loss_again(self, batch: Batch) -> Tensor:
         """The loss of SAM's second pass, which observes and remembers nothing."""
         lesson = self.lesson(batch)
-        return self.batch_loss(batch, self._clipped(self._outputs(lesson)), lesson.targets)
+        outputs = self._clipped(self._outputs(lesson))
+        return self._with_balance(batch, outputs, self.batch_loss(batch, outputs, lesson.targets))
 
     def lesson(self, batch: Batch) -> Lesson:
         """The batch, mixed with mixup, with SLN's noise on its targets."""
@@ -186,3 +191,10 @@ class SingleNetwork(Method):
             return outputs
         logits, own = outputs.tensor_split([self.table.num_classes], 1)
         return torch.cat([logit_clip(logits, self.logit_clip), own], 1)
+
+    def _with_balance(self, batch: Batch, outputs: Tensor, loss: Tensor) -> Tensor:
+        """The loss with the penalty on predictions that prefer some classes over the whole batch."""
+        if not self.class_balance:
+            return loss
+        likely = softmax(outputs[: len(batch.index), : self.table.num_classes])
+        return loss + self.class_balance * batch_prior_penalty(likely, batch.shard.total)

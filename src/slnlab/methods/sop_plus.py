@@ -14,8 +14,7 @@ from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import Lesson
 from slnlab.methods.sop import SOP
-from slnlab.objectives import softmax
-from slnlab.processes.distributed import gather
+from slnlab.objectives import batch_prior_penalty, softmax
 from slnlab.schema.kinds import EvenPixels, NonNegative
 
 CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -24,9 +23,9 @@ CIFAR10 = Normalise((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 class SOPPlus(SOP):
     """SOP's loss on the first view plus, with the softmaxes S_1 and S_2 of the two views and P of SOP,
 
-        consistency · mean KL(sg(S_1) ‖ S_2) + balance · (−Σ_c (1/C) log mean_i P_ic),
+        consistency · mean KL(sg(S_1) ‖ S_2) + balance · KL(uniform ‖ mean P),
 
-    both means over the batch (section 3.3 of the paper, as in the authors' code). The first view has the training
+    all means over the batch (section 3.3 of the paper, as in the authors' code). The first view has the training
     augmentation, the second that of `slnlab.data.strong_view`. One pass predicts both, so batch norm sees them
     together. The consistency trains the network alone, the balance also u.
 
@@ -76,8 +75,5 @@ class SOPPlus(SOP):
         first, second = logits.chunk(2)
         losses, explained = self.sop.with_explained(batch.own, first, targets)
         divergence = (softmax(first).detach() * (cross_entropy(second) - cross_entropy(first).detach())).sum(1)
-        # The sum is over all processes' rows; the gradient is that of this process's rows.
-        sums = explained.sum(0)
-        elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
-        balance = ((sums + elsewhere) / batch.shard.total).log().mean()
-        return batch.mean(losses + self.consistency * divergence) - self.balance * balance
+        loss = batch.mean(losses + self.consistency * divergence)
+        return loss + self.balance * batch_prior_penalty(explained, batch.shard.total)

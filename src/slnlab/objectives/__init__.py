@@ -7,6 +7,7 @@ you move and save the table. The methods of the same names train with these obje
 from slnlab.objectives._bootstrapping import bootstrapping
 from slnlab.objectives._confidence_penalty import confidence_penalty
 from slnlab.objectives._label_codes import bit_losses, label_codes
+from slnlab.objectives._prior_penalty import batch_prior_penalty, prior_penalty
 from slnlab.objectives._shifted_gaussian import shifted_gaussian
 from slnlab.objectives._softmax import softmax
 from slnlab.objectives._symmetric_divergence import symmetric_divergence
@@ -14,7 +15,7 @@ from slnlab.objectives.cores2 import CORES2
 from slnlab.objectives.disc import DISC
 from slnlab.objectives.elr import ELR, early_learning
 from slnlab.objectives.learned_transition import LearnedTransition
-from slnlab.objectives.mixmatch import co_guess, co_refine, prior_penalty, sharpen
+from slnlab.objectives.mixmatch import co_guess, co_refine, sharpen
 from slnlab.objectives.revised_transition import RevisedTransition
 from slnlab.objectives.sop import SOP, SampleNoise
 
@@ -26,6 +27,7 @@ __all__ = [
     "LearnedTransition",
     "RevisedTransition",
     "SampleNoise",
+    "batch_prior_penalty",
     "bit_losses",
     "bootstrapping",
     "co_guess",

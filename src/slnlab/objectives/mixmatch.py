@@ -41,11 +41,6 @@ def ramp_up(progress: float, epochs: int) -> float:
     return min(max(progress / epochs, 0.0), 1.0) if epochs else 1.0
 
 
-def prior_penalty(mean: Tensor) -> Tensor:
-    """Mean softmax (C,) of a batch → KL(uniform ‖ mean) = Σ_c (1/C) log(1/(C·mean_c)), a scalar ≥ 0; equation 11."""
-    return -(mean * len(mean)).clamp(min=1e-30).log().mean()  # a class of probability 0 has a finite penalty
-
-
 def mixing(alpha: float, streams: Streams, step: int, rows: int, device: torch.device) -> tuple[float, Tensor]:
     """Draw the mixture of a MixMatch step: λ' = max(λ, 1 − λ) with λ ~ Beta(α, α), and each row's partner (rows,)."""
     share = beta(alpha, streams.seed, "lambda", step)

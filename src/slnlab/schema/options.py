@@ -28,7 +28,7 @@ from slnlab.schema.source_code import definition
 SUPPLIED = {
     "method": {
         *("optimizer", "scheduler", "seed", "clip_norm", "class_losses", "sigma", "reset_optimizer_each_epoch"),
-        *("mixup", "sam", "sam_decay_in_ascent", "sam_decay_in_step", "logit_clip"),
+        *("mixup", "sam", "sam_decay_in_ascent", "sam_decay_in_step", "logit_clip", "class_balance"),
     },
     "noise": {"labels", "images", "num_classes", "num_train", "generator", "num_donors", "classes", "paths"},
     "data": {"noise", "seed"},
@@ -192,7 +192,13 @@ class Law(NamedTuple):
     weighs_samples: bool
 
 
-COMPOSED = {"sln.sigma": "sigma", "mixup.alpha": "mixup", "sam.rho": "sam", "logit_clip.tau": "logit_clip"}
+COMPOSED = {
+    "sln.sigma": "sigma",
+    "mixup.alpha": "mixup",
+    "sam.rho": "sam",
+    "logit_clip.tau": "logit_clip",
+    "class_balance.strength": "class_balance",
+}
 """Key that switches on an addition to a method's objective → the parameter of its class for it."""
 
 

@@ -139,6 +139,10 @@ class LogitClip(Section):
     tau: NonNegative
 
 
+class ClassBalance(Section):
+    strength: NonNegative
+
+
 class Init(Section):
     source: str | list[str] | None = Field(alias="from")
     overrides: list[str]
@@ -182,6 +186,7 @@ class Root(Section):
     mixup: Mixup
     sam: SharpnessAware
     logit_clip: LogitClip
+    class_balance: ClassBalance
     init: Init
     softmax_average: SoftmaxAverage
     label_wave: LabelWave

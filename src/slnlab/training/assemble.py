@@ -99,7 +99,7 @@ def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
 
 
 def _composed(config: DictConfig) -> dict[str, Any]:
-    """The loss and the additions to a method's objective (σ, mixup, SAM, LogitClip) that its class takes."""
+    """The loss and the additions to a method's objective (σ, mixup, SAM and so on) that its class takes."""
     offered = {
         "class_losses": partial(get_method(config.loss._target_), **_options(config.loss)),
         "sigma": config.sln.sigma,
@@ -107,7 +107,8 @@ def _composed(config: DictConfig) -> dict[str, Any]:
         "sam": config.sam.rho,
         "sam_decay_in_ascent": config.sam.decay_in_ascent,
         "sam_decay_in_step": config.sam.decay_in_step,
-        "logit_clip": OmegaConf.select(config, "logit_clip.tau", default=0.0),  # finished runs may not know the key
+        "logit_clip": OmegaConf.select(config, "logit_clip.tau", default=0.0),  # finished runs may not know these keys
+        "class_balance": OmegaConf.select(config, "class_balance.strength", default=0.0),
     }
     takes = law(config.method).takes
     return {name: value for name, value in offered.items() if takes is None or name in takes}
