@@ -61,7 +61,7 @@ experiments/methods_digits: $(STAMP)  ## every method on digits, two noises; SLN
 	$(BIN)/python -m slnlab.report runs/methods_digits --where seed=0,1,2,3,4 --costs $@/costs.json --out $@
 	rm $@/curves.png  # 70 configurations: no picture to learn from
 
-TUNE_MINIMA := $(BIN)/python -m slnlab.train -m experiment=minima_digits launcher=local runs_dir=runs/minima_digits
+MINIMA := $(BIN)/python -m slnlab.train -m experiment=minima_digits launcher=local runs_dir=runs/minima_digits
 experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the weightings of label correction on digits (36 runs)
 	$(MINIMA)
 	$(MINIMA) method=sln_mo_lc correction.weighting=loss,inverse
@@ -75,7 +75,7 @@ experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs o
 	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist noise=sym seed=0 launcher=local runs_dir=runs/fashion_diagnosis
 	cd experiments && ../$(BIN)/python diagnosis.py ../runs/minima_digits ../runs/fashion_diagnosis --out diagnosis
 
-FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
+TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned
 experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (114 runs)
 	$(TUNE_FASHION) seed=0 noise=sym method=sln sln.sigma=0.1,0.2,0.5,1

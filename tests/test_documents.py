@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_published_schema_is_current() -> None:
     """Written by: python -m slnlab.record.result > docs/result.schema.json"""
     assert json.loads((ROOT / "docs" / "result.schema.json").read_text()) == Result.model_json_schema()
+
+
+def test_no_make_target_uses_an_undefined_variable() -> None:
+    """Such a line runs an empty command and makes nothing."""
+    (listed,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    given = [f"{name}=given" for name in ("CIFAR", "CLOTHING", "HUMAN", "LABELS")]  # the user's files
+    command = ["make", "--dry-run", "--warn-undefined-variables", *given, *listed.split()]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert planned.stdout.count("slnlab.train") > 10
+    assert "undefined variable" not in planned.stderr
 
 
 def test_the_readme_is_short() -> None:
