@@ -62,7 +62,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
-            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, or `estimated`",
+            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, `anchor_points` "
+            "or `estimated`",
         )
     noise = config["noise"]["name"]
     own_noise = config["preset"].get("own_noise", False)
