@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
+from slnlab.data.oversampling import equally_often
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
@@ -57,6 +58,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples.
+        oversampling: training draws each given label equally often, see `equally_often`. Other passes over the samples
+            of an epoch have each of them once.
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
@@ -90,6 +93,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
+        oversampling: bool = False,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
@@ -102,6 +106,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
+        self.oversampling = oversampling
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -260,6 +265,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """Yield functions that make the training batches of an epoch, in its order; this process's part of each."""
         rows = self.rows(epoch)
+        if self.oversampling:
+            rows = rows[equally_often(self.labels.given[rows], self._streams("oversampling", epoch))]
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
         batches = in_batches(order, self.batch_size)
         read = self.reading(batches)
