@@ -17,6 +17,7 @@ from slnlab.data.source import LabelledImages, Source, Split, replaced_images, t
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 
+
 class ImageDataModule(IndexedDataModule):
     """Images as one uint8 tensor on the training device, with whole batches augmented at once.
 
