@@ -106,6 +106,7 @@ def shown(value: Any) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = re.sub(r"\$\{slnlab\.times:\$\{([\w.]+)\},([\d.]+)\}", r"\2 · `\1`", text)
     text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+)\}", r"\1 of the training samples", text)
+    text = re.sub(r"\$\{slnlab\.part_of_epochs:([\d.]+)\}", r"\1 of the run's epochs", text)
     text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+)\}", r"\1 of the run's steps", text)
     text = text.replace("${slnlab.steps_of_epoch:}", "the steps of an epoch")
     return re.sub(r"\$\{([\w.]+)\}", r"`\1`", text)

@@ -304,11 +304,11 @@ def test_a_wrong_value_names_what_is_allowed(overrides: list[str], key: str, all
     [
         (
             ["method=co_teaching", "method.forget_rate=estimate"],
-            "method.forget_rate: 'estimate' is not allowed: a number in [0, 1), or 'estimated'",
+            "method.forget_rate: 'estimate' is not allowed: a number in [0, 1), or 'estimated' or 'anchor_points'",
         ),
         (
             ["method=sigua", "method.forget_rate=1.5"],
-            "method.forget_rate: 1.5 is not allowed: a number in [0, 1), or 'estimated'",
+            "method.forget_rate: 1.5 is not allowed: a number in [0, 1), or 'estimated' or 'anchor_points'",
         ),
         (["init.from=3"], "init.from: 3 is not allowed: a string, a list of strings, or null"),
         (["init.from=[sln,3]"], "init.from: ['sln', 3] is not allowed: a string, a list of strings, or null"),

@@ -49,11 +49,11 @@ def test_a_run_directory_contains_the_documented_files(tiny_run: TinyRun) -> Non
         assert test == summarise_test(rows, weights)
         assert test.last == rows[-1][f"test/{weights}/accuracy"]
     assert result.epochs == 2
-    estimate = result.noise_rate_estimate
-    assert estimate is not None
-    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
-    with np.load(path / "samples.npz") as samples:  # without those held out
-        assert estimate.error == pytest.approx(estimate.value - samples["wrong"].mean())
+    for estimate in (result.noise_rate_estimate, result.noise_rate_by_anchors):
+        assert estimate is not None
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+        with np.load(path / "samples.npz") as samples:  # without those held out
+            assert estimate.error == pytest.approx(estimate.value - samples["wrong"].mean())
     assert result.timing.total_seconds == pytest.approx(sum(row["seconds"] for row in rows))
 
 

@@ -30,6 +30,9 @@ def test_the_estimating_run_ignores_keys_of_the_correcting_method(tmp_path: Path
     baseline = compose(["method=early_stopping", "data.test=false"])
     assert baseline.method.criterion == "accuracy"
     assert settle(baseline).subdir != made[0].subdir
+    for name in ("co_teaching", "co_teaching_plus", "jocor", "sigua", "t_revision"):
+        choice = [] if name == "t_revision" else ["method.forget_rate=anchor_points"]
+        assert noisy(f"method={name}", *choice).subdir == made[0].subdir
 
 
 def test_every_process_predicts_its_own_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

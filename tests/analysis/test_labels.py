@@ -88,12 +88,13 @@ def test_judge_by_hand() -> None:
     table.correct(torch.tensor([2]), torch.tensor([0.0]), torch.tensor([2]))
     network = Lookup().train()
     batches = [(torch.tensor([2, 0]), torch.tensor([[2.0], [0.0]])), (torch.tensor([1]), torch.tensor([[1.0]]))]
-    rows, losses, predictions, margins, others = judge(network, batches, table)
+    rows, losses, predictions, margins, others, probabilities = judge(network, batches, table)
     assert rows.tolist() == [0, 1, 2], "in the order of the table"
     assert losses.tolist() == pytest.approx([log(4), log(4 / 3), log(8)])
     assert predictions.tolist() == [0, 1, 2]
     assert margins.tolist() == pytest.approx([-log(2), log(6), -log(6)]), "to the most probable other class"
     assert others.tolist() == [0, 0, 2], "that class, the first of equals"
+    assert probabilities.tolist() == [pytest.approx(row) for row in network.logits.exp().tolist()]
     assert network.training, "put back"
 
 

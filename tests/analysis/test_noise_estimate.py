@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise, estimate_rate, wrong_probability
+from slnlab.analysis.noise_estimate import (
+    NoiseEstimate,
+    Share,
+    estimate_noise,
+    estimate_rate,
+    estimate_rate_by_anchors,
+    wrong_probability,
+)
 
 GIVEN = np.array([0] * 60 + [1] * 40)
 SUGGESTED = 1 - GIVEN
@@ -42,6 +50,26 @@ def test_one_fit_gives_the_same_rate_and_the_interval_of_a_mean() -> None:
     rate = estimate_rate(scores)
     half = 1.96 * np.sqrt(0.25 * 0.75 / 99)
     assert tuple(rate) == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=1e-3)
+
+
+def test_the_rate_by_anchor_points_by_hand() -> None:
+    """T = (.8 .2; .3 .7). Twelve labels 0 and eight labels 1 are π T of π = (.6, .4), so .6·.2 + .4·.3 are wrong."""
+    predictions = torch.tensor([[0.8, 0.2]] * 12 + [[0.3, 0.7]] * 8)
+    given = torch.tensor([0] * 12 + [1] * 8)
+    assert tuple(estimate_rate_by_anchors(predictions, given)) == pytest.approx((0.24, 0.24, 0.24))
+    predictions[:3] = torch.tensor([0.99, 0.01])  # the anchor of class 0 comes after int(.3·12) = 3 others
+    predictions[3] = torch.tensor([0.9, 0.1])  # π of (.9 .1; .3 .7) is (.5, .5), so .5·.1 + .5·.3 are wrong
+    rate = estimate_rate_by_anchors(predictions, given)
+    assert rate.value == pytest.approx(0.2)
+    surest = 0.3 / 0.69  # π_0 of (.99 .01; .3 .7), from .99 π_0 + .3 (1 − π_0) = .6
+    assert rate.low == pytest.approx(surest * 0.01 + (1 - surest) * 0.3, abs=1e-6)
+    assert rate.high == pytest.approx(0.24), "some places further on"
+
+
+def test_a_class_that_is_never_given_does_not_count() -> None:
+    predictions = torch.tensor([[0.9, 0.1, 0.0]] * 5 + [[0.1, 0.9, 0.0]] * 5)
+    rate = estimate_rate_by_anchors(predictions, torch.tensor([0] * 5 + [1] * 5))
+    assert rate.value == pytest.approx(0.1)
 
 
 def test_the_transition_matrix_by_hand(estimate: NoiseEstimate) -> None:

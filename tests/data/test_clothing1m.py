@@ -231,6 +231,24 @@ def test_standard_sampling_is_every_image_once(shared: Path) -> None:
     assert index.tolist() != list(range(42))
 
 
+def test_an_imbalanced_part_keeps_each_image_with_its_label(shared: Path) -> None:
+    """Of 18, 13 and 11 images: all, 13/√9 = 4 and 11/9 = 1, rounded down, drawn by `split_seed`."""
+    every = dict(given(shared))
+    sizes = torch.tensor(list(every.values())).bincount().tolist()
+    part = make(shared, imbalance=9, noisy_val=2, flip=False)
+    assert part.labels.given.bincount().tolist() == [sizes[0], sizes[1] // 3, sizes[2] // 9]
+    names = part.paths(torch.arange(len(part.labels.given)))
+    assert [every[name] for name in names] == part.labels.given.tolist()
+    whole = make(shared, flip=False)
+    known = whole.paths(whole.rows(0))
+    seen = {names[row]: image for rows, images in part.passes("clean", "x", 0) for row, image in zip(rows, images)}
+    assert len(seen) == len(names) - 2, "without those held out"
+    for rows, images in whole.passes("clean", "x", 0):
+        for row, image in zip(rows, images):
+            assert known[row] not in seen or torch.equal(seen[known[row]], image)
+    assert names != (other := make(shared, imbalance=9, split_seed=1)).paths(torch.arange(len(other.labels.given)))
+
+
 def test_balanced_sampling_redraws_each_given_label_every_epoch(shared: Path) -> None:
     datamodule = make(shared, sampling="balanced", per_class=7)
     labels = datamodule.labels.given

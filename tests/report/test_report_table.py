@@ -154,6 +154,21 @@ def test_seed_ranges(seeds, text):
     assert _ranges(seeds) == text
 
 
+@pytest.mark.parametrize(("imbalance", "difference", "shown"), [(None, 0.008, False), (None, 0.02, True), (9, 0, True)])
+def test_the_balanced_accuracy_is_shown_for_imbalanced_classes(make_run, tmp_path, imbalance, difference, shown):
+    for seed, last in enumerate((0.6, 0.7)):
+        path = make_run(f"runs/{seed}", [last], seed=seed, settings={"data": {"imbalance": imbalance}}) / "result.json"
+        content = json.loads(path.read_text())
+        quality = {"class_recall": [], "balanced_accuracy": last - difference, "ece": 0, "nll": 0, "brier": 0}
+        content["rows"]["network"]["test_quality"] = quality
+        path.write_text(json.dumps(content))
+    text, _ = report([tmp_path / "runs"])
+    header, row = lines_of(text)
+    assert ("balanced" in header) is shown is ("balanced: mean test accuracy over the classes" in text)
+    if shown:
+        assert row[header.index("balanced")] == f"{65 - 100 * difference:.2f} ± 7.07"
+
+
 def test_results_csv_has_the_noise_rate_a_method_used(make_run, tmp_path, read_csv):
     path = make_run("runs/0") / "result.json"
     content = json.loads(path.read_text())
@@ -165,9 +180,11 @@ def test_results_csv_has_the_noise_rate_a_method_used(make_run, tmp_path, read_c
         "mean_error": 0.05,
         "row_l1": [0.4, 0.1],
     }
+    content["noise_rate_by_anchors"] = {"value": 0.3, "low": 0.2, "high": 0.5, "source": "anchor points", "error": -0.1}
     path.write_text(json.dumps(content))
     report([tmp_path / "runs"], tmp_path / "out")
     (line,) = read_csv(tmp_path / "out/results.csv")
+    assert (line["noise_rate_by_anchors"], line["noise_rate_by_anchors_error"]) == ("0.3", "-0.1")
     assert (line["noise_rate_used"], line["noise_rate_source"]) == ("0.3", "loss mixture")
     assert line["transition_source"] == "estimated"
     assert (line["transition_max_error"], line["transition_mean_error"]) == ("0.2", "0.05")

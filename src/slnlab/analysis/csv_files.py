@@ -46,13 +46,16 @@ def write_results(path: Path, groups: Iterable[Group]) -> None:
 
 
 def _used(result: Result) -> dict[str, Any]:
-    """The noise rate and the transition matrix used by the method, and the estimated noise rate."""
+    """The noise rate and the transition matrix used by the method, and the estimates of the noise rate."""
     rate, transition, estimate = result.noise_rate_used, result.transition_used, result.noise_rate_estimate
+    anchors = result.noise_rate_by_anchors
     return {
         "noise_rate_used": rate.value if rate else None,
         "noise_rate_source": rate.source if rate else None,
         "noise_rate_estimate": estimate.value if estimate else None,
         "noise_rate_estimate_error": estimate.error if estimate else None,
+        "noise_rate_by_anchors": anchors.value if anchors else None,
+        "noise_rate_by_anchors_error": anchors.error if anchors else None,
         "transition_source": transition.source if transition else None,
         "transition_max_error": transition.max_error if transition else None,
         "transition_mean_error": transition.mean_error if transition else None,

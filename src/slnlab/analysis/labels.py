@@ -16,9 +16,12 @@ from slnlab.processes.distributed import gather
 from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable, margins
 
+MOST_PROBABILITIES = 100_000_000
+"""Probabilities of all samples and classes that are kept: 400 MB."""
+
 
 class SampleJudgements(NamedTuple):
-    """Judgements of trained weights on M samples: columns (M,) on the CPU, ordered by row."""
+    """Judgements of trained weights on M samples: columns (M, …) on the CPU, ordered by row."""
 
     rows: Tensor
     """Rows of the sample table, int64."""
@@ -31,6 +34,8 @@ class SampleJudgements(NamedTuple):
     separates samples whose loss is 0."""
     other: Tensor
     """The likeliest class other than the given label, int64."""
+    probabilities: Tensor
+    """Softmax (M, C), or (M, 0) for more than `MOST_PROBABILITIES` of them."""
 
 
 @torch.no_grad()
@@ -46,13 +51,15 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
         Diverged: a loss is not finite.
     """
     parts: list[tuple[Tensor, ...]] = []
+    kept = table.num_classes if len(table) * table.num_classes <= MOST_PROBABILITIES else 0
     with evaluating(network):
         for index, image in batches:
             logits = network(image).float()
             given = table["given"][index]
             loss = cross_entropy(logits, given, reduction="none")
             other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
-            parts.append((index, loss, logits.argmax(1), margins(logits, given), other))
+            probabilities = logits.softmax(1)[:, :kept]
+            parts.append((index, loss, logits.argmax(1), margins(logits, given), other, probabilities))
     judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")

@@ -20,6 +20,7 @@ predicted as their given label. recovered: percent of the flipped ones predicted
 wrong labels by their loss. s/epoch: training time."""
 VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
 CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set."
+BALANCED_NOTE = "\nbalanced: mean test accuracy over the classes at the last epoch."
 LABEL_WAVE_NOTE = "\nlabel wave: where the training predictions' changes from epoch to epoch have their first minimum."
 COST_NOTE = "\ncost: an epoch's computing time as a multiple of cross entropy's, measured side by side."
 NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
@@ -28,6 +29,9 @@ vs: mean difference in percentage points at the last epoch [95 % interval], from
 noisy labels. With several noise draws, differences are averaged over the seeds of a draw, and draws are the independent
 units; otherwise seeds are, and the interval holds for these noisy labels only. p: paired t-test, corrected by Holm over
 the comparisons of a table."""
+
+UNBALANCED = 0.01
+"""Difference between accuracy and balanced accuracy from which on a table shows both."""
 
 TEXT_COLUMNS = ("method", "setting")
 """Columns of words; the others hold numbers."""
@@ -97,6 +101,8 @@ def note(tables: Sequence[Table]) -> str:
         text += CLEAN_VAL_NOTE
     if any(found["test_label_wave"] for found in statistics):
         text += LABEL_WAVE_NOTE
+    if "balanced" in names:
+        text += BALANCED_NOTE
     if any(found["noisy_val_last"] and not found["test_last"] for found in statistics):
         text += NOISY_VAL_NOTE
     if "cost" in names:
@@ -151,6 +157,8 @@ def _columns(rows: Sequence[Row], costs: Mapping[str, float]) -> dict[str, list[
         columns["seeds"] = lambda row: f"{len(row.group.seeds)} ({_ranges(row.group.seeds)})"
     if any(row.statistics["test_last"] for row in rows):
         columns["last"] = show("test_last", 2, 100, std=True)
+        if any(map(_imbalanced, rows)):
+            columns["balanced"] = show("balanced_accuracy", 2, 100, std=True)
         columns["last 10"] = show("test_mean_last_10", 2, 100)
         if any(row.statistics["test_best_noisy_val"] for row in rows):
             columns["best val"] = show("test_best_noisy_val", 2, 100, std=True)
@@ -168,6 +176,14 @@ def _columns(rows: Sequence[Row], costs: Mapping[str, float]) -> dict[str, list[
     if costs:
         columns["cost"] = lambda row: f"{costs[method]:.2f}" if (method := row.group.first.method) in costs else "–"
     return {name: [cell(row) for row in rows] for name, cell in columns.items()}
+
+
+def _imbalanced(row: Row) -> bool:
+    """True if classes had different numbers of samples: in training by `data.imbalance`, or visibly in the test set."""
+    last, balanced = row.statistics["test_last"], row.statistics["balanced_accuracy"]
+    if not (last and balanced):
+        return False
+    return bool(row.group.first.identity["data"].get("imbalance")) or abs(last.mean - balanced.mean) >= UNBALANCED
 
 
 def _comparison_columns(comparisons: Sequence[Comparison], title: str) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,7 +16,7 @@ import torch
 
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
 from slnlab.analysis.labels import findings, judge
-from slnlab.analysis.noise_estimate import estimate_rate
+from slnlab.analysis.noise_estimate import Share, estimate_rate, estimate_rate_by_anchors
 from slnlab.analysis.predictions import measured_qualities
 from slnlab.analysis.scores import RANKING, suspicion
 from slnlab.callbacks.dynamics import dynamics
@@ -104,6 +104,7 @@ class RunRecord(pl.Callback):
         self.label_issues: LabelIssues | None = None
         self.noise_rate_used: NoiseRateUsed | None = None
         self.noise_rate_estimate: NoiseRateEstimate | None = None
+        self.noise_rate_by_anchors: NoiseRateEstimate | None = None
         self.transition_used: TransitionUsed | None = None
 
     def on_save_checkpoint(
@@ -155,16 +156,19 @@ class RunRecord(pl.Callback):
         # Lightning has moved the networks off the device by now.
         networks = {name: network.to(table.device) for name, network in pl_module.judged.items()}
         tested: dict[str, TestQuality] = {}
+        by_anchors: dict[str, Share] = {}
         if datamodule.test:
             tested = measured_qualities(networks, datamodule.evaluation_batches("test"), datamodule.num_classes)
         for name, network in networks.items():
             judged = judge(network, datamodule.passes("clean", "judge", 0), table)
-            index, loss, prediction, margin, other = judged
+            index, loss, prediction, margin, other, probabilities = judged
             known = {
                 key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
             }
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
             self.rows[name] = self._summarise(name, found, tested.get(name))
+            if probabilities.numel():
+                by_anchors[name] = estimate_rate_by_anchors(probabilities, known["given"])
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
             columns |= {f"{name}_margin": margin.numpy(), f"{name}_other": other.numpy()}
@@ -191,7 +195,12 @@ class RunRecord(pl.Callback):
             with replacing(self.run.label_issues) as file:
                 suspected = write_label_issues(file, columns, judging, datamodule.classes)
         self.label_issues = self._issues(judging, why, suspected, columns["given"])
-        self.noise_rate_estimate = _estimated(columns)
+        suspicions = suspicion(columns, judge="")[RANKING]  # the default score of `slnlab diagnose`, without a judge
+        wrong = columns.get("wrong")
+        if len(suspicions) >= 2:
+            self.noise_rate_estimate = _estimated(estimate_rate(suspicions), "loss mixture", wrong)
+        if judging in by_anchors:
+            self.noise_rate_by_anchors = _estimated(by_anchors[judging], "anchor points", wrong)
 
     def _issues(self, judging: str, why: str, suspected: int, given: np.ndarray) -> LabelIssues:
         """Summarise `label_issues.csv`, and log the summary."""
@@ -243,11 +252,8 @@ class RunRecord(pl.Callback):
             file.write(text.getvalue().encode())
 
 
-def _estimated(columns: Mapping[str, np.ndarray]) -> NoiseRateEstimate | None:
-    """The noise rate by the default score of `slnlab diagnose`, which needs no judge."""
-    suspicions = suspicion(columns, judge="")[RANKING]
-    if len(suspicions) < 2:
-        return None
-    rate = estimate_rate(suspicions)
-    error = rate.value - float(columns["wrong"].mean()) if "wrong" in columns else None
-    return NoiseRateEstimate(**rate._asdict(), error=error)
+def _estimated(
+    rate: Share, source: Literal["loss mixture", "anchor points"], wrong: np.ndarray | None
+) -> NoiseRateEstimate:
+    error = None if wrong is None else rate.value - float(wrong.mean())
+    return NoiseRateEstimate(**rate._asdict(), source=source, error=error)

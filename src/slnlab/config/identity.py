@@ -52,6 +52,7 @@ WHEN_ON = {
     "logit_clip.tau": ["logit_clip"],
     "class_balance.strength": ["class_balance"],
     "data.rotation": ["data.rotation"],
+    "data.oversampling": ["data.oversampling"],
     "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""

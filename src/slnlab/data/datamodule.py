@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,13 +16,17 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
+from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
+from slnlab.data.oversampling import equally_often
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Classes, Count, CountOrZero, Degrees, Positive
+from slnlab.schema.kinds import Classes, Count, CountOrZero, Degrees, OneOrMore, Positive
 from slnlab.streams import Streams
+
+log = logging.getLogger(__name__)
 
 View = Literal["augmented", "clean"]
 
@@ -56,7 +61,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         rotation: largest angle of a random rotation after crop and flip, in degrees; 0: none.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
-        split_seed: seed of the held-out samples.
+        split_seed: seed of the held-out samples, and of the part of each class.
+        imbalance: the first `train_size` samples lose a part of each class, by their true labels if these are known;
+            this is the ratio of the largest to the smallest fraction that remains. None: all remain.
+        imbalance_kind: shape over the classes, see `slnlab.data.imbalance.imbalanced_rows`.
+        oversampling: training draws each given label equally often, see `equally_often`. Other passes over the samples
+            of an epoch have each of them once.
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
@@ -90,6 +100,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
+        imbalance: OneOrMore | None = None,
+        imbalance_kind: ImbalanceKind = "exponential",
+        oversampling: bool = False,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
@@ -102,6 +115,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
+        self.imbalance, self.imbalance_kind, self.oversampling = imbalance, imbalance_kind, oversampling
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -260,6 +274,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """Yield functions that make the training batches of an epoch, in its order; this process's part of each."""
         rows = self.rows(epoch)
+        if self.oversampling:
+            rows = rows[equally_often(self.labels.given[rows], self._streams("oversampling", epoch))]
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
         batches = in_batches(order, self.batch_size)
         read = self.reading(batches)
@@ -307,6 +323,20 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         if not 0 <= self.noisy_val < size:
             raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
         return size
+
+    def _kept(self, labels: Tensor) -> Tensor:
+        """The rows (M,) of the training samples in use, ascending, by the labels (N,) of all, true if known."""
+        rows = torch.arange(self._training_size(len(labels)))
+        if self.imbalance is not None:
+            labels = labels[: len(rows)]
+            self._check_labels("training", labels)
+            generator = Streams(self.split_seed)("imbalance")
+            rows = imbalanced_rows(labels, self.num_classes, self.imbalance, self.imbalance_kind, generator)
+            counts = labels[rows].bincount(minlength=self.num_classes).tolist()
+            log.info("data.imbalance: %d of %d training samples remain; by class: %s", len(rows), len(labels), counts)
+            if self.noisy_val >= len(rows):
+                raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
+        return rows
 
     def _use(self, record: NoiseRecord) -> None:
         """Train on the labels of a noise record."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -13,15 +12,10 @@ from torch import Tensor
 from slnlab.data.augment import CropFlip, Normalise, pad
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
-from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Source, Split, replaced_images, true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
-from slnlab.schema.kinds import OneOrMore
-from slnlab.streams import Streams
-
-log = logging.getLogger(__name__)
 
 
 class ImageDataModule(IndexedDataModule):
@@ -35,9 +29,6 @@ class ImageDataModule(IndexedDataModule):
         name: name of the data set; None: that of `source`.
         channels: required number of image channels; None: any.
         num_train: required number of training images; None: any.
-        imbalance: the first `train_size` samples lose a part of each class; this is the ratio of the largest to the
-            smallest fraction that remains. None: all remain.
-        imbalance_kind: shape over the classes, see `slnlab.data.imbalance.imbalanced_rows`; `split_seed` draws.
         options: see `IndexedDataModule`.
     """
 
@@ -49,14 +40,11 @@ class ImageDataModule(IndexedDataModule):
         name: str | None = None,
         channels: int | None = None,
         num_train: int | None = None,
-        imbalance: OneOrMore | None = None,
-        imbalance_kind: ImbalanceKind = "exponential",
         **options: Any,
     ) -> None:
         super().__init__(name=name or source.name, **options)
         self.source = source
         self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
-        self.imbalance, self.imbalance_kind = imbalance, imbalance_kind
         self.expected = {"channels": channels, "num_train": num_train}
         self._images: Tensor
         self._evaluated: dict[EvaluationSplit, LabelledImages] = {}
@@ -128,20 +116,6 @@ class ImageDataModule(IndexedDataModule):
             if used:
                 self._evaluated[split] = self._load(split)
                 self._check_labels(split, self._evaluated[split].labels)
-
-    def _kept(self, labels: Tensor) -> Tensor:
-        """The rows (M,) of the training samples in use, ascending, by the true labels of all."""
-        rows = torch.arange(self._training_size(len(labels)))
-        if self.imbalance is not None:
-            labels = labels[: len(rows)]
-            self._check_labels("training", labels)
-            generator = Streams(self.split_seed)("imbalance")
-            rows = imbalanced_rows(labels, self.num_classes, self.imbalance, self.imbalance_kind, generator)
-            counts = labels[rows].bincount(minlength=self.num_classes).tolist()
-            log.info("data.imbalance: %d of %d training samples remain; by class: %s", len(rows), len(labels), counts)
-            if self.noisy_val >= len(rows):
-                raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
-        return rows
 
     def _load(self, split: Split) -> LabelledImages:
         data = self.source.load(split)

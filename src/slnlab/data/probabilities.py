@@ -1,4 +1,4 @@
-"""The file of class probabilities for instance-dependent noise."""
+"""The file of class probabilities: for instance-dependent noise, and for estimates of the noise."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ def save_probabilities(path: Path, probabilities: Tensor, labels: Tensor) -> Non
     """Write class probabilities (N, C) and the true labels (N,) to `path` atomically."""
     with replacing(path) as file:
         np.savez_compressed(file, probabilities=probabilities.float().cpu().numpy(), labels=labels.cpu().numpy())
+
+
+def read_probabilities(path: str | Path) -> Tensor:
+    """Read the class probabilities (N, C) of a network that learned noisy labels, to estimate their noise.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return torch.from_numpy(file["probabilities"])
+    except Exception as error:  # NumPy and zipfile raise many types for a broken archive
+        raise DataError(f"{path}: cannot be read as class probabilities ({error})") from error
 
 
 def load_probabilities(path: str | Path | None, labels: Tensor, num_classes: int) -> Tensor:

@@ -92,7 +92,6 @@ class StreamedDataModule(IndexedDataModule):
         mixed_depths: with `pixel_range`, allow images of 8 bits and of more together.
         read_timeout: longest time for one image, in seconds; None: no limit.
         name: name of the data set; None: that of `source`.
-        imbalance, imbalance_kind: only data sets in memory have them.
         options: see `IndexedDataModule`.
 
     Raises:
@@ -121,8 +120,6 @@ class StreamedDataModule(IndexedDataModule):
         background: Background = "white",
         read_timeout: Positive | None = None,
         name: str | None = None,
-        imbalance: None = None,
-        imbalance_kind: Literal["exponential"] = "exponential",
         **options: Any,
     ) -> None:
         super().__init__(padding=padding, mean=mean, std=std, clean_val=clean_val, name=name or source.name, **options)
@@ -226,18 +223,21 @@ class StreamedDataModule(IndexedDataModule):
         paths, labels = self.source.load("train")
         if self.num_train not in (None, len(labels)):
             raise DataError(f"data.num_train: the configuration says {self.num_train}, the files hold {len(labels)}")
-        size = self._training_size(len(labels))
         self._check_labels("training", labels)
         if self.pixel_range is not None:
             log.info(
                 "data.pixel_range: pixels from %g to %g become 0 to 255 in images of more than 8 bits",
                 *self.pixel_range,
             )
-        labels, true = labels[:size], true_labels(self.source)
-        true = None if true is None else true[:size]
+        true = true_labels(self.source)
+        rows = self._kept(labels if true is None else true)
+        size = len(rows)
+        if size < len(labels):
+            paths = Paths(paths.root, map(paths.relative, rows.tolist()))
+        labels, true = labels[rows], None if true is None else true[rows]
         if self.noise.name == "real":
             replaced = replaced_images(self.source)
-            self._use_real(labels, true, None if replaced is None else replaced[:size])
+            self._use_real(labels, true, None if replaced is None else replaced[rows])
         else:
             trusted = labels if true is None else true
             self._use(

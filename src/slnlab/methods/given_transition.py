@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slnlab.analysis.transition import estimate_transition, transition_used
+from slnlab.data.probabilities import read_probabilities
 from slnlab.errors import ConfigError, DataError
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.record.result import TransitionUsed
@@ -89,12 +90,7 @@ class GivenTransition(SingleNetwork):
                 "method.transition: estimated, but there are no predictions to estimate from; slnlab.train makes them, "
                 "a method outside of it takes them from estimate_from"
             )
-        try:
-            with np.load(self.estimate_from, allow_pickle=False) as file:
-                probabilities = torch.from_numpy(file["probabilities"])
-        except Exception as error:  # numpy and zipfile raise many types for a broken archive
-            raise DataError(f"{self.estimate_from}: cannot be read as class probabilities ({error})") from error
-        return estimate_transition(probabilities, self.drop_above)
+        return estimate_transition(read_probabilities(self.estimate_from), self.drop_above)
 
 
 def read_transition(path: Path) -> Tensor:

@@ -6,21 +6,30 @@ fraction R(e) of each batch with the largest losses is not trusted.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from slnlab.analysis.mixture import fit_loss_mixture
+from slnlab.analysis.noise_estimate import estimate_rate_by_anchors
 from slnlab.data.batches import Batch
+from slnlab.data.probabilities import read_probabilities
+from slnlab.errors import ConfigError
 from slnlab.losses import expected_loss, logit_clip
 from slnlab.methods.base import Method
 from slnlab.models.modes import evaluating
 from slnlab.processes.distributed import Shard, gather
 from slnlab.record.result import NoiseRateUsed
-from slnlab.schema.kinds import CountOrZero, NoiseRate
+from slnlab.schema.kinds import CountOrZero, FilledIn, NoiseRate
 from slnlab.sln import StochasticLabelNoise
+
+SOURCES: dict[str, Literal["loss mixture", "anchor points"]] = {
+    "estimated": "loss mixture",
+    "anchor_points": "anchor points",
+}
+"""Value of `method.forget_rate` → the source of the rate in the result."""
 
 
 def ramp(epoch: int, ramp_epochs: int) -> float:
@@ -62,18 +71,25 @@ class SmallLoss(Method):
     Selection compares the losses against the unperturbed targets, over the global batch. Stochastic label noise enters
     the training loss only.
 
-    The noise rate ε is a number, or `estimated`. The estimate is the share of the higher component of
+    The noise rate ε is a number, `estimated` or `anchor_points`. The estimate is the share of the higher component of
     `fit_loss_mixture`, fitted to the losses (mean over the networks, eval mode, images as they are, given labels) at
-    the start of every epoch. The estimate of the last epoch of the ramp stays, before much is memorised. The record
-    logs ε as `train/noise_rate` and R(e) as `train/forget_rate`; the result holds ε.
+    the start of every epoch. The estimate of the last epoch of the ramp stays, before much is memorised. With
+    `anchor_points` it is made once, from the predictions of the run that estimates T for `forward`, which stopped at
+    its best epoch on held-out noisy labels (`estimate_rate_by_anchors`). The record logs ε as `train/noise_rate` and
+    R(e) as `train/forget_rate`; the result holds ε.
 
     Args:
         networks, options: see `Method`.
         class_losses: logits (B, C) → the loss each class would incur (B, C).
         sigma: standard deviation of the stochastic label noise in the training loss; each network draws its own.
         logit_clip: largest norm τ of the logits that the loss sees; 0: off. See `slnlab.losses.logit_clip`.
-        forget_rate: forget rate ε in [0, 1), or "estimated".
+        forget_rate: forget rate ε in [0, 1), "estimated" from the losses, or "anchor_points".
         ramp_epochs: number of epochs over which the forget rate grows to ε, see `ramp`.
+        estimate_from: for "anchor_points", see `GivenTransition`; `slnlab.train` makes a missing file.
+
+    Raises:
+        ConfigError: in `setup`: the predictions for anchor points are missing.
+        DataError: in `setup`: their file cannot be read.
     """
 
     selections: ClassVar[int | None] = None
@@ -87,6 +103,7 @@ class SmallLoss(Method):
         class_losses: Any,
         forget_rate: NoiseRate,
         ramp_epochs: CountOrZero,
+        estimate_from: FilledIn = None,
         sigma: float = 0.0,
         logit_clip: float = 0.0,
         **options: Any,
@@ -96,12 +113,13 @@ class SmallLoss(Method):
         self.class_losses = class_losses
         self.sln = StochasticLabelNoise(sigma)
         self.ramp_epochs = ramp_epochs
-        self.estimated = forget_rate == "estimated"
-        self.noise_rate = 0.0 if forget_rate == "estimated" else forget_rate
+        self.configured, self.estimate_from = forget_rate, estimate_from
+        self.noise_rate = 0.0 if isinstance(forget_rate, str) else forget_rate
 
     @property
     def noise_rate_used(self) -> NoiseRateUsed:
-        return NoiseRateUsed(value=self.noise_rate, source="loss mixture" if self.estimated else "configured")
+        source = SOURCES[self.configured] if isinstance(self.configured, str) else "configured"
+        return NoiseRateUsed(value=self.noise_rate, source=source)
 
     @property
     def forget_rate(self) -> float:
@@ -127,12 +145,20 @@ class SmallLoss(Method):
         super().setup(stage)
         for number in range(self.selections or len(self.networks)):
             self.table.add("selected" if number == 0 else f"selected_{number + 1}", dtype=torch.bool)
+        if self.configured == "anchor_points":
+            if self.estimate_from is None:
+                raise ConfigError(
+                    "method.forget_rate: anchor_points, but there are no predictions to estimate from; slnlab.train "
+                    "makes them, a method outside of it takes them from estimate_from"
+                )
+            probabilities, given = read_probabilities(self.estimate_from), self.table["given"].cpu()
+            self.noise_rate = estimate_rate_by_anchors(probabilities, given).value
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         epoch = self.current_epoch + 1
         last = {0: 1, 1: 2}.get(self.ramp_epochs, self.ramp_epochs)  # without a ramp: the first epoch that forgets
-        if self.estimated and epoch <= last and ramp(epoch, self.ramp_epochs) > 0:
+        if self.configured == "estimated" and epoch <= last and ramp(epoch, self.ramp_epochs) > 0:
             self.noise_rate = self._estimate()
         self.log("train/forget_rate", self.forget_rate, logger=False)
         self.log("train/noise_rate", self.noise_rate, logger=False)

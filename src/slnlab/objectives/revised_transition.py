@@ -49,7 +49,7 @@ class RevisedTransition(nn.Module):
         """Take T̂ (C, C).
 
         Raises:
-            ConfigError: T̂ is no transition matrix of C classes, or its diagonal has a 0, and weights have no bound.
+            ConfigError: T̂ is no transition matrix of C classes, or its diagonal has a 0: weights have no bound.
         """
         matrix = check_transition(estimate, "T-Revision: transition")
         if matrix.shape != self.estimate.shape:

@@ -151,8 +151,8 @@ class NoiseRateUsed(_Record):
     """The noise rate used by the method."""
 
     value: float
-    source: Literal["configured", "loss mixture"] = Field(
-        description="configured (by default the nominal rate), or estimated from the losses"
+    source: Literal["configured", "loss mixture", "anchor points"] = Field(
+        description="configured (by default the nominal rate), or estimated from the losses or by anchor points"
     )
 
 
@@ -160,10 +160,12 @@ class NoiseRateEstimate(_Record):
     """The share of wrong training labels, estimated without true labels, see `slnlab.analysis.noise_estimate`."""
 
     value: float
-    low: float = Field(description="lower limit of the 95 % interval, for the fitted mixture")
+    low: float = Field(description="lower limit of the 95 % interval, if the model of the estimate is right")
     high: float = Field(description="upper limit")
-    source: Literal["loss mixture"] = Field(
-        default="loss mixture", description="two Gaussians on the moving average of each sample's training losses"
+    source: Literal["loss mixture", "anchor points"] = Field(
+        default="loss mixture",
+        description="two Gaussians on the moving average of each sample's training losses, or the transition matrix at "
+        "the anchor points of the weights that judge the labels, which fails if these memorise",
     )
     error: float | None = Field(description="value minus the share of wrong labels of these samples; null if unknown")
 
@@ -226,6 +228,9 @@ class Result(_Record):
     label_issues: LabelIssues | None = Field(default=None, description="summary of label_issues.csv")
     noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method needs none")
     noise_rate_estimate: NoiseRateEstimate | None = Field(default=None, description="null: fewer than two samples")
+    noise_rate_by_anchors: NoiseRateEstimate | None = Field(
+        default=None, description="the same by anchor points; null: over 10⁸ probabilities of samples and classes"
+    )
     transition_used: TransitionUsed | None = Field(default=None, description="null: the method needs none")
     label_noise: dict[str, Any] = Field(
         description="summary of the noise record: realised rate, matrix, hash, …; for noise=real only the known parts"

@@ -104,6 +104,19 @@ def defined(target: str, name: str) -> bool:
     return not isinstance(node, ast.ClassDef) or bool(_methods(module, node, name))
 
 
+def defined_in(target: str, name: str) -> str | None:
+    """The module whose class defines a method that a class has; None if that is unknown, or no class defines it.
+
+    Raises:
+        ConfigError: see `constructor`.
+    """
+    try:
+        found = _methods(*definition(target), name)
+    except LookupError:
+        return None
+    return found[0][0].name if found and found[0][1] is not None else None
+
+
 def calls_super(target: str, name: str) -> bool:
     """False if a user's class overrides a method and does not call the overridden one.
 

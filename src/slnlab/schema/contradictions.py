@@ -7,7 +7,7 @@ from typing import Any
 
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import FEWEST
-from slnlab.schema.constructors import class_variable
+from slnlab.schema.constructors import class_variable, defined_in
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
@@ -62,7 +62,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
-            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, or `estimated`",
+            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, `anchor_points` "
+            "or `estimated`",
         )
     noise = config["noise"]["name"]
     own_noise = config["preset"].get("own_noise", False)
@@ -114,6 +115,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "method.average_losses",
             "data.sampling=balanced leaves most samples without losses of earlier epochs; choose 1",
         )
+    yield from _oversampling_problems(config)
     laws = law(method)
     for key, reason in laws.refuses.items():
         if node_at(config, key):
@@ -121,6 +123,17 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, reason in laws.needs.items():
         if not node_at(config, key):
             yield key, reason
+
+
+def _oversampling_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Oversampling beside epochs that have equal classes already, or that a method makes itself."""
+    data, method = config["data"], config["method"]
+    if not data["oversampling"]:
+        return
+    if data.get("sampling") == "balanced":
+        yield "data.oversampling", "an epoch of data.sampling=balanced has equal classes already; choose one of the two"
+    if defined_in(method["_target_"], "batches") not in (None, "slnlab.methods.base"):
+        yield "data.oversampling", f"method={method['name']} makes batches of its own, which repeat no sample"
 
 
 def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -36,8 +36,8 @@ BelowHalf = Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)]
 
 Betas = Annotated[Sequence[Rate], Field(min_length=2, max_length=2)]
 
-NoiseRate = Rate | Literal["estimated"]
-"""The noise rate that a method needs: a number, or estimated from the losses."""
+NoiseRate = Rate | Literal["estimated", "anchor_points"]
+"""The noise rate that a method needs: a number, or estimated from the losses or by anchor points."""
 
 Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 """The largest angle of a rotation."""
@@ -110,7 +110,7 @@ def allowed_by(kind: Any, plural: bool = False) -> str:
     """The allowed values of a schema's type, in words.
 
     >>> allowed_by(NoiseRate)
-    "a number in [0, 1), or 'estimated'"
+    "a number in [0, 1), or 'estimated' or 'anchor_points'"
     >>> allowed_by(str | list[str] | None)
     'a string, a list of strings, or null'
     """

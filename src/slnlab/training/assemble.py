@@ -268,6 +268,7 @@ def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
         label_issues=record.label_issues,
         noise_rate_used=record.noise_rate_used,
         noise_rate_estimate=record.noise_rate_estimate,
+        noise_rate_by_anchors=record.noise_rate_by_anchors,
         transition_used=record.transition_used,
         label_noise=data.noise_summary(),
         timing=summarise_timing(rows),

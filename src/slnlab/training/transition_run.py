@@ -1,4 +1,4 @@
-"""The run on noisy labels, from whose predictions a transition matrix is estimated."""
+"""The run on noisy labels, from whose predictions a transition matrix or a noise rate is estimated."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ SHARED = ("data", "noise", "model", "loss", "optimizer", "scheduler", "trainer",
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
-    """The run on noisy labels, for an estimated transition matrix. Other runs need none.
+    """The run on noisy labels, for an estimated transition matrix or a noise rate by anchor points.
 
-    Its directory follows from its configuration, so forward and backward correction share it.
+    Other runs need none. Its directory follows from its configuration, so forward and backward correction share it.
     """
-    if not _estimated(spec.config):
+    wanted = _estimated(spec.config)
+    if wanted is None:
         return
     noisy = _settled_noisy_run(spec)
     directory = RunDirectory(noisy.directory)
@@ -35,8 +36,8 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
         noisy,
         directory.checkpoint,
         f"method={spec.config.method.name}",
-        f"method={spec.config.method.name} estimates its transition matrix from a network that learned the noisy "
-        f"labels, and none is stored in {noisy.directory}. Training it for {noisy.config.trainer.max_epochs} epochs "
+        f"method={spec.config.method.name} estimates its {wanted} from a network that learned the noisy labels, "
+        f"and none is stored in {noisy.directory}. Training it for {noisy.config.trainer.max_epochs} epochs "
         "first.",
     )
 
@@ -49,7 +50,7 @@ def filled(spec: RunSpec) -> RunSpec:
     Raises:
         SlnlabError: several processes train, each of which would predict only its part.
     """
-    if not _estimated(spec.config):
+    if _estimated(spec.config) is None:
         return spec
     noisy = _settled_noisy_run(spec)
     directory = RunDirectory(noisy.directory)
@@ -61,8 +62,14 @@ def filled(spec: RunSpec) -> RunSpec:
     return spec.changed(made)
 
 
-def _estimated(config: DictConfig) -> bool:
-    return config.method.get("transition") == "estimated" and config.method.estimate_from is None
+def _estimated(config: DictConfig) -> str | None:
+    """What the method estimates from another run, in words; None: nothing, or the run is there."""
+    method = config.method
+    if method.get("estimate_from") is not None:
+        return None
+    if method.get("transition") == "estimated":
+        return "transition matrix"
+    return "noise rate" if method.get("forget_rate") == "anchor_points" else None
 
 
 def _settled_noisy_run(spec: RunSpec) -> RunSpec:
@@ -82,7 +89,7 @@ def _noisy_run(config: DictConfig) -> DictConfig:
         size = noisy.data.train_size or noisy.data.num_train
         noisy.data.noisy_val = noisy.data.noisy_val or max(1, size // 10)
         noisy.data.test = False
-        noisy.method.criterion = config.method.criterion
+        noisy.method.criterion = config.method.get("criterion", "loss")
         noisy.method.rows = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",
