@@ -109,6 +109,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
             raise ConfigError("data.mean, data.std: give both, or null for both, which measures them")
         if mean is not None and std is not None:
             self.normalise = self.scaling(mean, std)
+        self.source: Any = None
         self.noise_record: NoiseRecord | None
         self.labels: Labels
         self.val_index: Tensor
@@ -200,27 +201,40 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     def noise_summary(self) -> dict[str, Any]:
         """Return the noise entry of the result. Real noise has the hash of its given labels, `NoiseRecord.hash`."""
+        summary: dict[str, Any]
         if self.noise_record is not None:
-            return self.noise_record.summary()
-        given = self.labels.given.cpu()
-        record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
-        return {"name": "real", "num_samples": len(given), "hash": record.hash}
+            summary = self.noise_record.summary()
+        else:
+            given = self.labels.given.cpu()
+            record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
+            summary = {"name": "real", "num_samples": len(given), "hash": record.hash}
+        changes, weights = self.corrections().values(), self.weights()
+        if changes or weights:
+            left_out = sum(after is None for _, after in changes)
+            summary["corrections"] = {
+                "changed": len(changes) - left_out,
+                "left_out": left_out,
+                "weighted": len(weights),
+            }
+        return summary
 
     def pixels_hash(self) -> str | None:
         """Return the SHA-256 of unverified training images (`data.source.verify=false`); None: they were verified."""
         return None
 
     def paths(self, rows: Tensor) -> list[str] | None:
-        """Return the image files of training samples (M,), as the data set names them; None: images in memory."""
+        """Return the names of training samples (M,): their image files as the data set names them; None: no names."""
         return None
 
     def corrections(self) -> Mapping[str, tuple[int, int | None]]:
         """Return the changes by `data.labels`: image file → label before and after, None for an image left out."""
-        return {}
+        known = getattr(self.source, "corrections", None)
+        return {} if known is None else known()
 
     def weights(self) -> Mapping[str, float]:
         """Return the weights in [0, 1] that a CSV file states: image file → weight, where it is not 1."""
-        return {}
+        known = getattr(self.source, "weights", None)
+        return {} if known is None else known()
 
     def inspect(self, directory: Path) -> None:
         """Report oddities of the data before training; once, in one process, after `setup`.

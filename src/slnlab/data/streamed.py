@@ -169,25 +169,6 @@ class StreamedDataModule(IndexedDataModule):
         """Return the image file of a training sample."""
         return self._train.paths[row]
 
-    def corrections(self) -> Mapping[str, tuple[int, int | None]]:
-        known = getattr(self.source, "corrections", None)
-        return {} if known is None else known()
-
-    def weights(self) -> Mapping[str, float]:
-        known = getattr(self.source, "weights", None)
-        return {} if known is None else known()
-
-    def noise_summary(self) -> dict[str, Any]:
-        summary, changes, weights = super().noise_summary(), self.corrections().values(), self.weights()
-        if changes or weights:
-            left_out = sum(after is None for _, after in changes)
-            summary["corrections"] = {
-                "changed": len(changes) - left_out,
-                "left_out": left_out,
-                "weighted": len(weights),
-            }
-        return summary
-
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device
         if split == "val":

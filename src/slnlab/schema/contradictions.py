@@ -86,7 +86,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:
-        yield "data.labels", f"overrides the labels of image files (data=folder, data=csv), not those of {data['name']}"
+        yield "data.labels", f"overrides the labels of your own data (data=folder, features, …), not of {data['name']}"
     yield from _weight_problems(config)
     yield from _vector_problems(config)
     for key in ("mean", "std"):
@@ -127,10 +127,16 @@ def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Weights of labels beside a loss that does not count them."""
     data, method = config["data"], config["method"]
     source = data["source"]
-    if source.get("files") != "image_folder":
-        return
     labels = source.get("labels")
-    if not read_image_folder(source["root"], source.get("unreadable", "refuse"), labels=labels).weights:
+    if source.get("files") == "image_folder":
+        weights = read_image_folder(source["root"], source.get("unreadable", "refuse"), labels=labels).weights
+    elif labels is not None and "kind" in source:
+        from slnlab.arrays.corrected import read_corrected  # with numpy, which other data sets do without
+
+        weights = read_corrected(source["root"], source["kind"], labels).weights
+    else:
+        return
+    if not weights:
         return
     key = "data.source.root" if labels is None else "data.labels"
     if not law(method).weighs_samples:
