@@ -94,8 +94,9 @@ def warm_up(epochs: int, *, _root_: DictConfig) -> int:
 
 
 def start(*, _root_: DictConfig) -> str:
-    """`fine_tuning` for a pretrained network, else `from_scratch`."""
-    return "fine_tuning" if OmegaConf.select(_root_, "model.pretrained") else "from_scratch"
+    """`fine_tuning` for a pretrained network (`model.pretrained`, `model.weights`), else `from_scratch`."""
+    trained = OmegaConf.select(_root_, "model.pretrained") or OmegaConf.select(_root_, "model.weights")
+    return "fine_tuning" if trained else "from_scratch"
 
 
 def image_folder(what: str, *, _root_: DictConfig) -> Any:

@@ -42,8 +42,15 @@ class Timm(nn.Module):
         self.weights = None if weights is None else Path(weights).expanduser()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, in_channels, H, W)."""
-        logits: Tensor = self.network(images)
+        """Logits (B, C) of images (B, in_channels, H, W).
+
+        Raises:
+            ConfigError: the architecture has another image size.
+        """
+        try:
+            logits: Tensor = self.network(images)
+        except AssertionError as error:  # how timm's transformers refuse a size
+            raise ConfigError(f"model.architecture: the images have another size: {error}") from error
         return logits
 
     def prepare(self) -> None:
