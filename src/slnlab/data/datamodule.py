@@ -15,12 +15,13 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
+from slnlab.data.transforms import augmentation
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Classes, Count, CountOrZero, Degrees, Positive
+from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, Positive
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -54,6 +55,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         padding: padding of the images on each side, in pixels; a random crop has the original size.
         flip: flip images horizontally at random.
         rotation: largest angle of a random rotation after crop and flip, in degrees; 0: none.
+        augment: the training augmentation, see `slnlab.data.transforms.augmentation`.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples.
@@ -73,6 +75,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     vectors: ClassVar[bool] = False
     """True: the samples are vectors (B, D), and only a network with the same class variable takes them."""
 
+    margins: ClassVar[bool] = False
+    """True: images are stored with `padding` pixels more of the picture on each side, False: with zeros."""
+
     views: ClassVar[type[Images]] = Images
     scaling: ClassVar[type[Normalise]] = Normalise
 
@@ -87,6 +92,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         padding: CountOrZero = 0,
         flip: bool = False,
         rotation: Degrees = 0.0,
+        augment: Augmentation = "crop_flip",
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
@@ -105,6 +111,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
+        self.augment = augment
         if (mean is None) != (std is None):
             raise ConfigError("data.mean, data.std: give both, or null for both, which measures them")
         if mean is not None and std is not None:
@@ -158,6 +165,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         if not self._ready:
             self._streams = Streams(self.seed)
             self._read()
+            self._augmentation = augmentation(self.augment, self._size, self.crop_flip.flip)
             self._ready = True
         if self.trainer is not None:
             self.to(self.trainer.strategy.root_device)
@@ -267,7 +275,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         stored = self._stored_in(local)
 
         def read(number: int) -> Images:
-            return self.views(local[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
+            pixels, rows = stored(number)
+            options = (self.crop_flip, self.normalise, self._size, self._augmentation, self.margins)
+            return self.views(local[number], parts[number], pixels, rows, *options)
 
         return read
 
