@@ -37,6 +37,7 @@ LAUNCHERS = sorted(path.stem for path in (config.CONF_DIR / "launcher").glob("*.
 CLUSTERS = sorted(path.stem for path in (config.CONF_DIR / "cluster").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob("*.yaml"))
 NEEDED = {
+    ("model", "timm"): ["model.architecture=test_resnet"],
     ("noise", "csv"): ["noise.path=."],
     ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
     ("noise", "real"): ["data=clothing1m"],
@@ -60,6 +61,8 @@ def test_every_option_composes_passes_its_schema_and_builds(
     chosen = data_set(name) if group == "data" else [f"{group}={name}"]
     if chosen in (["model=linear"], ["model=mlp"]):  # for vectors only
         chosen = [*data_set("features"), *chosen]
+    if name == "timm":
+        pytest.importorskip("timm")
     composed = compose([*chosen, *NEEDED.get((group, name), [])])
     check(composed)
     if group != "trainer":

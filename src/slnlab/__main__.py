@@ -28,6 +28,7 @@ COMMANDS = {
     "sweep": Command("slnlab.sweep", "show the state of a sweep's runs"),
     "tune": Command("slnlab.tune", "choose hyper-parameters on held-out noisy labels, then retrain"),
     "diagnose": Command("slnlab.diagnose", "find the wrong labels of the training samples of a finished run"),
+    "embed": Command("slnlab.embed", "turn images into feature vectors by a pretrained network"),
     "predict": Command("slnlab.predict", "classify images with a finished run"),
     "export": Command("slnlab.export", "write a finished run's model for other programs"),
     "dashboard": Command("slnlab.dashboard", "make the W&B dashboard of a project; send offline recordings"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from slnlab.errors import DataError, SlnlabError
 from slnlab.image_folder.layout import why_no_image
 from slnlab.storage.writing import replacing
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -132,25 +132,12 @@ def _write(file: BinaryIO, rows: Sequence[Sequence[object]]) -> None:
     file.flush()
 
 
-class Progress:
-    """Progress and speed on stderr: one line, rewritten on a terminal, otherwise a new line every 30 seconds."""
-
-    EVERY = 30.0
-
-    def __init__(self) -> None:
-        self.began = self.last_shown = time.monotonic()
+class Progress(ProgressLine):
+    """Progress and speed, see `ProgressLine`."""
 
     def __call__(self, classified: int, unreadable: int) -> None:
-        now, terminal = time.monotonic(), sys.stderr.isatty()
-        if now - self.last_shown < (0.2 if terminal else self.EVERY):
-            return
-        self.last_shown = now
-        line = f"{classified:,} images, {classified / (now - self.began):,.0f} a second, {unreadable:,} unreadable"
-        print(f"\r{line}\033[K" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        speed = classified / (time.monotonic() - self.began)
+        self.show(f"{classified:,} images, {speed:,.0f} a second, {unreadable:,} unreadable")
 
 
 def _count(text: str) -> int:

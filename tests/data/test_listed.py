@@ -247,5 +247,5 @@ def test_faulty_corrections_are_refused(folder: Path, tmp_path: Path, rows: list
 
 def test_corrections_need_image_files(tmp_path: Path) -> None:
     config: Any = compose(["data=digits", f"+data.labels={corrections(tmp_path, 'a,b,c')}"])
-    with pytest.raises(ConfigError, match=r"data.labels: overrides the labels of image files .*, not those of digits"):
+    with pytest.raises(ConfigError, match=r"data.labels: overrides the labels of your own data .*, not of digits"):
         check(config)

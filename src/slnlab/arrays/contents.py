@@ -2,13 +2,16 @@
 
 The names are those of MedMNIST: `train_images`, `train_labels`, `val_images`, `val_labels`, `test_images`,
 `test_labels`; feature vectors have `features` in place of `images`. `images` (or `features`) and `labels` alone are
-the training set. `train_true_labels` (or `true_labels`) are optional.
+the training set. `train_true_labels` (or `true_labels`) are optional, and so are `train_paths` (or `paths`), the names
+of the training samples.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +29,9 @@ Kind = Literal["images", "features"]
 SPLITS = {"train": "train", "val_clean": "val", "test": "test"}
 """Split → prefix of its arrays' names."""
 
+_UNREAD = ("train_paths", "paths", "val_paths", "test_paths", "about")
+"""Arrays of `slnlab.embed` beside samples and labels."""
+
 
 class ArrayContents(NamedTuple):
     """The contents of a file of arrays."""
@@ -36,6 +42,8 @@ class ArrayContents(NamedTuple):
     """Split → labels (N,) as numbers of `classes`, of the existing splits."""
     true: npt.NDArray[np.int64] | None
     """True labels of the training samples, likewise; None: unknown."""
+    paths: list[str] | None
+    """Names of the training samples, such as the paths of image files; None: they have no names."""
     names: dict[str, str]
     """Split → name of its array of samples."""
     channels: int
@@ -77,7 +85,8 @@ def _contents(path: Path, arrays: Arrays, kind: Kind) -> ArrayContents:
     names, labelled = _splits(path, arrays.names, kind)
     used = {*names.values(), *labelled.values()}
     true_name = next((name for name in ("train_true_labels", "true_labels") if name in arrays.names), None)
-    others = [name for name in arrays.names if name not in used and name != true_name]
+    path_name = next((name for name in ("train_paths", "paths") if name in arrays.names), None)
+    others = [name for name in arrays.names if name not in {*used, true_name, *_UNREAD}]
     if others:
         log.warning("%s: the arrays %s are not used", path, quoted(others))
     raw = {split: _labels(path, name, arrays.read(name)) for split, name in labelled.items()}
@@ -100,9 +109,10 @@ def _contents(path: Path, arrays: Arrays, kind: Kind) -> ArrayContents:
         true = _numbers(path, true_name, _labels(path, true_name, arrays.read(true_name)), values)
         if len(true) != len(raw["train"]):
             raise DataError(f"{path}: {true_name} has {len(true)} rows, but {labelled['train']} {len(raw['train'])}")
+    paths = None if path_name is None else _paths(path, path_name, arrays.read(path_name), len(raw["train"]))
     shape = _shape(path, arrays, names, kind)
     channels = shape[-1] if len(shape) != 2 else 1
-    return ArrayContents(classes, numbered, true, names, channels, shape[0] if kind == "images" else 0)
+    return ArrayContents(classes, numbered, true, paths, names, channels, shape[0] if kind == "images" else 0)
 
 
 def _splits(path: Path, found: list[str], kind: Kind) -> tuple[dict[str, str], dict[str, str]]:
@@ -143,6 +153,22 @@ def _labels(path: Path, name: str, found: Array) -> Array:
     if (empty := np.flatnonzero(tidy == "")).size:
         raise DataError(f"{path}: {name}, row {empty[0]} (from 0) has an empty label")
     return tidy
+
+
+def _paths(path: Path, name: str, found: Array, count: int) -> list[str]:
+    """The names (N,) of the training samples, text or bytes."""
+    if found.dtype.kind not in "US" or found.shape != (count,):
+        raise DataError(
+            f"{path}: {name} is {found.dtype} {found.shape}; the names of {count} samples are text ({count},)"
+        )
+    paths = [os.fsdecode(each) for each in found.tolist()]
+    for row, each in enumerate(paths):
+        if not each:
+            raise DataError(f"{path}: {name}, row {row} (from 0) is empty")
+    if len(set(paths)) < count:
+        twice = next(each for each, times in Counter(paths).items() if times > 1)
+        raise DataError(f"{path}: {name} names two samples {twice!r}")
+    return paths
 
 
 def _numbers(path: Path, name: str, found: Array, classes: Array) -> npt.NDArray[np.int64]:

@@ -57,6 +57,9 @@ WHEN_ON = {
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""
 
+USUAL = {"data.augment": "crop_flip"}
+"""Key → its value in finished runs that lack it."""
+
 
 def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
     """The identity of a run: its configuration without keys that cannot change its result, as JSON stores it.
@@ -77,6 +80,9 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
         if not node_at(made, dotted):
             for part in parts:
                 _drop(made, part)
+    for dotted, value in USUAL.items():
+        if node_at(made, dotted) == value:
+            _drop(made, dotted)
     init = made.pop("init")
     if sources:
         made["init"] = {"from": list(sources), "weights": init["weights"]}

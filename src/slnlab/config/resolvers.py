@@ -94,8 +94,9 @@ def warm_up(epochs: int, *, _root_: DictConfig) -> int:
 
 
 def start(*, _root_: DictConfig) -> str:
-    """`fine_tuning` for a pretrained network, else `from_scratch`."""
-    return "fine_tuning" if OmegaConf.select(_root_, "model.pretrained") else "from_scratch"
+    """`fine_tuning` for a pretrained network (`model.pretrained`, `model.weights`), else `from_scratch`."""
+    trained = OmegaConf.select(_root_, "model.pretrained") or OmegaConf.select(_root_, "model.weights")
+    return "fine_tuning" if trained else "from_scratch"
 
 
 def image_folder(what: str, *, _root_: DictConfig) -> Any:
@@ -122,7 +123,7 @@ def image_folder(what: str, *, _root_: DictConfig) -> Any:
 
 
 def arrays(what: str, *, _root_: DictConfig) -> Any:
-    """A fact about the file of arrays `data.source.root` (see `read_arrays`).
+    """A fact about the file of arrays `data.source.root` (see `read_corrected`).
 
     Args:
         what: `num_classes`, `classes`, `num_train`, `channels`, `height`; or `val_clean` or `test`, true if there is
@@ -132,12 +133,12 @@ def arrays(what: str, *, _root_: DictConfig) -> Any:
         ConfigError: the root is missing.
         DataError: the file is unusable.
     """
-    from slnlab.arrays.contents import read_arrays  # with numpy, which the check of other data sets does without
+    from slnlab.arrays.corrected import read_corrected  # with numpy, which the check of other data sets does without
 
     source = _root_.data.source
     if OmegaConf.is_missing(source, "root"):
         raise ConfigError(f"data.source.root: must be given, an .npz file with train_{source.kind} and train_labels")
-    found = read_arrays(str(source.root), source.kind)
+    found = read_corrected(str(source.root), source.kind, _root_.data.labels).contents
     if what == "classes":
         return ListConfig(found.classes)
     if what in ("val_clean", "test"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -83,6 +83,8 @@ class Images:
         stored, rows: images (M, channels, H + 2p, W + 2p) uint8 with padding p, and rows of them (B,) int64.
         crop_flip, normalise: the training augmentation.
         size: (H, W).
+        augment: makes the augmented images.
+        margins: True if the padding holds a part of the images, False if it is zero.
     """
 
     index: Tensor
@@ -92,16 +94,14 @@ class Images:
     crop_flip: CropFlip
     normalise: Normalise
     size: tuple[int, int]
+    augment: Augment = field(default_factory=lambda: crop_flipped)
+    margins: bool = False
 
     def view(self, generator: torch.Generator | None = None) -> Tensor:
         """Return network input (B, channels, H, W) float32, augmented if there is a generator."""
         if generator is None or not len(self.index):
             return self.normalise(self.pixels())
-        draws = self.crop_flip.draw(self.shard.total, generator, self.index.device)
-        if len(self.shard) < self.shard.total:
-            draws = Draws(*map(self.shard.of, draws))
-        crops = self.crop_flip.apply(self.stored, self.rows, draws, self.size)
-        return self.normalise(self.crop_flip.rotated(crops, self.shard, generator))
+        return self.normalise(self.augment(self, generator))
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Return an augmented training batch."""
@@ -110,6 +110,23 @@ class Images:
     def pixels(self) -> Tensor:
         """Return the images without augmentation, uint8 (B, channels, H, W)."""
         return view(self.stored, self.rows, self.crop_flip.padding, self.size)
+
+    def whole(self) -> Tensor:
+        """Return the images without augmentation, with margins where they have some, uint8 (B, channels, H', W')."""
+        return self.stored.index_select(0, self.rows) if self.margins else self.pixels()
+
+
+Augment = Callable[[Images, torch.Generator], Tensor]
+"""Images of a batch, at least one, and its generator → augmented images, uint8 (B, channels, H, W)."""
+
+
+def crop_flipped(images: Images, generator: torch.Generator) -> Tensor:
+    """Random crop, flip and rotation of a whole batch; see `Augment`."""
+    draws = images.crop_flip.draw(images.shard.total, generator, images.index.device)
+    if len(images.shard) < images.shard.total:
+        draws = Draws(*map(images.shard.of, draws))
+    crops = images.crop_flip.apply(images.stored, images.rows, draws, images.size)
+    return images.crop_flip.rotated(crops, images.shard, generator)
 
 
 class Vectors(Images):

@@ -18,12 +18,13 @@ from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
 from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
 from slnlab.data.oversampling import equally_often
+from slnlab.data.transforms import augmentation
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Classes, Count, CountOrZero, Degrees, OneOrMore, Positive
+from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, OneOrMore, Positive
 from slnlab.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         padding: padding of the images on each side, in pixels; a random crop has the original size.
         flip: flip images horizontally at random.
         rotation: largest angle of a random rotation after crop and flip, in degrees; 0: none.
+        augment: the training augmentation, see `slnlab.data.transforms.augmentation`.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples, and of the part of each class.
@@ -83,6 +85,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     vectors: ClassVar[bool] = False
     """True: the samples are vectors (B, D), and only a network with the same class variable takes them."""
 
+    margins: ClassVar[bool] = False
+    """True: images are stored with `padding` pixels more of the picture on each side, False: with zeros."""
+
     views: ClassVar[type[Images]] = Images
     scaling: ClassVar[type[Normalise]] = Normalise
 
@@ -97,6 +102,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         padding: CountOrZero = 0,
         flip: bool = False,
         rotation: Degrees = 0.0,
+        augment: Augmentation = "crop_flip",
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
@@ -119,10 +125,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
+        self.augment = augment
         if (mean is None) != (std is None):
             raise ConfigError("data.mean, data.std: give both, or null for both, which measures them")
         if mean is not None and std is not None:
             self.normalise = self.scaling(mean, std)
+        self.source: Any = None
         self.noise_record: NoiseRecord | None
         self.labels: Labels
         self.val_index: Tensor
@@ -171,6 +179,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         if not self._ready:
             self._streams = Streams(self.seed)
             self._read()
+            self._augmentation = augmentation(self.augment, self._size, self.crop_flip.flip)
             self._ready = True
         if self.trainer is not None:
             self.to(self.trainer.strategy.root_device)
@@ -214,27 +223,40 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     def noise_summary(self) -> dict[str, Any]:
         """Return the noise entry of the result. Real noise has the hash of its given labels, `NoiseRecord.hash`."""
+        summary: dict[str, Any]
         if self.noise_record is not None:
-            return self.noise_record.summary()
-        given = self.labels.given.cpu()
-        record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
-        return {"name": "real", "num_samples": len(given), "hash": record.hash}
+            summary = self.noise_record.summary()
+        else:
+            given = self.labels.given.cpu()
+            record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
+            summary = {"name": "real", "num_samples": len(given), "hash": record.hash}
+        changes, weights = self.corrections().values(), self.weights()
+        if changes or weights:
+            left_out = sum(after is None for _, after in changes)
+            summary["corrections"] = {
+                "changed": len(changes) - left_out,
+                "left_out": left_out,
+                "weighted": len(weights),
+            }
+        return summary
 
     def pixels_hash(self) -> str | None:
         """Return the SHA-256 of unverified training images (`data.source.verify=false`); None: they were verified."""
         return None
 
     def paths(self, rows: Tensor) -> list[str] | None:
-        """Return the image files of training samples (M,), as the data set names them; None: images in memory."""
+        """Return the names of training samples (M,): their image files as the data set names them; None: no names."""
         return None
 
     def corrections(self) -> Mapping[str, tuple[int, int | None]]:
         """Return the changes by `data.labels`: image file → label before and after, None for an image left out."""
-        return {}
+        known = getattr(self.source, "corrections", None)
+        return {} if known is None else known()
 
     def weights(self) -> Mapping[str, float]:
         """Return the weights in [0, 1] that a CSV file states: image file → weight, where it is not 1."""
-        return {}
+        known = getattr(self.source, "weights", None)
+        return {} if known is None else known()
 
     def inspect(self, directory: Path) -> None:
         """Report oddities of the data before training; once, in one process, after `setup`.
@@ -267,7 +289,9 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         stored = self._stored_in(local)
 
         def read(number: int) -> Images:
-            return self.views(local[number], parts[number], *stored(number), self.crop_flip, self.normalise, self._size)
+            pixels, rows = stored(number)
+            options = (self.crop_flip, self.normalise, self._size, self._augmentation, self.margins)
+            return self.views(local[number], parts[number], pixels, rows, *options)
 
         return read
 

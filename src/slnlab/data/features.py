@@ -33,7 +33,7 @@ class FeatureDataModule(ImageDataModule):
         source, noise: see `ImageDataModule`.
         mean, std: of each feature, D numbers each; None: measured on the training vectors, where a feature with one
             value has the standard deviation 1.
-        padding, flip, rotation: vectors have none.
+        padding, flip, rotation, augment: vectors have none.
         options: see `ImageDataModule`. `channels` is D.
     """
 
@@ -52,6 +52,7 @@ class FeatureDataModule(ImageDataModule):
         padding: Literal[0] = 0,
         flip: Literal[False] = False,
         rotation: Literal[0] = 0,
+        augment: Literal["crop_flip", "none"] = "none",
         **options: Any,
     ) -> None:
         super().__init__(source, noise, mean=mean, std=std, padding=padding, flip=flip, rotation=rotation, **options)

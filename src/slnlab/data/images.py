@@ -13,7 +13,7 @@ from slnlab.data.augment import CropFlip, Normalise, pad
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source, Split, replaced_images, true_labels
+from slnlab.data.source import LabelledImages, Source, Split, replaced_images, sample_names, true_labels
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 
@@ -49,6 +49,7 @@ class ImageDataModule(IndexedDataModule):
         self._images: Tensor
         self._evaluated: dict[EvaluationSplit, LabelledImages] = {}
         self._pixels_hash: str | None = None
+        self._names: list[str] | None = None
 
     def to(self, device: torch.device | str) -> ImageDataModule:
         """Move images and labels; returns itself."""
@@ -62,6 +63,9 @@ class ImageDataModule(IndexedDataModule):
 
     def pixels_hash(self) -> str | None:
         return self._pixels_hash
+
+    def paths(self, rows: Tensor) -> list[str] | None:
+        return None if self._names is None else [self._names[row] for row in rows.tolist()]
 
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         if split == "val":
@@ -99,13 +103,17 @@ class ImageDataModule(IndexedDataModule):
         if not hasattr(self, "normalise"):
             self.normalise = self._measured(data.images)
         images, true = data.images, None if true is None else true[rows]
+        every = sample_names(self.source)
+        self._names = None if every is None else [every[row] for row in rows.tolist()]
         if self.noise.name == "real":
             replaced = replaced_images(self.source)
             self._use_real(data.labels, true, None if replaced is None else replaced[rows])
         else:
             trusted = data if true is None else LabelledImages(images, true)
-            (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available)
+            (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available, self._names)
             self._use(record)
+        if self._names is not None and (weights := self.weights()):
+            self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in self._names]))
         self._hold_out(len(rows))
         self._size, self._images = self._laid_out(images)
         clean_splits: list[tuple[Literal["val_clean", "test"], bool]] = [

@@ -29,7 +29,7 @@ class LabelNoise:
     `function` returns noisy labels (N,), a pair (replaced, donor) of index tensors, or a `NoiseRecord`. Its parameter
     names choose its arguments: `labels`, `images`, `num_classes`, `num_train`, `generator`, `class_map`,
     `probabilities`, `num_donors`, `rate`, `classes` (names), and the other keys of its YAML. Image files have `paths`
-    instead of `images`.
+    instead of `images`, samples with names have both.
 
     Args:
         function: the noise model.
@@ -53,7 +53,12 @@ class LabelNoise:
         return cls(function, options.pop("name"), options.pop("rate"), options.pop("seed"), options)
 
     def apply(
-        self, clean: LabelledImages, num_classes: int, classes: list[str] | None = None, num_train: int | None = None
+        self,
+        clean: LabelledImages,
+        num_classes: int,
+        classes: list[str] | None = None,
+        num_train: int | None = None,
+        names: list[str] | None = None,
     ) -> tuple[LabelledImages, NoiseRecord]:
         """Add the noise to images in memory; return the noisy data and the noise record.
 
@@ -62,6 +67,7 @@ class LabelNoise:
             num_classes: C.
             classes: names of the classes, for class maps.
             num_train: size of the whole training set, which begins with `clean`; None: N.
+            names: names of the samples, such as paths; None: they have none.
 
         Raises:
             ConfigError: an option does not fit the data set.
@@ -75,6 +81,7 @@ class LabelNoise:
             donor_images,
             images=lambda: clean.images,
             num_train=lambda: num_train or len(clean.labels),
+            **({} if names is None else {"paths": lambda: names}),
         )
         images = clean.images
         if len(record.replaced):

@@ -34,6 +34,12 @@ def true_labels(source: object) -> Tensor | None:
     return None if known is None else known()
 
 
+def sample_names(source: object) -> list[str] | None:
+    """The names (N) of a source's training samples, such as the paths of their images; None: they have none."""
+    known = getattr(source, "names", None)
+    return None if known is None else known()
+
+
 def replaced_images(source: object) -> Tensor | None:
     """The mask (N,) bool of a source's training images that show none of its classes; None: unknown.
 
@@ -46,7 +52,8 @@ def replaced_images(source: object) -> Tensor | None:
 class Source(Protocol):
     """A data set in memory. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `true_labels()` and `replaced()`, see `true_labels` and `replaced_images`.
+    It may also have `true_labels()` and `replaced()`, see `true_labels` and `replaced_images`; `names()`, see
+    `sample_names`; and `corrections()` and `weights()`, see `IndexedDataModule`.
     """
 
     name: str

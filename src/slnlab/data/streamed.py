@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -99,6 +99,7 @@ class StreamedDataModule(IndexedDataModule):
     """
 
     reads_while_training = True
+    margins: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -165,25 +166,6 @@ class StreamedDataModule(IndexedDataModule):
     def file(self, row: int) -> Path:
         """Return the image file of a training sample."""
         return self._train.paths[row]
-
-    def corrections(self) -> Mapping[str, tuple[int, int | None]]:
-        known = getattr(self.source, "corrections", None)
-        return {} if known is None else known()
-
-    def weights(self) -> Mapping[str, float]:
-        known = getattr(self.source, "weights", None)
-        return {} if known is None else known()
-
-    def noise_summary(self) -> dict[str, Any]:
-        summary, changes, weights = super().noise_summary(), self.corrections().values(), self.weights()
-        if changes or weights:
-            left_out = sum(after is None for _, after in changes)
-            summary["corrections"] = {
-                "changed": len(changes) - left_out,
-                "left_out": left_out,
-                "weighted": len(weights),
-            }
-        return summary
 
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         device = self.labels.given.device

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from slnlab.data.augment import CropFlip, Draws, Normalise, pad
+from slnlab.data.transforms import each
 from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, derive
 
@@ -90,13 +91,5 @@ class StrongView:
         return cut_out(self.normalise(crops), part.of(centre), self.cutout)
 
     def _by_policy(self, images: Tensor, part: Shard, seed: int, purpose: str, step: int) -> Tensor:
-        host = torch.default_generator  # torchvision draws from it alone
-        state = host.get_state()
-        try:
-            augmented = []
-            for place, image in enumerate(images, start=part.start):
-                host.manual_seed(derive(seed, purpose, step, place))
-                augmented.append(self.policy(image))
-        finally:
-            host.set_state(state)
-        return torch.stack(augmented)
+        places = range(part.start, part.start + len(images))
+        return each(self.policy, images, (derive(seed, purpose, step, place) for place in places), images.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -135,28 +135,25 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
 
 
 def decoded(
-    items: Iterable[Any], preprocessing: Preprocessing, batch_size: int, workers: int
+    items: Iterable[Any], read: Callable[[Any], Tensor], batch_size: int, workers: int
 ) -> Iterator[list[tuple[Any, Tensor | DataError]]]:
     """Decode batches of images ahead of their use, in threads, as Pillow releases the interpreter lock.
 
     Args:
         items: paths or Pillow images, consumed lazily. A `DataError` among them passes through.
-        preprocessing: of the run.
+        read: item → its pixels; a `DataError` takes their place, and any other error ends the iteration.
         batch_size: images per batch, ≥ 1.
         workers: number of threads, ≥ 1.
 
     Yields:
-        Pairs of each item of a batch and its pixels (see `pixels`), or its error.
-
-    Raises:
-        ConfigError: see `pixels`.
+        Pairs of each item of a batch and its pixels, or its error.
     """
 
     def attempt(item: Any) -> Tensor | DataError:
         if isinstance(item, DataError):
             return item
         try:
-            return pixels(item, preprocessing)
+            return read(item)
         except DataError as error:
             return error
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.inference.features import recording
-from slnlab.inference.preprocessing import Probabilities, decoded, stacked
+from slnlab.inference.preprocessing import Probabilities, decoded, pixels, stacked
 from slnlab.inference.weights import finished, trained_networks
 from slnlab.processes.cores import cores
 from slnlab.record.result import Preprocessing, Result
@@ -138,7 +138,7 @@ class TrainedRun:
         Raises:
             ConfigError: `batch_size` is below 1.
         """
-        for pairs in decoded(paths, self.preprocessing, self._size(batch_size), cores()):
+        for pairs in decoded(paths, self._pixels, self._size(batch_size), cores()):
             read = [(os.fspath(path), found) for path, found in pairs if isinstance(found, Tensor)]
             wrong = [found for _, found in pairs if isinstance(found, DataError)]
             images = [found for _, found in read]
@@ -148,6 +148,9 @@ class TrainedRun:
     def names(self, probabilities: Tensor) -> list[str]:
         """The name of the likeliest class in each row of probabilities (N, C)."""
         return [self.classes[number] for number in probabilities.argmax(1).tolist()]
+
+    def _pixels(self, image: ImageOrPath) -> Tensor:
+        return pixels(image, self.preprocessing)
 
     def _size(self, batch_size: int | None) -> int:
         if batch_size is not None and batch_size < 1:
@@ -165,7 +168,7 @@ class TrainedRun:
         return (batch for batch in batches if len(batch))
 
     def _stacks(self, images: Iterable[ImageOrPath], size: int) -> Iterator[Tensor]:
-        for pairs in decoded(images, self.preprocessing, size, cores()):
+        for pairs in decoded(images, self._pixels, size, cores()):
             for _, found in pairs:
                 if isinstance(found, DataError):
                     raise found

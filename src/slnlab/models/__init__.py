@@ -10,6 +10,7 @@ from slnlab.models.preact_resnet import PreActResNet18
 from slnlab.models.resnet import ResNet18, ResNet34, ResNet50
 from slnlab.models.small_cnn import SmallCNN
 from slnlab.models.strided_cnn import StridedCNN
+from slnlab.models.timm_network import Timm
 from slnlab.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "ResNet50",
     "SmallCNN",
     "StridedCNN",
+    "Timm",
     "WideResNet",
 ]

@@ -6,14 +6,14 @@ published with ResNet-18 and ResNet-34 for small images on CIFAR.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from slnlab.errors import ConfigError, DataError
+from slnlab.errors import ConfigError
+from slnlab.models.weight_files import fill, published
 
 _WEIGHTS = ResNet50_Weights.IMAGENET1K_V1
 """The field's Clothing1M results use these weights. torchvision's later V2 weights are better."""
@@ -60,12 +60,8 @@ class ResNet50(ResNet):
         Raises:
             DataError: see `prepare`.
         """
-        if not self.pretrained:
-            return
-        state = {key: value for key, value in _imagenet_weights().items() if not key.startswith("fc.")}
-        missing = self.load_state_dict(state, strict=False)
-        assert not missing.unexpected_keys
-        assert all(key.startswith("fc.") for key in missing.missing_keys), missing.missing_keys
+        if self.pretrained:
+            fill(self, _imagenet_weights(), ["fc."], "model.pretrained")
 
 
 class _ForSmallImages(ResNet):
@@ -120,16 +116,5 @@ def _first_convolution(in_channels: int, kernel_size: int, stride: int) -> nn.Co
     return convolution
 
 
-def _imagenet_weights() -> dict[str, Any]:
-    file, folder = _WEIGHTS.url.rsplit("/", 1)[1], f"{torch.hub.get_dir()}/checkpoints"
-    try:
-        state = _WEIGHTS.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except OSError as error:  # network or disk
-        raise DataError(
-            f"model.pretrained: the ImageNet weights are not in {folder} and could not be downloaded ({error}). "
-            f"Put {file} there ({_WEIGHTS.url}), or start from scratch with model.pretrained=false"
-        ) from error
-    except Exception as error:  # torch raises many types for a damaged file
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise DataError(f"model.pretrained: {folder}/{file} is damaged ({lines[0]}); remove it") from error
-    return dict(state)
+def _imagenet_weights() -> dict[str, Tensor]:
+    return published(_WEIGHTS, "model.pretrained", "start from scratch with model.pretrained=false")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import FEWEST
-from slnlab.schema.constructors import class_variable, defined_in
+from slnlab.schema.constructors import class_variable, constructor, defined_in
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
@@ -87,9 +88,10 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if noise == "real" and config["softmax_average"]["enabled"]:
         yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:
-        yield "data.labels", f"overrides the labels of image files (data=folder, data=csv), not those of {data['name']}"
+        yield "data.labels", f"overrides the labels of your own data (data=folder, features, …), not of {data['name']}"
     yield from _weight_problems(config)
     yield from _vector_problems(config)
+    yield from _augmentation_problems(data.get("augment"))
     for key in ("mean", "std"):
         if data[key] is not None and len(data[key]) != data["channels"]:
             yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
@@ -140,10 +142,16 @@ def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Weights of labels beside a loss that does not count them."""
     data, method = config["data"], config["method"]
     source = data["source"]
-    if source.get("files") != "image_folder":
-        return
     labels = source.get("labels")
-    if not read_image_folder(source["root"], source.get("unreadable", "refuse"), labels=labels).weights:
+    if source.get("files") == "image_folder":
+        weights = read_image_folder(source["root"], source.get("unreadable", "refuse"), labels=labels).weights
+    elif labels is not None and "kind" in source:
+        from slnlab.arrays.corrected import read_corrected  # with numpy, which other data sets do without
+
+        weights = read_corrected(source["root"], source["kind"], labels).weights
+    else:
+        return
+    if not weights:
         return
     key = "data.source.root" if labels is None else "data.labels"
     if not law(method).weighs_samples:
@@ -169,6 +177,24 @@ def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "noise", f"{config['noise']['name']} {_NEED_IMAGES[config['noise']['name']]}, and {data['name']} has none"
     if vectors and class_variable(config["method"]["_target_"], "augments_images"):
         yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
+
+
+def _augmentation_problems(augment: Any) -> Iterator[tuple[str, str]]:
+    """Transforms of a list that do not exist, or lack a parameter."""
+    for number, node in enumerate(augment if isinstance(augment, list) else ()):
+        key, target = f"data.augment[{number}]", node.get("_target_")
+        if not isinstance(target, str):
+            yield key, "has no _target_, such as torchvision.transforms.v2.RandomPerspective"
+            continue
+        try:
+            found = constructor(target)
+        except ConfigError as error:
+            yield f"{key}._target_", str(error)
+            continue
+        if found is None or found.more:
+            continue
+        for name in node.keys() - {"_target_"} - found.parameters.keys():
+            yield f"{key}.{name}", f"{target} has no such parameter; it has {', '.join(found.parameters)}"
 
 
 def _batch_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -42,6 +42,9 @@ NoiseRate = Rate | Literal["estimated", "anchor_points"]
 Degrees = Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)]
 """The largest angle of a rotation."""
 
+Augmentation = Literal["crop_flip", "random_resized", "trivial", "randaugment", "none"] | list[dict[str, Any]]
+"""The training augmentation by name, or as a list of transforms with a `_target_` each."""
+
 EvenPixels = Annotated[int, Field(ge=0, multiple_of=2)]
 """The even side of a square, in pixels."""
 

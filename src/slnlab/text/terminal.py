@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
@@ -65,3 +66,25 @@ def log_file(path: str | Path) -> logging.FileHandler:
         OSError: the file cannot be written.
     """
     return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+
+
+class ProgressLine:
+    """A line on stderr: rewritten on a terminal, otherwise a new line every 30 seconds."""
+
+    EVERY = 30.0
+
+    def __init__(self) -> None:
+        self.began = self._shown = time.monotonic()
+
+    def show(self, text: str) -> None:
+        """Show the text, unless the last one is too recent."""
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if now - self._shown < (0.2 if terminal else self.EVERY):
+            return
+        self._shown = now
+        print(f"\r{text}\033[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Remove the line from a terminal."""
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Images as feature vectors of a pretrained network."""
