@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from slnlab.errors import Diverged
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable, margins
@@ -52,14 +52,13 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
     """
     parts: list[tuple[Tensor, ...]] = []
     kept = table.num_classes if len(table) * table.num_classes <= MOST_PROBABILITIES else 0
-    with evaluating(network):
-        for index, image in batches:
-            logits = network(image).float()
-            given = table["given"][index]
-            loss = cross_entropy(logits, given, reduction="none")
-            other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
-            probabilities = logits.softmax(1)[:, :kept]
-            parts.append((index, loss, logits.argmax(1), margins(logits, given), other, probabilities))
+    for index, image in batches:
+        logits = predict(network, image).float()
+        given = table["given"][index]
+        loss = cross_entropy(logits, given, reduction="none")
+        other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
+        probabilities = logits.softmax(1)[:, :kept]
+        parts.append((index, loss, logits.argmax(1), margins(logits, given), other, probabilities))
     judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from slnlab.data.batches import EvaluationBatch
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 from slnlab.record.result import TOP5_CLASSES, TestQuality
 
@@ -32,15 +31,12 @@ def measured_qualities(
     """
     logits: dict[str, list[Tensor]] = {name: [] for name in networks}
     labels: list[Tensor] = []
-    with ExitStack() as modes:
-        for network in networks.values():
-            modes.enter_context(evaluating(network))
-        for image, label in batches:
-            labels.append(label)
-            empty = torch.empty(0, num_classes, device=label.device)
-            for name, network in networks.items():
-                # A copy, as the next batch's CUDA graph may overwrite it (trainer.compile).
-                logits[name].append(network(image).float().clone() if len(label) else empty)
+    for image, label in batches:
+        labels.append(label)
+        empty = torch.empty(0, num_classes, device=label.device)
+        for name, network in networks.items():
+            # A copy, as the next batch's CUDA graph may overwrite it (trainer.compile).
+            logits[name].append(predict(network, image).float().clone() if len(label) else empty)
     true = gather(torch.cat(labels)).cpu()
     return {name: quality(gather(torch.cat(parts)).cpu(), true) for name, parts in logits.items()}
 

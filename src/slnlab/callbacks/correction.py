@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax, one_hot
 
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import ConfigError, Diverged, SlnlabError
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 from slnlab.samples import SampleTable
 from slnlab.sln import StochasticLabelNoise
@@ -53,17 +53,16 @@ def correct_labels(
         SlnlabError: there are no batches. Diverged: a loss is not finite. The targets stay unchanged in both cases.
     """
     passes: list[tuple[Tensor, Tensor, Tensor]] = []
-    with evaluating(network):
-        for index, image in batches:
-            index = index.to(table.device)
-            log_probabilities = log_softmax(network(image).float(), 1)
-            if loss_against == "given":
-                targets = one_hot(table["given"][index], table.num_classes).float()
-            else:
-                targets = table.targets(index)
-            loss = -(targets * log_probabilities).sum(1)
-            predicted = log_probabilities.argmax(1) if prediction == "hard" else log_probabilities.exp()
-            passes.append((index, loss, predicted))
+    for index, image in batches:
+        index = index.to(table.device)
+        log_probabilities = log_softmax(predict(network, image).float(), 1)
+        if loss_against == "given":
+            targets = one_hot(table["given"][index], table.num_classes).float()
+        else:
+            targets = table.targets(index)
+        loss = -(targets * log_probabilities).sum(1)
+        predicted = log_probabilities.argmax(1) if prediction == "hard" else log_probabilities.exp()
+        passes.append((index, loss, predicted))
     if not passes:
         raise SlnlabError("label correction: there are no batches (was the iterator exhausted in an earlier epoch?)")
     index, losses, predictions = (gather(torch.cat(column)) for column in zip(*passes, strict=True))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slnlab.data.probabilities import save_probabilities
 from slnlab.methods.base import Method
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 
 
@@ -35,11 +35,9 @@ class SoftmaxAverage(pl.Callback):
         if self.total is None:
             self.total = torch.zeros(len(pl_module.table), pl_module.table.num_classes, device=pl_module.device)
         self.total = self.total.to(pl_module.device)
-        network = pl_module.network
         predicted: list[tuple[Tensor, Tensor]] = []
-        with evaluating(network):
-            for index, image in pl_module.data.passes("augmented", "softmax average", trainer.current_epoch):
-                predicted.append((index, network(image).float().softmax(1)))
+        for index, image in pl_module.data.passes("augmented", "softmax average", trainer.current_epoch):
+            predicted.append((index, predict(pl_module.network, image).float().softmax(1)))
         index, probabilities = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         self.total[index] += probabilities
         self.epochs += 1

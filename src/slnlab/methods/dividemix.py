@@ -15,7 +15,7 @@ from slnlab.data.batches import Batch, Images, in_batches
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.objectives import batch_prior_penalty, co_guess, co_refine, confidence_penalty
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
@@ -148,13 +148,12 @@ class DivideMix(Method):
     def _split(self) -> None:
         """Fit the loss mixtures of both networks, equally in all processes."""
         predicted: list[list[tuple[Tensor, ...]]] = [[] for _ in self.networks]
-        with evaluating(self.networks):
-            for index, image in self.data.passes("clean", "split", self.current_epoch):
-                for batches, network in zip(predicted, self.networks.values(), strict=True):
-                    logits = network(image).float()
-                    given = self.table["given"][index]
-                    losses = cross_entropy(logits, given, reduction="none")
-                    batches.append((index, losses, logits.argmax(1), margins(logits, given)))
+        for index, image in self.data.passes("clean", "split", self.current_epoch):
+            for batches, network in zip(predicted, self.networks.values(), strict=True):
+                logits = predict(network, image).float()
+                given = self.table["given"][index]
+                losses = cross_entropy(logits, given, reduction="none")
+                batches.append((index, losses, logits.argmax(1), margins(logits, given)))
         for number, batches in enumerate(predicted):
             index, losses, prediction, margin = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
             if number == 0:
@@ -252,19 +251,17 @@ class DivideMix(Method):
         """Targets of the labelled (L, C) and the unlabelled (U, C) samples of the global batch."""
         of_labelled, of_unlabelled = shard(len(labelled[0])), shard(len(unlabelled[0]))
 
-        def predict(network: nn.Module, images: Tensor) -> Tensor:
+        def softmax(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
             if not len(images):
                 return images.new_zeros(0, self.table.num_classes, dtype=torch.float32)
-            softmax: Tensor = network(images).float().softmax(1)
-            return softmax
+            return network(images).float().softmax(1)
 
         rows = of_labelled.of(turn.labelled.index)
         clean = self.table["clean_2" if turn.number == 0 else "clean"][rows]
-        views = [predict(own, of_labelled.of(view)) for view in labelled]
+        views = [softmax(own, of_labelled.of(view)) for view in labelled]
         refined = co_refine(self.table["given"][rows], clean, views, self.temperature)
-        guesses = [predict(own, of_unlabelled.of(view)) for view in unlabelled]
-        with evaluating(other):
-            guesses += [predict(other, of_unlabelled.of(view)) for view in unlabelled]
+        guesses = [softmax(own, of_unlabelled.of(view)) for view in unlabelled]
+        guesses += [softmax(partial(predict, other), of_unlabelled.of(view)) for view in unlabelled]
         return gather(refined), gather(co_guess(guesses, self.temperature))
 
     def _mixing(self, rows: int, device: torch.device) -> tuple[float, Tensor]:

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from slnlab.data.batches import EvaluationBatch
 from slnlab.methods.ensemble import Ensemble
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.record.result import TOP5_CLASSES
 
 
@@ -39,12 +39,11 @@ class Evaluation:
                 self.metrics[split, name] = {key: metric.to(batch.label.device) for key, metric in made.items()}
             if not len(batch.label):  # another process has all of this batch
                 continue
-            with evaluating(network):  # the momentum model is no submodule, so Lightning does not switch its mode
-                if isinstance(network, Ensemble) and all(member in predicted for member in network.members):
-                    predicted[network] = network.of(predicted[member] for member in network.members)
-                else:
-                    # A copy, as the next network's CUDA graph may overwrite it (trainer.compile).
-                    predicted[network] = network(batch.image).clone()
+            if isinstance(network, Ensemble) and all(member in predicted for member in network.members):
+                predicted[network] = network.of(predicted[member] for member in network.members)
+            else:
+                # A copy, as the next network's CUDA graph may overwrite it (trainer.compile).
+                predicted[network] = predict(network, batch.image).clone()
             logits = predicted[network].float()
             for key, metric in self.metrics[split, name].items():
                 if key == "loss":

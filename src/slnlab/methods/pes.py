@@ -15,8 +15,8 @@ from slnlab.data.batches import Batch, in_batches
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.models.modes import evaluating
 from slnlab.models.parts import parts_of
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import Count, CountOrZero, Names, Positive
 from slnlab.streams import derive
@@ -194,11 +194,10 @@ class PES(SingleNetwork):
     def select(self) -> None:
         """Select the confident samples and weight their classes, equally in all processes."""
         predicted: list[tuple[Tensor, Tensor]] = []
-        with evaluating(self.network):
-            for step, images in self.data.in_order(self.current_epoch):
-                streams = [self.streams(f"PES view {number}", self.current_epoch, step) for number in (1, 2)]
-                softmaxes = [self.network(images.view(stream)).float().softmax(1) for stream in streams]
-                predicted.append((images.index, torch.stack(softmaxes).mean(0)))
+        for step, images in self.data.in_order(self.current_epoch):
+            streams = [self.streams(f"PES view {number}", self.current_epoch, step) for number in (1, 2)]
+            softmaxes = [predict(self.network, images.view(stream)).float().softmax(1) for stream in streams]
+            predicted.append((images.index, torch.stack(softmaxes).mean(0)))
         index, mean = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         given, prediction = self.table["given"][index], mean.argmax(1)
         self.table.observe(index, mean.clamp(min=1e-12).log())

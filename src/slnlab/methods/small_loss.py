@@ -19,7 +19,7 @@ from slnlab.data.probabilities import read_probabilities
 from slnlab.errors import ConfigError
 from slnlab.losses import expected_loss, logit_clip
 from slnlab.methods.base import Method
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import Shard, gather
 from slnlab.record.result import NoiseRateUsed
 from slnlab.schema.kinds import CountOrZero, FilledIn, NoiseRate
@@ -168,10 +168,9 @@ class SmallLoss(Method):
         total: Tensor | None = None
         for network in self.networks.values():
             parts: list[Tensor] = []
-            with evaluating(network):
-                for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
-                    given = self.table["given"][index]
-                    parts.append(cross_entropy(network(image).float(), given, reduction="none"))
+            for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
+                given = self.table["given"][index]
+                parts.append(cross_entropy(predict(network, image).float(), given, reduction="none"))
             losses = gather(torch.cat(parts))
             total = losses if total is None else total + losses
         assert total is not None

@@ -12,7 +12,7 @@ from slnlab.data.batches import Batch
 from slnlab.data.datamodule import View
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.models.modes import evaluating
+from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import Count, Quantile
 
@@ -77,9 +77,8 @@ class TruncatedGCE(SingleNetwork):
     def prune(self) -> None:
         """Select the samples whose target has a probability above the truncation."""
         predicted: list[tuple[Tensor, Tensor]] = []
-        with evaluating(self.network):
-            for index, image in self.data.passes(self.views, "pruning", self.current_epoch):
-                likelihood = (self.targets(index) * self.network(image).float().softmax(1)).sum(1)
-                predicted.append((index, likelihood > self.truncation))
+        for index, image in self.data.passes(self.views, "pruning", self.current_epoch):
+            likelihood = (self.targets(index) * predict(self.network, image).float().softmax(1)).sum(1)
+            predicted.append((index, likelihood > self.truncation))
         index, likely = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
         self.table["selected"][index] = likely

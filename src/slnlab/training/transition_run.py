@@ -102,7 +102,7 @@ def _predict(spec: RunSpec) -> None:
     import torch
 
     from slnlab.data.probabilities import save_probabilities
-    from slnlab.models.modes import evaluating
+    from slnlab.models.predicting import predict
     from slnlab.processes.distributed import world_size
     from slnlab.training import assemble
     from slnlab.training.devices import on_gpus
@@ -120,6 +120,5 @@ def _predict(spec: RunSpec) -> None:
     network.load_state_dict(checkpoint["best"]["weights"])
     batches = torch.arange(len(datamodule.labels.given), device=device).split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
-    with evaluating(network), torch.no_grad():
-        probabilities = [network(read(number).view()).float().softmax(1) for number in range(len(batches))]
+    probabilities = [predict(network, read(number).view()).float().softmax(1) for number in range(len(batches))]
     save_probabilities(run.probabilities, torch.cat(probabilities), datamodule.labels.given)
