@@ -295,13 +295,17 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
         return read
 
-    def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
-        """Yield functions that make the training batches of an epoch, in its order; this process's part of each."""
+    def order(self, epoch: int) -> tuple[Tensor, ...]:
+        """Return the rows (B,) of each whole training batch of an epoch."""
         rows = self.rows(epoch)
         if self.oversampling:
             rows = rows[equally_often(self.labels.given[rows], self._streams("oversampling", epoch))]
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
-        batches = in_batches(order, self.batch_size)
+        return in_batches(order, self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
+        """Yield functions that make the training batches of an epoch, in its order; this process's part of each."""
+        batches = self.order(epoch)
         read = self.reading(batches)
         for step in range(len(batches)):
             yield partial(self._training_batch, read, epoch, step)

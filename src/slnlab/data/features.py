@@ -62,6 +62,10 @@ class FeatureDataModule(ImageDataModule):
         """The standardisation."""
         return Preprocessing(resize=None, crop=None, mean=list(self.normalise.mean), std=list(self.normalise.std))
 
+    def inputs(self) -> Tensor:
+        """The network's inputs (N, D) float32 for all rows of the sample table."""
+        return self.normalise(self._images)
+
     def _fits(self, images: Tensor) -> bool:
         return images.dtype == torch.float32 and images.ndim == 2
 

@@ -29,6 +29,11 @@ class Linear(nn.Module):
         super().__init__()
         self.classifier = nn.Linear(in_channels, num_classes)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers in their order, see `slnlab.models.stacked`."""
+        return [self.classifier]
+
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits (B, C) of vectors (B, D)."""
         logits: Tensor = self.classifier(vectors)
@@ -71,6 +76,11 @@ class MLP(nn.Module):
         ]
         self.hidden, self.last = nn.Sequential(*layers[:-1]), layers[-1]
         self.classifier = nn.Linear(widths[-1], num_classes)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers in their order, see `slnlab.models.stacked`."""
+        return [*(layer for part in self.hidden for layer in part), *self.last, self.classifier]  # type: ignore[misc]
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits (B, C) of vectors (B, D)."""
