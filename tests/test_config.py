@@ -366,6 +366,21 @@ def test_keys_without_effect_on_results_do_not_change_the_identity() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("overrides", "subdir"),
+    [
+        ("method=ce", "digits/sym-0.4/ce/d4e74e4457"),
+        ("noise=asym method=sln_mo_lc", "digits/asym-0.4/sln_mo_lc/2825a94c0a"),
+        ("data=fashion_mnist data.source.root=a method=elr", "fashion_mnist/sym-0.4/elr/bdf2a2c32a"),
+        ("data=cifar10 data.source.root=a method=dividemix", "cifar10/sym-0.4/dividemix/2c6a77e082"),
+        ("data=clothing1m data.source.root=/a noise=real method=sln_mo_lc", "clothing1m/real/sln_mo_lc/d57dcffcbf"),
+    ],
+)
+def test_a_new_key_leaves_finished_runs_their_identity(overrides: str, subdir: str) -> None:
+    """Otherwise a sweep trains them again. Add the key to WHEN_ON or USUAL; a changed default changes these digests."""
+    assert settle(compose(overrides.split())).subdir == f"{subdir}/seed0"
+
+
 def test_options_of_a_disabled_feature_do_not_change_the_identity() -> None:
     assert settle(compose(["correction.last_epochs=3"])).subdir == settle(compose()).subdir
     assert settle(compose(["method=ce", "momentum.decay=0.5"])).subdir == settle(compose(["method=ce"])).subdir

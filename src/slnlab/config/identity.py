@@ -57,7 +57,7 @@ WHEN_ON = {
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""
 
-USUAL = {"data.augment": "crop_flip"}
+USUAL = {"data.augment": "crop_flip", "data.clean_val": False}
 """Key → its value in finished runs that lack it."""
 
 
