@@ -241,10 +241,14 @@ def test_an_imbalanced_part_keeps_each_image_with_its_label(shared: Path) -> Non
     assert [every[name] for name in names] == part.labels.given.tolist()
     whole = make(shared, flip=False)
     known = whole.paths(whole.rows(0))
-    seen = {names[row]: image for rows, images in part.passes("clean", "x", 0) for row, image in zip(rows, images)}
+    seen = {
+        names[row]: image
+        for rows, images in part.passes("clean", "x", 0)
+        for row, image in zip(rows, images, strict=True)
+    }
     assert len(seen) == len(names) - 2, "without those held out"
     for rows, images in whole.passes("clean", "x", 0):
-        for row, image in zip(rows, images):
+        for row, image in zip(rows, images, strict=True):
             assert known[row] not in seen or torch.equal(seen[known[row]], image)
     assert names != (other := make(shared, imbalance=9, split_seed=1)).paths(torch.arange(len(other.labels.given)))
 
