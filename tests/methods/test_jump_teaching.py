@@ -46,7 +46,7 @@ def test_certain_bits_in_half_precision_have_finite_losses() -> None:
 
 
 def test_wrong_bits_keep_their_gradient_in_mixed_precision() -> None:
-    """tanh 4 = .9993 is 1 in bfloat16, where neither tanh nor the clip has a slope. That of −log((1 − tanh g)/2) is 2."""
+    """tanh 4 = .9993 is 1 in bfloat16, which has no slope. That of −log((1 − tanh g)/2) is 2."""
     method = assemble.method(composed("method=jump_teaching"))
     head: nn.Linear = method.heads["bits"]  # type: ignore[assignment]
     nn.init.zeros_(head.weight)
