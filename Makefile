@@ -33,8 +33,9 @@ test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time
 bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)
 	$(BIN)/python -m benchmarks.bench
 
-bench-methods: $(STAMP)  ## what an epoch of each method costs, as a multiple of cross entropy's (5 minutes)
+bench-methods: $(STAMP)  ## what an epoch of each method costs, as a multiple of cross entropy's, for its card (10 minutes, idle)
 	$(BIN)/python -m benchmarks.methods --json experiments/methods_digits/costs.json
+	$(BIN)/python docs/make_pages.py
 
 bench-gpu: $(STAMP)  ## the same on this machine's GPU, and how far a step is from what it could do: benchmarks/GPU.md
 	$(BIN)/python -m benchmarks.bench --device cuda

@@ -23,6 +23,8 @@ KINDS = {
     "sigma": "Fig. 6: test accuracy against sigma",
     "tsne": "Fig. 7: t-SNE of the features before the last layer, by true class",
     "cost": "Fig. 8: test accuracy against training cost as a multiple of cross entropy's",
+    "pareto": "test accuracy against training cost, and the methods that no other beats in both",
+    "rank": "average rank of each method over draws of noisy labels, with the critical difference",
     "correction": "Fig. 10: test accuracy in the epochs of label correction, for both weightings",
     "flatness": "Claim 1: largest Hessian eigenvalue and SAM sharpness of the training loss",
     "propositions": "Propositions 1-3: predicted and measured standard deviation of the gradient noise",

@@ -8,11 +8,13 @@ from math import log
 import pytest
 import torch
 from by_hand import Bare
-from torch import Tensor
+from tier import composed
+from torch import Tensor, nn
 
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.objectives import bit_losses, label_codes
+from slnlab.training import assemble
 
 
 def test_code_words_are_rows_of_the_hadamard_matrix_and_its_negative() -> None:
@@ -41,6 +43,19 @@ def test_certain_bits_in_half_precision_have_finite_losses() -> None:
     losses = bit_losses(torch.tensor([[1.0, -1.0]], dtype=torch.bfloat16), torch.ones(1, 2))
     assert losses.dtype == torch.float32
     assert losses[0].tolist() == pytest.approx([0.5e-4, -log(0.5e-4)], rel=1e-2)
+
+
+def test_wrong_bits_keep_their_gradient_in_mixed_precision() -> None:
+    """tanh 4 = .9993 is 1 in bfloat16, which has no slope. That of −log((1 − tanh g)/2) is 2."""
+    method = assemble.method(composed("method=jump_teaching"))
+    head: nn.Linear = method.heads["bits"]  # type: ignore[assignment]
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, 4.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        bits = method.outputs(torch.zeros(2, 1, 8, 8))[:, 10:]  # type: ignore[operator]
+        bit_losses(bits, -torch.ones_like(bits)).sum().backward()
+    assert head.bias.grad is not None
+    torch.testing.assert_close(head.bias.grad, torch.full_like(head.bias, 2 * 2.0), rtol=1e-2, atol=0)
 
 
 def jumping(bare: Callable[..., Bare]) -> tuple[Bare, Tensor]:

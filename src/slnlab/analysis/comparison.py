@@ -84,7 +84,7 @@ def _compared(row: Row, references: Sequence[Row], measure: str) -> Comparison:
         why = f"{len(alike)} of its {len(references)} settings fit this row" if alike else "no setting fits this row"
         return Comparison(row, measure, remark=f"the reference has several settings, and {why}; choose with --where")
     (reference,) = alike
-    if not (_values(row, measure) and _values(reference, measure)):
+    if not (values_by_run(row, measure) and values_by_run(reference, measure)):
         return Comparison(row, measure, reference, remark=f"no {MEASURED[measure]}")
     differences, pairs, unit = _differences(row, reference, measure)
     if not differences:
@@ -115,13 +115,13 @@ def _differences(row: Row, reference: Row, measure: str) -> tuple[list[float], i
     Seeds crossed with noise draws are no independent pairs: runs of one draw share its wrong labels. So differences
     are averaged within a draw, if there are several draws.
     """
-    mine, theirs = _values(row, measure), _values(reference, measure)
+    mine, theirs = values_by_run(row, measure), values_by_run(reference, measure)
     differences = {pair: value - theirs[pair] for pair, value in mine.items() if pair in theirs}
     units, unit = _by_draw(differences)
     return units, len(differences), unit
 
 
-def _values(row: Row, measure: str) -> dict[tuple[int, str | int | None], float]:
+def values_by_run(row: Row, measure: str) -> dict[tuple[int, str | int | None], float]:
     """Percent by (seed, noisy labels), of the runs in which it was measured."""
     values = {run.pair: measured(run.result, row.name)[measure] for run in row.group.runs}
     return {pair: 100 * value for pair, value in values.items() if value is not None}
@@ -152,7 +152,7 @@ def best_and_ties(rows: Sequence[Row]) -> set[int]:
         differences, _, _ = _differences(rows[place], rows[best], measure)
         difference = paired(differences, [0.0] * len(differences))
         if difference is None:
-            ours, theirs = (Summary.of(_by_draw(_values(rows[at], measure))[0]) for at in (place, best))
+            ours, theirs = (Summary.of(_by_draw(values_by_run(rows[at], measure))[0]) for at in (place, best))
             difference = welch(ours, theirs)
         if difference and difference.low <= 0 <= difference.high:
             ties.add(place)

@@ -55,8 +55,27 @@ def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary
     Raises:
         DataError: no finished run has a test accuracy and a cost, or a file cannot be read or written.
     """
+    drawn, remarks = drawn_points(runs, costs, secondary)
+    with style():
+        save(_picture(drawn), out, "cost", [numbers(point, costs) for same in drawn for point in same])
+    return remarks
+
+
+def drawn_points(
+    runs: Sequence[Path], costs: Path | None, secondary: bool = False, where: Sequence[str] = ()
+) -> tuple[list[list[Point]], list[str]]:
+    """The points of each data set and noise, and remarks as from `figure`.
+
+    Args:
+        runs, costs, secondary: see `figure`.
+        where: conditions on the runs, see `slnlab.analysis.selection`.
+
+    Raises:
+        ConfigError: a condition cannot be read.
+        DataError: see `figure`.
+    """
     ratios = None if costs is None else read_costs(costs)
-    groups, remarks = found_groups(runs)
+    groups, remarks = found_groups(runs, where)
     rows = [
         row
         for row in make_rows(groups)
@@ -71,15 +90,12 @@ def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary
             drawn.append(points)
     if not drawn:
         raise DataError("\n  ".join(["no finished run has a test accuracy and a cost", *remarks]))
-    with style():
-        source = "recorded" if ratios is None else "measured side by side"
-        save(_picture(drawn), out, "cost", [_numbers(point, source) for same in drawn for point in same])
     if ratios is None:
         remarks.append(
             "costs: recorded training times. They are rough, as machines differ and runs may have shared cores; "
             "`python -m benchmarks.methods --json FILE` measures side by side, for --costs FILE"
         )
-    return remarks
+    return drawn, remarks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +127,8 @@ def _recorded(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
     return [Point(row, each / unit) for row, each in zip(rows, seconds, strict=True)], []
 
 
-def _numbers(point: Point, source: str) -> dict[str, object]:
+def numbers(point: Point, costs: Path | None) -> dict[str, object]:
+    """The line of a CSV for a point. `costs` is as for `figure`."""
     row, value = point.row, point.row.statistics["test_last"]
     assert value
     return {
@@ -122,7 +139,7 @@ def _numbers(point: Point, source: str) -> dict[str, object]:
         "evaluator": row.name,
         "runs": len(row.group.runs),
         "cost": point.cost,
-        "cost_source": source,
+        "cost_source": "recorded" if costs is None else "measured side by side",
         "test_last_percent_mean": 100 * value.mean,
         "test_last_percent_std": None if value.std is None else 100 * value.std,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slnlab.analysis.runs import Group, differing_keys, find_runs, group_runs
+from slnlab.analysis.selection import parse, select, select_unfinished
 from slnlab.config.container import flat
 from slnlab.errors import DataError
 
@@ -18,14 +20,20 @@ Columns = dict[str, npt.NDArray[np.float64]]
 """Metrics of a group by name, each (runs, epochs); accuracies in percent."""
 
 
-def found_groups(paths: Sequence[Path]) -> tuple[list[Group], list[str]]:
+def found_groups(paths: Sequence[Path], where: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
     """The finished runs at or below `paths`, grouped over seeds, and remarks on runs that a figure cannot show.
 
+    Args:
+        paths: directories to search, or files.
+        where: conditions on the runs, see `slnlab.analysis.selection`.
+
     Raises:
-        DataError: a path does not exist, or no finished run was found.
+        ConfigError: a condition cannot be read.
+        DataError: a path does not exist, or no finished run (that fits) was found.
     """
-    found = find_runs(paths)
-    return group_runs(found.runs), found.remarks()
+    found, conditions = find_runs(paths), parse(where)
+    unfinished = select_unfinished(found.unfinished, conditions)
+    return group_runs(select(found.runs, conditions)), replace(found, unfinished=unfinished).remarks()
 
 
 def panels(groups: Sequence[Group]) -> list[list[Group]]:

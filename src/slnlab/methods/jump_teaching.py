@@ -86,7 +86,9 @@ class JumpTeaching(TwoViews):
     def outputs(self, images: Tensor) -> Tensor:
         """The logits and the bits, (B, C + M)."""
         logits, features = logits_and_features(self.network, images)
-        return torch.cat([logits, torch.tanh(self.heads["bits"](features))], 1)
+        # In bfloat16 tanh is 1 from 3.2 on, and a wrong bit would never change again.
+        bits = torch.tanh(self.heads["bits"](features).float())
+        return torch.cat([logits, bits], 1)
 
     def remember(self, batch: Batch, logits: Tensor) -> None:
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]

@@ -34,6 +34,7 @@ class SGN(SingleNetwork):
     """
 
     refuses: ClassVar[dict[str, str]] = {
+        "logit_clip.tau": "SGN's logits are log-ratios and must reach those of the smoothed label, of any norm",
         "trainer.compile": "SGN's second head reads the features inside the network, which a compiled network hides",
     }
     needs: ClassVar[dict[str, str]] = {
