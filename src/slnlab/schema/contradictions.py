@@ -148,7 +148,7 @@ def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Networks, noise and methods for images beside a data set of vectors, or the reverse."""
+    """Networks, noise and methods for images beside a data set of vectors, or the reverse; or for samples in memory."""
     data, model = config["data"], config["model"]
     vectors = bool(class_variable(data["_target_"], "vectors"))
     if vectors != bool(class_variable(model["_target_"], "vectors")):
@@ -162,6 +162,13 @@ def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if vectors and config["noise"]["name"] in ("open_set", "human"):
         yield "noise", f"{config['noise']['name']} {_NEED_IMAGES[config['noise']['name']]}, and {data['name']} has none"
+    streamed = bool(class_variable(data["_target_"], "reads_while_training"))
+    if streamed and class_variable(config["method"]["_target_"], "fits_at_once"):
+        yield (
+            "method",
+            f"{config['method']['name']} needs all images at once, and those of {data['name']} stay in their files; "
+            "slnlab embed makes feature vectors of them, for data=features",
+        )
     if vectors and class_variable(config["method"]["_target_"], "augments_images"):
         yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
 
