@@ -50,6 +50,7 @@ SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "s
 WHEN_ON = {
     "logit_clip.tau": ["logit_clip"],
     "data.rotation": ["data.rotation"],
+    "data.fold": ["data.fold"],
     "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
+from slnlab.data.folds import rows_of_fold
 from slnlab.data.transforms import augmentation
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, Positive
+from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, Fold, Positive
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -58,15 +59,16 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         augment: the training augmentation, see `slnlab.data.transforms.augmentation`.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
-        split_seed: seed of the held-out samples.
+        split_seed: seed of the held-out samples and of the folds.
+        fold: (number, k): train without this one of k folds, see `slnlab.data.folds`; None: with all.
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
         classes: names of the classes.
         name: name of the data set.
 
-    After `setup` there are `labels` (in data set order), `train_index` and `val_index` (rows of them), and
-    `noise_record` (None if the true labels are unknown).
+    After `setup` there are `labels` (in data set order); `train_index`, `val_index` and `fold_index` (rows of them);
+    and `noise_record` (None if the true labels are unknown).
     """
 
     reads_while_training = False
@@ -96,6 +98,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
+        fold: Fold | None = None,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
@@ -108,6 +111,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
+        self.fold = fold
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -120,6 +124,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.noise_record: NoiseRecord | None
         self.labels: Labels
         self.val_index: Tensor
+        self.fold_index: Tensor
         self._pool: Tensor
         self._size: tuple[int, int]
         self._prepared = self._ready = False
@@ -359,8 +364,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
             self.noise_record, self.labels = None, Labels(given)
 
     def _hold_out(self, size: int) -> None:
-        """Choose the samples of `val` among the first `size` training samples."""
+        """Leave out the fold, and choose the samples of `val` among the rest of the first `size` training samples."""
         shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
+        self.fold_index = torch.empty(0, dtype=torch.int64)
+        if self.fold is not None:
+            self.fold_index = rows_of_fold(self.labels.given, self.fold, self.split_seed)
+            shuffled = shuffled[~torch.isin(shuffled, self.fold_index)]
         self.val_index = shuffled[: self.noisy_val].sort().values
         self._pool = shuffled[self.noisy_val :].sort().values
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.processes.batching import FEWEST
+from slnlab.processes.batching import FEWEST, fold_size
 from slnlab.schema.constructors import class_variable, constructor
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
@@ -57,6 +57,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "data.noisy_val",
             f"{data['noisy_val']} of {train_size} training images held out leave none to train on",
         )
+    elif data.get("fold") and data["fold"][1] > train_size - data["noisy_val"]:
+        yield "data.fold", f"{data['fold'][1]} folds of {train_size} training samples leave some without a sample"
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
     yield from _batch_problems(config)
@@ -206,7 +208,9 @@ def _batch_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def epoch_size(data: Mapping[str, Any]) -> int | None:
     """The number of training samples of an epoch; None if it depends on the size of the smallest class."""
     if data.get("sampling") != "balanced":
-        return int((data["train_size"] or data["num_train"]) - data["noisy_val"])
+        samples = data["train_size"] or data["num_train"]
+        outside = fold_size(samples, *data["fold"]) if data.get("fold") else 0
+        return int(samples - outside - data["noisy_val"])
     return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
 
 
