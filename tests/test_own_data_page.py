@@ -58,7 +58,11 @@ def test_the_commands_on_wrong_labels_run(photos: Path, capsys: pytest.CaptureFi
         for command in block.splitlines():
             python, _, module, *words = shlex.split(command)
             assert python == "python"
-            if module == "slnlab.train":
+            if module == "slnlab.train" and words[0] == "-m":
+                *overrides, methods = words[1:]
+                for method in methods.removeprefix("method=").split(","):
+                    train(slnlab.config.compose([*overrides, f"method={method}", *QUIET]))
+            elif module == "slnlab.train":
                 *overrides, directory = words
                 small = [] if "data=features" in overrides else SMALL
                 train(slnlab.config.compose([*overrides, *small, *QUIET]), Path(directory.split("=")[1]))

@@ -26,7 +26,10 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/diagnosis")
-    parser.add_argument("--score", metavar="NAME", help="score that ranks and cuts; default: ema_loss")
+    parser.add_argument("--score", metavar="NAME", help="score that ranks and cuts; default: ema_loss, or fold_loss")
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="train K more runs, each without a fold of the labels, which it judges"
+    )
     parser.add_argument(
         "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
     )
@@ -67,11 +70,16 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
     issues = run.result.label_issues
     why = f" because {issues.reason}" if issues and issues.judge == run.weights else ""
     count = len(diagnosis.order)
-    yield f"{count:,} training labels, judged by {diagnosis.judge}{why}"
+    if "fold_loss" in diagnosis.columns:
+        yield f"{count:,} training labels, each judged by the {diagnosis.judge} of a run that has not seen it"
+    else:
+        yield f"{count:,} training labels, judged by {diagnosis.judge}{why}"
     yield f"ranked by {diagnosis.score}: {RULES[diagnosis.score].says}"
     yield from (f"warning: {remark}" for remark in diagnosis.remarks)
     yield ""
     yield f"about {estimate.rate} of your labels are wrong; {int(estimate.suspected.sum()):,} are suspected"
+    if diagnosis.confident_count is not None:
+        yield f"cleanlab counts {diagnosis.confident_count:,} wrong labels out of fold"
     if estimate.rate.value > 0.5:
         yield "do not trust this share: above a half, wrong labels look like those of a network that has learned little"
     yield ""
@@ -110,7 +118,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     asked = _arguments(arguments, program)
     try:
-        from slnlab.analysis.scores import RANKING
         from slnlab.inference.corrections import check_request, check_target, corrected, write_corrected
         from slnlab.inference.decisions import decisions_of
         from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
@@ -122,7 +129,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             check_target(run, asked.write)
             check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
         decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
-        found = diagnose(run, asked.score or RANKING, images=not asked.no_images)
+        outside = None
+        if asked.folds is not None:
+            from slnlab.inference.folds import out_of_fold
+            from slnlab.train import train
+
+            outside = out_of_fold(run, asked.folds, train)
+        found = diagnose(run, asked.score, not asked.no_images, outside)
         out: Path = asked.out or asked.run / "diagnosis"
         try:
             out.mkdir(parents=True, exist_ok=True)

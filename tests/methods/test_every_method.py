@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 from resuming import Run, assert_the_same, in_pieces, made
-from tier import BESIDE, COLUMNS, changed, composed, has_state, in_three_epochs, refused_by
+from tier import BESIDE, COLUMNS, changed, class_of, composed, has_state, in_three_epochs, refused_by
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -204,8 +204,12 @@ def test_meaningless_combinations_are_refused_with_the_reason(alone: DictConfig)
 
 
 def test_every_method_has_values_for_an_image_folder(method_name: str, own_images: str) -> None:
-    """Methods that need the noise rate, unknown here, report it."""
+    """Methods that need the noise rate, unknown here, report it, and so do those that need all images at once."""
     config = composed("data=folder", own_images, f"method={method_name}")
+    if getattr(class_of(config), "fits_at_once", False):
+        with pytest.raises(ConfigError, match=r"method: .* needs all images at once, .* slnlab embed"):
+            check(config)
+        return
     if "forget_rate" in config.method:
         with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=real does not state .* or `estimated`"):
             check(config)

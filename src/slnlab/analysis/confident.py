@@ -25,12 +25,33 @@ def confident_margin(given: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError as error:
-        raise SlnlabError(
-            f"confident learning needs the extra: pip install 'slnlab[diagnose]' ({error.name} is missing)"
-        ) from None
+        raise _missing(error) from None
     # Classes without a given label have no mean confidence to adjust by, and cleanlab refuses them.
     adjust = len(np.unique(given)) == probabilities.shape[1]
     scores: npt.NDArray[Any] = get_label_quality_scores(
         given, probabilities, method="normalized_margin", adjust_pred_probs=adjust
     )
     return scores
+
+
+def confident_count(given: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> int:
+    """cleanlab's number of wrong labels: the samples off the diagonal of the confident joint.
+
+    Args:
+        given, probabilities: see `confident_margin`, out of sample.
+
+    Raises:
+        SlnlabError: cleanlab is not installed, or cannot count, as for a class without a given label.
+    """
+    try:
+        from cleanlab.count import num_label_issues
+    except ImportError as error:
+        raise _missing(error) from None
+    try:
+        return int(num_label_issues(given, probabilities))
+    except ValueError as error:
+        raise SlnlabError(f"cleanlab cannot count: {error}") from error
+
+
+def _missing(error: ImportError) -> SlnlabError:
+    return SlnlabError(f"confident learning needs the extra: pip install 'slnlab[diagnose]' ({error.name} is missing)")

@@ -36,14 +36,18 @@ RULES = {
     "label_changes": Rule("label_changes", False, "epochs in which the prediction changed"),
     "loss": Rule("{}_loss", False, "final loss of the judge"),
     "margin": Rule("{}_margin", True, "final margin of the judge"),
+    "fold_loss": Rule("fold_loss", False, "loss of a network that has not seen the label"),
     "confident_learning": Rule("confident_learning", True, "normalised margin of cleanlab, of the judge's softmax"),
 }
-"""Scores by name. The last one needs cleanlab and the images."""
+"""Scores by name. `fold_loss` needs folds; the last one needs cleanlab, and folds or the images."""
 
 
 RANKING = "ema_loss"
 """The score that ranks and cuts by default. The average over epochs still separates wrong labels that the network
 memorised later."""
+
+OF_FOLDS = "fold_loss"
+"""The default with folds. cleanlab calls the same order self-confidence."""
 
 
 def suspicion(columns: Columns, judge: str) -> dict[str, Column]:

@@ -53,6 +53,7 @@ WHEN_ON = {
     "class_balance.strength": ["class_balance"],
     "data.rotation": ["data.rotation"],
     "data.oversampling": ["data.oversampling"],
+    "data.fold": ["data.fold"],
     "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""

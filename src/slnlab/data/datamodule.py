@@ -16,6 +16,7 @@ from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
+from slnlab.data.folds import rows_of_fold
 from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
 from slnlab.data.oversampling import equally_often
 from slnlab.data.transforms import augmentation
@@ -24,7 +25,7 @@ from slnlab.noise import NoiseRecord
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, OneOrMore, Positive
+from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, Fold, OneOrMore, Positive
 from slnlab.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         augment: the training augmentation, see `slnlab.data.transforms.augmentation`.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
-        split_seed: seed of the held-out samples, and of the part of each class.
+        split_seed: seed of the held-out samples, of the folds, and of the part of each class.
+        fold: (number, k): train without this one of k folds, see `slnlab.data.folds`; None: with all.
         imbalance: the first `train_size` samples lose a part of each class, by their true labels if these are known;
             this is the ratio of the largest to the smallest fraction that remains. None: all remain.
         imbalance_kind: shape over the classes, see `slnlab.data.imbalance.imbalanced_rows`.
@@ -75,8 +77,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         classes: names of the classes.
         name: name of the data set.
 
-    After `setup` there are `labels` (in data set order), `train_index` and `val_index` (rows of them), and
-    `noise_record` (None if the true labels are unknown).
+    After `setup` there are `labels` (in data set order); `train_index`, `val_index` and `fold_index` (rows of them);
+    and `noise_record` (None if the true labels are unknown).
     """
 
     reads_while_training = False
@@ -109,6 +111,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         imbalance: OneOrMore | None = None,
         imbalance_kind: ImbalanceKind = "exponential",
         oversampling: bool = False,
+        fold: Fold | None = None,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
@@ -122,6 +125,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
         self.imbalance, self.imbalance_kind, self.oversampling = imbalance, imbalance_kind, oversampling
+        self.fold = fold
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -134,6 +138,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.noise_record: NoiseRecord | None
         self.labels: Labels
         self.val_index: Tensor
+        self.fold_index: Tensor
         self._pool: Tensor
         self._size: tuple[int, int]
         self._prepared = self._ready = False
@@ -393,8 +398,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
             self.noise_record, self.labels = None, Labels(given)
 
     def _hold_out(self, size: int) -> None:
-        """Choose the samples of `val` among the first `size` training samples."""
+        """Leave out the fold, and choose the samples of `val` among the rest of the first `size` training samples."""
         shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
+        self.fold_index = torch.empty(0, dtype=torch.int64)
+        if self.fold is not None:
+            self.fold_index = rows_of_fold(self.labels.given, self.fold, self.split_seed)
+            shuffled = shuffled[~torch.isin(shuffled, self.fold_index)]
         self.val_index = shuffled[: self.noisy_val].sort().values
         self._pool = shuffled[self.noisy_val :].sort().values
 

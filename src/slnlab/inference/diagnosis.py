@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from hydra.utils import instantiate
 
-from slnlab.analysis.confident import confident_margin
+from slnlab.analysis.confident import confident_count, confident_margin
 from slnlab.analysis.label_issues import label_warning
 from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
-from slnlab.analysis.scores import RANKING, RULES, Quality, quality, ranked, suspicion
+from slnlab.analysis.scores import OF_FOLDS, RANKING, RULES, Quality, quality, ranked, suspicion
 from slnlab.config.container import container_of
 from slnlab.config.contents import for_class
 from slnlab.errors import ConfigError, DataError, SlnlabError
@@ -43,6 +43,8 @@ class Diagnosis(NamedTuple):
     """(N,): the class that the judge prefers to all but the given one."""
     remarks: list[str]
     """What a reader must know about the list."""
+    confident_count: int | None = None
+    """cleanlab's number of wrong labels, out of fold; None without folds."""
 
     @property
     def judge(self) -> str:
@@ -72,45 +74,67 @@ class Diagnosis(NamedTuple):
         return {name: found for name, found in each.items() if found is not None}
 
 
-def diagnose(run: TrainedRun, score: str = RANKING, images: bool = True) -> Diagnosis:
+def diagnose(
+    run: TrainedRun,
+    score: str | None = None,
+    images: bool = True,
+    outside: npt.NDArray[np.float32] | None = None,
+) -> Diagnosis:
     """Score all training labels of a run.
 
     Args:
         run: its weights judge.
-        score: a name in `RULES`, which ranks the samples and is split in two.
+        score: a name in `RULES`, which ranks the samples and is split in two; None: the default.
         images: pass the training images once through the network, for confident learning.
+        outside: probabilities (N, C) by networks that have not seen the label, see `slnlab.inference.folds`. They
+            serve confident learning, `fold_loss`, and the suggested labels. None: there are none.
 
     Raises:
-        ConfigError: the score does not exist, or the images are needed for it.
+        ConfigError: the score does not exist, or the images or folds are needed for it.
         DataError: `samples.npz` cannot be read or lacks the training dynamics.
     """
+    if score is None:
+        score = RANKING if outside is None else OF_FOLDS
     if score not in RULES:
         raise ConfigError(f"score: there is no {score!r}; the scores are {', '.join(RULES)}")
     columns, remarks = dict(run.samples), list[str]()
     if "aum" not in columns:
         raise DataError(f"{run.directory / 'samples.npz'}: has no training dynamics; train the run again (force=true)")
-    if images:
+    given, suggested, count = columns["given"], columns[f"{run.weights}_other"], None
+    if outside is not None:
+        rows = np.arange(len(given))
+        columns["fold_loss"] = -np.log(np.maximum(outside[rows, given], np.finfo(np.float32).tiny))
+        columns["fold_prediction"] = outside.argmax(1)
+        others = outside.copy()
+        others[rows, given] = -1
+        suggested = others.argmax(1)
+    if images or outside is not None:
         try:
-            columns["confident_learning"] = confident_margin(columns["given"], training_probabilities(run).numpy())
+            judged = training_probabilities(run).numpy() if outside is None else outside
+            columns["confident_learning"] = confident_margin(given, judged)
+            count = None if outside is None else confident_count(given, outside)
         except SlnlabError as error:
             if score == "confident_learning":
                 raise
             remarks.append(f"without confident learning: {error}")
     try:
-        if "wrong" not in columns and (judged := _verdicts(run)):
-            columns["verdict"] = np.array([judged.get(path, -1) for path in columns["path"]], np.int8)
+        if "wrong" not in columns and (people := _verdicts(run)):
+            columns["verdict"] = np.array([people.get(path, -1) for path in columns["path"]], np.int8)
     except SlnlabError as error:
         remarks.append(f"without human verdicts: {error}")
     suspicions = suspicion(columns, run.weights)
     if score not in suspicions:
-        raise ConfigError(f"score: {score} needs the training images")
+        raise ConfigError(f"score: {score} needs {'--folds' if score == OF_FOLDS else 'the training images'}")
     issues = run.result.label_issues
-    if issues is not None and (warning := label_warning(issues, run.result.rows[issues.judge].title)):
+    if (
+        outside is None
+        and issues is not None
+        and (warning := label_warning(issues, run.result.rows[issues.judge].title))
+    ):
         remarks.append(warning)
-    suggested = columns[f"{run.weights}_other"]
-    estimate = estimate_noise(suspicions[score], columns["given"], suggested, len(run.classes))
+    estimate = estimate_noise(suspicions[score], given, suggested, len(run.classes))
     order = ranked(suspicions[score], suspicions["margin"])
-    return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks)
+    return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks, count)
 
 
 def _verdicts(run: TrainedRun) -> dict[str, int]:
@@ -124,7 +148,9 @@ def reason(diagnosis: Diagnosis, row: int) -> str:
     """Why this label is suspected or not, in words."""
     columns, run = diagnosis.columns, diagnosis.run
     given, suggested = (run.classes[labels[row]] for labels in (columns["given"], diagnosis.suggested))
-    if columns[f"{run.weights}_margin"][row] < 0:
+    if "fold_prediction" in columns:
+        words = [f"predicted as {run.classes[columns['fold_prediction'][row]]} by a network that has not seen it"]
+    elif columns[f"{run.weights}_margin"][row] < 0:
         words = [f"predicted as {suggested} now"]
     else:
         words = [f"predicted as {given} now, {suggested} comes next"]
@@ -181,6 +207,7 @@ def summary(diagnosis: Diagnosis) -> dict[str, Any]:
         "score": diagnosis.score,
         "samples": len(diagnosis.order),
         "suspected": int(estimate.suspected.sum()),
+        "confident_count": diagnosis.confident_count,
         "wrong": plain(estimate.rate),
         "wrong_of_given": {name: plain(share) for name, share in zip(run.classes, estimate.of_given, strict=True)},
         "transition": estimate.transition.tolist(),

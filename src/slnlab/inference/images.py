@@ -84,12 +84,17 @@ def training_probabilities(run: TrainedRun) -> Tensor:
     Raises:
         DataError: files of the data set are missing, or its given labels are no longer those of the run.
     """
-    data, device = data_of(run), next(run.model.parameters()).device
+    data = data_of(run)
     check_labels(run, data, data.rows(0))
-    with torch.inference_mode():
-        return torch.cat(
-            [run.model(image.to(device)).softmax(1).cpu() for _, image in data.passes("clean", "judge", 0)]
-        )
+    return probabilities(run, data, data.rows(0))
+
+
+@torch.inference_mode()
+def probabilities(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> Tensor:
+    """Return the softmax (M, C) of the run's weights on training images (M,) without augmentation, streamed."""
+    batches, device = rows.split(run.batch_size), next(run.model.parameters()).device
+    read = data.reading(batches, whole=True)
+    return torch.cat([run.model(read(step).view().to(device)).softmax(1).cpu() for step in range(len(batches))])
 
 
 def check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:

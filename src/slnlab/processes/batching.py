@@ -26,3 +26,17 @@ def batch_sizes(samples: int, batch_size: int) -> list[int]:
     elif rest and sizes:
         sizes[-1] += rest
     return sizes
+
+
+def fold_size(samples: int, number: int, folds: int) -> int:
+    """The size of a fold; the first folds are larger by at most one.
+
+    >>> [fold_size(11, number, 3) for number in range(3)]
+    [4, 4, 3]
+
+    Args:
+        samples: ≥ folds.
+        number: of the fold, from 0.
+        folds: number of folds, ≥ 2.
+    """
+    return (samples - number + folds - 1) // folds

@@ -7,7 +7,7 @@ from typing import Any
 
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.processes.batching import FEWEST
+from slnlab.processes.batching import FEWEST, fold_size
 from slnlab.schema.constructors import class_variable, constructor, defined_in
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
@@ -57,6 +57,8 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "data.noisy_val",
             f"{data['noisy_val']} of {train_size} training images held out leave none to train on",
         )
+    elif data.get("fold") and data["fold"][1] > train_size - data["noisy_val"]:
+        yield "data.fold", f"{data['fold'][1]} folds of {train_size} training samples leave some without a sample"
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
     yield from _batch_problems(config)
@@ -161,7 +163,7 @@ def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Networks, noise and methods for images beside a data set of vectors, or the reverse."""
+    """Networks, noise and methods for images beside a data set of vectors, or the reverse; or for samples in memory."""
     data, model = config["data"], config["model"]
     vectors = bool(class_variable(data["_target_"], "vectors"))
     if vectors != bool(class_variable(model["_target_"], "vectors")):
@@ -175,6 +177,13 @@ def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if vectors and config["noise"]["name"] in ("open_set", "human"):
         yield "noise", f"{config['noise']['name']} {_NEED_IMAGES[config['noise']['name']]}, and {data['name']} has none"
+    streamed = bool(class_variable(data["_target_"], "reads_while_training"))
+    if streamed and class_variable(config["method"]["_target_"], "fits_at_once"):
+        yield (
+            "method",
+            f"{config['method']['name']} needs all images at once, and those of {data['name']} stay in their files; "
+            "slnlab embed makes feature vectors of them, for data=features",
+        )
     if vectors and class_variable(config["method"]["_target_"], "augments_images"):
         yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
 
@@ -212,7 +221,9 @@ def _batch_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def epoch_size(data: Mapping[str, Any]) -> int | None:
     """The number of training samples of an epoch; None if it depends on the size of the smallest class."""
     if data.get("sampling") != "balanced":
-        return int((data["train_size"] or data["num_train"]) - data["noisy_val"])
+        samples = data["train_size"] or data["num_train"]
+        outside = fold_size(samples, *data["fold"]) if data.get("fold") else 0
+        return int(samples - outside - data["noisy_val"])
     return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
 
 

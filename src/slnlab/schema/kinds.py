@@ -90,6 +90,15 @@ def _black_and_white(pixel_range: Sequence[float]) -> Sequence[float]:
     return pixel_range
 
 
+def _one_of_several(fold: Sequence[int]) -> Sequence[int]:
+    if not (len(fold) == 2 and fold[1] >= 2 and 0 <= fold[0] < fold[1]):
+        raise ValueError("must be [NUMBER, FOLDS], the number from 0 of at least 2 folds")
+    return fold
+
+
+Fold = Annotated[Sequence[int], AfterValidator(_one_of_several)]
+"""A fold: its number from 0, and the number of folds."""
+
 ClassNumbers = Annotated[Sequence[CountOrZero], Field(min_length=2)]
 """Numbers of classes, at least two."""
 
