@@ -80,7 +80,7 @@ class MLP(nn.Module):
     @property
     def layers(self) -> list[nn.Module]:
         """The layers in their order, see `slnlab.models.stacked`."""
-        return [*(layer for part in self.hidden for layer in part), *self.last, self.classifier]  # type: ignore[misc]
+        return [*(layer for part in self.hidden.children() for layer in part.children()), *self.last, self.classifier]
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits (B, C) of vectors (B, D)."""
