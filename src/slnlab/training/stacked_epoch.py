@@ -285,7 +285,7 @@ def _evaluate(learners: Sequence[Learner], judged: Mapping[str, Stack]) -> None:
                 for key, values in _sums(networks(inputs[part].t()), labels[:, None, part]).items():
                     sums[key] = sums.get(key, 0) + values.double()
             for key, values in sums.items():
-                for learner, mean in zip(learners, (values / len(inputs)).tolist(), strict=True):
+                for learner, mean in zip(learners, (values / len(inputs)).float().tolist(), strict=True):
                     learner.measured[f"{split}/{name}/{key}"] = mean
 
 
