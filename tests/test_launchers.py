@@ -148,11 +148,11 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_decoding_processes_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("slnlab.launchers.local.execute", lambda planned: planned.config.data.workers)
+    monkeypatch.setattr("slnlab.launchers.planned.execute", lambda planned: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
         container = container_of(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]))
         planned = Planned(RunSpec(container, {}), tmp_path, (), "")
-        assert _work(planned, threads=3) == used
+        assert _work([planned], threads=3) == [used]
 
 
 def test_a_process_with_an_unforeseen_error_takes_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

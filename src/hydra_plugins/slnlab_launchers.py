@@ -16,7 +16,7 @@ class SlnlabLauncher(Launcher):
     """The launcher of Hydra's sweeps: it plans the runs, does the missing ones and logs their outcomes.
 
     Args:
-        engine: "local", "slurm" or "ray", the module of `slnlab.launchers` whose `launch` does the runs.
+        engine: "local", "batched", "slurm" or "ray", the module of `slnlab.launchers` whose `launch` does the runs.
         options: keyword arguments of that `launch`.
     """
 

@@ -37,6 +37,8 @@ from slnlab.training.first_runs import with_first_runs
 from slnlab.training.settling import settle
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
     from slnlab.callbacks.run_record import Watch
     from slnlab.data import IndexedDataModule
     from slnlab.record.result import Result
@@ -56,6 +58,7 @@ def train(
     overrides: Sequence[str] = (),
     wait: bool = False,
     watch: Watch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train one run, resume a stopped one, or load the result of a finished one.
 
@@ -65,6 +68,7 @@ def train(
         overrides: command line overrides, for the record.
         wait: if another process trains the same run, wait for it and load its result.
         watch: receives each epoch's row of metrics.csv, and ends the run by raising; only with one process.
+        callbacks: further callbacks of Lightning, likewise.
 
     Returns:
         The result, as in `result.json`.
@@ -104,7 +108,7 @@ def train(
             if processes > 1 and world_size() == 1:
                 in_processes(processes, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
             else:
-                _fit(run, ready, watch)
+                _fit(run, ready, watch, callbacks)
         except Exception as error:
             stop_if_requested()  # the error may follow from another process's stop
             blame(error)
@@ -169,7 +173,7 @@ def _refuse_to_begin(needed: RunSpec, *_: Any, **__: Any) -> Result:
     )
 
 
-def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
+def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None, callbacks: Sequence[Callback] = ()) -> None:
     """Train; the first process writes the result."""
     from slnlab.processes.distributed import rank
     from slnlab.training import assemble
@@ -184,7 +188,7 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None) -> None:
     loggers = assemble.loggers(spec, run)
     finished = False
     try:
-        trainer, record = assemble.trainer(spec, run, loggers, watch)
+        trainer, record = assemble.trainer(spec, run, loggers, watch, callbacks)
         trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
             if datamodule.reads_while_training:

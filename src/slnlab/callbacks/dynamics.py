@@ -49,7 +49,7 @@ class TrainingDynamics(pl.Callback):
         assert isinstance(pl_module, Method)
         changes = prediction_changes(pl_module.table)
         if changes is not None:
-            pl_module.log(CHANGES, changes, logger=False)
+            pl_module.note({CHANGES: changes})
         accumulate(pl_module.table)
 
 

@@ -25,18 +25,27 @@ class EvaluationSchedule(pl.Callback):
         self.every = every
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
         assert trainer.max_epochs is not None
         epoch = trainer.current_epoch + 1
         due = epoch % self.every == 0 or epoch <= ALWAYS or epoch > trainer.max_epochs - ALWAYS
-        trainer.check_val_every_n_epoch = 1 if due else trainer.max_epochs + 1  # no epoch is a multiple of that
+        pl_module.evaluation.due = due
+        trainer.check_val_every_n_epoch = 1
+        if not due:
+            skip_evaluation(trainer)
+
+
+def skip_evaluation(trainer: pl.Trainer) -> None:
+    """Let Lightning's evaluation after the present epoch be left out."""
+    assert trainer.max_epochs is not None
+    trainer.check_val_every_n_epoch = trainer.max_epochs + 1  # no epoch is a multiple of that
 
 
 def metrics_of_epoch(trainer: pl.Trainer, method: Method) -> dict[str, float]:
     """The metrics logged in the current epoch; Lightning also keeps those of earlier evaluations."""
-    evaluated = trainer.check_val_every_n_epoch == 1
     splits = method.data.evaluation_splits
     return {
         name: float(value)
         for name, value in trainer.callback_metrics.items()
-        if evaluated or name.split("/")[0] not in splits
+        if method.evaluation.due or name.split("/")[0] not in splits
     }

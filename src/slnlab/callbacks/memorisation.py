@@ -63,7 +63,7 @@ class MemorisationMonitor(pl.Callback):
                 means[f"{name}_correct"] = (~table["wrong"][rows])[selected].float().mean()
         last_step = total(pl_module.judged.values())
         *values, weights = torch.stack([*means.values(), last_step]).tolist()  # the epoch's one wait for the device
-        pl_module.log_dict({f"train/{name}": value for name, value in zip(means, values, strict=True)}, logger=False)
+        pl_module.note({f"train/{name}": value for name, value in zip(means, values, strict=True)})
         if not (math.isfinite(values[0]) and math.isfinite(weights)):
             fault = "some weights are not finite after" if math.isfinite(values[0]) else f"the loss is {values[0]} in"
             raise Diverged(

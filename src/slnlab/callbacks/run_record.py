@@ -24,6 +24,7 @@ from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
+from slnlab.processes.stopping import received_signal
 from slnlab.record.label_wave import AVERAGE
 from slnlab.record.metrics import summarise_test, summarise_validation
 from slnlab.record.result import (
@@ -73,7 +74,7 @@ class EpochTimer(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         images = len(pl_module.data.train_index)
-        pl_module.log_dict({"seconds": self.spent, "images_per_second": images / self.spent}, logger=False)
+        pl_module.note({"seconds": self.spent, "images_per_second": images / self.spent})
 
 
 class RunRecord(pl.Callback):
@@ -99,6 +100,10 @@ class RunRecord(pl.Callback):
         label_wave_average: int = AVERAGE,
     ) -> None:
         self.run, self.titles, self.watch, self.label_wave_average = run, titles, watch, label_wave_average
+        self.save_every = 0.0
+        """Seconds between two saves; 0: after each epoch. The last epoch, and the one at whose end the run stops, are
+        always saved."""
+        self._saved = time.monotonic()
         self.epochs: list[dict[str, float]] = []
         self.rows: dict[str, ResultRow] = {}
         self.label_issues: LabelIssues | None = None
@@ -135,6 +140,17 @@ class RunRecord(pl.Callback):
         self.epochs.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.current_epoch + 1)
+        if self._due(trainer):
+            self._save(trainer)
+        if self.watch:
+            self.watch(row)
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        ends = len(self.epochs) == trainer.max_epochs or received_signal() is not None
+        return ends or time.monotonic() - self._saved >= self.save_every
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved = time.monotonic()
         trouble = "%s. Training continues, and tries again after the next epoch"
         if trainer.is_global_zero:
             try:
@@ -146,8 +162,6 @@ class RunRecord(pl.Callback):
         except DataError as error:
             log.warning(trouble, error)
             trainer.strategy.barrier()  # the other processes wait at the one after a successful write
-        if self.watch:
-            self.watch(row)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)

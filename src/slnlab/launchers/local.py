@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from slnlab.errors import ConfigError
-from slnlab.launchers.planned import Outcome, Planned, execute
+from slnlab.launchers.planned import Outcome, Planned, execute_together
 from slnlab.processes import forkserver
 from slnlab.processes.cores import cores
 from slnlab.processes.stopping import SIGNALS, obeying_signals, received_signal, stopped
@@ -46,24 +46,46 @@ def launch(
         ConfigError: there are fewer devices than `devices`, or than a run needs.
         Stopped: a signal arrived; the runs have stopped too.
     """
-    slots = Slots(_devices(devices), runs_per_device)
-    for planned in plan:
+    found = launch_groups([[planned] for planned in plan], devices_here(devices), runs_per_device)
+    return [outcome for outcomes in found for outcome in outcomes]
+
+
+def launch_groups(
+    plan: Sequence[Sequence[Planned]], devices: list[str | None], runs_per_device: int = 1
+) -> list[list[Outcome]]:
+    """Do groups of runs in the order of the plan, several groups at a time. The runs of a group train together.
+
+    Args:
+        plan: the groups.
+        devices: see `devices_here`.
+        runs_per_device: see `launch`.
+
+    Returns:
+        The outcomes in the order of `plan`.
+
+    Raises:
+        ConfigError, Stopped: see `launch`.
+    """
+    slots = Slots(devices, runs_per_device)
+    for planned in (planned for group in plan for planned in group):
         if planned.config.trainer.devices > slots.devices:
             raise ConfigError(
                 f"trainer.devices={planned.config.trainer.devices}: launcher=local has {slots.devices} devices here"
             )
-    outcomes: list[Outcome | None] = [None] * len(plan)
-    waiting, running = list(range(len(plan))), dict[Future[Outcome], tuple[int, list[int]]]()
+    outcomes: list[list[Outcome]] = [[] for _ in plan]
+    waiting, running = list(range(len(plan))), dict[Future[list[Outcome]], tuple[int, list[int]]]()
     forward_again = 0.0
     with obeying_signals():
         try:
             while waiting or running:
                 while waiting and not received_signal():
-                    taken = slots.take(plan[waiting[0]].config.trainer.devices)
+                    taken = slots.take(plan[waiting[0]][0].config.trainer.devices)
                     if not taken:
                         break
                     number = waiting.pop(0)
-                    log.info("start %d/%d: %s", number + 1, len(plan), plan[number])
+                    first, *others = plan[number]
+                    more = f" and {len(others)} more" if others else ""
+                    log.info("start %d/%d: %s%s", number + 1, len(plan), first, more)
                     running[slots.submit(taken, plan[number])] = (number, taken)
                 if received_signal() and time.monotonic() > forward_again:  # a process between two runs misses a signal
                     forward_again = time.monotonic() + 5
@@ -73,8 +95,8 @@ def launch(
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     number, taken = running.pop(future)
-                    outcome = outcomes[number] = _outcome(future, plan[number])
-                    slots.free(taken, broken=not outcome.sound)
+                    outcomes[number] = _outcomes(future, plan[number])
+                    slots.free(taken, broken=not all(outcome.sound for outcome in outcomes[number]))
         finally:
             if received_signal():  # a second signal may arrive before the first is forwarded
                 slots.signal_all()
@@ -82,17 +104,17 @@ def launch(
         received = received_signal()
         if received is not None:
             raise stopped(received)
-    return [outcome for outcome in outcomes if outcome is not None]
+    return outcomes
 
 
-def _outcome(future: Future[Outcome], planned: Planned) -> Outcome:
+def _outcomes(future: Future[list[Outcome]], group: Sequence[Planned]) -> list[Outcome]:
     try:
         return future.result()
     except BrokenProcessPool:
         message = "its process has died; the same command resumes from its last checkpoint"
-        return Outcome("failed", message, str(planned.directory / "train.log"), sound=False)
+        return [Outcome("failed", message, str(planned.directory / "train.log"), sound=False) for planned in group]
     except SystemExit:  # stopped by a signal
-        return Outcome("failed", "stopped")
+        return [Outcome("failed", "stopped") for _ in group]
 
 
 class Slots:
@@ -120,8 +142,8 @@ class Slots:
         taken = whole[:count] if len(whole) >= count else []
         return [slot for d in taken for slot in range(d, len(self.names), self.devices)]
 
-    def submit(self, taken: list[int], planned: Planned) -> Future[Outcome]:
-        """Start a run on slots."""
+    def submit(self, taken: list[int], group: Sequence[Planned]) -> Future[list[Outcome]]:
+        """Start a group of runs on slots."""
         for slot in taken:
             self.busy[slot] = True
         names = list(dict.fromkeys(self.names[slot] for slot in taken))
@@ -136,10 +158,10 @@ class Slots:
             pool = ProcessPoolExecutor(1, context, _begin, (visible, forkserver.Surroundings()))
             self.pools[first] = pool
         try:
-            return pool.submit(_work, planned, self._threads())
+            return pool.submit(_work, group, self._threads())
         except BrokenProcessPool:  # its process died after its last run
             self._drop(first)
-            return self.submit(taken, planned)
+            return self.submit(taken, group)
 
     def free(self, taken: list[int], broken: bool) -> None:
         """Free slots. `broken` also ends their process."""
@@ -172,7 +194,7 @@ class Slots:
         return max(1, cores() // len(self.names))
 
 
-def _devices(count: int | None) -> list[str | None]:
+def devices_here(count: int | None) -> list[str | None]:
     """The names of the GPUs to use, or one None for each core.
 
     Raises:
@@ -206,8 +228,12 @@ def _begin(devices: str | None, surroundings: forkserver.Surroundings) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _work(planned: Planned, threads: int) -> Outcome:
+def _work(group: Sequence[Planned], threads: int) -> list[Outcome]:
+    return execute_together([_on_threads(planned, threads) for planned in group])
+
+
+def _on_threads(planned: Planned, threads: int) -> Planned:
     changes = {"trainer.progress": False, "trainer.threads": planned.config.trainer.threads or threads}
     if "workers" in planned.config.data and planned.config.data.workers is None:
         changes["data.workers"] = threads
-    return execute(planned.changed(changes))
+    return planned.changed(changes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig
 
@@ -15,6 +17,9 @@ from slnlab import config
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, SlnlabError
 from slnlab.text.terminal import log_file
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +63,17 @@ class Outcome:
     """False if the process must do no other run, as nothing works in it after an error of CUDA."""
 
 
-def execute(planned: Planned, wait: bool = False) -> Outcome:
+_running: set[int] = set()
+"""The threads of this process that do a run."""
+
+
+def execute(planned: Planned, wait: bool = False, callbacks: Sequence[Callback] = ()) -> Outcome:
     """Do one run in this process. Its log also goes to `train.log` in its directory.
 
     Args:
         planned: the run.
         wait: True waits while another process does the run.
+        callbacks: further callbacks of Lightning.
 
     Raises:
         Stopped: this process got a signal to stop.
@@ -77,12 +87,15 @@ def execute(planned: Planned, wait: bool = False) -> Outcome:
     except OSError as error:
         return Outcome("failed", f"{path}: cannot be written: {error.strerror or error}")
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    mine = threading.get_ident()
+    _running.add(mine)
+    handler.addFilter(lambda record: record.thread == mine or record.thread not in _running)
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
         config.search_in(planned.config_dirs)
-        train(planned.spec, planned.directory, planned.overrides, wait)
+        train(planned.spec, planned.directory, planned.overrides, wait, callbacks=callbacks)
         return Outcome("done")
     except Busy as error:
         return Outcome("elsewhere", str(error))
@@ -96,6 +109,28 @@ def execute(planned: Planned, wait: bool = False) -> Outcome:
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+        _running.discard(mine)
+
+
+def execute_together(group: Sequence[Planned]) -> list[Outcome]:
+    """Do runs in this process that train together, see `slnlab.training.together`. One run is done as by `execute`.
+
+    Args:
+        group: runs that `slnlab.training.together.why_alone` has no reason against.
+
+    Raises:
+        Stopped: as `execute`.
+    """
+    if len(group) == 1:
+        return [execute(group[0])]
+    from slnlab.processes.stopping import obeying_signals
+    from slnlab.training.devices import threads
+    from slnlab.training.together import Company, Together
+
+    company = Company()
+    with obeying_signals(), threads(group[0].config):
+        found = company.run([partial(execute, planned, callbacks=[Together(company)]) for planned in group])
+    return [outcome if isinstance(outcome, Outcome) else Outcome("failed", repr(outcome)) for outcome in found]
 
 
 def missing(plan: Sequence[Planned]) -> list[Planned]:

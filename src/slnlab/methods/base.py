@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, ClassVar
@@ -117,6 +117,9 @@ class Method(pl.LightningModule):
         self.streams: Streams
         self._left: Iterator[Callable[[], Any]]
         self.evaluation = Evaluation()
+        self.whole_epoch: Callable[[], None] | None = None
+        """Does all steps of an epoch in another way, and counts them; None: `step` does each. See
+        `slnlab.training.together`."""
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext  # for the profiler
 
     @property
@@ -245,7 +248,10 @@ class Method(pl.LightningModule):
 
     def training_step(self, _: object, call: int) -> None:
         # The method defines the epoch's steps. Lightning only calls a fixed number of times; its batch is not read.
-        if call == 0:
+        if call == 0 and self.whole_epoch is not None and not self.steps_of_epoch:
+            self.whole_epoch()
+            self._per_call, self._left = 0, iter(())
+        elif call == 0:
             steps = [*self.batches(self.current_epoch)]
             self._per_call = max(STEPS_PER_CALL, math.ceil(len(steps) / self.trainer.num_training_batches))
             self._left = iter(steps[self.steps_of_epoch :])  # the first were done before the run was stopped
@@ -268,6 +274,10 @@ class Method(pl.LightningModule):
         if self.seen:
             self.table.share(torch.cat(self.seen))
             self.seen.clear()
+
+    def note(self, values: Mapping[str, float | Tensor]) -> None:
+        """Add values to the row of this epoch, as `log_dict` would. That costs a millisecond for each value."""
+        self.trainer.callback_metrics.update(values)  # type: ignore[arg-type]  # numbers do too
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(self.data.evaluation_splits[dataloader_idx], batch)
@@ -295,8 +305,9 @@ class Method(pl.LightningModule):
         self.evaluation.update(split, self.judged, batch, self.table.num_classes)
 
     def _log_evaluation(self) -> None:
-        # While training, the run record writes to the loggers, once per epoch; otherwise Lightning does.
-        to_logger = False if self.trainer.state.fn == TrainerFn.FITTING else None
-        for name, value in self.evaluation.results(self.means).items():
-            self.log(name, value, logger=to_logger)
+        values = self.evaluation.results(self.means)
+        if self.trainer.state.fn == TrainerFn.FITTING:  # the run record writes to the loggers, once per epoch
+            self.note(values)
+        else:
+            self.log_dict(values)
         self.evaluation.clear()

@@ -22,6 +22,8 @@ class Evaluation:
 
     def __init__(self) -> None:
         self.metrics: dict[tuple[str, str], dict[str, Metric]] = {}
+        self.due = True
+        """True if an evaluation follows the present epoch, see `slnlab.callbacks.evaluation_schedule`."""
 
     def update(self, split: str, judged: Mapping[str, nn.Module], batch: EvaluationBatch, num_classes: int) -> None:
         """Add a batch of this split, predicted in eval mode by each of these networks."""

@@ -35,7 +35,7 @@ def why_not_stacked(network: nn.Module) -> str | None:
 class Stack:
     """Copies of K networks as tensors (K, …), by the names of their state.
 
-    Vectors are columns: an input is (K, D, B), the output (K, C, B). Sums over classes then run along rows of memory.
+    Vectors are columns: an input is (K, D, B), the output (K, C, B). Sums over classes then add whole rows of memory.
 
     Args:
         networks: of one shape, see `why_not_stacked`.

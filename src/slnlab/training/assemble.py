@@ -34,6 +34,7 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError
 from slnlab.methods import Method
+from slnlab.models import stacked
 from slnlab.processes.distributed import rank, world_size
 from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.environment import environment
@@ -138,6 +139,14 @@ def prepare_networks(config: DictConfig) -> None:
             kind(**_options(config.model)).prepare()
 
 
+def why_not_stacked(config: DictConfig) -> str | None:
+    """See `slnlab.models.stacked.why_not_stacked`; the network is made without memory."""
+    with torch.device("meta"):
+        network = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
+    reason = stacked.why_not_stacked(network)
+    return None if reason is None else f"model={config.model.name}: {reason}"
+
+
 def start_networks(method: Method) -> None:
     """Load the pretrained weights into the networks, if their class has any.
 
@@ -193,7 +202,11 @@ def checkpoints(spec: RunSpec, run: RunDirectory) -> Checkpoints:
 
 
 def trainer(
-    spec: RunSpec, run: RunDirectory, loggers: Sequence[Logger], watch: Watch | None = None
+    spec: RunSpec,
+    run: RunDirectory,
+    loggers: Sequence[Logger],
+    watch: Watch | None = None,
+    more: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, RunRecord]:
     """Lightning's Trainer with the run's callbacks, and its record, which holds the findings.
 
@@ -202,6 +215,7 @@ def trainer(
         run: its directory.
         loggers: see `loggers`.
         watch: receives each row of metrics.csv.
+        more: further callbacks.
     """
     config = spec.config
     record = RunRecord(run, spec.rows, watch, config.label_wave.average)
@@ -213,7 +227,7 @@ def trainer(
         callbacks.append(LabelCorrection(**_options(config.correction, "enabled")))
     if config.softmax_average.enabled:
         callbacks.append(SoftmaxAverage(run.probabilities))
-    callbacks += [MemorisationMonitor(), TrainingDynamics()]
+    callbacks += [*more, MemorisationMonitor(), TrainingDynamics()]
     if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(spec.title, spec.rows))
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]

@@ -93,6 +93,8 @@ class _Epoch:
         batches = [learner.method.data.order(learner.epoch) for learner in learners]
         self.sizes = [len(rows) for rows in batches[0]]
         self.order = torch.stack([torch.cat(each) for each in batches])
+        # One place for the inputs of every step: new memory at each step would cost as much as the copy into it.
+        self.inputs = learners[0].inputs.new_empty(len(learners) * max(self.sizes), learners[0].inputs.shape[1])
 
         self.stack = Stack([method.network for method in self.methods])
         averages = [learner.average for learner in learners if learner.average is not None]
@@ -131,8 +133,9 @@ class _Epoch:
 
     def _inputs(self, part: slice) -> Tensor:
         """Inputs (K, D, B)."""
-        rows = self.order[:, part]
-        return self.learners[0].inputs.index_select(0, rows.flatten()).view(*rows.shape, -1).transpose(1, 2)
+        rows, inputs = self.order[:, part], self.learners[0].inputs
+        found = torch.index_select(inputs, 0, rows.flatten(), out=self.inputs[: rows.numel()])
+        return found.view(*rows.shape, -1).transpose(1, 2)
 
     def _observed(self, logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, prediction and margin (K, B), see `SampleTable.observe`."""
@@ -282,7 +285,7 @@ def _evaluate(learners: Sequence[Learner], judged: Mapping[str, Stack]) -> None:
                 for key, values in _sums(networks(inputs[part].t()), labels[:, None, part]).items():
                     sums[key] = sums.get(key, 0) + values.double()
             for key, values in sums.items():
-                for learner, mean in zip(learners, (values / len(inputs)).tolist(), strict=True):
+                for learner, mean in zip(learners, (values / len(inputs)).float().tolist(), strict=True):
                     learner.measured[f"{split}/{name}/{key}"] = mean
 
 

@@ -1,0 +1,80 @@
+"""The batched launcher: small runs on feature vectors train together, many at a time in one process.
+
+It is the local launcher with groups of runs in place of runs. Each run has the directory, the files and the result that
+it would have alone. Runs that cannot train together train one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from slnlab.errors import ConfigError
+from slnlab.launchers.local import devices_here, launch_groups
+from slnlab.launchers.planned import Outcome, Planned
+
+log = logging.getLogger(__name__)
+
+FEWEST = 4
+"""Fewest runs of a group. With fewer the batched computation gains too little to be worth another group."""
+
+
+def launch(
+    plan: Sequence[Planned], *, folder: Path, runs_together: int = 100, devices: int | None = None
+) -> list[Outcome]:
+    """Do the runs in groups that train together, a group on each core or GPU at a time.
+
+    Args:
+        plan: the runs.
+        folder: folder of the sweep; not used.
+        runs_together: most runs of a group. Each needs some megabytes of memory, and the data are kept once.
+        devices: see `slnlab.launchers.local.launch`.
+
+    Returns:
+        The outcomes in the order of `plan`.
+
+    Raises:
+        ConfigError, Stopped: see `slnlab.launchers.local.launch`.
+    """
+    if runs_together < 1:
+        raise ConfigError(f"hydra.launcher.runs_together: {runs_together}, but it must be at least 1")
+    here = devices_here(devices)
+    groups = _groups(plan, runs_together, len(here))
+    outcomes = launch_groups([[plan[number] for number in group] for group in groups], here)
+    found = {
+        number: outcome
+        for group, each in zip(groups, outcomes, strict=True)
+        for number, outcome in zip(group, each, strict=True)
+    }
+    return [found[number] for number in range(len(plan))]
+
+
+def _groups(plan: Sequence[Planned], most: int, devices: int) -> list[list[int]]:
+    """The numbers of the runs in groups. A run that trains alone is a group."""
+    from slnlab.training.together import why_alone
+
+    alike: dict[str, list[int]] = defaultdict(list)
+    alone: dict[str, list[int]] = defaultdict(list)
+    for number, planned in enumerate(plan):
+        reason = why_alone(planned.config)
+        if reason is None:
+            alike[_kind(planned)].append(number)
+        else:
+            alone[reason].append(number)
+    for reason, numbers in alone.items():
+        log.warning("%d of %d runs train one by one: %s", len(numbers), len(plan), reason)
+    groups = []
+    for numbers in alike.values():
+        parts = max(math.ceil(len(numbers) / most), min(devices, math.ceil(len(numbers) / FEWEST)))
+        groups += [numbers[len(numbers) * part // parts : len(numbers) * (part + 1) // parts] for part in range(parts)]
+    return groups + [[number] for numbers in alone.values() for number in numbers]
+
+
+def _kind(planned: Planned) -> str:
+    """Runs of one kind share data and the shape of their networks."""
+    container = planned.spec.container
+    return json.dumps([container["data"], container["model"]], sort_keys=True, default=str)
