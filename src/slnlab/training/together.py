@@ -20,11 +20,15 @@ from slnlab.data.features import FeatureDataModule
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.processes.stopping import stop_if_requested
 from slnlab.processes.turns import Turns
+from slnlab.schema.options import COMPOSED
 from slnlab.training import assemble
 from slnlab.training.stacked_epoch import Learner, train_epoch
 
 SAVED_EVERY = 10.0
 """Seconds between two checkpoints of a run. Saving all runs after each epoch would take longer than training them."""
+
+TOGETHER = {"sln.sigma", "logit_clip.tau"}
+"""Additions to a method's objective that `slnlab.training.stacked_epoch` computes."""
 
 Found = TypeVar("Found")
 
@@ -36,8 +40,10 @@ def why_alone(config: DictConfig) -> str | None:
         ConfigError: its network cannot be made.
     """
     kinds = {section: get_class(config[section]._target_) for section in ("method", "data", "optimizer")}
-    wanted = {"mixup.alpha": 0, "sam.rho": 0, "trainer.devices": 1, "trainer.precision": "32-true"}
+    wanted: dict[str, Any] = {key: 0 for key in COMPOSED if key not in TOGETHER}
     wanted |= {
+        "trainer.devices": 1,
+        "trainer.precision": "32-true",
         "trainer.compile": False,
         "trainer.profile": False,
         "optimizer.dampening": 0,
