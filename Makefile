@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -105,6 +105,21 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
 	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
 	rm $@/curves.png $@/table.csv  # trials and final runs together: no picture to learn from
+
+# A second `make` beside the first shares the work. COMPARE has overrides of every run.
+COMPARE ?= launcher=local
+experiments/methods: $(STAMP)  ## every method after four trials each on noisy labels: digits, Fashion-MNIST (3,000 runs, days)
+	for sweep in methods methods_memorising; do \
+	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep $(COMPARE) || exit 1; \
+	  mkdir -p $@/$$sweep && cp runs/$$sweep/chosen.csv $@/$$sweep && \
+	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true --compare ce \
+	    --costs experiments/methods_digits/costs.json --out $@/$$sweep && \
+	  $(BIN)/python -m slnlab.analyze pareto runs/$$sweep --where data.test=true \
+	    --costs experiments/methods_digits/costs.json --out $@/$$sweep && \
+	  $(BIN)/python -m slnlab.analyze rank runs/$$sweep --where data.test=true --out $@/$$sweep || exit 1; \
+	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png; done  # a hundred configurations: no curves to learn from
+	$(BIN)/python -m slnlab.analyze rank runs/methods runs/methods_memorising --where data.test=true --out $@
+	rm $@/*.svg
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma

@@ -92,7 +92,7 @@ def _dry_run(plan: Plan) -> Iterator[str]:
     else:
         space = " ".join(override.input_line or "" for override in plan.space.values())
         yield f"trials    {plan.trials}, chosen by Optuna: {space}"
-    yield f"final     with the chosen values, data.noisy_val=0, seeds {', '.join(map(str, plan.final_seeds))}"
+    yield f"final     with the chosen values, {plan.final_overrides[0]}, seeds {', '.join(map(str, plan.final_seeds))}"
     yield f"study     {plan.directory}"
 
 

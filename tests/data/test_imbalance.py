@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from slnlab.config import check, compose
 from slnlab.data.imbalance import imbalanced_rows
 from slnlab.errors import ConfigError
+from slnlab.schema.contradictions import epoch_size
 from slnlab.training import assemble
 from slnlab.training.probability_run import needed
 from slnlab.training.settling import settle
@@ -56,9 +57,19 @@ def test_noise_is_added_to_the_imbalanced_set() -> None:
     assert record.realised_rate == pytest.approx(0.4, abs=0.05)
 
 
+@pytest.mark.parametrize("kind", ["exponential", "step"])
+def test_values_that_follow_from_the_steps_of_a_run_count_the_kept_samples(kind: str) -> None:
+    """The decay of the momentum model, say: digits have nearly equal classes."""
+    config = compose(["data.imbalance=20", f"data.imbalance_kind={kind}", "data.noisy_val=30"])
+    data = assemble.datamodule(config)
+    data.setup()
+    assert epoch_size(config.data) == pytest.approx(len(data.train_index), rel=0.03)
+
+
 def test_what_imbalance_cannot_do_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data\.imbalance: 0\.5 is not allowed"):
-        check(compose(["data.imbalance=0.5"]))
+    for wrong in ("0.5", "many"):
+        with pytest.raises(ConfigError, match=rf"data\.imbalance: '?{wrong}'? is not allowed"):
+            check(compose([f"data.imbalance={wrong}"]))
     with pytest.raises(ConfigError, match=r"data\.imbalance: noise=csv has a label for each image"):
         check(compose(["noise=csv", f"noise.path={__file__}", "data.imbalance=10"]))
 

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
+import comparison
 import numpy as np
 import paper_tables
 import pytest
@@ -17,6 +18,7 @@ from commands import run
 from evidence import EXPERIMENTS, read
 
 from slnlab.analyze import KINDS
+from slnlab.figures import pareto, rank
 from slnlab.report import report
 
 pytestmark = pytest.mark.experiments
@@ -153,6 +155,26 @@ def test_a_study_becomes_verdicts(name: str, cifar: Path, tmp_path: Path) -> Non
         assert sum(number for claim, number in counts.items() if text in claim) >= 1, text
     page = verdicts.page([tmp_path / "study"])
     assert "of 2 pairs" in page
+
+
+def test_the_comparison_of_methods(tmp_path: Path) -> None:
+    """Values chosen on the first draw, final runs on both, and the figures of many methods."""
+    keys = [*TOY[1:], "data.train_size=100", "noise=sym", "method=ce,early_stopping", "seed=0"]
+    comparison.main(["methods", "--runs", str(tmp_path / "runs"), *keys])
+    with (tmp_path / "runs" / "chosen.csv").open(newline="") as file:
+        trials = [*csv.DictReader(file)]
+    assert [(trial["method"], trial["state"]) for trial in trials] == [
+        (method, "finished") for method in ("ce", "early_stopping") for _ in range(4)
+    ]
+    assert [trial["chosen"] for trial in trials].count("True") == 2
+    where = ["data.test=true"]
+    text, _ = report([tmp_path / "runs"], tmp_path / "out", where=where, reference="ce")
+    assert text.count("2 (1 seed × 2 noise draws)") == 2, "trials are left out"
+    rank.figure([tmp_path / "runs"], tmp_path / "out", where)
+    with (tmp_path / "out" / "rank.csv").open(newline="") as file:
+        assert {(line["blocks"], line["methods"]) for line in csv.DictReader(file)} == {("2", "2")}
+    pareto.figure([tmp_path / "runs"], tmp_path / "out", EXPERIMENTS / "methods_digits" / "costs.json", where=where)
+    comparison.main(["methods", "--runs", str(tmp_path / "runs"), *keys])  # nothing is left to train
 
 
 @pytest.fixture(scope="module")

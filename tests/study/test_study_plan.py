@@ -54,5 +54,12 @@ def test_methods_and_losses_can_be_searched() -> None:
 def test_an_experiments_sweep_is_searched_and_typed_values_win() -> None:
     plan = Plan(["experiment=digits_tune", "noise=asym"])
     assert plan.noisy_val == 260
+    assert plan.final_overrides == ("data.noisy_val=0", "data.test=true")
     assert [values["sln.sigma"] for values in plan.grid()] == ["0.1", "0.2", "0.5", "1", "2"]
     assert plan.final_seeds == [0, 1]
+
+
+def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> None:
+    plan = Plan(["method=early_stopping", "optimizer.lr=0.01,0.02", "data.noisy_val=100", f"runs_dir={tmp_path}"])
+    assert plan.final_overrides == ("data.noisy_val=100", "data.test=true")
+    assert plan.final(plan.trial_runs[0].values, 1).config.data.noisy_val == 100

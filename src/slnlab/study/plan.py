@@ -27,9 +27,6 @@ Values = Mapping[str, str]
 BATCHES = ("batch_size", "eval_batch_size", "padding", "flip", "mean", "std")
 """Keys of `data` that a study may search: they change neither the choice of held-out samples nor their labels."""
 
-OF_FINALS = ("data.noisy_val=0", "data.test=true")
-"""Overrides of the final runs."""
-
 
 @dataclass(frozen=True)
 class StudyRun:
@@ -112,6 +109,9 @@ class Plan:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._trial_overrides = (f"data.noisy_val={self.noisy_val}", "data.test=false")
+        # Final runs train on all samples, unless the method chooses its own epoch by held-out ones.
+        kept = self.noisy_val if "data.noisy_val" in law(compose(self.fixed).method).needs else 0
+        self.final_overrides = (f"data.noisy_val={kept}", "data.test=true")
         self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
@@ -154,7 +154,7 @@ class Plan:
 
     def final(self, values: Values, seed: int) -> StudyRun:
         """A final run: on all training samples, with the test set."""
-        return self._run(values, *OF_FINALS, f"seed={seed}")
+        return self._run(values, *self.final_overrides, f"seed={seed}")
 
     def _run(self, values: Values, *more: str) -> StudyRun:
         overrides = [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
@@ -197,7 +197,7 @@ class Plan:
     def final_sweep(self, values: Values) -> list[str]:
         """Overrides for `slnlab.train -m` that do the final runs."""
         chosen = [f"{key}={value}" for key, value in values.items()]
-        return [*self.fixed, *chosen, *OF_FINALS, _sweep(self.final_seeds)]
+        return [*self.fixed, *chosen, *self.final_overrides, _sweep(self.final_seeds)]
 
     # Checks
 
