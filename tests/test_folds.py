@@ -1,4 +1,4 @@
-"""Folds: `data.fold` trains without one, and `slnlab diagnose --folds` judges labels by runs that have not seen them."""
+"""Folds: `data.fold` trains without one, and `diagnose --folds` judges labels by runs that have not seen them."""
 
 from __future__ import annotations
 
