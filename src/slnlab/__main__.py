@@ -29,7 +29,7 @@ COMMANDS = {
     "tune": Command("slnlab.tune", "choose hyper-parameters on held-out noisy labels, then retrain"),
     "diagnose": Command("slnlab.diagnose", "find the wrong labels of the training samples of a finished run"),
     "embed": Command("slnlab.embed", "turn images into feature vectors by a pretrained network"),
-    "predict": Command("slnlab.predict", "classify images with a finished run"),
+    "predict": Command("slnlab.predict", "classify images or feature vectors with a finished run"),
     "export": Command("slnlab.export", "write a finished run's model for other programs"),
     "dashboard": Command("slnlab.dashboard", "make the W&B dashboard of a project; send offline recordings"),
     "list": Command("slnlab.catalogue.options", "list methods, losses, noise, data sets or models"),

@@ -125,6 +125,53 @@ def predict(
     return Summary(classified, unreadable)
 
 
+def predict_vectors(
+    run: TrainedRun,
+    paths: Sequence[Path],
+    file: BinaryIO,
+    *,
+    every_class: bool = False,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Classify the vectors in files of arrays, as `predict` classifies images.
+
+    The columns are `path` (the name of the sample, or else the file), `array` and `row` (from 0), then as of `predict`.
+
+    Args:
+        run: the trained run, on vectors.
+        paths: files, see `slnlab.arrays.vectors.vector_arrays`.
+        file, every_class, batch_size, progress: see `predict`.
+
+    Raises:
+        DataError: see `vector_arrays`.
+    """
+    from slnlab.arrays.vectors import vector_arrays
+
+    header = ["path", "array", "row", "predicted_label", "probability"]
+    _write(file, [header + [f"probability_{name}" for name in run.classes] * every_class])
+    classified, size = 0, batch_size or run.batch_size
+    for array in (array for path in paths for array in vector_arrays(path, len(run.preprocessing.mean))):
+        for first in range(0, len(array.vectors), size):
+            labels, probabilities = run.predict(array.vectors[first : first + size], size)
+            _write(
+                file,
+                [
+                    [
+                        *(array.paths[row] if array.paths else str(array.file), array.name, row, label),
+                        *(f"{p:.6g}" for p in ([max(each), *each] if every_class else [max(each)])),
+                    ]
+                    for row, label, each in zip(
+                        range(first, first + len(labels)), labels, probabilities.tolist(), strict=True
+                    )
+                ],
+            )
+            classified += len(labels)
+            if progress:
+                progress(classified, 0)
+    return Summary(classified, [])
+
+
 def _write(file: BinaryIO, rows: Sequence[Sequence[object]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -149,12 +196,14 @@ def _count(text: str) -> int:
 def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program,
-        description="Classify images with a finished run, preprocessed as in its evaluation.",
+        description="Classify images, or feature vectors, with a finished run, preprocessed as in its evaluation.",
         epilog=f"Exit codes: 0 all images are classified; {SOME_UNREADABLE} some files could not be read, and are "
         "listed at the end; 1 error, no file is written; 2 usage.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, and folders to search")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="images, and folders to search; or files of vectors"
+    )
     parser.add_argument("-o", "--out", type=Path, metavar="CSV", help="output, written at the end; default: stdout")
     parser.add_argument("--all", action="store_true", help="write the probability of every class")
     parser.add_argument(
@@ -181,9 +230,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             run = load(asked.run, asked.weights, asked.device)
             progress = Progress()
             try:
-                summary = predict(
-                    run, files, file, every_class=asked.all, batch_size=asked.batch_size, progress=progress
-                )
+                options = {"every_class": asked.all, "batch_size": asked.batch_size, "progress": progress}
+                if run.preprocessing.resize is None:
+                    summary = predict_vectors(run, asked.paths, file, **options)
+                else:
+                    summary = predict(run, files, file, **options)
             finally:
                 progress.close()
     except SlnlabError as error:
@@ -191,7 +242,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     except KeyboardInterrupt:
         sys.exit(130)
     label = run.result.rows[run.weights].title
-    lines = [f"{summary.classified:,} images classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
+    what = "vectors" if run.preprocessing.resize is None else "images"
+    lines = [f"{summary.classified:,} {what} classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]
     if files.left_out:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in files.left_out.most_common())
         lines.append(f"left out of the folders, as they are no images: {kinds}")

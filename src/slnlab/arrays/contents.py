@@ -221,10 +221,15 @@ def samples(root: str, kind: Kind, split: str) -> Array:
         if found.dtype != np.uint8:
             raise DataError(f"{path}: {name} has the type {found.dtype}; images are uint8, from 0 to 255")
         return found[:, None] if found.ndim == 3 else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
-    return _finite(path, name, found)
+    return finite(path, name, found)
 
 
-def _finite(path: Path, name: str, found: Array) -> npt.NDArray[Any]:
+def finite(path: Path, name: str, found: Array) -> npt.NDArray[Any]:
+    """The features of an array as float32.
+
+    Raises:
+        DataError: they are no finite numbers.
+    """
     if found.dtype.kind not in "iufb":
         raise DataError(f"{path}: {name} has the type {found.dtype}; features are numbers")
     with np.errstate(over="ignore"):  # float64 beyond the range of float32 becomes infinite, and is refused

@@ -29,11 +29,12 @@ class Arrays(Protocol):
         """The array, never of objects."""
 
 
-def open_arrays(path: Path) -> Arrays:
+def open_arrays(path: Path, labelled: bool = True) -> Arrays:
     """Open a file of arrays.
 
     Args:
         path: an `.npz` archive, a folder of `<name>.npy` files, or a `.parquet` file.
+        labelled: a `.parquet` file must have labels.
 
     Raises:
         DataError: there is no such file, it is damaged, or it has another format.
@@ -43,7 +44,7 @@ def open_arrays(path: Path) -> Arrays:
     if not path.is_file():
         raise DataError(f"data.source.root: there is no file {str(path)!r}")
     if path.suffix == ".parquet":
-        return _Parquet(path)
+        return _Parquet(path, labelled)
     if path.suffix == ".npz":
         return _Archive(path)
     raise DataError(
@@ -55,32 +56,32 @@ def open_arrays(path: Path) -> Arrays:
 class _Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _reading(path), zipfile.ZipFile(path) as archive:
+        with damaged(path), zipfile.ZipFile(path) as archive:
             self.names = [name.removesuffix(".npy") for name in archive.namelist()]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        with _reading(self.path, name), zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+        with damaged(self.path, name), zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
             return _header(file)
 
     def read(self, name: str) -> Array:
-        with _reading(self.path, name), np.load(self.path, allow_pickle=False) as archive:
+        with damaged(self.path, name), np.load(self.path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
 
 
 class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _reading(path):
+        with damaged(path):
             self.names = sorted(file.stem for file in path.glob("*.npy"))
         if not self.names:
             raise DataError(f"data.source.root: the folder {path} has no .npy file, such as train_features.npy")
 
     def shape(self, name: str) -> tuple[int, ...]:
-        with _reading(self.path, name), open(self.path / f"{name}.npy", "rb") as file:
+        with damaged(self.path, name), open(self.path / f"{name}.npy", "rb") as file:
             return _header(file)
 
     def read(self, name: str) -> Array:
-        with _reading(self.path, name):
+        with damaged(self.path, name):
             return np.asarray(np.load(self.path / f"{name}.npy", allow_pickle=False))
 
 
@@ -94,25 +95,27 @@ class _Parquet:
     The features are one column `features` of equally long lists, or else all columns of numbers.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, labelled: bool) -> None:
         try:
             from pyarrow import parquet  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise DataError(f"{path}: reading Parquet needs the extra: pip install 'slnlab[parquet]'") from None
-        with _reading(path):
+        with damaged(path):
             table = parquet.read_table(path)
-        if "label" not in table.column_names:
+        if labelled and "label" not in table.column_names:
             raise DataError(f"{path}: has no column 'label'; its columns are {quoted(table.column_names)}")
         columns = [name for name in table.column_names if name not in ("label", "split", "true_label")]
         if "features" in columns:
             columns = ["features"]
-        for name in [*columns, "label"]:
+        for name in [*columns, *(["label"] if labelled else [])]:
             if table[name].null_count:
                 row = table[name].is_null().to_numpy().argmax()
                 raise DataError(f"{path}: row {row} (from 0) has no value in the column {name!r}")
-        with _reading(path):
-            arrays = {"features": _features(path, table, columns), "labels": np.asarray(table["label"].to_pylist())}
-            if "true_label" in table.column_names:
+        with damaged(path):
+            arrays = {"features": _features(path, table, columns)}
+            if labelled:
+                arrays["labels"] = np.asarray(table["label"].to_pylist())
+            if labelled and "true_label" in table.column_names:
                 arrays["true_labels"] = np.asarray(table["true_label"].to_pylist())
         if "split" not in table.column_names:
             self._arrays = arrays
@@ -165,7 +168,7 @@ def _header(file: IO[bytes]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _reading(path: Path, name: str | None = None) -> Iterator[None]:
+def damaged(path: Path, name: str | None = None) -> Iterator[None]:
     """Turn the errors of libraries about a damaged file into a `DataError`."""
     where = f"{path}" if name is None else f"{path}: {name}"
     try:
