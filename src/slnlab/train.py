@@ -31,6 +31,7 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes import importing
 from slnlab.processes.cores import wait_without_spinning
+from slnlab.processes.heap import keep_freed_memory
 from slnlab.text.quoting import dashed_key
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 from slnlab.training.first_runs import with_first_runs
@@ -179,6 +180,7 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None, callbacks
     from slnlab.training import assemble
     from slnlab.training.source_runs import start_from
 
+    keep_freed_memory()
     spec, config = ready.spec, ready.spec.config
     datamodule = assemble.datamodule(config) if ready.datamodule is None else ready.datamodule
     method = assemble.method(config)
