@@ -106,6 +106,18 @@ ROWS: dict[str, Row] = {
         "sweeps",
         "extra_run",
     ),
+    "batched": Row(
+        "A run of launcher=batched, SLN-MO-LC on 10,000 × 384 features, against a warm single run and a process",
+        "linear ≥ 4× · ≥ 20×",
+        "batched",
+        "batched",
+    ),
+    "grouped_convolutions": Row(
+        "Eight small CNNs on digits as one network of grouped convolutions",
+        "none set",
+        "batched",
+        "grouped_convolutions",
+    ),
     "thousand_runs": Row(
         "1,000 finished runs: status, report, locks; against one run of digits",
         "none set",
@@ -119,7 +131,7 @@ ROWS: dict[str, Row] = {
 
 
 GPU_ROWS: dict[str, Row] = {
-    **{name: row for name, row in ROWS.items() if row.module not in ("processes", "sweeps")},
+    **{name: row for name, row in ROWS.items() if row.module not in ("processes", "sweeps", "batched")},
     "step_against_floor": Row(
         "A step of WRN-28-2 against what the device could do", "none set", "floor", "step_against_floor"
     ),

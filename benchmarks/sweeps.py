@@ -21,6 +21,7 @@ from slnlab.analysis.table import make_rows
 from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.planned import Planned
+from slnlab.processes.forkserver import Surroundings
 from slnlab.record.sweep_plan import run_statuses, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle
@@ -38,13 +39,13 @@ def extra_run(quick: bool) -> list[Figure]:
     imports: list[float] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (None,)) as pool,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (None, Surroundings())) as pool,
     ):
         for seed in range(rounds + 1):
             config = compose(["trainer.max_epochs=1", f"seed={seed}", "trainer.accelerator=cpu"])
             directory = Path(folder) / f"seed{seed}"
             start = time.perf_counter()
-            pool.submit(_work, Planned(settle(config), directory, (), ""), 1).result()
+            pool.submit(_work, [Planned(settle(config), directory, (), "")], 1).result()
             whole = time.perf_counter() - start
             if seed:  # the first one imports
                 result = json.loads((directory / "result.json").read_text(encoding="utf-8"))

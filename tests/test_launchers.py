@@ -159,7 +159,7 @@ def test_a_process_with_an_unforeseen_error_takes_no_other_run(monkeypatch: pyte
     """After an error of CUDA's nothing works in it any more, and it would fail all that is left of a sweep."""
     for error, sound in ((RuntimeError("CUDA error: device-side assert triggered"), False), (SlnlabError("no"), True)):
 
-        def fail(*_: object, error: Exception = error) -> None:
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
         monkeypatch.setattr("slnlab.train.train", fail)

@@ -69,13 +69,14 @@ def read_arrays(root: str, kind: Kind) -> ArrayContents:
     """
     path = Path(root).expanduser()
     found = _read.get((root, kind))
-    stamps = _stamps(path)
-    if found is None or found[0] != stamps:
-        found = _read[root, kind] = (stamps, _contents(path, open_arrays(path), kind))
+    present = stamps(path)
+    if found is None or found[0] != present:
+        found = _read[root, kind] = (present, _contents(path, open_arrays(path), kind))
     return found[1]
 
 
-def _stamps(path: Path) -> dict[str, tuple[int, int]]:
+def stamps(path: Path) -> dict[str, tuple[int, int]]:
+    """The files of `open_arrays`, each with its time of change in ns and its size."""
     files = sorted(path.glob("*.npy")) if path.is_dir() else [path] if path.is_file() else []
     stats = {str(file): file.stat() for file in files}
     return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
-from slnlab.arrays.contents import Kind, read_arrays, samples
+from slnlab.arrays.contents import Kind, read_arrays, samples, stamps
 from slnlab.arrays.corrected import CorrectedArrays, read_corrected
 from slnlab.data.source import LabelledImages, Split
+
+_loaded: WeakValueDictionary[tuple[Any, ...], torch.Tensor] = WeakValueDictionary()
+"""Samples that a run of this process uses. Its other runs of the same unchanged files share them."""
 
 
 class ArrayFile:
@@ -29,7 +35,11 @@ class ArrayFile:
         read_arrays(self.root, self.kind)
 
     def load(self, split: Split) -> LabelledImages:
-        found, corrected = torch.from_numpy(samples(self.root, self.kind, split)), self._read()
+        files = tuple(sorted(stamps(Path(self.root).expanduser()).items()))
+        key = self.root, self.kind, split, files
+        found, corrected = _loaded.get(key), self._read()
+        if found is None:
+            found = _loaded[key] = torch.from_numpy(samples(self.root, self.kind, split))
         if split == "train" and len(corrected.rows) < len(found):
             found = found[torch.from_numpy(corrected.rows)]
         return LabelledImages(found, torch.from_numpy(corrected.contents.labels[split]))

@@ -7,18 +7,34 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from slnlab.data.augment import Normalise
 from slnlab.data.batches import Images, Vectors
+from slnlab.data.datamodule import EvaluationSplit
 from slnlab.data.images import ImageDataModule
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import Source
 from slnlab.record.result import Preprocessing
 from slnlab.schema.kinds import Positive
 
+_standardised: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""Training vectors in use → their standardisation, for the runs of a process that share them."""
+
 
 class Standardise(Normalise):
     """Vectors → network input, (vector − mean)/std for each feature."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(mean, std)
+        self._whole: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+    def whole(self, vectors: Tensor) -> Tensor:
+        """Return standardised vectors, computed once for each tensor in use."""
+        if vectors not in self._whole:
+            self._whole[vectors] = self(vectors)
+        found: Tensor = self._whole[vectors]
+        return found
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return standardised vectors, float32 (B, D) → float32 (B, D)."""
@@ -63,8 +79,17 @@ class FeatureDataModule(ImageDataModule):
         return Preprocessing(resize=None, crop=None, mean=list(self.normalise.mean), std=list(self.normalise.std))
 
     def inputs(self) -> Tensor:
-        """The network's inputs (N, D) float32 for all rows of the sample table."""
-        return self.normalise(self._images)
+        """The network's inputs (N, D) for all rows of the sample table, made once for all runs that share the data."""
+        assert isinstance(self.normalise, Standardise)
+        return self.normalise.whole(self._images)
+
+    def evaluation_inputs(self, split: EvaluationSplit) -> tuple[Tensor, Tensor]:
+        """The network's inputs (M, D) for an evaluation split, likewise, and its labels (M,)."""
+        assert isinstance(self.normalise, Standardise)
+        if split == "val":
+            return self.inputs()[self.val_index], self.labels.given[self.val_index]
+        vectors, labels = self._evaluated[split]
+        return self.normalise.whole(vectors), labels
 
     def _fits(self, images: Tensor) -> bool:
         return images.dtype == torch.float32 and images.ndim == 2
@@ -73,8 +98,10 @@ class FeatureDataModule(ImageDataModule):
         """The standardisation by the training vectors (N, D)."""
         from sklearn.preprocessing import StandardScaler
 
-        found = StandardScaler().fit(images.numpy())
-        return Standardise(found.mean_.tolist(), found.scale_.tolist())
+        if images not in _standardised:
+            found = StandardScaler().fit(images.numpy())
+            _standardised[images] = Standardise(found.mean_.tolist(), found.scale_.tolist())
+        return _standardised[images]
 
     def _laid_out(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
         return (0, 0), images

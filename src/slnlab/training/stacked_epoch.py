@@ -140,9 +140,9 @@ class _Epoch:
     def _observed(self, logits: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, prediction and margin (K, B), see `SampleTable.observe`."""
         given = self.given[:, None, part]
-        own, loss = (values.gather(1, given).squeeze(1) for values in (logits, -log_softmax(logits, 1)))
+        own, likelihood = (values.gather(1, given).squeeze(1) for values in (logits, log_softmax(logits, 1)))
         largest_other = logits.scatter(1, given, -torch.inf).amax(1)
-        return loss, logits.max(1).indices, own - largest_other
+        return -likelihood, logits.max(1).indices, own - largest_other
 
     def _targets(self, part: slice, step: int) -> Tensor:
         """Targets (K, C, B) with SLN's noise."""
@@ -293,7 +293,7 @@ def _sums(logits: Tensor, label: Tensor) -> dict[str, Tensor]:
     """Sums (K,) over the samples of logits (K, C, B) and labels (K, 1, B)."""
     found = {
         "accuracy": (logits.max(1).indices == label[:, 0]).sum(1),
-        "loss": -log_softmax(logits, 1).gather(1, label).sum((1, 2)),
+        "loss": -log_softmax(logits, 1).gather(1, label).double().sum((1, 2)),
     }
     if logits.shape[1] >= TOP5_CLASSES:
         found["top5_accuracy"] = (logits.topk(5, dim=1).indices == label).any(1).sum(1)

@@ -81,7 +81,7 @@ class Company:
     def shared(self, tensor: Tensor) -> Tensor:
         """The first of the equal tensors: the runs keep their data once."""
         for other in self._shared:
-            if other.shape == tensor.shape and other.device == tensor.device and torch.equal(other, tensor):
+            if other is tensor or (other.shape == tensor.shape and torch.equal(other, tensor)):
                 return other
         self._shared.append(tensor)
         return tensor
@@ -131,8 +131,7 @@ class Together(pl.Callback):
         assert isinstance(data, FeatureDataModule)
         splits: dict[str, tuple[Tensor, Tensor]] = {}
         for split in data.evaluation_splits:
-            batches = [*data.evaluation_batches(split)]
-            inputs, labels = (torch.cat(column) for column in zip(*batches, strict=True))
+            inputs, labels = data.evaluation_inputs(split)
             splits[split] = self.company.shared(inputs), labels
         average = averages[0].averages["network"] if averages else None
         return Learner(method, trainer.optimizers[0], average, self.company.shared(data.inputs()), splits)
