@@ -36,7 +36,7 @@ def logged(columns: dict[str, list[bool]]) -> dict[str, float]:
     found: dict[str, float] = {}
     method.log_dict = lambda values, **_: found.update(values)  # type: ignore[method-assign, assignment]
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
-    data = SimpleNamespace(train_index=torch.tensor(EPOCH))
+    data = SimpleNamespace(drawn_index=torch.tensor(EPOCH))
     trainer: Any = SimpleNamespace(optimizers=[optimizer], datamodule=data, current_epoch=0)
     method._trainer = trainer
     monitor = MemorisationMonitor()
