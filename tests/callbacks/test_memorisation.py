@@ -35,7 +35,7 @@ def logged(columns: dict[str, list[bool]]) -> dict[str, float]:
         table.add(name, dtype=torch.bool)[:] = torch.tensor(values)
     found: dict[str, float] = {}
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
-    data = SimpleNamespace(train_index=torch.tensor(EPOCH))
+    data = SimpleNamespace(drawn_index=torch.tensor(EPOCH))
     trainer: Any = SimpleNamespace(optimizers=[optimizer], datamodule=data, current_epoch=0, callback_metrics=found)
     method._trainer = trainer
     monitor = MemorisationMonitor()

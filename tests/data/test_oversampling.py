@@ -54,6 +54,7 @@ def test_an_epoch_has_equal_classes_of_given_labels_and_a_pass_each_sample_once(
     data = made("data.oversampling=true", "noise.rate=0.3", "data.noisy_val=20")
     steps = order(data, 3)
     rows = torch.cat(steps)
+    assert torch.equal(data.drawn_index, torch.cat(order(data, 0)).unique())
     assert (len(rows), len(steps)) == (len(data.train_index), data.steps_per_epoch)
     given = data.labels.given[rows].bincount(minlength=10)
     assert given.max() - given.min() <= 1

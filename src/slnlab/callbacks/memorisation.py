@@ -42,7 +42,7 @@ class MemorisationMonitor(pl.Callback):
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        table, rows = pl_module.table, pl_module.data.train_index
+        table, rows = pl_module.table, pl_module.data.drawn_index
         loss, prediction, given = (table[name][rows] for name in ("loss", "prediction", "given"))
         agrees = (prediction == given).float()
         means = {"loss": loss.mean(), "accuracy": agrees.mean()}

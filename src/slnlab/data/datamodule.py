@@ -212,6 +212,13 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         return self.rows(self.trainer.current_epoch if self.trainer is not None else 0)
 
     @property
+    def drawn_index(self) -> Tensor:
+        """The samples that training sees in the trainer's current epoch, each once, ascending."""
+        if not self.oversampling:
+            return self.train_index
+        return self._drawn_rows(self.trainer.current_epoch if self.trainer is not None else 0).unique()
+
+    @property
     def image_size(self) -> tuple[int, int]:
         return self._size
 
@@ -302,9 +309,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
         """Return the rows (B,) of each whole training batch of an epoch."""
-        rows = self.rows(epoch)
-        if self.oversampling:
-            rows = rows[equally_often(self.labels.given[rows], self._streams("oversampling", epoch))]
+        rows = self._drawn_rows(epoch)
         order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
         return in_batches(order, self.batch_size)
 
@@ -314,6 +319,13 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         read = self.reading(batches)
         for step in range(len(batches)):
             yield partial(self._training_batch, read, epoch, step)
+
+    def _drawn_rows(self, epoch: int) -> Tensor:
+        """The rows (M,) that training draws in an epoch; with oversampling some repeat and some are missing."""
+        rows = self.rows(epoch)
+        if not self.oversampling:
+            return rows
+        return rows[equally_often(self.labels.given[rows], self._streams("oversampling", epoch))]
 
     def _training_batch(self, read: Callable[[int], Images], epoch: int, step: int) -> Batch:
         return read(step).batch(self._streams("augmentation", epoch, step))
