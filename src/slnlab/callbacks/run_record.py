@@ -18,7 +18,7 @@ from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warn
 from slnlab.analysis.labels import findings, judge
 from slnlab.analysis.noise_estimate import estimate_rate
 from slnlab.analysis.predictions import measured_qualities
-from slnlab.analysis.scores import RANKING, suspicion
+from slnlab.analysis.scores import RATE, suspicion
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
@@ -244,8 +244,8 @@ class RunRecord(pl.Callback):
 
 
 def _estimated(columns: Mapping[str, np.ndarray]) -> NoiseRateEstimate | None:
-    """The noise rate by the default score of `slnlab diagnose`, which needs no judge."""
-    suspicions = suspicion(columns, judge="")[RANKING]
+    """The noise rate by a score of the training, which needs no judge."""
+    suspicions = suspicion(columns, judge="")[RATE]
     if len(suspicions) < 2:
         return None
     rate = estimate_rate(suspicions)
