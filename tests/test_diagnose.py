@@ -86,8 +86,8 @@ def test_the_command_writes_the_ranking_and_prints_the_estimate(
     assert "AUROC" in shown
     rows = table(tmp_path / "out" / "issues.csv")
     assert [int(row["rank"]) for row in rows] == list(range(1, 401))
-    losses = [float(row["ema_loss"]) for row in rows]
-    assert losses == sorted(losses, reverse=True)
+    probabilities = [float(row["mean_probability"]) for row in rows]
+    assert probabilities == sorted(probabilities)
     assert sorted(int(row["index"]) for row in rows) == list(range(400))
     given = dict(zip(run.samples["index"].tolist(), run.samples["given"].tolist(), strict=True))
     assert all(int(row["given_label"]) == given[int(row["index"])] for row in rows)

@@ -26,7 +26,9 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/diagnosis")
-    parser.add_argument("--score", metavar="NAME", help="score that ranks and cuts; default: ema_loss, or fold_loss")
+    parser.add_argument(
+        "--score", metavar="NAME", help="score that ranks and cuts; default: mean_probability, or fold_loss"
+    )
     parser.add_argument(
         "--folds", type=int, metavar="K", help="train K more runs, each without a fold of the labels, which it judges"
     )

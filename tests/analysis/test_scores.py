@@ -14,11 +14,13 @@ NAN = np.nan
 def test_high_suspicion_means_a_low_margin_and_a_high_loss() -> None:
     columns = {
         "aum": np.array([2.0, -1.0]),
+        "probability_mean": np.array([1.0, 0.0]),
         "network_loss": np.array([0.1, 3.0]),
         "momentum_loss": np.array([9.0, 0.0]),
     }
     found = suspicion(columns, "network")
-    assert found.keys() == {"aum", "loss"}, "scores without a column are left out"
+    assert found.keys() == {"aum", "mean_probability", "loss"}, "scores without a column are left out"
+    assert found["mean_probability"].tolist() == [0, pytest.approx(126 * np.log(2))], "-log of the least float32"
     assert found["aum"].tolist() == [-2, 1]
     assert found["loss"].tolist() == [0.1, 3], "of the judge"
 

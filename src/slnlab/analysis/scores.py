@@ -25,12 +25,16 @@ class Rule(NamedTuple):
     low_is_wrong: bool
     """True if a low value makes the label suspicious."""
     says: str
+    logarithm: bool = False
+    """True for a probability, whose −log is split in two: two Gaussians fit it better."""
 
 
 RULES = {
     "aum": Rule("aum", True, "mean margin over the epochs (Pleiss et al. 2020)"),
     "ema_loss": Rule("ema_loss", False, "moving average of the loss over the epochs"),
-    "mean_probability": Rule("probability_mean", True, "mean probability of the label over the epochs (data map)"),
+    "mean_probability": Rule(
+        "probability_mean", True, "mean probability of the label over the epochs (data map)", True
+    ),
     "spread": Rule("probability_std", True, "standard deviation of that probability (data map)"),
     "forgetting": Rule("forgetting", False, "times the label was forgotten; never learned: first (Toneva et al. 2019)"),
     "label_changes": Rule("label_changes", False, "epochs in which the prediction changed"),
@@ -42,9 +46,12 @@ RULES = {
 """Scores by name. `fold_loss` needs folds; the last one needs cleanlab, and folds or the images."""
 
 
-RANKING = "ema_loss"
-"""The score that ranks and cuts by default. The average over epochs still separates wrong labels that the network
-memorised later."""
+RANKING = "mean_probability"
+"""The score that ranks and cuts by default. It ranks best where the network has memorised the labels, and elsewhere it
+is near the best score (`experiments/diagnosis`)."""
+
+RATE = "ema_loss"
+"""The score of `noise_rate_estimate` in the result of a run."""
 
 OF_FOLDS = "fold_loss"
 """The default with folds. cleanlab calls the same order self-confidence."""
@@ -64,6 +71,8 @@ def suspicion(columns: Columns, judge: str) -> dict[str, Column]:
         column = columns.get(rule.column.format(judge))
         if column is not None:
             values = np.asarray(column, dtype=np.float64)
+            if rule.logarithm:
+                values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
             found[name] = np.nan_to_num(-values if rule.low_is_wrong else values, nan=-np.inf, posinf=np.inf)
     return found
 
