@@ -71,5 +71,5 @@ class FeatureDataModule(ImageDataModule):
         found = StandardScaler().fit(images.numpy())
         return Standardise(found.mean_.tolist(), found.scale_.tolist())
 
-    def _laid_out(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
-        return (0, 0), images
+    def _size_of(self, images: Tensor) -> tuple[int, int]:
+        return 0, 0
