@@ -108,7 +108,7 @@ def test_the_estimate_of_memory_by_hand(overrides: list[str], copies: int) -> No
     assert found.parameters == 650
     assert found.weights == copies * 650 * 4
     assert found.activations == 20 * 64 * 4, "the input of the layer"
-    assert found.images == 100 * 10 * 10, "padded by one pixel on each side"
+    assert found.images == 100 * 8 * 8
     assert str(found).startswith("roughly ")
 
 

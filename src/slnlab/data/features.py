@@ -103,5 +103,5 @@ class FeatureDataModule(ImageDataModule):
             _standardised[images] = Standardise(found.mean_.tolist(), found.scale_.tolist())
         return _standardised[images]
 
-    def _laid_out(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
-        return (0, 0), images
+    def _size_of(self, images: Tensor) -> tuple[int, int]:
+        return 0, 0

@@ -69,21 +69,30 @@ class ImageDataModule(IndexedDataModule):
 
     def evaluation_batches(self, split: EvaluationSplit) -> EvaluationBatches:
         if split == "val":
-            images, rows, labels, padding = self._images, self.val_index, self.labels.given, self.crop_flip.padding
+            images, rows, labels = self._images, self.val_index, self.labels.given
         else:
-            (images, labels), padding = self._evaluated[split], 0
+            images, labels = self._evaluated[split]
             rows = torch.arange(len(labels), device=labels.device)
 
         def make(step: int, index: Tensor) -> EvaluationBatch:
             part = shard(len(index))
             kept = part.of(index)
-            seen = self.views(kept, part, images, kept, CropFlip(padding, False), self.normalise, self._size)
+            seen = self.views(kept, part, images, kept, CropFlip(0, False), self.normalise, self._size)
             return EvaluationBatch(seen.view(), labels[kept])
 
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
-        return lambda number: (self._images, batches[number])
+        padding = self.crop_flip.padding
+
+        def stored(number: int) -> Stored:
+            rows = batches[number]
+            if not padding:
+                return self._images, rows
+            # Padding a batch costs little, and padded images of CIFAR's size would take half as much memory again.
+            return pad(self._images.index_select(0, rows), padding), torch.arange(len(rows), device=rows.device)
+
+        return stored
 
     def _prepare(self) -> None:
         self.source.prepare()
@@ -115,7 +124,7 @@ class ImageDataModule(IndexedDataModule):
         if self._names is not None and (weights := self.weights()):
             self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in self._names]))
         self._hold_out(len(rows))
-        self._size, self._images = self._laid_out(images)
+        self._size, self._images = self._size_of(images), images.contiguous()
         clean_splits: list[tuple[Literal["val_clean", "test"], bool]] = [
             ("val_clean", self.clean_val),
             ("test", self.test),
@@ -154,9 +163,9 @@ class ImageDataModule(IndexedDataModule):
             raise DataError(f"{self.name}: all pixels of channel {std.index(min(std))} have one value")
         return Normalise(mean, std)
 
-    def _laid_out(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
-        """The size (H, W) of the training images, and the images as they are stored."""
-        return (images.shape[2], images.shape[3]), pad(images, self.crop_flip.padding)
+    def _size_of(self, images: Tensor) -> tuple[int, int]:
+        """The size (H, W) of the images."""
+        return images.shape[2], images.shape[3]
 
     def _agree(self, data: LabelledImages) -> None:
         channels = data.images.shape[1]

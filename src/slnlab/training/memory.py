@@ -73,7 +73,7 @@ def estimate(config: DictConfig) -> Memory:
         if trainer["precision"] == "bf16-mixed":
             activations //= 2
         number = data["train_size"] or data["num_train"]
-        size_of_one = 4 if vectors else (size + 2 * data["padding"]) ** 2
+        size_of_one = 4 if vectors else size**2
         images = 0 if streamed else number * data["channels"] * size_of_one
     return Memory(networks * sum(p.numel() for p in parameters), networks * each, activations, images)
 
