@@ -25,6 +25,7 @@ from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.planned import Outcome, Planned
 from slnlab.models import SmallCNN
 from slnlab.processes.forkserver import Surroundings
+from slnlab.record.result import Result
 from slnlab.training.settling import settle
 
 SAMPLES, LENGTH, CLASSES = 10_000, 384, 10
@@ -68,6 +69,8 @@ def _heads(
 
     def warm(group: Sequence[Planned]) -> tuple[float, float]:
         found = pool.submit(_timed, group).result()
+        results = [Result.load(planned.directory / "result.json") for planned in group]
+        stepping[len(group)].append(sum(result.timing.total_seconds for result in results) / found[0])
         return found[0] / len(group), found[1] / len(group)
 
     def process() -> tuple[float, float]:
@@ -78,6 +81,7 @@ def _heads(
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return time.perf_counter() - start, cpu
 
+    stepping: dict[int, list[float]] = {1: [], count: []}
     warm(runs(1))  # imports
     sides: dict[str, list[tuple[float, float]]] = {"together": [], "warm": [], "process": []}
     for _ in range(rounds):
@@ -102,7 +106,9 @@ def _heads(
                         details={f"{against}, s": Spread.of(theirs), "a run of a company, s": Spread.of(ours)},
                     )
                 )
-    return figures
+    shares = {f"steps of {number}, share": Spread.of(found) for number, found in stepping.items()}
+    what = f"{count} × {model}: steps and label correction, share of the seconds of a company"
+    return [*figures, Figure(what, float(np.median(stepping[count])), "", details=shares)]
 
 
 def features(path: Path, samples: int) -> None:

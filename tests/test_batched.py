@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -117,12 +118,18 @@ def alone(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return {name: done(folder / name) for name in RUNS}
 
 
-def test_each_run_of_a_company_equals_its_run_alone(features: Path, alone: dict[str, Done], tmp_path: Path) -> None:
+def test_each_run_of_a_company_equals_its_run_alone(
+    features: Path, alone: dict[str, Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Runs of three shapes, with and without momentum model; one that diverges takes no other with it."""
     diverging = "model=linear", "method=ce", "optimizer.lr=1e38"
     plan = [planned(features, tmp_path / name, *overrides) for name, overrides in RUNS.items()]
+    stacks: list[int] = []
+    train = stacked_epoch._Epoch.train
+    monkeypatch.setattr(stacked_epoch._Epoch, "train", lambda self: (stacks.append(len(self.learners)), train(self))[1])
     *outcomes, failed = execute_together([*plan, planned(features, tmp_path / "diverging", *diverging)])
     assert outcomes == [Outcome("done")] * len(RUNS)
+    assert max(stacks) >= 5, "the linear heads with a momentum model"
     assert failed.state == "failed"
     assert "the loss is" in failed.message or "not finite" in failed.message
     assert failed.sound
@@ -293,3 +300,21 @@ def test_an_exception_at_the_meeting_is_raised_in_each_job() -> None:
 
     turns = Turns(meet)
     assert [str(found) for found in turns.run([partial(job, 1), partial(job, 2)])] == ["3", "3"]
+
+
+def test_the_command_trains_runs_together_and_says_which_train_alone(features: Path, tmp_path: Path) -> None:
+    arguments = [
+        "-m",
+        "launcher=batched",
+        *SMALL,
+        f"data.source.root={features}",
+        f"runs_dir={tmp_path}",
+        "model=linear",
+    ]
+    sweep = commands.run(
+        "slnlab.train", *arguments, "method=ce,elr", "seed=0,1", "trainer.max_epochs=1", "hydra.launcher.devices=1"
+    )
+    assert sweep.returncode == 0, sweep.stderr
+    assert "2 of 4 runs train one by one: method=elr has steps of its own" in sweep.stdout + sweep.stderr
+    assert "start 1/3: method=ce seed=0 and 1 more" in sweep.stdout + sweep.stderr
+    assert len(list(tmp_path.rglob("result.json"))) == 4

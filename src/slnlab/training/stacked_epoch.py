@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -73,6 +74,7 @@ def train_epoch(learners: Sequence[Learner]) -> None:
     Args:
         learners: of equal `kind`.
     """
+    learners = sorted(learners, key=lambda learner: repr(_objective(learner.method)))  # one call for each loss
     for start in range(0, len(learners), RUNS_AT_ONCE):
         some = learners[start : start + RUNS_AT_ONCE]
         begin = time.perf_counter()
@@ -239,15 +241,18 @@ def _velocities(learner: Learner) -> list[Tensor]:
 def _losses(methods: Sequence[SingleNetwork]) -> Any:
     """Yield functions from logits (K', C, B) to the losses of every class, each with the block of runs that have it."""
     start = 0
-    for _, same in groupby(methods, lambda method: (_meaning(method.class_losses), method.logit_clip)):
+    for _, same in groupby(methods, _objective):
         first, *others = same
         block = slice(start, start := start + 1 + len(others))
         yield _by_columns(first.class_losses, first.logit_clip, first.table.num_classes), block
 
 
-def _meaning(losses: Callable[..., Any]) -> tuple[Any, ...]:
-    """Equal for two partial functions with equal arguments."""
-    return getattr(losses, "func", losses), getattr(losses, "args", ()), getattr(losses, "keywords", {})
+def _objective(method: SingleNetwork) -> tuple[Any, ...]:
+    """Equal for methods with the same loss of the same arguments, a partial function or any other."""
+    losses: Any = method.class_losses
+    if isinstance(losses, partial):
+        return losses.func, losses.args, losses.keywords, method.logit_clip
+    return losses, method.logit_clip
 
 
 def _by_columns(losses: Callable[[Tensor], Tensor], clip: float, num_classes: int) -> Callable[[Tensor], Tensor]:
