@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -27,8 +26,6 @@ from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
 from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, Fold, OneOrMore, Positive
 from slnlab.streams import Streams
-
-log = logging.getLogger(__name__)
 
 View = Literal["augmented", "clean"]
 
@@ -371,16 +368,14 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
 
     def _kept(self, labels: Tensor) -> Tensor:
         """The rows (M,) of the training samples in use, ascending, by the labels (N,) of all, true if known."""
-        rows = torch.arange(self._training_size(len(labels)))
-        if self.imbalance is not None:
-            labels = labels[: len(rows)]
-            self._check_labels("training", labels)
-            generator = Streams(self.split_seed)("imbalance")
-            rows = imbalanced_rows(labels, self.num_classes, self.imbalance, self.imbalance_kind, generator)
-            counts = labels[rows].bincount(minlength=self.num_classes).tolist()
-            log.info("data.imbalance: %d of %d training samples remain; by class: %s", len(rows), len(labels), counts)
-            if self.noisy_val >= len(rows):
-                raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
+        size = self._training_size(len(labels))
+        if self.imbalance is None:
+            return torch.arange(size)
+        self._check_labels("training", labels[:size])
+        generator = Streams(self.split_seed)("imbalance")
+        rows = imbalanced_rows(labels[:size], self.num_classes, self.imbalance, self.imbalance_kind, generator)
+        if self.noisy_val >= len(rows):
+            raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
         return rows
 
     def _use(self, record: NoiseRecord) -> None:

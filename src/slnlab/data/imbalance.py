@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 ImbalanceKind = Literal["exponential", "step"]
 
@@ -33,4 +36,6 @@ def imbalanced_rows(
     counts = labels.bincount(minlength=num_classes)
     kept = (counts * ratio**-place + 1e-9).long().clamp(min=1)  # 1e-9: 5000/100 must be 50, not 49.999…
     shuffled = torch.randperm(len(labels), generator=generator)
-    return torch.cat([shuffled[labels[shuffled] == c][:count] for c, count in enumerate(kept.tolist())]).sort().values
+    rows = torch.cat([shuffled[labels[shuffled] == c][:count] for c, count in enumerate(kept.tolist())]).sort().values
+    log.info("data.imbalance: %d of %d training samples remain; by class: %s", len(rows), len(labels), kept.tolist())
+    return rows
