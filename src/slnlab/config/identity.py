@@ -51,6 +51,7 @@ WHEN_ON = {
     "logit_clip.tau": ["logit_clip"],
     "data.rotation": ["data.rotation"],
     "data.fold": ["data.fold"],
+    "data.threshold": ["data.threshold"],
     "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
 from slnlab.data.folds import rows_of_fold
+from slnlab.data.threshold import threshold_rows
 from slnlab.data.transforms import augmentation
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -61,6 +62,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples and of the folds.
         fold: (number, k): train without this one of k folds, see `slnlab.data.folds`; None: with all.
+        threshold: give a set (1 or 2) of training samples the last class, `num_classes` − 1, which no other has; see
+            `slnlab.data.threshold`. None: no such samples.
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
@@ -99,6 +102,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
         fold: Fold | None = None,
+        threshold: Literal[1, 2] | None = None,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
@@ -111,7 +115,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
-        self.fold = fold
+        self.fold, self.threshold = fold, threshold
+        self.own_classes = num_classes - (threshold is not None)
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -372,6 +377,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
             shuffled = shuffled[~torch.isin(shuffled, self.fold_index)]
         self.val_index = shuffled[: self.noisy_val].sort().values
         self._pool = shuffled[self.noisy_val :].sort().values
+        if self.threshold is not None:
+            rows = threshold_rows(self._pool, self.own_classes, self.threshold, self.split_seed)
+            chosen = torch.zeros(len(self.labels.given), dtype=torch.bool)
+            chosen[rows] = True
+            given, wrong = self.labels.given.masked_fill(chosen, self.own_classes), self.labels.wrong
+            self.labels = self.labels._replace(given=given, wrong=None if wrong is None else wrong | chosen)
 
     def _check_labels(self, split: str, labels: Tensor) -> None:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
