@@ -27,13 +27,18 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument("run", type=Path, metavar="RUN", help="directory of a finished run")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/diagnosis")
     parser.add_argument(
-        "--score", metavar="NAME", help="score that ranks and cuts; default: mean_probability, or fold_loss"
+        "--score",
+        metavar="NAME",
+        help="score that ranks and cuts; default: mean_probability, or that of the runs below",
     )
     parser.add_argument(
         "--folds", type=int, metavar="K", help="train K more runs, each without a fold of the labels, which it judges"
     )
     parser.add_argument(
         "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
+    )
+    parser.add_argument(
+        "--threshold-samples", action="store_true", help="train 2 more runs, in which some labels are surely wrong"
     )
     parser.add_argument(
         "--no-images", action="store_true", help="do not read the training images again; no confident learning"
@@ -123,21 +128,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         from slnlab.inference.corrections import check_request, check_target, corrected, write_corrected
         from slnlab.inference.decisions import decisions_of
         from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
+        from slnlab.inference.folds import out_of_fold
+        from slnlab.inference.threshold import threshold_margin
         from slnlab.inference.trained_run import load
         from slnlab.page.writing import write_review
+        from slnlab.train import train
 
         run = load(asked.run, asked.weights, asked.device)
         if asked.write:
             check_target(run, asked.write)
             check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
         decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
-        outside = None
-        if asked.folds is not None:
-            from slnlab.inference.folds import out_of_fold
-            from slnlab.train import train
-
-            outside = out_of_fold(run, asked.folds, train)
-        found = diagnose(run, asked.score, not asked.no_images, outside)
+        outside = out_of_fold(run, asked.folds, train) if asked.folds is not None else None
+        margin = threshold_margin(run, train) if asked.threshold_samples else None
+        found = diagnose(run, asked.score, not asked.no_images, outside, margin)
         out: Path = asked.out or asked.run / "diagnosis"
         try:
             out.mkdir(parents=True, exist_ok=True)

@@ -44,12 +44,14 @@ class NoiseEstimate(NamedTuple):
     """For each class, the share of wrong labels among its given labels; None: no such label."""
     transition: Column
     """(C, C) float64: P(given j | true i); rows sum to 1. A class without samples has the unit row."""
+    cut: Column | None = None
+    """(N,) bool: labels that another rule suspects; None: those that are wrong rather than right."""
 
     @property
     def suspected(self) -> Column:
-        """(N,) bool: labels that are wrong rather than right."""
+        """(N,) bool: labels that are suspected to be wrong."""
         found: Column = self.wrong > 0.5
-        return found
+        return found if self.cut is None else self.cut
 
 
 def wrong_probability(suspicions: Column) -> Column:

@@ -40,10 +40,13 @@ RULES = {
     "label_changes": Rule("label_changes", False, "epochs in which the prediction changed"),
     "loss": Rule("{}_loss", False, "final loss of the judge"),
     "margin": Rule("{}_margin", True, "final margin of the judge"),
+    "threshold_margin": Rule(
+        "threshold_margin", True, "mean margin above that of samples with a surely wrong label (Pleiss et al. 2020)"
+    ),
     "fold_loss": Rule("fold_loss", False, "loss of a network that has not seen the label"),
     "confident_learning": Rule("confident_learning", True, "normalised margin of cleanlab, of the judge's softmax"),
 }
-"""Scores by name. `fold_loss` needs folds; the last one needs cleanlab, and folds or the images."""
+"""Scores by name; see `NEEDS`. The last one also needs cleanlab."""
 
 
 RANKING = "mean_probability"
@@ -55,6 +58,13 @@ RATE = "ema_loss"
 
 OF_FOLDS = "fold_loss"
 """The default with folds. cleanlab calls the same order self-confidence."""
+
+
+OF_THRESHOLD = "threshold_margin"
+"""The default with threshold samples; 0 is its cut."""
+
+NEEDS = {OF_FOLDS: "--folds", OF_THRESHOLD: "--threshold-samples", "confident_learning": "the training images"}
+"""Score → what it needs beside the run."""
 
 
 def suspicion(columns: Columns, judge: str) -> dict[str, Column]:

@@ -54,6 +54,7 @@ WHEN_ON = {
     "data.rotation": ["data.rotation"],
     "data.oversampling": ["data.oversampling"],
     "data.fold": ["data.fold"],
+    "data.threshold": ["data.threshold"],
     "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
 }
 """Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""

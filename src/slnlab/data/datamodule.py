@@ -18,6 +18,7 @@ from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Sample
 from slnlab.data.folds import rows_of_fold
 from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
 from slnlab.data.oversampling import equally_often
+from slnlab.data.threshold import threshold_rows
 from slnlab.data.transforms import augmentation
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -68,6 +69,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         imbalance_kind: shape over the classes, see `slnlab.data.imbalance.imbalanced_rows`.
         oversampling: training draws each given label equally often, see `equally_often`. Other passes over the samples
             of an epoch have each of them once.
+        threshold: give a set (1 or 2) of training samples the last class, `num_classes` − 1, which no other has; see
+            `slnlab.data.threshold`. None: no such samples.
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
@@ -109,6 +112,7 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         imbalance_kind: ImbalanceKind = "exponential",
         oversampling: bool = False,
         fold: Fold | None = None,
+        threshold: Literal[1, 2] | None = None,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
@@ -122,7 +126,8 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
         self.imbalance, self.imbalance_kind, self.oversampling = imbalance, imbalance_kind, oversampling
-        self.fold = fold
+        self.fold, self.threshold = fold, threshold
+        self.own_classes = num_classes - (threshold is not None)
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -413,6 +418,12 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
             shuffled = shuffled[~torch.isin(shuffled, self.fold_index)]
         self.val_index = shuffled[: self.noisy_val].sort().values
         self._pool = shuffled[self.noisy_val :].sort().values
+        if self.threshold is not None:
+            rows = threshold_rows(self._pool, self.own_classes, self.threshold, self.split_seed)
+            chosen = torch.zeros(len(self.labels.given), dtype=torch.bool)
+            chosen[rows] = True
+            given, wrong = self.labels.given.masked_fill(chosen, self.own_classes), self.labels.wrong
+            self.labels = self.labels._replace(given=given, wrong=None if wrong is None else wrong | chosen)
 
     def _check_labels(self, split: str, labels: Tensor) -> None:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:

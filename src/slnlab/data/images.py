@@ -119,7 +119,7 @@ class ImageDataModule(IndexedDataModule):
             self._use_real(data.labels, true, None if replaced is None else replaced[rows])
         else:
             trusted = data if true is None else LabelledImages(images, true)
-            (images, _), record = self.noise.apply(trusted, self.num_classes, self.classes, available, self._names)
+            (images, _), record = self.noise.apply(trusted, self.own_classes, self.classes, available, self._names)
             self._use(record)
         if self._names is not None and (weights := self.weights()):
             self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in self._names]))

@@ -224,7 +224,7 @@ class StreamedDataModule(IndexedDataModule):
             trusted = labels if true is None else true
             self._use(
                 self.noise.record(
-                    trusted, self.num_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
+                    trusted, self.own_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
                 )
             )
         if weights := self.weights():

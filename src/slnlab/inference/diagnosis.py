@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from slnlab.analysis.confident import confident_count, confident_margin
 from slnlab.analysis.label_issues import label_warning
 from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
-from slnlab.analysis.scores import OF_FOLDS, RANKING, RULES, Quality, quality, ranked, suspicion
+from slnlab.analysis.scores import NEEDS, OF_FOLDS, OF_THRESHOLD, RANKING, RULES, Quality, quality, ranked, suspicion
 from slnlab.config.container import container_of
 from slnlab.config.contents import for_class
 from slnlab.errors import ConfigError, DataError, SlnlabError
@@ -79,6 +79,7 @@ def diagnose(
     score: str | None = None,
     images: bool = True,
     outside: npt.NDArray[np.float32] | None = None,
+    margin: npt.NDArray[np.float64] | None = None,
 ) -> Diagnosis:
     """Score all training labels of a run.
 
@@ -88,13 +89,14 @@ def diagnose(
         images: pass the training images once through the network, for confident learning.
         outside: probabilities (N, C) by networks that have not seen the label, see `slnlab.inference.folds`. They
             serve confident learning, `fold_loss`, and the suggested labels. None: there are none.
+        margin: (N,), see `slnlab.inference.threshold`; None: there are no threshold samples.
 
     Raises:
         ConfigError: the score does not exist, or the images or folds are needed for it.
         DataError: `samples.npz` cannot be read or lacks the training dynamics.
     """
     if score is None:
-        score = RANKING if outside is None else OF_FOLDS
+        score = OF_THRESHOLD if margin is not None else OF_FOLDS if outside is not None else RANKING
     if score not in RULES:
         raise ConfigError(f"score: there is no {score!r}; the scores are {', '.join(RULES)}")
     columns, remarks = dict(run.samples), list[str]()
@@ -108,6 +110,8 @@ def diagnose(
         others = outside.copy()
         others[rows, given] = -1
         suggested = others.argmax(1)
+    if margin is not None:
+        columns["threshold_margin"] = margin
     if images or outside is not None:
         try:
             judged = training_probabilities(run).numpy() if outside is None else outside
@@ -124,7 +128,7 @@ def diagnose(
         remarks.append(f"without human verdicts: {error}")
     suspicions = suspicion(columns, run.weights)
     if score not in suspicions:
-        raise ConfigError(f"score: {score} needs {'--folds' if score == OF_FOLDS else 'the training images'}")
+        raise ConfigError(f"score: {score} needs {NEEDS[score]}")
     issues = run.result.label_issues
     if (
         outside is None
@@ -133,6 +137,8 @@ def diagnose(
     ):
         remarks.append(warning)
     estimate = estimate_noise(suspicions[score], given, suggested, len(run.classes))
+    if score == OF_THRESHOLD:
+        estimate = estimate._replace(cut=columns["threshold_margin"] <= 0)
     order = ranked(suspicions[score], suspicions["margin"])
     return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks, count)
 

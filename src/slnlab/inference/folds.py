@@ -64,9 +64,10 @@ def out_of_fold(run: TrainedRun, folds: int, train: Train) -> npt.NDArray[np.flo
         directory = run.directory / FOLDER / f"{number}-of-{folds}"
         if not RunDirectory(directory).finished:
             log.info("fold %d of %d: training on the other folds, in %s", number + 1, folds, directory)
-        train(
-            settle(_without(run.config, number, folds)), directory, [f"(fold {number} of {folds} of {run.directory})"]
-        )
+        config = further(run.config)
+        with open_dict(config):
+            config.data.fold = [number, folds]
+        train(settle(config), directory, [f"(fold {number} of {folds} of {run.directory})"])
         judge = load(directory, run.weights, device)
         data = data_of(judge)
         rows = data.fold_index
@@ -80,12 +81,11 @@ def out_of_fold(run: TrainedRun, folds: int, train: Train) -> npt.NDArray[np.flo
     return found
 
 
-def _without(config: DictConfig, number: int, folds: int) -> DictConfig:
-    """The configuration of the run that trains without this fold. It reads no test set and reports to no server."""
+def further(config: DictConfig) -> DictConfig:
+    """The configuration of a further run of a finished one. It reads no test set and reports to no server."""
     changed = config.copy()
     with open_dict(changed):
-        changed.contents = None
-        changed.data.fold, changed.data.test = [number, folds], False
+        changed.contents, changed.data.test = None, False
         changed.force, changed.logger = False, {"name": "none"}
         changed.trainer.profile = False
     return changed
