@@ -38,7 +38,7 @@ def batched(quick: bool) -> list[Figure]:
     Heads on 10,000 frozen features with 384 dimensions, SLN-MO-LC, evaluated after every epoch on 10,000 others; σ ×
     seeds. All three do whole runs, with record and checkpoints.
     """
-    count, epochs, rounds = (4, 2, 1) if quick else (32, 30, 3)
+    count, epochs, rounds = (4, 2, 1) if quick else (16, 20, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         features(folder / "features.npz", 200 if quick else SAMPLES)

@@ -118,8 +118,7 @@ class Method(pl.LightningModule):
         self._left: Iterator[Callable[[], Any]]
         self.evaluation = Evaluation()
         self.whole_epoch: Callable[[], None] | None = None
-        """Does all steps of an epoch in another way, and counts them; None: `step` does each. See
-        `slnlab.training.together`."""
+        """Does and counts all steps of an epoch (`slnlab.training.together`); None: `step` does each."""
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext  # for the profiler
 
     @property
@@ -305,9 +304,7 @@ class Method(pl.LightningModule):
         self.evaluation.update(split, self.judged, batch, self.table.num_classes)
 
     def _log_evaluation(self) -> None:
-        values = self.evaluation.results(self.means)
-        if self.trainer.state.fn == TrainerFn.FITTING:  # the run record writes to the loggers, once per epoch
-            self.note(values)
-        else:
-            self.log_dict(values)
+        # While training, the run record writes to the loggers, once per epoch; otherwise Lightning does.
+        log = self.note if self.trainer.state.fn == TrainerFn.FITTING else self.log_dict
+        log(self.evaluation.results(self.means))
         self.evaluation.clear()
