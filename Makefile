@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -71,6 +71,22 @@ experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the we
 	$(BIN)/python -m slnlab.analyze propositions runs/minima_digits/digits/sym-0.4/sln --out $@
 	$(BIN)/python -m slnlab.analyze flatness $(addprefix runs/minima_digits/digits/sym-0.4/,ce sln sgd_noise_parameters sgd_noise_outputs) --out $@
 	rm $@/*.svg $@/curves.png
+
+experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against its rivals on digits, and without its parts (200 runs)
+	for noise in sym asym; do \
+	  $(BIN)/python -m slnlab.tune data=digits data.noisy_val=260 noise=$$noise method=slnlab method.strength=3,6,10 \
+	    class_balance.strength=0,1,3 --trial-seeds 0,1 seed=5,6,7,8,9 trainer.evaluate_every=60 runs_dir=runs/recipe_tuned && \
+	  $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 noise=$$noise noise.seed=0 seed=0 method=slnlab \
+	    method.strength=6,10 class_balance.strength=1,3 trainer.evaluate_every=80 runs_dir=runs/recipe_tuned || exit 1; done
+	for study in runs/recipe_tuned/studies/*; do \
+	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
+	$(BIN)/python -m slnlab.train -m experiment=recipe_digits launcher=local runs_dir=runs/recipe
+	for part in class_balance.strength=0 correction.enabled=false method.strength=0; do \
+	  $(BIN)/python -m slnlab.train -m experiment=recipe_digits noise=sym,asym,dependent method=slnlab $$part launcher=local \
+	    runs_dir=runs/recipe_parts || exit 1; done
+	$(BIN)/python -m slnlab.report runs/recipe --compare slnlab --out $@
+	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts
+	rm $@/curves.png $@/parts/curves.png
 
 experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs of minima_digits and of nine on Fashion-MNIST
 	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist noise=sym seed=0 launcher=local runs_dir=runs/fashion_diagnosis
