@@ -38,7 +38,11 @@ def signature(made: Any) -> dict[str, inspect.Parameter]:
     return {name: each for name, each in found.items() if each.kind is not each.VAR_POSITIONAL}
 
 
-GIVEN = {"slnlab.methods.pes_semi.PESSemi": {"stage_epochs", "last_stage"}}
+GIVEN = {
+    "slnlab.methods.pes_semi.PESSemi": {"stage_epochs", "last_stage"},
+    "slnlab.methods.fitted.Logistic": {"classifier"},
+    "slnlab.methods.fitted.Neighbours": {"classifier"},
+}
 """Parameters of a base that a class gives itself: they are no keys of it."""
 
 

@@ -154,6 +154,11 @@ def test_a_run_on_features_names_the_image_files(place: Path, embedded: dict[str
     for file in ("label_issues.csv", "diagnosis/issues.csv"):
         with (tmp_path / "run" / file).open(newline="") as opened:
             assert {row["path"] for row in csv.DictReader(opened)} == {p.decode() for p in embedded["train_paths"]}
+    for images, pictures, note in ((place / "photos", 18, ""), (tmp_path, 0, "Pictures are missing: ")):
+        diagnose([str(tmp_path / "run"), "--html", "--images", str(images)])
+        page = (tmp_path / "run" / "diagnosis" / "review.html").read_text()
+        assert page.count("data:image/") == pictures
+        assert note in page
     result = train(compose([*choices, *quick, f"data.labels={tmp_path / 'corrected.csv'}"]), tmp_path / "again")
     assert result.label_noise["corrections"] == {"changed": 0, "left_out": 2, "weighted": 0}
     assert result.label_noise["num_samples"] == 16

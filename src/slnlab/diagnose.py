@@ -44,6 +44,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
         "--no-images", action="store_true", help="do not read the training images again; no confident learning"
     )
     parser.add_argument("--html", action="store_true", help="also write DIR/review.html, a page to review the labels")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="images of feature vectors, for that page")
     parser.add_argument("--write", type=Path, metavar="CSV", help="also write the corrected training labels")
     parser.add_argument(
         "--policy",
@@ -60,6 +61,8 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     asked = parser.parse_args(arguments)
+    if asked.images is not None and (not asked.html or asked.no_images):
+        parser.error("--images: goes with --html, without --no-images")
     if asked.write is None:
         for name in ("policy", "top", "precision"):
             if getattr(asked, name) != parser.get_default(name):
@@ -151,7 +154,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         write_summary(found, out / "diagnosis.json")
         written = [f"{out / 'issues.csv'} and diagnosis.json written"]
         if asked.html:
-            write_review(out / "review.html", found, decisions, pictures=not asked.no_images)
+            write_review(out / "review.html", found, decisions, not asked.no_images, asked.images)
             written.append(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
         if asked.write:
             labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from slnlab.data.source import Split
 from slnlab.data.streamed import StreamedDataModule
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.decoding import read_rgb
+from slnlab.image_folder.survey import find_pixel_range
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.processes.cores import cores
 from slnlab.record.run_directory import RunDirectory
@@ -160,6 +162,23 @@ def pictures(data: IndexedDataModule, rows: Sequence[int]) -> Iterator[Image.Ima
         else:
             pixels = data.reading([torch.tensor(few)], whole=True)(0).pixels()
             yield from (to_pil_image(image) for image in pixels)
+
+
+def pictures_below(top: Path, paths: Sequence[str]) -> Iterator[Image.Image]:
+    """Yield the images whose feature vectors have these names, as a person looks at them.
+
+    Args:
+        top: folder that the names are relative to.
+        paths: names of the samples, see `slnlab.embed`.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    pixel_range = find_pixel_range([[top / path for path in paths]]) if paths else None
+    for first in range(0, len(paths), 256):
+        with ThreadPoolExecutor(cores()) as pool:
+            read = partial(read_rgb, pixel_range=pixel_range)
+            yield from pool.map(read, [top / path for path in paths[first : first + 256]])
 
 
 def _chosen(rows: Tensor, count: int | None, seed: int) -> Tensor:

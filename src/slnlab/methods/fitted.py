@@ -32,6 +32,7 @@ class FittedMethod(Method):
         "correction.enabled": "the classifier is fitted once, to the given labels; use method=sln_mo_lc",
         "init.from": "the fit has no first weights",
     }
+    fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
 
     def __init__(self, network: nn.Module, classifier: Fitted, **options: Any) -> None:
         super().__init__(classifier, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import SlnlabError
 from slnlab.inference.decisions import Decisions
 from slnlab.inference.diagnosis import Diagnosis, reason
-from slnlab.inference.images import data_of
+from slnlab.inference.images import data_of, pictures, pictures_below
 from slnlab.page.thumbnails import MOST, thumbnails
 
 LARGEST = 50_000_000
@@ -35,13 +35,16 @@ MOST_IN_MATRIX = 100
 """Most classes of the matrix. Ten thousand cells are what a browser draws quickly."""
 
 
-def review_contents(diagnosis: Diagnosis, decisions: Decisions, with_pictures: bool = True) -> dict[str, Any]:
+def review_contents(
+    diagnosis: Diagnosis, decisions: Decisions, with_pictures: bool = True, images: Path | None = None
+) -> dict[str, Any]:
     """The contents of the page: texts, numbers and lists only, at most `LARGEST` bytes as JSON.
 
     Args:
         diagnosis: the scored labels.
         decisions: earlier ones of a person.
         with_pictures: False reads no image.
+        images: folder of the images that feature vectors were made of; None: vectors have no pictures.
     """
     run, estimate, total = diagnosis.run, diagnosis.estimate, len(diagnosis.order)
     data, samples = data_of(run), _samples(diagnosis)
@@ -69,7 +72,7 @@ def review_contents(diagnosis: Diagnosis, decisions: Decisions, with_pictures: b
         "notes": notes,
     }
     room = LARGEST - FOR_STYLE_AND_SCRIPT - len(json.dumps(contents))
-    contents["pictures"], note = _pictures(diagnosis, data, len(samples), room if with_pictures else None)
+    contents["pictures"], note = _pictures(diagnosis, data, len(samples), room if with_pictures else None, images)
     notes += note
     return contents
 
@@ -113,18 +116,23 @@ def _matrix(diagnosis: Diagnosis, suspected: npt.NDArray[Any]) -> dict[str, Any]
 
 
 def _pictures(
-    diagnosis: Diagnosis, data: IndexedDataModule, count: int, room: int | None
+    diagnosis: Diagnosis, data: IndexedDataModule, count: int, room: int | None, images: Path | None
 ) -> tuple[dict[int, str], list[str]]:
     """Rank, counted from 0, → data URL; and a note on missing pictures. Without `room` no image is read."""
-    if data.vectors:
-        return {}, ["The samples are vectors, so there are no pictures."]
+    if data.vectors and (images is None or "path" not in diagnosis.columns):
+        of_files = "; --images shows those that they were made of" if "path" in diagnosis.columns else ""
+        return {}, [f"The samples are vectors, so there are no pictures{of_files}."]
     if room is None:
         return {}, ["There are no pictures, because --no-images reads none."]
     found: dict[int, str] = {}
     ranks = _by_turns(diagnosis, count)
-    rows: Sequence[int] = diagnosis.columns["index"][diagnosis.order[ranks]].tolist()
+    few = diagnosis.order[ranks[:MOST]]
     try:
-        for rank, url in zip(ranks.tolist(), thumbnails(data, rows, room), strict=False):
+        if images is not None and data.vectors:
+            shown = pictures_below(images, diagnosis.columns["path"][few].tolist())
+        else:
+            shown = pictures(data, diagnosis.columns["index"][few].tolist())
+        for rank, url in zip(ranks.tolist(), thumbnails(shown, room), strict=False):
             found[rank] = url
     except SlnlabError as error:
         return found, [f"Pictures are missing: {error}"]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from PIL import features
-
-from slnlab.data.datamodule import IndexedDataModule
-from slnlab.inference.images import pictures
+from PIL import Image, features
 
 SIDE = 128
 """Longest side of a thumbnail in pixels. Smaller pictures keep their size."""
@@ -21,20 +19,17 @@ MOST = 10_000
 """Most thumbnails of a page. Decoding ten thousand photographs takes a minute or two."""
 
 
-def thumbnails(data: IndexedDataModule, rows: Sequence[int], room: int) -> Iterator[str]:
-    """Yield data URLs of the training samples of these rows, in this order, while there is room.
+def thumbnails(pictures: Iterable[Image.Image], room: int) -> Iterator[str]:
+    """Yield data URLs of at most `MOST` pictures, in this order, while there is room.
 
     Args:
-        data: the data of the run; vectors have no pictures.
-        rows: rows of the data set.
+        pictures: of any size.
         room: largest number of characters of all URLs with their quotes.
 
     Raises:
         DataError: a file cannot be read.
     """
-    if data.vectors:
-        return
-    for picture in pictures(data, rows[:MOST]):
+    for picture in islice(pictures, MOST):
         picture.thumbnail((SIDE, SIDE))
         file = io.BytesIO()
         picture.save(file, FORMAT, quality=75)

@@ -39,7 +39,13 @@ def write_report(path: Path, tables: Sequence[Table], found: Found, groups: Sequ
     _write(path, "report.html", contents(tables, found, groups), {"plotly.js": get_plotlyjs()})
 
 
-def write_review(path: Path, diagnosis: Diagnosis, decisions: Decisions | None = None, pictures: bool = True) -> None:
+def write_review(
+    path: Path,
+    diagnosis: Diagnosis,
+    decisions: Decisions | None = None,
+    pictures: bool = True,
+    images: Path | None = None,
+) -> None:
     """Write the page for the review of training labels.
 
     Args:
@@ -47,11 +53,12 @@ def write_review(path: Path, diagnosis: Diagnosis, decisions: Decisions | None =
         diagnosis: the scored labels.
         decisions: earlier ones, from which the review goes on.
         pictures: False reads no image.
+        images: folder of the images that feature vectors were made of; None: vectors have no pictures.
 
     Raises:
         DataError: the file cannot be written.
     """
-    _write(path, "review.html", review_contents(diagnosis, decisions or {}, pictures), {})
+    _write(path, "review.html", review_contents(diagnosis, decisions or {}, pictures, images), {})
 
 
 def _write(path: Path, template: str, contents: Mapping[str, Any], parts: Mapping[str, str]) -> None:
