@@ -125,6 +125,7 @@ def thousand_runs(quick: bool) -> list[Figure]:
                     f"{count:,} runs, {what} / one run",
                     float(np.median(seconds)) / single,
                     "×",
+                    target=2 if part is compositions else None,
                     details={f"{what}, s": Spread.of(seconds), "one run, s": Spread.of([single])},
                 )
             )

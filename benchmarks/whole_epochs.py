@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.made import MadeImages
-from benchmarks.measure import DEVICE, Figure, Spread, Times, compare, in_turns, synchronise, threads
+from benchmarks.measure import DEVICE, Figure, Spread, Times, compare, in_turns, median_interval, synchronise, threads
 from benchmarks.our_run import MIDDLE, NOTHING, SMALL, WRN, Parts, configuration, epochs, run
 from benchmarks.usual_loop import UsualLoop
 from slnlab.callbacks import LabelCorrection, MomentumAverage
+from slnlab.callbacks.evaluation_schedule import EvaluationSchedule, is_due
 from slnlab.training import assemble
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
@@ -105,6 +106,42 @@ def label_correction(quick: bool) -> list[Figure]:
             details={"correcting, s": Spread.of(correcting), "normal, s": Spread.of(normal)},
         )
     ]
+
+
+def evaluation(quick: bool) -> list[Figure]:
+    """Compare epochs with and without evaluation, in turns in one run, in CPU time; a run is 300 epochs. 1 thread."""
+    size, test, pairs = (256, 200, 1) if quick else (2_500, 10_000, 6)
+
+    class EverySecondEpoch(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            trainer.check_val_every_n_epoch = 1 if trainer.current_epoch % 2 == 0 else 10_000
+
+    def prepare(parts: Parts) -> None:
+        callbacks: list[pl.Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
+        (number,) = (n for n, callback in enumerate(callbacks) if isinstance(callback, EvaluationSchedule))
+        callbacks[number] = EverySecondEpoch()
+
+    epoch_count = f"trainer.max_epochs={2 * pairs + 1}"
+    config = configuration("method=sln", epoch_count, "trainer.threads=1", model=SMALL, train=size, test=test)
+    with threads(1):
+        clock = epochs(config, prepare=prepare)
+    seconds = clock.cpu if DEVICE == "cpu" else clock.seconds  # without, with, without, …
+    without, cost = np.array(seconds[0::2]), np.array(seconds[1::2]) - np.array(seconds[0::2])
+    figures = []
+    for every, target in ((1, None), (10, None), (20, 15.0)):
+        evaluations = sum(is_due(epoch, every, 300) for epoch in range(1, 301)) / 300
+        shares = list(100 * evaluations * cost / (without + evaluations * cost))
+        figures.append(
+            Figure(
+                f"{SMALL}: share of evaluation with evaluate_every={every}",
+                float(np.median(shares)),
+                "%",
+                target,
+                interval=median_interval(shares),
+                details={"training, CPU s per epoch": Spread.of(list(without)), "evaluation": Spread.of(list(cost))},
+            )
+        )
+    return figures
 
 
 def growth(quick: bool) -> list[Figure]:

@@ -11,6 +11,11 @@ ALWAYS = 10
 `mean_last_10` of the result is the mean of the last ones."""
 
 
+def is_due(epoch: int, every: int, epochs: int) -> bool:
+    """True if the run is evaluated after this epoch, from 1 on, of `epochs`."""
+    return epoch % every == 0 or epoch <= ALWAYS or epoch > epochs - ALWAYS
+
+
 class EvaluationSchedule(pl.Callback):
     """Evaluates after every `every`-th epoch, and after each of the first and the last ten.
 
@@ -27,11 +32,9 @@ class EvaluationSchedule(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         assert trainer.max_epochs is not None
-        epoch = trainer.current_epoch + 1
-        due = epoch % self.every == 0 or epoch <= ALWAYS or epoch > trainer.max_epochs - ALWAYS
-        pl_module.evaluation.due = due
+        pl_module.evaluation.due = is_due(trainer.current_epoch + 1, self.every, trainer.max_epochs)
         trainer.check_val_every_n_epoch = 1
-        if not due:
+        if not pl_module.evaluation.due:
             skip_evaluation(trainer)
 
 
