@@ -75,9 +75,9 @@ experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the we
 experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against its rivals on digits, and without its parts (200 runs)
 	for noise in sym asym; do \
 	  $(BIN)/python -m slnlab.tune data=digits data.noisy_val=260 noise=$$noise method=slnlab method.strength=3,6,10 \
-	    class_balance.strength=0,1,3 --trial-seeds 0,1 seed=5,6,7,8,9 trainer.evaluate_every=60 runs_dir=runs/recipe_tuned && \
+	    class_balance.strength=0,1,3 --trial-seeds 0,1 --last 10 seed=5,6,7,8,9 trainer.evaluate_every=60 runs_dir=runs/recipe_tuned && \
 	  $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 noise=$$noise noise.seed=0 seed=0 method=slnlab \
-	    method.strength=6,10 class_balance.strength=1,3 trainer.evaluate_every=80 runs_dir=runs/recipe_tuned || exit 1; done
+	    method.strength=6,10 class_balance.strength=1,3 --last 10 trainer.evaluate_every=80 runs_dir=runs/recipe_tuned || exit 1; done
 	for study in runs/recipe_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
 	$(BIN)/python -m slnlab.train -m experiment=recipe_digits launcher=local runs_dir=runs/recipe
