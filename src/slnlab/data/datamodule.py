@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,18 +14,15 @@ import torch
 from torch import Tensor
 
 from slnlab.data.augment import CropFlip, Normalise
-from slnlab.data.batches import Batch, EvaluationBatches, Images, Labels, Samples, in_batches
-from slnlab.data.folds import rows_of_fold
-from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
+from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples, in_batches
 from slnlab.data.oversampling import equally_often
-from slnlab.data.threshold import threshold_rows
+from slnlab.data.training_samples import TrainingSamples
 from slnlab.data.transforms import augmentation
-from slnlab.errors import ConfigError, DataError
-from slnlab.noise import NoiseRecord
+from slnlab.errors import ConfigError
 from slnlab.processes.batching import batch_sizes
 from slnlab.processes.distributed import Shard, shard, stop_if_requested
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Augmentation, Classes, Count, CountOrZero, Degrees, Fold, OneOrMore, Positive
+from slnlab.schema.kinds import Augmentation, Count, CountOrZero, Degrees, Positive
 from slnlab.streams import Streams
 
 View = Literal["augmented", "clean"]
@@ -39,7 +36,7 @@ Stored = tuple[Tensor, Tensor]
 """Images (M, channels, H + 2p, W + 2p) uint8 with padding p on the training device, and rows of them (B,) int64."""
 
 
-class IndexedDataModule(pl.LightningDataModule, ABC):
+class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
     """Batches for methods and callbacks, made on the training device from rows of the sample table.
 
     A subclass reads the data (`_read`), fetches images (`_stored_in`) and makes evaluation batches
@@ -51,7 +48,6 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     with *noisy* labels), `val_clean` (validation samples with clean labels, if the data set has them) and `test`.
 
     Args:
-        num_classes: C.
         batch_size: size of the global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch.
         eval_batch_size: batch size of evaluation passes.
         mean: mean of each channel, in units of [0, 1]; None: measured on the training samples, in memory only.
@@ -60,22 +56,13 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         flip: flip images horizontally at random.
         rotation: largest angle of a random rotation after crop and flip, in degrees; 0: none.
         augment: the training augmentation, see `slnlab.data.transforms.augmentation`.
-        train_size: number of training samples, from the first; None: all.
-        noisy_val: number of training samples held out for selection, with noisy labels.
-        split_seed: seed of the held-out samples, of the folds, and of the part of each class.
-        fold: (number, k): train without this one of k folds, see `slnlab.data.folds`; None: with all.
-        imbalance: the first `train_size` samples lose a part of each class, by their true labels if these are known;
-            this is the ratio of the largest to the smallest fraction that remains. None: all remain.
-        imbalance_kind: shape over the classes, see `slnlab.data.imbalance.imbalanced_rows`.
         oversampling: training draws each given label equally often, see `equally_often`. Other passes over the samples
             of an epoch have each of them once.
-        threshold: give a set (1 or 2) of training samples the last class, `num_classes` − 1, which no other has; see
-            `slnlab.data.threshold`. None: no such samples.
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
         classes: names of the classes.
-        name: name of the data set.
+        samples: see `TrainingSamples`.
 
     After `setup` there are `labels` (in data set order); `train_index`, `val_index` and `fold_index` (rows of them);
     and `noise_record` (None if the true labels are unknown).
@@ -96,7 +83,6 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def __init__(
         self,
         *,
-        num_classes: Classes,
         batch_size: Count,
         eval_batch_size: Count,
         mean: Sequence[float] | None,
@@ -105,29 +91,17 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         flip: bool = False,
         rotation: Degrees = 0.0,
         augment: Augmentation = "crop_flip",
-        train_size: Count | None = None,
-        noisy_val: CountOrZero = 0,
-        split_seed: CountOrZero = 0,
-        imbalance: OneOrMore | None = None,
-        imbalance_kind: ImbalanceKind = "exponential",
         oversampling: bool = False,
-        fold: Fold | None = None,
-        threshold: Literal[1, 2] | None = None,
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
         classes: Sequence[str] | None = None,
-        name: str,
+        **samples: Any,
     ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.name = name
+        super().__init__(**samples)
         self.classes = list(classes) if classes else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
-        self.imbalance, self.imbalance_kind, self.oversampling = imbalance, imbalance_kind, oversampling
-        self.fold, self.threshold = fold, threshold
-        self.own_classes = num_classes - (threshold is not None)
+        self.oversampling = oversampling
         self.test, self.clean_val = test, clean_val
         self.seed = seed
         self.crop_flip = CropFlip(padding, flip, rotation)
@@ -136,12 +110,6 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
             raise ConfigError("data.mean, data.std: give both, or null for both, which measures them")
         if mean is not None and std is not None:
             self.normalise = self.scaling(mean, std)
-        self.source: Any = None
-        self.noise_record: NoiseRecord | None
-        self.labels: Labels
-        self.val_index: Tensor
-        self.fold_index: Tensor
-        self._pool: Tensor
         self._size: tuple[int, int]
         self._prepared = self._ready = False
 
@@ -235,25 +203,6 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def steps_per_epoch(self) -> int:
         return len(batch_sizes(len(self.train_index), self.batch_size))
 
-    def noise_summary(self) -> dict[str, Any]:
-        """Return the noise entry of the result. Real noise has the hash of its given labels, `NoiseRecord.hash`."""
-        summary: dict[str, Any]
-        if self.noise_record is not None:
-            summary = self.noise_record.summary()
-        else:
-            given = self.labels.given.cpu()
-            record = NoiseRecord(true=given, given=given, num_classes=self.num_classes, name="real", rate=0.0)
-            summary = {"name": "real", "num_samples": len(given), "hash": record.hash}
-        changes, weights = self.corrections().values(), self.weights()
-        if changes or weights:
-            left_out = sum(after is None for _, after in changes)
-            summary["corrections"] = {
-                "changed": len(changes) - left_out,
-                "left_out": left_out,
-                "weighted": len(weights),
-            }
-        return summary
-
     def pixels_hash(self) -> str | None:
         """Return the SHA-256 of unverified training images (`data.source.verify=false`); None: they were verified."""
         return None
@@ -261,16 +210,6 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
     def paths(self, rows: Tensor) -> list[str] | None:
         """Return the names of training samples (M,): their image files as the data set names them; None: no names."""
         return None
-
-    def corrections(self) -> Mapping[str, tuple[int, int | None]]:
-        """Return the changes by `data.labels`: image file → label before and after, None for an image left out."""
-        known = getattr(self.source, "corrections", None)
-        return {} if known is None else known()
-
-    def weights(self) -> Mapping[str, float]:
-        """Return the weights in [0, 1] that a CSV file states: image file → weight, where it is not 1."""
-        known = getattr(self.source, "weights", None)
-        return {} if known is None else known()
 
     def inspect(self, directory: Path) -> None:
         """Report oddities of the data before training; once, in one process, after `setup`.
@@ -359,78 +298,6 @@ class IndexedDataModule(pl.LightningDataModule, ABC):
         for step, images in self.in_order(epoch):
             generator = self._streams(purpose, epoch, step) if views == "augmented" else None
             yield Samples(images.index, images.view(generator))
-
-    # Subclasses call these
-
-    def _training_size(self, available: int) -> int:
-        """Return the number of used training samples out of the available ones."""
-        size = available if self.train_size is None else self.train_size
-        if not 1 <= size <= available:
-            raise ConfigError(f"data.train_size: {self.name} has {available} training images, not {size}")
-        if not 0 <= self.noisy_val < size:
-            raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
-        return size
-
-    def _kept(self, labels: Tensor) -> Tensor:
-        """The rows (M,) of the training samples in use, ascending, by the labels (N,) of all, true if known."""
-        size = self._training_size(len(labels))
-        if self.imbalance is None:
-            return torch.arange(size)
-        self._check_labels("training", labels[:size])
-        generator = Streams(self.split_seed)("imbalance")
-        rows = imbalanced_rows(labels[:size], self.num_classes, self.imbalance, self.imbalance_kind, generator)
-        if self.noisy_val >= len(rows):
-            raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
-        return rows
-
-    def _use(self, record: NoiseRecord) -> None:
-        """Train on the labels of a noise record."""
-        self.noise_record, self.labels = record, Labels(record.given, record.true, record.wrong)
-
-    def _use_real(self, given: Tensor, true: Tensor | None, replaced: Tensor | None = None) -> None:
-        """Train on labels (N,) int64 as they are. Known true labels (N,) make their noise known.
-
-        `replaced` (N,) bool marks images of no class, whose labels are wrong whatever `true` says.
-        """
-        if true is not None:
-            rows = torch.empty(0, dtype=torch.int64) if replaced is None else replaced.nonzero().flatten()
-            self._use(
-                NoiseRecord(
-                    true=true,
-                    given=given,
-                    replaced=rows,
-                    donor=rows,
-                    donor_source=f"{self.name}/replaced" if len(rows) else None,
-                    num_classes=self.num_classes,
-                    name="real",
-                    rate=0.0,
-                )
-            )
-        else:
-            self.noise_record, self.labels = None, Labels(given)
-
-    def _hold_out(self, size: int) -> None:
-        """Leave out the fold, and choose the samples of `val` among the rest of the first `size` training samples."""
-        shuffled = torch.randperm(size, generator=Streams(self.split_seed)("held out"))
-        self.fold_index = torch.empty(0, dtype=torch.int64)
-        if self.fold is not None:
-            self.fold_index = rows_of_fold(self.labels.given, self.fold, self.split_seed)
-            shuffled = shuffled[~torch.isin(shuffled, self.fold_index)]
-        self.val_index = shuffled[: self.noisy_val].sort().values
-        self._pool = shuffled[self.noisy_val :].sort().values
-        if self.threshold is not None:
-            rows = threshold_rows(self._pool, self.own_classes, self.threshold, self.split_seed)
-            chosen = torch.zeros(len(self.labels.given), dtype=torch.bool)
-            chosen[rows] = True
-            given, wrong = self.labels.given.masked_fill(chosen, self.own_classes), self.labels.wrong
-            self.labels = self.labels._replace(given=given, wrong=None if wrong is None else wrong | chosen)
-
-    def _check_labels(self, split: str, labels: Tensor) -> None:
-        if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise DataError(
-                f"{self.name}: a {split} label lies outside the {self.num_classes} classes "
-                f"(found {int(labels.min())} to {int(labels.max())})"
-            )
 
 
 class EpochBatches:
