@@ -82,5 +82,7 @@ def test_the_page_on_speed_shows_the_committed_figures(monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import bench
 
-    (path,) = (ROOT / "benchmarks" / "results").glob("*.json")
-    assert "\n".join(bench.summary(json.loads(path.read_text()))) in (ROOT / "docs" / "speed.md").read_text()
+    page = (ROOT / "docs" / "speed.md").read_text()
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        shown = [line for line in bench.summary(json.loads(path.read_text())) if bench.NOT_YET not in line]
+        assert "\n".join(shown) in page, path
