@@ -21,7 +21,7 @@ from slnlab.processes.heap import keep_freed_memory
 
 def steps():
     for _ in range(10):
-        blocks = [bytearray(20 << 20) for _ in range(3)]
+        blocks = [bytearray(4 << 20) for _ in range(3)]
         del blocks
 
 steps()
