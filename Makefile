@@ -88,9 +88,9 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts
 	rm $@/curves.png $@/parts/curves.png
 
-experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs of minima_digits and of nine on Fashion-MNIST
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs of minima_digits, of recipe, and of nine on Fashion-MNIST
 	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist noise=sym seed=0 launcher=local runs_dir=runs/fashion_diagnosis
-	cd experiments && ../$(BIN)/python diagnosis.py ../runs/minima_digits ../runs/fashion_diagnosis --out diagnosis
+	cd experiments && ../$(BIN)/python diagnosis.py ../runs/minima_digits ../runs/fashion_diagnosis ../runs/recipe --out diagnosis
 
 TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned
