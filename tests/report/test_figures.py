@@ -221,6 +221,15 @@ def test_the_measured_cost_comes_from_the_file(make_run, tmp_path, read_csv):
     assert "SLN-MO-LC (network)" in {row["label"] for row in read_csv(tmp_path / "cost.csv")}
 
 
+def test_more_rows_than_marks_are_drawn(make_run, tmp_path, read_csv):
+    for number in range(26):  # two rows each
+        make_run(f"runs/{number}", method="sln", settings={"optimizer": {"lr": number}})
+    file = tmp_path / "costs.json"
+    file.write_text('{"cost": {"sln": 1.05}}')
+    assert cost.figure([tmp_path / "runs"], tmp_path, file) == []
+    assert len(read_csv(tmp_path / "cost.csv")) == 52
+
+
 def test_a_cost_needs_cross_entropy_or_a_file(make_run, tmp_path):
     run = make_run("runs/sln", method="sln")
     with pytest.raises(DataError, match=r"no finished run has a test accuracy and a cost\n.* has no run of method=ce"):

@@ -158,9 +158,10 @@ def test_corrected_labels_are_counted_and_other_keys_follow_from_them(make_run, 
 
 
 def test_short_names_stay_unambiguous():
-    names = short_names(["sln.sigma", "noise.rate", "method.rate", "optimizer.name"])
+    names = short_names(["sln.sigma", "noise.rate", "method.rate", "optimizer.name", "correction.enabled"])
     assert names == {
-        "sln.sigma": "sigma", "noise.rate": "noise.rate", "method.rate": "method.rate", "optimizer.name": "optimizer"
+        "sln.sigma": "sigma", "noise.rate": "noise.rate", "method.rate": "method.rate", "optimizer.name": "optimizer",
+        "correction.enabled": "correction",
     }  # fmt: skip
 
 

@@ -44,13 +44,13 @@ def without_followers(keys: Collection[str], configurations: Sequence[Mapping[st
 
 
 def short_names(keys: Collection[str]) -> dict[str, str]:
-    """The shortest ends of dotted keys that name one key each; an option has the name of its group.
+    """The shortest ends of dotted keys that name one key each; an option or a switch has the name of its section.
 
     >>> short_names(["sln.sigma", "optimizer.lr", "optimizer.name", "noise.rate", "method.rate"])["noise.rate"]
     'noise.rate'
     """
     names = {}
-    typed = {key: key.removesuffix(".name") for key in keys}
+    typed = {key: key.removesuffix(".name").removesuffix(".enabled") for key in keys}
     for key, whole in typed.items():
         parts = whole.split(".")
         ends = [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]

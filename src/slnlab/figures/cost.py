@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from itertools import groupby, product
+from itertools import cycle, groupby, product
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -147,7 +147,7 @@ def numbers(point: Point, costs: Path | None) -> dict[str, object]:
 
 def _picture(drawn: Sequence[Sequence[Point]]) -> Figure:
     labels = list(dict.fromkeys(point.label for same in drawn for point in same))
-    looks = dict(zip(labels, product(MARKERS, COLOURS), strict=False))  # 49 differ
+    looks = dict(zip(labels, cycle(product(MARKERS, COLOURS)), strict=False))  # the first 49 differ
     picture, panels = grid(len(drawn), "test accuracy (%)", wide=2, sharex=True)
     legend = {}
     for panel, same in zip(panels, drawn, strict=True):
