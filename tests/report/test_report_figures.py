@@ -54,7 +54,7 @@ def test_figures_have_the_formats_asked_for(make_run, tmp_path):
 def test_each_noise_has_its_row_of_panels(make_run, tmp_path):
     make_run("runs/0")
     make_run("runs/1", noise="none", rate=0.0, loss_wrong=math.nan)
-    make_run("runs/2", noise="csv", rate=0.0, tested=False)
+    make_run("runs/2", noise="csv", rate=0.0)
     report([tmp_path / "runs"], tmp_path / "out")
     assert size(tmp_path / "out/curves.png")[1] > 1740
 

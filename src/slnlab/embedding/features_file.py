@@ -150,7 +150,7 @@ def _embed_split(work: Embedding, paths: Paths, file: Path) -> Iterator[int]:
         Stopped: see `embed`.
     """
     note = file.with_suffix(".done")
-    done = int(note.read_text()) if note.exists() and file.exists() else 0
+    done = int(note.read_text(encoding="ascii")) if note.exists() and file.exists() else 0
     vectors = np.lib.format.open_memmap(file, mode="r+") if done else None
     network, noted = work.backbone.network.to(work.device), time.monotonic()
     yield done
