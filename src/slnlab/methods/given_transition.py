@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -64,9 +65,9 @@ class GivenTransition(SingleNetwork):
         record = self.data.noise_record
         return record.transition_matrix if record else None
 
+    @abstractmethod
     def take_transition(self, matrix: Tensor) -> None:
         """Use this T (C, C) float64 in training."""
-        raise NotImplementedError
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

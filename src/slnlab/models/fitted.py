@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class Fitted(nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
+    @abstractmethod
     def fit(self, vectors: Tensor, labels: Tensor, num_classes: int, weights: Tensor | None) -> None:
         """Fit to all training samples.
 
@@ -37,7 +39,6 @@ class Fitted(nn.Module):
             num_classes: C.
             weights: (N,) in [0, 1], how much each sample counts; None: all alike.
         """
-        raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
