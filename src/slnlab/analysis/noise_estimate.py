@@ -16,7 +16,7 @@ from slnlab.analysis.mixture import fit_loss_mixture
 
 Column = npt.NDArray[Any]
 
-MIXTURES = 2000
+MIXTURES = 300
 """About so many mixtures are fitted again for the intervals: a bootstrap of 20 to 100 draws, each with all classes."""
 
 FEWEST = 20
