@@ -164,15 +164,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="those of the runs; default: 0,1,2")
     parser.add_argument("--folds", action="store_true", help="train each run of CE on five folds")
     parser.add_argument("--policies", action="store_true", help="train CE on corrected labels")
-    parser.add_argument("--rates", default="", help="noise rates; default: all")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
-    seeds, rates = ({float(word) for word in words.split(",") if word} for words in (asked.seeds, asked.rates))
-    chosen = [
-        run
-        for run in find_runs(asked.runs).runs
-        if run.result.seed in seeds and (not rates or run.result.noise_rate in rates)
-    ]
+    seeds = {int(word) for word in asked.seeds.split(",")}
+    chosen = [run for run in find_runs(asked.runs).runs if run.result.seed in seeds]
     for setting in settings(chosen):
         print(setting.baseline.directory.path, flush=True)
         if asked.folds:

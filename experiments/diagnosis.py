@@ -69,12 +69,8 @@ def measured(run: FinishedRun) -> Iterator[Measured]:
 
 
 def _rate(common: dict[str, Any], found: Diagnosis, score: str) -> dict[str, Any]:
-    """The estimated share by a score. Only the one that `slnlab diagnose` prints has an interval."""
-    rate: dict[str, Any] = found.estimate.rate._asdict()
-    if score != found.score:
-        value = estimate_rate(found.suspicions[score], found.columns["given"]).value
-        rate = {"value": value, "low": "", "high": ""}
-    return {**common, "score": score, **rate, "true": found.columns["wrong"].mean()}
+    rate = estimate_rate(found.suspicions[score], found.columns["given"])
+    return {**common, "score": score, **rate._asdict(), "true": found.columns["wrong"].mean()}
 
 
 def by_cleanlab(common: dict[str, Any], found: Diagnosis, outside: np.ndarray) -> Measured:

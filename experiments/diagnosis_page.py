@@ -197,5 +197,5 @@ def _rates(lines: list[Line], rows: list[str]) -> str:
             cells.append(value + (f" ({inside} of {len(limits)})" if limits else ""))
         body.append([f"`{score}`", *cells])
     true = fmean(float(line["true"]) for line in lines)
-    remark = f"True: {100 * true:.1f}. In brackets: in how many runs the 95 % interval contains the truth."
+    remark = f"True: {100 * true:.1f}. In brackets: in how many runs the interval contains the truth."
     return f"{table(['score', *rows], body, frozenset(rows))}\n\n{remark}"
