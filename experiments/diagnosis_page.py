@@ -67,13 +67,14 @@ def page(folder: Path) -> str:
         blocks += ["## Beside cleanlab with five folds", *_beside_cleanlab(scores)]
     if policies:
         blocks += ["## Accuracy of CE on corrected labels, in percent", _policies(policies)]
-    for setting in dict.fromkeys((line["data"], line["noise"]) for line in scores):
+    for setting in dict.fromkeys(map(_setting, rates)):
         here, there = ([line for line in lines if _setting(line) == setting] for lines in (scores, rates))
-        rows = [*dict.fromkeys(line["row"] for line in here)]
-        blocks += [f"## {setting[0]}, {setting[1]}", _counts(here, rows)]
-        for measure, title in MEASURES.items():
-            blocks += [f"### {title}", _qualities(here, rows, measure)]
-        blocks += ["### Dynamics against the final loss: difference of AUROC", _differences(here, rows)]
+        rows = [*dict.fromkeys(line["row"] for line in there)]
+        blocks += [f"## {setting[0]}, {setting[1]}", _counts(there, rows)]
+        if here:  # some labels are wrong
+            for measure, title in MEASURES.items():
+                blocks += [f"### {title}", _qualities(here, rows, measure)]
+            blocks += ["### Dynamics against the final loss: difference of AUROC", _differences(here, rows)]
         blocks += ["### The estimated share of wrong labels, in percent", _rates(there, rows)]
     return "\n\n".join(blocks) + "\n"
 
