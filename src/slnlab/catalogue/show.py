@@ -26,20 +26,10 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.config.checks import near
 from slnlab.config.container import container_of, flat, shown
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import Law, law
 from slnlab.schema.options import fill as fill_in
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
-
-BESIDE = {
-    "sln.sigma": "stochastic label noise",
-    "momentum.enabled": "the momentum model",
-    "correction.enabled": "label correction",
-    "mixup.alpha": "mixup",
-    "sam.rho": "SAM",
-    "logit_clip.tau": "LogitClip",
-    "class_balance.strength": "class balance",
-}
-"""Key → name of a feature that a method may be combined with."""
 
 GROUPS = [*KINDS.values(), "scheduler"]
 """The groups whose options can be shown."""
@@ -186,7 +176,7 @@ def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
 
 def _law(law: Law) -> Iterator[str]:
     """Yield the combinations that a method allows, refuses, needs and fixes."""
-    allowed = [f"{name} ({key})" for key, name in BESIDE.items() if key not in law.refuses]
+    allowed = [f"{each.title} ({each.switch})" for each in COMPOSABLE if each.switch not in law.refuses]
     allowed += [] if "loss.name" in law.fixed else ["any class-wise loss (loss)"]
     yield fill(f"Composes with {', '.join(allowed)}.", 119)
     yield from (fill(f"Refuses {key}: {why}.", 119, subsequent_indent="  ") for key, why in law.refuses.items())
