@@ -9,14 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import nnls
+from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from slnlab.analysis.mixture import fit_loss_mixture
 
 Column = npt.NDArray[Any]
 
-DRAWS = 100
-"""Bootstrap samples. Their 2.5 % and 97.5 % quantiles are the interval."""
+MIXTURES = 2000
+"""About so many mixtures are fitted again for the intervals: a bootstrap of 20 to 100 draws, each with all classes."""
+
+FEWEST = 20
+"""Labels of a class that get a mixture of their own. Rarer classes are judged by that of all labels."""
 
 OUTLIERS = 0.3
 """Samples above the anchor point of a class, as a share of its labels: 3 % of all for ten classes (Patrini et al.)."""
@@ -54,18 +58,34 @@ class NoiseEstimate(NamedTuple):
         return found if self.cut is None else self.cut
 
 
-def wrong_probability(suspicions: Column) -> Column:
-    """Posterior (N,) of the upper one of two Gaussians, see `fit_loss_mixture`, made monotone.
+def wrong_probability(suspicions: Column, given: Column) -> Column:
+    """The probability (N,) that a label is wrong, which never falls with its suspicion.
 
-    The wider Gaussian also takes the tail below the narrow one, where labels are surely right.
+    Each given class has a mixture of its own, as in FINE (Kim et al. 2021). A network learns some classes later than
+    others, and one mixture of all labels takes those for wrong. Isotonic regression on the suspicions then makes one
+    curve of the posteriors, with the same mean.
 
     Args:
-        suspicions: (N,), high: suspicious; infinite values count as the nearest finite ones.
+        suspicions: (N,), N ≥ 2, high: suspicious; infinite values count as the nearest finite ones.
+        given: (N,) given labels in [0, C).
     """
     finite = suspicions[np.isfinite(suspicions)]
     if not len(finite):
         return np.zeros(len(suspicions))
     values = np.clip(suspicions, finite.min(), finite.max())
+    found = _upper(values)
+    for label in np.flatnonzero(np.bincount(given) >= FEWEST):
+        rows = given == label
+        found[rows] = _upper(values[rows])
+    smoothed: Column = IsotonicRegression(y_min=0, y_max=1).fit_transform(values, found)
+    return smoothed
+
+
+def _upper(values: Column) -> Column:
+    """Posterior (M,) of the upper one of two Gaussians, see `fit_loss_mixture`, made monotone.
+
+    The wider Gaussian also takes the tail below the narrow one, where labels are surely right.
+    """
     posterior = 1 - fit_loss_mixture(torch.from_numpy(values)).clean.double().numpy()
     order = np.argsort(values, kind="stable")
     along = posterior[order]
@@ -75,18 +95,19 @@ def wrong_probability(suspicions: Column) -> Column:
     return posterior
 
 
-def estimate_rate(suspicions: Column) -> Share:
+def estimate_rate(suspicions: Column, given: Column) -> Share:
     """Estimate the share of wrong labels by one fit: the mean of `wrong_probability`.
 
-    The interval is that of a mean of N independent values, ±1.96 standard errors. It takes the fitted mixture for the
-    true one, so it is narrower than the bootstrap's of `estimate_noise`, most where the components overlap.
-
-    Args:
-        suspicions: (N,), N ≥ 2, high: suspicious.
+    The interval is that of a mean of N independent values. It takes the fitted mixtures for the true ones, so it is
+    narrower than the bootstrap's of `estimate_noise`, most where the components overlap.
     """
-    wrong = wrong_probability(suspicions)
-    value, half = float(wrong.mean()), 1.96 * float(wrong.std(ddof=1)) / len(wrong) ** 0.5
-    return Share(value, max(value - half, 0.0), min(value + half, 1.0))
+    wrong = wrong_probability(suspicions, given)
+    return _share(float(wrong.mean()), float(wrong.std(ddof=1)) / len(wrong) ** 0.5)
+
+
+def _share(value: float, error: float) -> Share:
+    """The share with its interval, ±1.96 standard errors."""
+    return Share(value, max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 1.0))
 
 
 def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
@@ -121,34 +142,32 @@ def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
 
 
 def estimate_noise(
-    suspicions: Column, given: Column, suggested: Column, num_classes: int, draws: int = DRAWS, seed: int = 0
+    suspicions: Column, given: Column, suggested: Column, num_classes: int, seed: int = 0
 ) -> NoiseEstimate:
-    """Estimate the share of wrong labels by a mixture of two Gaussians, fitted again to each bootstrap sample.
+    """Estimate the shares of wrong labels by `wrong_probability`, fitted again to each bootstrap sample.
 
-    The interval covers the chance in the choice of the samples. It does not cover a wrong model: two Gaussians fit no
-    score exactly.
+    The intervals are ±1.96 standard deviations of the bootstrap. They cover the chance in the choice of the samples,
+    and not a wrong model: two Gaussians fit no score exactly.
 
     Args:
         suspicions: (N,), N ≥ 2, high: suspicious.
         given: (N,) given labels in [0, C).
         suggested: (N,) labels that are true if the given ones are wrong.
         num_classes: C.
-        draws: number of bootstrap samples.
         seed: of the bootstrap.
     """
-    wrong = wrong_probability(suspicions)
-    means = [_of_given(wrong, given, num_classes)]
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
+    wrong, generator = wrong_probability(suspicions, given), np.random.default_rng(seed)
+    draws = []
+    for _ in range(max(20, min(100, MIXTURES // num_classes))):
         rows = generator.integers(len(given), size=len(given))
-        means.append(_of_given(wrong_probability(suspicions[rows]), given[rows], num_classes))
-    found = np.array(means)  # (1 + draws, 1 + C)
+        draws.append(_of_given(wrong_probability(suspicions[rows], given[rows]), given[rows], num_classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class without samples
-        low, high = np.nanquantile(found, [0.025, 0.975], axis=0) if draws else (found[0], found[0])
+        errors = np.nanstd(draws, axis=0)
+    found = _of_given(wrong, given, num_classes)
     shares = [
-        None if np.isnan(value) else Share(float(value), float(min(value, below)), float(max(value, above)))
-        for value, below, above in zip(found[0], low, high, strict=True)
+        None if np.isnan(value) else _share(float(value), float(error))
+        for value, error in zip(found, errors, strict=True)
     ]
     assert shares[0] is not None
     return NoiseEstimate(wrong, shares[0], shares[1:], _transition(wrong, given, suggested, num_classes))
