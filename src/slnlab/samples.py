@@ -92,6 +92,8 @@ class SampleTable:
                     )
                 self.columns[name] = column.clone()
         self._added: list[str] = []
+        self.corrected = False
+        """True if a target may differ from the given label: after `correct`."""
 
     def __len__(self) -> int:
         return len(self.columns["given"])
@@ -162,13 +164,16 @@ class SampleTable:
 
     def targets(self, index: Tensor) -> Tensor:
         """Return the unperturbed targets of samples (B,): (B, C) float32, rows sum to one."""
-        given, weight = self["given"][index], self["weight"][index].unsqueeze(1)
+        given = self["given"][index].unsqueeze(1)
+        if not self.corrected:
+            return torch.zeros(len(index), self.num_classes, device=given.device).scatter_(1, given, 1.0)
+        weight = self["weight"][index].unsqueeze(1)
         if "soft" in self:
             targets = (1 - weight) * self["soft"][index].float()
         else:
             targets = weight.new_zeros(len(index), self.num_classes)
             targets.scatter_(1, self["predicted"][index].unsqueeze(1), 1 - weight)
-        return targets.scatter_add_(1, given.unsqueeze(1), weight)
+        return targets.scatter_add_(1, given, weight)
 
     def correct(self, index: Tensor, weight: Tensor, prediction: Tensor) -> None:
         """Replace the targets of samples by `weight · onehot(given) + (1 − weight) · prediction`.
@@ -178,6 +183,7 @@ class SampleTable:
             weight: weight of the given label, shape (M,), in [0, 1].
             prediction: predicted labels (M,) of an integer type, or class probabilities (M, C).
         """
+        self.corrected = True
         self["weight"][index] = weight.to(self["weight"])
         if prediction.ndim == 1:
             self["predicted"][index] = prediction.to(self["predicted"])
@@ -203,3 +209,4 @@ class SampleTable:
         if "soft" not in state:
             self.columns.pop("soft", None)
         self.columns.update({name: column.to(self.device, copy=True) for name, column in state.items()})
+        self.corrected = bool((self["weight"] != 1).any())

@@ -103,6 +103,13 @@ def chosen_rows(diagnosis: Diagnosis, top: int | None, precision: float | None) 
     return diagnosis.order[:count]
 
 
+def treated(diagnosis: Diagnosis, policy: Policy, row: int) -> tuple[int | None, float]:
+    """The label of a chosen sample after a policy, None if it is left out, and its weight."""
+    if policy == "weight":
+        return int(diagnosis.columns["given"][row]), round(1 - float(diagnosis.estimate.wrong[row]), 4)
+    return int(diagnosis.suggested[row]) if policy == "relabel" else None, 1.0
+
+
 def corrected(
     diagnosis: Diagnosis,
     policy: Policy = "relabel",
@@ -138,13 +145,9 @@ def corrected(
     labels, weights = dict(before), dict(data.weights())
     for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
         name = names[diagnosis.columns["index"][row]]
-        if policy == "weight":
-            weights[name] = round(1 - float(diagnosis.estimate.wrong[row]), 4)
-        else:
-            labels[name] = int(diagnosis.suggested[row]) if policy == "relabel" else None
-            weights.pop(name, None)  # an earlier weight judged the former label
+        labels[name], weights[name] = treated(diagnosis, policy, row)  # an earlier weight judged the former label
     labels |= decisions or {}
-    weights = {name: weight for name, weight in weights.items() if name not in (decisions or {})}
+    weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in (decisions or {})}
     lost = {*before.values()} - {*labels.values()} - {None}
     if lost and "path" in diagnosis.columns:
         emptied = quoted(diagnosis.run.classes[label] for label in lost if label is not None)
