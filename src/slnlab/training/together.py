@@ -42,6 +42,7 @@ def why_alone(config: DictConfig) -> str | None:
     kinds = {section: get_class(config[section]._target_) for section in ("method", "data", "optimizer")}
     wanted: dict[str, Any] = {key: 0 for each in COMPOSABLE if each.parameter and (key := each.switch) not in TOGETHER}
     wanted |= {
+        "data.oversampling": False,
         "trainer.devices": 1,
         "trainer.precision": "32-true",
         "trainer.compile": False,
