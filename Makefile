@@ -122,20 +122,18 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
 	rm $@/curves.png $@/table.csv  # trials and final runs together: no picture to learn from
 
-# A second `make` beside the first shares the work. COMPARE has overrides of every run.
-COMPARE ?= launcher=local
-experiments/methods: $(STAMP)  ## every method after four trials each on noisy labels: digits, Fashion-MNIST (3,000 runs, days)
-	for sweep in methods methods_memorising; do \
-	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep $(COMPARE) || exit 1; \
+# Stages: SEEDS=0,1 and then more, which adds runs. COMPARE has overrides of every run, SWEEPS the sweeps.
+SEEDS ?= 0,1,2,3,4
+SWEEPS ?= methods methods_memorising
+experiments/methods: $(STAMP)  ## every method after three trials each on noisy labels: digits, then Fashion-MNIST (hours, days)
+	for sweep in $(SWEEPS); do \
+	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep seed=$(SEEDS) $(COMPARE); \
 	  mkdir -p $@/$$sweep && cp runs/$$sweep/chosen.csv $@/$$sweep && \
-	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true --compare ce \
-	    --costs experiments/methods_digits/costs.json --out $@/$$sweep && \
-	  $(BIN)/python -m slnlab.analyze pareto runs/$$sweep --where data.test=true \
-	    --costs experiments/methods_digits/costs.json --out $@/$$sweep && \
-	  $(BIN)/python -m slnlab.analyze rank runs/$$sweep --where data.test=true --out $@/$$sweep || exit 1; \
-	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png; done  # a hundred configurations: no curves to learn from
-	$(BIN)/python -m slnlab.analyze rank runs/methods runs/methods_memorising --where data.test=true --out $@
-	rm $@/*.svg
+	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true \
+	    --where seed=$(SEEDS) --compare ce --out $@/$$sweep && \
+	  for kind in pareto rank; do $(BIN)/python -m slnlab.analyze $$kind runs/$$sweep --where data.test=true \
+	    --where seed=$(SEEDS) --out $@/$$sweep || exit 1; done && \
+	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png || exit 1; done  # a hundred configurations: no curves to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma

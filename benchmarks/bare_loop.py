@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from benchmarks.made import MEAN, STD
 from benchmarks.measure import DEVICE
-from slnlab.data.augment import CropFlip, Normalise, pad
+from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.source import LabelledImages
 
 
@@ -29,7 +29,7 @@ class BareLoop:
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
         self.parameters: list[Tensor] = list(network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
-        self.images, self.true, self.given = pad(data.images, 4).to(DEVICE), data.labels.to(DEVICE), given.to(DEVICE)
+        self.images, self.true, self.given = data.images.to(DEVICE), data.labels.to(DEVICE), given.to(DEVICE)
         self.loss = torch.zeros(len(given), device=DEVICE)
         self.prediction = torch.zeros(len(given), dtype=torch.int64, device=DEVICE)
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.001, momentum=0.9, weight_decay=5e-4)

@@ -33,7 +33,7 @@ from benchmarks.measure import (
 from benchmarks.our_run import MIDDLE, NOTHING, Parts, configuration, epochs
 from benchmarks.usual_loop import TRAIN
 from slnlab.callbacks import MomentumAverage, MomentumModel
-from slnlab.data.augment import CropFlip, Normalise, pad
+from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch
 from slnlab.models import WideResNet
 from slnlab.processes.heap import keep_freed_memory
@@ -43,14 +43,14 @@ from slnlab.training import assemble
 def augmentation(quick: bool) -> list[Figure]:
     """Compare batches of 128, with their draws, with torchvision's transforms on PIL images without workers."""
     data = MadeImages(5_000, 1).load("train")
-    padded, crop_flip, normalise = pad(data.images, 4).to(DEVICE), CropFlip(4, True), Normalise(MEAN, STD)
+    images, crop_flip, normalise = data.images.to(DEVICE), CropFlip(4, True), Normalise(MEAN, STD)
     pictures = [Image.fromarray(image) for image in data.images[:512].permute(0, 2, 3, 1).contiguous().numpy()]
     generator = torch.Generator(DEVICE)
-    batches = torch.randperm(len(padded), generator=generator, device=DEVICE).split(128)
+    batches = torch.randperm(len(images), generator=generator, device=DEVICE).split(128)
 
     def ours() -> None:
         for index in batches:
-            normalise(crop_flip.apply(padded, index, crop_flip.draw(len(index), generator, DEVICE), (32, 32)))
+            normalise(crop_flip.apply(images, index, crop_flip.draw(len(index), generator, DEVICE), (32, 32)))
 
     def pil() -> None:
         for first in range(0, len(pictures), 128):
@@ -59,7 +59,7 @@ def augmentation(quick: bool) -> list[Figure]:
     keep_freed_memory()  # as a run does; both sides gain
     with threads(1):
         times = in_turns({"ours": ours, "PIL": pil}, rounds=3 if quick else 30)
-    rates = {"ours": len(padded) / np.array(times["ours"]), "PIL": len(pictures) / np.array(times["PIL"])}
+    rates = {"ours": len(images) / np.array(times["ours"]), "PIL": len(pictures) / np.array(times["PIL"])}
     return [
         compare(
             "images/s, ours / PIL",

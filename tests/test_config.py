@@ -377,7 +377,7 @@ def test_keys_without_effect_on_results_do_not_change_the_identity() -> None:
     ],
 )
 def test_a_new_key_leaves_finished_runs_their_identity(overrides: str, subdir: str) -> None:
-    """Otherwise a sweep trains them again. Add the key to WHEN_ON or USUAL; a changed default changes these digests."""
+    """Otherwise a sweep trains them again. Add the key to OFF; a changed default changes these digests."""
     assert settle(compose(overrides.split())).subdir == f"{subdir}/seed0"
 
 

@@ -34,6 +34,12 @@ def margins(logits: Tensor, given: Tensor) -> Tensor:
     return own - torch.where(own == largest, second, largest)  # a tie: both are the same, the margin is 0
 
 
+def first_places(rows: Tensor, size: int) -> Tensor:
+    """The first place of each row among `rows` (M,), integers in [0, size): (M,) int64."""
+    places = torch.arange(len(rows), device=rows.device)
+    return places.new_full((size,), len(rows)).scatter_reduce_(0, rows, places, "amin")[rows]
+
+
 class SampleTable:
     """Named columns over the training samples.
 
@@ -60,6 +66,7 @@ class SampleTable:
         true: true labels, shape (N,), if known.
         wrong: mask of samples with a label that does not describe their image, shape (N,), if known.
         sample_weight: weights in the loss, in [0, 1], shape (N,); None: all 1, without a column.
+        repeats: a batch may hold copies of a sample; see `write`.
 
     Raises:
         ConfigError: shapes do not match, or a label lies outside the classes.
@@ -73,12 +80,13 @@ class SampleTable:
         true: Tensor | None = None,
         wrong: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        repeats: bool = False,
     ) -> None:
         if given.ndim != 1 or given.is_floating_point():
             raise ConfigError(f"given labels must be integers of shape (N,), not {given.dtype} {tuple(given.shape)}")
         if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < num_classes:
             raise ConfigError(f"given labels must lie in [0, {num_classes})")
-        self.num_classes = num_classes
+        self.num_classes, self.repeats = num_classes, repeats
         self.columns: dict[str, Tensor] = {
             "given": given.long().clone(),
             "predicted": given.long().clone(),
@@ -92,6 +100,8 @@ class SampleTable:
                     )
                 self.columns[name] = column.clone()
         self._added: list[str] = []
+        self.corrected = False
+        """True if a target may differ from the given label: after `correct`."""
 
     def __len__(self) -> int:
         return len(self.columns["given"])
@@ -124,15 +134,26 @@ class SampleTable:
             self._added.append(name)
         return self.columns[name]
 
+    def write(self, index: Tensor, **values: Tensor) -> None:
+        """Write columns of the samples of a batch. Of copies of a sample (`repeats`), the first is written.
+
+        Args:
+            index: rows (B,).
+            values: column → (B, …).
+        """
+        if self.repeats:
+            first = first_places(index, len(self))
+            values = {name: value[first] for name, value in values.items()}
+        for name, value in values.items():
+            self[name][index] = value
+
     def share(self, index: Tensor) -> None:
         """Copy the rows of added columns written by other processes.
 
         Args:
-            index: rows (M,) written by this process; each row has one writer.
+            index: rows (M,) written by this process. Each row has one writer; with `repeats` the first one counts.
         """
-        rows = gather(index)
-        for name in self._added:
-            self[name][rows] = gather(self[name][index])
+        self.write(gather(index), **{name: gather(self[name][index]) for name in self._added})
 
     def watch(self) -> None:
         """Add the columns of `observe`."""
@@ -157,18 +178,21 @@ class SampleTable:
 
     def note(self, index: Tensor, loss: Tensor, prediction: Tensor, margin: Tensor) -> None:
         """Write the columns of `observe` for the rows `index` (B,)."""
-        self["loss"][index], self["prediction"][index], self["margin"][index] = loss, prediction, margin
+        self.write(index, loss=loss, prediction=prediction, margin=margin)
         self["observed"].index_fill_(0, index, True)
 
     def targets(self, index: Tensor) -> Tensor:
         """Return the unperturbed targets of samples (B,): (B, C) float32, rows sum to one."""
-        given, weight = self["given"][index], self["weight"][index].unsqueeze(1)
+        given = self["given"][index].unsqueeze(1)
+        if not self.corrected:
+            return torch.zeros(len(index), self.num_classes, device=given.device).scatter_(1, given, 1.0)
+        weight = self["weight"][index].unsqueeze(1)
         if "soft" in self:
             targets = (1 - weight) * self["soft"][index].float()
         else:
             targets = weight.new_zeros(len(index), self.num_classes)
             targets.scatter_(1, self["predicted"][index].unsqueeze(1), 1 - weight)
-        return targets.scatter_add_(1, given.unsqueeze(1), weight)
+        return targets.scatter_add_(1, given, weight)
 
     def correct(self, index: Tensor, weight: Tensor, prediction: Tensor) -> None:
         """Replace the targets of samples by `weight · onehot(given) + (1 − weight) · prediction`.
@@ -178,6 +202,7 @@ class SampleTable:
             weight: weight of the given label, shape (M,), in [0, 1].
             prediction: predicted labels (M,) of an integer type, or class probabilities (M, C).
         """
+        self.corrected = True
         self["weight"][index] = weight.to(self["weight"])
         if prediction.ndim == 1:
             self["predicted"][index] = prediction.to(self["predicted"])
@@ -203,3 +228,4 @@ class SampleTable:
         if "soft" not in state:
             self.columns.pop("soft", None)
         self.columns.update({name: column.to(self.device, copy=True) for name, column in state.items()})
+        self.corrected = bool((self["weight"] != 1).any())

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import functional as tv1
 from torchvision.transforms.v2 import functional as tv2
 
-from slnlab.data.augment import CropFlip, Draws, Normalise, pad, view
+from slnlab.data.augment import CropFlip, Draws, Normalise, _flipped, view
 from slnlab.errors import ConfigError
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 6, 11), (1, 9, 4), (4, 5, 5)]
@@ -28,20 +28,22 @@ def random_images(count: int, shape: tuple[int, int, int]) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("padding", [0, 1, 4])
 @pytest.mark.parametrize("flip", [False, True])
-def test_crop_and_flip_equal_torchvision_pixel_for_pixel(shape: tuple[int, int, int], padding: int, flip: bool) -> None:
-    images = random_images(7, shape)
+@pytest.mark.parametrize("margins", [False, True])
+def test_crop_and_flip_equal_torchvision_pixel_for_pixel(
+    shape: tuple[int, int, int], padding: int, flip: bool, margins: bool
+) -> None:
+    channels, *size = shape
+    images = random_images(7, (channels, *(side + 2 * padding * margins for side in size)))
     kept = images.clone()
-    size = shape[1:]
-    padded = pad(images, padding)
     index = torch.randint(7, (50,), generator=seeded(1))
     crop_flip = CropFlip(padding, flip)
     draws = crop_flip.draw(50, seeded(2), "cpu")
-    batch = crop_flip.apply(padded, index, draws, size)
+    batch = crop_flip.apply(images, index, draws, (size[0], size[1]))
     assert batch.dtype == torch.uint8
     assert batch.shape == (50, *shape)
     assert batch.is_contiguous()
     for row in range(50):
-        image = tv2.pad(images[index[row]], [padding] * 4, fill=0)
+        image = images[index[row]] if margins else tv2.pad(images[index[row]], [padding] * 4, fill=0)
         image = tv2.crop(image, int(draws.top[row]), int(draws.left[row]), *size)
         if draws.flip[row]:
             image = tv2.hflip(image)
@@ -56,7 +58,7 @@ def test_every_crop_and_flip_is_exact() -> None:
         grid.flatten() for grid in torch.meshgrid(torch.arange(5), torch.arange(5), torch.arange(2), indexing="ij")
     )
     draws = Draws(tops, lefts, flips.bool())
-    batch = CropFlip(2, True).apply(pad(image, 2), torch.zeros(50, dtype=torch.int64), draws, (5, 7))
+    batch = CropFlip(2, True).apply(image, torch.zeros(50, dtype=torch.int64), draws, (5, 7))
     for row, (top, left, flip) in enumerate(zip(tops, lefts, flips, strict=True)):
         expected = tv2.crop(tv2.pad(image[0], [2] * 4), int(top), int(left), 5, 7)
         assert torch.equal(batch[row], tv2.hflip(expected) if flip else expected)
@@ -64,22 +66,32 @@ def test_every_crop_and_flip_is_exact() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("padding", [0, 3])
-def test_the_view_without_augmentation_is_the_image(shape: tuple[int, int, int], padding: int) -> None:
+@pytest.mark.parametrize("margins", [False, True])
+def test_the_view_without_augmentation_is_the_image(shape: tuple[int, int, int], padding: int, margins: bool) -> None:
     images = random_images(6, shape)
-    padded = pad(images, padding)
+    stored = tv2.pad(images, [padding] * 4, fill=7) if margins else images.clone()
+    kept = stored.clone()
     index = torch.tensor([5, 0, 0, 3])
-    seen = view(padded, index, padding, shape[1:])
+    seen = view(stored, index, padding, shape[1:])
     assert torch.equal(seen, images[index])
     seen.zero_()  # a copy, so the data set does not notice
-    assert torch.equal(padded, pad(images, padding))
+    assert torch.equal(stored, kept)
 
 
-def test_padding_is_zero_before_normalising() -> None:
-    padded = pad(random_images(2, (3, 4, 6)), 2)
-    assert padded.shape == (2, 3, 8, 10)
-    assert int((padded == 0).sum()) == 2 * 3 * (8 * 10 - 4 * 6)
-    corner = Normalise(MEAN, STD)(padded)[:, :, 0, 0]
-    torch.testing.assert_close(corner[0], -torch.tensor(MEAN) / torch.tensor(STD))
+def test_pixels_beyond_the_image_are_zero_before_normalising() -> None:
+    corner = torch.zeros(1, dtype=torch.int64)
+    draws = Draws(corner, corner, corner.bool())
+    crop = CropFlip(2, True).apply(random_images(1, (3, 4, 6)), corner, draws, (4, 6))
+    assert int((crop == 0).sum()) == 3 * (4 * 6 - 2 * 4)
+    torch.testing.assert_close(Normalise(MEAN, STD)(crop)[0, :, 0, 0], -torch.tensor(MEAN) / torch.tensor(STD))
+
+
+@pytest.mark.parametrize("flip", [[True, False, True], [False] * 3, [True] * 3])
+def test_flips_without_looking_up_equal_those_with_it(flip: list[bool]) -> None:
+    images = random_images(3, (3, 4, 6))
+    expected = torch.stack([image.flip(2) if flips else image for image, flips in zip(images, flip, strict=True)])
+    for look_up in (True, False):
+        assert torch.equal(_flipped(images, torch.tensor(flip), look_up=look_up), expected)
 
 
 def test_draws_are_uniform_and_independent() -> None:
@@ -103,8 +115,8 @@ def test_samples_of_one_batch_are_drawn_independently() -> None:
     """The same image all through a batch: torchvision.v2 on the batch would give one picture."""
     crop_flip = CropFlip(4, True)
     draws = crop_flip.draw(64, seeded(4), "cpu")
-    padded, index = pad(random_images(1, (1, 8, 8)), 4), torch.zeros(64, dtype=torch.int64)
-    batch = crop_flip.apply(padded, index, draws, (8, 8))
+    index = torch.zeros(64, dtype=torch.int64)
+    batch = crop_flip.apply(random_images(1, (1, 8, 8)), index, draws, (8, 8))
     assert len({bytes(image.flatten().tolist()) for image in batch}) > 40
 
 
@@ -167,48 +179,47 @@ def test_normalise_keeps_its_input_and_takes_any_layout() -> None:
 
 def test_augmentation_never_waits_for_the_device() -> None:
     """On the meta device reading a value raises."""
-    padded = pad(torch.empty(9, 3, 8, 8, dtype=torch.uint8, device="meta"), 2)
+    images = torch.empty(9, 3, 8, 8, dtype=torch.uint8, device="meta")
     index = torch.empty(4, dtype=torch.int64, device="meta")
     crop_flip = CropFlip(2, True)
-    batch = crop_flip.apply(padded, index, crop_flip.draw(4, None, "meta"), (8, 8))
-    assert Normalise(MEAN, STD)(batch).shape == (4, 3, 8, 8)
-    assert view(padded, index, 2, (8, 8)).shape == (4, 3, 8, 8)
+    for size in ((8, 8), (4, 4)):  # without and with margins
+        batch = crop_flip.apply(images, index, crop_flip.draw(4, None, "meta"), size)
+        assert Normalise(MEAN, STD)(batch).shape == (4, 3, *size)
+        assert view(images, index, 2, size).shape == (4, 3, *size)
 
 
 def test_an_empty_batch_stays_empty() -> None:
     crop_flip = CropFlip(2, True)
     index = torch.empty(0, dtype=torch.int64)
-    padded = pad(random_images(2, (3, 4, 4)), 2)
-    batch = crop_flip.apply(padded, index, crop_flip.draw(0, None, "cpu"), (4, 4))
-    assert Normalise(MEAN, STD)(batch).shape == (0, 3, 4, 4)
+    for side in (4, 8):  # without and with margins
+        batch = crop_flip.apply(random_images(2, (3, side, side)), index, crop_flip.draw(0, None, "cpu"), (4, 4))
+        assert Normalise(MEAN, STD)(batch).shape == (0, 3, 4, 4)
 
 
 def test_wrong_image_sizes_are_refused() -> None:
-    padded = pad(random_images(4, (3, 8, 8)), 2)
+    images = random_images(4, (3, 12, 12))
     index = torch.arange(4)
     crop_flip = CropFlip(2, True)
     draws = crop_flip.draw(4, None, "cpu")
-    with pytest.raises(ValueError, match="padded by"):
-        CropFlip(4, True).apply(padded, index, draws, (8, 8))
-    with pytest.raises(ValueError, match="padded by"):
-        crop_flip.apply(padded, index, draws, (8, 9))
-    with pytest.raises(ValueError, match="padded by"):
-        view(padded, index, 0, (8, 8))
+    with pytest.raises(ValueError, match="nor have margins of 4"):
+        CropFlip(4, True).apply(images, index, draws, (8, 8))
+    with pytest.raises(ValueError, match="nor have margins of 2"):
+        crop_flip.apply(images, index, draws, (8, 9))
+    with pytest.raises(ValueError, match="nor have margins of 0"):
+        view(images, index, 0, (8, 8))
     with pytest.raises(ValueError, match="draws for 3"):
-        crop_flip.apply(padded, index, crop_flip.draw(3, None, "cpu"), (8, 8))
+        crop_flip.apply(images, index, crop_flip.draw(3, None, "cpu"), (8, 8))
     with pytest.raises(ValueError, match="uint8"):
-        pad(padded.float(), 1)
+        Normalise(MEAN, STD)(images.float())
     with pytest.raises(ValueError, match="uint8"):
-        Normalise(MEAN, STD)(padded.float())
-    with pytest.raises(ValueError, match="uint8"):
-        Normalise([0.5], [0.5])(padded)
+        Normalise([0.5], [0.5])(images)
 
 
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="padding = -1"):
         CropFlip(-1, True)
     with pytest.raises(ConfigError, match="padding = -1"):
-        pad(random_images(1, (1, 4, 4)), -1)
+        view(random_images(1, (1, 4, 4)), torch.arange(1), -1, (4, 4))
     nan = float("nan")
     for mean, std in [
         (MEAN, STD[:2]),

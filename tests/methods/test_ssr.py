@@ -59,6 +59,7 @@ def test_an_epoch_relabels_and_selects_by_hand(bare: Callable[..., Bare]) -> Non
     assert method.table["selected"].all()
     assert method.table["loss"][1].item() == pytest.approx(log(2))
     assert method.table["prediction"].tolist()[0] == 1
+    assert method.table["margin"].tolist() == pytest.approx([-9, 0, -0.01, 0.99])
     method.relabel_above = 1.0
     method.sort()
     assert method.table["relabelled"].tolist() == [0, 0, 0, 1]

@@ -14,8 +14,7 @@ from typing import Any
 import yaml
 
 from slnlab.analysis.settings import as_typed, differing_keys, short_names, without_followers
-from slnlab.config.container import flat
-from slnlab.config.identity import digest
+from slnlab.config.identity import digest, flat_identity
 from slnlab.errors import DataError
 from slnlab.record.metrics import read_metrics
 from slnlab.record.result import Result, ResultRow
@@ -257,7 +256,7 @@ def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
     rivals = [other for other in groups if other is not group and names(other) & names(group)]
     if not rivals:
         return {}
-    mine, *others = (flat(each.first.identity) for each in (group, *rivals))
+    mine, *others = (flat_identity(each.first.identity) for each in (group, *rivals))
     keys = set().union(*(differing_keys(mine, other) for other in others))
     if len(keys) > 1:
         typed = set().union(*(each.runs[0].typed() for each in (group, *rivals)))

@@ -1,15 +1,17 @@
 """Crop, flip and normalise whole batches on the device.
 
-The padded images lie on the training device as raw bytes, and an index cuts a batch out of them. Every sample has its
-own crop and flip; ``torchvision.transforms.v2`` draws once for the whole batch. Pixel for pixel the result equals
-torchvision's on each single image.
+The images lie on the training device as raw bytes, and an index cuts a batch out of them. Every sample has its own crop
+and flip; ``torchvision.transforms.v2`` draws once for the whole batch. Pixel for pixel the result equals torchvision's
+on each single image.
 
-    padded = pad(images, 4)
     crop_flip = CropFlip(padding=4, flip=True)
     normalise = Normalise(mean, std)
-    draws = crop_flip.draw(len(index), generator, padded.device)
-    training_batch = normalise(crop_flip.apply(padded, index, draws, size=(32, 32)))
-    test_batch = normalise(view(padded, index, padding=4, size=(32, 32)))
+    draws = crop_flip.draw(len(index), generator, images.device)
+    training_batch = normalise(crop_flip.apply(images, index, draws, size=(32, 32)))
+    test_batch = normalise(view(images, index, padding=4, size=(32, 32)))
+
+Images may have margins: more of the picture around the size of the network's input. The crops of other images reach
+beyond their border, where they are zero.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -27,40 +30,12 @@ from slnlab.errors import ConfigError
 from slnlab.processes.distributed import Shard
 
 
-def pad(images: Tensor, padding: int) -> Tensor:
-    """Return images with ``padding`` zero pixels on every side.
-
-    The zeros are raw pixels, black before normalisation, as in the authors' code. Zeros after normalisation would be
-    the mean colour.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        padding: pixels p ≥ 0 on each side.
-
-    Returns:
-        uint8 (N, C, H + 2p, W + 2p) on the same device; ``images`` itself if p = 0.
-
-    Raises:
-        ConfigError: ``padding`` is negative.
-        ValueError: ``images`` is not uint8 (N, C, H, W).
-    """
-    _check_padding(padding)
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(f"pad: images must be uint8 (N, C, H, W), not {images.dtype} of shape {tuple(images.shape)}")
-    if padding == 0:
-        return images
-    count, channels, height, width = images.shape
-    padded = images.new_zeros(count, channels, height + 2 * padding, width + 2 * padding)
-    padded[:, :, padding : padding + height, padding : padding + width] = images
-    return padded
-
-
 class Draws(NamedTuple):
     """Random draws for every sample of a batch.
 
     Attributes:
-        top: int64 (B,), first row of the crop in the padded image, in [0, 2·padding].
-        left: int64 (B,), first column of the crop in the padded image, in [0, 2·padding].
+        top: int64 (B,), first row of the crop, in [0, 2·padding], counted from ``padding`` rows above the image.
+        left: int64 (B,), first column of the crop, likewise.
         flip: bool (B,), True mirrors the crop left to right.
     """
 
@@ -71,13 +46,14 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop of the original size out of the padded image, then a horizontal flip with probability ½.
+    """Random crop of the original size, up to ``padding`` pixels off, then a horizontal flip with probability ½.
 
     Each sample has independent draws, uniform over the (2·padding + 1)² crops. The SLN paper (appendix B.1) uses
-    padding 4 and flips.
+    padding 4 and flips. Pixels beyond an image are raw zeros, black before normalisation, as in the authors' code.
+    Zeros after normalisation would be the mean colour.
 
     Args:
-        padding: padding p ≥ 0 of the images, in pixels; 0 never crops.
+        padding: largest shift p ≥ 0 of a crop, in pixels; 0 never crops.
         flip: flip samples at random; False: never.
         rotation: largest angle of a random rotation that follows, in degrees; 0: none. See `rotated`.
 
@@ -112,41 +88,30 @@ class CropFlip:
             flip = torch.zeros(batch, dtype=torch.bool, device=device)
         return Draws(top=offsets[0], left=offsets[1], flip=flip)
 
-    def apply(self, padded: Tensor, index: Tensor, draws: Draws, size: tuple[int, int]) -> Tensor:
-        """Return the samples ``index`` of ``padded``, cropped and flipped as drawn.
+    def apply(self, images: Tensor, index: Tensor, draws: Draws, size: tuple[int, int]) -> Tensor:
+        """Return the samples ``index`` of ``images``, cropped and flipped as drawn.
 
         Args:
-            padded: uint8 (N, C, H + 2p, W + 2p), see :func:`pad`.
-            index: samples, int64 (B,), on the device of ``padded``.
-            draws: draws of this object for B samples, on the device of ``padded``.
-            size: (H, W) of an image before padding.
+            images: uint8 (N, C, H, W), or with margins (N, C, H + 2p, W + 2p).
+            index: samples, int64 (B,), on the device of ``images``.
+            draws: draws of this object for B samples, on the device of ``images``.
+            size: (H, W) of a crop.
 
         Returns:
             uint8 (B, C, H, W), contiguous.
 
         Raises:
-            ValueError: the sizes of ``padded``, ``size``, ``index`` and ``draws`` do not fit together.
+            ValueError: the sizes of ``images``, ``size``, ``index`` and ``draws`` do not fit together.
         """
-        _check_size(padded, self.padding, size)
+        _check_size(images, self.padding, size)
         if not len(index) == len(draws.top) == len(draws.left) == len(draws.flip):
             raise ValueError(f"CropFlip: {len(index)} samples, but draws for {len(draws.top)}")
-        height, width = size
-        batch, channels = len(index), padded.shape[1]
-        # A row of a crop is a run of bytes, so copying whole rows is faster than copying pixels. Window i of the
-        # flattened images begins at their byte i.
-        windows = padded.contiguous().flatten().unfold(0, width, 1)
-        plane = padded.shape[2] * padded.shape[3]
-        corner = index * (channels * plane) + draws.top * padded.shape[3] + draws.left
-        channel = torch.arange(channels, device=padded.device) * plane
-        row = torch.arange(height, device=padded.device) * padded.shape[3]
-        starts = corner[:, None, None] + channel[:, None] + row
-        crops = windows.index_select(0, starts.flatten()).view(batch, channels, height, width)
-        if not self.flip:
-            return crops
-        # Every sample is made both ways and one is picked: picking whole images is faster than picking pixels, and
-        # looking up the flipped samples would wait for the device.
-        both = torch.cat([crops, crops.flip(3)])
-        return both.index_select(0, draws.flip * batch + torch.arange(batch, device=padded.device))
+        crops = images.index_select(0, index)
+        if not len(index):
+            return crops[:, :, : size[0], : size[1]]
+        if self.padding:
+            crops = _cropped(crops, draws, self.padding, size)
+        return _flipped(crops, draws.flip, look_up=crops.device.type == "cpu") if self.flip else crops
 
     def rotated(self, images: Tensor, part: Shard, generator: torch.Generator | None) -> Tensor:
         """Rotate each image by an angle of its own, uniform in [−rotation, rotation].
@@ -163,26 +128,27 @@ class CropFlip:
         return rotate(images, part.of(draw_degrees(part.total, self.rotation, generator, images.device)))
 
 
-def view(padded: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
-    """Return the samples ``index`` of ``padded`` without their padding, for evaluation.
+def view(images: Tensor, index: Tensor, padding: int, size: tuple[int, int]) -> Tensor:
+    """Return the samples ``index`` of ``images`` without their margins, for evaluation.
 
     Args:
-        padded: uint8 (N, C, H + 2p, W + 2p), see :func:`pad`.
-        index: samples, int64 (B,), on the device of ``padded``.
-        padding: padding p of the images, in pixels.
-        size: (H, W) of an image before padding.
+        images: uint8 (N, C, H, W), or with margins (N, C, H + 2p, W + 2p).
+        index: samples, int64 (B,), on the device of ``images``.
+        padding: width p of margins, in pixels.
+        size: (H, W) of an image without margins.
 
     Returns:
         uint8 (B, C, H, W), contiguous, a copy.
 
     Raises:
         ConfigError: ``padding`` is negative.
-        ValueError: ``padded`` is not ``size`` plus twice the padding.
+        ValueError: ``images`` has neither this size nor that with margins.
     """
     _check_padding(padding)
-    _check_size(padded, padding, size)
+    _check_size(images, padding, size)
     height, width = size
-    return padded[:, :, padding : padding + height, padding : padding + width].index_select(0, index)
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    return images[:, :, top : top + height, left : left + width].index_select(0, index)
 
 
 class Normalise:
@@ -253,10 +219,53 @@ def _check_padding(padding: int) -> None:
         raise ConfigError(f"padding = {padding}, but it must be ≥ 0")
 
 
-def _check_size(padded: Tensor, padding: int, size: tuple[int, int]) -> None:
+def _check_size(images: Tensor, padding: int, size: tuple[int, int]) -> None:
     height, width = size
-    if padded.ndim != 4 or tuple(padded.shape[2:]) != (height + 2 * padding, width + 2 * padding):
-        # A crop beyond its row would silently read the next row.
+    if images.ndim != 4 or tuple(images.shape[2:]) not in (size, (height + 2 * padding, width + 2 * padding)):
+        # A crop beyond its image would silently read the next one.
         raise ValueError(
-            f"images of shape {tuple(padded.shape)} are not {height}×{width} padded by {padding} on each side"
+            f"images of shape {tuple(images.shape)} are neither {height}×{width} nor have margins of {padding} pixels"
         )
+
+
+def _cropped(images: Tensor, draws: Draws, padding: int, size: tuple[int, int]) -> Tensor:
+    """Return the crops (B, C, H, W) of images (B, C, H, W) or (B, C, H + 2p, W + 2p), B ≥ 1."""
+    batch, channels, height, width = images.shape
+    margins = (height, width) != size
+    # In memory an image shifted by rows and columns is a run of bytes. Copying runs is faster than copying rows.
+    length = channels * height * width
+    beyond = images.new_zeros(padding * width + padding)
+    runs = [images.flatten(), beyond, beyond] if margins else [beyond, images.flatten(), beyond]
+    start = torch.arange(0, batch * length, length, device=images.device) + draws.top * width + draws.left
+    shifted = torch.cat(runs).unfold(0, length, 1).index_select(0, start)
+    if margins:
+        return shifted.view(images.shape)[:, :, : size[0], : size[1]].contiguous()
+    # Beyond the border a run goes on in the next row, channel or image.
+    rows, columns = _inside(padding, height, width, images.device)
+    inside = rows.index_select(0, draws.top) & columns.index_select(0, draws.left)
+    return shifted.view(batch, channels, -1).bitwise_and_(inside.unsqueeze(1)).view(images.shape)
+
+
+@lru_cache(maxsize=16)
+def _inside(padding: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return 255 for the pixels of a crop inside its image, by its first row and by its first column: (2p + 1, H·W)."""
+    first = torch.arange(-padding, padding + 1, device=device).unsqueeze(1)
+
+    def inside(length: int) -> Tensor:
+        place = first + torch.arange(length, device=device)
+        return ((place >= 0) & (place < length)).to(torch.uint8) * 255
+
+    return inside(height).repeat_interleave(width, 1), inside(width).repeat(1, height)
+
+
+def _flipped(images: Tensor, flip: Tensor, *, look_up: bool) -> Tensor:
+    """Return images (B, C, H, W), those of the mask ``flip`` (B,) mirrored left to right.
+
+    ``look_up`` mirrors only these, which takes half the time, but the host waits for the device to know them.
+    """
+    batch = len(images)
+    every = torch.arange(batch, device=images.device)
+    mirrored = (images.index_select(0, flip.nonzero().squeeze(1)) if look_up else images).flip(3)
+    # Picking whole images is faster than picking pixels.
+    place = torch.where(flip, batch + (flip.cumsum(0) - 1 if look_up else every), every)
+    return torch.cat([images, mirrored]).index_select(0, place)

@@ -80,11 +80,11 @@ class Images:
         index: rows of the sample table (B,).
         shard: rows of the global batch. Draws are made for the global batch and cut, so that the augmentation of a
             sample does not depend on the number of processes.
-        stored, rows: images (M, channels, H + 2p, W + 2p) uint8 with padding p, and rows of them (B,) int64.
+        stored, rows: images (M, channels, H, W) uint8, or with margins (M, channels, H + 2p, W + 2p) where p is the
+            padding of `crop_flip`; and rows of them (B,) int64.
         crop_flip, normalise: the training augmentation.
         size: (H, W).
         augment: makes the augmented images.
-        margins: True if the padding holds a part of the images, False if it is zero.
     """
 
     index: Tensor
@@ -95,7 +95,6 @@ class Images:
     normalise: Normalise
     size: tuple[int, int]
     augment: Augment = field(default_factory=lambda: crop_flipped)
-    margins: bool = False
 
     def view(self, generator: torch.Generator | None = None) -> Tensor:
         """Return network input (B, channels, H, W) float32, augmented if there is a generator."""
@@ -113,7 +112,7 @@ class Images:
 
     def whole(self) -> Tensor:
         """Return the images without augmentation, with margins where they have some, uint8 (B, channels, H', W')."""
-        return self.stored.index_select(0, self.rows) if self.margins else self.pixels()
+        return self.stored.index_select(0, self.rows)
 
 
 Augment = Callable[[Images, torch.Generator], Tensor]

@@ -33,7 +33,7 @@ STEPS_PER_CALL = 16
 EvaluationSplit = Literal["val", "val_clean", "test"]
 
 Stored = tuple[Tensor, Tensor]
-"""Images (M, channels, H + 2p, W + 2p) uint8 with padding p on the training device, and rows of them (B,) int64."""
+"""Images (M, channels, H, W) uint8 on the training device, perhaps with margins, and rows of them (B,) int64."""
 
 
 class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
@@ -52,7 +52,7 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
         eval_batch_size: batch size of evaluation passes.
         mean: mean of each channel, in units of [0, 1]; None: measured on the training samples, in memory only.
         std: standard deviation of each channel, in the same units, > 0; likewise.
-        padding: padding of the images on each side, in pixels; a random crop has the original size.
+        padding: largest shift of a random crop in each direction, in pixels; see `CropFlip`.
         flip: flip images horizontally at random.
         rotation: largest angle of a random rotation after crop and flip, in degrees; 0: none.
         augment: the training augmentation, see `slnlab.data.transforms.augmentation`.
@@ -73,9 +73,6 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
     vectors: ClassVar[bool] = False
     """True: the samples are vectors (B, D), and only a network with the same class variable takes them."""
-
-    margins: ClassVar[bool] = False
-    """True: images are stored with `padding` pixels more of the picture on each side, False: with zeros."""
 
     views: ClassVar[type[Images]] = Images
     scaling: ClassVar[type[Normalise]] = Normalise
@@ -243,7 +240,7 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
         def read(number: int) -> Images:
             pixels, rows = stored(number)
-            options = (self.crop_flip, self.normalise, self._size, self._augmentation, self.margins)
+            options = (self.crop_flip, self.normalise, self._size, self._augmentation)
             return self.views(local[number], parts[number], pixels, rows, *options)
 
         return read

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from slnlab.data.augment import CropFlip, Normalise, pad
+from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
@@ -83,16 +83,7 @@ class ImageDataModule(IndexedDataModule):
         return EvaluationBatches(rows.split(self.eval_batch_size), make)
 
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:
-        padding = self.crop_flip.padding
-
-        def stored(number: int) -> Stored:
-            rows = batches[number]
-            if not padding:
-                return self._images, rows
-            # Padding a batch costs little, and padded images of CIFAR's size would take half as much memory again.
-            return pad(self._images.index_select(0, rows), padding), torch.arange(len(rows), device=rows.device)
-
-        return stored
+        return lambda number: (self._images, batches[number])
 
     def _prepare(self) -> None:
         self.source.prepare()

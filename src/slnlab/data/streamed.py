@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -99,7 +99,6 @@ class StreamedDataModule(IndexedDataModule):
     """
 
     reads_while_training = True
-    margins: ClassVar[bool] = True
 
     def __init__(
         self,

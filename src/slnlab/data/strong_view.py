@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, v2
 
-from slnlab.data.augment import CropFlip, Draws, Normalise, pad
+from slnlab.data.augment import CropFlip, Draws, Normalise
 from slnlab.data.transforms import each
 from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, derive
@@ -83,7 +83,7 @@ class StrongView:
         draws = self.crop_flip.draw(part.total, streams(f"strong crop{suffix}", step), images.device)
         draws = Draws(*map(part.of, draws))
         rows = torch.arange(len(images), device=images.device)
-        crops = self.crop_flip.apply(pad(augmented, self.crop_flip.padding), rows, draws, (height, width))
+        crops = self.crop_flip.apply(augmented, rows, draws, (height, width))
         if not self.cutout:
             return self.normalise(crops)
         generator = streams(f"cutout{suffix}", step)

@@ -52,5 +52,5 @@ class CoTeaching(SmallLoss):
         )
         count = keep_count(batch.shard.total, self.forget_rate)
         picked, picked_2 = (global_ranks(each, batch.shard) < count for each in (compared, compared_2))
-        self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
+        self.table.write(batch.index, selected=picked_2, selected_2=picked)
         return torch.stack([chosen(losses, picked_2), chosen(losses_2, picked)]).sum() / count

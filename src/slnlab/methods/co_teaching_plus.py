@@ -79,5 +79,5 @@ class CoTeachingPlus(CoTeaching):
             (global_ranks(each.masked_fill(~disagree, math.inf), batch.shard) < count) & disagree
             for each in (compared, compared_2)
         )
-        self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
+        self.table.write(batch.index, selected=picked_2, selected_2=picked)
         return torch.stack([chosen(losses, picked_2), chosen(losses_2, picked)]).sum() / count.clamp(min=1), size

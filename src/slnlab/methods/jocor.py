@@ -55,5 +55,5 @@ class JoCoR(SmallLoss):
         count = keep_count(batch.shard.total, self.forget_rate)
         joint = (1 - self.co_lambda) * (compared + compared_2) + agreement.detach()
         kept = global_ranks(joint, batch.shard) < count
-        self.table["selected"][batch.index] = kept
+        self.table.write(batch.index, selected=kept)
         return chosen((1 - self.co_lambda) * (losses + losses_2) + agreement, kept).sum() / count

@@ -110,7 +110,7 @@ class SSR(SingleNetwork):
         index, logits, features = index[order], logits[order].float(), features[order]
         given = self.table["given"][index]
         losses = cross_entropy(logits, given, reduction="none")
-        self.table.note(index, losses, logits.argmax(1), margins(logits, given)[0])
+        self.table.note(index, losses, logits.argmax(1), margins(logits, given))
         confidence, predicted = logits.softmax(1).max(1)
         labels = torch.where(confidence > self.relabel_above, predicted, given)
         generator = self.streams("SSR references", self.current_epoch)

@@ -8,6 +8,7 @@ from typing import Any
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import FEWEST, fold_size
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import class_variable, constructor, defined_in
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
@@ -39,11 +40,9 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{correction['last_epochs']} epochs of label correction do not fit in a run of "
             f"trainer.max_epochs={trainer['max_epochs']}",
         )
-    if correction["enabled"] and not config["momentum"]["enabled"]:
-        yield (
-            "correction.enabled",
-            "label correction predicts with the momentum model; add momentum.enabled=true",
-        )
+    for each in COMPOSABLE:
+        if node_at(config, each.switch):
+            yield from ((each.switch, reason) for key, reason in each.needs.items() if not node_at(config, key))
     if config["softmax_average"]["enabled"] and data["noisy_val"]:
         yield "softmax_average.enabled", "averages over all training samples, so data.noisy_val must be 0"
     for key, of_data in (("num_classes", "num_classes"), ("in_channels", "channels")):
