@@ -57,5 +57,8 @@ class ImageFolder:
     def weights(self) -> Mapping[str, float]:
         return self._read().weights or {}
 
+    def lines(self) -> Mapping[str, int]:
+        return self._read().lines or {}
+
     def _read(self) -> ImageFolderContents:
         return read_image_folder(self.root, self.unreadable, labels=self.labels)

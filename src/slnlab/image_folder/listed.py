@@ -80,8 +80,9 @@ def read_image_list(file: Path) -> ImageFolderContents:
     folders = {split: SPLITS[split][0] for split, found in splits.items() if found.paths}
     known = true if "true_label" in header else None
     weights = {path: images[path].weight for path in splits["train"].paths if images[path].weight != 1}
+    lines = {path: image.line for path, image in images.items()}
     return ImageFolderContents(
-        file.parent, classes, splits, folders, Counter(), [], remarks, {}, known, weights=weights
+        file.parent, classes, splits, folders, Counter(), [], remarks, {}, known, weights=weights, lines=lines
     )
 
 
