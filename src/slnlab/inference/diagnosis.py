@@ -127,7 +127,7 @@ def diagnose(
         if lines := _stated(run, "lines"):
             columns["line"] = np.array([lines[path] for path in columns["path"]])
     except SlnlabError as error:
-        remarks.append(f"without what the data set says about its images: {error}")
+        remarks.append(f"without human verdicts or lines of a list: {error}")
     suspicions = suspicion(columns, run.weights)
     if score not in suspicions:
         raise ConfigError(f"score: {score} needs {NEEDS[score]}")
