@@ -37,19 +37,26 @@ def test_the_drawn_share_is_found_for_all_and_for_each_class(estimate: NoiseEsti
     assert np.flatnonzero(estimate.suspected).tolist() == [*range(15), *range(60, 70)]
 
 
-def test_the_interval_is_that_of_a_drawn_proportion(estimate: NoiseEstimate) -> None:
-    """Separate components: the bootstrap's spread is sqrt(p (1 - p) / N) = 4.3 %."""
-    half = 1.96 * np.sqrt(0.25 * 0.75 / 100)
-    assert estimate.rate.low == pytest.approx(0.25 - half, abs=0.03)
-    assert estimate.rate.high == pytest.approx(0.25 + half, abs=0.03)
+def test_the_interval_of_separate_scores_is_that_of_a_drawn_proportion(estimate: NoiseEstimate) -> None:
+    """Standard errors are sqrt(p (1 - p) / N): 4.3 % of all labels, 5.6 % of the 60 labels 0."""
+    for share, size in ((estimate.rate, 100), (estimate.of_given[0], 60)):
+        half = 1.96 * np.sqrt(0.25 * 0.75 / size)
+        assert tuple(share) == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=2e-3)
 
 
-def test_one_fit_gives_the_same_rate_and_the_interval_of_a_mean() -> None:
-    """A quarter of 100 scores is apart: .25 ± 1.96·sqrt(.25·.75/99)."""
-    scores = np.random.default_rng(0).normal(0.2, 0.05, 100) + 2 * (np.arange(100) < 25)
-    rate = estimate_rate(scores, np.zeros(100, int))
-    half = 1.96 * np.sqrt(0.25 * 0.75 / 99)
-    assert tuple(rate) == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=1e-3)
+def test_one_rate_is_that_of_the_whole_estimate(estimate: NoiseEstimate) -> None:
+    scores = np.random.default_rng(0).normal(0.5, 0.3, 400)
+    given = np.repeat([0, 1], 200)
+    assert estimate_rate(scores, given) == estimate_noise(scores, given, 1 - given, num_classes=2).rate
+
+
+def test_the_interval_leaves_undecided_labels_open() -> None:
+    """Overlapping halves: the interval is far wider than chance, ±3 %."""
+    scores = np.random.default_rng(0).normal(0, 1, 1000) + 1.5 * (np.arange(1000) < 500)
+    rate = estimate_rate(scores, np.zeros(1000, int))
+    wrong = wrong_probability(scores, np.zeros(1000, int))
+    assert (rate.low, rate.high) == ((wrong > 0.9).mean(), (wrong >= 0.1).mean())
+    assert rate.low < 0.4 < 0.5 < rate.high
 
 
 def test_the_rate_by_anchor_points_by_hand() -> None:

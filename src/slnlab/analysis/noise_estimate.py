@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,18 +15,18 @@ from slnlab.analysis.mixture import fit_loss_mixture
 
 Column = npt.NDArray[Any]
 
-MIXTURES = 2000
-"""About so many mixtures are fitted again for the intervals: a bootstrap of 20 to 100 draws, each with all classes."""
-
 FEWEST = 20
 """Labels of a class that get a mixture of their own. Rarer classes are judged by that of all labels."""
+
+DECIDED = 0.9
+"""P(wrong) or P(right) from which on a label counts as decided. The intervals leave the others open."""
 
 OUTLIERS = 0.3
 """Samples above the anchor point of a class, as a share of its labels: 3 % of all for ten classes (Patrini et al.)."""
 
 
 class Share(NamedTuple):
-    """An estimated share in [0, 1] with the limits of its 95 % interval."""
+    """An estimated share in [0, 1] with the limits of its interval."""
 
     value: float
     low: float
@@ -96,18 +95,16 @@ def _upper(values: Column) -> Column:
 
 
 def estimate_rate(suspicions: Column, given: Column) -> Share:
-    """Estimate the share of wrong labels by one fit: the mean of `wrong_probability`.
-
-    The interval is that of a mean of N independent values. It takes the fitted mixtures for the true ones, so it is
-    narrower than the bootstrap's of `estimate_noise`, most where the components overlap.
-    """
-    wrong = wrong_probability(suspicions, given)
-    return _share(float(wrong.mean()), float(wrong.std(ddof=1)) / len(wrong) ** 0.5)
+    """Estimate the share of wrong labels: the mean of `wrong_probability`, with an interval as of `estimate_noise`."""
+    return _share(wrong_probability(suspicions, given))
 
 
-def _share(value: float, error: float) -> Share:
-    """The share with its interval, ±1.96 standard errors."""
-    return Share(value, max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 1.0))
+def _share(wrong: Column) -> Share:
+    """The mean of P(wrong), and its interval; see `estimate_noise`."""
+    value = float(wrong.mean())
+    chance = 1.96 * (value * (1 - value) / len(wrong)) ** 0.5
+    undecided = float((wrong > DECIDED).mean()), float((wrong >= 1 - DECIDED).mean())
+    return Share(value, max(0.0, min(value - chance, undecided[0])), min(1.0, max(value + chance, undecided[1])))
 
 
 def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
@@ -141,45 +138,21 @@ def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
     return Share(value, min(value, *limits), max(value, *limits))
 
 
-def estimate_noise(
-    suspicions: Column, given: Column, suggested: Column, num_classes: int, seed: int = 0
-) -> NoiseEstimate:
-    """Estimate the shares of wrong labels by `wrong_probability`, fitted again to each bootstrap sample.
+def estimate_noise(suspicions: Column, given: Column, suggested: Column, num_classes: int) -> NoiseEstimate:
+    """Estimate the shares of wrong labels by `wrong_probability`.
 
-    The intervals are ±1.96 standard deviations of the bootstrap. They cover the chance in the choice of the samples,
-    and not a wrong model: two Gaussians fit no score exactly.
+    An interval covers ±1.96 standard errors of a drawn proportion, and the labels that the mixtures leave undecided:
+    all of them may be right, or all wrong. It does not cover a wrong model: two Gaussians fit no score exactly.
 
     Args:
         suspicions: (N,), N ≥ 2, high: suspicious.
         given: (N,) given labels in [0, C).
         suggested: (N,) labels that are true if the given ones are wrong.
         num_classes: C.
-        seed: of the bootstrap.
     """
-    wrong, generator = wrong_probability(suspicions, given), np.random.default_rng(seed)
-    draws = []
-    for _ in range(max(20, min(100, MIXTURES // num_classes))):
-        rows = generator.integers(len(given), size=len(given))
-        draws.append(_of_given(wrong_probability(suspicions[rows], given[rows]), given[rows], num_classes))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class without samples
-        errors = np.nanstd(draws, axis=0)
-    found = _of_given(wrong, given, num_classes)
-    shares = [
-        None if np.isnan(value) else _share(float(value), float(error))
-        for value, error in zip(found, errors, strict=True)
-    ]
-    assert shares[0] is not None
-    return NoiseEstimate(wrong, shares[0], shares[1:], _transition(wrong, given, suggested, num_classes))
-
-
-def _of_given(wrong: Column, given: Column, num_classes: int) -> Column:
-    """The mean of `wrong` over all samples, and over each given class (NaN without samples): (1 + C,)."""
-    counts = np.bincount(given, minlength=num_classes)
-    sums = np.bincount(given, wrong, minlength=num_classes)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        of_classes = sums / counts
-    return np.concatenate([[wrong.mean()], of_classes])
+    wrong = wrong_probability(suspicions, given)
+    of_given = [_share(wrong[rows]) if (rows := given == label).any() else None for label in range(num_classes)]
+    return NoiseEstimate(wrong, _share(wrong), of_given, _transition(wrong, given, suggested, num_classes))
 
 
 def _transition(wrong: Column, given: Column, suggested: Column, num_classes: int) -> Column:
