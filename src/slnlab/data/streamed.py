@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
@@ -42,8 +43,9 @@ class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
     It may also have `true_labels()` and `replaced()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
-    `IndexedDataModule`; and `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`.
-    `mixed_depths` allows images of 8 bits and of more together, because the user gave the pixel range of the latter.
+    `IndexedDataModule`; `targets()`, image → first target (C,) of training, where it is not the given label; and
+    `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits
+    and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
@@ -229,6 +231,13 @@ class StreamedDataModule(IndexedDataModule):
         if weights := self.weights():
             each = torch.tensor([weights.get(paths.relative(row), 1.0) for row in range(size)])
             self.labels = self.labels._replace(weight=each)
+        targets: Mapping[str, Any] = getattr(self.source, "targets", dict)()
+        if targets:
+            each = one_hot(self.labels.given, self.num_classes).float()
+            for row in range(size):
+                if (target := targets.get(paths.relative(row))) is not None:
+                    each[row] = torch.from_numpy(target)
+            self.labels = self.labels._replace(target=each)
         self._hold_out(size)
         check_visible(paths, self.background)
         self._train = self._decoder(paths)

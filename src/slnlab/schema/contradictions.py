@@ -91,6 +91,7 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if data.get("labels") is not None and "labels" not in data["source"]:
         yield "data.labels", f"overrides the labels of your own data (data=folder, features, …), not of {data['name']}"
     yield from _weight_problems(config)
+    yield from _vote_problems(config)
     yield from _vector_problems(config)
     yield from _augmentation_problems(data.get("augment"))
     for key in ("mean", "std"):
@@ -159,6 +160,16 @@ def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield key, f"has a column weight, which method={method['name']} does not use; choose ce, sln or gce"
     elif config["mixup"]["alpha"]:
         yield "mixup.alpha", f"{key} gives each sample a weight, and a mixture has two samples"
+
+
+def _vote_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Frequencies of labels as targets, beside a method that looks at given labels alone, or injected noise."""
+    if config["data"]["source"].get("votes") != "frequency":
+        return
+    if not law(config["method"]).weighs_samples:
+        yield "data.source.votes", f"method={config['method']['name']} takes given labels only; choose ce, sln or gce"
+    elif config["noise"]["name"] != "real" or config["data"].get("threshold"):
+        yield "data.source.votes", "frequency is no target for labels that are changed; choose majority or dawid_skene"
 
 
 def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
