@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from omegaconf import DictConfig, open_dict
 
@@ -36,8 +37,12 @@ from slnlab.train import train
 from slnlab.training.settling import settle
 
 FOLDS = 5
-JUDGES = ("ce", "sln_mo_lc")
-"""Methods whose diagnosis corrects labels, by the weights that judge."""
+
+JUDGES = {"ce": "network", "sln_mo_lc": "momentum"}
+"""Methods whose diagnosis corrects labels → the weights that judge."""
+
+CORRECTED = ".corrected"
+"""Folder below a run of CE."""
 
 POLICIES = tuple(policy for policy in get_args(Policy) if policy != "keep")
 TRUTH = "truth"
@@ -63,6 +68,12 @@ def settings(runs: Iterable[FinishedRun]) -> Iterator[Setting]:
     for methods in found.values():
         if "ce" in methods:
             yield Setting(methods["ce"], {name: methods[name] for name in JUDGES if name in methods})
+
+
+def finished_folds(run: TrainedRun) -> npt.NDArray[np.float32] | None:
+    """Out-of-fold probabilities (N, C) of a run; None if a fold is not finished."""
+    folders = [run.directory / ".folds" / f"{number}-of-{FOLDS}" for number in range(FOLDS)]
+    return out_of_fold(run, FOLDS, train) if all(RunDirectory(each).finished for each in folders) else None
 
 
 def by_policy(found: Diagnosis, policy: Policy) -> list[Label]:
@@ -125,11 +136,11 @@ def on_labels(run: TrainedRun, arrays: Path, labels: Path, size: int) -> DictCon
 def correct(setting: Setting) -> None:
     """Train CE on the labels of each policy, by the diagnosis of each judge, and on the true labels."""
     baseline = load(setting.baseline.directory.path)
-    folder = baseline.directory / ".corrected"
+    folder = baseline.directory / CORRECTED
     folder.mkdir(exist_ok=True)
     write_arrays(baseline, folder / "data.npz")
     for method, run in setting.judges.items():
-        found = diagnose(load(run.directory.path), images=False)
+        found = diagnose(load(run.directory.path, JUDGES[method]), images=False)
         for policy in POLICIES:
             train_on(baseline, folder, f"{method}-{policy}", by_policy(found, policy))
     train_on(baseline, folder, TRUTH, by_truth(baseline))
@@ -153,15 +164,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="those of the runs; default: 0,1,2")
     parser.add_argument("--folds", action="store_true", help="train each run of CE on five folds")
     parser.add_argument("--policies", action="store_true", help="train CE on corrected labels")
-    parser.add_argument("--rates", default="", help="noise rates; default: all")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
-    seeds, rates = ({float(word) for word in words.split(",") if word} for words in (asked.seeds, asked.rates))
-    chosen = [
-        run
-        for run in find_runs(asked.runs).runs
-        if run.result.seed in seeds and (not rates or run.result.noise_rate in rates)
-    ]
+    seeds = {int(word) for word in asked.seeds.split(",")}
+    chosen = [run for run in find_runs(asked.runs).runs if run.result.seed in seeds]
     for setting in settings(chosen):
         print(setting.baseline.directory.path, flush=True)
         if asked.folds:

@@ -18,7 +18,7 @@ from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warn
 from slnlab.analysis.labels import findings, judge
 from slnlab.analysis.noise_estimate import Share, estimate_rate, estimate_rate_by_anchors
 from slnlab.analysis.predictions import measured_qualities
-from slnlab.analysis.scores import RATE, suspicion
+from slnlab.analysis.scores import RANKING, suspicion
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
@@ -181,10 +181,10 @@ class RunRecord(pl.Callback):
         judging, why = chosen_judge(weighed, first_weights=decay**pl_module.steps)
         suspected = self._write_samples(columns, judging, pl_module.data)
         self.label_issues = self._issues(judging, why, suspected, columns["given"])
-        suspicions = suspicion(columns, judge="")[RATE]  # of the training, so that it needs no judge
+        suspicions = suspicion(columns, judge="")[RANKING]  # of the training, so that it needs no judge
         wrong = columns.get("wrong")
         if len(suspicions) >= 2:
-            self.noise_rate_estimate = _estimated(estimate_rate(suspicions), "loss mixture", wrong)
+            self.noise_rate_estimate = _estimated(estimate_rate(suspicions, columns["given"]), "loss mixture", wrong)
         if judging in by_anchors:
             self.noise_rate_by_anchors = _estimated(by_anchors[judging], "anchor points", wrong)
 

@@ -13,7 +13,7 @@ import torch
 
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import ConfigError
-from slnlab.inference.decisions import Decisions
+from slnlab.inference.decisions import Decisions, droppable
 from slnlab.inference.diagnosis import Diagnosis
 from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
@@ -63,9 +63,10 @@ def check_request(run: TrainedRun, policy: Policy, top: int | None, precision: f
         ConfigError: a number is out of range, `top` and `precision` are both given, or the policy does not fit.
     """
     samples = len(run.samples["index"])
-    if policy in ("drop", "weight") and "path" not in run.samples:
+    if policy in ("drop", "weight") and not droppable(run):
         raise ConfigError(
-            f"--policy {policy}: these samples lie in one array, where none can be left out or weighted; use relabel"
+            f"--policy {policy}: no sample of {run.config.data.name} can be left out or weighted, only of your own "
+            "files (data=folder, csv, and npz or features with names); use relabel"
         )
     if policy == "keep" and (not reviewed or top is not None or precision is not None):
         raise ConfigError("--policy keep: changes reviewed labels only: give --reviewed, but no --top or --precision")
@@ -81,8 +82,13 @@ def check_target(run: TrainedRun, path: Path) -> None:
     """Check the file for corrected labels.
 
     Raises:
-        ConfigError: the run trained with this file. Another content would make the run useless.
+        ConfigError: no run could train with it; or this run did, and another content would make the run useless.
     """
+    if run.config.preset.get("own_noise") is True:
+        raise ConfigError(
+            f"--write: {run.config.data.name} trains on its published labels only; make a list of its images for "
+            "data=csv, whose labels can be corrected"
+        )
     trained_with = run.config.data.get("labels")
     if trained_with is not None and Path(trained_with).expanduser().resolve() == path.resolve():
         raise ConfigError(f"--write: the run trained with {path} and needs it as it is; choose another name")

@@ -201,7 +201,7 @@ def write_issues(diagnosis: Diagnosis, path: Path) -> None:
 
 
 def summary(diagnosis: Diagnosis) -> dict[str, Any]:
-    """The diagnosis as plain JSON. Shares lie in [0, 1]; each has a 95 % interval from `low` to `high`."""
+    """The diagnosis as plain JSON. Shares lie in [0, 1]; each has an interval from `low` to `high`."""
     estimate, run = diagnosis.estimate, diagnosis.run
 
     def plain(share: Share | None) -> dict[str, float] | None:
