@@ -16,139 +16,18 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import GPU_ROWS, ROWS, Row
 from slnlab.record.environment import environment, processor_name
 from slnlab.text.terminal import print_anywhere
 
 HERE = Path(__file__).resolve().parent
+SPEED = HERE.parent / "docs" / "speed.md"
 NOT_YET = "not yet run"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: its comparison, its bound, and its function."""
-
-    title: str
-    bound: str
-    module: str
-    function: str
-
-
-ROWS: dict[str, Row] = {
-    "augmentation": Row(
-        "Crop + flip + normalise on the device against PIL per sample, 1 thread", "≥ 50×", "steps", "augmentation"
-    ),
-    "overhead": Row(
-        "One optimiser step of our default run against a bare loop, a model that costs nothing",
-        "≤ +0.3 ms",
-        "steps",
-        "overhead",
-    ),
-    "sln_step": Row(
-        "SLN step against CE step, CNN 32/64/64, paired", "upper end of the 95 % interval ≤ 1.05", "steps", "sln_step"
-    ),
-    "momentum_update": Row(
-        "Momentum update of WRN-28-2 against Lightning's EMAWeightAveraging", "≥ 5×", "steps", "momentum_update"
-    ),
-    "usual_loop_small": Row(
-        "Whole epoch against the usual loop with the better of 0 and 2 workers, CNN 8/16/16",
-        "≥ 3×",
-        "whole_epochs",
-        "usual_loop_small",
-    ),
-    "usual_loop_middle": Row(
-        "Whole epoch against the usual loop with the better of 0 and 2 workers, CNN 32/64/64",
-        "≥ 1.7×",
-        "whole_epochs",
-        "usual_loop_middle",
-    ),
-    "usual_loop_wrn": Row(
-        "Whole epoch against the usual loop with the better of 0 and 2 workers, WRN-28-2",
-        "≥ 1.1×",
-        "whole_epochs",
-        "usual_loop_wrn",
-    ),
-    "label_correction": Row(
-        "Label-correction epoch against a normal one, WRN-28-2", "≤ 1.35×", "whole_epochs", "label_correction"
-    ),
-    "evaluation": Row(
-        "Evaluation of network and momentum model on 10,000 images, as part of a run of 2,500",
-        "≤ 15 % with trainer.evaluate_every=20",
-        "whole_epochs",
-        "evaluation",
-    ),
-    "kept_memory": Row(
-        "Epoch that returns freed memory to the system against ours that keeps it, CNN 32/64/64",
-        "≥ 1.1×",
-        "processes",
-        "kept_memory",
-    ),
-    "side_by_side": Row(
-        "Two runs side by side, 1 thread each, against one after the other with 2, CNN 8/16/16",
-        "≤ 0.65×",
-        "processes",
-        "side_by_side",
-    ),
-    "two_commands": Row(
-        "Two runs started by hand, together against alone, threads as slnlab chooses",
-        "≤ 2.2×",
-        "processes",
-        "two_commands",
-    ),
-    "growth": Row(
-        "Growth per image over N = 5k…50k and over C = 10, 100, 1,000",
-        "flat · no worse than linear",
-        "whole_epochs",
-        "growth",
-    ),
-    "start_up": Row(
-        "Start to first step on digits; a refused configuration",
-        "≤ ⅓ of the import time · ≤ ½ of import torch",
-        "processes",
-        "start_up",
-    ),
-    "extra_run": Row(
-        "An extra run of one epoch on digits in a warm process of launcher=local, beyond its training",
-        "≤ ⅓ of importing torch and Lightning",
-        "sweeps",
-        "extra_run",
-    ),
-    "batched": Row(
-        "A run of launcher=batched, SLN-MO-LC on 10,000 × 384 features, against a warm single run and a process",
-        "linear ≥ 4× · ≥ 20×",
-        "batched",
-        "batched",
-    ),
-    "grouped_convolutions": Row(
-        "Eight small CNNs on digits as one network of grouped convolutions",
-        "none set",
-        "batched",
-        "grouped_convolutions",
-    ),
-    "thousand_runs": Row(
-        "1,000 finished runs: status, report, locks; composing and checking 1,000; against one run of digits",
-        "composing and checking ≤ 2×",
-        "sweeps",
-        "thousand_runs",
-    ),
-    "memory": Row(
-        "Peak memory beyond the libraries, CIFAR-10-sized data, small CNN", "≤ 400 MiB", "processes", "memory"
-    ),
-}
-
-
-GPU_ROWS: dict[str, Row] = {
-    **{name: row for name, row in ROWS.items() if row.module not in ("processes", "sweeps", "batched")},
-    "step_against_floor": Row(
-        "A step of WRN-28-2 against what the device could do", "none set", "floor", "step_against_floor"
-    ),
-}
-"""Rows of `make bench-gpu`. Their bounds were set for a CPU."""
 
 
 def measure(name: str, quick: bool) -> dict[str, Any]:
@@ -215,7 +94,7 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
             "| | bound | figure | measured | 95 % interval | met | load |",
             "|---|---|---|---:|---|---|---|",
         ]
-        for row in result["rows"].values():
+        for row in _rows(result).values():
             if row["status"] == NOT_YET:
                 lines.append(f"| {row['title']} | {row['bound']} | | {NOT_YET} | | | |")
                 continue
@@ -250,17 +129,24 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def summary(result: dict[str, Any]) -> list[str]:
-    """Return the table of docs/speed.md: the figures with a bound."""
+def summary(result: dict[str, Any], elsewhere: Collection[str] = ()) -> list[str]:
+    """Return the table of docs/speed.md: the figures with a bound.
+
+    Args:
+        result: of a machine.
+        elsewhere: rows to leave out where the machine has not measured them.
+    """
     lines = ["| | bound | measured | met |", "|---|---|---:|---|"]
-    for row in result["rows"].values():
+    for name, row in _rows(result).items():
         title, bound = row["title"], row["bound"]
         if row["status"] == NOT_YET:
+            if name in elsewhere:
+                continue
             lines.append(f"| {title} | {bound} | {NOT_YET} | |")
             continue
         judged = [figure for figure in row["figures"] if figure["met"] is not None]
-        if len(judged) > 2:  # growth: one number says it
-            judged = [max(judged, key=lambda figure: figure["value"] / figure["target"])]
+        if len(judged) > 2:  # one number says it
+            judged = [max(judged, key=_distance)]
             title += ", the worst part"
         for figure in judged:
             met = "yes" if figure["met"] else "**no**"
@@ -269,11 +155,34 @@ def summary(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _rows(result: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a machine, with those that it has not measured."""
+    known = GPU_ROWS if "gpu" in result["machine"] else ROWS
+    return blank(known)["rows"] | {name: row for name, row in result["rows"].items() if row["status"] != NOT_YET}
+
+
+def _distance(figure: dict[str, Any]) -> float:
+    """How far a figure is on the wrong side of its target, as a ratio; below 1 it is met."""
+    ratio: float = figure["value"] / figure["target"]
+    return 1 / ratio if figure["sense"] == "at least" else ratio
+
+
+def with_tables(text: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return docs/speed.md with the table of each machine below its mark, `<!-- machine -->`."""
+    measured = {name for r in results.values() for name, row in r["rows"].items() if row["status"] != NOT_YET}
+    for machine, result in results.items():
+        table = "\n".join(summary(result, measured)) + "\n"
+        text = re.sub(rf"(<!-- {machine} -->\n)(\|.*\n)*", lambda found, new=table: found[1] + new, text)  # type: ignore[misc]
+    return text
+
+
 def write_pages() -> None:
     for folder, text, out in (("results", "page.md", "README.md"), ("results_gpu", "page_gpu.md", "GPU.md")):
         files = sorted((HERE / folder).glob("*.json"))
         results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
         (HERE / out).write_text(page(results, text), encoding="utf-8")
+        if folder == "results":
+            SPEED.write_text(with_tables(SPEED.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +40,15 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup
             if turn >= warmup:
                 times[name].append(time.perf_counter() - start)
     return times
+
+
+def fresh_process(*arguments: str) -> Any:
+    """Run Python with these arguments in a process of its own; return the JSON of its line `BENCH …`."""
+    root = Path(__file__).resolve().parents[1]
+    made = subprocess.run([sys.executable, *arguments], cwd=root, capture_output=True, encoding="utf-8")
+    lines = [line for line in made.stdout.splitlines() if line.startswith("BENCH")]
+    assert lines, made.stderr
+    return json.loads(lines[0].removeprefix("BENCH"))
 
 
 @contextmanager

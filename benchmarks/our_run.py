@@ -91,7 +91,8 @@ def run(config: DictConfig, prepare: Callable[[Parts], None] | None = None) -> P
 class EpochClock(pl.Callback):
     """Times of whole epochs (correction, training, evaluation, log, checkpoint) but the first.
 
-    `seconds` is wall time, `cpu` the CPU time of this process, and `training` the wall time of training alone.
+    `seconds` is wall time, `cpu` the CPU time of this process, and `training` the wall time of training alone
+    (ours only).
 
     Args:
         between: called after each epoch with the clock stopped; the other side takes its turn there.
@@ -110,7 +111,8 @@ class EpochClock(pl.Callback):
         if trainer.current_epoch:
             self.seconds.append(time.perf_counter() - self._start)
             self.cpu.append(time.process_time() - self._cpu)
-            self.training.append(float(trainer.callback_metrics["seconds"]))
+            if "seconds" in trainer.callback_metrics:
+                self.training.append(float(trainer.callback_metrics["seconds"]))
         if self.between:
             self.between(trainer.current_epoch)
         self._start, self._cpu = time.perf_counter(), time.process_time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Figure, Spread, compare, in_turns
+from benchmarks.measure import Figure, Spread, compare, in_turns, median_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,8 +136,15 @@ def start_up(quick: bool) -> list[Figure]:
     imports: list[float] = []
     refused: list[float] = []
     torch_alone: list[float] = []
+    to_first_step: list[float] = []
+    torch_cpu: list[float] = []
+
+    def cpu_of_children() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
 
     def first_step() -> None:
+        before = cpu_of_children()
         with tempfile.TemporaryDirectory() as directory:
             made = subprocess.run(
                 [sys.executable, "-c", _FIRST_STEP, f"runs_dir={directory}", "trainer.progress=false"],
@@ -150,11 +158,14 @@ def start_up(quick: bool) -> list[Figure]:
         _, imported, rest = lines[0].split()
         imports.append(float(imported))
         beyond.append(float(rest))
+        to_first_step.append(cpu_of_children() - before)
 
     def timed(command: list[str], into: list[float], fails: bool) -> None:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), cpu_of_children()
         made = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, encoding="utf-8")
         into.append(time.perf_counter() - start)
+        if into is torch_alone:
+            torch_cpu.append(cpu_of_children() - before)
         assert (made.returncode != 0) == fails, made.stderr
 
     in_turns(
@@ -166,6 +177,7 @@ def start_up(quick: bool) -> list[Figure]:
         rounds,
     )
     beyond, imports, refused, torch_alone = (times[1:] for times in (beyond, imports, refused, torch_alone))
+    beyond_torch = [whole - alone for whole, alone in zip(to_first_step[1:], torch_cpu[1:], strict=True)]
     return [
         compare(
             "to the first step beyond the imports / importing torch and Lightning",
@@ -173,6 +185,17 @@ def start_up(quick: bool) -> list[Figure]:
             imports,
             target=1 / 3,
             details={"beyond the imports, s": Spread.of(beyond), "imports, s": Spread.of(imports)},
+        ),
+        Figure(
+            "to the first step, CPU time beyond import torch",
+            float(np.median(beyond_torch)),
+            "s",
+            1.5,
+            interval=median_interval(beyond_torch),
+            details={
+                "first step, CPU s": Spread.of(to_first_step[1:]),
+                "import torch, CPU s": Spread.of(torch_cpu[1:]),
+            },
         ),
         compare(
             "refused configuration / import torch",

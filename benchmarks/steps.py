@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +15,6 @@ from PIL import Image
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.optim.swa_utils import AveragedModel
 
-from benchmarks.bare_loop import BareLoop
 from benchmarks.made import MEAN, STD, MadeImages
 from benchmarks.measure import (
     DEVICE,
@@ -26,18 +23,16 @@ from benchmarks.measure import (
     Times,
     compare,
     in_turns,
-    median_interval,
     synchronise,
     threads,
 )
-from benchmarks.our_run import MIDDLE, NOTHING, Parts, configuration, epochs
+from benchmarks.our_run import MIDDLE, Parts, configuration, epochs
 from benchmarks.usual_loop import TRAIN
 from slnlab.callbacks import MomentumAverage, MomentumModel
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch
 from slnlab.models import WideResNet
 from slnlab.processes.heap import keep_freed_memory
-from slnlab.training import assemble
 
 
 def augmentation(quick: bool) -> list[Figure]:
@@ -69,60 +64,6 @@ def augmentation(quick: bool) -> list[Figure]:
             sense="at least",
             details={f"{name}, images/s": Spread.of(list(rate)) for name, rate in rates.items()},
         )
-    ]
-
-
-def overhead(quick: bool) -> list[Figure]:
-    """Compare whole epochs of 391 steps of `train()` with SLN with those of `bare_loop`."""
-    size = 2_000 if quick else 50_000
-    steps = -(-size // 128)
-    bare: list[float] = []
-    bare_cpu: list[float] = []
-    with threads(1), tempfile.TemporaryDirectory() as directory:
-        config = configuration(
-            "method=sln",
-            f"trainer.max_epochs={3 if quick else 16}",
-            "trainer.threads=1",
-            model=NOTHING,
-            train=size,
-            test=0,
-        )
-        given = assemble.datamodule(config)
-        given.setup()
-        loop = BareLoop(
-            assemble.method(config).network, MadeImages(size, 0).load("train"), given.labels.given, Path(directory)
-        )
-
-        def bare_epoch(epoch: int) -> None:
-            start, cpu = time.perf_counter(), time.process_time()
-            loop.epoch()
-            if epoch:
-                bare.append(time.perf_counter() - start)
-                bare_cpu.append(time.process_time() - cpu)
-
-        ours = epochs(config, between=bare_epoch)
-
-    def extra(what: str, ours: list[float], bare: list[float], target: float | None) -> Figure:
-        difference = list((np.array(ours) - np.array(bare)) / steps * 1e3)
-        sides = {"ours, ms per step": ours, "bare loop, ms per step": bare}
-        return Figure(
-            what,
-            float(np.median(difference)),
-            "ms",
-            target,
-            interval=median_interval(difference),
-            details={name: Spread.of(values, 1e3 / steps) for name, values in sides.items()},
-        )
-
-    return [
-        extra("per step, ours − bare loop", ours.seconds, bare, 0.3),
-        extra("the same in CPU time, which other processes disturb less", ours.cpu, bare_cpu, None),
-        Figure(
-            "of ours, after an epoch's last step (monitor, CSV, checkpoint on the disk)",
-            float(np.median(np.array(ours.seconds) - np.array(ours.training))) / steps * 1e3,
-            "ms",
-            details={"training alone, ms per step": Spread.of(ours.training, 1e3 / steps)},
-        ),
     ]
 
 

@@ -102,7 +102,7 @@ def label_correction(quick: bool) -> list[Figure]:
             f"{model}, threads: {THREADS}: correcting / normal epoch",
             correcting,
             normal,
-            target=1.35,
+            target=1.2,
             details={"correcting, s": Spread.of(correcting), "normal, s": Spread.of(normal)},
         )
     ]

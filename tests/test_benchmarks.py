@@ -19,6 +19,8 @@ ROWS = {  # what the bench is expected to have
     "usual_loop_small",
     "usual_loop_middle",
     "usual_loop_wrn",
+    "plain_lightning_small",
+    "plain_lightning_wrn",
     "label_correction",
     "side_by_side",
     "growth",
@@ -32,7 +34,6 @@ def check(results: dict) -> None:
     assert set(results) == {"machine", "environment", "rows"}
     assert set(results["machine"]) == {"processor", "cores", "memory_gib"}
     assert results["environment"]["packages"]["torch"]
-    assert set(results["rows"]) >= ROWS
     for row in results["rows"].values():
         assert row["title"]
         assert row["bound"]
@@ -57,6 +58,7 @@ def test_a_quick_run_measures_chosen_rows_and_lists_the_rest(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
     check(results)
+    assert set(results["rows"]) >= ROWS
     measured = {name for name, row in results["rows"].items() if row["status"] == "measured"}
     assert measured == {"overhead", "momentum_update", "step_against_floor"}
 
@@ -83,6 +85,30 @@ def test_the_page_on_speed_shows_the_committed_figures(monkeypatch: pytest.Monke
     from benchmarks import bench
 
     page = (ROOT / "docs" / "speed.md").read_text()
-    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
-        shown = [line for line in bench.summary(json.loads(path.read_text())) if bench.NOT_YET not in line]
-        assert "\n".join(shown) in page, path
+    files = (ROOT / "benchmarks" / "results").glob("*.json")
+    results = {path.stem: json.loads(path.read_text()) for path in files}
+    assert bench.with_tables(page, results) == page
+    for name, result in results.items():
+        assert f"<!-- {name} -->\n" + "\n".join(bench.summary(result)[:3]) in page
+
+
+def test_a_row_without_a_result_is_shown_as_not_yet_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import bench
+
+    result = json.loads(next((ROOT / "benchmarks" / "results").glob("*.json")).read_text())
+    result["rows"].pop("overhead")
+    title, bound = bench.ROWS["overhead"].title, bench.ROWS["overhead"].bound
+    assert f"| {title} | {bound} | {bench.NOT_YET} | |" in bench.summary(result)
+    assert f"| {title} | {bound} | | {bench.NOT_YET} | | | |" in bench.page({"machine": result})
+
+
+def test_the_worst_of_many_figures_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import bench
+    from benchmarks.measure import Figure
+
+    figures = [Figure("", value, "×", 2.0, "at least").as_json() for value in (2.5, 1.5, 3.0)]
+    row = {"title": "Epochs", "bound": "≥ 2×", "status": "measured", "figures": figures}
+    shown = bench.summary({"machine": {}, "rows": {"plain_lightning_small": row}})
+    assert "| Epochs, the worst part | ≥ 2× | 1.5 × | **no** |" in shown

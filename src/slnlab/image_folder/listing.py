@@ -104,6 +104,7 @@ def _changed(folder: str) -> int:
 
 
 def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
+    """The contents, and the time of the last change of each folder that was looked into."""
     looked_into: dict[str, int] = {}
     folders = split_folders(top)
     train = class_names(folders["train"])
@@ -118,38 +119,44 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
         unlabelled += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
     for split, folder in folders.items():
         found, matched = (train, []) if split == "train" else match_classes(folder, folders["train"], train)
+        images = {name: _images(path, top, looked_into, left_out) for name, path in found.items()}
+        empty = [name for name, paths in images.items() if not paths]
+        _check_images(folder, images, empty if split == "train" else [], left_out)
         remarks += matched
-        pairs: list[tuple[str, int]] = []
-        empty: list[str] = []
-        for name, path in found.items():
-            images: list[str] = []
-            for where, files in walk(path):
-                looked_into[where] = _changed(where)
-                for file in files:
-                    reason = why_no_image(file)
-                    if reason is None:
-                        images.append(os.path.relpath(file.path, top))
-                    else:
-                        left_out[reason] += 1
-            pairs += [(image, number_of[name]) for image in images]
-            if not images:
-                empty.append(name)
-        if not found:
-            raise DataError(f"{folder}: has no folder of a class")
-        if empty and split == "train":
-            raise DataError(
-                f"{folder}: has no image of {quoted(empty)}{_files(left_out)}; put some there, or remove the folder"
-            )
-        if not pairs:
-            raise DataError(f"{folder}: has no image{_files(left_out)}")
-        missing = [name for name in train if name not in found or name in empty]
-        if missing:
+        if missing := [name for name in train if name not in found or name in empty]:
             remarks.append(f"{folder.name}/ has no image of {quoted(missing)}")
+        pairs = [(path, number_of[name]) for name, paths in images.items() for path in paths]
         listed = Listing([path for path, _ in pairs], [label for _, label in pairs])
         splits[split] = mixed(pairs) if split == "train" else listed
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
     contents = ImageFolderContents(top, list(train), splits, called, left_out, sorted(unlabelled), remarks, {})
     return looked_into, contents
+
+
+def _images(folder: Path, top: Path, looked_into: dict[str, int], left_out: Counter[str]) -> list[str]:
+    """The images of a class, relative to `top`. Adds to the folders looked into, and to the files left out."""
+    images: list[str] = []
+    for where, files in walk(folder):
+        looked_into[where] = _changed(where)
+        for file in files:
+            reason = why_no_image(file)
+            if reason is None:
+                images.append(os.path.relpath(file.path, top))
+            else:
+                left_out[reason] += 1
+    return images
+
+
+def _check_images(folder: Path, images: dict[str, list[str]], empty: list[str], left_out: Counter[str]) -> None:
+    """Refuse a split without classes or images, or with `empty` classes."""
+    if not images:
+        raise DataError(f"{folder}: has no folder of a class")
+    if empty:
+        raise DataError(
+            f"{folder}: has no image of {quoted(empty)}{_files(left_out)}; put some there, or remove the folder"
+        )
+    if not any(images.values()):
+        raise DataError(f"{folder}: has no image{_files(left_out)}")
 
 
 def _files(left_out: Counter[str]) -> str:
