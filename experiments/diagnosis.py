@@ -139,9 +139,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write table.md from the files")
     asked = parser.parse_args()
     if not asked.table:
-        runs = [
-            run for run in find_runs(asked.runs).runs if run.result.method in METHODS and run.result.noise != "none"
-        ]
+        found = (run for run in find_runs(asked.runs).runs if run.result.method in METHODS)
+        # Runs with a softmax average were made for dependent noise.
+        runs = [run for run in found if not run.result.identity["softmax_average"]["enabled"]]
         runs.sort(key=lambda run: (run.result.data, METHODS.index(run.result.method), *run.pair))
         lines: list[Measured] = []
         for run in runs:
