@@ -88,9 +88,24 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts
 	rm $@/curves.png $@/parts/curves.png
 
-experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs of minima_digits, of recipe, and of nine on Fashion-MNIST
-	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist noise=sym seed=0 launcher=local runs_dir=runs/fashion_diagnosis
-	cd experiments && ../$(BIN)/python diagnosis.py ../runs/minima_digits ../runs/fashion_diagnosis ../runs/recipe --out diagnosis
+DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_mo_lc,elr
+DIAGNOSED := $(DIAGNOSIS) experiment=fashion_mnist noise.rate=0.4,0.2 runs_dir=runs/diagnosis
+LOW := $(DIAGNOSIS) experiment=recipe_digits seed=5,6 runs_dir=runs/diagnosis_digits
+# CIFAR=DIR HUMAN=FILE add CIFAR-10 with human labels.
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (300 runs, 8 hours on a core)
+	for seed in 0 1 2; do \
+	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed noise=sym,asym && \
+	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed $(FIVE) && \
+	  $(DIAGNOSED) seed=$$seed noise.seed=0 noise=dependent || exit 1; done
+	test -z "$(CIFAR)" || $(DIAGNOSIS) experiment=cifar10_cpu data.train_size=10000 noise=human noise.annotation=worse \
+	  noise.path=$(HUMAN) data.source.root=$(CIFAR) data.source.verify=false runs_dir=runs/diagnosis
+	$(LOW) noise=none
+	$(LOW) noise=sym noise.rate=0.1,0.2
+	$(LOW) noise=asym,dependent noise.rate=0.2
+	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis --folds
+	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis/*/*-0.4 --policies
+	cd experiments && ../$(BIN)/python diagnosis.py ../runs/diagnosis ../runs/diagnosis_digits ../runs/minima_digits ../runs/recipe \
+	  --out diagnosis
 
 TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned

@@ -55,6 +55,7 @@ OFF: dict[str, Any] = {
     "data.imbalance": None,
     "data.augment": "crop_flip",
     "data.clean_val": False,
+    "data.source.votes": "majority",
     **{each.switch: 0 for each in COMPOSABLE if not each.in_every_identity},
 }
 """Key → the value with which it is no part of an identity. Finished runs lack these keys."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
@@ -42,8 +43,9 @@ class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
     It may also have `true_labels()` and `replaced()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
-    `IndexedDataModule`; and `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`.
-    `mixed_depths` allows images of 8 bits and of more together, because the user gave the pixel range of the latter.
+    `IndexedDataModule`; `targets()`, image → first target (C,) of training, where it is not the given label; and
+    `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits
+    and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
@@ -246,6 +248,13 @@ class StreamedDataModule(IndexedDataModule):
             self._use(self.noise.record(trusted, self.own_classes, self.classes, paths=names))
         if weights := self.weights():
             self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in names()]))
+        targets: Mapping[str, Any] = getattr(self.source, "targets", dict)()
+        if targets:
+            each = one_hot(self.labels.given, self.num_classes).float()
+            for row, name in enumerate(names()):
+                if (target := targets.get(name)) is not None:
+                    each[row] = torch.from_numpy(target)
+            self.labels = self.labels._replace(target=each)
         return paths
 
     def _balanced_size(self) -> int:

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.contents import ImageFolderContents, Listing, mixed
@@ -28,16 +28,23 @@ from slnlab.image_folder.listed import corrected, read_image_list
 from slnlab.storage.hashes import file_hashes
 from slnlab.text.messages import quoted
 
+if TYPE_CHECKING:
+    from slnlab.image_folder.votes import Votes
+
 Unreadable = Literal["refuse", "skip"]
 """The treatment of unreadable images: the run ends before training, or leaves them out."""
 
 
-_read: dict[tuple[str, Unreadable, str | None], tuple[dict[str, int], ImageFolderContents]] = {}
-"""(root, unreadable, labels) → times of change of folders and CSV files, and contents. Composing asks often."""
+_read: dict[tuple[str, Unreadable, str | None, str], tuple[dict[str, int], ImageFolderContents]] = {}
+"""(root, unreadable, labels, votes) → times of change of folders and CSV files, and contents. Composing asks often."""
 
 
 def read_image_folder(
-    root: str, unreadable: Unreadable = "refuse", workers: int | None = None, labels: str | None = None
+    root: str,
+    unreadable: Unreadable = "refuse",
+    workers: int | None = None,
+    labels: str | None = None,
+    votes: Votes = "majority",
 ) -> ImageFolderContents:
     """List `root/train/<class>/` with `val/` and `test/` beside it, or `root/<class>/`, or the rows of a CSV file.
 
@@ -51,6 +58,7 @@ def read_image_folder(
         unreadable: "skip" decodes every image (`slnlab.image_folder.check`) and leaves unreadable ones out.
         workers: threads that decode; None uses all cores.
         labels: CSV file that overrides training labels (`slnlab.image_folder.listed.corrected`); None: no file.
+        votes: what the given label of an image with several annotators is.
 
     Raises:
         ConfigError: `unreadable` has another value.
@@ -62,18 +70,29 @@ def read_image_folder(
     top = Path(root).expanduser()
     if not root or not (top.is_dir() or top.suffix == ".csv"):
         raise DataError(f"data.source.root: {root!r} is no folder, and no .csv file")
-    key = (root, unreadable, labels)
+    key = (root, unreadable, labels, votes)
     known = _read.get(key)
     if known is None or any(_changed(path) != when for path, when in known[0].items()):
         looked_into, found = ({str(top): _changed(str(top))}, read_image_list(top)) if top.is_file() else _contents(top)
         if unreadable == "skip":
             found = _readable(found, workers)
+        if votes == "dawid_skene" and found.answers:
+            found = _by_dawid_skene(found)
         if labels is not None:
             file = Path(labels).expanduser()
             looked_into[str(file)] = _changed(str(file))
             found = corrected(found, file)
         known = _read[key] = (looked_into, found)
     return known[1]
+
+
+def _by_dawid_skene(contents: ImageFolderContents) -> ImageFolderContents:
+    from slnlab.image_folder.votes import dawid_skene  # with numpy, which other folders do without
+
+    label_of = dawid_skene(contents.answers or {}, len(contents.classes))
+    paths = contents.splits["train"].paths
+    train = Listing(paths, [label_of[path] for path in paths])
+    return contents._replace(splits=contents.splits | {"train": train})
 
 
 def _changed(folder: str) -> int:

@@ -219,6 +219,9 @@ class Method(pl.LightningModule):
         labels = self.data.labels
         known = {"true": labels.true, "wrong": labels.wrong, "sample_weight": labels.weight}
         self.table = SampleTable(labels.given, self.data.num_classes, **known, repeats=self.data.oversampling)
+        if labels.target is not None:
+            rows = torch.arange(len(labels.given), device=labels.given.device)
+            self.table.correct(rows, torch.zeros(len(rows), device=rows.device), labels.target)
         self.table.watch()
 
     def on_fit_start(self) -> None:

@@ -44,6 +44,7 @@ def contradictions(config: dict[str, Any]) -> Problems:
         _noise_problems,
         _label_problems,
         _weight_problems,
+        _vote_problems,
         _vector_problems,
         _augmentation_problems,
         _length_problems,
@@ -183,6 +184,16 @@ def _weight_problems(config: dict[str, Any]) -> Problems:
         yield key, f"has a column weight, which method={method['name']} does not use; choose ce, sln or gce"
     elif config["mixup"]["alpha"]:
         yield "mixup.alpha", f"{key} gives each sample a weight, and a mixture has two samples"
+
+
+def _vote_problems(config: dict[str, Any]) -> Problems:
+    """Frequencies of labels as targets, beside a method that looks at given labels alone, or injected noise."""
+    if config["data"]["source"].get("votes") != "frequency":
+        return
+    if not law(config["method"]).weighs_samples:
+        yield "data.source.votes", f"method={config['method']['name']} takes given labels only; choose ce, sln or gce"
+    elif config["noise"]["name"] != "real" or config["data"].get("threshold"):
+        yield "data.source.votes", "frequency is no target for labels that are changed; choose majority or dawid_skene"
 
 
 def _vector_problems(config: dict[str, Any]) -> Problems:
