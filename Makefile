@@ -88,9 +88,24 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts
 	rm $@/curves.png $@/parts/curves.png
 
-experiments/diagnosis: $(STAMP)  ## scores that find wrong labels, of the runs of minima_digits, of recipe, and of nine on Fashion-MNIST
-	$(BIN)/python -m slnlab.train -m experiment=fashion_mnist noise=sym seed=0 launcher=local runs_dir=runs/fashion_diagnosis
-	cd experiments && ../$(BIN)/python diagnosis.py ../runs/minima_digits ../runs/fashion_diagnosis ../runs/recipe --out diagnosis
+DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_mo_lc,elr
+DIAGNOSED := $(DIAGNOSIS) experiment=fashion_mnist noise.rate=0.4,0.2 runs_dir=runs/diagnosis
+LOW := $(DIAGNOSIS) experiment=recipe_digits seed=5,6 runs_dir=runs/diagnosis_digits
+# CIFAR=DIR HUMAN=FILE add CIFAR-10 with human labels.
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (300 runs, 8 hours on a core)
+	for seed in 0 1 2; do \
+	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed noise=sym,asym && \
+	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed $(FIVE) && \
+	  $(DIAGNOSED) seed=$$seed noise.seed=0 noise=dependent || exit 1; done
+	test -z "$(CIFAR)" || $(DIAGNOSIS) experiment=cifar10_cpu data.train_size=10000 noise=human noise.annotation=worse \
+	  noise.path=$(HUMAN) data.source.root=$(CIFAR) data.source.verify=false runs_dir=runs/diagnosis
+	$(LOW) noise=none
+	$(LOW) noise=sym noise.rate=0.1,0.2
+	$(LOW) noise=asym,dependent noise.rate=0.2
+	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis --folds
+	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis/*/*-0.4 --policies
+	cd experiments && ../$(BIN)/python diagnosis.py ../runs/diagnosis ../runs/diagnosis_digits ../runs/minima_digits ../runs/recipe \
+	  --out diagnosis
 
 TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
   runs_dir=runs/methods_fashion_tuned
@@ -122,20 +137,19 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
 	rm $@/curves.png $@/table.csv  # trials and final runs together: no picture to learn from
 
-# A second `make` beside the first shares the work. COMPARE has overrides of every run.
-COMPARE ?= launcher=local
-experiments/methods: $(STAMP)  ## every method after four trials each on noisy labels: digits, Fashion-MNIST (3,000 runs, days)
-	for sweep in methods methods_memorising; do \
-	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep $(COMPARE) || exit 1; \
+# Stages: SEEDS=0,1 and then more, which adds runs. COMPARE has overrides of every run, SWEEPS the sweeps.
+SEEDS ?= 0,1,2,3,4
+SWEEPS ?= methods methods_memorising
+COMPARE ?=
+experiments/methods: $(STAMP)  ## every method after three trials each on noisy labels: digits, then Fashion-MNIST (hours, days)
+	for sweep in $(SWEEPS); do \
+	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep seed=$(SEEDS) $(COMPARE); \
 	  mkdir -p $@/$$sweep && cp runs/$$sweep/chosen.csv $@/$$sweep && \
-	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true --compare ce \
-	    --costs experiments/methods_digits/costs.json --out $@/$$sweep && \
-	  $(BIN)/python -m slnlab.analyze pareto runs/$$sweep --where data.test=true \
-	    --costs experiments/methods_digits/costs.json --out $@/$$sweep && \
-	  $(BIN)/python -m slnlab.analyze rank runs/$$sweep --where data.test=true --out $@/$$sweep || exit 1; \
-	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png; done  # a hundred configurations: no curves to learn from
-	$(BIN)/python -m slnlab.analyze rank runs/methods runs/methods_memorising --where data.test=true --out $@
-	rm $@/*.svg
+	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true \
+	    --where seed=$(SEEDS) --compare ce --out $@/$$sweep && \
+	  for kind in pareto rank; do $(BIN)/python -m slnlab.analyze $$kind runs/$$sweep --where data.test=true \
+	    --where seed=$(SEEDS) --out $@/$$sweep || exit 1; done && \
+	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png || exit 1; done  # a hundred configurations: no curves to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma

@@ -19,8 +19,9 @@ from markdown_tables import cell, code, table
 
 from slnlab.catalogue.card_texts import CardText, card_text
 from slnlab.catalogue.docstrings import arguments
-from slnlab.catalogue.show import BESIDE, STRUCTURE
+from slnlab.catalogue.show import STRUCTURE
 from slnlab.catalogue.yaml_keys import Key, keys, preset_of, source
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import class_variable
 from slnlab.schema.options import Law, law
 
@@ -171,7 +172,7 @@ def card(found: Method) -> str:
     kind = found.method["_target_"]
     laws = found.law
     alone = "One network" if len(laws.networks) == 1 else "Two networks"
-    composes = [f"{name} (`{key}`)" for key, name in BESIDE.items() if key not in laws.refuses]
+    composes = [f"{each.title} (`{each.switch}`)" for each in COMPOSABLE if each.switch not in laws.refuses]
     composes += [] if "loss.name" in laws.fixed else ["any class-wise loss (`loss`)"]
     sections = [
         MADE.strip(),
@@ -229,7 +230,7 @@ def index() -> str:
     ]
     single = [each for each in methods() if len(each.law.networks) == 1]
     page = (DOCS / "parts" / "methods.md").read_text("utf-8")
-    for key in ("mixup.alpha", "sam.rho", "logit_clip.tau", "class_balance.strength"):
+    for key in (feature.switch for feature in COMPOSABLE):
         without = ", ".join(f"`{each.name}`" for each in single if key in each.law.refuses)
         page = page.replace(f"<!-- without {key} -->", without)
     two = ", ".join(f"`{each.name}`" for each in methods() if each not in single)

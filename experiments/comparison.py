@@ -1,11 +1,13 @@
-"""Every method with values chosen on noisy labels, and the same number of trials for each.
+"""Every method with a value chosen on noisy labels, and the same number of trials for each.
 
-    python experiments/comparison.py methods --runs runs/methods
+    python experiments/comparison.py methods --runs runs/methods seed=0,1
 
-does a study of `slnlab.tune` for each noise and method of `conf/experiment/methods.yaml`, over the values of
-`experiments/methods/values.yaml`. The first seed on the first draw of noisy labels chooses; all seeds on all draws are
-the final runs. The same command resumes, and a second process beside the first shares the work. `chosen.csv` below the
-runs lists the trials. Further words are overrides of every run (`launcher=local`, `noise=sym`).
+does a study of `slnlab.tune` for each method and noise of `conf/experiment/methods.yaml`, over the values of
+`experiments/methods/values.yaml`. The first seed chooses, by the mean of the last evaluated epochs; all seeds are final
+runs. Each seed has its own draw of noisy labels: draws are what ranks and paired differences count. The same command
+resumes, with more seeds (`seed=0,1,2,3,4`) it adds only their runs, and a second process beside the first shares the
+work. `chosen.csv` below the runs lists the trials of the studies so far. Further words are overrides of every run
+(`noise=sym`, `method=ce,gce`).
 
 Early stopping holds out samples in its final runs too, as they are a part of the method.
 """
@@ -22,54 +24,36 @@ from typing import Any
 import yaml
 
 from slnlab.analysis.csv_files import write_csv
-from slnlab.config import compose
 from slnlab.config.composition import compose_with_hydra
 from slnlab.errors import SlnlabError
-from slnlab.study.plan import Plan, StudyRun, Values, typed
+from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Study
-from slnlab.study.runs import sweep, train_run
 from slnlab.text.terminal import print_anywhere
 from slnlab.tune import tune
 
 VALUES = Path(__file__).parent / "methods" / "values.yaml"
-DRAWS = "noise.seed="
+LAST = 5
+"""Number of last evaluated epochs whose mean accuracy chooses. One epoch of a small set says too little."""
 
 log = logging.getLogger(__name__)
 
 
-def questions(experiment: str, overrides: Sequence[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """The method, the overrides of its study, and the draws of labels of its final runs, for each noise and method.
+def studies(experiment: str, overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides of the study of each method on each noise.
 
     Args:
-        experiment: name in `conf/experiment/`; its sweep has noises, methods, draws and seeds.
+        experiment: name in `conf/experiment/`; its sweep has noises, methods and seeds.
         overrides: of every run; those of the sweep replace its lists.
     """
     spaces: dict[str, dict[str, list[Any]]] = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
-    own = dict(text.split("=", 1) for text in overrides)
-    lists = {**compose_with_hydra([f"experiment={experiment}"]).hydra.sweeper.params, **own}
-    noises, methods, draws = (str(lists.pop(key)).split(",") for key in ("noise", "method", "noise.seed"))
-    shared = [f"{key}={value}" for key, value in lists.items()]
-    for noise in noises:
-        for method in methods:
-            space = [f"{key}={','.join(map(str, values))}" for key, values in spaces[method].items()]
-            fixed = [f"experiment={experiment}", f"noise={noise}", f"method={method}", f"{DRAWS}{draws[0]}"]
-            yield method, [*fixed, *shared, *space], draws
-
-
-def on_draw(overrides: Sequence[str], draws: str) -> list[str]:
-    """The overrides with other draws of noisy labels."""
-    return [f"{DRAWS}{draws}" if text.startswith(DRAWS) else text for text in overrides]
-
-
-def final_runs(plan: Plan, values: Values, draws: Sequence[str]) -> None:
-    """Do the final runs on further draws of noisy labels."""
-    if plan.launcher:
-        sweep(plan, on_draw(plan.final_sweep(values), ",".join(draws)))
-        return
-    for draw in draws:
-        for seed in plan.final_seeds:
-            overrides = on_draw(plan.final(values, seed).overrides, draw)
-            train_run(StudyRun(dict(values), overrides, compose(overrides)), wait=True)
+    typed_lists = dict(text.split("=", 1) for text in overrides)
+    lists = {**compose_with_hydra([f"experiment={experiment}"]).hydra.sweeper.params, **typed_lists}
+    noises, methods = (str(lists.pop(key)).split(",") for key in ("noise", "method"))
+    shared = [f"experiment={experiment}", *(f"{key}={value}" for key, value in lists.items())]
+    for method in methods:
+        space = [f"{key}={','.join(map(str, values))}" for key, values in spaces[method].items()]
+        for noise in noises:
+            yield [f"noise={noise}", f"method={method}", *shared, *space]
 
 
 def lines(study: Study) -> Iterator[Mapping[str, object]]:
@@ -97,21 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
     found: list[Mapping[str, object]] = []
     failed: list[str] = []
-    for method, overrides, draws in questions(asked.experiment, [*asked.overrides, f"runs_dir={asked.runs}"]):
+    for overrides in studies(asked.experiment, [*asked.overrides, f"runs_dir={asked.runs}"]):
         try:
-            plan = Plan(overrides)
+            plan = Plan(overrides, last=LAST)
             print(f"{plan.directory.name}: {len(plan.trial_runs)} trials", flush=True)
-            if asked.dry_run:
-                continue
-            study = tune(plan)
-            assert study.chosen is not None
-            final_runs(plan, study.chosen, draws[1:])
-            found += lines(study)
+            if not asked.dry_run:
+                found += lines(tune(plan))
+                write_csv(asked.runs / "chosen.csv", found)
         except SlnlabError as error:  # the other methods go on
-            log.error("%s: %s", method, error)
-            failed.append(f"{method}: {error}")
-    if found:
-        write_csv(asked.runs / "chosen.csv", found)
+            log.error("%s: %s", " ".join(overrides[:2]), error)
+            failed.append(f"{' '.join(overrides[:2])}: {error}")
     if failed:
         sys.exit("\n  ".join([f"error: {len(failed)} studies failed:", *failed]))
 

@@ -21,6 +21,7 @@ from browsing import headless
 gc.disable()  # until all is imported; see pytest_collection_finish
 
 if TYPE_CHECKING:  # xdist's first process reads this file and runs no test: it must not pay for torch
+    from slnlab.inference.trained_run import TrainedRun
     from slnlab.record.result import Result
 
 TINY = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false")
@@ -97,6 +98,18 @@ def tiny_run(tmp_path: Path) -> Callable[..., tuple[Result, Path]]:
         return train(config, directory, list(overrides)), directory
 
     return run
+
+
+@pytest.fixture(scope="module")
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A finished run of the module's `OVERRIDES`, which its tests share."""
+    import slnlab
+    from slnlab.config import compose
+    from slnlab.train import train
+
+    made = tmp_path_factory.mktemp("shared") / "run"
+    train(compose([*request.module.OVERRIDES, "trainer.accelerator=cpu", "trainer.progress=false"]), made)
+    return slnlab.load(made)
 
 
 @pytest.fixture

@@ -205,6 +205,7 @@ def test_few_checkpoints_are_written_and_always_the_last(
         (["method=sam"], "sam.rho=0.1"),
         (["method=mixup"], "mixup.alpha=8"),
         (["class_balance.strength=1"], "class_balance.strength=1"),
+        (["data.oversampling=true"], "data.oversampling=True"),
         (["model.dropout=0.1"], "model=mlp: dropout draws random numbers in each network's own order"),
         (["optimizer=adam"], "optimizer=adam is not SGD"),
         (["trainer.devices=2"], "trainer.devices=2"),

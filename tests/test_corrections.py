@@ -162,7 +162,7 @@ def test_samples_in_memory_have_a_number_and_stay(tmp_path: Path) -> None:
     known = {"0": 1, "1": 0}
     file = decided(tmp_path, "1,relabel,b", "0,keep,", header="index,decision,label")
     assert read_decisions(file, "index", known, "ab", droppable=False) == {"1": 1, "0": 1}
-    with pytest.raises(DataError, match="line 2: the samples lie in one array"):
+    with pytest.raises(DataError, match="line 2: no sample of this data set can be left out"):
         read_decisions(decided(tmp_path, "1,drop,", header="index,decision,label"), "index", known, "ab", False)
 
 

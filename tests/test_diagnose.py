@@ -12,7 +12,6 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-import slnlab
 from slnlab.config import compose
 from slnlab.diagnose import lines, main
 from slnlab.errors import ConfigError, DataError
@@ -20,18 +19,9 @@ from slnlab.inference.corrections import Policy, corrected, write_corrected
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.images import run_images, training_probabilities
 from slnlab.inference.trained_run import TrainedRun
-from slnlab.train import train
 from slnlab.training import assemble
 
 OVERRIDES = ("data.train_size=400", "data.test=false", "noise.rate=0.3", "method=ce", "trainer.max_epochs=6")
-QUIET = ("trainer.accelerator=cpu", "trainer.progress=false")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    made = tmp_path_factory.mktemp("noisy") / "run"
-    train(compose([*OVERRIDES, *QUIET]), made)
-    return slnlab.load(made)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +132,7 @@ def test_corrected_labels_train_the_next_run(run: TrainedRun, found: Diagnosis, 
     write_corrected(labels := corrected(found), file)
     count = labels.relabelled
     assert count == found.estimate.suspected.sum() > 0
-    data = assemble.datamodule(compose([*OVERRIDES, *QUIET, "noise=csv", f"noise.path={file}"]))
+    data = assemble.datamodule(compose([*OVERRIDES, "noise=csv", f"noise.path={file}"]))
     data.prepare_data()
     data.setup()
     given = torch.from_numpy(run.samples["given"])

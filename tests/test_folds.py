@@ -21,8 +21,7 @@ from slnlab.schema.contradictions import epoch_size
 from slnlab.train import train
 from slnlab.training.settling import settle
 
-WORDS = ["data.train_size=120", "data.noisy_val=20", "noise.rate=0.2", "method=ce", "trainer.max_epochs=2"]
-QUIET = ["trainer.accelerator=cpu", "trainer.progress=false"]
+OVERRIDES = ["data.train_size=120", "data.noisy_val=20", "noise.rate=0.2", "method=ce", "trainer.max_epochs=2"]
 
 
 @pytest.mark.parametrize(("samples", "count"), [(93, 2), (93, 5), (100, 7), (5, 5)])
@@ -35,13 +34,6 @@ def test_folds_part_the_samples_and_have_every_label(samples: int, count: int) -
         shares = torch.stack([given[part].bincount(minlength=3) for part in parts])
         assert (shares.amax(0) - shares.amin(0)).max() <= 1, "each label is spread evenly"
     assert not torch.equal(parts[0], rows_of_fold(given, (0, count), 1))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    made = tmp_path_factory.mktemp("folds") / "run"
-    train(compose([*WORDS, *QUIET]), made)
-    return slnlab.load(made)
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +101,11 @@ def test_wrong_folds_are_refused(run: TrainedRun) -> None:
         with pytest.raises(ConfigError, match=r"data.fold: .* must be \[NUMBER, FOLDS\]"):
             check(compose([f"data.fold={value}"]))
     with pytest.raises(ConfigError, match=r"data.fold: 101 folds of 120 training samples leave some without"):
-        check(compose([*WORDS, "data.fold=[0,101]"]))
+        check(compose([*OVERRIDES, "data.fold=[0,101]"]))
 
 
 def test_the_key_is_part_of_a_run_only_if_it_is_given() -> None:
     assert "fold" not in settle(compose()).identity["data"]
-    spec = settle(compose([*WORDS, "data.fold=[1,3]"]))
+    spec = settle(compose([*OVERRIDES, "data.fold=[1,3]"]))
     assert spec.identity["data"]["fold"] == [1, 3]
     assert epoch_size(spec.container["data"]) == 120 - 40 - 20

@@ -181,10 +181,32 @@ def test_show_explains_inherited_keys() -> None:
     assert "Fixes loss.name=cross_entropy" in shown
 
 
+def test_show_prints_other_options_with_what_their_keys_mean() -> None:
+    shown = show("data=cifar10", ["data.batch_size=64"])
+    assert shown.startswith("data=cifar10\n\nCIFAR-10: 50,000 + 10,000 images")
+    assert "data.batch_size = 64\n      size of the global training batch, ≥ 2" in shown
+    assert re.search(r"data\.source\.verify = true\n      .*checksum", shown), "keys of a part have meanings too"
+    assert "data.num_classes = <must be given: a folder of images" in show("data=folder")
+    assert show("method=elr") == show("elr")
+
+
+@pytest.mark.parametrize("choice", ["data=folder", "noise=human", "model=timm", "loss=gce", "scheduler=multistep"])
+def test_show_needs_no_value_that_must_be_given(choice: str) -> None:
+    group, name = choice.split("=")
+    shown = show(choice)
+    assert shown.startswith(f"{choice}\n")
+    assert next(option for option in options(group) if option.name == name).does in " ".join(shown.split())
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("elrr", "did you mean elr"), ("asym", "is no method, but noise=asym; see `slnlab list noise`")],
+    [
+        ("elrr", "did you mean elr"),
+        ("asym", "is no method, but noise=asym; see `slnlab show noise=asym` and `slnlab list noise`"),
+        ("noise=asymm", "asymm: there is no such noise .did you mean asym"),
+        ("optimizer=sgd", "nothing to show for the group optimizer; groups: method, loss"),
+    ],
 )
-def test_an_unknown_method_is_one_message(name: str, message: str) -> None:
+def test_an_unknown_option_is_one_message(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         show(name)

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from slnlab.config import CONF_DIR, check, compose
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import law
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +92,10 @@ def test_a_method_without_a_measured_cost_has_a_card(make_pages: ModuleType) -> 
     assert "## Cost\n\nNot measured.\n" in card
 
 
-@pytest.mark.parametrize("key", ["mixup.alpha", "sam.rho", "logit_clip.tau", "class_balance.strength"])
+IN_ONE_NETWORK = [each.switch for each in COMPOSABLE if each.parameter and each.switch != "sln.sigma"]
+
+
+@pytest.mark.parametrize("key", IN_ONE_NETWORK)
 def test_the_index_names_methods_that_refuse_a_feature(key: str) -> None:
     page = (ROOT / "docs" / "methods" / "index.md").read_text()
     (named,) = re.findall(rf"^- [\w ]+ \(`{key}`\) goes with .* one network, except (.*?)\.", page, re.MULTILINE)

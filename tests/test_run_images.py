@@ -9,24 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import slnlab
-from slnlab.config import compose
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
 from slnlab.inference.features import recording
 from slnlab.inference.images import run_images
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.methods.ensemble import Ensemble
-from slnlab.train import train
 
-TINY = ("data.train_size=200", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    """A run whose noise replaces images and whose noise seed is not the default."""
-    made = tmp_path_factory.mktemp("open-set") / "run"
-    train(compose([*TINY, "model.widths=[4,4,8,8]", "noise=open_set", "noise.seed=5"]), made)
-    return slnlab.load(made)
+OVERRIDES = ("data.train_size=200", "trainer.max_epochs=1", "model.widths=[4,4,8,8]", "noise=open_set", "noise.seed=5")
+"""Of a run whose noise replaces images and whose noise seed is not the default."""
 
 
 def test_training_images_give_the_loss_that_the_run_recorded(run: TrainedRun) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor
 
+from slnlab import samples
 from slnlab.errors import ConfigError, DataError
+from slnlab.objectives import ELR, SOP
 from slnlab.samples import SampleTable
 
 GIVEN = torch.tensor([2, 0, 1, 2])
@@ -248,3 +251,58 @@ def test_the_state_of_other_labels_is_refused(labels: list[int]) -> None:
     with pytest.raises(DataError, match="other given labels"):
         table.load_state_dict({})
     assert torch.equal(table.targets(ALL), before)
+
+
+# Copies of a sample in a batch
+
+
+def test_of_copies_the_first_is_written_in_every_column() -> None:
+    table = SampleTable(GIVEN, 3, repeats=True)
+    table.watch()
+    logits = torch.tensor([[0.0, 0, 5], [1, 0, 0], [9, 0, 0], [0, 9, 0]])
+    table.observe(torch.tensor([3, 1, 3, 1]), logits)
+    first = SampleTable(GIVEN, 3)
+    first.watch()
+    first.observe(torch.tensor([3, 1]), logits[:2])
+    for name in ("loss", "prediction", "margin", "observed"):
+        assert torch.equal(table[name], first[name])
+
+
+def test_a_running_target_moves_once_per_step_whatever_the_number_of_copies() -> None:
+    """ELR: q ← β·q + (1 − β)·S of the first copy; and both copies are pulled towards this q."""
+    table = SampleTable(GIVEN, 3, repeats=True)
+    elr = ELR(table, strength=1, decay=0.5)
+    index, logits = torch.tensor([1, 1]), torch.tensor([[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]]).log()
+    elr.remember(index, logits)
+    torch.testing.assert_close(table["elr"][1], torch.tensor([0.125, 0.125, 0.25]))
+    penalty = elr(index, logits, table.targets(index)) + logits[:, 0]
+    torch.testing.assert_close(penalty.exp(), torch.tensor([1 - 0.1875, 1 - 0.15625]))  # 1 − ⟨q, S⟩ of each copy
+
+
+def test_gradients_of_copies_add_up() -> None:
+    """SOP: u and v of a sample are parameters, so each copy of the sample has a part in their gradient."""
+    one, two = SampleTable(GIVEN, 3), SampleTable(GIVEN, 3, repeats=True)
+    sops = [SOP(table, lr_u=1, lr_v=1, seed=4) for table in (one, two)]
+    for table in (one, two):
+        table["sop_v"].fill_(0.5)
+    start = one["sop_v"].clone()
+    for sop, index in zip(sops, (torch.tensor([1]), torch.tensor([1, 1])), strict=True):
+        noise = sop.noise(index)
+        sop(noise, torch.zeros(len(index), 3), sop.table.targets(index)).sum().backward()
+        sop.step(noise)
+    assert (one["sop_v"][1] != start[1]).any()
+    torch.testing.assert_close(two["sop_v"] - start, 2 * (one["sop_v"] - start))
+
+
+def test_of_copies_in_two_processes_that_of_the_first_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [SampleTable(GIVEN, 3, repeats=True) for _ in range(2)]
+    parts = [torch.tensor([0, 2]), torch.tensor([2, 3])]
+    for rank, (table, part) in enumerate(zip(tables, parts, strict=True)):
+        table.add("seen_by", fill=-1)
+        table.write(part, seen_by=torch.full((2,), float(rank)))
+    before = [table["seen_by"].clone() for table in tables]
+    for table in tables:
+        columns = torch.cat([column[part] for column, part in zip(before, parts, strict=True)])
+        monkeypatch.setattr(samples, "gather", MagicMock(side_effect=[torch.cat(parts), columns]))
+        table.share(parts[0])
+        assert table["seen_by"].tolist() == [0, -1, 0, 1]

@@ -20,13 +20,12 @@ from slnlab.train import train
 from slnlab.training import assemble
 from slnlab.training.settling import settle
 
-WORDS = ["data.train_size=240", "data.noisy_val=20", "noise.rate=0.2", "method=ce", "trainer.max_epochs=3"]
-QUIET = ["trainer.accelerator=cpu", "trainer.progress=false"]
+OVERRIDES = ["data.train_size=240", "data.noisy_val=20", "noise.rate=0.2", "method=ce", "trainer.max_epochs=3"]
 EXTRA = ["data.num_classes=11", "data.classes=null"]
 
 
 def labels(*words: str) -> Any:
-    data = assemble.datamodule(compose([*WORDS, *QUIET, *words]))
+    data = assemble.datamodule(compose([*OVERRIDES, *words]))
     data.prepare_data()
     data.setup()
     return data
@@ -50,13 +49,6 @@ def test_the_other_samples_keep_their_noisy_labels() -> None:
     assert extra.labels.wrong[chosen].all()
     assert torch.equal(extra.labels.wrong[~chosen], plain.labels.wrong[~chosen])
     assert torch.equal(extra.labels.true, plain.labels.true)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    made = tmp_path_factory.mktemp("threshold") / "run"
-    train(compose([*WORDS, *QUIET]), made)
-    return slnlab.load(made)
 
 
 @pytest.fixture(scope="module")

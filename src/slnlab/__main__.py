@@ -33,7 +33,7 @@ COMMANDS = {
     "export": Command("slnlab.export", "write a finished run's model for other programs"),
     "dashboard": Command("slnlab.dashboard", "make the W&B dashboard of a project; send offline recordings"),
     "list": Command("slnlab.catalogue.options", "list methods, losses, noise, data sets or models"),
-    "show": Command("slnlab.catalogue.show", "describe a method, its keys and its combinations"),
+    "show": Command("slnlab.catalogue.show", "describe a method or another option, and its keys"),
     "doctor": Command("slnlab.doctor", "check the installation, this machine and the folders of a run"),
 }
 

@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from slnlab.errors import SlnlabError
 from slnlab.loggers.wandb_recordings import Recording, recordings
@@ -39,6 +39,70 @@ AT_ONCE = 100
 # The dashboard
 
 
+class Panel(NamedTuple):
+    """A panel of the dashboard.
+
+    Args:
+        kind: curves: mean and standard deviation over the seeds of each configuration, by epoch; bars: the last value,
+            as a mean over the seeds; against_sigma: the last value against `sln.sigma`.
+        title: above the panel.
+        metrics: names; one, except for curves.
+        log_y: logarithmic axis, for curves.
+    """
+
+    kind: Literal["curves", "bars", "against_sigma"]
+    title: str
+    metrics: tuple[str, ...]
+    log_y: bool = False
+
+    def drawn(self, wr: Any) -> Any:
+        """The panel as an object of W&B's library `wr`."""
+        over_seeds = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+        if self.kind == "curves":
+            axes = {"x": "epoch", "y": list(self.metrics), "log_y": self.log_y or None}
+            return wr.LinePlot(title=self.title, **axes, **over_seeds, max_runs_to_show=100)
+        (metric,) = self.metrics
+        if self.kind == "bars":
+            return wr.BarPlot(title=self.title, metrics=[metric], **over_seeds, max_bars_to_show=40)
+        axes = {"x": wr.Config("sln.sigma"), "y": wr.SummaryMetric(metric)}
+        return wr.ScatterPlot(title=self.title, **axes, running_ymean=True)
+
+
+NETWORK, MOMENTUM = "test/network/accuracy", "test/momentum/accuracy"
+
+SECTIONS = {
+    "Accuracy": (
+        Panel("curves", "Test accuracy of the network", (NETWORK,)),
+        Panel("curves", "Test accuracy of the momentum model", (MOMENTUM,)),
+        Panel(
+            "curves",
+            "Test accuracy of two networks: mean, ensemble",
+            ("test/mean/accuracy", "test/ensemble/accuracy"),
+        ),
+        Panel("bars", "Test accuracy at the last epoch: network", (NETWORK,)),
+        Panel("bars", "Test accuracy at the last epoch: momentum model", (MOMENTUM,)),
+        Panel("curves", "Accuracy on held-out noisy labels", ("val/network/accuracy", "val/momentum/accuracy")),
+    ),
+    "Learning and memorisation": (
+        Panel("curves", "Loss on correct and on wrong labels", ("train/loss_correct", "train/loss_wrong"), log_y=True),
+        Panel("curves", "Memorised: predicted as their wrong label", ("train/memorised",)),
+        Panel("curves", "Recovered: predicted as their true label", ("train/recovered",)),
+        Panel("curves", "Correct labels among the selected", ("train/selected_correct",)),
+    ),
+    "σ against accuracy": (
+        Panel("against_sigma", "Network, test, last epoch", (NETWORK,)),
+        Panel("against_sigma", "Momentum model, test, last epoch", (MOMENTUM,)),
+        Panel("against_sigma", "Network, held-out noisy labels", ("val/network/accuracy",)),
+    ),
+    "Time": (
+        Panel("curves", "Seconds of training per epoch", ("seconds",)),
+        Panel("curves", "Images per second", ("images_per_second",)),
+        Panel("bars", "Seconds of the last epoch", ("seconds",)),
+    ),
+}
+"""Title of a section → its panels."""
+
+
 def workspace(project: str, entity: str) -> ws.Workspace:
     """Return the dashboard as an object of W&B's library; nothing is sent.
 
@@ -50,74 +114,9 @@ def workspace(project: str, entity: str) -> ws.Workspace:
         SlnlabError: the extra is not installed.
     """
     ws, wr = _library()
-
-    def curves(title: str, *metrics: str, log_y: bool = False) -> Any:
-        """Plot mean and standard deviation over the seeds of each configuration, by epoch."""
-        return wr.LinePlot(
-            title=title,
-            x="epoch",
-            y=list(metrics),
-            log_y=log_y or None,
-            groupby="Group",
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-            max_runs_to_show=100,
-        )
-
-    def bars(title: str, metric: str) -> Any:
-        """Plot the last value, as a mean over the seeds of each configuration."""
-        return wr.BarPlot(
-            title=title,
-            metrics=[metric],
-            groupby="Group",
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-            max_bars_to_show=40,
-        )
-
-    def against_sigma(title: str, metric: str) -> Any:
-        return wr.ScatterPlot(title=title, x=wr.Config("sln.sigma"), y=wr.SummaryMetric(metric), running_ymean=True)
-
     sections = [
-        ws.Section(
-            name="Accuracy",
-            is_open=True,
-            panels=[
-                curves("Test accuracy of the network", "test/network/accuracy"),
-                curves("Test accuracy of the momentum model", "test/momentum/accuracy"),
-                curves("Test accuracy of two networks: mean, ensemble", "test/mean/accuracy", "test/ensemble/accuracy"),
-                bars("Test accuracy at the last epoch: network", "test/network/accuracy"),
-                bars("Test accuracy at the last epoch: momentum model", "test/momentum/accuracy"),
-                curves("Accuracy on held-out noisy labels", "val/network/accuracy", "val/momentum/accuracy"),
-            ],
-        ),
-        ws.Section(
-            name="Learning and memorisation",
-            is_open=True,
-            panels=[
-                curves("Loss on correct and on wrong labels", "train/loss_correct", "train/loss_wrong", log_y=True),
-                curves("Memorised: predicted as their wrong label", "train/memorised"),
-                curves("Recovered: predicted as their true label", "train/recovered"),
-                curves("Correct labels among the selected", "train/selected_correct"),
-            ],
-        ),
-        ws.Section(
-            name="σ against accuracy",
-            is_open=True,
-            panels=[
-                against_sigma("Network, test, last epoch", "test/network/accuracy"),
-                against_sigma("Momentum model, test, last epoch", "test/momentum/accuracy"),
-                against_sigma("Network, held-out noisy labels", "val/network/accuracy"),
-            ],
-        ),
-        ws.Section(
-            name="Time",
-            panels=[
-                curves("Seconds of training per epoch", "seconds"),
-                curves("Images per second", "images_per_second"),
-                bars("Seconds of the last epoch", "seconds"),
-            ],
-        ),
+        ws.Section(name=name, is_open=name != "Time", panels=[panel.drawn(wr) for panel in panels])
+        for name, panels in SECTIONS.items()
     ]
     return ws.Workspace(
         entity=entity,

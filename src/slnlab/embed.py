@@ -7,9 +7,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from slnlab.image_folder.contents import ImageFolderContents
 
 KEYS = ("unreadable", "labels", "pixel_range", "background", "mixed_depths", "workers")
 """Keys of `data` that say how images are read."""
@@ -53,8 +59,8 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return asked
 
 
-def _embed(asked: argparse.Namespace) -> str:
-    """Do the work; return the last line for the user."""
+def _check(asked: argparse.Namespace) -> None:
+    """Refuse what cannot be written or read, before the images are looked at."""
     if asked.out.suffix != ".npz":
         raise ConfigError(f"--out: {asked.out} must end with .npz")
     if not asked.out.absolute().parent.is_dir():
@@ -62,8 +68,10 @@ def _embed(asked: argparse.Namespace) -> str:
     for key in asked.keys:
         if key.partition("=")[0].removeprefix("data.") not in KEYS or not key.startswith("data."):
             raise ConfigError(f"{key}: is no key of embed, which takes data.{', data.'.join(KEYS)}")
-    from functools import partial
 
+
+def _images(asked: argparse.Namespace) -> tuple[ImageFolderContents, dict[str, Any], str]:
+    """Read and report the list of images: (contents, the configuration's `data`, digest of the files or "")."""
     from slnlab.config import compose
     from slnlab.config.container import container_of
     from slnlab.config.contents import source_contents
@@ -71,13 +79,19 @@ def _embed(asked: argparse.Namespace) -> str:
     from slnlab.image_folder.report import report
 
     kind = "csv" if asked.images.endswith(".csv") else "folder"
-    data = container_of(compose([f"data={kind}", f"data.source.root={asked.images}", "noise=real", *asked.keys]))[
-        "data"
-    ]
+    words = [f"data={kind}", f"data.source.root={asked.images}", "noise=real", *asked.keys]
+    data = container_of(compose(words))["data"]
     contents = read_image_folder(asked.images, data["unreadable"], data["workers"], data["labels"])
     stamp = source_contents("data.source", data["source"], fresh=True)
     unreadable, duplicates = (asked.out.with_suffix(f".{name}.csv") for name in ("unreadable", "duplicates"))
     report(asked.images, contents, data["workers"], unreadable, duplicates, data["mixed_depths"])
+    return contents, data, stamp.digest if stamp else ""
+
+
+def _embed(asked: argparse.Namespace) -> str:
+    """Do the work; return the last line for the user."""
+    _check(asked)
+    contents, data, digest = _images(asked)
 
     from slnlab.data.decoding import Paths
     from slnlab.embedding.backbones import backbone
@@ -89,20 +103,16 @@ def _embed(asked: argparse.Namespace) -> str:
 
     device, network = usable(asked.device), backbone(asked.model, asked.weights)
     check_visible(Paths(contents.top, contents.splits["train"].paths), data["background"])
-    about = {
-        "images": stamp.digest if stamp else "",
-        "model": asked.model,
-        "weights": network.weights,
-        "pixel_range": data["pixel_range"],
-        "background": data["background"],
-    }
-    read = partial(read_rgb, pixel_range=data["pixel_range"], background=data["background"])
+    reading = {key: data[key] for key in ("pixel_range", "background")}
+    about = {"images": digest, "model": asked.model, "weights": network.weights, **reading}
+
+    def read(path: Path) -> Tensor:
+        return network.transform(read_rgb(path, **reading))
+
     progress = Progress()
     try:
         with obeying_signals():
-            work = Embedding(
-                contents, network, lambda path: network.transform(read(path)), about, asked.batch_size, device
-            )
+            work = Embedding(contents, network, read, about, asked.batch_size, device)
             written = embed(work, asked.out, progress)
     finally:
         progress.close()

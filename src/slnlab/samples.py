@@ -33,6 +33,12 @@ def margins(logits: Tensor, given: Tensor) -> Tensor:
     return logits.gather(1, place).squeeze(1) - logits.scatter(1, place, -torch.inf).amax(1)
 
 
+def first_places(rows: Tensor, size: int) -> Tensor:
+    """The first place of each row among `rows` (M,), integers in [0, size): (M,) int64."""
+    places = torch.arange(len(rows), device=rows.device)
+    return places.new_full((size,), len(rows)).scatter_reduce_(0, rows, places, "amin")[rows]
+
+
 class SampleTable:
     """Named columns over the training samples.
 
@@ -59,6 +65,7 @@ class SampleTable:
         true: true labels, shape (N,), if known.
         wrong: mask of samples with a label that does not describe their image, shape (N,), if known.
         sample_weight: weights in the loss, in [0, 1], shape (N,); None: all 1, without a column.
+        repeats: a batch may hold copies of a sample; see `write`.
 
     Raises:
         ConfigError: shapes do not match, or a label lies outside the classes.
@@ -72,12 +79,13 @@ class SampleTable:
         true: Tensor | None = None,
         wrong: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        repeats: bool = False,
     ) -> None:
         if given.ndim != 1 or given.is_floating_point():
             raise ConfigError(f"given labels must be integers of shape (N,), not {given.dtype} {tuple(given.shape)}")
         if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < num_classes:
             raise ConfigError(f"given labels must lie in [0, {num_classes})")
-        self.num_classes = num_classes
+        self.num_classes, self.repeats = num_classes, repeats
         self.columns: dict[str, Tensor] = {
             "given": given.long().clone(),
             "predicted": given.long().clone(),
@@ -125,15 +133,26 @@ class SampleTable:
             self._added.append(name)
         return self.columns[name]
 
+    def write(self, index: Tensor, **values: Tensor) -> None:
+        """Write columns of the samples of a batch. Of copies of a sample (`repeats`), the first is written.
+
+        Args:
+            index: rows (B,).
+            values: column → (B, …).
+        """
+        if self.repeats:
+            first = first_places(index, len(self))
+            values = {name: value[first] for name, value in values.items()}
+        for name, value in values.items():
+            self[name][index] = value
+
     def share(self, index: Tensor) -> None:
         """Copy the rows of added columns written by other processes.
 
         Args:
-            index: rows (M,) written by this process; each row has one writer.
+            index: rows (M,) written by this process. Each row has one writer; with `repeats` the first one counts.
         """
-        rows = gather(index)
-        for name in self._added:
-            self[name][rows] = gather(self[name][index])
+        self.write(gather(index), **{name: gather(self[name][index]) for name in self._added})
 
     def watch(self) -> None:
         """Add the columns of `observe`."""
@@ -158,7 +177,7 @@ class SampleTable:
 
     def note(self, index: Tensor, loss: Tensor, prediction: Tensor, margin: Tensor) -> None:
         """Write the columns of `observe` for the rows `index` (B,)."""
-        self["loss"][index], self["prediction"][index], self["margin"][index] = loss, prediction, margin
+        self.write(index, loss=loss, prediction=prediction, margin=margin)
         self["observed"].index_fill_(0, index, True)
 
     def targets(self, index: Tensor) -> Tensor:

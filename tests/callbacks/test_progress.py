@@ -50,7 +50,10 @@ def test_eighty_columns_show_epoch_accuracies_and_time_left(tmp_path: Path) -> N
     assert all(len(line) <= 80 for line in bars)
     last = read_metrics(tmp_path / "run" / "metrics.csv")[-1]
     network, momentum = (f"{100 * last[f'test/{name}/accuracy']:.1f} %" for name in ("network", "momentum"))
-    assert re.fullmatch(rf"epoch 3/3 \S+ +network {network}, momentum {momentum}, 00:00 left", bars[-1])
+    labels = f"{100 * last['train/accuracy']:.1f} %"
+    assert re.fullmatch(
+        rf"epoch 3/3 \S+ +network {network}, momentum {momentum}, labels {labels}, 00:00 left", bars[-1]
+    )
 
 
 def test_a_log_file_gets_plain_lines(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
@@ -116,7 +119,27 @@ def test_a_resumed_run_estimates_time_from_its_own_epochs(lines: Callable[..., l
 
 
 def test_without_a_test_set_held_out_accuracy_is_shown(lines: Callable[..., list[str]]) -> None:
-    assert "noisy val: network 50.0 %, " in lines(1, 1.0, {"val/network/accuracy": 0.5, "train/accuracy": 0.9})[0]
+    metrics = {"val/network/accuracy": 0.5, "train/accuracy": 0.9}
+    assert "noisy val: network 50.0 %, labels 90.0 %, " in lines(1, 1.0, metrics)[0]
+
+
+def test_correct_validation_labels_are_shown_before_a_test_set(lines: Callable[..., list[str]]) -> None:
+    metrics = {"test/network/accuracy": 0.4, "val_clean/network/accuracy": 0.7}
+    assert ": epoch 1/1, val: network 70.0 %, " in lines(1, 1.0, metrics)[0]
+
+
+def test_the_time_left_is_known_within_the_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four batches of 20 s make an epoch, and three epochs a run."""
+    said, now = list[str](), [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.log, "isEnabledFor", lambda level: True)
+    monkeypatch.setattr(progress.log, "info", lambda form, text: said.append(form % text))
+    callback, trainer = EpochProgress("a run"), SimpleNamespace(max_epochs=3, current_epoch=0, num_training_batches=4)
+    callback.on_train_start(trainer, None)  # type: ignore[arg-type]
+    for batch in range(4):
+        now[0] += 20.0
+        callback.on_train_batch_end(trainer, None, None, None, batch)  # type: ignore[arg-type]
+    assert said == ["a run: 50% of the first epoch, 03:20 left"]
 
 
 def test_main_rows_are_shown_before_secondary_ones(lines: Callable[..., list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from slnlab.config import check, compose
 from slnlab.config.container import container_of
 from slnlab.data import IndexedDataModule
+from slnlab.diagnose import main as diagnose
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.contents import ImageFolderContents
 from slnlab.image_folder.listing import read_image_folder
@@ -192,6 +194,10 @@ def test_a_run_on_a_list_reports_its_paths(tmp_path: Path) -> None:
     assert result.label_noise["realised_rate"] == 0.0
     issues = (tmp_path / "run" / "label_issues.csv").read_text(encoding="utf-8")
     assert all(f"img/{n}.png" in issues for n in range(10))
+    diagnose([str(tmp_path / "run"), "--no-images"])
+    with (tmp_path / "run" / "diagnosis" / "issues.csv").open(encoding="utf-8", newline="") as table:
+        lines = {row["path"]: int(row["line"]) for row in csv.DictReader(table)}
+    assert lines == {f"img/{n}.png": n + 2 for n in range(10)}, "the header is line 1"
 
 
 # Corrections

@@ -21,6 +21,7 @@ from slnlab.data.noisy_imagenette import NoisyImagenette
 from slnlab.data.streamed import FileSplit
 from slnlab.data.tiny_imagenet import TinyImageNet
 from slnlab.data.webvision import WebVision
+from slnlab.diagnose import main as diagnose
 from slnlab.errors import ConfigError, DataError
 from slnlab.train import train
 
@@ -126,6 +127,10 @@ def test_animal10n_trains(animals: Path, tmp_path: Path) -> None:
     assert result.label_noise == {"name": "real", "num_samples": 20, "hash": result.label_noise["hash"]}
     first = (tmp_path / "run" / "label_issues.csv").read_text().splitlines()
     assert "training/" in first[1], "the list names files"
+    diagnose([str(tmp_path / "run")])
+    assert ",training/" in (tmp_path / "run" / "diagnosis" / "issues.csv").read_text().splitlines()[1]
+    with pytest.raises(SystemExit, match="--write: animal10n trains on its published labels only"):
+        diagnose([str(tmp_path / "run"), "--write", str(tmp_path / "corrected.csv")])
 
 
 # mini-WebVision

@@ -1,10 +1,14 @@
-"""The page of `experiments/diagnosis.py`: committed, and from a few lines by hand."""
+"""The page of `experiments/diagnosis`: committed, and from a few lines by hand."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import correcting
 import diagnosis
+import diagnosis_page
+import numpy as np
 import pytest
 from evidence import EXPERIMENTS, Line
 
@@ -14,7 +18,7 @@ MEASURES = {"average_precision": "0.5", "precision_at_100": "1", "precision_at_c
 
 def test_the_committed_page_follows_from_its_files() -> None:
     folder = EXPERIMENTS / "diagnosis"
-    assert diagnosis.page(folder) == (folder / "table.md").read_text(encoding="utf-8")
+    assert diagnosis_page.page(folder) == (folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_seeds_are_averaged_within_a_draw() -> None:
@@ -23,9 +27,9 @@ def test_seeds_are_averaged_within_a_draw() -> None:
         {**RUN, "seed": seed, "noise_hash": draw} for seed, draw in (("0", "a"), ("1", "a"), ("0", "b"))
     ]
     values = iter([0.2, 0.4, 0.9])
-    assert diagnosis.by_unit(lines, lambda line: next(values)) == pytest.approx({"a": 0.3, "b": 0.9})
+    assert diagnosis_page.by_unit(lines, lambda line: next(values)) == pytest.approx({"a": 0.3, "b": 0.9})
     values = iter([0.2, 0.4])
-    assert diagnosis.by_unit(lines[:2], lambda line: next(values)) == pytest.approx({"0": 0.2, "1": 0.4})
+    assert diagnosis_page.by_unit(lines[:2], lambda line: next(values)) == pytest.approx({"0": 0.2, "1": 0.4})
 
 
 def test_a_page_by_hand(tmp_path: Path) -> None:
@@ -37,13 +41,56 @@ def test_a_page_by_hand(tmp_path: Path) -> None:
     limits = (("a", "0.3", "0.5"), ("b", "0.45", "0.5"))
     rates = [
         {**RUN, "noise_hash": draw, "score": score, "value": "0.4", "low": low, "high": high, "true": "0.4"}
-        for score in diagnosis.OF_RATE
+        for score in diagnosis_page.OF_RATE
         for draw, low, high in limits
     ]
     diagnosis.write(tmp_path / "scores.csv", scores)
     diagnosis.write(tmp_path / "rates.csv", rates)
-    page = diagnosis.page(tmp_path)
+    page = diagnosis_page.page(tmp_path)
     assert "| `aum` | 0.900 ± 0.000 |" in page
     assert "| `loss` | 0.650 ± 0.071 |" in page
     assert "| `aum` − `loss` | +0.250 [-0.385, +0.885] |" in page
     assert "| `aum` | 40.0 (1 of 2) |" in page
+    assert "cleanlab" not in page, "no folds"
+
+
+def test_cleanlab_is_compared_on_the_draws_that_have_folds(tmp_path: Path) -> None:
+    """Folds on draw a alone: .9 − .8. Draw b of CE does not count there."""
+    scores = [
+        {**RUN, **MEASURES, "row": row, "noise_hash": draw, "score": score, "auroc": auroc}
+        for row, draw, score, auroc in (
+            ("CE", "a", "mean_probability", "0.9"),
+            ("CE", "b", "mean_probability", "0.1"),
+            ("CE", "a", diagnosis_page.CLEANLAB, "0.8"),
+        )
+    ]
+    policies = [
+        {**RUN, "judge": judge, "policy": policy, "wrong_left": "0.25", "test_last": accuracy}
+        for judge, policy, accuracy in (("CE", "drop", "0.7"), ("CE", "drop", "0.8"), ("", "truth", "0.9"))
+    ]
+    rates = [{**RUN, "score": "aum", "value": "0.5", "low": "", "high": "", "true": "0.4"}]
+    for name, lines in (("scores", scores), ("rates", rates), ("policies", policies)):
+        diagnosis.write(tmp_path / f"{name}.csv", lines)
+    page = diagnosis_page.page(tmp_path)
+    assert "| digits, sym 0.4 | 1 | 0.800 | 0.900 | +0.100 | – | – |" in page
+    assert "| drop, by CE | 75.0 ± 7.1 (25) |\n| truth | 90.0 (25) |" in page
+    assert "| `aum` | 50.0 |" in page, "without an interval"
+
+
+def test_policies_by_hand() -> None:
+    """Samples 0 and 2 are suspected; P(wrong) of sample 2 is .75."""
+    found = SimpleNamespace(
+        columns={"given": np.array([0, 1, 1])},
+        suggested=np.array([1, 0, 0]),
+        order=np.array([0, 2, 1]),
+        estimate=SimpleNamespace(wrong=np.array([0.9, 0.1, 0.75]), suspected=np.array([True, False, True])),
+    )
+    assert correcting.by_policy(found, "relabel") == [("1", 1.0), ("1", 1.0), ("0", 1.0)]
+    assert correcting.by_policy(found, "drop") == [("", 1.0), ("1", 1.0), ("", 1.0)]
+    assert correcting.by_policy(found, "weight") == [("0", 0.1), ("1", 1.0), ("1", 0.25)]
+
+
+def test_the_truth_leaves_out_images_of_no_class() -> None:
+    """The label of sample 2 is wrong although it is the true one: its image was replaced."""
+    columns = {"given": np.array([0, 1, 1]), "true": np.array([0, 0, 1]), "wrong": np.array([False, True, True])}
+    assert correcting.by_truth(SimpleNamespace(samples=columns)) == [("0", 1.0), ("0", 1.0), ("", 1.0)]

@@ -157,19 +157,21 @@ def test_a_study_becomes_verdicts(name: str, cifar: Path, tmp_path: Path) -> Non
     assert "of 2 pairs" in page
 
 
-def test_the_comparison_of_methods(tmp_path: Path) -> None:
-    """Values chosen on the first draw, final runs on both, and the figures of many methods."""
-    keys = [*TOY[1:], "data.train_size=100", "noise=sym", "method=ce,early_stopping", "seed=0"]
+def test_the_comparison_of_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values chosen on the first seed's draw, final runs on both draws, and the figures of many methods."""
+    monkeypatch.setattr(comparison, "LAST", 1)
+    sizes = ["data.train_size=100", "data.noisy_val=20"]
+    keys = [*TOY[1:], *sizes, "noise=sym", "method=ce,early_stopping", "seed=0,1"]
     comparison.main(["methods", "--runs", str(tmp_path / "runs"), *keys])
     with (tmp_path / "runs" / "chosen.csv").open(newline="") as file:
         trials = [*csv.DictReader(file)]
     assert [(trial["method"], trial["state"]) for trial in trials] == [
-        (method, "finished") for method in ("ce", "early_stopping") for _ in range(4)
+        (method, "finished") for method in ("ce", "early_stopping") for _ in range(3)
     ]
     assert [trial["chosen"] for trial in trials].count("True") == 2
     where = ["data.test=true"]
     text, _ = report([tmp_path / "runs"], tmp_path / "out", where=where, reference="ce")
-    assert text.count("2 (1 seed × 2 noise draws)") == 2, "trials are left out"
+    assert text.count("2 (2 seeds, 2 noise draws)") == 2, "trials are left out"
     rank.figure([tmp_path / "runs"], tmp_path / "out", where)
     with (tmp_path / "out" / "rank.csv").open(newline="") as file:
         assert {(line["blocks"], line["methods"]) for line in csv.DictReader(file)} == {("2", "2")}

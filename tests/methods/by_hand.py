@@ -34,6 +34,7 @@ class Bare:
             datamodule=SimpleNamespace(
                 labels=Labels(labels),
                 num_classes=num_classes,
+                oversampling=False,
                 train_index=torch.arange(len(labels)),
                 steps_per_epoch=1,
                 rows=lambda epoch: torch.arange(len(labels)),

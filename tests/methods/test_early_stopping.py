@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -15,6 +16,7 @@ from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.record.metrics import read_metrics, summarise_test
 from slnlab.record.run_directory import RunDirectory
+from slnlab.train import train
 from slnlab.training import assemble
 from slnlab.training.settling import settle
 
@@ -69,6 +71,31 @@ def test_best_is_the_first_epoch_with_the_best_noisy_validation(tmp_path: Path, 
     assert whole is not None
     assert whole.best_noisy_val is not None
     assert stopped.last == pytest.approx(whole.best_noisy_val.accuracy)
+
+
+def test_correct_validation_labels_choose_where_there_are_some(tmp_path: Path) -> None:
+    """All given labels are wrong, so the two kinds of validation prefer different epochs."""
+    generator = np.random.default_rng(1)
+    true = {split: generator.integers(2, size=size) for split, size in (("train", 100), ("val", 60))}
+    arrays = {
+        f"{split}_features": each[:, None] + generator.normal(size=(len(each), 3)) for split, each in true.items()
+    }
+    labels = {"train_labels": generator.integers(2, size=100), "val_labels": true["val"]}
+    np.savez(tmp_path / "data.npz", **arrays, **labels)
+    words = ["data=features", f"data.source.root={tmp_path}/data.npz", "method=early_stopping", "data.noisy_val=40"]
+    words += [
+        "optimizer.lr=0.1",
+        "data.batch_size=20",
+        "trainer.max_epochs=8",
+        "trainer.accelerator=cpu",
+        "trainer.progress=false",
+    ]
+    train(compose(words), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    clean, noisy = ([row[f"{split}/network/accuracy"] for row in rows] for split in ("val_clean", "val"))
+    assert clean.index(max(clean)) != noisy.index(max(noisy)), "or this test shows nothing"
+    assert rows[-1]["val_clean/best/accuracy"] == max(clean)
+    assert rows[-1]["val/best/accuracy"] == pytest.approx(noisy[clean.index(max(clean))])
 
 
 def test_early_stopping_needs_held_out_labels_and_takes_a_tenth() -> None:

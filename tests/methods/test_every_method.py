@@ -120,8 +120,7 @@ def alone(method_name: str) -> DictConfig:
 @pytest.fixture(scope="module")
 def chosen(alone: DictConfig) -> DictConfig:
     """A run of the method with everything that it composes with."""
-    beside = [values for key, values in BESIDE.items() if key not in refused_by(alone)]
-    return changed(alone, {key: value for values in beside for key, value in values.items()})
+    return changed(alone, {key: value for key, value in BESIDE.items() if key not in refused_by(alone)})
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +195,10 @@ def test_a_step_never_waits_for_the_device(
 
 def test_meaningless_combinations_are_refused_with_the_reason(alone: DictConfig) -> None:
     """Before a first stage (`init.from`) has been trained for nothing: YAML and class must say the same."""
-    for key, values in BESIDE.items():
+    for key, value in BESIDE.items():
         if key in refused_by(alone):
             with pytest.raises(ConfigError) as error:
-                check(changed(alone, values))
+                check(changed(alone, {key: value}))
             assert f"{key}: {refused_by(alone)[key]}" in str(error.value)
 
 

@@ -34,7 +34,7 @@ def test_the_noise_rate_comes_from_anchor_points(tmp_path: Path) -> None:
         )
         labels = Labels(torch.tensor([0, 1] * 5))
         method._trainer = SimpleNamespace(  # type: ignore[assignment]
-            datamodule=SimpleNamespace(labels=labels, num_classes=2), current_epoch=3
+            datamodule=SimpleNamespace(labels=labels, num_classes=2, oversampling=False), current_epoch=3
         )
         method.setup("fit")
         return method

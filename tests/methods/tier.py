@@ -19,17 +19,11 @@ from slnlab.callbacks.dynamics import COLUMNS as DYNAMICS
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.container import container_of
 from slnlab.methods import Method, SingleNetwork
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import law
 
-BESIDE = {
-    "sln.sigma": {"sln.sigma": 0.5},
-    "correction.enabled": {"correction.enabled": True},
-    "mixup.alpha": {"mixup.alpha": 1.0},
-    "sam.rho": {"sam.rho": 0.05},
-    "logit_clip.tau": {"logit_clip.tau": 1.0},
-    "class_balance.strength": {"class_balance.strength": 1.0},
-}
-"""Overrides that compose with a method, by the key that a method may refuse."""
+BESIDE = {each.switch: each.some for each in COMPOSABLE}
+"""A value of each key that a method may refuse."""
 
 OBSERVED = {"loss", "prediction", "margin", "observed", *DYNAMICS}
 COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", *OBSERVED}

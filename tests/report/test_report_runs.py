@@ -12,6 +12,7 @@ import pytest
 
 from slnlab import report as report_module
 from slnlab.analysis.runs import find_runs, group_runs
+from slnlab.analysis.selection import parse, select
 from slnlab.analysis.settings import differing_keys, short_names
 from slnlab.errors import DataError
 from slnlab.report import report
@@ -133,6 +134,19 @@ def test_settings_name_the_differing_keys(make_run, tmp_path):
     make_run("3", rate=0.2)
     settings = [group.setting for group in group_runs(find_runs([tmp_path]).runs)]
     assert settings == ["", "train_size=100, optimizer=sgd", "train_size=200, optimizer=adam"]
+
+
+def test_a_key_that_counts_only_when_on_has_its_value_of_off(make_run, tmp_path):
+    """Identities lack it then, so that a new key leaves finished runs their identity."""
+    make_run("off")
+    make_run("on", settings={"class_balance": {"strength": 3.0}, "data": {"fold": [0, 5]}}, draw=1)
+    runs = find_runs([tmp_path]).runs
+    assert [group.full_setting for group in group_runs(runs)] == [
+        "class_balance.strength=0, data.fold=null",
+        "class_balance.strength=3, data.fold=[0, 5]",
+    ]
+    (off,) = select(runs, parse(["class_balance.strength=0"]))
+    assert off.directory.path.name == "off"
 
 
 def test_a_key_that_follows_from_a_typed_one_is_no_setting(make_run, tmp_path):

@@ -10,7 +10,7 @@ from statistics import fmean
 from slnlab.analysis.settings import as_typed
 from slnlab.analysis.statistics import Difference, Summary, holm, paired, welch
 from slnlab.analysis.table import Row, accuracy_measure, measured
-from slnlab.config.container import flat
+from slnlab.config.identity import flat_identity
 from slnlab.errors import ConfigError
 
 MEASURED = {"test_last": "test accuracy at the last epoch", "noisy_val_last": "accuracy on held-out noisy labels"}
@@ -99,7 +99,7 @@ def _alike(row: Row, references: Sequence[Row]) -> list[Row]:
     Without such a reference, only the keys count by which the row's method differs from itself too: a learning rate
     that was tuned for the reference alone does not keep it from being compared.
     """
-    mine = flat(row.group.first.identity)
+    mine = flat_identity(row.group.first.identity)
 
     def fits(other: Row, keys: Container[str]) -> bool:
         settings = other.group.settings

@@ -11,7 +11,7 @@ from typing import Any
 from slnlab.analysis.comparison import Comparison, compare, reference_names
 from slnlab.analysis.runs import Group, differing_keys
 from slnlab.analysis.table import Row, sections
-from slnlab.config.container import flat
+from slnlab.config.identity import flat_identity
 
 NOTE = """\
 Test accuracy in percent, mean ± sample standard deviation over runs: at the last epoch (last), mean of the last 10.
@@ -129,7 +129,7 @@ def _remarks(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[str
 
 def _unlike(rows: Sequence[Row]) -> str:
     """Keys of data, noise, network and trainer in which the rows differ without a setting that shows it."""
-    configurations = [flat(row.group.first.identity) for row in rows]
+    configurations = [flat_identity(row.group.first.identity) for row in rows]
     keys = set().union(*(differing_keys(configurations[0], other) for other in configurations[1:]))
     keys = {key for key in keys if key.startswith(("data.", "noise.", "model.", "trainer."))}
     return ", ".join(sorted(keys.difference(*(row.group.settings for row in rows))))

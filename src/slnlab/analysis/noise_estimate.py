@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import nnls
+from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from slnlab.analysis.mixture import fit_loss_mixture
 
 Column = npt.NDArray[Any]
 
-DRAWS = 100
-"""Bootstrap samples. Their 2.5 % and 97.5 % quantiles are the interval."""
+FEWEST = 20
+"""Labels of a class that get a mixture of their own. Rarer classes are judged by that of all labels."""
+
+DECIDED = 0.9
+"""P(wrong) or P(right) from which on a label counts as decided. The intervals leave the others open."""
 
 OUTLIERS = 0.3
 """Samples above the anchor point of a class, as a share of its labels: 3 % of all for ten classes (Patrini et al.)."""
 
 
 class Share(NamedTuple):
-    """An estimated share in [0, 1] with the limits of its 95 % interval."""
+    """An estimated share in [0, 1] with the limits of its interval."""
 
     value: float
     low: float
@@ -54,18 +57,34 @@ class NoiseEstimate(NamedTuple):
         return found if self.cut is None else self.cut
 
 
-def wrong_probability(suspicions: Column) -> Column:
-    """Posterior (N,) of the upper one of two Gaussians, see `fit_loss_mixture`, made monotone.
+def wrong_probability(suspicions: Column, given: Column) -> Column:
+    """The probability (N,) that a label is wrong, which never falls with its suspicion.
 
-    The wider Gaussian also takes the tail below the narrow one, where labels are surely right.
+    Each given class has a mixture of its own, as in FINE (Kim et al. 2021). A network learns some classes later than
+    others, and one mixture of all labels takes those for wrong. Isotonic regression on the suspicions then makes one
+    curve of the posteriors, with the same mean.
 
     Args:
-        suspicions: (N,), high: suspicious; infinite values count as the nearest finite ones.
+        suspicions: (N,), N ≥ 2, high: suspicious; infinite values count as the nearest finite ones.
+        given: (N,) given labels in [0, C).
     """
     finite = suspicions[np.isfinite(suspicions)]
     if not len(finite):
         return np.zeros(len(suspicions))
     values = np.clip(suspicions, finite.min(), finite.max())
+    found = _upper(values)
+    for label in np.flatnonzero(np.bincount(given) >= FEWEST):
+        rows = given == label
+        found[rows] = _upper(values[rows])
+    smoothed: Column = IsotonicRegression(y_min=0, y_max=1).fit_transform(values, found)
+    return smoothed
+
+
+def _upper(values: Column) -> Column:
+    """Posterior (M,) of the upper one of two Gaussians, see `fit_loss_mixture`, made monotone.
+
+    The wider Gaussian also takes the tail below the narrow one, where labels are surely right.
+    """
     posterior = 1 - fit_loss_mixture(torch.from_numpy(values)).clean.double().numpy()
     order = np.argsort(values, kind="stable")
     along = posterior[order]
@@ -75,18 +94,17 @@ def wrong_probability(suspicions: Column) -> Column:
     return posterior
 
 
-def estimate_rate(suspicions: Column) -> Share:
-    """Estimate the share of wrong labels by one fit: the mean of `wrong_probability`.
+def estimate_rate(suspicions: Column, given: Column) -> Share:
+    """Estimate the share of wrong labels: the mean of `wrong_probability`, with an interval as of `estimate_noise`."""
+    return _share(wrong_probability(suspicions, given))
 
-    The interval is that of a mean of N independent values, ±1.96 standard errors. It takes the fitted mixture for the
-    true one, so it is narrower than the bootstrap's of `estimate_noise`, most where the components overlap.
 
-    Args:
-        suspicions: (N,), N ≥ 2, high: suspicious.
-    """
-    wrong = wrong_probability(suspicions)
-    value, half = float(wrong.mean()), 1.96 * float(wrong.std(ddof=1)) / len(wrong) ** 0.5
-    return Share(value, max(value - half, 0.0), min(value + half, 1.0))
+def _share(wrong: Column) -> Share:
+    """The mean of P(wrong), and its interval; see `estimate_noise`."""
+    value = float(wrong.mean())
+    chance = 1.96 * (value * (1 - value) / len(wrong)) ** 0.5
+    undecided = float((wrong > DECIDED).mean()), float((wrong >= 1 - DECIDED).mean())
+    return Share(value, max(0.0, min(value - chance, undecided[0])), min(1.0, max(value + chance, undecided[1])))
 
 
 def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
@@ -120,47 +138,21 @@ def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
     return Share(value, min(value, *limits), max(value, *limits))
 
 
-def estimate_noise(
-    suspicions: Column, given: Column, suggested: Column, num_classes: int, draws: int = DRAWS, seed: int = 0
-) -> NoiseEstimate:
-    """Estimate the share of wrong labels by a mixture of two Gaussians, fitted again to each bootstrap sample.
+def estimate_noise(suspicions: Column, given: Column, suggested: Column, num_classes: int) -> NoiseEstimate:
+    """Estimate the shares of wrong labels by `wrong_probability`.
 
-    The interval covers the chance in the choice of the samples. It does not cover a wrong model: two Gaussians fit no
-    score exactly.
+    An interval covers ±1.96 standard errors of a drawn proportion, and the labels that the mixtures leave undecided:
+    all of them may be right, or all wrong. It does not cover a wrong model: two Gaussians fit no score exactly.
 
     Args:
         suspicions: (N,), N ≥ 2, high: suspicious.
         given: (N,) given labels in [0, C).
         suggested: (N,) labels that are true if the given ones are wrong.
         num_classes: C.
-        draws: number of bootstrap samples.
-        seed: of the bootstrap.
     """
-    wrong = wrong_probability(suspicions)
-    means = [_of_given(wrong, given, num_classes)]
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        rows = generator.integers(len(given), size=len(given))
-        means.append(_of_given(wrong_probability(suspicions[rows]), given[rows], num_classes))
-    found = np.array(means)  # (1 + draws, 1 + C)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class without samples
-        low, high = np.nanquantile(found, [0.025, 0.975], axis=0) if draws else (found[0], found[0])
-    shares = [
-        None if np.isnan(value) else Share(float(value), float(min(value, below)), float(max(value, above)))
-        for value, below, above in zip(found[0], low, high, strict=True)
-    ]
-    assert shares[0] is not None
-    return NoiseEstimate(wrong, shares[0], shares[1:], _transition(wrong, given, suggested, num_classes))
-
-
-def _of_given(wrong: Column, given: Column, num_classes: int) -> Column:
-    """The mean of `wrong` over all samples, and over each given class (NaN without samples): (1 + C,)."""
-    counts = np.bincount(given, minlength=num_classes)
-    sums = np.bincount(given, wrong, minlength=num_classes)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        of_classes = sums / counts
-    return np.concatenate([[wrong.mean()], of_classes])
+    wrong = wrong_probability(suspicions, given)
+    of_given = [_share(wrong[rows]) if (rows := given == label).any() else None for label in range(num_classes)]
+    return NoiseEstimate(wrong, _share(wrong), of_given, _transition(wrong, given, suggested, num_classes))
 
 
 def _transition(wrong: Column, given: Column, suggested: Column, num_classes: int) -> Column:

@@ -53,9 +53,6 @@ RANKING = "mean_probability"
 """The score that ranks and cuts by default. It ranks best where the network has memorised the labels, and elsewhere it
 is near the best score (`experiments/diagnosis`)."""
 
-RATE = "ema_loss"
-"""The score of `noise_rate_estimate` in the result of a run."""
-
 OF_FOLDS = "fold_loss"
 """The default with folds. cleanlab calls the same order self-confidence."""
 

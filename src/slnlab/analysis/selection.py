@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from slnlab.analysis.runs import FinishedRun
 from slnlab.analysis.settings import as_typed
-from slnlab.config.container import flat
+from slnlab.config.identity import flat_identity
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
 
@@ -63,7 +63,7 @@ def select(runs: Sequence[FinishedRun], conditions: Conditions) -> list[Finished
         ConfigError: no run has such a key.
         DataError: no run is left; the message names the values that exist.
     """
-    configurations = [flat(run.result.identity) for run in runs]
+    configurations = [flat_identity(run.result.identity) for run in runs]
     known = {key for each in configurations for key in each}
     typed = {key.removesuffix(".name") for key in known}
     names = {}
@@ -88,7 +88,7 @@ def select_unfinished(directories: Sequence[Path], conditions: Conditions) -> li
     for directory in directories:
         try:
             stored = json.loads(RunDirectory(directory).identity.read_text(encoding="utf-8"))["identity"]
-            fits = _fits(flat(stored), conditions)
+            fits = _fits(flat_identity(stored), conditions)
         except (OSError, ValueError, KeyError, TypeError):
             fits = True
         if fits:

@@ -14,7 +14,7 @@ from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import ConfigError, Diverged, SlnlabError
 from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
-from slnlab.samples import SampleTable
+from slnlab.samples import SampleTable, first_places
 from slnlab.sln import StochasticLabelNoise
 
 LossAgainst = Literal["current", "given"]
@@ -94,9 +94,7 @@ def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
 
 def _first_of_each(rows: Tensor, size: int) -> Tensor:
     """Mask (M,) of the first position of each of `size` possible rows."""
-    position = torch.arange(len(rows), device=rows.device)
-    first = position.new_full((size,), len(rows)).scatter_reduce_(0, rows, position, "amin")
-    return first[rows] == position
+    return first_places(rows, size) == torch.arange(len(rows), device=rows.device)
 
 
 class LabelCorrection(pl.Callback):

@@ -18,10 +18,11 @@ from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warn
 from slnlab.analysis.labels import findings, judge
 from slnlab.analysis.noise_estimate import Share, estimate_rate, estimate_rate_by_anchors
 from slnlab.analysis.predictions import measured_qualities
-from slnlab.analysis.scores import RATE, suspicion
+from slnlab.analysis.scores import RANKING, suspicion
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.processes.stopping import received_signal
@@ -165,20 +166,48 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        datamodule, table = pl_module.data, pl_module.table
-        columns: dict[str, np.ndarray] = {}
+        columns, by_anchors = self._judge(pl_module)
+        for name, members in pl_module.means.items():
+            mean = LabelFindings.mean([self.rows[member].findings for member in members])
+            qualities = [row.test_quality for member in members if (row := self.rows[member]).test_quality]
+            self.rows[name] = self._summarise(name, mean, TestQuality.mean(qualities) if qualities else None)
+        self.preprocessing = pl_module.data.preprocessing
+        self.noise_rate_used = pl_module.noise_rate_used
+        self.transition_used = pl_module.transition_used
+        if not trainer.is_global_zero:
+            return
+        decay = next((callback.decay for callback in trainer.callbacks if isinstance(callback, MomentumModel)), 0.0)  # type: ignore[attr-defined]
+        weighed = {name: self.rows[name] for name in pl_module.judged}
+        judging, why = chosen_judge(weighed, first_weights=decay**pl_module.steps)
+        suspected = self._write_samples(columns, judging, pl_module.data)
+        self.label_issues = self._issues(judging, why, suspected, columns["given"])
+        suspicions = suspicion(columns, judge="")[RANKING]  # of the training, so that it needs no judge
+        wrong = columns.get("wrong")
+        if len(suspicions) >= 2:
+            self.noise_rate_estimate = _estimated(estimate_rate(suspicions, columns["given"]), "loss mixture", wrong)
+        if judging in by_anchors:
+            self.noise_rate_by_anchors = _estimated(by_anchors[judging], "anchor points", wrong)
+
+    def _judge(self, method: Method) -> tuple[dict[str, np.ndarray], dict[str, Share]]:
+        """Make the row of each network.
+
+        Returns:
+            (columns (M,) of `samples.npz`, noise rate by the anchor points of each network that has probabilities).
+        """
+        data, table = method.data, method.table
         # Lightning has moved the networks off the device by now.
-        networks = {name: network.to(table.device) for name, network in pl_module.judged.items()}
+        networks = {name: network.to(table.device) for name, network in method.judged.items()}
         tested: dict[str, TestQuality] = {}
+        if data.test:
+            tested = measured_qualities(networks, data.evaluation_batches("test"), data.num_classes)
+        columns: dict[str, np.ndarray] = {}
         by_anchors: dict[str, Share] = {}
-        if datamodule.test:
-            tested = measured_qualities(networks, datamodule.evaluation_batches("test"), datamodule.num_classes)
         for name, network in networks.items():
-            judged = judge(network, datamodule.passes("clean", "judge", 0), table)
-            index, loss, prediction, margin, other, probabilities = judged
-            known = {
-                key: table[key][index.to(table.device)].cpu() for key in ("given", "true", "wrong") if key in table
-            }
+            index, loss, prediction, margin, other, probabilities = judge(
+                network, data.passes("clean", "judge", 0), table
+            )
+            rows = index.to(table.device)
+            known = {key: table[key][rows].cpu() for key in ("given", "true", "wrong") if key in table}
             found: LabelFindings = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
             self.rows[name] = self._summarise(name, found, tested.get(name))
             if probabilities.numel():
@@ -186,35 +215,20 @@ class RunRecord(pl.Callback):
             columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
             columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
             columns |= {f"{name}_margin": margin.numpy(), f"{name}_other": other.numpy()}
-        columns |= {key: column.cpu().numpy() for key, column in dynamics(table, index.to(table.device)).items()}
-        for name, members in pl_module.means.items():
-            mean = LabelFindings.mean([self.rows[member].findings for member in members])
-            qualities = [row.test_quality for member in members if (row := self.rows[member]).test_quality]
-            self.rows[name] = self._summarise(name, mean, TestQuality.mean(qualities) if qualities else None)
-        self.preprocessing = datamodule.preprocessing
-        self.noise_rate_used = pl_module.noise_rate_used
-        self.transition_used = pl_module.transition_used
-        if not trainer.is_global_zero:
-            return
-        paths = datamodule.paths(index)
+        columns |= {key: column.cpu().numpy() for key, column in dynamics(table, rows).items()}
+        return columns, by_anchors
+
+    def _write_samples(self, columns: dict[str, np.ndarray], judging: str, data: IndexedDataModule) -> int:
+        """Write metrics, samples and label issues; return the number of suspected labels."""
+        paths = data.paths(torch.from_numpy(columns["index"]))
         if paths is not None:
             columns["path"] = np.array([os.fsencode(path) for path in paths])  # text would need four times the memory
-        decay = next((callback.decay for callback in trainer.callbacks if isinstance(callback, MomentumModel)), 0.0)  # type: ignore[attr-defined]
-        weighed = {name: self.rows[name] for name in pl_module.judged}
-        judging, why = chosen_judge(weighed, first_weights=decay**pl_module.steps)
         with self.run.writing_result():
             self._write_metrics()
             with replacing(self.run.samples) as file:
                 np.savez_compressed(file, **columns)  # type: ignore[arg-type]
             with replacing(self.run.label_issues) as file:
-                suspected = write_label_issues(file, columns, judging, datamodule.classes)
-        self.label_issues = self._issues(judging, why, suspected, columns["given"])
-        suspicions = suspicion(columns, judge="")[RATE]  # of the training, so that it needs no judge
-        wrong = columns.get("wrong")
-        if len(suspicions) >= 2:
-            self.noise_rate_estimate = _estimated(estimate_rate(suspicions), "loss mixture", wrong)
-        if judging in by_anchors:
-            self.noise_rate_by_anchors = _estimated(by_anchors[judging], "anchor points", wrong)
+                return write_label_issues(file, columns, judging, data.classes)
 
     def _issues(self, judging: str, why: str, suspected: int, given: np.ndarray) -> LabelIssues:
         """Summarise `label_issues.csv`, and log the summary."""

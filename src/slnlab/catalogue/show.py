@@ -1,15 +1,17 @@
-"""Describe a method: `python -m slnlab.catalogue.show elr`, or `slnlab show elr`. Nothing here imports torch.
+"""Describe an option: `slnlab show elr`, or `slnlab show noise=asym`. Nothing here imports torch.
 
-The description comes from the method's card or the docstring of its class. Keys and values come from the composed
-configuration, their meanings from docstrings, and their sources from comments in YAML.
+The description comes from the method's card, or from the docstring of the option's class. Keys and values come from
+the composed configuration, their meanings from docstrings, and their sources from comments in YAML.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
@@ -22,77 +24,114 @@ from slnlab.catalogue.options import KINDS, Option, options, search_also
 from slnlab.catalogue.yaml_keys import Key, keys, source
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.checks import near
-from slnlab.config.container import container_of, flat
+from slnlab.config.container import container_of, flat, shown
 from slnlab.errors import ConfigError, SlnlabError
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import Law, law
+from slnlab.schema.options import fill as fill_in
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
-BESIDE = {
-    "sln.sigma": "stochastic label noise",
-    "momentum.enabled": "the momentum model",
-    "correction.enabled": "label correction",
-    "mixup.alpha": "mixup",
-    "sam.rho": "SAM",
-    "logit_clip.tau": "LogitClip",
-    "class_balance.strength": "class balance",
-}
-"""Key → name of a feature that a method may be combined with."""
+GROUPS = [*KINDS.values(), "scheduler"]
+"""The groups whose options can be shown."""
 
 STRUCTURE = {"_target_", "name", "title", "rows", "refuses", "needs", "fixed"}
 """Keys below `method` that all methods share."""
 
 
-def show(name: str, overrides: Sequence[str] = ()) -> str:
-    """Return the description of a method as text.
+def show(choice: str, overrides: Sequence[str] = ()) -> str:
+    """Return the description of an option as text.
 
     Args:
-        name: name of the method.
+        choice: name of a method, or group and name (`noise=asym`).
         overrides: data set, noise and other choices of the shown values.
 
     Raises:
-        ConfigError: the method does not exist, or the overrides cannot be composed.
+        ConfigError: the option does not exist, or the overrides cannot be composed.
     """
-    found = {option.name: option for option in options("method")}
+    group, _, name = choice.rpartition("=")
+    group = group or "method"
+    if group not in GROUPS:
+        raise ConfigError(f"{choice}: there is nothing to show for the group {group}; groups: {', '.join(GROUPS)}")
+    found = {option.name: option for option in options(group)}
     if name not in found:
-        raise ConfigError(_no_such(name, list(found)))
-    config = container_of(compose([*overrides, f"method={name}"]))
+        raise ConfigError(_no_such(group, name, list(found)))
+    composed = compose([*overrides, f"{group}={name}"])
+    if group == "method":
+        paragraphs = _method(container_of(composed), found)
+    else:
+        paragraphs = _option(group, composed, found[name].path)
+    return "\n\n".join(paragraphs)
+
+
+def _method(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
+    """Return the paragraphs on a method."""
     method = config["method"]
+    name = method["name"]
     try:
         card = card_text(name)
     except OSError:
         about = docstring(method["_target_"]).partition("\n\nArgs:")[0] or found[name].does
         card = CardText(method["title"], "", "", about)
     its = law(method)
-    rows = ", ".join(f"{row.title} ({name})" for name, row in its.rows.items())
     facts = {
-        "rows": rows,
+        "rows": ", ".join(f"{row.title} ({name})" for name, row in its.rows.items()),
         "networks": str(len(its.networks)),
         "class": method["_target_"],
         "file": str(found[name].path),
         "published": card.published,
     }
     names = f"data={config['data']['name']} noise={config['noise']['name']}"
-    sections = [
+    return [
         f"{name}: {card.title}{f' ({card.paper})' if card.paper else ''}",
         _wrapped(card.body),
-        "\n".join(f"{key:10} {fill(text, 108, subsequent_indent=' ' * 11)}" for key, text in facts.items() if text),
+        _facts(facts),
         "\n".join([f"Keys, with their values for {names}:", *(_keys(config, found) or ["  none of its own"])]),
         "\n".join(_law(its)),
     ]
-    return "\n\n".join(sections)
 
 
-def _no_such(name: str, methods: Sequence[str]) -> str:
-    for kind, group in KINDS.items():
-        if group != "method" and name in {option.name for option in options(group)}:
-            return f"{name}: is no method, but {group}={name}; see `slnlab list {kind}`"
-    known = "`slnlab list methods` has them all, --config-dir=DIR adds your own"
-    return f"{name}: there is no such method{near(name, methods)}; {known}"
+def _option(group: str, config: DictConfig, path: Path) -> list[str]:
+    """Return the paragraphs on an option that is not a method. Values that a user must give may be missing."""
+    container = {group: shown(config[group])}
+    fill_in(container)
+    chosen = container[group]
+    head, every = keys(path.read_text(encoding="utf-8"))
+    comments = {key.path.removeprefix(f"{group}."): key.comment for key in every}
+    values = {key: value for key, value in flat(chosen).items() if key.rpartition(".")[2] not in STRUCTURE}
+    lines: list[str] = []
+    for key, value in values.items():
+        holder, _, last = key.rpartition(".")
+        target = reduce(lambda node, part: node[part], filter(None, holder.split(".")), chosen).get("_target_")
+        lines += _key(f"{group}.{key}", value, arguments(target).get(last) if target else None, comments.get(key))
+    target = chosen.get("_target_", "")
+    about = docstring(target).partition("\n\nArgs:")[0]
+    return [
+        f"{group}={path.stem}",
+        *([head] if head else []),
+        *([_wrapped(about)] if about else []),
+        _facts({"class": target, "file": str(path)}),
+        "\n".join([f"Keys, with their values for data={config.data.name}:", *(lines or ["  none of its own"])]),
+    ]
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"{key:10} {fill(text, 108, subsequent_indent=' ' * 11)}" for key, text in facts.items() if text)
+
+
+def _no_such(group: str, name: str, known: Sequence[str]) -> str:
+    for kind, other in KINDS.items():
+        if group == "method" != other and name in {option.name for option in options(other)}:
+            return (
+                f"{name}: is no method, but {other}={name}; see `slnlab show {other}={name}` and `slnlab list {kind}`"
+            )
+    kinds = [kind for kind, its in KINDS.items() if its == group]
+    listed = f"`slnlab list {kinds[0]}` has them all" if kinds else f"there are {', '.join(known)}"
+    return f"{name}: there is no such {group}{near(name, known)}; {listed}, --config-dir=DIR adds your own"
 
 
 def _wrapped(body: str) -> str:
-    """Return Markdown as wrapped plain text; displayed formulas stay LaTeX."""
-    paragraphs = (paragraph for paragraph in body.split("\n\n"))
+    """Return Markdown or a docstring as wrapped plain text; displayed formulas stay LaTeX."""
+    paragraphs = re.sub(r":\w+:(?=`)", "", body).replace("``", "`").split("\n\n")
     return "\n\n".join(
         indent(text, "  ") if "$$" in text else fill(text.removeprefix("## "), 119) for text in paragraphs
     )
@@ -109,16 +148,18 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
     lines = []
     for path, value in {**{path: values[path] for path in comments if path in values}, **own}.items():
         group, _, key = path.partition(".")
-        lines.append(f"  {path} = {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
         meaning = of_class.get(key) if group == "method" else everywhere.get(path)
         known = comments.get(path)
         origin = source(known, comments.values()) if known else ""
-        lines += [
-            fill(text, 119, initial_indent=" " * 6, subsequent_indent=" " * 6)
-            for text in (meaning, origin and f"source: {origin}")
-            if text
-        ]
+        lines += _key(path, value, meaning, origin and f"source: {origin}")
     return lines
+
+
+def _key(path: str, value: object, *texts: str | None) -> list[str]:
+    """Return lines for one key: its value, then what it means and where it is from."""
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    indented = (fill(text, 119, initial_indent=" " * 6, subsequent_indent=" " * 6) for text in texts if text)
+    return [f"  {path} = {shown}", *indented]
 
 
 def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
@@ -135,7 +176,7 @@ def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
 
 def _law(law: Law) -> Iterator[str]:
     """Yield the combinations that a method allows, refuses, needs and fixes."""
-    allowed = [f"{name} ({key})" for key, name in BESIDE.items() if key not in law.refuses]
+    allowed = [f"{each.title} ({each.switch})" for each in COMPOSABLE if each.switch not in law.refuses]
     allowed += [] if "loss.name" in law.fixed else ["any class-wise loss (loss)"]
     yield fill(f"Composes with {', '.join(allowed)}.", 119)
     yield from (fill(f"Refuses {key}: {why}.", 119, subsequent_indent="  ") for key, why in law.refuses.items())
@@ -147,8 +188,10 @@ def _law(law: Law) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.show") -> None:
     """Run the command line."""
     print_anywhere()
-    parser = argparse.ArgumentParser(program, description="Describe a method, its keys, and its combinations.")
-    parser.add_argument("method", metavar="METHOD", help="`slnlab list methods` lists them")
+    parser = argparse.ArgumentParser(program, description="Describe a method or another option, and its keys.")
+    parser.add_argument(
+        "choice", metavar="OPTION", help="a method, or GROUP=NAME such as noise=asym; `slnlab list` has them"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="choices for the shown values, such as data=cifar10"
     )
@@ -156,7 +199,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     asked = parser.parse_intermixed_args(arguments)
     try:
         search_also(asked.config_dir)
-        print(show(asked.method, asked.overrides))
+        print(show(asked.choice, asked.overrides))
     except SlnlabError as error:
         sys.exit(f"error: {error}")
 

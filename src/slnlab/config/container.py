@@ -59,6 +59,21 @@ def _faults(node: Any, key: Any) -> Iterator[str]:
             yield from _faults(value, inner)
 
 
+def shown(node: Any) -> Any:
+    """A part of a configuration as nested dicts; a value that is missing is a message in angle brackets."""
+    if not OmegaConf.is_config(node):
+        return node
+    if not isinstance(node, DictConfig):
+        return OmegaConf.to_container(node, resolve=True)
+    values: dict[str, Any] = {}
+    for key in map(str, node):
+        try:
+            values[key] = shown(node[key])
+        except OmegaConfBaseException as error:
+            values[key] = f"<{hydra_message(error).partition(': ')[2]}>"
+    return values
+
+
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted key → value of a nested configuration. Lists are values."""
     if not isinstance(node, dict):

@@ -9,7 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slnlab.config.container import flat
 from slnlab.config.contents import PLACE_KEYS
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.sections import SOURCES, node_at
 
 NOT_IDENTITY = (
@@ -45,22 +47,21 @@ NOT_IDENTITY = (
 )
 """Keys that cannot change a result. Two runs with other values here are the same run."""
 
-SWITCHES = {"momentum": "enabled", "correction": "enabled", "mixup": "alpha", "sam": "rho"}
-"""Section → the key that switches it on. The other keys of a disabled section do not count."""
-
-WHEN_ON = {
-    "logit_clip.tau": ["logit_clip"],
-    "class_balance.strength": ["class_balance"],
-    "data.rotation": ["data.rotation"],
-    "data.oversampling": ["data.oversampling"],
-    "data.fold": ["data.fold"],
-    "data.threshold": ["data.threshold"],
-    "data.imbalance": ["data.imbalance", "data.imbalance_kind"],
+OFF: dict[str, Any] = {
+    "data.rotation": 0,
+    "data.oversampling": False,
+    "data.fold": None,
+    "data.threshold": None,
+    "data.imbalance": None,
+    "data.augment": "crop_flip",
+    "data.clean_val": False,
+    "data.source.votes": "majority",
+    **{each.switch: 0 for each in COMPOSABLE if not each.in_every_identity},
 }
-"""Switch of a feature → the parts of the configuration that do not count while it is off. Finished runs lack them."""
+"""Key → the value with which it is no part of an identity. Finished runs lack these keys."""
 
-USUAL = {"data.augment": "crop_flip", "data.clean_val": False}
-"""Key → its value in finished runs that lack it."""
+COUNTS_WITH = {"data.imbalance_kind": "data.imbalance"}
+"""Key → the key without which it is no part of an identity either."""
 
 
 def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[str, Any]:
@@ -75,14 +76,16 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
     _put_contents(made, made.pop("contents"))
     for dotted in NOT_IDENTITY:
         _drop(made, dotted)
-    for section, switch in SWITCHES.items():
-        if not made[section][switch]:
-            made[section] = {switch: made[section][switch]}
-    for dotted, parts in WHEN_ON.items():
-        if not node_at(made, dotted):
-            for part in parts:
-                _drop(made, part)
-    for dotted, value in USUAL.items():
+    for dotted, switch in COUNTS_WITH.items():
+        if node_at(made, switch) == OFF[switch]:
+            _drop(made, dotted)
+    for each in COMPOSABLE:
+        section, _, key = each.switch.partition(".")
+        if not (value := node_at(made, each.switch)):
+            made.pop(section, None)
+            if each.in_every_identity:
+                made[section] = {key: value}
+    for dotted, value in OFF.items():
         if node_at(made, dotted) == value:
             _drop(made, dotted)
     init = made.pop("init")
@@ -90,6 +93,11 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
         made["init"] = {"from": list(sources), "weights": init["weights"]}
     as_stored: dict[str, Any] = json.loads(json.dumps(made))
     return as_stored
+
+
+def flat_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key → value of an identity, with the values of keys that stand in no identity while they are off."""
+    return {**OFF, **flat(dict(identity))}
 
 
 def _put_contents(container: dict[str, Any], digests: dict[str, str]) -> None:

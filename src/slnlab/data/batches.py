@@ -28,12 +28,14 @@ class Labels(NamedTuple):
         true: true labels (N,) int64, if known.
         wrong: mask (N,) bool of samples with a label that does not describe their image, if known.
         weight: weights (N,) float32 in [0, 1] of the samples in the loss; None: all 1.
+        target: first targets (N, C) float32 of training; None: the given labels.
     """
 
     given: Tensor
     true: Tensor | None = None
     wrong: Tensor | None = None
     weight: Tensor | None = None
+    target: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Labels:
         """Return the labels on a device."""

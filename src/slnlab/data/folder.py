@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from slnlab.data.decoding import Paths
@@ -14,6 +16,7 @@ from slnlab.errors import DataError
 from slnlab.image_folder.contents import ImageFolderContents
 from slnlab.image_folder.listing import Unreadable, read_image_folder
 from slnlab.image_folder.report import report
+from slnlab.image_folder.votes import Votes, frequencies
 
 
 class ImageFolder:
@@ -23,12 +26,17 @@ class ImageFolder:
         root: see `slnlab.image_folder.listing.read_image_folder`.
         unreadable: treatment of unreadable images.
         labels: CSV file that overrides training labels; None: no file.
+        votes: the given label of an image with several annotators: the commonest one ("majority", "frequency"), or the
+            likeliest true one ("dawid_skene"). With "frequency" the target is the shares of their labels.
     """
 
     name = "folder"
 
-    def __init__(self, root: str, unreadable: Unreadable = "refuse", labels: str | None = None) -> None:
+    def __init__(
+        self, root: str, unreadable: Unreadable = "refuse", labels: str | None = None, votes: Votes = "majority"
+    ) -> None:
         self.root, self.unreadable, self.labels = os.path.expanduser(root), unreadable, labels
+        self.votes: Votes = votes
 
     def prepare(self) -> None:
         self._read()
@@ -57,5 +65,16 @@ class ImageFolder:
     def weights(self) -> Mapping[str, float]:
         return self._read().weights or {}
 
+    def targets(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Return training image → target (C,) other than its given label; a label of `labels` counts alone."""
+        contents = self._read()
+        if self.votes != "frequency":
+            return {}
+        shares = frequencies(contents.answers or {}, len(contents.classes))
+        return {path: share for path, share in shares.items() if path not in (contents.corrections or {})}
+
+    def lines(self) -> Mapping[str, int]:
+        return self._read().lines or {}
+
     def _read(self) -> ImageFolderContents:
-        return read_image_folder(self.root, self.unreadable, labels=self.labels)
+        return read_image_folder(self.root, self.unreadable, labels=self.labels, votes=self.votes)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
@@ -42,8 +43,9 @@ class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
     It may also have `true_labels()` and `replaced()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
-    `IndexedDataModule`; and `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`.
-    `mixed_depths` allows images of 8 bits and of more together, because the user gave the pixel range of the latter.
+    `IndexedDataModule`; `targets()`, image → first target (C,) of training, where it is not the given label; and
+    `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits
+    and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
@@ -210,45 +212,61 @@ class StreamedDataModule(IndexedDataModule):
                 "data.pixel_range: pixels from %g to %g become 0 to 255 in images of more than 8 bits",
                 *self.pixel_range,
             )
+        paths = self._use_labels(paths, labels)
+        self._hold_out(len(self.labels.given))
+        check_visible(paths, self.background)
+        self._train = self._decoder(paths)
+        if self.sampling == "balanced":
+            self._of_each_class = self._balanced_size()
+        clean_splits: tuple[tuple[Literal["val_clean", "test"], bool], ...] = (
+            ("val_clean", self.clean_val),
+            ("test", self.test),
+        )
+        for split, wanted in clean_splits:
+            if wanted:
+                files, clean = self.source.load(split)
+                self._check_labels(split, clean)
+                self._evaluated[split] = (self._decoder(files), clean)
+
+    def _use_labels(self, paths: Paths, labels: Tensor) -> Paths:
+        """Set `labels` and `noise_record` of the kept samples; return their paths."""
         true = true_labels(self.source)
         rows = self._kept(labels if true is None else true)
         size = len(rows)
         if size < len(labels):
             paths = Paths(paths.root, map(paths.relative, rows.tolist()))
         labels, true = labels[rows], None if true is None else true[rows]
+
+        def names() -> list[str]:
+            return [paths.relative(row) for row in range(size)]
+
         if self.noise.name == "real":
             replaced = replaced_images(self.source)
             self._use_real(labels, true, None if replaced is None else replaced[rows])
         else:
             trusted = labels if true is None else true
-            self._use(
-                self.noise.record(
-                    trusted, self.own_classes, self.classes, paths=lambda: [paths.relative(row) for row in range(size)]
-                )
-            )
+            self._use(self.noise.record(trusted, self.own_classes, self.classes, paths=names))
         if weights := self.weights():
-            each = torch.tensor([weights.get(paths.relative(row), 1.0) for row in range(size)])
-            self.labels = self.labels._replace(weight=each)
-        self._hold_out(size)
-        check_visible(paths, self.background)
-        self._train = self._decoder(paths)
-        if self.sampling == "balanced":
-            smallest, which = self.labels.given[self._pool].bincount(minlength=self.num_classes).min(0)
-            self._of_each_class = int(smallest) if self.per_class is None else self.per_class
-            if self._of_each_class > smallest:
-                raise ConfigError(
-                    f"data.per_class: {self.per_class}, but only {int(smallest)} training images of {self.name} have "
-                    f"the label {self.classes[which] if self.classes else int(which)}"
-                )
-        clean_splits: list[Literal["val_clean", "test"]] = []
-        if self.clean_val:
-            clean_splits.append("val_clean")
-        if self.test:
-            clean_splits.append("test")
-        for split in clean_splits:
-            files, clean = self.source.load(split)
-            self._check_labels(split, clean)
-            self._evaluated[split] = (self._decoder(files), clean)
+            self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in names()]))
+        targets: Mapping[str, Any] = getattr(self.source, "targets", dict)()
+        if targets:
+            each = one_hot(self.labels.given, self.num_classes).float()
+            for row, name in enumerate(names()):
+                if (target := targets.get(name)) is not None:
+                    each[row] = torch.from_numpy(target)
+            self.labels = self.labels._replace(target=each)
+        return paths
+
+    def _balanced_size(self) -> int:
+        """The number of images of each class in a balanced epoch."""
+        smallest, which = self.labels.given[self._pool].bincount(minlength=self.num_classes).min(0)
+        found = int(smallest) if self.per_class is None else self.per_class
+        if found > smallest:
+            raise ConfigError(
+                f"data.per_class: {self.per_class}, but only {int(smallest)} training images of {self.name} have "
+                f"the label {self.classes[which] if self.classes else int(which)}"
+            )
+        return found
 
     def _decoder(self, paths: Paths) -> Decoder:
         return Decoder(paths, self._size[0] + 2 * self.crop_flip.padding, self.pixel_range, self.background)

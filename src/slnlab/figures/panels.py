@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from slnlab.analysis.runs import Group, differing_keys, find_runs, group_runs
 from slnlab.analysis.selection import parse, select, select_unfinished
-from slnlab.config.container import flat
+from slnlab.config.identity import flat_identity
 from slnlab.errors import DataError
 
 Columns = dict[str, npt.NDArray[np.float64]]
@@ -67,7 +67,7 @@ def refuse_other_differences(groups: Sequence[Group], *shown: str) -> None:
 
 def other_differences(one: Group, other: Group, *shown: str) -> set[str]:
     """The keys in which two groups differ, without the seeds and without keys that begin with one of `shown`."""
-    keys = differing_keys(flat(one.first.identity), flat(other.first.identity))
+    keys = differing_keys(flat_identity(one.first.identity), flat_identity(other.first.identity))
     return {key for key in keys if not key.startswith(shown)}
 
 

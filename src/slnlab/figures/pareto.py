@@ -90,7 +90,7 @@ def _picture(drawn: Sequence[Sequence[Point]]) -> Figure:
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         costs = [point.cost for point in same]
-        panel.set_xlim(min(0.9, 0.95 * min(costs)), max(2.1, 1.6 * max(costs)))
+        panel.set_xlim(min(0.9, 0.85 * min(costs)), max(2.1, 1.6 * max(costs)))
     return picture
 
 

@@ -85,9 +85,8 @@ def _picture(ranks: Ranks) -> Figure:
     axes = picture.subplots()
     limit = places[0] if ranks.difference is None else places[0] + ranks.difference
     if ranks.difference is not None:
-        title = f"critical difference {ranks.difference:.1f}"
-        axes.axvspan(places[0], limit, color=COLOURS[5], alpha=0.25, linewidth=0, label=title)
-        axes.legend(loc="lower left")
+        axes.axvspan(places[0], limit, color=COLOURS[5], alpha=0.25, linewidth=0)
+        axes.set_title(f"shaded: within the critical difference of {ranks.difference:.1f}", fontsize=9)
     for height, place in enumerate(places):
         near = place <= limit
         axes.plot([1, place], [height, height], color="#cccccc", linewidth=1, zorder=1)
@@ -95,7 +94,7 @@ def _picture(ranks: Ranks) -> Figure:
         axes.plot(place, height, markersize=5, linestyle="none", **look)  # type: ignore[arg-type]
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)  # the best on top
-    axes.set_xlim(1, None)
+    axes.set_xlim(1 - 0.01 * len(names), None)  # room for half a marker
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"average rank over {ranks.blocks} draws of noisy labels or seeds (1 is the best)")
     return picture

@@ -80,8 +80,18 @@ def read_image_list(file: Path) -> ImageFolderContents:
     folders = {split: SPLITS[split][0] for split, found in splits.items() if found.paths}
     known = true if "true_label" in header else None
     weights = {path: images[path].weight for path in splits["train"].paths if images[path].weight != 1}
+    answers = None
+    if "annotator" in header:
+        votes = {path: images[path].votes.items() for path in splits["train"].paths}
+        answers = {
+            path: {who: number_of[name] for who, name in each if name in number_of} for path, each in votes.items()
+        }
+    lines = {path: image.line for path, image in images.items()}
     return ImageFolderContents(
-        file.parent, classes, splits, folders, Counter(), [], remarks, {}, known, weights=weights
+        *(file.parent, classes, splits, folders, Counter(), [], remarks, {}, known),
+        weights=weights,
+        answers=answers,
+        lines=lines,
     )
 
 

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.contents import ImageFolderContents, Listing, mixed
@@ -28,16 +28,23 @@ from slnlab.image_folder.listed import corrected, read_image_list
 from slnlab.storage.hashes import file_hashes
 from slnlab.text.messages import quoted
 
+if TYPE_CHECKING:
+    from slnlab.image_folder.votes import Votes
+
 Unreadable = Literal["refuse", "skip"]
 """The treatment of unreadable images: the run ends before training, or leaves them out."""
 
 
-_read: dict[tuple[str, Unreadable, str | None], tuple[dict[str, int], ImageFolderContents]] = {}
-"""(root, unreadable, labels) → times of change of folders and CSV files, and contents. Composing asks often."""
+_read: dict[tuple[str, Unreadable, str | None, str], tuple[dict[str, int], ImageFolderContents]] = {}
+"""(root, unreadable, labels, votes) → times of change of folders and CSV files, and contents. Composing asks often."""
 
 
 def read_image_folder(
-    root: str, unreadable: Unreadable = "refuse", workers: int | None = None, labels: str | None = None
+    root: str,
+    unreadable: Unreadable = "refuse",
+    workers: int | None = None,
+    labels: str | None = None,
+    votes: Votes = "majority",
 ) -> ImageFolderContents:
     """List `root/train/<class>/` with `val/` and `test/` beside it, or `root/<class>/`, or the rows of a CSV file.
 
@@ -51,6 +58,7 @@ def read_image_folder(
         unreadable: "skip" decodes every image (`slnlab.image_folder.check`) and leaves unreadable ones out.
         workers: threads that decode; None uses all cores.
         labels: CSV file that overrides training labels (`slnlab.image_folder.listed.corrected`); None: no file.
+        votes: what the given label of an image with several annotators is.
 
     Raises:
         ConfigError: `unreadable` has another value.
@@ -62,18 +70,29 @@ def read_image_folder(
     top = Path(root).expanduser()
     if not root or not (top.is_dir() or top.suffix == ".csv"):
         raise DataError(f"data.source.root: {root!r} is no folder, and no .csv file")
-    key = (root, unreadable, labels)
+    key = (root, unreadable, labels, votes)
     known = _read.get(key)
     if known is None or any(_changed(path) != when for path, when in known[0].items()):
         looked_into, found = ({str(top): _changed(str(top))}, read_image_list(top)) if top.is_file() else _contents(top)
         if unreadable == "skip":
             found = _readable(found, workers)
+        if votes == "dawid_skene" and found.answers:
+            found = _by_dawid_skene(found)
         if labels is not None:
             file = Path(labels).expanduser()
             looked_into[str(file)] = _changed(str(file))
             found = corrected(found, file)
         known = _read[key] = (looked_into, found)
     return known[1]
+
+
+def _by_dawid_skene(contents: ImageFolderContents) -> ImageFolderContents:
+    from slnlab.image_folder.votes import dawid_skene  # with numpy, which other folders do without
+
+    label_of = dawid_skene(contents.answers or {}, len(contents.classes))
+    paths = contents.splits["train"].paths
+    train = Listing(paths, [label_of[path] for path in paths])
+    return contents._replace(splits=contents.splits | {"train": train})
 
 
 def _changed(folder: str) -> int:
@@ -85,6 +104,7 @@ def _changed(folder: str) -> int:
 
 
 def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
+    """The contents, and the time of the last change of each folder that was looked into."""
     looked_into: dict[str, int] = {}
     folders = split_folders(top)
     train = class_names(folders["train"])
@@ -99,38 +119,44 @@ def _contents(top: Path) -> tuple[dict[str, int], ImageFolderContents]:
         unlabelled += [os.path.relpath(entry.path, top) for entry in loose if why_no_image(entry) is None]
     for split, folder in folders.items():
         found, matched = (train, []) if split == "train" else match_classes(folder, folders["train"], train)
+        images = {name: _images(path, top, looked_into, left_out) for name, path in found.items()}
+        empty = [name for name, paths in images.items() if not paths]
+        _check_images(folder, images, empty if split == "train" else [], left_out)
         remarks += matched
-        pairs: list[tuple[str, int]] = []
-        empty: list[str] = []
-        for name, path in found.items():
-            images: list[str] = []
-            for where, files in walk(path):
-                looked_into[where] = _changed(where)
-                for file in files:
-                    reason = why_no_image(file)
-                    if reason is None:
-                        images.append(os.path.relpath(file.path, top))
-                    else:
-                        left_out[reason] += 1
-            pairs += [(image, number_of[name]) for image in images]
-            if not images:
-                empty.append(name)
-        if not found:
-            raise DataError(f"{folder}: has no folder of a class")
-        if empty and split == "train":
-            raise DataError(
-                f"{folder}: has no image of {quoted(empty)}{_files(left_out)}; put some there, or remove the folder"
-            )
-        if not pairs:
-            raise DataError(f"{folder}: has no image{_files(left_out)}")
-        missing = [name for name in train if name not in found or name in empty]
-        if missing:
+        if missing := [name for name in train if name not in found or name in empty]:
             remarks.append(f"{folder.name}/ has no image of {quoted(missing)}")
+        pairs = [(path, number_of[name]) for name, paths in images.items() for path in paths]
         listed = Listing([path for path, _ in pairs], [label for _, label in pairs])
         splits[split] = mixed(pairs) if split == "train" else listed
     called = {split: "" if folder == top else folder.name for split, folder in folders.items()}
     contents = ImageFolderContents(top, list(train), splits, called, left_out, sorted(unlabelled), remarks, {})
     return looked_into, contents
+
+
+def _images(folder: Path, top: Path, looked_into: dict[str, int], left_out: Counter[str]) -> list[str]:
+    """The images of a class, relative to `top`. Adds to the folders looked into, and to the files left out."""
+    images: list[str] = []
+    for where, files in walk(folder):
+        looked_into[where] = _changed(where)
+        for file in files:
+            reason = why_no_image(file)
+            if reason is None:
+                images.append(os.path.relpath(file.path, top))
+            else:
+                left_out[reason] += 1
+    return images
+
+
+def _check_images(folder: Path, images: dict[str, list[str]], empty: list[str], left_out: Counter[str]) -> None:
+    """Refuse a split without classes or images, or with `empty` classes."""
+    if not images:
+        raise DataError(f"{folder}: has no folder of a class")
+    if empty:
+        raise DataError(
+            f"{folder}: has no image of {quoted(empty)}{_files(left_out)}; put some there, or remove the folder"
+        )
+    if not any(images.values()):
+        raise DataError(f"{folder}: has no image{_files(left_out)}")
 
 
 def _files(left_out: Counter[str]) -> str:

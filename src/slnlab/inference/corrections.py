@@ -13,7 +13,7 @@ import torch
 
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import ConfigError
-from slnlab.inference.decisions import Decisions
+from slnlab.inference.decisions import Decisions, droppable
 from slnlab.inference.diagnosis import Diagnosis
 from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
@@ -63,9 +63,10 @@ def check_request(run: TrainedRun, policy: Policy, top: int | None, precision: f
         ConfigError: a number is out of range, `top` and `precision` are both given, or the policy does not fit.
     """
     samples = len(run.samples["index"])
-    if policy in ("drop", "weight") and "path" not in run.samples:
+    if policy in ("drop", "weight") and not droppable(run):
         raise ConfigError(
-            f"--policy {policy}: these samples lie in one array, where none can be left out or weighted; use relabel"
+            f"--policy {policy}: no sample of {run.config.data.name} can be left out or weighted, only of your own "
+            "files (data=folder, csv, and npz or features with names); use relabel"
         )
     if policy == "keep" and (not reviewed or top is not None or precision is not None):
         raise ConfigError("--policy keep: changes reviewed labels only: give --reviewed, but no --top or --precision")
@@ -81,8 +82,13 @@ def check_target(run: TrainedRun, path: Path) -> None:
     """Check the file for corrected labels.
 
     Raises:
-        ConfigError: the run trained with this file. Another content would make the run useless.
+        ConfigError: no run could train with it; or this run did, and another content would make the run useless.
     """
+    if run.config.preset.get("own_noise") is True:
+        raise ConfigError(
+            f"--write: {run.config.data.name} trains on its published labels only; make a list of its images for "
+            "data=csv, whose labels can be corrected"
+        )
     trained_with = run.config.data.get("labels")
     if trained_with is not None and Path(trained_with).expanduser().resolve() == path.resolve():
         raise ConfigError(f"--write: the run trained with {path} and needs it as it is; choose another name")
@@ -101,6 +107,13 @@ def chosen_rows(diagnosis: Diagnosis, top: int | None, precision: float | None) 
     if not count:
         raise ConfigError(f"--precision: {precision:g}, but the likeliest wrong label has P(wrong) = {wrong[0]:.3g}")
     return diagnosis.order[:count]
+
+
+def treated(diagnosis: Diagnosis, policy: Policy, row: int) -> tuple[int | None, float]:
+    """The label of a chosen sample after a policy, None if it is left out, and its weight."""
+    if policy == "weight":
+        return int(diagnosis.columns["given"][row]), round(1 - float(diagnosis.estimate.wrong[row]), 4)
+    return int(diagnosis.suggested[row]) if policy == "relabel" else None, 1.0
 
 
 def corrected(
@@ -138,13 +151,9 @@ def corrected(
     labels, weights = dict(before), dict(data.weights())
     for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
         name = names[diagnosis.columns["index"][row]]
-        if policy == "weight":
-            weights[name] = round(1 - float(diagnosis.estimate.wrong[row]), 4)
-        else:
-            labels[name] = int(diagnosis.suggested[row]) if policy == "relabel" else None
-            weights.pop(name, None)  # an earlier weight judged the former label
+        labels[name], weights[name] = treated(diagnosis, policy, row)  # an earlier weight judged the former label
     labels |= decisions or {}
-    weights = {name: weight for name, weight in weights.items() if name not in (decisions or {})}
+    weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in (decisions or {})}
     lost = {*before.values()} - {*labels.values()} - {None}
     if lost and "path" in diagnosis.columns:
         emptied = quoted(diagnosis.run.classes[label] for label in lost if label is not None)

@@ -19,6 +19,11 @@ Decisions = dict[str, int | None]
 """Name of a sample, see `sample_names` → label in [0, C) after the review, or None for a sample left out."""
 
 
+def droppable(run: TrainedRun) -> bool:
+    """True if a sample of the run can be left out: its data set reads `data.labels` by the names of the samples."""
+    return "path" in run.samples and "labels" in run.config.data.source
+
+
 def decisions_of(run: TrainedRun, file: Path) -> Decisions:
     """Read decisions about the training samples of a run, with those that its `data.labels` left out.
 
@@ -29,8 +34,8 @@ def decisions_of(run: TrainedRun, file: Path) -> Decisions:
     check_labels(run, data, data.rows(0))
     known = {name: before for name, (before, _) in data.corrections().items()}
     known |= dict(zip(sample_names(data), data.labels.given.tolist(), strict=True))
-    in_files = data.paths(data.rows(0)[:1]) is not None
-    return read_decisions(file, "path" if in_files else "index", known, run.classes, droppable=in_files)
+    place = "index" if data.paths(data.rows(0)[:1]) is None else "path"
+    return read_decisions(file, place, known, run.classes, droppable(run))
 
 
 def read_decisions(
@@ -71,7 +76,7 @@ def read_decisions(
             raise DataError(f"{where}: the decision {decision!r} is not allowed: {', '.join(DECISIONS)}")
         if decision == "drop":
             if not droppable:
-                raise DataError(f"{where}: the samples lie in one array, where none can be left out: keep, relabel")
+                raise DataError(f"{where}: no sample of this data set can be left out; keep or relabel")
             found[name] = None
         elif label in number_of:
             found[name] = number_of[label]

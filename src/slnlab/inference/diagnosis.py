@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,8 @@ class Diagnosis(NamedTuple):
     score: str
     """Name of the score that ranks the samples."""
     columns: Mapping[str, npt.NDArray[Any]]
-    """`run.samples`, with `confident_learning` where it could be computed, and `verdict` where people judged labels of
-    the data set: 1 wrong, 0 right, -1 not judged."""
+    """`run.samples`, with `confident_learning` where it could be computed, `line` of a list of images, and `verdict`
+    where people judged labels of the data set: 1 wrong, 0 right, -1 not judged."""
     suspicions: dict[str, npt.NDArray[Any]]
     """Scores (N,) by name, high: suspicious."""
     estimate: NoiseEstimate
@@ -122,10 +122,12 @@ def diagnose(
                 raise
             remarks.append(f"without confident learning: {error}")
     try:
-        if "wrong" not in columns and (people := _verdicts(run)):
-            columns["verdict"] = np.array([people.get(path, -1) for path in columns["path"]], np.int8)
+        if "wrong" not in columns and (people := _stated(run, "verdicts")):
+            columns["verdict"] = np.array([1 - people.get(path, 2) for path in columns["path"]], np.int8)
+        if lines := _stated(run, "lines"):
+            columns["line"] = np.array([lines[path] for path in columns["path"]])
     except SlnlabError as error:
-        remarks.append(f"without human verdicts: {error}")
+        remarks.append(f"without human verdicts or lines of a list: {error}")
     suspicions = suspicion(columns, run.weights)
     if score not in suspicions:
         raise ConfigError(f"score: {score} needs {NEEDS[score]}")
@@ -143,11 +145,14 @@ def diagnose(
     return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks, count)
 
 
-def _verdicts(run: TrainedRun) -> dict[str, int]:
-    """Human verdicts that the run's data set comes with: image file → 1 if its label is wrong, else 0."""
+def _stated(run: TrainedRun, what: Literal["verdicts", "lines"]) -> Mapping[str, int]:
+    """What the run's data set states about its image files, by path; empty if it states nothing.
+
+    `verdicts` of people are True for a right label; `lines` are those of the images in a list, from 1.
+    """
     source = instantiate(for_class(container_of(run.config)["data"]["source"]))
-    known = getattr(source, "verdicts", None)
-    return {} if known is None else {path: int(not is_right) for path, is_right in known().items()}
+    known = getattr(source, what, None)
+    return {} if known is None else known()
 
 
 def reason(diagnosis: Diagnosis, row: int) -> str:
@@ -173,15 +178,16 @@ def reason(diagnosis: Diagnosis, row: int) -> str:
 def write_issues(diagnosis: Diagnosis, path: Path) -> None:
     """Write `issues.csv`: a line per training sample, the likeliest wrong label first.
 
-    The columns are `rank`, `index`, `path` (images from files), `given_label`, `suggested_label`, `wrong_probability`
-    in [0, 1], `suspected`, each score of `RULES` as it was computed, and `reason`.
+    The columns are `rank`, `index`, `path` (images from files), `line` (of a list of images), `given_label`,
+    `suggested_label`, `wrong_probability` in [0, 1], `suspected`, each score of `RULES` as it was computed, and
+    `reason`.
 
     Raises:
         DataError: the file cannot be written.
     """
     run, columns = diagnosis.run, diagnosis.columns
     scores = {name: columns[RULES[name].column.format(run.weights)] for name in diagnosis.suspicions}
-    places = [name for name in ("index", "path") if name in columns]
+    places = [name for name in ("index", "path", "line") if name in columns]
     estimate, text = diagnosis.estimate, io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     labels = ["given_label", "suggested_label", "wrong_probability", "suspected"]
@@ -201,7 +207,7 @@ def write_issues(diagnosis: Diagnosis, path: Path) -> None:
 
 
 def summary(diagnosis: Diagnosis) -> dict[str, Any]:
-    """The diagnosis as plain JSON. Shares lie in [0, 1]; each has a 95 % interval from `low` to `high`."""
+    """The diagnosis as plain JSON. Shares lie in [0, 1]; each has an interval from `low` to `high`."""
     estimate, run = diagnosis.estimate, diagnosis.run
 
     def plain(share: Share | None) -> dict[str, float] | None:

@@ -218,7 +218,10 @@ class Method(pl.LightningModule):
             return
         labels = self.data.labels
         known = {"true": labels.true, "wrong": labels.wrong, "sample_weight": labels.weight}
-        self.table = SampleTable(labels.given, self.data.num_classes, **known)
+        self.table = SampleTable(labels.given, self.data.num_classes, **known, repeats=self.data.oversampling)
+        if labels.target is not None:
+            rows = torch.arange(len(labels.given), device=labels.given.device)
+            self.table.correct(rows, torch.zeros(len(rows), device=rows.device), labels.target)
         self.table.watch()
 
     def on_fit_start(self) -> None:
@@ -258,6 +261,8 @@ class Method(pl.LightningModule):
             self.step(make())
             self.steps += 1
             self.steps_of_epoch += 1
+            if self.table.repeats:  # another process may have a copy of a sample in the next step
+                self._share()
             stop_if_requested()
         if self.trainer.is_last_batch and not self.epoch_trained:
             # Not in on_train_epoch_end: callbacks come before it there, and one of them saves the checkpoint.
@@ -270,6 +275,10 @@ class Method(pl.LightningModule):
     def _agree(self) -> None:
         """Equalise the processes' buffers and tables before evaluation, correction and checkpoints."""
         average_buffers(self.judged.values())
+        self._share()
+
+    def _share(self) -> None:
+        """Equalise the rows of the table that the processes have written."""
         if self.seen:
             self.table.share(torch.cat(self.seen))
             self.seen.clear()

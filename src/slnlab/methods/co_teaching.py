@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from slnlab.data.batches import Batch
-from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
-from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.methods.small_loss import SmallLossPair, chosen, global_ranks, keep_count
 
 
-class CoTeaching(SmallLoss):
+class CoTeaching(SmallLossPair):
     """Each network picks the int((1 − R)·B) smallest-loss samples of a batch; it trains on the *other's* picks.
 
     Han et al. (2018), algorithm 1, with R(e) of `ramp`. A network's loss is the plain mean over the picks it gets
@@ -25,7 +25,6 @@ class CoTeaching(SmallLoss):
         options: see `SmallLoss`.
     """
 
-    rows = TWO_ROWS
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "co-teaching keeps or drops a sample by its loss, and a mixture has two",
         "sam.rho": (
@@ -38,19 +37,13 @@ class CoTeaching(SmallLoss):
         ),
     }
 
-    network_names = TWO_NETWORKS
-
-    def step(self, batch: Batch) -> None:
-        if keep_count(batch.shard.total, self.forget_rate):
-            super().step(batch)
-
     def loss(self, batch: Batch) -> Tensor:
-        logits = [network(batch.image) for network in self.networks.values()]
-        self.observe(batch.index, logits[0])
-        (compared, losses), (compared_2, losses_2) = (
-            self.losses(outputs, batch, k) for k, outputs in enumerate(logits)
-        )
+        compared, losses = self.losses_of_both(self.outputs(batch), batch)
         count = keep_count(batch.shard.total, self.forget_rate)
-        picked, picked_2 = (global_ranks(each, batch.shard) < count for each in (compared, compared_2))
-        self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
-        return torch.stack([chosen(losses, picked_2), chosen(losses_2, picked)]).sum() / count
+        picked = [global_ranks(each, batch.shard) < count for each in compared]
+        return self.exchanged(batch, losses, picked) / count
+
+    def exchanged(self, batch: Batch, losses: Sequence[Tensor], picked: Sequence[Tensor]) -> Tensor:
+        """The sum of each network's losses (B,) over the picks (B,) of the other, which the table notes."""
+        self.table.write(batch.index, selected=picked[1], selected_2=picked[0])
+        return torch.stack([chosen(losses[0], picked[1]), chosen(losses[1], picked[0])]).sum()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.methods.co_teaching import CoTeaching
-from slnlab.methods.small_loss import chosen, global_ranks
+from slnlab.methods.small_loss import global_ranks
 from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import CountOrZero
 
@@ -67,17 +67,14 @@ class CoTeachingPlus(CoTeaching):
 
     def loss_of_disagreements(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """This process's share of the loss, and |D| of the global batch, both scalars; |D| = 0 gives a loss of 0."""
-        logits = [network(batch.image) for network in self.networks.values()]
-        self.observe(batch.index, logits[0])
+        logits = self.outputs(batch)
         disagree = logits[0].argmax(1) != logits[1].argmax(1)
         size = gather(disagree).sum()
         fed = [outputs.float().softmax(1) for outputs in logits] if self.loss_input == "probabilities" else logits
-        (compared, losses), (compared_2, losses_2) = (self.losses(outputs, batch, k) for k, outputs in enumerate(fed))
+        compared, losses = self.losses_of_both(fed, batch)
         count = ((1 - self.forget_rate) * size.double() + 1e-9).long()
         count = torch.where(count > 0, count, size)
-        picked, picked_2 = (
-            (global_ranks(each.masked_fill(~disagree, math.inf), batch.shard) < count) & disagree
-            for each in (compared, compared_2)
-        )
-        self.table["selected"][batch.index], self.table["selected_2"][batch.index] = picked_2, picked
-        return torch.stack([chosen(losses, picked_2), chosen(losses_2, picked)]).sum() / count.clamp(min=1), size
+        picked = [
+            (global_ranks(each.masked_fill(~disagree, math.inf), batch.shard) < count) & disagree for each in compared
+        ]
+        return self.exchanged(batch, losses, picked) / count.clamp(min=1), size

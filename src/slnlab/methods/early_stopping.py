@@ -15,6 +15,7 @@ from slnlab.methods.single_network import SingleNetwork
 class EarlyStopping(SingleNetwork):
     """Keeps the weights of the epoch that was best on the held-out *noisy* labels, as the row `best`.
 
+    A data set with correct validation labels (`data.clean_val`) chooses by these.
     The first of equally good epochs counts. Training goes on for its whole budget, so `network` is the same method
     without stopping. At each epoch `best` holds the best weights so far.
 
@@ -47,7 +48,8 @@ class EarlyStopping(SingleNetwork):
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.evaluation.metrics
-        value = float(metrics["val", "network"][self.criterion].compute())
+        split = "val_clean" if ("val_clean", "network") in metrics else "val"
+        value = float(metrics[split, "network"][self.criterion].compute())
         score = value if self.criterion == "accuracy" else -value
         if score > self.best_score:
             self.best_score = score

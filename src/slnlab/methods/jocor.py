@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
 from slnlab.losses import logit_clip
-from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
-from slnlab.methods.small_loss import SmallLoss, chosen, global_ranks, keep_count
+from slnlab.methods.small_loss import SmallLossPair, chosen, global_ranks, keep_count
 from slnlab.objectives import symmetric_divergence
 from slnlab.schema.kinds import Share
 
 
-class JoCoR(SmallLoss):
+class JoCoR(SmallLossPair):
     """The mean of the int((1 − R)·B) smallest of l_i = (1 − λ)(ℓ¹_i + ℓ²_i) + λ [KL(S¹_i‖S²_i) + KL(S²_i‖S¹_i)].
 
     Wei et al. (2020), equations 2 to 6: both networks learn from the same samples, and the gradient goes through
@@ -27,33 +26,24 @@ class JoCoR(SmallLoss):
         options: see `SmallLoss`.
     """
 
-    rows = TWO_ROWS
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "JoCoR keeps or drops a sample by its loss, and a mixture has two",
         "sam.rho": "SAM perturbs one network towards its largest loss, and JoCoR has one loss for two networks",
         "correction.enabled": "label correction predicts with one momentum model, and JoCoR has two networks",
     }
 
-    network_names = TWO_NETWORKS
     selections = 1
 
     def __init__(self, *networks: nn.Module, co_lambda: Share, **options: Any) -> None:
         super().__init__(*networks, **options)
         self.co_lambda = co_lambda
 
-    def step(self, batch: Batch) -> None:
-        if keep_count(batch.shard.total, self.forget_rate):
-            super().step(batch)
-
     def loss(self, batch: Batch) -> Tensor:
-        logits = [network(batch.image) for network in self.networks.values()]
-        self.observe(batch.index, logits[0])
-        (compared, losses), (compared_2, losses_2) = (
-            self.losses(outputs, batch, k) for k, outputs in enumerate(logits)
-        )
-        agreement = self.co_lambda * symmetric_divergence(*(logit_clip(each, self.logit_clip) for each in logits))
+        outputs = self.outputs(batch)
+        compared, losses = self.losses_of_both(outputs, batch)
+        agreement = self.co_lambda * symmetric_divergence(*(logit_clip(each, self.logit_clip) for each in outputs))
         count = keep_count(batch.shard.total, self.forget_rate)
-        joint = (1 - self.co_lambda) * (compared + compared_2) + agreement.detach()
+        joint = (1 - self.co_lambda) * (compared[0] + compared[1]) + agreement.detach()
         kept = global_ranks(joint, batch.shard) < count
-        self.table["selected"][batch.index] = kept
-        return chosen((1 - self.co_lambda) * (losses + losses_2) + agreement, kept).sum() / count
+        self.table.write(batch.index, selected=kept)
+        return chosen((1 - self.co_lambda) * (losses[0] + losses[1]) + agreement, kept).sum() / count

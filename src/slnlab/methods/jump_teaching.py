@@ -94,7 +94,8 @@ class JumpTeaching(TwoViews):
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]
         targets = self.targets(batch.index)
         varies = bit_losses(bits, targets @ self.codes).var(1)
-        self.table["flagged"][batch.index] = (logits.argmax(1) == targets.argmax(1)) | (varies < self.variance)
+        flagged = (logits.argmax(1) == targets.argmax(1)) | (varies < self.variance)
+        self.table.write(batch.index, flagged=flagged)
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]

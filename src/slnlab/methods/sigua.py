@@ -54,7 +54,7 @@ class Sigua(SmallLoss):
         bad = bad_count(size - kept, self.bad_fraction)
         place = global_ranks(compared, batch.shard)
         good = place < kept
-        self.table["selected"][batch.index] = good
+        self.table.write(batch.index, selected=good)
         down = chosen(losses, good).sum() / max(kept, 1)
         up = chosen(losses, (place >= kept) & (place < kept + bad)).sum() / max(bad, 1)
         return down - self.gamma * up

@@ -6,6 +6,7 @@ fraction R(e) of each batch with the largest losses is not trusted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,6 +20,7 @@ from slnlab.data.probabilities import read_probabilities
 from slnlab.errors import ConfigError
 from slnlab.losses import expected_loss, logit_clip
 from slnlab.methods.base import Method
+from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.models.predicting import predict
 from slnlab.processes.distributed import Shard, gather
 from slnlab.record.result import NoiseRateUsed
@@ -183,3 +185,30 @@ class SmallLoss(Method):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.noise_rate = checkpoint["noise_rate"]
+
+
+class SmallLossPair(SmallLoss):
+    """The base of methods in which two networks see the same batches. A batch without kept samples takes no step.
+
+    Args:
+        networks: two, each with its own initialisation.
+        options: see `SmallLoss`.
+    """
+
+    rows = TWO_ROWS
+    network_names = TWO_NETWORKS
+
+    def step(self, batch: Batch) -> None:
+        if keep_count(batch.shard.total, self.forget_rate):
+            super().step(batch)
+
+    def outputs(self, batch: Batch) -> list[Tensor]:
+        """The logits (B, C) of both networks. Those of the first are observed."""
+        logits = [network(batch.image) for network in self.networks.values()]
+        self.observe(batch.index, logits[0])
+        return logits
+
+    def losses_of_both(self, outputs: Iterable[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """The losses (B,) of both networks for comparison, and those for training; see `losses`."""
+        found = [self.losses(each, batch, number) for number, each in enumerate(outputs)]
+        return [compared for compared, _ in found], [losses for _, losses in found]

@@ -60,7 +60,8 @@ class CORES2:
     def remember(self, index: Tensor, logits: Tensor) -> None:
         """Mark the kept ones among the samples `index` (B,) with `logits` (B, C)."""
         losses = expected_loss(self.table.targets(index), cross_entropy(logits))
-        self.table["selected"][index] = losses <= _every_class(logits).mean(1) if self.sieving else True
+        kept = losses <= _every_class(logits).mean(1) if self.sieving else torch.ones_like(losses, dtype=torch.bool)
+        self.table.write(index, selected=kept)
 
     def __call__(self, index: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the losses (B,) of the samples `index` (B,) with `logits` and `targets` (B, C).

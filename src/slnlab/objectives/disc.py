@@ -86,9 +86,9 @@ class DISC:
         """Note the predictions of the samples `index` (B,) from the logits (B, C) of their two views."""
         views = torch.stack([softmax(weak), softmax(strong)], 1).float()  # (B, 2, C)
         given = self.table["given"][index].view(-1, 1, 1).expand(-1, 2, 1)
-        self.table["disc_given"][index] = views.gather(2, given).squeeze(2)
-        self.table["disc_largest"][index] = views.amax(2)
-        self.table["disc_mean"][index], self.table["disc_class"][index] = views.mean(1).max(1)
+        mean, likeliest = views.mean(1).max(1)
+        self.table.write(index, disc_given=views.gather(2, given).squeeze(2), disc_largest=views.amax(2))
+        self.table.write(index, disc_mean=mean, disc_class=likeliest)
 
     def targets(self, index: Tensor) -> Tensor:
         """The targets (B, C) of samples (B,): the table's, or the new labels of purified samples."""

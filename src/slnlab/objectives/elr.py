@@ -61,7 +61,7 @@ class ELR:
         likely = softmax(logits).clamp(CLIP, 1 - CLIP)
         column = self.table["elr"]
         now = (likely / likely.sum(1, keepdim=True)).to(column)
-        column[index] = self.decay * column[index] + (1 - self.decay) * now
+        self.table.write(index, elr=self.decay * column[index] + (1 - self.decay) * now)
 
     def __call__(self, index: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the losses (B,) of the samples `index` (B,) with `logits` and `targets` (B, C)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from slnlab.objectives._softmax import softmax
-from slnlab.processes.distributed import world_size
+from slnlab.processes.distributed import gather, world_size
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams
 
@@ -77,7 +77,10 @@ class SOP:
         for name, rows, rate in (("sop_u", noise.u, self.lr_u), ("sop_v", noise.v, self.lr_v)):
             assert rows.grad is not None, "call backward first"
             # DDP averages the gradients of the network over the processes, but not those of u and v.
-            self.table[name][noise.rows] = rows.detach() - rate * rows.grad / world_size()
+            index, change = noise.rows, -rate * rows.grad / world_size()
+            if self.table.repeats:  # other processes may have copies of these samples
+                index, change = gather(index), gather(change)
+            self.table[name].index_add_(0, index, change)
 
     def __call__(self, noise: SampleNoise, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the losses (B,). Only the first term uses `targets` (B, C); the rest uses the unperturbed targets."""

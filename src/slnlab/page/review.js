@@ -3,7 +3,7 @@
 // name of the sample, so that it outlives another ranking. `listing` holds the samples that pass the filters, `at` the
 // place of the current one in it. A decision does not change `listing`, so cards stay where they are until the page turns.
 const contents = JSON.parse(document.getElementById("contents").textContent);
-const PER_PAGE = 60, { classes } = contents, droppable = contents.place === "path";
+const PER_PAGE = 60, { classes, droppable } = contents;
 const samples = contents.samples.map(([name, given, suggested, wrong, scores, reason], rank) =>
   ({ name, given, suggested, wrong, scores, reason, rank, picture: contents.pictures[rank] }));
 const element = id => document.getElementById(id);
@@ -47,14 +47,14 @@ const LABELS = {
 };
 
 function decideHere(which) {
-  if (which === "drop" && !droppable) return say("Samples in one array cannot be left out: keep or relabel.");
+  if (which === "drop" && !droppable) return say("No sample of this data set can be left out: keep or relabel.");
   if (!listing.length) return say("There is no sample to decide on.");
   decide([listing[at]], LABELS[which]);
   move(1);
 }
 
 function decidePage(which) {
-  if (which === "drop" && !droppable) return say("Samples in one array cannot be left out: keep or relabel.");
+  if (which === "drop" && !droppable) return say("No sample of this data set can be left out: keep or relabel.");
   const first = page() * PER_PAGE;
   decide(listing.slice(first, first + PER_PAGE).filter(sample => !kind(sample)), LABELS[which]);
 }

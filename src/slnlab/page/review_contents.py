@@ -15,7 +15,7 @@ from slnlab.analysis.noise_estimate import Share
 from slnlab.analysis.scores import RULES
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import SlnlabError
-from slnlab.inference.decisions import Decisions
+from slnlab.inference.decisions import Decisions, droppable
 from slnlab.inference.diagnosis import Diagnosis, reason
 from slnlab.inference.images import data_of, pictures, pictures_below
 from slnlab.page.thumbnails import MOST, thumbnails
@@ -57,6 +57,7 @@ def review_contents(
         "run": str(run.directory),
         "command": shlex.join(["slnlab", "diagnose", str(run.directory), *AFTERWARDS]),
         "place": "path" if "path" in diagnosis.columns else "index",
+        "droppable": droppable(run),
         "classes": run.classes,
         "estimate": f"About {estimate.rate} of {total:,} labels are wrong; {suspected.sum():,} are suspected.",
         "judge": f"{diagnosis.judge} judges. {diagnosis.score} ranks: {RULES[diagnosis.score].says}.",

@@ -160,12 +160,13 @@ class NoiseRateEstimate(_Record):
     """The share of wrong training labels, estimated without true labels, see `slnlab.analysis.noise_estimate`."""
 
     value: float
-    low: float = Field(description="lower limit of the 95 % interval, if the model of the estimate is right")
+    low: float = Field(description="lower limit of the interval, if the model of the estimate is right")
     high: float = Field(description="upper limit")
     source: Literal["loss mixture", "anchor points"] = Field(
         default="loss mixture",
-        description="two Gaussians on the moving average of each sample's training losses, or the transition matrix at "
-        "the anchor points of the weights that judge the labels, which fails if these memorise",
+        description="two Gaussians for each given class, on the mean probability of the label over the epochs, as "
+        "`slnlab diagnose` prints; or the transition matrix at the anchor points of the weights that judge the labels, "
+        "which fails if these memorise",
     )
     error: float | None = Field(description="value minus the share of wrong labels of these samples; null if unknown")
 

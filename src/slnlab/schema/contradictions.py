@@ -8,6 +8,7 @@ from typing import Any
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import FEWEST, fold_size
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import class_variable, constructor, defined_in
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
@@ -30,45 +31,69 @@ _NEED_IMAGES = {
 """Noise that is impossible for images streamed from files (data sets with data.sampling) → the reason."""
 
 
-def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The faults of sections that are valid alone but not together: pairs (key, fault with the allowed values)."""
-    data, correction, trainer = config["data"], config["correction"], config["trainer"]
-    if correction["enabled"] and correction["last_epochs"] > trainer["max_epochs"]:
-        yield (
-            "correction.last_epochs",
-            f"{correction['last_epochs']} epochs of label correction do not fit in a run of "
-            f"trainer.max_epochs={trainer['max_epochs']}",
-        )
-    if correction["enabled"] and not config["momentum"]["enabled"]:
-        yield (
-            "correction.enabled",
-            "label correction predicts with the momentum model; add momentum.enabled=true",
-        )
-    if config["softmax_average"]["enabled"] and data["noisy_val"]:
-        yield "softmax_average.enabled", "averages over all training samples, so data.noisy_val must be 0"
+Problems = Iterator[tuple[str, str]]
+"""Pairs (key, fault with the allowed values)."""
+
+
+def contradictions(config: dict[str, Any]) -> Problems:
+    """The faults of sections that are valid alone but not together."""
+    for rule in (
+        _feature_problems,
+        _size_problems,
+        _batch_problems,
+        _noise_problems,
+        _label_problems,
+        _weight_problems,
+        _vote_problems,
+        _vector_problems,
+        _augmentation_problems,
+        _length_problems,
+        _schedule_problems,
+        _method_problems,
+        _oversampling_problems,
+    ):
+        yield from rule(config)
+
+
+def _feature_problems(config: dict[str, Any]) -> Problems:
+    """Features without what they need."""
+    last, epochs = config["correction"]["last_epochs"], config["trainer"]["max_epochs"]
+    if config["correction"]["enabled"] and last > epochs:
+        fault = f"{last} epochs of label correction do not fit in a run of trainer.max_epochs={epochs}"
+        yield "correction.last_epochs", fault
+    for each in COMPOSABLE:
+        if node_at(config, each.switch):
+            yield from ((each.switch, reason) for key, reason in each.needs.items() if not node_at(config, key))
+
+
+def _size_problems(config: dict[str, Any]) -> Problems:
+    """Numbers of classes, channels and samples that do not fit each other."""
+    data, model = config["data"], config["model"]
     for key, of_data in (("num_classes", "num_classes"), ("in_channels", "channels")):
-        if config["model"][key] != data[of_data]:
-            yield f"model.{key}", f"{config['model'][key]}, but {data['name']} has data.{of_data}={data[of_data]}"
+        if model[key] != data[of_data]:
+            yield f"model.{key}", f"{model[key]}, but {data['name']} has data.{of_data}={data[of_data]}"
     train_size = data["train_size"] or data["num_train"]
     if train_size > data["num_train"]:
         yield "data.train_size", f"{data['name']} has {data['num_train']} training images, not {train_size}"
     elif data["noisy_val"] >= train_size:
-        yield (
-            "data.noisy_val",
-            f"{data['noisy_val']} of {train_size} training images held out leave none to train on",
-        )
+        yield "data.noisy_val", f"{data['noisy_val']} of {train_size} training images held out leave none to train on"
     elif data.get("fold") and data["fold"][1] > train_size - data["noisy_val"]:
         yield "data.fold", f"{data['fold'][1]} folds of {train_size} training samples leave some without a sample"
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
         yield "data.classes", f"{len(data['classes'])} names for {data['num_classes']} classes"
-    yield from _batch_problems(config)
-    if config["noise"]["name"] in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
+    for key in ("mean", "std"):
+        if data[key] is not None and len(data[key]) != data["channels"]:
+            yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
+
+
+def _noise_problems(config: dict[str, Any]) -> Problems:
+    """Noise that the data or the method do not go with."""
+    data, noise = config["data"], config["noise"]["name"]
+    if noise in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
-            f"noise={config['noise']['name']} does not state how many labels are wrong; give a rate, `anchor_points` "
-            "or `estimated`",
+            f"noise={noise} does not state how many labels are wrong; give a rate, `anchor_points` or `estimated`",
         )
-    noise = config["noise"]["name"]
     own_noise = config["preset"].get("own_noise", False)
     if own_noise is not None and own_noise != (noise == "real"):
         yield (
@@ -78,40 +103,44 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             else f"the labels of {data['name']} have no real noise; noise=none trains on them unchanged",
         )
     if "sampling" in data and noise in _NEED_IMAGES:
-        yield (
-            "noise",
-            f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files",
-        )
+        yield "noise", f"{noise} {_NEED_IMAGES[noise]}, and those of {data['name']} stay in their files"
     if data.get("imbalance") and noise in ("csv", "human"):
         yield (
             "data.imbalance",
             f"noise={noise} has a label for each image of the whole set; choose a noise that is drawn",
         )
-    if noise == "real" and config["softmax_average"]["enabled"]:
-        yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
+
+
+def _label_problems(config: dict[str, Any]) -> Problems:
+    """Labels that a key needs and the data set lacks."""
+    data = config["data"]
+    if config["softmax_average"]["enabled"]:
+        if data["noisy_val"]:
+            yield "softmax_average.enabled", "averages over all training samples, so data.noisy_val must be 0"
+        if config["noise"]["name"] == "real":
+            yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:
         yield "data.labels", f"overrides the labels of your own data (data=folder, features, …), not of {data['name']}"
-    yield from _weight_problems(config)
-    yield from _vector_problems(config)
-    yield from _augmentation_problems(data.get("augment"))
-    for key in ("mean", "std"):
-        if data[key] is not None and len(data[key]) != data["channels"]:
-            yield f"data.{key}", f"{len(data[key])} values for {data['channels']} channels"
-    method = config["method"]
+
+
+def _length_problems(config: dict[str, Any]) -> Problems:
+    """Runs that end before a phase of their method begins."""
+    method, epochs = config["method"], config["trainer"]["max_epochs"]
     for key in FIRST_PHASES:
-        if method.get(key, 0) >= trainer["max_epochs"]:
+        if method.get(key, 0) >= epochs:
             yield (
                 f"method.{key}",
-                f"{method[key]}, but a run of trainer.max_epochs={trainer['max_epochs']} ends before this first phase "
-                f"of {method['name']} does",
+                f"{method[key]}, but a run of trainer.max_epochs={epochs} ends before this first phase of "
+                f"{method['name']} does",
             )
     for key, otherwise in BEGINNINGS.items():
-        if (method.get(key) or 0) > trainer["max_epochs"]:
-            yield (
-                f"method.{key}",
-                f"{method[key]}, but the run has trainer.max_epochs={trainer['max_epochs']}, so that {otherwise}",
-            )
-    yield from _schedule_problems(config)
+        if (method.get(key) or 0) > epochs:
+            yield f"method.{key}", f"{method[key]}, but the run has trainer.max_epochs={epochs}, so that {otherwise}"
+
+
+def _method_problems(config: dict[str, Any]) -> Problems:
+    """What the method refuses or needs."""
+    data, method = config["data"], config["method"]
     if method.get("view2_norm") == "cifar10" and data["channels"] != 3:
         yield "method.view2_norm", f"cifar10 has 3 channels, the images have {data['channels']} channel(s); choose own"
     if data.get("sampling") == "balanced" and method.get("average_losses", 1) > 1:
@@ -119,17 +148,12 @@ def contradictions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "method.average_losses",
             "data.sampling=balanced leaves most samples without losses of earlier epochs; choose 1",
         )
-    yield from _oversampling_problems(config)
     laws = law(method)
-    for key, reason in laws.refuses.items():
-        if node_at(config, key):
-            yield key, reason
-    for key, reason in laws.needs.items():
-        if not node_at(config, key):
-            yield key, reason
+    yield from ((key, reason) for key, reason in laws.refuses.items() if node_at(config, key))
+    yield from ((key, reason) for key, reason in laws.needs.items() if not node_at(config, key))
 
 
-def _oversampling_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _oversampling_problems(config: dict[str, Any]) -> Problems:
     """Oversampling beside epochs that have equal classes already, or that a method makes itself."""
     data, method = config["data"], config["method"]
     if not data["oversampling"]:
@@ -140,7 +164,7 @@ def _oversampling_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "data.oversampling", f"method={method['name']} makes batches of its own, which repeat no sample"
 
 
-def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _weight_problems(config: dict[str, Any]) -> Problems:
     """Weights of labels beside a loss that does not count them."""
     data, method = config["data"], config["method"]
     source = data["source"]
@@ -162,7 +186,17 @@ def _weight_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "mixup.alpha", f"{key} gives each sample a weight, and a mixture has two samples"
 
 
-def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _vote_problems(config: dict[str, Any]) -> Problems:
+    """Frequencies of labels as targets, beside a method that looks at given labels alone, or injected noise."""
+    if config["data"]["source"].get("votes") != "frequency":
+        return
+    if not law(config["method"]).weighs_samples:
+        yield "data.source.votes", f"method={config['method']['name']} takes given labels only; choose ce, sln or gce"
+    elif config["noise"]["name"] != "real" or config["data"].get("threshold"):
+        yield "data.source.votes", "frequency is no target for labels that are changed; choose majority or dawid_skene"
+
+
+def _vector_problems(config: dict[str, Any]) -> Problems:
     """Networks, noise and methods for images beside a data set of vectors, or the reverse; or for samples in memory."""
     data, model = config["data"], config["model"]
     vectors = bool(class_variable(data["_target_"], "vectors"))
@@ -188,8 +222,9 @@ def _vector_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
 
 
-def _augmentation_problems(augment: Any) -> Iterator[tuple[str, str]]:
+def _augmentation_problems(config: dict[str, Any]) -> Problems:
     """Transforms of a list that do not exist, or lack a parameter."""
+    augment = config["data"].get("augment")
     for number, node in enumerate(augment if isinstance(augment, list) else ()):
         key, target = f"data.augment[{number}]", node.get("_target_")
         if not isinstance(target, str):
@@ -206,7 +241,7 @@ def _augmentation_problems(augment: Any) -> Iterator[tuple[str, str]]:
             yield f"{key}.{name}", f"{target} has no such parameter; it has {', '.join(found.parameters)}"
 
 
-def _batch_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _batch_problems(config: dict[str, Any]) -> Problems:
     """Batches that do not give each process the two samples that batch norm needs."""
     data, processes = config["data"], config["trainer"]["devices"] * config["trainer"]["num_nodes"]
     fewest, size = FEWEST * processes, epoch_size(data)
@@ -240,7 +275,7 @@ def _kept_share(data: Mapping[str, Any]) -> float:
     return sum(ratio**-place for place in places) / classes
 
 
-def _schedule_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _schedule_problems(config: dict[str, Any]) -> Problems:
     """The faults of a schedule. `slnlab.training.schedules` refuses them too, but only after a first phase."""
     scheduler, optimizer = config["scheduler"], config["optimizer"]
     if scheduler["name"] != "linear":
@@ -256,7 +291,7 @@ def _schedule_problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "scheduler.beta1", f"optimizer={optimizer['name']} has no betas; choose null, or optimizer=adam"
 
 
-def redefinitions(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def redefinitions(config: dict[str, Any]) -> Problems:
     """The keys with another value than the method's definition: pairs (key, fault)."""
     method = config["method"]
     for key, value in law(method).fixed.items():

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field, create_model
 
 from slnlab.errors import ConfigError
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, calls_super, class_variable, constructor, defined
 from slnlab.schema.kinds import (
     Betas,
@@ -27,8 +28,8 @@ from slnlab.schema.source_code import definition
 
 SUPPLIED = {
     "method": {
-        *("optimizer", "scheduler", "seed", "clip_norm", "class_losses", "sigma", "reset_optimizer_each_epoch"),
-        *("mixup", "sam", "sam_decay_in_ascent", "sam_decay_in_step", "logit_clip", "class_balance"),
+        *("optimizer", "scheduler", "seed", "clip_norm", "class_losses", "reset_optimizer_each_epoch"),
+        *(parameter for each in COMPOSABLE for parameter in each.parameters),
     },
     "noise": {"labels", "images", "num_classes", "num_train", "generator", "num_donors", "classes", "paths"},
     "data": {"noise", "seed"},
@@ -192,16 +193,6 @@ class Law(NamedTuple):
     weighs_samples: bool
 
 
-COMPOSED = {
-    "sln.sigma": "sigma",
-    "mixup.alpha": "mixup",
-    "sam.rho": "sam",
-    "logit_clip.tau": "logit_clip",
-    "class_balance.strength": "class_balance",
-}
-"""Key that switches on an addition to a method's objective → the parameter of its class for it."""
-
-
 def law(method: Mapping[str, Any]) -> Law:
     """The law of a method, from the node `method` of a configuration."""
     target, found = str(method["_target_"]), constructor(str(method["_target_"]))
@@ -210,9 +201,9 @@ def law(method: Mapping[str, Any]) -> Law:
         key: {**(class_variable(target, key) or {}), **(method.get(key) or {})} for key in ("refuses", "needs", "fixed")
     }
     refuses = dict(stated["refuses"])
-    for key, parameter in COMPOSED.items():
-        if takes is not None and parameter not in takes:
-            refuses.setdefault(key, f"method={method['name']} does not take it; leave it at 0")
+    for each in COMPOSABLE:
+        if takes is not None and each.parameter not in {None, *takes}:
+            refuses.setdefault(each.switch, f"method={method['name']} does not take it; leave it at 0")
     rows = method.get("rows") or class_variable(target, "rows") or {}
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}

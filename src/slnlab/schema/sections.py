@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from slnlab.schema.kinds import Classes, Component, Count, CountOrZero, NonNegative, Positive, Rate, Section
+from slnlab.schema.composable import COMPOSABLE
+from slnlab.schema.kinds import Classes, Component, Count, CountOrZero, Positive, Rate, Section
 
 
 class Data(Component):
@@ -107,42 +108,6 @@ class Trainer(Section):
     progress: bool
 
 
-class StochasticLabelNoise(Section):
-    sigma: NonNegative
-
-
-class Momentum(Section):
-    enabled: bool
-    decay: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-
-
-class Correction(Section):
-    enabled: bool
-    last_epochs: Count
-    views: Literal["augmented", "clean"]
-    loss_against: Literal["current", "given"]
-    prediction: Literal["hard", "soft"]
-    weighting: Literal["loss", "inverse"]
-
-
-class Mixup(Section):
-    alpha: NonNegative
-
-
-class SharpnessAware(Section):
-    rho: NonNegative
-    decay_in_ascent: bool
-    decay_in_step: Literal["perturbed", "own"]
-
-
-class LogitClip(Section):
-    tau: NonNegative
-
-
-class ClassBalance(Section):
-    strength: NonNegative
-
-
 class Init(Section):
     source: str | list[str] | None = Field(alias="from")
     overrides: list[str]
@@ -170,8 +135,8 @@ GROUPS: dict[str, type[Section]] = {
 """Group → schema of the keys that all its options share."""
 
 
-class Root(Section):
-    """The keys of the top level except the groups, which are checked one by one."""
+class _Always(Section):
+    """The keys of the top level except the groups, which are checked one by one, and the features of a method."""
 
     seed: CountOrZero
     force: bool
@@ -180,13 +145,10 @@ class Root(Section):
     clip_norm: Positive | None
     preset: dict[str, Any]
     trainer: Trainer
-    sln: StochasticLabelNoise
-    momentum: Momentum
-    correction: Correction
-    mixup: Mixup
-    sam: SharpnessAware
-    logit_clip: LogitClip
-    class_balance: ClassBalance
     init: Init
     softmax_average: SoftmaxAverage
     label_wave: LabelWave
+
+
+Root = create_model("Root", __base__=_Always, **{each.section: (each.schema, ...) for each in COMPOSABLE})  # type: ignore[call-overload]
+"""The keys of the top level except the groups."""

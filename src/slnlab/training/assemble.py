@@ -41,6 +41,7 @@ from slnlab.record.environment import environment
 from slnlab.record.metrics import summarise_timing
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import law
 from slnlab.streams import derive
 from slnlab.training.devices import accelerator, on_gpus, one_gpu_each, strategy
@@ -101,16 +102,10 @@ def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
 
 def _composed(config: DictConfig) -> dict[str, Any]:
     """The loss and the additions to a method's objective (σ, mixup, SAM and so on) that its class takes."""
-    offered = {
-        "class_losses": partial(get_method(config.loss._target_), **_options(config.loss)),
-        "sigma": config.sln.sigma,
-        "mixup": config.mixup.alpha,
-        "sam": config.sam.rho,
-        "sam_decay_in_ascent": config.sam.decay_in_ascent,
-        "sam_decay_in_step": config.sam.decay_in_step,
-        "logit_clip": OmegaConf.select(config, "logit_clip.tau", default=0.0),  # finished runs may not know these keys
-        "class_balance": OmegaConf.select(config, "class_balance.strength", default=0.0),
-    }
+    offered = {"class_losses": partial(get_method(config.loss._target_), **_options(config.loss))}
+    for each in COMPOSABLE:
+        if each.section in config:  # finished runs may not know it
+            offered |= {parameter: config[each.section][key] for parameter, key in each.parameters.items()}
     takes = law(config.method).takes
     return {name: value for name, value in offered.items() if takes is None or name in takes}
 

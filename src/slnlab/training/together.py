@@ -20,7 +20,7 @@ from slnlab.data.features import FeatureDataModule
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.processes.stopping import stop_if_requested
 from slnlab.processes.turns import Turns
-from slnlab.schema.options import COMPOSED
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.training import assemble
 from slnlab.training.stacked_epoch import Learner, train_epoch
 
@@ -40,8 +40,9 @@ def why_alone(config: DictConfig) -> str | None:
         ConfigError: its network cannot be made.
     """
     kinds = {section: get_class(config[section]._target_) for section in ("method", "data", "optimizer")}
-    wanted: dict[str, Any] = {key: 0 for key in COMPOSED if key not in TOGETHER}
+    wanted: dict[str, Any] = {key: 0 for each in COMPOSABLE if each.parameter and (key := each.switch) not in TOGETHER}
     wanted |= {
+        "data.oversampling": False,
         "trainer.devices": 1,
         "trainer.precision": "32-true",
         "trainer.compile": False,
