@@ -61,9 +61,9 @@ class Setting(NamedTuple):
 
 
 def settings(runs: Iterable[FinishedRun]) -> Iterator[Setting]:
-    """The settings that have a run of CE, in the order of the runs."""
+    """The settings with wrong labels that have a run of CE, in the order of the runs."""
     found: dict[tuple[str, object], dict[str, FinishedRun]] = {}
-    for run in runs:
+    for run in (run for run in runs if run.result.noise != "none"):
         found.setdefault((run.result.data, run.pair), {})[run.result.method] = run
     for methods in found.values():
         if "ce" in methods:

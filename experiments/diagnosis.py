@@ -23,6 +23,7 @@ from evidence import Line
 from slnlab.analysis.noise_estimate import estimate_rate
 from slnlab.analysis.runs import FinishedRun, find_runs
 from slnlab.analysis.scores import OF_FOLDS, quality
+from slnlab.errors import DataError
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.trained_run import load
 from slnlab.record.result import Result
@@ -142,7 +143,12 @@ def main() -> None:
             run for run in find_runs(asked.runs).runs if run.result.method in METHODS and run.result.noise != "none"
         ]
         runs.sort(key=lambda run: (run.result.data, METHODS.index(run.result.method), *run.pair))
-        lines = [each for run in runs for each in measured(run)]
+        lines: list[Measured] = []
+        for run in runs:
+            try:
+                lines += measured(run)
+            except DataError as error:  # an old run has no training dynamics
+                print(f"left out: {error}", flush=True)
         asked.out.mkdir(parents=True, exist_ok=True)
         write(asked.out / "scores.csv", [line for each in lines for line in each.scores])
         write(asked.out / "rates.csv", [line for each in lines for line in each.rates])

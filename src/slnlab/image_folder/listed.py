@@ -44,8 +44,9 @@ def read_image_list(file: Path) -> ImageFolderContents:
     """
     header, rows = records(file, COLUMNS[:2])
     images: dict[str, _Image] = {}
+    files = _Files(file.parent)
     for line, row in rows:
-        _add(file, line, row, images)
+        _add(file, line, row, images, files)
     remarks = []
     others = [name for name in header if name not in COLUMNS]
     if others:
@@ -53,7 +54,7 @@ def read_image_list(file: Path) -> ImageFolderContents:
     ties = sum(len(_winners(image.votes)) > 1 for image in images.values())
     if ties:
         remarks.append(f"{ties} image(s) have several labels with equally many votes; the first listed counts")
-    _check_files(file, images)
+    _check_files(file, images, files)
     classes = _classes(file, images)
     number_of = {name: number for number, name in enumerate(classes)}
     pairs: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
@@ -95,7 +96,7 @@ def read_image_list(file: Path) -> ImageFolderContents:
     )
 
 
-def _add(file: Path, line: int, row: dict[str, str], images: dict[str, _Image]) -> None:
+def _add(file: Path, line: int, row: dict[str, str], images: dict[str, _Image], files: _Files) -> None:
     """Add a row to the images.
 
     Raises:
@@ -107,7 +108,7 @@ def _add(file: Path, line: int, row: dict[str, str], images: dict[str, _Image]) 
             raise DataError(f"{where}: the column {name!r} is empty")
     if "${" in row["label"] + row.get("true_label", ""):
         raise DataError(f"{where}: '${{' in the name of a class would be read as a reference; rename it")
-    path, label = _on_disk(file.parent, row["path"]), _label(row["label"])
+    path, label = _on_disk(files, row["path"]), _label(row["label"])
     word = row.get("split", "train")
     split = next((name for name, words in SPLITS.items() if alike(word) in words), None)
     if split is None:
@@ -135,15 +136,34 @@ def _winners(votes: dict[str, str]) -> list[str]:
     return [label for label, count in counts.items() if count == max(counts.values())]
 
 
-def _on_disk(top: Path, text: str) -> str:
+class _Files:
+    """The files below a folder. A list may have a million rows, so each of its folders is read once."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = os.fspath(top)
+        self._names: dict[str, set[str]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            try:
+                with os.scandir(os.path.join(self.top, folder)) as entries:
+                    self._names[folder] = {entry.name for entry in entries if entry.is_file()}
+            except OSError:
+                self._names[folder] = set()
+        return name in self._names[folder]
+
+
+def _on_disk(files: _Files, text: str) -> str:
     """A path relative to a folder, in the encoding of accents that the file system has."""
-    path = plain_path(os.path.relpath(text, top) if os.path.isabs(text) else text)
-    forms = (path, unicodedata.normalize("NFD", path), text)
-    return next((form for form in forms if os.path.isfile(top / form)), path)
+    path = plain_path(os.path.relpath(text, files.top) if os.path.isabs(text) else text)
+    if path in files:
+        return path
+    return next((form for form in (unicodedata.normalize("NFD", path), text) if form in files), path)
 
 
-def _check_files(file: Path, images: dict[str, _Image]) -> None:
-    missing = [path for path in images if not os.path.isfile(file.parent / path)]
+def _check_files(file: Path, images: dict[str, _Image], files: _Files) -> None:
+    missing = [path for path in images if path not in files]
     if missing:
         first = missing[0]
         raise DataError(
