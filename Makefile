@@ -30,7 +30,7 @@ test-cluster: $(STAMP)  ## the launchers on Ray and on a real SLURM cluster of o
 test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time limit within an epoch, two processes killed
 	$(BIN)/python -m pytest -m slow
 
-bench: $(STAMP)  ## speed, side by side with what it replaces: a table in benchmarks/README.md (about 15 minutes)
+bench: $(STAMP)  ## speed, side by side with what it replaces: benchmarks/README.md, docs/speed.md (an hour)
 	$(BIN)/python -m benchmarks.bench
 
 bench-methods: $(STAMP)  ## what an epoch of each method costs, as a multiple of cross entropy's, for its card (10 minutes, idle)

@@ -124,7 +124,9 @@ def page(results: dict[str, dict[str, Any]], text: str = "page.md") -> str:
             if "taken" in row:
                 git = row["taken"]["git"] or {"commit": "unknown", "dirty": False}
                 changed = " with changes" if git["dirty"] else ""
-                lines.append(f"- `{name}`: {row['how']} {row['taken']['date']}, commit {git['commit'][:7]}{changed}.")
+                seconds = f"{row['taken']['seconds']:.0f} s"
+                commit = f"commit {git['commit'][:7]}{changed}"
+                lines.append(f"- `{name}`: {row['how']} {row['taken']['date']}, {commit}, {seconds}.")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

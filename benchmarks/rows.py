@@ -52,14 +52,20 @@ ROWS: dict[str, Row] = {
     "plain_lightning_small": Row(
         "Whole epoch against plain Lightning with the better of 0 and 2 workers, CNN 8/16/16",
         "≥ 2×",
-        "against_lightning",
+        "contenders",
         "plain_lightning_small",
     ),
     "plain_lightning_wrn": Row(
         "Whole epoch against plain Lightning with the better of 0 and 2 workers, WRN-28-2; training against its passes",
         "≥ 1.35× · ≤ 1.1×",
-        "against_lightning",
+        "contenders",
         "plain_lightning_wrn",
+    ),
+    "dividemix": Row(
+        "DivideMix against its authors' loop with the better of 0 and 2 workers, CNN 8/16/16",
+        "≥ 1.8×",
+        "contenders",
+        "dividemix",
     ),
     "label_correction": Row(
         "Label-correction epoch against a normal one, WRN-28-2", "≤ 1.2×", "whole_epochs", "label_correction"
@@ -131,11 +137,7 @@ ROWS: dict[str, Row] = {
 
 
 GPU_ROWS: dict[str, Row] = {
-    **{
-        name: row
-        for name, row in ROWS.items()
-        if row.module not in ("processes", "sweeps", "batched", "against_lightning")
-    },
+    **{name: row for name, row in ROWS.items() if row.module not in ("processes", "sweeps", "batched", "contenders")},
     "step_against_floor": Row(
         "A step of WRN-28-2 against what the device could do", "none set", "floor", "step_against_floor"
     ),

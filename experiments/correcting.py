@@ -4,8 +4,9 @@
 
 They lie below the run of CE, in `.folds` and `.corrected`, where no report finds them. Finished ones are kept.
 
-Corrected labels are those of the suspected samples of CE and of SLN-MO-LC, by each policy of `slnlab diagnose --write`,
-and the true labels as a bound (open-set images are left out). CE trains on them as in its own run.
+Corrected labels are those of the suspected samples of CE, SLN-MO-LC and slnlab, by each policy of
+`slnlab diagnose --write`, and the true labels as a bound (open-set images are left out). CE trains on them as in its
+own run.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from slnlab.training.settling import settle
 
 FOLDS = 5
 
-JUDGES = {"ce": "network", "sln_mo_lc": "momentum"}
+JUDGES = {"ce": "network", "sln_mo_lc": "momentum", "slnlab": "momentum"}
 """Methods whose diagnosis corrects labels → the weights that judge."""
 
 CORRECTED = ".corrected"

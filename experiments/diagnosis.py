@@ -28,7 +28,7 @@ from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.trained_run import load
 from slnlab.record.result import Result
 
-METHODS = ("ce", "sln", "sln_mo_lc", "elr")
+METHODS = ("ce", "sln", "sln_mo_lc", "elr", "slnlab")
 """The compared methods, in the order of the tables."""
 
 OF_CLEANLAB = {"cleanlab: self-confidence": "self_confidence", "cleanlab: normalised margin": "normalized_margin"}

@@ -1,7 +1,8 @@
-"""`table.md` of `experiments/diagnosis`, from its CSV files."""
+"""`table.md` of `experiments/diagnosis`, from its CSV files and the costs of methods_digits."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,10 +27,10 @@ MEASURES = {
     "recall_at_cut": "Recall at the cut",
 }
 
-COSTS = {"CE": "1", "SLN": "1.05", "SLN-MO": "1.05", "SLN-MO-LC": "1.3", "SLN-MO-LC (network)": "1.3", "ELR": "1.1"}
-"""Row → time of a run in runs of CE: `experiments/methods_digits/costs.json`."""
+METHOD_OF = {"CE": "ce", "SLN-MO-LC": "sln_mo_lc", "slnlab": "slnlab"}
+"""Row → its method in `costs.json`."""
 
-OURS = (("CE", "mean_probability"), ("SLN-MO-LC", "mean_probability"))
+OURS = (("CE", "mean_probability"), ("SLN-MO-LC", "mean_probability"), ("slnlab", "mean_probability"))
 """Rows and scores that are compared with cleanlab's own."""
 
 CLEANLAB = "cleanlab: self-confidence"
@@ -134,9 +135,10 @@ def _differences(lines: list[Line], rows: list[str]) -> str:
 def _beside_cleanlab(scores: list[Line]) -> Iterator[str]:
     """For each measure a table: a line for each setting with finished folds, over the seeds that have them."""
     titles = [f"`{score}` of {row}" for row, score in OURS]
+    costs = json.loads((Path(__file__).parent / "methods_digits" / "costs.json").read_text("utf-8"))["cost"]
     yield (
         "Cost in runs of CE: "
-        + ", ".join(f"{title} {COSTS[row]}" for title, (row, _) in zip(titles, OURS, strict=True))
+        + ", ".join(f"{title} {costs[METHOD_OF[row]]:.2f}" for title, (row, _) in zip(titles, OURS, strict=True))
         + "; cleanlab 4, as five runs train on four fifths of the labels (5 with the network that remains). cleanlab "
         "ranks by the self-confidence of CE out of fold, and cuts by `find_label_issues`. In brackets: the 95 % "
         "interval of the difference, paired by draw or seed."

@@ -21,6 +21,7 @@ ROWS = {  # what the bench is expected to have
     "usual_loop_wrn",
     "plain_lightning_small",
     "plain_lightning_wrn",
+    "dividemix",
     "label_correction",
     "side_by_side",
     "growth",

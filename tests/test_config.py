@@ -112,7 +112,8 @@ def test_every_experiment_composes(name: str) -> None:
     # Hundreds of runs: of all of them only those that differ from the first in one axis.
     first = [axis[0] for axis in axes]
     some = {(*first[:number], choice, *first[number + 1 :]) for number, axis in enumerate(axes) for choice in axis}
-    runs = {settle(compose([f"experiment={name}", *run])).subdir for run in some}
+    needed = [word for choice in first for word in NEEDED.get((*choice.split("="),), [])]
+    runs = {settle(compose([f"experiment={name}", *run, *needed])).subdir for run in some}
     assert len(runs) == len(some), "no two runs of a sweep share a directory"
 
 

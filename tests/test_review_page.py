@@ -299,7 +299,7 @@ def test_vectors_have_a_row_number(tmp_path: Path, browser: Any) -> None:
     row = found.columns["index"][found.order[0]]
     assert texts(browser, ".card .frame")[0] == text(browser, "name") == f"row {row}"
     press(browser, "d")
-    assert "cannot be left out" in text(browser, "status")
+    assert "No sample of this data set can be left out" in text(browser, "status")
     press(browser, "r")
     rows = exported_at(browser, tmp_path)
     assert rows[0]["index"] == str(row)

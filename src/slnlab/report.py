@@ -103,10 +103,7 @@ def _formats(text: str) -> list[str]:
     return formats
 
 
-@quiet_on_broken_pipe
-def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.report") -> None:
-    """Run the command line. The exit code is also 1 if the tables leave out a result."""
-    print_anywhere()
+def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(program, description="Make tables and figures of finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="searched recursively for result.json")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write tables (CSV, Markdown, LaTeX) and curves there")
@@ -130,7 +127,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     parser.add_argument(
         "--costs", type=Path, metavar="JSON", help="file of `python -m benchmarks.methods --json`; adds a cost column"
     )
-    asked = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+@quiet_on_broken_pipe
+def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.report") -> None:
+    """Run the command line. The exit code is also 1 if the tables leave out a result."""
+    print_anywhere()
+    asked = _arguments(arguments, program)
     try:
         text, left_out = report(
             asked.runs,

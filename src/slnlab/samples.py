@@ -29,9 +29,8 @@ def margins(logits: Tensor, given: Tensor) -> Tensor:
     Returns:
         (B,).
     """
-    own = logits.gather(1, given.unsqueeze(1)).squeeze(1)
-    largest, second = logits.topk(2, dim=1).values.unbind(1)
-    return own - torch.where(own == largest, second, largest)  # a tie: both are the same, the margin is 0
+    place = given.unsqueeze(1)
+    return logits.gather(1, place).squeeze(1) - logits.scatter(1, place, -torch.inf).amax(1)
 
 
 def first_places(rows: Tensor, size: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms import functional as tv1
 from torchvision.transforms.v2 import functional as tv2
 
-from slnlab.data.augment import CropFlip, Draws, Normalise, _flipped, view
+from slnlab.data.augment import CropFlip, Draws, Normalise, _mirrored, view
 from slnlab.errors import ConfigError
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 6, 11), (1, 9, 4), (4, 5, 5)]
@@ -91,7 +91,8 @@ def test_flips_without_looking_up_equal_those_with_it(flip: list[bool]) -> None:
     images = random_images(3, (3, 4, 6))
     expected = torch.stack([image.flip(2) if flips else image for image, flips in zip(images, flip, strict=True)])
     for look_up in (True, False):
-        assert torch.equal(_flipped(images, torch.tensor(flip), look_up=look_up), expected)
+        mirrored, place = _mirrored(images, torch.tensor(flip), look_up=look_up)
+        assert torch.equal(torch.cat([images, mirrored])[place], expected)
 
 
 def test_draws_are_uniform_and_independent() -> None:

@@ -12,7 +12,7 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.config.composition import compose_with_hydra
 
 
-@pytest.mark.parametrize("experiment", ["methods", "methods_memorising"])
+@pytest.mark.parametrize("experiment", ["methods", "methods_memorising", "methods_human"])
 def test_every_method_has_three_trials_of_one_key(experiment: str) -> None:
     spaces = yaml.safe_load(VALUES.read_text("utf-8"))
     listed = compose_with_hydra([f"experiment={experiment}"]).hydra.sweeper.params.method.split(",")

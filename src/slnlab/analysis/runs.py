@@ -162,23 +162,9 @@ def find_runs(paths: Sequence[Path]) -> Found:
     Raises:
         DataError: a path does not exist, or no finished run was found.
     """
-    results: dict[Path, Path] = {}  # resolved path → path as given
-    unfinished: dict[Path, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path}: there is no such file or directory")
-        if path.is_file():
-            results.setdefault(path.resolve(), path)
-        for folder, subfolders, _ in os.walk(path):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "wandb")
-            run = RunDirectory(Path(folder))
-            if run.finished:
-                results.setdefault(run.result.resolve(), run.result)
-            elif run.config.exists() and not run.pruned.exists():
-                unfinished.setdefault(run.path.resolve(), run.path)
-
+    results, unfinished = _searched(paths)
     loaded, left_out = {}, []
-    for file in results.values():
+    for file in results:
         try:
             loaded[file] = Result.load(file)
         except DataError as error:
@@ -201,7 +187,26 @@ def find_runs(paths: Sequence[Path]) -> Found:
         where = ", ".join(map(str, paths))
         many = f"{len(unfinished)} unfinished run director{'y' if len(unfinished) == 1 else 'ies'}"
         raise DataError("\n  ".join([f"no finished run in {where}; {many} there", *left_out]))
-    return Found(list(runs.values()), list(unfinished.values()), left_out, repeated)
+    return Found(list(runs.values()), unfinished, left_out, repeated)
+
+
+def _searched(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files of results and the unfinished run directories at or below `paths`, each once, as given."""
+    results: dict[Path, Path] = {}  # resolved path → path as given
+    unfinished: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or directory")
+        if path.is_file():
+            results.setdefault(path.resolve(), path)
+        for folder, subfolders, _ in os.walk(path):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "wandb")
+            run = RunDirectory(Path(folder))
+            if run.finished:
+                results.setdefault(run.result.resolve(), run.result)
+            elif run.config.exists() and not run.pruned.exists():
+                unfinished.setdefault(run.path.resolve(), run.path)
+    return list(results.values()), list(unfinished.values())
 
 
 def _draw(result: Result) -> int | None:

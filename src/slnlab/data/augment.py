@@ -106,12 +106,18 @@ class CropFlip:
         _check_size(images, self.padding, size)
         if not len(index) == len(draws.top) == len(draws.left) == len(draws.flip):
             raise ValueError(f"CropFlip: {len(index)} samples, but draws for {len(draws.top)}")
-        crops = images.index_select(0, index)
+        chosen = images.index_select(0, index)
         if not len(index):
-            return crops[:, :, : size[0], : size[1]]
-        if self.padding:
-            crops = _cropped(crops, draws, self.padding, size)
-        return _flipped(crops, draws.flip, look_up=crops.device.type == "cpu") if self.flip else crops
+            return chosen[:, :, : size[0], : size[1]]
+        pictures, place = [chosen], torch.arange(len(index), device=index.device)
+        if self.flip:
+            mirrored, place = _mirrored(chosen, draws.flip, look_up=chosen.device.type == "cpu")
+            pictures.append(mirrored)
+            draws = draws._replace(left=torch.where(draws.flip, 2 * self.padding - draws.left, draws.left))
+        # Picking whole images is faster than picking rows or pixels.
+        if not self.padding:
+            return torch.cat(pictures).index_select(0, place)
+        return _cropped(pictures, place, draws, self.padding, size)
 
     def rotated(self, images: Tensor, part: Shard, generator: torch.Generator | None) -> Tensor:
         """Rotate each image by an angle of its own, uniform in [−rotation, rotation].
@@ -228,22 +234,30 @@ def _check_size(images: Tensor, padding: int, size: tuple[int, int]) -> None:
         )
 
 
-def _cropped(images: Tensor, draws: Draws, padding: int, size: tuple[int, int]) -> Tensor:
-    """Return the crops (B, C, H, W) of images (B, C, H, W) or (B, C, H + 2p, W + 2p), B ≥ 1."""
-    batch, channels, height, width = images.shape
+def _cropped(pictures: list[Tensor], place: Tensor, draws: Draws, padding: int, size: tuple[int, int]) -> Tensor:
+    """Return crops (B, C, H, W).
+
+    Args:
+        pictures: uint8 (N, C, H, W) or (N, C, H + 2p, W + 2p), all in turn.
+        place: int64 (B,), the picture of each crop.
+        draws: of each crop, for its picture.
+        padding, size: p and (H, W).
+    """
+    channels, height, width = pictures[0].shape[1:]
     margins = (height, width) != size
-    # In memory an image shifted by rows and columns is a run of bytes. Copying runs is faster than copying rows.
+    # In memory a picture shifted by rows and columns is a run of bytes.
     length = channels * height * width
-    beyond = images.new_zeros(padding * width + padding)
-    runs = [images.flatten(), beyond, beyond] if margins else [beyond, images.flatten(), beyond]
-    start = torch.arange(0, batch * length, length, device=images.device) + draws.top * width + draws.left
-    shifted = torch.cat(runs).unfold(0, length, 1).index_select(0, start)
+    beyond = pictures[0].new_zeros(padding * width + padding)
+    flat = [picture.flatten() for picture in pictures]
+    runs = [*flat, beyond, beyond] if margins else [beyond, *flat, beyond]
+    start = place * length + draws.top * width + draws.left
+    shifted = torch.cat(runs).unfold(0, length, 1).index_select(0, start).view(-1, channels, height, width)
     if margins:
-        return shifted.view(images.shape)[:, :, : size[0], : size[1]].contiguous()
-    # Beyond the border a run goes on in the next row, channel or image.
-    rows, columns = _inside(padding, height, width, images.device)
+        return shifted[:, :, : size[0], : size[1]].contiguous()
+    # Beyond the border a run goes on in the next row, channel or picture.
+    rows, columns = _inside(padding, height, width, place.device)
     inside = rows.index_select(0, draws.top) & columns.index_select(0, draws.left)
-    return shifted.view(batch, channels, -1).bitwise_and_(inside.unsqueeze(1)).view(images.shape)
+    return shifted.flatten(2).bitwise_and_(inside.unsqueeze(1)).view(shifted.shape)
 
 
 @lru_cache(maxsize=16)
@@ -258,14 +272,15 @@ def _inside(padding: int, height: int, width: int, device: torch.device) -> tupl
     return inside(height).repeat_interleave(width, 1), inside(width).repeat(1, height)
 
 
-def _flipped(images: Tensor, flip: Tensor, *, look_up: bool) -> Tensor:
-    """Return images (B, C, H, W), those of the mask ``flip`` (B,) mirrored left to right.
+def _mirrored(images: Tensor, flip: Tensor, *, look_up: bool) -> tuple[Tensor, Tensor]:
+    """Mirror images (B, C, H, W) left to right where the mask ``flip`` (B,) says so.
 
     ``look_up`` mirrors only these, which takes half the time, but the host waits for the device to know them.
+
+    Returns:
+        Mirrored images (M, C, H, W), M ≤ B, and for each image of the batch its place (B,) in both together.
     """
-    batch = len(images)
-    every = torch.arange(batch, device=images.device)
+    every = torch.arange(len(images), device=images.device)
     mirrored = (images.index_select(0, flip.nonzero().squeeze(1)) if look_up else images).flip(3)
-    # Picking whole images is faster than picking pixels.
-    place = torch.where(flip, batch + (flip.cumsum(0) - 1 if look_up else every), every)
-    return torch.cat([images, mirrored]).index_select(0, place)
+    number = flip.cumsum(0) - 1 if look_up else every
+    return mirrored, torch.where(flip, len(images) + number, every)

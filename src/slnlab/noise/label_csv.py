@@ -62,7 +62,38 @@ def from_csv(
     expected = check_labels(labels, num_classes).tolist()
     rows = csv_rows(Path(path))
     if paths is not None:
-        return torch.tensor(_by_path(path, rows, paths, num_classes, classes or []), dtype=torch.int64)
+        given = _by_path(path, rows, paths, num_classes, classes or [])
+    else:
+        given = _in_order(path, rows, expected, num_classes, num_train)
+    return torch.tensor(given, dtype=torch.int64)
+
+
+def to_csv(path: str | os.PathLike[str], true_labels: Tensor, given_labels: Tensor) -> None:
+    """Write true and given labels in the format of ``from_csv`` (UTF-8, LF). An existing file is replaced atomically.
+
+    Args:
+        path: the file; its folder must exist.
+        true_labels: (N,) int64 on the CPU, not negative; the column ``label``.
+        given_labels: the same, of the same length; the column ``label_noisy``.
+
+    Raises:
+        ConfigError: labels of another type, shape or range.
+        DataError: the file cannot be written.
+    """
+    check_labels(true_labels, name="true_labels")
+    check_labels(given_labels, name="given_labels")
+    if len(true_labels) != len(given_labels):
+        raise ConfigError(f"given_labels: has {len(given_labels)} samples, true_labels {len(true_labels)}")
+    pairs = zip(true_labels.tolist(), given_labels.tolist(), strict=True)
+    lines = [",".join(_HEADER), *(f"{true},{given}" for true, given in pairs)]
+    with replacing(Path(path)) as file:
+        file.write(("\n".join(lines) + "\n").encode("ascii"))
+
+
+def _in_order(
+    path: str | os.PathLike[str], rows: list[list[str]], expected: list[int], num_classes: int, num_train: int | None
+) -> list[int]:
+    """The given labels of rows in data set order, whose true labels are as `expected`."""
     if not rows or [name.strip() for name in rows[0]] != _HEADER:
         found = ",".join(rows[0]) if rows else ""
         raise DataError(f"{path}: line 1 must be the header 'label,label_noisy', found {found[:80]!r}")
@@ -90,29 +121,7 @@ def from_csv(
                 "the file belongs to another data set or another order of the samples"
             )
         given.append(label_noisy)
-    return torch.tensor(given, dtype=torch.int64)
-
-
-def to_csv(path: str | os.PathLike[str], true_labels: Tensor, given_labels: Tensor) -> None:
-    """Write true and given labels in the format of ``from_csv`` (UTF-8, LF). An existing file is replaced atomically.
-
-    Args:
-        path: the file; its folder must exist.
-        true_labels: (N,) int64 on the CPU, not negative; the column ``label``.
-        given_labels: the same, of the same length; the column ``label_noisy``.
-
-    Raises:
-        ConfigError: labels of another type, shape or range.
-        DataError: the file cannot be written.
-    """
-    check_labels(true_labels, name="true_labels")
-    check_labels(given_labels, name="given_labels")
-    if len(true_labels) != len(given_labels):
-        raise ConfigError(f"given_labels: has {len(given_labels)} samples, true_labels {len(true_labels)}")
-    pairs = zip(true_labels.tolist(), given_labels.tolist(), strict=True)
-    lines = [",".join(_HEADER), *(f"{true},{given}" for true, given in pairs)]
-    with replacing(Path(path)) as file:
-        file.write(("\n".join(lines) + "\n").encode("ascii"))
+    return given
 
 
 def _by_path(

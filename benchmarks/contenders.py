@@ -1,6 +1,6 @@
-"""Rows on whole epochs beside plain Lightning, each side in processes of its own.
+"""Rows on whole epochs beside plain Lightning and beside DivideMix's loop, each side in processes of its own.
 
-`python -m benchmarks.against_lightning SIDE MODEL THREADS SIZE EPOCHS METHOD…` measures one process.
+`python -m benchmarks.contenders SIDE MODEL THREADS SIZE EPOCHS METHOD…` measures one process.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import sys
 import time
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
+from omegaconf import DictConfig
 from torch.nn.functional import cross_entropy
 
 from benchmarks.made import MadeImages
 from benchmarks.measure import DEVICE, Figure, Spread, Times, compare, fresh_process, synchronise
 from benchmarks.our_run import SMALL, WRN, configuration, epochs
+from benchmarks.plain_dividemix import LAMBDA_U, AuthorsLoop, seconds_per_step
 from benchmarks.plain_lightning import MODULES
 from benchmarks.plain_lightning import epochs as their_epochs
 from benchmarks.whole_epochs import THREADS
@@ -23,6 +26,8 @@ from slnlab.training import assemble
 
 OURS, ALONE = "ours", "forward and backward alone"
 PLAIN = {"Lightning, 0 workers": 0, "Lightning, 2 workers": 2}
+AUTHORS = {"authors' loop, 0 workers": 0, "authors' loop, 2 workers": 2}
+DIVIDEMIX = "method.warm_up_epochs=1", f"method.lambda_u={LAMBDA_U}", "optimizer.lr=0.02"
 
 
 def plain_lightning_small(quick: bool) -> list[Figure]:
@@ -50,47 +55,77 @@ def plain_lightning_wrn(quick: bool) -> list[Figure]:
     ]
 
 
+def dividemix(quick: bool) -> list[Figure]:
+    """Compare the seconds for each optimiser step of an epoch, 2,500 + 500 images, with split and evaluation.
+
+    Processes take turns as in `plain_lightning_small`. The splits, and so the steps of an epoch, differ by chance.
+    """
+    size, rounds, sides = 512 if quick else 2_500, 1 if quick else 4, [OURS, *AUTHORS]
+    times = _measured(SMALL, THREADS, size, rounds, ["dividemix"], sides, epochs=4)["dividemix"]
+    return [_against(SMALL, THREADS, "dividemix", times, 1.8)]
+
+
 def _against(model: str, threads: int, method: str, times: Times, target: float) -> Figure:
-    better = min(PLAIN, key=lambda name: float(np.median(times[name])))
+    others = [name for name in (*PLAIN, *AUTHORS) if name in times]
+    better = min(others, key=lambda name: float(np.median(times[name])))
     return compare(
         f"{method}, {model}, threads: {threads}: {better} / ours",
         times[better],
         times[OURS],
         target=target,
         sense="at least",
-        details={f"{name}, s": Spread.of(times[name]) for name in (OURS, *PLAIN)},
+        details={f"{name}, s": Spread.of(times[name]) for name in (OURS, *others)},
     )
 
 
 def _measured(
-    model: str, threads: int, size: int, rounds: int, methods: list[str], sides: list[str]
+    model: str, threads: int, size: int, rounds: int, methods: list[str], sides: list[str], epochs: int = 3
 ) -> dict[str, Times]:
-    """Return the median seconds of an epoch in each process, by method and side."""
+    """Return the medians of each process, by method and side."""
     found: dict[str, Times] = {method: {} for method in methods}
     for _ in range(rounds):
         for side in sides:
-            options = side, model, str(threads), str(size), "3", *methods
-            for method, times in fresh_process("-m", "benchmarks.against_lightning", *options).items():
+            options = side, model, str(threads), str(size), str(epochs), *methods
+            for method, times in fresh_process("-m", "benchmarks.contenders", *options).items():
                 for what, seconds in times.items():
                     found[method].setdefault(what, []).append(float(np.median(seconds)))
     return found
 
 
 def measure(side: str, model: str, size: int, count: int, method: str) -> Times:
-    """Return the seconds of every epoch but the first; of ours also those of training alone."""
+    """Return the seconds of every epoch but the first; of ours also those of training alone. DivideMix: see there."""
     test = size // 5
-    options = f"method={method}", f"trainer.max_epochs={count}", f"trainer.threads={torch.get_num_threads()}"
-    config = configuration(*options, model=model, train=size, test=test)
+    options = [f"method={method}", f"trainer.max_epochs={count}", f"trainer.threads={torch.get_num_threads()}"]
+    config = configuration(*options, *(DIVIDEMIX if method == "dividemix" else ()), model=model, train=size, test=test)
+    if side == OURS and method == "dividemix":
+        return {OURS: _per_step(config)}
     if side == OURS:
         clock = epochs(config)
         return {OURS: clock.seconds, f"{OURS}, training": clock.training}
     network = assemble.method(config).network
     if side == ALONE:
         return {ALONE: _passes(network, size, count)}
-    images = MadeImages(size, test)
+    made = MadeImages(size, test)
+    images = made.load("train"), made.load("test")
+    if side in AUTHORS:
+        networks = [
+            each.to(memory_format=torch.contiguous_format) for each in assemble.method(config).networks.values()
+        ]
+        return {side: seconds_per_step(AuthorsLoop(networks, *images, workers=AUTHORS[side]), count)}
     network = network.to(memory_format=torch.contiguous_format)
-    train = images.load("train")
-    return {side: their_epochs(method, network, train, images.load("test"), workers=PLAIN[side], count=count)}
+    return {side: their_epochs(method, network, *images, workers=PLAIN[side], count=count)}
+
+
+def _per_step(config: DictConfig) -> list[float]:
+    """Return the seconds of our epochs after the second, for each of their optimiser steps."""
+    steps: list[int] = []
+
+    class Steps(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            steps.append(pl_module.steps)  # type: ignore[arg-type]
+
+    clock = epochs(config, prepare=lambda parts: parts.trainer.callbacks.append(Steps()))  # type: ignore[attr-defined]
+    return [seconds / count for seconds, count in zip(clock.seconds[1:], np.diff(steps[1:]), strict=True) if count]
 
 
 def _passes(network: torch.nn.Module, size: int, count: int) -> list[float]:
