@@ -134,11 +134,17 @@ def _differences(lines: list[Line], rows: list[str]) -> str:
 
 def _beside_cleanlab(scores: list[Line]) -> Iterator[str]:
     """For each measure a table: a line for each setting with finished folds, over the seeds that have them."""
-    titles = [f"`{score}` of {row}" for row, score in OURS]
+    present = {line["row"] for line in scores}
+    compared = [(row, score) for row, score in OURS if row in present]
+    titles = [f"`{score}` of {row}" for row, score in compared]
     costs = json.loads((Path(__file__).parent / "methods_digits" / "costs.json").read_text("utf-8"))["cost"]
+
+    def cost(row: str) -> str:
+        return f"{costs[METHOD_OF[row]]:.2f}" if METHOD_OF[row] in costs else "(not measured)"
+
     yield (
         "Cost in runs of CE: "
-        + ", ".join(f"{title} {costs[METHOD_OF[row]]:.2f}" for title, (row, _) in zip(titles, OURS, strict=True))
+        + ", ".join(f"{title} {cost(row)}" for title, (row, _) in zip(titles, compared, strict=True))
         + "; cleanlab 4, as five runs train on four fifths of the labels (5 with the network that remains). cleanlab "
         "ranks by the self-confidence of CE out of fold, and cuts by `find_label_issues`. In brackets: the 95 % "
         "interval of the difference, paired by draw or seed."
@@ -153,7 +159,7 @@ def _beside_cleanlab(scores: list[Line]) -> Iterator[str]:
             runs = {(line["seed"], line["noise_hash"]) for line in folds}
             same = [line for line in here if (line["seed"], line["noise_hash"]) in runs]
             theirs, *ours = (
-                by_unit(_of(same, row, score), number(measure)) for row, score in (("CE", CLEANLAB), *OURS)
+                by_unit(_of(same, row, score), number(measure)) for row, score in (("CE", CLEANLAB), *compared)
             )
             body.append(
                 [

@@ -72,7 +72,7 @@ def test_cleanlab_is_compared_on_the_draws_that_have_folds(tmp_path: Path) -> No
     for name, lines in (("scores", scores), ("rates", rates), ("policies", policies)):
         diagnosis.write(tmp_path / f"{name}.csv", lines)
     page = diagnosis_page.page(tmp_path)
-    assert "| digits, sym 0.4 | 1 | 0.800 | 0.900 | +0.100 | – | – |" in page
+    assert "| digits, sym 0.4 | 1 | 0.800 | 0.900 | +0.100 |\n" in page
     assert "| drop, by CE | 75.0 ± 7.1 (25) |\n| truth | 90.0 (25) |" in page
     assert "| `aum` | 50.0 |" in page, "without an interval"
 
