@@ -88,11 +88,11 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts
 	rm $@/curves.png $@/parts/curves.png
 
-DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_mo_lc,elr
+DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_mo_lc,elr,slnlab
 DIAGNOSED := $(DIAGNOSIS) experiment=fashion_mnist noise.rate=0.4,0.2 runs_dir=runs/diagnosis
 LOW := $(DIAGNOSIS) experiment=recipe_digits seed=5,6 runs_dir=runs/diagnosis_digits
 # CIFAR=DIR HUMAN=FILE add CIFAR-10 with human labels.
-experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (300 runs, 8 hours on a core)
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (380 runs, 10 hours on a core)
 	for seed in 0 1 2; do \
 	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed noise=sym,asym && \
 	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed $(FIVE) && \
