@@ -32,5 +32,5 @@ def test_later_runs_leave_no_garbage_behind() -> None:
     with importing.without_search("pytest"):
         assert gc.isenabled()
         made: list[list[int]] = [[] for _ in range(1000)]
-    assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() <= before, "objects that are frozen already may die"
     assert len(made) == 1000
