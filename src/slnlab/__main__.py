@@ -32,7 +32,7 @@ COMMANDS = {
     "predict": Command("slnlab.predict", "classify images or feature vectors with a finished run"),
     "export": Command("slnlab.export", "write a finished run's model for other programs"),
     "dashboard": Command("slnlab.dashboard", "make the W&B dashboard of a project; send offline recordings"),
-    "list": Command("slnlab.catalogue.options", "list methods, losses, noise, data sets or models"),
+    "list": Command("slnlab.catalogue.options", "list methods, losses, noise, data sets, models or schedulers"),
     "show": Command("slnlab.catalogue.show", "describe a method or another option, and its keys"),
     "doctor": Command("slnlab.doctor", "check the installation, this machine and the folders of a run"),
 }

@@ -20,7 +20,14 @@ from slnlab.config import CONF_DIR, extra_config_dirs, search_in
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
-KINDS = {"methods": "method", "losses": "loss", "noise": "noise", "data": "data", "models": "model"}
+KINDS = {
+    "methods": "method",
+    "losses": "loss",
+    "noise": "noise",
+    "data": "data",
+    "models": "model",
+    "schedulers": "scheduler",
+}
 """Kind of option → its group in the configuration."""
 
 
@@ -90,9 +97,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     parser = argparse.ArgumentParser(
         program,
-        description="List methods, losses, noise, data sets or models.",
-        epilog="`slnlab show METHOD` describes a method. Choose with method=NAME, loss=NAME, noise=NAME, data=NAME, "
-        "model=NAME.",
+        description="List methods, losses, noise, data sets, models or schedulers.",
+        epilog="`slnlab show METHOD` or `slnlab show noise=NAME` describes one. Choose with method=NAME, loss=NAME, "
+        "noise=NAME, data=NAME, model=NAME, scheduler=NAME.",
     )
     parser.add_argument("kind", choices=KINDS, nargs="?", help="without it: all kinds")
     parser.add_argument("--format", choices=["text", "tsv"], default="text", help="tsv: a table for other programs")

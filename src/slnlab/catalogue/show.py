@@ -11,7 +11,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
@@ -29,10 +28,8 @@ from slnlab.errors import ConfigError, SlnlabError
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import Law, law
 from slnlab.schema.options import fill as fill_in
+from slnlab.schema.sections import node_at
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
-
-GROUPS = [*KINDS.values(), "scheduler"]
-"""The groups whose options can be shown."""
 
 STRUCTURE = {"_target_", "name", "title", "rows", "refuses", "needs", "fixed"}
 """Keys below `method` that all methods share."""
@@ -50,8 +47,9 @@ def show(choice: str, overrides: Sequence[str] = ()) -> str:
     """
     group, _, name = choice.rpartition("=")
     group = group or "method"
-    if group not in GROUPS:
-        raise ConfigError(f"{choice}: there is nothing to show for the group {group}; groups: {', '.join(GROUPS)}")
+    if group not in KINDS.values():
+        known = ", ".join(KINDS.values())
+        raise ConfigError(f"{choice}: there is nothing to show for the group {group}; groups: {known}")
     found = {option.name: option for option in options(group)}
     if name not in found:
         raise ConfigError(_no_such(group, name, list(found)))
@@ -94,16 +92,15 @@ def _option(group: str, config: DictConfig, path: Path) -> list[str]:
     """Return the paragraphs on an option that is not a method. Values that a user must give may be missing."""
     container = {group: shown(config[group])}
     fill_in(container)
-    chosen = container[group]
     head, every = keys(path.read_text(encoding="utf-8"))
     comments = {key.path.removeprefix(f"{group}."): key.comment for key in every}
-    values = {key: value for key, value in flat(chosen).items() if key.rpartition(".")[2] not in STRUCTURE}
     lines: list[str] = []
-    for key, value in values.items():
-        holder, _, last = key.rpartition(".")
-        target = reduce(lambda node, part: node[part], filter(None, holder.split(".")), chosen).get("_target_")
-        lines += _key(f"{group}.{key}", value, arguments(target).get(last) if target else None, comments.get(key))
-    target = chosen.get("_target_", "")
+    for path_of_key, value in flat(container).items():
+        holder, _, key = path_of_key.rpartition(".")
+        if key not in STRUCTURE:
+            meaning = arguments(node_at(container, f"{holder}._target_") or "").get(key)
+            lines += _key(path_of_key, value, meaning, comments.get(path_of_key.removeprefix(f"{group}.")))
+    target = container[group].get("_target_", "")
     about = docstring(target).partition("\n\nArgs:")[0]
     return [
         f"{group}={path.stem}",
@@ -124,8 +121,8 @@ def _no_such(group: str, name: str, known: Sequence[str]) -> str:
             return (
                 f"{name}: is no method, but {other}={name}; see `slnlab show {other}={name}` and `slnlab list {kind}`"
             )
-    kinds = [kind for kind, its in KINDS.items() if its == group]
-    listed = f"`slnlab list {kinds[0]}` has them all" if kinds else f"there are {', '.join(known)}"
+    kind = next(kind for kind, its in KINDS.items() if its == group)
+    listed = f"`slnlab list {kind}` has them all"
     return f"{name}: there is no such {group}{near(name, known)}; {listed}, --config-dir=DIR adds your own"
 
 
@@ -157,9 +154,9 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
 
 def _key(path: str, value: object, *texts: str | None) -> list[str]:
     """Return lines for one key: its value, then what it means and where it is from."""
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text_of_value = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     indented = (fill(text, 119, initial_indent=" " * 6, subsequent_indent=" " * 6) for text in texts if text)
-    return [f"  {path} = {shown}", *indented]
+    return [f"  {path} = {text_of_value}", *indented]
 
 
 def _comments(path: Path, found: Mapping[str, Option]) -> dict[str, Key]:
