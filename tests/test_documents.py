@@ -133,6 +133,16 @@ def test_the_evidence_shows_committed_results() -> None:
     assert f"{best} leads under symmetric noise at {rows[best]} %" in evidence
     recipe = last("recipe", "asym")
     assert f"{recipe['slnlab']} % under asymmetric noise, SLN-MO-LC {recipe['SLN-MO-LC']} %" in evidence
+    with (ROOT / "experiments" / "diagnosis" / "scores.csv").open(newline="") as file:
+        scores = [row for row in csv.DictReader(file) if (row["data"], row["noise"]) == ("fashion_mnist", "asym 0.4")]
+    (folds,) = (row for row in scores if row["score"] == "cleanlab: self-confidence")
+    (ours,) = (
+        row
+        for row in scores
+        if (row["row"], row["score"], row["noise_hash"]) == ("slnlab", "mean_probability", folds["noise_hash"])
+    )
+    auroc = [f"{float(row['auroc']):.3f}".removeprefix("0") for row in (ours, folds)]
+    assert f"AUROC {auroc[0]} by one run of slnlab, {auroc[1]} by cleanlab with five folds" in evidence
     reliability = (ROOT / "docs" / "reliability.md").read_text()
     for study in ("kill_matrix", "requeue_matrix"):
         with (ROOT / "experiments" / study / "results.csv").open(newline="") as file:
