@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -31,7 +31,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
-class Method(pl.LightningModule):
+class Method(pl.LightningModule, ABC):
     """A way to learn from noisy labels.
 
     A subclass writes `loss(batch)`, and `step` if one optimiser step is more than descending it. Several

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ ABSENT = -50.0
 """Logit of a class without a training sample."""
 
 
-class Fitted(nn.Module):
+class Fitted(nn.Module, ABC):
     """A classifier whose tensors are the result of a fit. They are buffers, empty before `fit` or `load_state_dict`.
 
     Shape:
