@@ -17,7 +17,7 @@ from slnlab.inference import folds
 from slnlab.inference.images import run_images
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.processes.batching import fold_size
-from slnlab.schema.contradictions import epoch_size
+from slnlab.schema.data_contradictions import epoch_size
 from slnlab.train import train
 from slnlab.training.settling import settle
 

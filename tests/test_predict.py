@@ -26,6 +26,7 @@ from slnlab.data.decoding import Decoder, Paths
 from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.preprocessing import Probabilities, pixels
+from slnlab.record.checkpoints import best_weights
 from slnlab.record.result import Preprocessing
 from slnlab.train import train
 
@@ -136,7 +137,7 @@ def test_the_default_weights_are_those_of_label_issues(name: str, weights: str, 
 
 def test_best_and_last_weights_differ(done: Done) -> None:
     best, last = (slnlab.load(done("best"), weights).model.state_dict() for weights in ("best", "network"))
-    stored = torch.load(done("best") / "checkpoints" / "last.ckpt", weights_only=True)["best"]["weights"]
+    stored = best_weights(torch.load(done("best") / "checkpoints" / "last.ckpt", weights_only=True))
     assert all(torch.equal(best[name], stored[name]) for name in stored)
     assert any(not torch.equal(best[name], last[name]) for name in stored)
 

@@ -22,13 +22,13 @@ def test_the_estimating_run_ignores_keys_of_the_correcting_method(tmp_path: Path
         return first.spec
 
     made = [noisy(f"method={name}") for name in ("forward", "backward")]
-    assert [run.config.method.criterion for run in made] == ["loss", "loss"]
+    assert [run.config.best_epoch.criterion for run in made] == ["loss", "loss"]
     assert made[0].subdir == made[1].subdir
     by_accuracy = compose(["method=forward", "method.criterion=accuracy", f"runs_dir={tmp_path}"])
-    assert noisy("method=forward", "method.criterion=accuracy").config.method.criterion == "accuracy"
+    assert noisy("method=forward", "method.criterion=accuracy").config.best_epoch.criterion == "accuracy"
     assert settle(by_accuracy).subdir != settle(compose(["method=forward"])).subdir
     baseline = compose(["method=early_stopping", "data.test=false"])
-    assert baseline.method.criterion == "accuracy"
+    assert baseline.best_epoch.criterion == "accuracy"
     assert settle(baseline).subdir != made[0].subdir
     for name in ("co_teaching", "co_teaching_plus", "jocor", "sigua", "t_revision"):
         choice = [] if name == "t_revision" else ["method.forget_rate=anchor_points"]

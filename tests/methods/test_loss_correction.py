@@ -17,6 +17,7 @@ from slnlab.data.digits import Digits
 from slnlab.errors import ConfigError, DataError
 from slnlab.models import SmallCNN
 from slnlab.noise import NoiseRecord
+from slnlab.record.checkpoints import best_weights
 from slnlab.record.result import Result
 from slnlab.train import train
 from slnlab.training import transition_run
@@ -143,7 +144,7 @@ def test_the_estimate_uses_the_best_weights_on_unaugmented_images(
     (file,) = runs.rglob("probabilities.npz")
     with np.load(file) as content:
         stored = torch.from_numpy(content["probabilities"])
-    best = torch.load(file.parent / "checkpoints" / "last.ckpt", weights_only=True)["best"]["weights"]
+    best = best_weights(torch.load(file.parent / "checkpoints" / "last.ckpt", weights_only=True))
     network = SmallCNN(1, 10)
     network.load_state_dict(best)
     data = compose(["data=digits"]).data

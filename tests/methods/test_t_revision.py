@@ -17,6 +17,7 @@ from slnlab.config import compose
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy, forward
 from slnlab.objectives import RevisedTransition
+from slnlab.record.checkpoints import best_weights
 from slnlab.record.result import Result
 from slnlab.train import train
 from slnlab.training import assemble, transition_run
@@ -126,7 +127,7 @@ def test_the_network_starts_from_the_weights_that_estimated_the_matrix(estimated
     data.setup()
     method._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
     method.setup("fit")
-    best: dict[str, Tensor] = torch.load(config.method.start_from, weights_only=True)["best"]["weights"]
+    best: dict[str, Tensor] = best_weights(torch.load(config.method.start_from, weights_only=True))
     state = method.network.state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in best.items())
     Path(config.method.start_from).unlink()

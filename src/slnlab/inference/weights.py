@@ -10,9 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
+from slnlab.methods import Method
 from slnlab.record.checkpoints import Checkpoints
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
@@ -50,8 +52,8 @@ def _runs_below(path: Path) -> Iterator[Path]:
 def trained_networks(run: RunDirectory, config: DictConfig, result: Result) -> dict[str, nn.Module]:
     """All evaluated networks of a finished run, by the rows of its result, in eval mode on the CPU.
 
-    The method rebuilds its networks itself, which covers two networks and stored weights (early stopping). No code in
-    the checkpoint is executed.
+    The method rebuilds its networks itself; the callbacks add averages and the best epoch. No code in the checkpoint
+    is executed.
 
     Raises:
         DataError: the checkpoint is missing, damaged, of an earlier epoch, or holds other weights.
@@ -72,14 +74,15 @@ def trained_networks(run: RunDirectory, config: DictConfig, result: Result) -> d
         method.on_load_checkpoint(checkpoint)
         method.load_state_dict(checkpoint["state_dict"])
         if config.momentum.enabled:
-            momentum = MomentumModel(config.momentum.decay)
-            momentum.load_state_dict(_state_of(momentum, checkpoint))
-            momentum.restore(method)
+            _restore(MomentumModel(config.momentum.decay), checkpoint, method)
+        if "best_epoch" in config and config.best_epoch.enabled:  # older runs do not know it
+            _restore(BestEpoch(config.best_epoch.weights), checkpoint, method)
     except (KeyError, RuntimeError) as error:
         raise DataError(f"{run.checkpoint}: does not hold the weights of {run.config.name}: {error}") from error
     return {name: network.requires_grad_().eval() for name, network in method.judged.items()}
 
 
-def _state_of(callback: MomentumModel, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    state: dict[str, Any] = checkpoint["callbacks"][callback.state_key]
-    return state
+def _restore(callback: MomentumModel | BestEpoch, checkpoint: dict[str, Any], method: Method) -> None:
+    """Add the networks of a callback to those that the method judges."""
+    callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
+    callback.restore(method)

@@ -27,8 +27,9 @@ class GivenTransition(SingleNetwork):
             file with T.
         drop_above: samples above this quantile are left out of the estimate, see
             `slnlab.analysis.transition.estimate_transition`.
-        criterion: criterion of the run that estimates T, see `EarlyStopping`. "loss" is as in the authors' code: T̂ is
-            made of probabilities, and a network may become overconfident while its accuracy still rises.
+        criterion: chooses the epoch of the run that estimates T, see `slnlab.callbacks.best_epoch.BestEpoch`. "loss" is
+            as in the authors' code: T̂ is made of probabilities, and a network may become overconfident while its
+            accuracy still rises.
         estimate_from: an `.npz` with `probabilities` (M, C), the softmax outputs on training samples of a network
             that learned from the given labels. `slnlab.train` makes a missing file.
         options: see `SingleNetwork`; the loss is cross entropy by definition, `class_losses` is not used.

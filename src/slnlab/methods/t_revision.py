@@ -15,6 +15,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.given_transition import GivenTransition
 from slnlab.models.features import last_layer
 from slnlab.objectives import RevisedTransition
+from slnlab.record.checkpoints import best_weights
 from slnlab.record.result import TransitionUsed
 from slnlab.schema.kinds import Count, FilledIn, Positive
 
@@ -77,7 +78,7 @@ class TRevision(GivenTransition):
         if stage == "fit" and self.start_from is not None:
             try:
                 checkpoint = torch.load(self.start_from, map_location="cpu", weights_only=True)
-                self.network.load_state_dict(checkpoint["best"]["weights"])
+                self.network.load_state_dict(best_weights(checkpoint))
             except Exception as error:  # torch and pickle raise many types for a broken file
                 raise DataError(f"{self.start_from}: cannot be read as the run that estimates T̂ ({error})") from error
 

@@ -25,6 +25,15 @@ FORMAT = 1
 STAMP = "slnlab"
 """Key of a checkpoint that holds its format, version and identity."""
 
+BEST_EPOCH = "BestEpoch"
+"""Key of the best epoch's weights among the states of the callbacks."""
+
+
+def best_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The state of the best epoch's network in a checkpoint; KeyError without `best_epoch.enabled`."""
+    weights: dict[str, Any] = checkpoint["callbacks"][BEST_EPOCH]["weights"]
+    return weights
+
 
 class Checkpoints(CheckpointIO):
     """The newest checkpoint `last.ckpt`, and `previous.ckpt`, the one before.

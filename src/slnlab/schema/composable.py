@@ -49,6 +49,12 @@ class ClassBalance(Section):
     strength: NonNegative
 
 
+class BestEpoch(Section):
+    enabled: bool
+    weights: Literal["network", "momentum", "ensemble"] | None
+    criterion: Literal["accuracy", "loss"]
+
+
 class Composable(NamedTuple):
     """A feature beside a method.
 
@@ -96,5 +102,6 @@ COMPOSABLE = (
     Composable("sam.rho", SharpnessAware, "SAM", 0.05, "sam"),
     Composable("logit_clip.tau", LogitClip, "LogitClip", 1.0, "logit_clip", in_every_identity=False),
     Composable("class_balance.strength", ClassBalance, "class balance", 1.0, "class_balance", in_every_identity=False),
+    Composable("best_epoch.enabled", BestEpoch, "the best epoch's weights", True, in_every_identity=False),
 )
 """All features."""

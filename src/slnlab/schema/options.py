@@ -204,7 +204,8 @@ def law(method: Mapping[str, Any]) -> Law:
     for each in COMPOSABLE:
         if takes is not None and each.parameter not in {None, *takes}:
             refuses.setdefault(each.switch, f"method={method['name']} does not take it; leave it at 0")
-    rows = method.get("rows") or class_variable(target, "rows") or {}
+    rows = {**(method.get("rows") or class_variable(target, "rows") or {})}
+    rows.setdefault("best", "{} (best epoch)")
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
     weighs = bool(class_variable(target, "weighs_samples", unless=("step", "loss", "batch_loss")))

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PyTorchProfiler
 
+from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.correction import LabelCorrection
 from slnlab.callbacks.dynamics import TrainingDynamics
 from slnlab.callbacks.evaluation_schedule import EvaluationSchedule
@@ -222,6 +223,8 @@ def trainer(
         callbacks.append(LabelCorrection(**_options(config.correction, "enabled")))
     if config.softmax_average.enabled:
         callbacks.append(SoftmaxAverage(run.probabilities))
+    if config.best_epoch.enabled:
+        callbacks.append(BestEpoch(**_options(config.best_epoch, "enabled")))
     callbacks += [*more, MemorisationMonitor(), TrainingDynamics()]
     if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(spec.title, spec.rows))

@@ -89,7 +89,7 @@ def _noisy_run(config: DictConfig) -> DictConfig:
         size = noisy.data.train_size or noisy.data.num_train
         noisy.data.noisy_val = noisy.data.noisy_val or max(1, size // 10)
         noisy.data.test = False
-        noisy.method.criterion = config.method.get("criterion", "loss")
+        noisy.best_epoch.criterion = config.method.get("criterion", "loss")
         noisy.method.rows = {
             "best": "CE (best on noisy labels, for the transition matrix)",
             "network": "CE (for the transition matrix) (network)",
@@ -104,6 +104,7 @@ def _predict(spec: RunSpec) -> None:
     from slnlab.data.probabilities import save_probabilities
     from slnlab.models.predicting import predict
     from slnlab.processes.distributed import world_size
+    from slnlab.record.checkpoints import best_weights
     from slnlab.training import assemble
     from slnlab.training.devices import on_gpus
 
@@ -117,7 +118,7 @@ def _predict(spec: RunSpec) -> None:
     datamodule.to(device)
     checkpoint = assemble.checkpoints(spec, run).load_checkpoint(run.checkpoint)
     network = assemble.method(spec.config).network.to(device)
-    network.load_state_dict(checkpoint["best"]["weights"])
+    network.load_state_dict(best_weights(checkpoint))
     batches = torch.arange(len(datamodule.labels.given), device=device).split(datamodule.eval_batch_size)
     read = datamodule.reading(batches)
     probabilities = [predict(network, read(number).view()).float().softmax(1) for number in range(len(batches))]
