@@ -33,7 +33,7 @@ test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time
 bench: $(STAMP)  ## speed, side by side with what it replaces: benchmarks/README.md, docs/speed.md (an hour)
 	$(BIN)/python -m benchmarks.bench
 
-bench-methods: $(STAMP)  ## what an epoch of each method costs, as a multiple of cross entropy's, for its card (10 minutes, idle)
+bench-methods: $(STAMP)  ## what a run of each method costs, as a multiple of cross entropy's, for its card (20 minutes, idle)
 	$(BIN)/python -m benchmarks.methods --json experiments/methods_digits/costs.json
 	$(BIN)/python docs/make_pages.py
 

@@ -1,8 +1,8 @@
-"""Print the cost of an epoch of each method over cross entropy: `python -m benchmarks.methods [OVERRIDE ...]`.
+"""Print the cost of a run of each method over cross entropy: `python -m benchmarks.methods [OVERRIDE ...]`.
 
-The SLN paper reports co-teaching 1.88 and SLN 1.05. The methods take turns, each with a new training, and the quickest
-epoch counts. On a CPU the cost is the CPU time of the process, so that other load matters little. It covers the whole
-epoch with its passes over the training set.
+The SLN paper reports co-teaching 1.88 and SLN 1.05. Each method trains between two trainings of cross entropy, and the
+ratio to their mean counts: other load and a changing clock act on all three. The row of `ce` itself shows the noise. On
+a CPU the cost is CPU time. It covers whole epochs of the main phase, with passes over the training set.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import argparse
 import json
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -26,7 +28,7 @@ from slnlab.text.terminal import print_anywhere
 from slnlab.training import assemble, devices
 from slnlab.training.settling import settle
 
-EPOCHS = 5
+EPOCHS = 7
 """Epochs of each training. From the third on every method is in its main phase, see `Method.in_three_epochs`."""
 
 
@@ -50,53 +52,79 @@ class Clock(pl.Callback):
             self.epochs.append(self.now() - self.start)
 
 
-def steady(method: str, overrides: list[str]) -> DictConfig:
-    """Return the configuration of a short training that reaches the method's main phase."""
+class Phase(NamedTuple):
+    """A part of a method's run whose epochs cost the same."""
+
+    method: str
+    corrects: bool
+    share: float
+    """Of the run's epochs, in (0, 1]."""
+
+
+def phases(method: str, overrides: list[str]) -> list[Phase]:
+    """The epochs without and with label correction."""
+    config = compose([f"method={method}", *overrides])
+    share = config.correction.last_epochs / config.trainer.max_epochs if config.correction.enabled else 0.0
+    made = [Phase(method, False, 1 - share), Phase(method, True, share)]
+    return [phase for phase in made if phase.share]
+
+
+def steady(phase: Phase, overrides: list[str]) -> DictConfig:
+    """The configuration of a short training that reaches the method's main phase."""
     short = [f"trainer.max_epochs={EPOCHS}", f"correction.last_epochs={EPOCHS - 2}", "trainer.progress=false"]
-    config = compose([f"method={method}", *short, *overrides])
+    corrects = f"correction.enabled={phase.corrects}".lower()
+    config = compose([f"method={phase.method}", *short, *overrides, corrects])
     for key, value in get_class(config.method._target_).in_three_epochs.items():
         OmegaConf.update(config, f"method.{key}", value)
     check(config)
     return config
 
 
-def epoch_seconds(method: str, overrides: list[str]) -> float:
-    """Return the seconds of the quickest late epoch of a short training."""
-    config = steady(method, overrides)
+def epoch_seconds(phase: Phase, overrides: list[str]) -> float:
+    """The median seconds of the late epochs of a short training."""
+    config = steady(phase, overrides)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, devices.threads(config):
         trainer, _ = assemble.trainer(settle(config), RunDirectory(Path(folder)), [])
         trainer.callbacks.insert(0, clock)
         trainer.fit(assemble.method(config), assemble.datamodule(config))
-    return min(clock.epochs[2:])
+    return median(clock.epochs[2:])
+
+
+def one_round(methods: list[str], overrides: list[str]) -> dict[str, float]:
+    """The cost of a run of each method over that of cross entropy beside it."""
+    every = [phase for method in methods for phase in phases(method, overrides)]
+    baseline, own = [], []
+    for phase in every:
+        baseline.append(epoch_seconds(Phase("ce", False, 1.0), overrides))
+        own.append(epoch_seconds(phase, overrides))
+    baseline.append(epoch_seconds(Phase("ce", False, 1.0), overrides))
+    costs = dict.fromkeys(methods, 0.0)
+    for phase, seconds, beside in zip(every, own, pairwise(baseline), strict=True):
+        costs[phase.method] += phase.share * seconds / fmean(beside)
+    return costs
 
 
 def main() -> None:
     print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", help="e.g. data=fashion_mnist data.train_size=6000")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", default="", help="names with commas; default: all")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    methods = sorted(
-        (path.stem for path in (CONF_DIR / "method").glob("*.yaml")), key=lambda name: (name != "ce", name)
-    )
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(chosen.rounds):
-        for name in methods:
-            seconds[name].append(epoch_seconds(name, chosen.overrides))
-    best = {name: min(taken) for name, taken in seconds.items()}
-    cost = {name: value / best["ce"] for name, value in best.items()}
-    print(
-        f"{processor_name()}, {' '.join(chosen.overrides) or 'digits'}\n\n| method | s/epoch | × CE |\n|---|---:|---:|"
-    )
-    for name, value in best.items():
-        print(f"| {name} | {value:.3f} | {cost[name]:.2f} |")
+    every = sorted((path.stem for path in (CONF_DIR / "method").glob("*.yaml")), key=lambda name: (name != "ce", name))
+    methods = chosen.methods.split(",") if chosen.methods else every
+    rounds = [one_round(methods, chosen.overrides) for _ in range(chosen.rounds)]
+    ratios = {name: [found[name] for found in rounds] for name in methods}
+    print(f"{processor_name()}, {' '.join(chosen.overrides) or 'digits'}, {chosen.rounds} rounds\n")
+    print("| method | × CE | least and most |\n|---|---:|---:|")
+    for name, found in ratios.items():
+        print(f"| {name} | {median(found):.2f} | {min(found):.2f}, {max(found):.2f} |")
     if chosen.json:
-        about = {"processor": processor_name(), "overrides": chosen.overrides}
-        chosen.json.write_text(
-            json.dumps(about | {"seconds": seconds, "cost": cost}, indent=2) + "\n", encoding="utf-8"
-        )
+        about = {"processor": processor_name(), "overrides": chosen.overrides, "rounds": ratios}
+        cost = {name: median(found) for name, found in ratios.items()}
+        chosen.json.write_text(json.dumps(about | {"cost": cost}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

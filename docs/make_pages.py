@@ -194,7 +194,7 @@ def card(found: Method) -> str:
         "\n".join(f"- It needs `{key}`: {cell(why)}." for key, why in laws.needs.items()),
         "\n".join(f"- It fixes `{key}={value}`." for key, value in laws.fixed.items()),
         "## Cost",
-        f"An epoch takes {found.costs:.2f} times as long as with cross entropy (computing time on digits, on a CPU: "
+        f"A run takes {found.costs:.2f} times as long as with cross entropy (computing time on digits, on a CPU: "
         "[costs.json](../../experiments/methods_digits/costs.json))."
         if found.costs
         else "Not measured.",

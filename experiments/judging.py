@@ -179,18 +179,14 @@ def weighting(folder: Path) -> Iterator[Finding]:
 PAPER_COSTS = {"SLN-MO": 1.30 / 1.18, "SLN-MO-LC": 1.31 / 1.18}
 """The paper's training time over cross entropy's (Table 1)."""
 
-CORRECTED = 50 / 300
-"""Share of the epochs with label correction in that table (appendix B.1)."""
-
 
 def cost(folder: Path) -> Iterator[Finding]:
-    """The costs of `costs.json` against the paper's. Its sln_mo_lc is an epoch with label correction."""
+    """The costs of `costs.json` against the paper's."""
     path = folder / "costs.json"
     costs = json.loads(path.read_text(encoding="utf-8"))["cost"] if path.exists() else {}
     if not {"sln", "sln_mo_lc"} <= costs.keys():
         return
-    whole = {"SLN-MO": costs["sln"], "SLN-MO-LC": (1 - CORRECTED) * costs["sln"] + CORRECTED * costs["sln_mo_lc"]}
-    for label, ratio in whole.items():
+    for label, ratio in {"SLN-MO": costs["sln"], "SLN-MO-LC": costs["sln_mo_lc"]}.items():
         numbers = f"{label}: a run costs {ratio:.2f} × CE, the paper's {PAPER_COSTS[label]:.2f} × CE"
         yield Finding(_where(folder), numbers, "holds" if ratio <= PAPER_COSTS[label] else "fails")
 

@@ -72,7 +72,8 @@ def has_state(method: Method) -> bool:
         and getattr(kind, name) not in (getattr(base, name, None) for base in (Method, SingleNetwork))
     ]
     tensors = [key for key in method.state_dict() if not key.startswith("networks.network.")]
-    return bool(own or tensors or method.table.columns.keys() - COLUMNS or kind.in_three_epochs)
+    kept = method.judged.keys() - {"network", "momentum"}
+    return bool(own or tensors or kept or method.table.columns.keys() - COLUMNS or kind.in_three_epochs)
 
 
 def in_three_epochs(*overrides: str) -> DictConfig:

@@ -12,7 +12,7 @@ def read_costs(path: Path) -> dict[str, float]:
     """Read a file of `python -m benchmarks.methods --json`.
 
     Returns:
-        Method → computing time of an epoch as a multiple of cross entropy's, > 0.
+        Method → computing time of a run as a multiple of cross entropy's, > 0.
 
     Raises:
         DataError: the file cannot be read or has another format.
