@@ -48,6 +48,7 @@ RUNS = {
     "gce": (*LINEAR, "loss=gce", "loss.q=0.3", "optimizer.lr=0.1", "logit_clip.tau=1", "trainer.max_epochs=3"),
     "sce": (*LINEAR, "loss=sce", "clip_norm=0.5", "+optimizer.nesterov=true", "optimizer.weight_decay=0.01"),
     "no momentum": ("model=linear", "method=ce", "optimizer.momentum=0", "scheduler=cosine", "data.noisy_val=40"),
+    "best epoch": (*LINEAR, "best_epoch.enabled=true", "data.noisy_val=40", "optimizer.lr=0.2"),
     "mlp": ("model=mlp", "model.widths=[8,6]", "method=sln_mo_lc", "correction.last_epochs=1"),
     "mlp, sigma": ("model=mlp", "model.widths=[8,6]", "method=sln", "sln.sigma=0.7", "seed=4", "loss=gce"),
 }

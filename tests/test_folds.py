@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from omegaconf import open_dict
 
 import slnlab
 from slnlab.config import check, compose
@@ -109,3 +110,12 @@ def test_the_key_is_part_of_a_run_only_if_it_is_given() -> None:
     spec = settle(compose([*OVERRIDES, "data.fold=[1,3]"]))
     assert spec.identity["data"]["fold"] == [1, 3]
     assert epoch_size(spec.container["data"]) == 120 - 40 - 20
+
+
+def test_a_run_from_before_a_feature_existed_gets_folds(run: TrainedRun) -> None:
+    """Its config.yaml has no section of the feature."""
+    older = run.config.copy()
+    with open_dict(older):
+        del older["best_epoch"], older["class_balance"]
+    spec = settle(folds.further(older))
+    assert spec.identity == settle(folds.further(run.config)).identity

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import open_dict
 
 import slnlab
 from slnlab.config import check, compose
@@ -84,3 +85,19 @@ def test_the_key_is_part_of_a_run_only_if_it_is_given() -> None:
     assert "threshold" not in settle(compose()).identity["data"]
     with pytest.raises(ConfigError, match=r"data.threshold: 3 is not allowed: input should be 1 or 2"):
         check(compose(["data.threshold=3"]))
+
+
+def test_imbalance_keeps_the_same_samples_beside_the_extra_class() -> None:
+    plain, extra = labels("data.imbalance=4"), labels("data.imbalance=4", "data.threshold=1", *EXTRA)
+    assert torch.equal(plain.labels.true, extra.labels.true)
+    given = extra.labels.given
+    assert torch.equal(given[given < 10], plain.labels.given[given < 10])
+
+
+def test_a_balanced_run_is_refused(run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run.config.copy()
+    with open_dict(config):
+        config.data.sampling = "balanced"
+    monkeypatch.setattr(run, "config", config)
+    with pytest.raises(ConfigError, match="--threshold-samples: the run draws equally many of each label"):
+        threshold_margin(run, train)

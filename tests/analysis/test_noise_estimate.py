@@ -112,7 +112,21 @@ def test_a_rare_class_is_judged_by_the_mixture_of_all_labels() -> None:
     assert estimate.of_given[1] == Share(pytest.approx(0, abs=1e-3), 0, pytest.approx(0, abs=1e-3))
 
 
-def test_infinite_scores_count_as_the_nearest_finite_ones() -> None:
+def test_samples_that_training_never_saw_do_not_count() -> None:
+    """Oversampling may leave samples out for a whole short run."""
+    seen = np.random.default_rng(0).normal(0, 0.1, 200) + 2 * (np.arange(200) < 50)
+    scores = np.concatenate([seen, np.full(300, -np.inf)])
+    estimate = estimate_noise(scores, np.repeat([0, 1], [200, 300]), np.zeros(500, int), num_classes=2)
+    alone = estimate_noise(seen, np.zeros(200, int), np.zeros(200, int), num_classes=2)
+    assert estimate.rate == alone.rate
+    assert estimate.rate.value == pytest.approx(0.25, abs=1e-3)
+    assert estimate.of_given == [alone.rate, None]
+    assert (estimate.wrong[200:] == 0).all()
+    assert estimate_rate(scores, np.zeros(500, int)) == alone.rate
+    assert estimate_rate(np.full(3, -np.inf), np.zeros(3, int)) == Share(0, 0, 1)
+
+
+def test_an_infinite_score_counts_as_the_largest_finite_one() -> None:
     scores = np.array([0.0, 0.1, 0.05, 3.0, 3.1, np.inf, -np.inf])
     assert (wrong_probability(scores, np.zeros(7, int)) > 0.5).tolist() == [
         False,

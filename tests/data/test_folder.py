@@ -201,6 +201,38 @@ def test_settings_that_need_the_label_counts_are_refused(folder: Path) -> None:
     assert config.method.ramp_steps == int(0.57 * 20 * 3), "10 images are 3 batches"
 
 
+def test_a_balanced_epoch_without_a_class_is_refused(folder: Path) -> None:
+    """A class with one image, which may be held out."""
+    first, *others = sorted(path for path in (folder / "train" / "cat").rglob("*") if path.is_file())
+    for other in others:
+        other.unlink()
+    words = composed(folder, "data.sampling=balanced", "data.noisy_val=3", "data.batch_size=2")
+    messages = []
+    for seed in range(8):
+        data = assemble.datamodule(compose([*words, f"data.split_seed={seed}"]))
+        try:
+            data.setup()
+        except ConfigError as error:
+            messages.append(str(error))
+    assert messages, f"{first} is never held out, or this test shows nothing"
+    assert len(messages) < 8
+    assert set(messages) == {
+        "data.sampling: balanced, but no training image of folder has the label cat; choose standard"
+    }
+
+
+def test_file_names_outside_utf8_can_be_corrected(folder: Path, tmp_path: Path) -> None:
+    """The file is what `slnlab diagnose --write` makes."""
+    image = sorted((folder / "train" / "cat").iterdir())[0]
+    odd = image.with_name(os.fsdecode(b"im\xff0.png"))
+    image.rename(odd)
+    file = tmp_path / "corrected.csv"
+    file.write_bytes(b"path,label\n" + os.fsencode(odd.relative_to(folder)) + b",dog\n")
+    data = assemble.datamodule(compose(composed(folder, f"data.labels={file}")))
+    data.setup()
+    assert list(data.corrections()) == [str(odd.relative_to(folder))]
+
+
 def test_a_folder_must_be_given() -> None:
     with pytest.raises(ConfigError, match=r"^data.source.root: must be given"):
         container_of(compose(["data=folder"]))

@@ -133,7 +133,8 @@ def test_an_empty_or_foreign_file_is_refused(tmp_path: Path) -> None:
     for content, message in (
         (b"", r"line 1 has no column 'path', 'label'"),
         (b"path,label\n", r"has no row below its header"),
-        (b"path,label\n\xff,cat\n", r"is no CSV text file"),
+        (b"path,label\na.png,\xff\n", r"is no CSV text file: b'\\xff' in line 2 is not UTF-8"),
+        ("path,label\n".encode("utf-16"), r"is no CSV text file"),
     ):
         file.write_bytes(content)
         with pytest.raises(DataError, match=message):

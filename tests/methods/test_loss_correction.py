@@ -106,6 +106,9 @@ def test_invalid_matrix_files_are_refused(bare: Callable[..., Bare], tmp_path: P
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(error, match=said):
             bare("method=backward", f"method.transition={tmp_path / 't.csv'}", given=[0, 1], num_classes=2)
+    (tmp_path / "empty.npy").touch()
+    with pytest.raises(DataError, match="cannot be read as a matrix"):
+        bare("method=backward", f"method.transition={tmp_path / 'empty.npy'}", given=[0, 1], num_classes=2)
     with pytest.raises(ConfigError, match=r"slnlab\.train makes them"):
         bare("method=forward", given=[0, 1], num_classes=2)
 

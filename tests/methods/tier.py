@@ -15,6 +15,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.dynamics import COLUMNS as DYNAMICS
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.container import container_of
@@ -72,7 +73,7 @@ def has_state(method: Method) -> bool:
         and getattr(kind, name) not in (getattr(base, name, None) for base in (Method, SingleNetwork))
     ]
     tensors = [key for key in method.state_dict() if not key.startswith("networks.network.")]
-    kept = method.judged.keys() - {"network", "momentum"}
+    kept = any(isinstance(callback, BestEpoch) for callback in method.trainer.callbacks)  # type: ignore[attr-defined]
     return bool(own or tensors or kept or method.table.columns.keys() - COLUMNS or kind.in_three_epochs)
 
 

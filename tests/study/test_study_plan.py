@@ -45,6 +45,13 @@ def test_the_choosing_row_defaults_to_the_methods_main_row() -> None:
     assert Plan(["method=sln_mo_lc", "sln.sigma=0.1,1"]).weights == "momentum"
 
 
+def test_a_row_that_the_runs_do_not_have_cannot_choose() -> None:
+    kept = ["best_epoch.enabled=true", "data.noisy_val=100"]
+    assert Plan(["sln.sigma=0.1,1", *kept], weights="best").title == "SLN (best epoch)"
+    with pytest.raises(ConfigError, match=r"no 'best'; they have network \(SLN\), momentum \(SLN-MO\)$"):
+        Plan(["sln.sigma=0.1,1"], weights="best")
+
+
 def test_methods_and_losses_can_be_searched() -> None:
     plan = Plan(["loss=gce,mae", "sln.sigma=0,0.5"])
     assert list(plan.grid())[1] == {"loss": "gce", "sln.sigma": "0.5"}
@@ -63,3 +70,4 @@ def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> Non
     plan = Plan(["method=early_stopping", "optimizer.lr=0.01,0.02", "data.noisy_val=100", f"runs_dir={tmp_path}"])
     assert plan.final_overrides == ("data.noisy_val=100", "data.test=true")
     assert plan.final(plan.trial_runs[0].values, 1).config.data.noisy_val == 100
+    assert Plan(["sln.sigma=0.1,1"]).final_overrides == ("data.noisy_val=0", "data.test=true")

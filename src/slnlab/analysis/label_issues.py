@@ -20,8 +20,8 @@ Columns = Mapping[str, npt.NDArray[Any]]
 """Columns of `samples.npz`: `index`, `given`, each row's loss, prediction and margin, and for images from files
 `path`, as bytes relative to the root of the data set."""
 
-PREFERRED = ("ensemble", "momentum")
-"""Preferred judges: averages of logits or of weights rank labels better than one network."""
+PREFERRED = ("best", "ensemble", "momentum")
+"""Preferred judges among equals. Averages of logits or of weights rank labels better than one network."""
 
 LAGS = 0.1
 """Share of the first weights in a momentum model (decay to the power of steps) above which it lags, if it also agrees
@@ -39,9 +39,8 @@ standard error of a hundred held-out labels. Where nearly all labels are right, 
 def chosen_judge(rows: Mapping[str, ResultRow], first_weights: float = 0.0) -> tuple[str, str]:
     """The weights that judge the labels: the first of these rules that applies.
 
-    1. `best`: its weights were chosen on held-out labels.
-    2. The weights most accurate on a clean validation set, or else on held-out noisy labels.
-    3. The ensemble, the momentum model unless it lags (see `LAGS`), or the first network.
+    1. The weights most accurate on a clean validation set, or else on held-out noisy labels.
+    2. The ensemble, the momentum model unless it lags (see `LAGS`), or the first network.
 
     Args:
         rows: results of a finished run by name, at least one.
@@ -53,8 +52,6 @@ def chosen_judge(rows: Mapping[str, ResultRow], first_weights: float = 0.0) -> t
     names = sorted(rows, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
     if len(names) == 1:
         return names[0], "there is no other"
-    if "best" in names:
-        return "best", "its weights were the best on held-out labels"
     for key, labels in (("clean_val_accuracy", "clean validation"), ("noisy_val_accuracy", "held-out noisy")):
         held_out = {name: found.last for name in names if (found := getattr(rows[name], key))}
         if held_out:

@@ -44,7 +44,7 @@ class NoiseEstimate(NamedTuple):
     rate: Share
     """Share of wrong labels."""
     of_given: list[Share | None]
-    """For each class, the share of wrong labels among its given labels; None: no such label."""
+    """For each class, the share of wrong labels among its given labels; None: training has seen no such label."""
     transition: Column
     """(C, C) float64: P(given j | true i); rows sum to 1. A class without samples has the unit row."""
     cut: Column | None = None
@@ -65,19 +65,22 @@ def wrong_probability(suspicions: Column, given: Column) -> Column:
     curve of the posteriors, with the same mean.
 
     Args:
-        suspicions: (N,), N ≥ 2, high: suspicious; infinite values count as the nearest finite ones.
+        suspicions: (N,), N ≥ 2, high: suspicious. −∞ marks a sample that training has never seen: it has no part in
+            the mixtures, and the probability 0. ∞ counts as the largest finite value.
         given: (N,) given labels in [0, C).
     """
+    wrong = np.zeros(len(suspicions))
+    seen = suspicions > -np.inf
     finite = suspicions[np.isfinite(suspicions)]
-    if not len(finite):
-        return np.zeros(len(suspicions))
-    values = np.clip(suspicions, finite.min(), finite.max())
+    if len(finite) < 2:
+        return wrong
+    values, labels = np.minimum(suspicions[seen], finite.max()), given[seen]
     found = _upper(values)
-    for label in np.flatnonzero(np.bincount(given) >= FEWEST):
-        rows = given == label
+    for label in np.flatnonzero(np.bincount(labels) >= FEWEST):
+        rows = labels == label
         found[rows] = _upper(values[rows])
-    smoothed: Column = IsotonicRegression(y_min=0, y_max=1).fit_transform(values, found)
-    return smoothed
+    wrong[seen] = IsotonicRegression(y_min=0, y_max=1).fit_transform(values, found)
+    return wrong
 
 
 def _upper(values: Column) -> Column:
@@ -96,11 +99,13 @@ def _upper(values: Column) -> Column:
 
 def estimate_rate(suspicions: Column, given: Column) -> Share:
     """Estimate the share of wrong labels: the mean of `wrong_probability`, with an interval as of `estimate_noise`."""
-    return _share(wrong_probability(suspicions, given))
+    return _share(wrong_probability(suspicions, given)[suspicions > -np.inf])
 
 
 def _share(wrong: Column) -> Share:
-    """The mean of P(wrong), and its interval; see `estimate_noise`."""
+    """The mean of P(wrong), and its interval; see `estimate_noise`. Without a sample it is 0, and may be 1."""
+    if not len(wrong):
+        return Share(0.0, 0.0, 1.0)
     value = float(wrong.mean())
     chance = 1.96 * (value * (1 - value) / len(wrong)) ** 0.5
     undecided = float((wrong > DECIDED).mean()), float((wrong >= 1 - DECIDED).mean())
@@ -150,9 +155,10 @@ def estimate_noise(suspicions: Column, given: Column, suggested: Column, num_cla
         suggested: (N,) labels that are true if the given ones are wrong.
         num_classes: C.
     """
-    wrong = wrong_probability(suspicions, given)
-    of_given = [_share(wrong[rows]) if (rows := given == label).any() else None for label in range(num_classes)]
-    return NoiseEstimate(wrong, _share(wrong), of_given, _transition(wrong, given, suggested, num_classes))
+    wrong, seen = wrong_probability(suspicions, given), suspicions > -np.inf
+    of_class = [seen & (given == label) for label in range(num_classes)]
+    of_given = [_share(wrong[rows]) if rows.any() else None for rows in of_class]
+    return NoiseEstimate(wrong, _share(wrong[seen]), of_given, _transition(wrong, given, suggested, num_classes))
 
 
 def _transition(wrong: Column, given: Column, suggested: Column, num_classes: int) -> Column:

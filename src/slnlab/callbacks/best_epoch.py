@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from torch import nn
+from torch import Tensor, nn
 
 from slnlab.methods.base import Method
 from slnlab.record.checkpoints import BEST_EPOCH
 
 ROW = "best"
-"""Name of these weights in `Method.judged`."""
-
-PREFERRED = ("ensemble", "momentum")
-"""The weights to keep if none are named, else the first network's: averages are more accurate than one network."""
+"""Name of these weights in `Method.judged` and in the record."""
 
 
 class BestEpoch(pl.Callback):
     """Keeps a network as it was after its best epoch, judged as `best` beside its last weights.
 
     Correct validation labels choose the epoch if there are any, else held-out noisy labels. Of equally good epochs
-    the first counts. Training goes on for its whole budget, and after each epoch `best` holds the best weights so far.
+    the first counts. Training goes on for its whole budget, and each epoch's row `best` is that of the best so far.
 
     Args:
-        weights: which of the method's networks to keep: "network", "momentum" or "ensemble"; None: see `PREFERRED`.
+        weights: which of the method's networks to keep: "network", "momentum" or "ensemble"; None: the ensemble of
+            several networks, else the network or the momentum model, whichever is better.
         criterion: the best epoch has the largest "accuracy", or the smallest "loss" (cross entropy), which also asks
             for calibrated probabilities.
     """
@@ -39,6 +38,8 @@ class BestEpoch(pl.Callback):
         self.weights = weights
         self.criterion = criterion
         self.score = -math.inf
+        self.measured: dict[str, float] = {}
+        """The row `best` of the best epoch, as `split/best/key`."""
         self.module: nn.Module | None = None
         self._saved: dict[str, Any] = {}
 
@@ -47,54 +48,68 @@ class BestEpoch(pl.Callback):
         return BEST_EPOCH
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._attach(pl_module)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._attach(pl_module)
+        # Not before: Lightning restores callbacks before it moves the networks to their device.
+        assert isinstance(pl_module, Method)
+        self._make(pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
+        self.take(pl_module, pl_module.evaluation.results({}))
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
+        self.restore(pl_module)
+
+    def take(self, method: Method, measured: Mapping[str, float | Tensor]) -> None:
+        """Keep the weights of the epoch that has just been evaluated, if they are the best.
+
+        Args:
+            method: with its networks.
+            measured: `split/name/key` of this epoch, see `Evaluation.results`.
+        """
         assert self.module is not None
-        metrics, name = pl_module.evaluation.metrics, self._kept(pl_module)
-        split = "val_clean" if ("val_clean", name) in metrics else "val"
-        value = float(metrics[split, name][self.criterion].compute())
-        score = value if self.criterion == "accuracy" else -value
-        if score > self.score:
-            self.score = score
-            self.module.load_state_dict(pl_module.judged[name].state_dict())
-            for split, evaluated in list(metrics):  # until here those of `best` were of the former best weights
-                if evaluated == name:
-                    metrics[split, ROW] = metrics[split, name]
+        split = "val_clean" if any(key.startswith("val_clean/") for key in measured) else "val"
+        for name in self._candidates(method):
+            value = float(measured[f"{split}/{name}/{self.criterion}"])
+            score = value if self.criterion == "accuracy" else -value
+            if score > self.score:
+                self.score = score
+                self.module.load_state_dict(method.judged[name].state_dict())
+                parts = {tuple(key.split("/")): float(number) for key, number in measured.items()}
+                self.measured = {f"{on}/{ROW}/{key}": x for (on, row, key), x in parts.items() if row == name}
+        method.note(self.measured)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "weights": self.module.state_dict()} if self.module is not None else self._saved
+        if self.module is None:
+            return self._saved
+        return {"score": self.score, "measured": self.measured, "weights": self.module.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
-        if self.module is not None:
-            self._restore(self.module)
+        if self.module is not None:  # during training
+            self._load(self.module)
 
-    def restore(self, pl_module: pl.LightningModule) -> None:
-        """Put the weights of a loaded checkpoint among those that the method judges."""
-        self._attach(pl_module)
+    def restore(self, method: Method) -> None:
+        """Put the best weights among those that the method judges. No earlier, as each judged network is evaluated."""
+        method.judged[ROW] = self._make(method)
 
-    def _attach(self, pl_module: pl.LightningModule) -> None:
-        # Not before: Lightning restores callbacks before it moves the networks to their device.
-        assert isinstance(pl_module, Method)
+    def _make(self, method: Method) -> nn.Module:
         if self.module is None:
-            kept = pl_module.judged[self._kept(pl_module)]
+            kept = method.judged[self._candidates(method)[0]]
             self.module = copy.deepcopy(kept).requires_grad_(False).eval()
-        pl_module.judged[ROW] = self.module
-        self._restore(self.module)
+        self._load(self.module)
+        return self.module
 
-    def _restore(self, module: nn.Module) -> None:
+    def _load(self, module: nn.Module) -> None:
         if self._saved:
-            self.score = self._saved["score"]
+            self.score, self.measured = self._saved["score"], self._saved["measured"]
             module.load_state_dict(self._saved["weights"])
             self._saved = {}
 
-    def _kept(self, method: Method) -> str:
-        """Name of the weights to keep."""
+    def _candidates(self, method: Method) -> list[str]:
+        """Names of the networks that may be kept, all of one structure; of equally good ones the first counts."""
         if self.weights is not None:
-            return self.weights
-        return next((name for name in PREFERRED if name in method.judged), next(iter(method.judged)))
+            return [self.weights]
+        if "ensemble" in method.judged:
+            return ["ensemble"]
+        return [name for name in ("momentum", "network") if name in method.judged]

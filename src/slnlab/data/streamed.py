@@ -260,6 +260,11 @@ class StreamedDataModule(IndexedDataModule):
     def _balanced_size(self) -> int:
         """The number of images of each class in a balanced epoch."""
         smallest, which = self.labels.given[self._pool].bincount(minlength=self.num_classes).min(0)
+        if smallest == 0:
+            raise ConfigError(
+                f"data.sampling: balanced, but no training image of {self.name} has the label "
+                f"{self.classes[which] if self.classes else int(which)}; choose standard"
+            )
         found = int(smallest) if self.per_class is None else self.per_class
         if found > smallest:
             raise ConfigError(

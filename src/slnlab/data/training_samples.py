@@ -112,7 +112,7 @@ class TrainingSamples:
             return torch.arange(size)
         self._check_labels("training", labels[:size])
         generator = Streams(self.split_seed)("imbalance")
-        rows = imbalanced_rows(labels[:size], self.num_classes, self.imbalance, self.imbalance_kind, generator)
+        rows = imbalanced_rows(labels[:size], self.own_classes, self.imbalance, self.imbalance_kind, generator)
         if self.noisy_val >= len(rows):
             raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
         return rows

@@ -75,7 +75,8 @@ def read_image_list(file: Path) -> ImageFolderContents:
     }
     splits["train"] = mixed(pairs["train"])
     for split, found in splits.items():
-        lacking = [name for name in classes if number_of[name] not in set(found.labels)]
+        present = set(found.labels)
+        lacking = [name for name in classes if number_of[name] not in present]
         if found.paths and lacking:
             remarks.append(f"{SPLITS[split][0]} has no image of {quoted(lacking)}")
     folders = {split: SPLITS[split][0] for split, found in splits.items() if found.paths}
@@ -217,7 +218,8 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
             weights[path] = _weight(f"{file}: line {line}", row["weight"])
     pairs = [(path, new.get(path, label)) for path, label in zip(paths, labels, strict=True)]
     kept = [(path, label) for path, label in pairs if label is not None]
-    lost = [name for name, number in number_of.items() if number not in {label for _, label in kept}]
+    present = {label for _, label in kept}
+    lost = [name for name, number in number_of.items() if number not in present]
     if lost:
         raise DataError(f"{file}: leaves no training image of {quoted(lost)}")
     both = ((path, (before, label)) for (path, label), before in zip(pairs, labels, strict=True))

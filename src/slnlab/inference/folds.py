@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig, open_dict
 
+from slnlab.config import compose
 from slnlab.errors import ConfigError, DataError
 from slnlab.inference.images import data_of, probabilities
 from slnlab.inference.trained_run import TrainedRun, load
 from slnlab.record.run_directory import RunDirectory
+from slnlab.schema.composable import COMPOSABLE
 from slnlab.training.needed import Train
 from slnlab.training.settling import settle
 
@@ -85,6 +87,9 @@ def further(config: DictConfig) -> DictConfig:
     """The configuration of a further run of a finished one. It reads no test set and reports to no server."""
     changed = config.copy()
     with open_dict(changed):
+        for each in COMPOSABLE:
+            if each.section not in changed:  # an older run does not know it
+                changed[each.section] = compose([])[each.section]
         changed.contents, changed.data.test = None, False
         changed.force, changed.logger = False, {"name": "none"}
         changed.trainer.profile = False

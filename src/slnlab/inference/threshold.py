@@ -39,12 +39,14 @@ def threshold_margin(run: TrainedRun, train: Train) -> npt.NDArray[np.float64]:
         sample; at most 0: suspected.
 
     Raises:
-        ConfigError: the run starts from trained weights.
+        ConfigError: the run starts from trained weights, or has data.sampling=balanced.
         DataError: the data set has changed since the run.
         SlnlabError: a run fails.
     """
     if run.config.init["from"] is not None:
         raise ConfigError("--threshold-samples: the run starts from trained weights, which know no extra class")
+    if run.config.data.get("sampling") == "balanced":
+        raise ConfigError("--threshold-samples: the run draws equally many of each label, and they change labels")
     index, extra = run.samples["index"], len(run.classes)
     found = np.full(len(index), np.nan)
     for number in (1, 2):

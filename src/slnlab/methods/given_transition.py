@@ -103,6 +103,6 @@ def read_transition(path: Path) -> Tensor:
     """
     try:
         matrix = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"method.transition: {path} cannot be read as a matrix ({error})") from error
     return torch.from_numpy(np.asarray(matrix, dtype=np.float64))

@@ -33,6 +33,7 @@ LONGER = (
 
 OF_IMAGES = {"data.num_train", "data.num_classes", "data.classes", "data.clean_val", "data.test", "model.num_classes"}
 OF_IMAGES |= {"data.channels", "model.in_channels"}
+OF_IMAGES |= {"best_epoch.enabled", "best_epoch.weights", "best_epoch.criterion"}
 """Keys that follow from the user's files."""
 
 LATEST = 100

@@ -183,7 +183,7 @@ def epoch_size(data: Mapping[str, Any]) -> int | None:
 
 def _kept_share(data: Mapping[str, Any]) -> float:
     """The share of equal classes that `slnlab.data.imbalance.imbalanced_rows` keeps."""
-    ratio, classes = data.get("imbalance"), data["num_classes"]
+    ratio, classes = data.get("imbalance"), data["num_classes"] - (data.get("threshold") is not None)
     if not isinstance(ratio, int | float) or ratio < 1 or classes < 2:  # wrong values are refused elsewhere
         return 1.0
     exponential = data.get("imbalance_kind") != "step"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,25 +13,40 @@ from pathlib import Path
 from slnlab.errors import DataError
 from slnlab.text.messages import quoted
 
+OTHER_BYTES = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as Python reads them from file names."""
+
 
 def csv_rows(path: Path) -> list[list[str]]:
     """Return all rows with the header, without empty lines at the end of the file.
 
+    The names of files need not be UTF-8: other bytes in a column `path` become surrogates, as Python reads file names.
+
     Raises:
-        DataError: the file is missing, unreadable, or no UTF-8 text.
+        DataError: the file is missing, unreadable, or no UTF-8 text outside that column.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        if not text.isascii() and OTHER_BYTES.search(text):
+            _check_text(path, rows)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise DataError(f"{path}: is no CSV text file: {error}") from error
     while rows and not any(cell.strip() for cell in rows[-1]):
         del rows[-1]
     return rows
+
+
+def _check_text(path: Path, rows: list[list[str]]) -> None:
+    header = [name.strip() for name in rows[0]]
+    for line, row in enumerate(rows, start=1):
+        for place, cell in enumerate(row):
+            if OTHER_BYTES.search(cell) and header[place : place + 1] != ["path"]:
+                raise DataError(f"{path}: is no CSV text file: {os.fsencode(cell)!r} in line {line} is not UTF-8")
 
 
 def records(path: Path, needed: tuple[str, ...]) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:

@@ -109,9 +109,7 @@ class Plan:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._trial_overrides = (f"data.noisy_val={self.noisy_val}", "data.test=false")
-        # Final runs train on all samples, unless the method chooses its own epoch by held-out ones.
-        kept = self.noisy_val if "data.noisy_val" in law(compose(self.fixed).method).needs else 0
-        self.final_overrides = (f"data.noisy_val={kept}", "data.test=true")
+        self.final_overrides = (f"data.noisy_val={self._held_out_in_the_end()}", "data.test=true")
         self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
@@ -211,11 +209,18 @@ class Plan:
             return int(config.data.noisy_val), True
         return max(1, (config.data.train_size or config.data.num_train) // 10), False
 
+    def _held_out_in_the_end(self) -> int:
+        """Final runs train on all samples, unless held-out ones choose the epoch whose weights are kept."""
+        config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
+        needs = "data.noisy_val" in law(config.method).needs
+        return self.noisy_val if needs or (config.best_epoch.enabled and not config.data.get("clean_val")) else 0
+
     def _weights(self, wanted: str | None) -> str:
         found: list[list[str]] = []
         for run in self.trial_runs:
-            names = [name for name in law(run.config.method).rows if name != "momentum" or run.config.momentum.enabled]
-            found.append([*names, *(["momentum"] if run.config.momentum.enabled and "momentum" not in names else [])])
+            made = {"momentum": run.config.momentum.enabled, "best": run.config.best_epoch.enabled}
+            names = [name for name in law(run.config.method).rows if made.get(name, True)]
+            found.append([*names, *(name for name, there in made.items() if there and name not in names)])
         common = [name for name in found[0] if all(name in names for names in found)]
         rows = self.example.rows
         if wanted is None:

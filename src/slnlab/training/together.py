@@ -13,6 +13,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.evaluation_schedule import skip_evaluation
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.callbacks.run_record import EpochTimer, RunRecord
@@ -125,6 +126,8 @@ class Together(pl.Callback):
         timer.add(learner.seconds - (timer.spent - before))
         if learner.evaluates:
             method.note(learner.measured)
+            for best in _all(trainer, BestEpoch):
+                best.take(method, learner.measured)
             skip_evaluation(trainer)
 
     def _joining(self, trainer: pl.Trainer, method: SingleNetwork) -> Learner:
