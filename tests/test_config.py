@@ -419,6 +419,11 @@ def test_compose_in_another_hydra_application_reads_slnlabs_configuration(tmp_pa
         assert compose(["method=ce"]) == expected
         with pytest.raises(ConfigError, match=r"^x: there is no such key"):
             compose(["x=2"])
+        for typed, meant in (("lr=0.1", r"optimizer\.lr"), ("epochs=3", r"trainer\.max_epochs"), ("seeds=1", "seed")):
+            with pytest.raises(ConfigError, match=rf"there is no such key .did you mean {meant}\?"):
+                compose([typed])
+        with pytest.raises(ConfigError, match=r"momentum: True is not allowed: it has the keys momentum\.enabled, mom"):
+            check(compose(["momentum=true"]))
         with pytest.raises(ConfigError, match=r"trainer.max_epoch: there is no such key .did you mean max_epochs"):
             compose(["trainer.max_epoch=2"])
         assert GlobalHydra.instance().hydra is theirs

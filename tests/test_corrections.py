@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import slnlab
 from slnlab.diagnose import main
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.inference.corrections import Policy, corrected, write_corrected
+from slnlab.inference.corrections import Policy, check_request, corrected, write_corrected
 from slnlab.inference.decisions import decisions_of, read_decisions
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 
@@ -99,8 +100,13 @@ def test_decisions_win_over_the_ranking(found: Diagnosis, tmp_path: Path) -> Non
 def test_only_decisions_count_with_keep(found: Diagnosis, tmp_path: Path) -> None:
     labels = corrected(found, "keep", decisions=decisions_of(found.run, decided(tmp_path, f"{name(found, 0)},drop,")))
     assert (labels.relabelled, labels.left_out) == (0, 1)
+    again = corrected(found, "keep")
+    assert (again.relabelled, again.left_out, again.earlier) == (0, 0, 2), "those of the run's data.labels"
+    first = copy.copy(found.run)
+    first.config = found.run.config.copy()
+    first.config.data.labels = None
     with pytest.raises(ConfigError, match="give --reviewed"):
-        corrected(found, "keep")
+        check_request(first, "keep", None, None, reviewed=False)
 
 
 def test_a_class_keeps_an_image(found: Diagnosis, tmp_path: Path) -> None:
@@ -130,6 +136,7 @@ def test_precision_is_the_mean_probability_of_the_chosen(found: Diagnosis) -> No
             "line 3: there is no class 'two'; the classes are 'one', 'zero'",
         ),
         (["one/1.png,relabel,"], "line 2: there is no class ''"),
+        (["one/1.png,keep,zero"], "line 2: keeps 'zero', but the label is 'one'; write relabel"),
         (["one/1.png,maybe,"], "line 2: the decision 'maybe' is not allowed: keep, relabel, drop"),
         (["one/1.png,keep,", "one//1.png,drop,"], "line 3: a second row of 'one//1.png'"),
         (["one/1.png,keep"], "line 2: must have 3 columns, has 2"),
@@ -172,7 +179,7 @@ def test_samples_in_memory_have_a_number_and_stay(tmp_path: Path) -> None:
         (["--precision", "1.5"], "--precision: must lie in (0, 1], not 1.5"),
         (["--precision", ".9", "--top", "3"], "--top, --precision: give one of them"),
         (["--top", "99"], "--top: must lie in [1, 38], the number of training samples, not 99"),
-        (["--policy", "keep"], "--policy keep: changes reviewed labels only"),
+        (["--policy", "keep", "--top", "3"], "--policy keep: changes reviewed labels only"),
         (["--reviewed", "none.csv"], "none.csv: no such file"),
     ],
 )

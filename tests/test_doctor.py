@@ -37,6 +37,20 @@ def test_usable_folders_are_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_missing_imagenet_weights_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    config = compose(["model=resnet50", "model.pretrained=true", "data=cifar10"])
+    (missing,) = doctor.pretrained_weights(config)
+    file = tmp_path / "checkpoints" / "resnet50-0676ba61.pth"
+    assert (missing.state, missing.what) == ("note", "weights")
+    assert missing.says.endswith(f"/resnet50-0676ba61.pth to {file}, once")
+    file.parent.mkdir()
+    file.touch()
+    (there,) = doctor.pretrained_weights(config)
+    assert there.state == "ok"
+    assert not list(doctor.pretrained_weights(compose(["model=resnet50"])))
+
+
 def test_doctor_checks_every_data_set_unless_one_is_named() -> None:
     said = [finding.says for finding in doctor.folders(compose([]), [])]
     assert any(text.startswith("folder: data.source.root must be given") for text in said)

@@ -204,7 +204,7 @@ def test_show_needs_no_value_that_must_be_given(choice: str) -> None:
         ("elrr", "did you mean elr"),
         ("asym", "is no method, but noise=asym; see `slnlab show noise=asym` and `slnlab list noise`"),
         ("noise=asymm", "asymm: there is no such noise .did you mean asym"),
-        ("optimizer=sgd", "nothing to show for the group optimizer; groups: method, loss"),
+        ("launcher=slurm", "nothing to show for the group launcher; groups: method, loss"),
     ],
 )
 def test_an_unknown_option_is_one_message(name: str, message: str) -> None:

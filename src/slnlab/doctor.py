@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -77,6 +77,7 @@ def findings(overrides: Sequence[str] = ()) -> Iterator[Finding]:
     yield from processors()
     yield from extras(requirements)
     yield from folders(config, overrides)
+    yield from pretrained_weights(config)
     yield from wandb_login()
     yield from slurm()
 
@@ -196,6 +197,20 @@ def published(config: DictConfig) -> Iterator[Finding]:
     for is_well, text in source.survey([split for split in source.splits if used.get(split, True)], data["num_train"]):
         yield Finding("ok" if is_well else "wrong", "data", text)
     yield Finding("note", "data", source.about.origin)
+
+
+def pretrained_weights(config: DictConfig) -> Iterator[Finding]:
+    """Check that the published weights of a pretrained network are there; nothing for other networks."""
+    if not config.model.get("pretrained"):
+        return
+    found = getattr(get_class(config.model._target_), "published_weights", None)
+    if found is None:  # a user's own network
+        return
+    file, address = found()
+    if file.exists():
+        yield Finding("ok", "weights", f"model={config.model.name}: ImageNet weights, in {file}")
+    else:
+        yield Finding("note", "weights", f"model={config.model.name}: a run downloads {address} to {file}, once")
 
 
 def _writable(what: str, folder: Path) -> Finding:

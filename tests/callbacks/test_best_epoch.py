@@ -16,7 +16,7 @@ import slnlab
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.record.metrics import read_metrics, summarise_test
-from slnlab.record.result import Result
+from slnlab.record.result import BestEpoch, Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
 from slnlab.training import assemble
@@ -134,7 +134,16 @@ def test_your_own_data_keep_the_best_epoch_where_they_have_correct_validation_la
         assert run.weights == ("best" if kept else "momentum")
         assert result.label_issues.judge == run.weights
     assert result.rows["momentum"].title == "SLN-MO-LC"
-    assert Result.load(tmp_path / "with" / "result.json").rows["best"].title == "SLN-MO-LC (best epoch)"
+    assert result.rows["momentum"].kept is None
+    best = Result.load(tmp_path / "with" / "result.json").rows["best"]
+    assert best.title == "SLN-MO-LC (best epoch)"
+    assert best.kept is not None
+    at = read_metrics(tmp_path / "with" / "metrics.csv")[best.kept.epoch - 1]
+    assert best.clean_val_accuracy is not None
+    assert best.clean_val_accuracy.best == BestEpoch(
+        accuracy=at[f"val_clean/{best.kept.row}/accuracy"], epoch=best.kept.epoch
+    )
+    assert best.clean_val_accuracy.mean_last_10 == best.clean_val_accuracy.last, "of the same weights"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def test_the_configuration_reads_the_folders_facts(folder: Path) -> None:
     assert (data["num_classes"], data["classes"], data["num_train"]) == (2, ["cat", "dog"], 16)
     assert (data["test"], data["clean_val"]) == (True, False)
     assert config["model"]["num_classes"] == 2
+    own = ["data=folder", f"data.source.root={folder}", "model=cnn"]
+    large, small = (compose([*own, f"data.image_size={size}"]) for size in (224, 32))
+    assert (large.data.padding, small.data.padding) == (16, 2)
     put(folder, "val/cat/1.png")
     assert container_of(compose(composed(folder)))["data"]["clean_val"] is True
 

@@ -38,7 +38,7 @@ def test_the_ranks_of_blocks(runs, tmp_path, read_csv, capsys):
     }
     assert {line["blocks"] for line in lines.values()} == {"4"}
     said = capsys.readouterr().out
-    assert "SGD noise on parameters has the best average rank of 5 over 4 blocks, 4 others are within" in said
+    assert "SGD noise on parameters has the best average rank, 2.0 of 5, over 4 blocks; 4 others are within" in said
     assert (tmp_path / "out/rank.png").exists()
     main(["rank", str(runs), "--out", str(tmp_path / "out"), "--where", "noise=sym"])
     assert next(iter(read_csv(tmp_path / "out/rank.csv")))["label"] == "SLN-MO"

@@ -119,6 +119,18 @@ def test_groups_with_equal_titles_are_distinguished(make_run, tmp_path):
     ]
 
 
+def test_a_typed_loss_is_shown_even_if_nothing_else_differs(make_run, tmp_path):
+    """A title says CE, whatever the loss is."""
+    run = make_run("runs/0", [0.8], method="ce")
+    config = json.loads((run / "result.json").read_text())
+    config["identity"]["loss"] = {"name": "gce"}
+    (run / "result.json").write_text(json.dumps(config))
+    make_run("runs/1", [0.7], method="sln")
+    assert "setting" not in lines_of(report([tmp_path])[0])[0]
+    (run / "overrides.yaml").write_text("- loss=gce\n")
+    assert [row[1] for row in lines_of(report([tmp_path])[0])[1:]] == ["loss=gce", "", ""]
+
+
 def test_each_data_set_and_noise_has_its_table(make_run, tmp_path):
     make_run("runs/0")
     make_run("runs/1", noise="none", rate=0.0, findings={"memorised": None})

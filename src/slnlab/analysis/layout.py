@@ -12,6 +12,7 @@ from slnlab.analysis.comparison import Comparison, compare, reference_names
 from slnlab.analysis.runs import Group, differing_keys
 from slnlab.analysis.table import Row, sections
 from slnlab.config.identity import flat_identity
+from slnlab.schema.options import OF_BEST_EPOCH
 
 NOTE = """\
 Test accuracy in percent, mean ± sample standard deviation over runs: at the last epoch (last), mean of the last 10.
@@ -22,7 +23,8 @@ VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out 
 CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set."
 BALANCED_NOTE = "\nbalanced: mean test accuracy over the classes at the last epoch."
 LABEL_WAVE_NOTE = "\nlabel wave: where the training predictions' changes from epoch to epoch have their first minimum."
-COST_NOTE = "\ncost: an epoch's computing time as a multiple of cross entropy's, measured side by side."
+BEST_NOTE = "\n(best epoch): the weights of the epoch that was best on held-out labels, which all its columns describe."
+COST_NOTE = "\ncost: a run's computing time as a multiple of cross entropy's, measured side by side."
 NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
 COMPARISON_NOTE = """
 vs: mean difference in percentage points at the last epoch [95 % interval], from pairs of runs on the same seed and
@@ -99,6 +101,8 @@ def note(tables: Sequence[Table]) -> str:
         text += VAL_NOTE
     if any(found["test_best_clean_val"] for found in statistics):
         text += CLEAN_VAL_NOTE
+    if any(row.title.endswith(OF_BEST_EPOCH) for table in tables for row in table.rows):
+        text += BEST_NOTE
     if any(found["test_label_wave"] for found in statistics):
         text += LABEL_WAVE_NOTE
     if "balanced" in names:

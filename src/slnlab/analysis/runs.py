@@ -259,8 +259,9 @@ def _settings(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
         return {(other.first.data, other.noise, row.title) for row in other.rows.values()}
 
     rivals = [other for other in groups if other is not group and names(other) & names(group)]
-    if not rivals:
-        return {}
+    if not rivals:  # a title does not say which loss was typed
+        loss = flat_identity(group.first.identity).get("loss.name")
+        return {"loss.name": loss} if "loss" in group.runs[0].typed() else {}
     mine, *others = (flat_identity(each.first.identity) for each in (group, *rivals))
     keys = set().union(*(differing_keys(mine, other) for other in others))
     if len(keys) > 1:

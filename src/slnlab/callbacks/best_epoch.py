@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from slnlab.methods.base import Method
 from slnlab.record.checkpoints import BEST_EPOCH
+from slnlab.record.result import KeptWeights
 
 ROW = "best"
 """Name of these weights in `Method.judged` and in the record."""
@@ -40,6 +41,7 @@ class BestEpoch(pl.Callback):
         self.score = -math.inf
         self.measured: dict[str, float] = {}
         """The row `best` of the best epoch, as `split/best/key`."""
+        self.kept: KeptWeights | None = None
         self.module: nn.Module | None = None
         self._saved: dict[str, Any] = {}
 
@@ -73,7 +75,7 @@ class BestEpoch(pl.Callback):
             value = float(measured[f"{split}/{name}/{self.criterion}"])
             score = value if self.criterion == "accuracy" else -value
             if score > self.score:
-                self.score = score
+                self.score, self.kept = score, KeptWeights(row=name, epoch=method.current_epoch + 1)
                 self.module.load_state_dict(method.judged[name].state_dict())
                 parts = {tuple(key.split("/")): float(number) for key, number in measured.items()}
                 self.measured = {f"{on}/{ROW}/{key}": x for (on, row, key), x in parts.items() if row == name}
@@ -82,7 +84,8 @@ class BestEpoch(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         if self.module is None:
             return self._saved
-        return {"score": self.score, "measured": self.measured, "weights": self.module.state_dict()}
+        kept = self.kept and self.kept.model_dump()
+        return {"score": self.score, "kept": kept, "measured": self.measured, "weights": self.module.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
@@ -103,6 +106,7 @@ class BestEpoch(pl.Callback):
     def _load(self, module: nn.Module) -> None:
         if self._saved:
             self.score, self.measured = self._saved["score"], self._saved["measured"]
+            self.kept = self._saved["kept"] and KeptWeights(**self._saved["kept"])
             module.load_state_dict(self._saved["weights"])
             self._saved = {}
 

@@ -19,6 +19,8 @@ from slnlab.analysis.labels import findings, judge
 from slnlab.analysis.noise_estimate import Share, estimate_rate, estimate_rate_by_anchors
 from slnlab.analysis.predictions import measured_qualities
 from slnlab.analysis.scores import RANKING, suspicion
+from slnlab.callbacks.best_epoch import ROW as BEST
+from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.dynamics import dynamics
 from slnlab.callbacks.evaluation_schedule import metrics_of_epoch
 from slnlab.callbacks.momentum import MomentumModel
@@ -29,6 +31,7 @@ from slnlab.processes.stopping import received_signal
 from slnlab.record.label_wave import AVERAGE
 from slnlab.record.metrics import summarise_test, summarise_validation
 from slnlab.record.result import (
+    KeptWeights,
     LabelFindings,
     LabelIssues,
     NoiseRateEstimate,
@@ -107,6 +110,7 @@ class RunRecord(pl.Callback):
         self._saved = time.monotonic()
         self.epochs: list[dict[str, float]] = []
         self.rows: dict[str, ResultRow] = {}
+        self.kept: KeptWeights | None = None
         self.label_issues: LabelIssues | None = None
         self.noise_rate_used: NoiseRateUsed | None = None
         self.noise_rate_estimate: NoiseRateEstimate | None = None
@@ -166,6 +170,9 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, BestEpoch):
+                self.kept = callback.kept
         columns, by_anchors = self._judge(pl_module)
         for name, members in pl_module.means.items():
             mean = LabelFindings.mean([self.rows[member].findings for member in members])
@@ -251,13 +258,16 @@ class RunRecord(pl.Callback):
         return issues
 
     def _summarise(self, name: str, found: LabelFindings, quality: TestQuality | None) -> ResultRow:
-        title = self.titles.get(name, RowTitle(name))
+        title, kept, epochs = self.titles.get(name, RowTitle(name)), None, self.epochs
+        if name == BEST and self.kept is not None:  # earlier epochs had other weights
+            kept, epochs = self.kept, [{**self.epochs[-1], "epoch": self.kept.epoch}]
         return ResultRow(
             title=title.title,
             secondary=title.secondary,
-            test_accuracy=summarise_test(self.epochs, name, self.label_wave_average),
-            noisy_val_accuracy=summarise_validation(self.epochs, name),
-            clean_val_accuracy=summarise_validation(self.epochs, name, "val_clean"),
+            kept=kept,
+            test_accuracy=summarise_test(epochs, name, self.label_wave_average),
+            noisy_val_accuracy=summarise_validation(epochs, name),
+            clean_val_accuracy=summarise_validation(epochs, name, "val_clean"),
             test_quality=quality,
             findings=found,
         )

@@ -26,7 +26,9 @@ KINDS = {
     "noise": "noise",
     "data": "data",
     "models": "model",
+    "optimizers": "optimizer",
     "schedulers": "scheduler",
+    "loggers": "logger",
 }
 """Kind of option → its group in the configuration."""
 
@@ -97,9 +99,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     parser = argparse.ArgumentParser(
         program,
-        description="List methods, losses, noise, data sets, models or schedulers.",
-        epilog="`slnlab show METHOD` or `slnlab show noise=NAME` describes one. Choose with method=NAME, loss=NAME, "
-        "noise=NAME, data=NAME, model=NAME, scheduler=NAME.",
+        description="List the options of a group: methods, losses, noise, data sets and so on.",
+        epilog="`slnlab show METHOD` or `slnlab show noise=NAME` describes one. GROUP=NAME chooses it.",
     )
     parser.add_argument("kind", choices=KINDS, nargs="?", help="without it: all kinds")
     parser.add_argument("--format", choices=["text", "tsv"], default="text", help="tsv: a table for other programs")

@@ -187,13 +187,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     parser = argparse.ArgumentParser(program, description="Describe a method or another option, and its keys.")
     parser.add_argument(
-        "choice", metavar="OPTION", help="a method, or GROUP=NAME such as noise=asym; `slnlab list` has them"
+        "choice", nargs="?", metavar="OPTION", help="a method, or GROUP=NAME such as noise=asym; `slnlab list` has them"
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="choices for the shown values, such as data=cifar10"
     )
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")
     asked = parser.parse_intermixed_args(arguments)
+    if asked.choice is None:
+        parser.error("name an OPTION, such as sln_mo_lc or noise=asym; `slnlab list` has them")
     try:
         search_also(asked.config_dir)
         print(show(asked.choice, asked.overrides))

@@ -101,6 +101,9 @@ def _explain_validation(
                 yield prefix, message
             elif item["type"] == "missing":
                 yield key, "is missing"
+            elif item["type"] == "model_type":
+                inner = ", ".join(f"{key}.{name}" for name in _keys_at(schema, path))
+                yield key, f"{item['input']!r} is not allowed: it has the keys {inner}"
             else:
                 yield key, f"{item['input']!r} is not allowed: {message[0].lower()}{message[1:]}"
 

@@ -5,6 +5,7 @@ No torch is imported, so a wrong key is refused in the time that Hydra needs to 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from types import UnionType
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from slnlab.config.checks import near
-from slnlab.config.container import hydra_message
+from slnlab.config.container import flat, hydra_message
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import Section
@@ -83,8 +84,22 @@ def explain(error: BaseException, overrides: Sequence[str] = (), multirun: bool 
             message = f"{key}: is not in the YAML, which leaves it at its default; +{key}=VALUE sets it"
         elif known:
             where = ".".join(path) or "the configuration"
-            message = f"{key}: there is no such key{near(leaf, known)}; the keys of {where} are {', '.join(known)}"
+            hint = near(leaf, known) if path else _anywhere(leaf, overrides)
+            message = f"{key}: there is no such key{hint}; the keys of {where} are {', '.join(known)}"
     return message
+
+
+def _anywhere(leaf: str, overrides: Sequence[str]) -> str:
+    """The hint at keys of any section that end in this word, or in one like it: optimizer.lr for `lr`."""
+    container = OmegaConf.to_container(_chosen_options(overrides), resolve=False)
+    assert isinstance(container, dict)
+    every = [key for key in flat(container) if not key.startswith(("preset.", "hydra."))]
+    if ends := [key for key in every if key.rpartition(".")[2] == leaf][:3]:
+        return f" (did you mean {' or '.join(ends)}?)"
+    top = [str(key) for key in container if key != "hydra"]
+    close = difflib.get_close_matches(leaf, [*top, *(key.rpartition(".")[2] for key in every)], n=1)
+    found = [key for key in (*top, *every) if close and key.rpartition(".")[2] == close[0]]
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _known_keys(path: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -172,6 +172,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "noise_kind": noise_kind,
     "part_of_epochs": part_of_epochs,
     "part_of_steps": part_of_steps,
+    "over": operator.floordiv,
     "part_of_training": part_of_training,
     "preset": preset_of,
     "start": start,

@@ -59,8 +59,8 @@ def _summary(ranks: Ranks) -> str:
     near = [name for name, rank in ranks.average.items() if rank < ranks.average[best] + ranks.difference]
     test = "" if ranks.p is None else f"; Friedman's test that all are alike: p = {ranks.p:.2g}"
     return (
-        f"{best} has the best average rank of {len(ranks.average)} over {ranks.blocks} blocks, {len(near) - 1} others "
-        f"are within the critical difference of {ranks.difference:.1f}{test}"
+        f"{best} has the best average rank, {ranks.average[best]:.1f} of {len(ranks.average)}, over {ranks.blocks} "
+        f"blocks; {len(near) - 1} others are within the critical difference of {ranks.difference:.1f}{test}"
     )
 
 

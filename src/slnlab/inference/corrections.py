@@ -68,7 +68,8 @@ def check_request(run: TrainedRun, policy: Policy, top: int | None, precision: f
             f"--policy {policy}: no sample of {run.config.data.name} can be left out or weighted, only of your own "
             "files (data=folder, csv, and npz or features with names); use relabel"
         )
-    if policy == "keep" and (not reviewed or top is not None or precision is not None):
+    known = reviewed or run.config.data.get("labels") is not None
+    if policy == "keep" and (not known or top is not None or precision is not None):
         raise ConfigError("--policy keep: changes reviewed labels only: give --reviewed, but no --top or --precision")
     if top is not None and precision is not None:
         raise ConfigError("--top, --precision: give one of them")

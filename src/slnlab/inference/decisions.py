@@ -45,7 +45,7 @@ def read_decisions(
 
     A row states the label of a sample after the review. So it also holds for a later run with corrected labels.
 
-    - `keep`: the label is right. An empty cell stands for the present label.
+    - `keep`: the label is right. The cell holds the present label, or is empty.
     - `relabel`: the name of the right class.
     - `drop`: the sample is left out. The cell does not count.
 
@@ -57,8 +57,8 @@ def read_decisions(
         droppable: False refuses `drop`.
 
     Raises:
-        DataError: a column is missing; a sample, a class or a decision does not exist; or a sample has two rows. The
-            message names the file and the line.
+        DataError: a column is missing; a sample, a class or a decision does not exist; `keep` has another label than
+            the present one; or a sample has two rows. The message names the file and the line.
     """
     _, rows = records(file, (place, "decision", "label"))
     names = {plain_path(name): name for name in known}
@@ -78,6 +78,8 @@ def read_decisions(
             if not droppable:
                 raise DataError(f"{where}: no sample of this data set can be left out; keep or relabel")
             found[name] = None
+        elif decision == "keep" and label in number_of and number_of[label] != known[name]:
+            raise DataError(f"{where}: keeps {label!r}, but the label is {classes[known[name]]!r}; write relabel")
         elif label in number_of:
             found[name] = number_of[label]
         elif decision == "keep" and not label:

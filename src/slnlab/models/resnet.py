@@ -6,6 +6,7 @@ published with ResNet-18 and ResNet-34 for small images on CIFAR.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from slnlab.errors import ConfigError
-from slnlab.models.weight_files import fill, published
+from slnlab.models.weight_files import cached, fill, published
 
 _WEIGHTS = ResNet50_Weights.IMAGENET1K_V1
 """The field's Clothing1M results use these weights. torchvision's later V2 weights are better."""
@@ -44,6 +45,11 @@ class ResNet50(ResNet):
         if in_channels != 3:
             self.conv1 = _first_convolution(in_channels, kernel_size=7, stride=2)
         self.pretrained = pretrained
+
+    @staticmethod
+    def published_weights() -> tuple[Path, str]:
+        """The file of the ImageNet weights in torch's cache, which may be missing, and their address."""
+        return cached(_WEIGHTS), _WEIGHTS.url
 
     def prepare(self) -> None:
         """Fetch the weights into torch's cache, if `pretrained` and not yet there.

@@ -20,6 +20,11 @@ PARALLEL = "module."
 """Prefix of all names in a state_dict of DataParallel."""
 
 
+def cached(weights: Any) -> Path:
+    """The file of torchvision's published weights in torch's cache, which may be missing."""
+    return Path(torch.hub.get_dir(), "checkpoints", str(weights.url).rsplit("/", 1)[1])
+
+
 def published(weights: Any, key: str, instead: str) -> dict[str, Tensor]:
     """torchvision's published weights, from torch's cache, downloaded if missing.
 
@@ -31,17 +36,17 @@ def published(weights: Any, key: str, instead: str) -> dict[str, Tensor]:
     Raises:
         DataError: the weights cannot be downloaded, or are damaged. The message names the place of the file.
     """
-    file, folder = weights.url.rsplit("/", 1)[1], f"{torch.hub.get_dir()}/checkpoints"
+    file = cached(weights)
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
     except OSError as error:  # network or disk
         raise DataError(
-            f"{key}: the ImageNet weights are not in {folder} and could not be downloaded ({error}). "
-            f"Put {file} there ({weights.url}), or {instead}"
+            f"{key}: the ImageNet weights are not in {file.parent} and could not be downloaded ({error}). "
+            f"Put {file.name} there ({weights.url}), or {instead}"
         ) from error
     except Exception as error:  # torch raises many types for a damaged file
         lines = str(error).splitlines() or [type(error).__name__]
-        raise DataError(f"{key}: {folder}/{file} is damaged ({lines[0]}); remove it") from error
+        raise DataError(f"{key}: {file} is damaged ({lines[0]}); remove it") from error
     return dict(state)
 
 

@@ -117,10 +117,20 @@ class TestQuality(_Record):
         )
 
 
+class KeptWeights(_Record):
+    """The weights that a best epoch has left (best_epoch.enabled)."""
+
+    row: str = Field(description="the row whose weights they were, e.g. momentum")
+    epoch: int
+
+
 class ResultRow(_Record):
     """The results of one set of weights: the network, its momentum model, …"""
 
     title: str = Field(description="title of the row in tables, e.g. SLN-MO")
+    kept: KeptWeights | None = Field(
+        default=None, description="row `best`: these weights, which all its accuracies describe; null for other rows"
+    )
     secondary: bool = Field(default=False, description="true: shown only on request, as a network beside its average")
     test_accuracy: TestAccuracy | None
     noisy_val_accuracy: ValidationAccuracy | None = None

@@ -183,9 +183,10 @@ def epoch_size(data: Mapping[str, Any]) -> int | None:
 
 def _kept_share(data: Mapping[str, Any]) -> float:
     """The share of equal classes that `slnlab.data.imbalance.imbalanced_rows` keeps."""
-    ratio, classes = data.get("imbalance"), data["num_classes"] - (data.get("threshold") is not None)
+    ratio, classes = data.get("imbalance"), data["num_classes"]
     if not isinstance(ratio, int | float) or ratio < 1 or classes < 2:  # wrong values are refused elsewhere
         return 1.0
+    classes -= data.get("threshold") is not None
     exponential = data.get("imbalance_kind") != "step"
     places = [c / (classes - 1) if exponential else float(c >= classes / 2) for c in range(classes)]
     return sum(ratio**-place for place in places) / classes

@@ -171,6 +171,10 @@ SECONDARY = " (network)"
 """Ends the title of a secondary row."""
 
 
+OF_BEST_EPOCH = " (best epoch)"
+"""Ends the title of the row `best`, unless the method's YAML names it."""
+
+
 class Law(NamedTuple):
     """The rules of a method for its configuration, from its class and its option in YAML.
 
@@ -205,7 +209,7 @@ def law(method: Mapping[str, Any]) -> Law:
         if takes is not None and each.parameter not in {None, *takes}:
             refuses.setdefault(each.switch, f"method={method['name']} does not take it; leave it at 0")
     rows = {**(method.get("rows") or class_variable(target, "rows") or {})}
-    rows.setdefault("best", "{} (best epoch)")
+    rows.setdefault("best", "{}" + OF_BEST_EPOCH)
     titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
     named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
     weighs = bool(class_variable(target, "weighs_samples", unless=("step", "loss", "batch_loss")))

@@ -88,6 +88,8 @@ class CheckBeforeRunning(Callback):
         try:
             search_in(searched_dirs(config))
             spec = settle(config)
+            if not config.hydra.run.dir:
+                raise ConfigError("hydra.run.dir: is empty; name a folder, or leave it out")
             if self.dry_run:
                 dry_run.show([("", Path(config.hydra.run.dir), spec)])
                 sys.exit()
