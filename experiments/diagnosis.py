@@ -142,6 +142,8 @@ def main() -> None:
         found = (run for run in find_runs(asked.runs).runs if run.result.method in METHODS)
         # Runs with a softmax average were made for dependent noise.
         runs = [run for run in found if not run.result.identity["softmax_average"]["enabled"]]
+        # Two experiments may have the same run.
+        runs = [*{(run.result.method, run.result.group, run.result.seed, run.pair): run for run in runs}.values()]
         runs.sort(key=lambda run: (run.result.data, METHODS.index(run.result.method), *run.pair))
         lines: list[Measured] = []
         for run in runs:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from evidence import Line, read, table
 
-from slnlab.analysis.scores import RULES
+from slnlab.analysis.scores import RANKING, RULES
 from slnlab.analysis.statistics import paired
 
 OF_DYNAMICS = ("aum", "ema_loss", "mean_probability")
@@ -68,6 +68,8 @@ def page(folder: Path) -> str:
         blocks += ["## Beside cleanlab with five folds", *_beside_cleanlab(scores)]
     if policies:
         blocks += ["## Accuracy of CE on corrected labels, in percent", _policies(policies)]
+    if rates:
+        blocks += ["## The share of wrong labels that `slnlab diagnose` prints, in points", _shares(rates)]
     for setting in dict.fromkeys(map(_setting, rates)):
         here, there = ([line for line in lines if _setting(line) == setting] for lines in (scores, rates))
         rows = [*dict.fromkeys(line["row"] for line in there)]
@@ -78,6 +80,27 @@ def page(folder: Path) -> str:
             blocks += ["### Dynamics against the final loss: difference of AUROC", _differences(here, rows)]
         blocks += ["### The estimated share of wrong labels, in percent", _rates(there, rows)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _shares(rates: list[Line]) -> str:
+    """Errors and intervals of the printed share for each data set and method, each run once."""
+    runs: dict[tuple[str, ...], Line] = {}
+    for line in rates:
+        if line["score"] == RANKING:  # of the training, so the same for all rows of a run
+            keys = ("data", "noise", "noise_hash", "seed", "value")
+            runs.setdefault(tuple(line[key] for key in keys), line)
+    found: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    for line in runs.values():
+        clean = ", no wrong label" if float(line["true"]) == 0 else ""
+        found[line["data"] + clean, line["row"].removesuffix(" (network)")].append(line)
+    body = []
+    for (data, method), lines in found.items():
+        errors = [100 * (float(line["value"]) - float(line["true"])) for line in lines]
+        inside = sum(float(line["low"]) <= float(line["true"]) <= float(line["high"]) for line in lines)
+        numbers = f"{fmean(errors):+.1f}", f"{fmean(map(abs, errors)):.1f}", f"{max(errors, key=abs):+.1f}"
+        body.append([data, method, str(len(lines)), *numbers, f"{inside} of {len(lines)}"])
+    header = ["data", "method", "runs", "mean error", "mean size of it", "largest error", "intervals with the truth"]
+    return table(header, body, frozenset(header[2:]))
 
 
 def _setting(line: Line) -> tuple[str, str]:
