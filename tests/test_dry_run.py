@@ -99,6 +99,7 @@ class OneLayer(nn.Sequential):
         (["method=ce", "optimizer.momentum=0"], 2),  # weights, gradients
         (["method=ce"], 3),  # and SGD's momentum
         (["method=sln"], 4),  # and the momentum model
+        (["method=sln", "best_epoch.enabled=true", "data.noisy_val=9"], 5),  # and the best epoch
     ],
 )
 def test_the_estimate_of_memory_by_hand(overrides: list[str], copies: int) -> None:

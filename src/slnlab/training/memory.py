@@ -61,7 +61,7 @@ def estimate(config: DictConfig) -> Memory:
     method: Any = get_class(container["method"]["_target_"])
     networks, parameters = len(method.network_names), list(network.parameters())
     weights = _bytes([*parameters, *network.buffers()])
-    averages = weights if container["momentum"]["enabled"] else 0
+    averages = weights * (container["momentum"]["enabled"] + container["best_epoch"]["enabled"])
     each = weights + averages + _bytes(parameters) + _bytes(_optimizer_state(container["optimizer"], parameters))
     streamed = class_variable(data["_target_"], "reads_while_training")
     size = data.get("image_size") or container["preset"].get("image_size")
