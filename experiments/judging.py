@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from evidence import Line, percent, read
 
-from slnlab.analysis.statistics import Summary, paired, welch
+from slnlab.analysis.statistics import Summary, holm, paired, welch
 
 
 class Finding(NamedTuple):
@@ -25,12 +25,17 @@ class Finding(NamedTuple):
         where: experiment, data set and noise.
         numbers: what was measured.
         verdict: `holds`, `undecided`, `fails`, or `one run`: a single pair or value has no interval.
+        p: p-value of the paired t-test; None: the verdict rests on no such test.
     """
 
     where: str
     numbers: str
     verdict: str
+    p: float | None = None
 
+
+LEVEL = 0.05
+"""Largest corrected p-value of a difference that counts."""
 
 Judge = Callable[[Path], Iterator[Finding]]
 """Folder of an experiment → its findings; none if it lacks the files."""
@@ -41,18 +46,38 @@ def interval(low: float, high: float) -> str:
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
 
 
-def judge_pairs(differences: Sequence[float], unit: str) -> tuple[str, str]:
-    """Return the mean difference with Student's interval and the supporting pairs, and the verdict.
+def judge_pairs(differences: Mapping[str, Sequence[float]], unit: str) -> Finding:
+    """The mean difference with Student's interval, the supporting pairs, and the verdict, without a place.
+
+    With several draws of noisy labels the draws are the independent units, and a draw's seeds are averaged. Otherwise
+    the seeds are.
 
     Args:
-        differences: one per pair, at least one.
+        differences: draw of noisy labels → a difference for each seed; at least one.
         unit: of the differences.
     """
-    count = f"{sum(value > 0 for value in differences)} of {len(differences)} pairs"
-    found = paired(differences, [0.0] * len(differences))
+    every = [value for values in differences.values() for value in values]
+    units = [fmean(values) for values in differences.values()] if len(differences) > 1 else every
+    draws = f" on {len(differences)} draws" if 1 < len(differences) < len(every) else ""
+    count = f"{sum(value > 0 for value in every)} of {len(every)} pairs{draws}"
+    found = paired(units, [0.0] * len(units))
     if found is None:
-        return f"{differences[0]:+.2f} {unit}; {count}", "one run"
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {unit}; {count}", interval(found.low, found.high)
+        return Finding("", f"{units[0]:+.2f} {unit}; {count}", "one run")
+    numbers = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {unit}; {count}"
+    return Finding("", numbers, interval(found.low, found.high), found.p)
+
+
+def corrected(findings: Sequence[Finding]) -> list[Finding]:
+    """An experiment's findings on a claim, p-values corrected by Holm's method; from 5 % on they are undecided."""
+    p_values = holm([each.p for each in findings if each.p is not None])
+    made = []
+    for each in findings:
+        if each.p is not None:
+            p = p_values.pop(0)
+            verdict = each.verdict if p < LEVEL or each.verdict == "undecided" else "undecided"
+            each = each._replace(numbers=f"{each.numbers}; p = {p:.2g}", verdict=verdict, p=p)
+        made.append(each)
+    return made
 
 
 def compared(
@@ -88,12 +113,16 @@ def compared(
                 both = [(run[ours], run[theirs]) for run in runs.values() if ours in run and theirs in run]
                 if not both:
                     continue
-                numbers, verdict = judge_pairs([difference(*pair) for pair in both], unit)
+                by_draw: dict[str, list[float]] = defaultdict(list)
+                for (_, draw), run in runs.items():
+                    if ours in run and theirs in run:
+                        by_draw[draw].append(difference(run[ours], run[theirs]))
+                found_here = judge_pairs(by_draw, unit)
                 means = " · ".join(
                     f"{label} {_means([pair[side] for pair in both], values)}"
                     for side, label in ((1, theirs), (0, ours))
                 )
-                yield Finding(_where(folder, *place), f"{means}: {numbers}", verdict)
+                yield found_here._replace(where=_where(folder, *place), numbers=f"{means}: {found_here.numbers}")
 
     return judge
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import paper_tables
 from claims import CLAIMS, Claim
 from evidence import EXPERIMENTS, table
-from judging import Finding
+from judging import Finding, corrected
 
 NOT_RUN = "not run"
 
@@ -22,9 +22,11 @@ INTRODUCTION = """\
 longer follow. The rules are in [`claims.py`](claims.py).
 
 A claim is judged in every experiment that has its rows, on pairs of runs with the same seed and noisy labels.
-**holds**: the 95 % interval of the mean difference lies on the claim's side; **fails**: on the other side;
-**undecided**: it contains 0; **one run**: a single pair has no interval. An interval over seeds on one draw of noisy
-labels does not cover other draws. No correction for many comparisons is made.
+**holds**: the mean difference is on the claim's side, and p < 0.05; **fails**: on the other side; **undecided**:
+neither; **one run**: a single pair has no interval. p is that of the paired t-test, corrected by Holm's method over
+the comparisons of an experiment; the interval is that of 95 % before the correction. With several draws of noisy labels
+the draws are the independent units, and the seeds of a draw are averaged; otherwise the seeds are, and the interval
+holds for these labels only.
 
 Accuracies are test accuracies in percent, peak → last epoch. The peak is chosen on the test set, as in the paper's
 figures. The experiments here are small; the paper's own (CIFAR with WRN-28-2 for 300 epochs, Clothing1M) are the four
@@ -38,7 +40,9 @@ def page(folders: Sequence[Path]) -> str:
     Args:
         folders: of the experiments.
     """
-    judged = [(claim, [finding for folder in folders for finding in claim.judge(folder)]) for claim in CLAIMS]
+    judged = [
+        (claim, [finding for folder in folders for finding in corrected([*claim.judge(folder)])]) for claim in CLAIMS
+    ]
     summary = [
         [f"[{claim.text}](#{number})", claim.source, _counts([finding.verdict for finding in found])]
         for number, (claim, found) in enumerate(judged, 1)
@@ -69,7 +73,7 @@ def _section(number: int, claim: Claim, found: Sequence[Finding]) -> str:
     head = f'### <a id="{number}"></a>{claim.text} ({claim.source})\n\nHolds if {claim.rule}.\n'
     if not found:
         return f"{head}\n*{NOT_RUN}*: {claim.command}\n"
-    return f"{head}\n{table(['experiment', 'numbers', 'verdict'], [list(each) for each in found])}\n"
+    return f"{head}\n{table(['experiment', 'numbers', 'verdict'], [list(each[:3]) for each in found])}\n"
 
 
 def folders() -> list[Path]:

@@ -13,7 +13,7 @@ import pytest
 import verdicts
 from claims import CLAIMS
 from evidence import EXPERIMENTS, Line, percent, read, results
-from judging import compared, ends_higher
+from judging import Finding, compared, corrected, ends_higher
 
 from slnlab.errors import DataError
 
@@ -235,6 +235,31 @@ def test_a_claim_is_judged_on_pairs(tmp_path: Path, differences: tuple[float, ..
     ((verdict, numbers),) = found(tmp_path)
     assert verdict == expected[0]
     assert numbers.endswith(f": {expected[1]}")
+
+
+def test_draws_of_noisy_labels_are_the_units_where_there_are_several(tmp_path: Path) -> None:
+    """Means of the draws: 2, 6, 7; three seeds each, whose spread does not count."""
+    pairs = [
+        (draw, seed, mean + spread)
+        for draw, mean in (("a", 2), ("b", 6), ("c", 7))
+        for seed, spread in enumerate((-9, 0, 9))
+    ]
+    ce = [line("CE", 50, seed=seed, noise_hash=draw) for draw, seed, _ in pairs]
+    sln = [line("SLN", 50 + value, seed=seed, noise_hash=draw) for draw, seed, value in pairs]
+    write(tmp_path / "results.csv", *ce, *sln)
+    ((verdict, numbers),) = found(tmp_path)
+    half = 4.302653 * stdev((2, 6, 7)) / 3**0.5
+    assert numbers.endswith(f": +5.00 [{5 - half:+.2f}, {5 + half:+.2f}] points; 6 of 9 pairs on 3 draws")
+    assert verdict == "undecided"
+
+
+def test_many_comparisons_of_an_experiment_are_corrected_by_holm() -> None:
+    """0.01 · 3, then 0.03 · 2 and 0.04 · 1, which may not fall below it."""
+    before = [Finding("", "", "holds", p) for p in (0.03, 0.01, 0.04)] + [Finding("", "", "one run")]
+    after = corrected(before)
+    assert [each.p for each in after] == [pytest.approx(0.06), pytest.approx(0.03), pytest.approx(0.06), None]
+    assert [each.verdict for each in after] == ["undecided", "holds", "undecided", "one run"]
+    assert corrected([Finding("", "+1", "fails", 0.01)]) == [Finding("", "+1; p = 0.01", "fails", 0.01)]
 
 
 def test_runs_with_other_seeds_labels_or_settings_are_no_pair(tmp_path: Path) -> None:
