@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods_fashion experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -107,19 +107,6 @@ experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanla
 	cd experiments && ../$(BIN)/python diagnosis.py ../runs/diagnosis ../runs/diagnosis_digits ../runs/minima_digits ../runs/recipe \
 	  --out diagnosis
 
-TUNE_FASHION := $(BIN)/python -m slnlab.tune data=fashion_mnist data.train_size=6000 data.noisy_val=600 trainer.threads=1 \
-  runs_dir=runs/methods_fashion_tuned
-experiments/methods_fashion: $(STAMP)  ## the paper's methods on Fashion-MNIST, two noises, after what was chosen on noisy labels (114 runs)
-	$(TUNE_FASHION) seed=0 noise=sym method=sln sln.sigma=0.1,0.2,0.5,1
-	$(TUNE_FASHION) seed=0 noise=asym method=sln sln.sigma=0.1,0.2,0.5,1
-	$(TUNE_FASHION) seed=0,1,2 noise=sym method=ce optimizer.lr=0.005,0.01,0.02,0.05
-	$(TUNE_FASHION) seed=0,1,2 noise=asym method=ce optimizer.lr=0.005,0.01,0.02,0.05
-	for study in runs/methods_fashion_tuned/studies/*; do \
-	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
-	$(BIN)/python -m slnlab.train -m experiment=methods_fashion launcher=local runs_dir=runs/methods_fashion
-	$(BIN)/python -m slnlab.report runs/methods_fashion --out $@
-	rm $@/curves.png  # 28 configurations: no picture to learn from
-
 TUNE := $(BIN)/python -m slnlab.tune data.noisy_val=260 seed=0,1,2,3,4 runs_dir=runs/digits_tuned
 experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its hyper-parameters chosen on noisy labels (106 runs)
 	$(TUNE) noise=asym method=backward optimizer.lr=0.001,0.002,0.005,0.01
@@ -168,6 +155,7 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 FASHION := $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 seed=0 noise.seed=0 runs_dir=runs/fashion_tuned
 FASHION_SWEEP := $(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local runs_dir=runs/fashion_mnist
 FIVE := data=fashion_mnist_five noise=open_set
+RIVALS := method=elr,gce,phuber_ce,label_smoothing,forward,co_teaching,sigua,dividemix,sop_plus
 experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memorises: eight studies, then the sweep (hours)
 	for noise in noise=sym noise=asym noise=dependent "$(FIVE)"; do \
 	  $(FASHION) $$noise method=ce optimizer.lr=0.005,0.01,0.02,0.05 || exit 1; done
@@ -179,6 +167,10 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	$(FASHION_SWEEP)
 	$(FASHION_SWEEP) $(FIVE)
 	$(FASHION_SWEEP) noise=dependent noise.seed=0
+	$(FASHION_SWEEP) $(RIVALS)
+	$(FASHION_SWEEP) noise=dependent noise.seed=0 $(RIVALS)
+	$(FASHION_SWEEP) init.from=sln method=co_teaching,sigua,dividemix  # Table 4
+	$(FASHION_SWEEP) data.padding=2 data.flip=true  # with augmentation
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --compare ce --out $@
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --where noise=sym --out runs/fashion_mnist && \
 	  cp runs/fashion_mnist/curves.png $@/sym.png  # for the README

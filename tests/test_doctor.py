@@ -10,6 +10,8 @@ from packaging.version import Version
 
 from slnlab import doctor
 from slnlab.config import compose
+from slnlab.data.__main__ import main as check_data
+from slnlab.data.check import published
 
 
 def test_doctor_names_what_to_fix_and_leaves_no_file(
@@ -35,6 +37,15 @@ def test_usable_folders_are_reported(tmp_path: Path) -> None:
     states = {finding.what: finding.state for finding in doctor.folders(compose(overrides), overrides)}
     assert states == {"runs_dir": "ok", "data": "ok"}
     assert not (tmp_path / "runs").exists()
+
+
+def test_data_check_prints_the_same_as_the_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2 things to fix"):
+        check_data(["check", "animal10n", str(tmp_path)])
+    config = compose(["data=animal10n", f"data.source.root={tmp_path}"])
+    assert capsys.readouterr().out.splitlines() == [f"{state:5}  {text}" for state, text in published(config)]
+    with pytest.raises(SystemExit, match="data=cifar10 is not checked file by file"):
+        check_data(["check", "cifar10", str(tmp_path)])
 
 
 def test_missing_imagenet_weights_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield f"ranked by {diagnosis.score}: {RULES[diagnosis.score].says}"
     yield from (f"warning: {remark}" for remark in diagnosis.remarks)
     yield ""
-    yield f"about {estimate.rate} of your labels are wrong; {int(estimate.suspected.sum()):,} are suspected"
+    yield str(estimate)
     if diagnosis.confident_count is not None:
         yield f"cleanlab counts {diagnosis.confident_count:,} wrong labels out of fold"
     if estimate.rate.value > 0.5:

@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from slnlab.catalogue.options import options, search_also
 from slnlab.config import compose
-from slnlab.config.container import container_of
-from slnlab.config.contents import for_class
 from slnlab.errors import SlnlabError
 from slnlab.processes.cores import cores
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
@@ -163,6 +161,8 @@ def processors() -> Iterator[Finding]:
 def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
     """Check the folder of runs and the folders of data sets."""
     runs_dir = Path(config.runs_dir)
+    from slnlab.data.check import published  # with torch
+
     yield _writable("runs_dir", runs_dir)
     typed = any(text.startswith("data=") for text in overrides)
     for name in [config.data.name] if typed else [option.name for option in options("data")]:
@@ -175,28 +175,13 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
             yield Finding("note", "data", f"{name}: data.source.root must be given")
         elif "root" not in source:
             yield Finding("ok", "data", f"{name}: inside a package")
-        elif typed and (checked := list(published(config))):
+        elif typed and (checked := [Finding(state, "data", text) for state, text in published(config)]):
             yield from checked
         elif (root := Path(source.root).expanduser()).is_dir():
             yield Finding("ok", "data", f"{name}: looked for in {root}")
         else:
             fetched = "; the data would be downloaded into it" if source.get("download") else ""
             yield Finding("note", "data", f"{name}: there is no folder {root}{fetched}")
-
-
-def published(config: DictConfig) -> Iterator[Finding]:
-    """Check the files of a published data set, and name its origin; nothing for other data sets."""
-    from slnlab.data.published import PublishedFiles  # with torch
-
-    data = container_of(config)["data"]
-    source = instantiate(for_class(data["source"]))
-    if not isinstance(source, PublishedFiles):
-        return
-    used = {"val_clean": data["clean_val"], "test": data["test"]}
-    yield Finding("ok", "data", f"{data['name']}: {source.about.title}, looked for in {source.root}")
-    for is_well, text in source.survey([split for split in source.splits if used.get(split, True)], data["num_train"]):
-        yield Finding("ok" if is_well else "wrong", "data", text)
-    yield Finding("note", "data", source.about.origin)
 
 
 def pretrained_weights(config: DictConfig) -> Iterator[Finding]:

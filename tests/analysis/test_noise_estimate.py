@@ -139,5 +139,16 @@ def test_an_infinite_score_counts_as_the_largest_finite_one() -> None:
     ]
 
 
+def test_the_precision_is_the_mean_probability_of_the_suspected() -> None:
+    wrong = np.array([0.9, 0.7, 0.4, 0.0])
+    found = NoiseEstimate(wrong, Share(0.5, 0.4, 0.6), [], np.eye(2))
+    assert found.precision == pytest.approx(0.8)
+    assert str(found) == (
+        "about 50 % (40 to 60) of your labels are wrong; 2 of 4 are suspected, and about 80 % of these are wrong"
+    )
+    assert found._replace(cut=np.array([True, False, False, True])).precision == pytest.approx(0.45)
+    assert found._replace(wrong=np.zeros(4)).precision is None
+
+
 def test_a_share_is_read_as_in_a_sentence() -> None:
     assert str(Share(0.24, 0.2, 0.281)) == "24 % (20 to 28)"

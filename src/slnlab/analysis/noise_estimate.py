@@ -56,6 +56,17 @@ class NoiseEstimate(NamedTuple):
         found: Column = self.wrong > 0.5
         return found if self.cut is None else self.cut
 
+    @property
+    def precision(self) -> float | None:
+        """Estimated share of wrong labels among the suspected ones, in [0, 1]; None if none is suspected."""
+        return float(self.wrong[self.suspected].mean()) if self.suspected.any() else None
+
+    def __str__(self) -> str:
+        suspected = f"{int(self.suspected.sum()):,} of {len(self.wrong):,} are suspected"
+        if self.precision is not None:
+            suspected += f", and about {100 * self.precision:.0f} % of these are wrong"
+        return f"about {self.rate} of your labels are wrong; {suspected}"
+
 
 def wrong_probability(suspicions: Column, given: Column) -> Column:
     """The probability (N,) that a label is wrong, which never falls with its suspicion.

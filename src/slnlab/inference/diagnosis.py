@@ -219,6 +219,7 @@ def summary(diagnosis: Diagnosis) -> dict[str, Any]:
         "score": diagnosis.score,
         "samples": len(diagnosis.order),
         "suspected": int(estimate.suspected.sum()),
+        "precision": estimate.precision,
         "confident_count": diagnosis.confident_count,
         "wrong": plain(estimate.rate),
         "wrong_of_given": {name: plain(share) for name, share in zip(run.classes, estimate.of_given, strict=True)},

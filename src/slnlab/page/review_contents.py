@@ -59,7 +59,7 @@ def review_contents(
         "place": "path" if "path" in diagnosis.columns else "index",
         "droppable": droppable(run),
         "classes": run.classes,
-        "estimate": f"About {estimate.rate} of {total:,} labels are wrong; {suspected.sum():,} are suspected.",
+        "estimate": f"{str(estimate).capitalize()}.",
         "judge": f"{diagnosis.judge} judges. {diagnosis.score} ranks: {RULES[diagnosis.score].says}.",
         "scores": list(diagnosis.suspicions),
         "samples": samples,
