@@ -119,6 +119,15 @@ def test_groups_with_equal_titles_are_distinguished(make_run, tmp_path):
     ]
 
 
+def test_unverified_files_are_named_with_the_digest_of_their_pixels(make_run, tmp_path):
+    run = make_run("runs/0", [0.8], data="cifar10 (unverified files)")
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"unverified_pixels": "0123456789abcdef"}))
+    make_run("runs/1", [0.8])
+    text = report([tmp_path])[0]
+    assert text.count("the training images have the SHA-256 0123456789ab….") == 1
+
+
 def test_a_typed_loss_is_shown_even_if_nothing_else_differs(make_run, tmp_path):
     """A title says CE, whatever the loss is."""
     run = make_run("runs/0", [0.8], method="ce")

@@ -118,6 +118,10 @@ def note(tables: Sequence[Table]) -> str:
 
 def _remarks(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[str]:
     remarks = []
+    digests = {run.result.unverified_pixels for row in rows for run in row.group.runs} - {None}
+    if digests:
+        named = ", ".join(sorted(str(digest)[:12] for digest in digests))
+        remarks.append(f"Unverified files: the pixels of the training images have the SHA-256 {named}….")
     if unlike := _unlike(rows):
         remarks.append(f"Mind: these rows differ in {unlike}.")
     if not any(key.startswith(("noise.", "data.")) for row in rows for key in row.group.settings):
