@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 KEYS = ("unreadable", "labels", "pixel_range", "background", "mixed_depths", "workers")
 """Keys of `data` that say how images are read."""
 
+VERSION = 2
+"""Goes up when the same images, network and weights get other features, so that an older file is not taken as done."""
+
 
 class Progress(ProgressLine):
     """Images done, their speed, and the time left."""
@@ -104,7 +107,7 @@ def _embed(asked: argparse.Namespace) -> str:
     device, network = usable(asked.device), backbone(asked.model, asked.weights)
     check_visible(Paths(contents.top, contents.splits["train"].paths), data["background"])
     reading = {key: data[key] for key in ("pixel_range", "background")}
-    about = {"images": digest, "model": asked.model, "weights": network.weights, **reading}
+    about = {"version": VERSION, "images": digest, "model": asked.model, "weights": network.weights, **reading}
 
     def read(path: Path) -> Tensor:
         return network.transform(read_rgb(path, **reading))
