@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,22 @@ def test_features_of_an_older_version_are_refused(
     monkeypatch.setattr("slnlab.embed.VERSION", 3)
     with pytest.raises(SystemExit, match=r"features.npz: exists with other contents \(version: 2 there, 3 now\)"):
         embed(place, place / "features.npz")
+
+
+@pytest.mark.parametrize("name", ["my (1), a=b #2 [x] ~y 'z'", "[photos]", "1e3"])
+def test_paths_may_have_any_name(
+    name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that is printed at the end is read by the shell, then by Hydra."""
+    from slnlab.config import compose
+
+    monkeypatch.chdir(tmp_path)
+    for label in ("ape", "bee"):
+        shutil.copytree(place / "photos" / "train" / label, Path(name) / label)
+    out = f"{name}.npz"
+    main([name, "--model", MODEL, "--weights", str(place / "weights.pth"), "-o", out, "--device", "cpu"])
+    typed = shlex.split(capsys.readouterr().out.strip().splitlines()[-1].split("train with ")[1])
+    assert compose([*typed, "method=ce", "model=linear"]).data.source.root == out
 
 
 def test_rotated_and_16_bit_images_are_read_as_in_training(place: Path, tmp_path: Path) -> None:
