@@ -71,3 +71,15 @@ def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> Non
     assert plan.final_overrides == ("data.noisy_val=100", "data.test=true")
     assert plan.final(plan.trial_runs[0].values, 1).config.data.noisy_val == 100
     assert Plan(["sln.sigma=0.1,1"]).final_overrides == ("data.noisy_val=0", "data.test=true")
+
+
+def test_keys_that_the_configuration_lacks_are_searched_with_a_plus() -> None:
+    plan = Plan(["+optimizer.nesterov=true,false", "++sln.sigma=0.1,1", "++seed=3,4"])
+    assert list(plan.grid())[1] == {"+optimizer.nesterov": "True", "++sln.sigma": "1"}
+    assert [run.config.optimizer.nesterov for run in plan.trial_runs] == [True, True, False, False]
+    assert plan.final_seeds == [3, 4]
+    assert "+optimizer.nesterov=True,False" in plan.trial_sweep()
+    with pytest.raises(ConfigError, match="force: leave it out"):
+        Plan(["sln.sigma=0.1,1", "++force=true"])
+    with pytest.raises(ConfigError, match=r"\+\+noise\.seed: accuracies on different held-out labels"):
+        Plan(["sln.sigma=0.1,1", "++noise.seed=0,1"])
