@@ -109,7 +109,8 @@ class Plan:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._trial_overrides = (f"data.noisy_val={self.noisy_val}", "data.test=false")
-        self.final_overrides = (f"data.noisy_val={self._held_out_in_the_end()}", "data.test=true")
+        self.final_noisy_val = self._held_out_in_the_end()
+        self.final_overrides = (f"data.noisy_val={self.final_noisy_val}", "data.test=true")
         self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
@@ -151,7 +152,7 @@ class Plan:
         return self._run(values, *self._trial_overrides, f"seed={seed}")
 
     def final(self, values: Values, seed: int) -> StudyRun:
-        """A final run: on all training samples, with the test set."""
+        """A final run: on all training samples but `final_noisy_val`, with the test set."""
         return self._run(values, *self.final_overrides, f"seed={seed}")
 
     def _run(self, values: Values, *more: str) -> StudyRun:
