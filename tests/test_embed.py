@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,39 @@ def test_a_finished_embedding_says_so_and_is_never_overwritten(
         embed(place, tmp_path / "mine.npz")
 
 
+def test_a_finished_embedding_with_other_labels_is_refused(
+    place: Path, embedded: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "corrected.csv").write_text("path,label\ntrain/ape/0.png,cat\n")
+    refused = r"features.npz: exists with other contents \(labels: \w{16} there, \w{16} now\)"
+    with pytest.raises(SystemExit, match=refused):
+        embed(place, place / "features.npz", f"data.labels={tmp_path / 'corrected.csv'}")
+
+
+def test_features_of_an_older_version_are_refused(
+    place: Path, embedded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slnlab.embed.VERSION", 3)
+    with pytest.raises(SystemExit, match=r"features.npz: exists with other contents \(version: 2 there, 3 now\)"):
+        embed(place, place / "features.npz")
+
+
+@pytest.mark.parametrize("name", ["my (1), a=b #2 [x] ~y 'z'", "[photos]", "1e3"])
+def test_paths_may_have_any_name(
+    name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that is printed at the end is read by the shell, then by Hydra."""
+    from slnlab.config import compose
+
+    monkeypatch.chdir(tmp_path)
+    for label in ("ape", "bee"):
+        shutil.copytree(place / "photos" / "train" / label, Path(name) / label)
+    out = f"{name}.npz"
+    main([name, "--model", MODEL, "--weights", str(place / "weights.pth"), "-o", out, "--device", "cpu"])
+    typed = shlex.split(capsys.readouterr().out.strip().splitlines()[-1].split("train with ")[1])
+    assert compose([*typed, "method=ce", "model=linear"]).data.source.root == out
+
+
 def test_rotated_and_16_bit_images_are_read_as_in_training(place: Path, tmp_path: Path) -> None:
     grey = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 100
     for name, pixels, turn in (("a", grey, 1), ("b", grey, 1), ("a", np.rot90(grey), 6), ("b", grey, 1)):
@@ -201,6 +237,54 @@ def test_a_folder_without_images_is_refused(place: Path, tmp_path: Path) -> None
     (tmp_path / "b").mkdir()
     with pytest.raises(SystemExit, match="has no image of 'a', 'b'"):
         main([str(tmp_path), "--model", MODEL, "--weights", str(place / "weights.pth"), "-o", str(tmp_path / "x.npz")])
+
+
+@pytest.mark.parametrize("name", ["googlenet", "densenet121", "mnasnet0_5"])
+def test_torchvision_features_equal_torchvisions_own(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These three are not only built and filled: GoogLeNet rescales its inputs, DenseNet's files have old names."""
+    import torchvision
+
+    from slnlab.embedding.backbones import backbone
+
+    torch.manual_seed(0)
+    more = {"init_weights": False} if name == "googlenet" else {}
+    state = torchvision.models.get_model(name, **more).state_dict()
+    if name == "densenet121":
+        old = {key: re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key) for key in state if "num_batches" not in key}
+        state = {old[key]: state[key] for key in old}
+    torch.save(state, tmp_path / "weights.pth")
+    found = backbone(f"torchvision:{name}", tmp_path / "weights.pth")
+
+    def stored(*_: Any, **__: Any) -> Any:
+        return torch.load(tmp_path / "weights.pth")
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", stored)
+    theirs = torchvision.models.get_model(name, weights="DEFAULT").eval()
+    setattr(theirs, "fc" if name == "googlenet" else "classifier", torch.nn.Identity())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        np.testing.assert_allclose(found.network(images), theirs(images), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "size"), [("vit_b_16", "vit_b_16_swag-9ac1b537.pth", 384), ("vit_h_14", "mine.pth", 518)]
+)
+def test_a_vision_transformer_has_the_image_size_of_its_weights(
+    name: str, file: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision
+
+    from slnlab.embedding import backbones
+
+    with torch.device("meta"):  # without memory
+        state = torchvision.models.get_model(name, image_size=size).state_dict()
+        monkeypatch.setattr(backbones, "read_weights", lambda _: state)
+        monkeypatch.setattr(backbones, "_digest", lambda _: "none")
+        found = backbones.backbone(f"torchvision:{name}", Path(file))
+    assert found.transform(Image.new("RGB", (30, 20))).shape == (3, size, size)
+    assert found.network(torch.empty(1, 3, size, size, device="meta")).ndim == 2
 
 
 def test_timm_features_equal_timms_own(place: Path, tmp_path: Path) -> None:

@@ -102,6 +102,34 @@ def test_a_job_signalled_before_its_source_run_is_not_requeued(told: Callable[..
     assert told(beginning) == (Outcome("failed", slurm.TOO_SHORT), [])
 
 
+def test_force_removes_the_former_run_even_if_the_first_start_did_not_get_so_far(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A node was lost while the first start read the data; a later start must not remove what this job has trained."""
+    spec, run, forced = settle(compose(["force=true"])), RunDirectory(tmp_path / "run"), list[bool]()
+
+    def execute(planned: Planned, wait: bool) -> Outcome:
+        forced.append(planned.config.force)
+        return Outcome("done")
+
+    def start(restarts: int) -> None:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+        slurm.SlurmJob()(Planned(spec, run.path, (), "a run"))
+
+    here = SimpleNamespace(job_id="7_0", hostname="node", paths=SimpleNamespace(stdout="log"))
+    monkeypatch.setattr(submitit, "JobEnvironment", lambda: here)
+    monkeypatch.setattr(slurm, "execute", execute)
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    run.path.mkdir()
+    run.describe(spec, [])  # the former run, by another job
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    start(0)
+    start(1)
+    run.describe(spec, [])
+    start(2)
+    assert forced == [True, True, False]
+
+
 @contextmanager
 def stopping_at(call: int) -> Iterator[None]:
     """SIGUSR2 is noticed when it is looked for the so-many-th time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.text.quoting import override
 from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 KEYS = ("unreadable", "labels", "pixel_range", "background", "mixed_depths", "workers")
 """Keys of `data` that say how images are read."""
+
+VERSION = 2
+"""Goes up when the same images, network and weights get other features, so that an older file is not taken as done."""
 
 
 class Progress(ProgressLine):
@@ -79,7 +85,9 @@ def _images(asked: argparse.Namespace) -> tuple[ImageFolderContents, dict[str, A
     from slnlab.image_folder.report import report
 
     kind = "csv" if asked.images.endswith(".csv") else "folder"
-    words = [f"data={kind}", f"data.source.root={asked.images}", "noise=real", *asked.keys]
+    place = os.path.join(os.curdir, asked.images)  # `[photos]` alone would be a list, and `1e3` a number
+    root = shlex.split(override("data.source.root", place) or "")
+    words = [f"data={kind}", *root, "noise=real", *asked.keys]
     data = container_of(compose(words))["data"]
     contents = read_image_folder(asked.images, data["unreadable"], data["workers"], data["labels"])
     stamp = source_contents("data.source", data["source"], fresh=True)
@@ -104,7 +112,7 @@ def _embed(asked: argparse.Namespace) -> str:
     device, network = usable(asked.device), backbone(asked.model, asked.weights)
     check_visible(Paths(contents.top, contents.splits["train"].paths), data["background"])
     reading = {key: data[key] for key in ("pixel_range", "background")}
-    about = {"images": digest, "model": asked.model, "weights": network.weights, **reading}
+    about = {"version": VERSION, "images": digest, "model": asked.model, "weights": network.weights, **reading}
 
     def read(path: Path) -> Tensor:
         return network.transform(read_rgb(path, **reading))
@@ -119,7 +127,8 @@ def _embed(asked: argparse.Namespace) -> str:
     count = sum(len(split.paths) for split in contents.splits.values())
     if not written:
         return f"already finished: {asked.out} has the features of these {count:,} images"
-    return f"{asked.out}: features of {count:,} images; train with data=features data.source.root={asked.out}"
+    root = override("data.source.root", str(asked.out)) or "data.source.root=FILE"
+    return f"{asked.out}: features of {count:,} images; train with data=features {root}"
 
 
 @quiet_on_broken_pipe

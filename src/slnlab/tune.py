@@ -1,5 +1,6 @@
-"""Choose hyper-parameters on held-out *noisy* labels, as the paper chose σ, then retrain on everything:
-`python -m slnlab.tune sln.sigma=0.1,0.2,0.5,1 noise=asym seed=0,1,2`.
+"""Choose hyper-parameters on held-out *noisy* labels, as the paper chose σ, then retrain and test:
+`python -m slnlab.tune sln.sigma=0.1,0.2,0.5,1 noise=asym seed=0,1,2`. The final runs train on all samples, unless their
+method chooses its weights by held-out ones.
 
 Tuning is a command and no Hydra sweeper. A sweeper knows one kind of run with one number. A study has two kinds, trials
 without the test set and final runs with it, and a selection between them. Several values of a key have Hydra's
@@ -118,7 +119,8 @@ def _searched(folder: Path | None) -> list[str]:
 def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program,
-        description="Choose hyper-parameters on held-out noisy labels, then retrain on all samples and test.",
+        description="Choose hyper-parameters on held-out noisy labels, then retrain on all samples and test. A method "
+        "that chooses its weights by held-out samples keeps them held out.",
         epilog="The same command resumes a stopped study. Exit codes are those of slnlab.train.",
     )
     parser.add_argument(

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from slnlab.errors import ConfigError
+from slnlab.study.page import page
 from slnlab.study.plan import Plan
+from slnlab.study.record import Final, Study
 
 
 @pytest.mark.parametrize(
@@ -69,5 +71,25 @@ def test_an_experiments_sweep_is_searched_and_typed_values_win() -> None:
 def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> None:
     plan = Plan(["method=early_stopping", "optimizer.lr=0.01,0.02", "data.noisy_val=100", f"runs_dir={tmp_path}"])
     assert plan.final_overrides == ("data.noisy_val=100", "data.test=true")
+    study = Study.begin(plan)
+    study.finals = [Final(seed=1, directory="run", test_accuracy={"network": 0.5})]
+    assert "\n\nRetrained on 1197 of the 1297 training samples, seed 1:\n" in page(study)
     assert plan.final(plan.trial_runs[0].values, 1).config.data.noisy_val == 100
-    assert Plan(["sln.sigma=0.1,1"]).final_overrides == ("data.noisy_val=0", "data.test=true")
+    on_all = Plan(["sln.sigma=0.1,1"])
+    assert on_all.final_overrides == ("data.noisy_val=0", "data.test=true")
+    older = Study.begin(on_all).model_dump(exclude={"final_noisy_val"})
+    assert "\n\nRetrained on all 1297 training samples, seed 1:\n" in page(
+        Study.model_validate({**older, "finals": study.finals})
+    )
+
+
+def test_keys_that_the_configuration_lacks_are_searched_with_a_plus() -> None:
+    plan = Plan(["+optimizer.nesterov=true,false", "++sln.sigma=0.1,1", "++seed=3,4"])
+    assert list(plan.grid())[1] == {"+optimizer.nesterov": "True", "++sln.sigma": "1"}
+    assert [run.config.optimizer.nesterov for run in plan.trial_runs] == [True, True, False, False]
+    assert plan.final_seeds == [3, 4]
+    assert "+optimizer.nesterov=True,False" in plan.trial_sweep()
+    with pytest.raises(ConfigError, match="force: leave it out"):
+        Plan(["sln.sigma=0.1,1", "++force=true"])
+    with pytest.raises(ConfigError, match=r"\+\+noise\.seed: accuracies on different held-out labels"):
+        Plan(["sln.sigma=0.1,1", "++noise.seed=0,1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ LIBRARIES = ("torchvision", "timm")
 
 AUXILIARY = ("aux", "AuxLogits.")
 """Prefixes of the second classifiers of torchvision's GoogLeNet and Inception, which evaluation does not use."""
+
+OLD_NAME = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+"""A DenseNet's layer in old files, up to its number: `….denselayer1.norm.1.weight` is `….denselayer1.norm1.weight`."""
 
 
 class Backbone(NamedTuple):
@@ -80,16 +84,24 @@ def _of_torchvision(name: str, file: Path | None) -> Backbone:
     entries: Any = torchvision.models.get_model_weights(name)
     entry = next((each for each in entries if file and file.name == each.url.rsplit("/", 1)[1]), entries.DEFAULT)
     with torch.random.fork_rng():
-        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # else torchvision warns
-        network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        network: nn.Module = torchvision.models.get_model(name, weights=None, **_options(name, entry))
     last = last_layer(network)
     prefix = next(f"{place}." for place, module in network.named_modules() if module is last)
     if file is None:
         state, origin = published(entry, "--weights", "name another file"), entry.name
     else:
         state, origin = read_weights(file), _digest(file)
+    if name.startswith("densenet"):  # torchvision's published files have the old names
+        state = {OLD_NAME.sub(r"\1", key): value for key, value in state.items()}
     fill(network, state, [prefix, *AUXILIARY], str(file or entry.name))
     return Backbone(Penultimate(network), entry.transforms(), origin)
+
+
+def _options(name: str, entry: Any) -> dict[str, Any]:
+    """The arguments that torchvision gives to an architecture together with pretrained weights."""
+    if name in ("googlenet", "inception_v3"):  # their weights were trained with inputs in [−1, 1]
+        return {"transform_input": True, "init_weights": False}
+    return {"image_size": entry.meta["min_size"][0]} if name.startswith("vit_") else {}
 
 
 def _of_timm(name: str, file: Path | None) -> Backbone:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -78,9 +79,10 @@ def embed(work: Embedding, out: Path, progress: Progress) -> bool:
         Busy: another process writes the same file.
         Stopped: a signal arrived; the same call goes on.
     """
-    if _finished(out, work.about):
-        return False
     labels = _labels(work.contents)
+    about = {**work.about, "labels": _digest(labels)}
+    if _finished(out, about):
+        return False
     folder = out.with_name(f"{out.name}.partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,7 @@ def embed(work: Embedding, out: Path, progress: Progress) -> bool:
     lock = FolderLock(folder, "another process embeds into")
     lock.acquire(timeout=0)
     try:
-        _begin(folder, work.about)
+        _begin(folder, about)
         done, total = 0, sum(len(each.paths) for each in work.contents.splits.values())
         features: dict[str, npt.NDArray[np.float32]] = {}
         for split, paths in _paths(work.contents):
@@ -98,7 +100,7 @@ def embed(work: Embedding, out: Path, progress: Progress) -> bool:
                 progress(done, total)
             features[f"{PREFIXES[split]}_features"] = np.load(folder / f"{PREFIXES[split]}.npy", mmap_mode="r")
         with replacing(out) as file:
-            np.savez(file, **features, **labels, about=np.array(json.dumps(work.about)))  # type: ignore[arg-type]
+            np.savez(file, **features, **labels, about=np.array(json.dumps(about)))  # type: ignore[arg-type]
     finally:
         lock.release()
     shutil.rmtree(folder)
@@ -210,6 +212,14 @@ def _labels(contents: ImageFolderContents) -> dict[str, npt.NDArray[Any]]:
         true = [contents.true[path] for path in contents.splits["train"].paths]
         found["train_true_labels"] = classes[np.array(true)]
     return found
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """16 hex digits over the names and values of arrays."""
+    whole = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        whole.update(f"{name} {values.dtype} {values.shape} ".encode() + values.tobytes())
+    return whole.hexdigest()[:16]
 
 
 def _integers(classes: list[str]) -> list[int]:

@@ -259,7 +259,7 @@ class SlurmJob:
     def __call__(self, planned: Planned) -> Outcome:
         import submitit
 
-        from slnlab.record.run_directory import got_further
+        from slnlab.record.run_directory import RunDirectory, got_further
 
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         environment = submitit.JobEnvironment()
@@ -271,8 +271,9 @@ class SlurmJob:
                     with (planned.directory / "slurm.txt").open("a", encoding="utf-8") as file:
                         file.write(line)
                 again = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
-                # force=true removed the former run at the first start of the job.
-                force = planned.config.force and not again
+                # A start of this job that got so far has removed the former run; the job must not remove its own.
+                begun = again and RunDirectory(planned.directory).begun_by(os.environ["SLURM_JOB_ID"])
+                force = planned.config.force and not begun
                 planned = planned.changed({"trainer.progress": False, "force": force})
                 # The lock of a lost node may last a while.
                 return execute(planned, wait=again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,9 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], but: Collection[str]
     Raises:
         DataError: the weights belong to another network.
     """
-    used = {name: value for name, value in weights.items() if not name.startswith(tuple(but))}
+    used = OrderedDict((name, value) for name, value in weights.items() if not name.startswith(tuple(but)))
+    # MNASNet refuses a state_dict without a version. One of an older version does not fit by its shapes.
+    used._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
     try:
         found = network.load_state_dict(used, strict=False)
     except RuntimeError as error:

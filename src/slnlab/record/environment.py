@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -22,7 +23,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and git state, as plain JSON."""
+    """Versions, machine, git state and SLURM job, as plain JSON."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -34,6 +35,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         "git": git_state(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
 
 

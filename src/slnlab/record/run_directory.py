@@ -52,7 +52,7 @@ def got_further() -> bool:
 class RunDirectory:
     """The files below `path/`:
 
-    - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, git state)
+    - `config.yaml` (resolved), `overrides.yaml` (as typed), `environment.json` (versions, machine, commit, SLURM job)
     - `identity.json`: the keys that can change the result, and the hashes of the data set's files
     - `noise.npz`: the noise record; another run reads it with `noise=run noise.path=…`
     - `metrics.csv`: one row per epoch
@@ -132,6 +132,18 @@ class RunDirectory:
             raise
         finally:
             lock.release()
+
+    def begun_by(self, slurm_job: str) -> bool:
+        """True if this job has begun or resumed the run, after it has removed a former run where that was asked for.
+
+        Args:
+            slurm_job: the number of the job, which it keeps when it is requeued.
+        """
+        try:
+            found = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(found.get("slurm_job") == slurm_job)
 
     def note_failure(self, reason: str) -> None:
         """Write the reason to `failure.txt`, if the directory can be written."""

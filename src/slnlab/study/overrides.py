@@ -28,7 +28,8 @@ def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], lis
         overrides: as typed.
 
     Returns:
-        (overrides with one value, overrides with several values by key, overrides of the launcher).
+        (overrides with one value, overrides with several values by key as typed, such as `+optimizer.nesterov`,
+        overrides of the launcher).
 
     Raises:
         ConfigError: an override cannot be parsed, or has no meaning for a study.
@@ -54,7 +55,7 @@ def split(overrides: Sequence[str]) -> tuple[list[str], dict[str, Override], lis
         elif override.is_discrete_sweep() and text.split("=", 1)[1].startswith("glob("):
             raise ConfigError(f"{key}: list the values, as glob() is for sweeps")
         else:
-            space[key] = override
+            space["seed" if key == "seed" else text.split("=", 1)[0].strip()] = override
     return fixed, space, launcher
 
 

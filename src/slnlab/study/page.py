@@ -43,8 +43,10 @@ def _table(study: Study) -> str:
 
 def _final_table(study: Study) -> str:
     seeds = _seeds_of([final.seed for final in study.finals])
+    left = study.training_samples - study.final_noisy_val
+    samples = f"{left} of the {study.training_samples}" if study.final_noisy_val else f"all {left}"
     lines = [
-        f"Retrained on all {study.training_samples} training samples, {seeds}:",
+        f"Retrained on {samples} training samples, {seeds}:",
         "",
         "| | test accuracy at the last epoch, % |",
         "|---|---:|",

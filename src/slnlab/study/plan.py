@@ -100,7 +100,7 @@ class Plan:
         if self.launcher and trials is not None:
             raise ConfigError(f"{self.launcher[0]}: Optuna chooses each trial by earlier ones; leave the launcher out")
         self.final_seeds = seeds(self.space.pop("seed", None), compose(self.fixed).seed)
-        self.fixed = [text for text in self.fixed if not text.startswith("seed=")]
+        self.fixed = [text for text in self.fixed if not text.lstrip("+").startswith("seed=")]
         self.trial_seeds = list(trial_seeds or self.final_seeds[:1])
         if not self.space:
             raise ConfigError("nothing to choose from: give a key several values, such as sln.sigma=0.1,0.2,0.5,1")
@@ -109,7 +109,8 @@ class Plan:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._trial_overrides = (f"data.noisy_val={self.noisy_val}", "data.test=false")
-        self.final_overrides = (f"data.noisy_val={self._held_out_in_the_end()}", "data.test=true")
+        self.final_noisy_val = self._held_out_in_the_end()
+        self.final_overrides = (f"data.noisy_val={self.final_noisy_val}", "data.test=true")
         self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
@@ -151,7 +152,7 @@ class Plan:
         return self._run(values, *self._trial_overrides, f"seed={seed}")
 
     def final(self, values: Values, seed: int) -> StudyRun:
-        """A final run: on all training samples, with the test set."""
+        """A final run: on all training samples but `final_noisy_val`, with the test set."""
         return self._run(values, *self.final_overrides, f"seed={seed}")
 
     def _run(self, values: Values, *more: str) -> StudyRun:
@@ -201,7 +202,7 @@ class Plan:
 
     def _held_out(self) -> tuple[int, bool]:
         config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
-        if any(text.startswith("data.noisy_val=") for text in self.fixed):
+        if any(text.lstrip("+").startswith("data.noisy_val=") for text in self.fixed):
             if config.data.noisy_val == 0:
                 raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
             return int(config.data.noisy_val), True
@@ -238,7 +239,7 @@ class Plan:
             raise ConfigError(f"--last: must lie in [1, {epochs}], as a run has {epochs} epochs, not {self.last}")
         held_out = {digest(_labels(run.spec.identity)) for run in self.trial_runs}
         if len(held_out) > 1:
-            keys = ", ".join(key for key in self.space if key.split(".")[0] in ("data", "noise"))
+            keys = ", ".join(key for key in self.space if key.lstrip("+").split(".")[0] in ("data", "noise"))
             raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; make one study each")
         if (
             self.trials is not None

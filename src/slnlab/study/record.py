@@ -28,7 +28,7 @@ class Trial(BaseModel):
 
 
 class Final(BaseModel):
-    """A run with the chosen values on all training samples."""
+    """A run with the chosen values on all training samples but those of `Study.final_noisy_val`."""
 
     seed: int
     directory: str
@@ -49,6 +49,7 @@ class Study(BaseModel):
     last: int = Field(description="number of last epochs whose mean accuracy counts")
     noisy_val: int = Field(description="training samples held out, with their noisy labels")
     training_samples: int
+    final_noisy_val: int = Field(default=0, description="training samples that the final runs hold out too")
     trial_seeds: list[int]
     titles: dict[str, str] = Field(description="titles of the rows, by name")
     trials: list[Trial] = []
@@ -73,6 +74,7 @@ class Study(BaseModel):
             last=plan.last,
             noisy_val=plan.noisy_val,
             training_samples=config.data.train_size or config.data.num_train,
+            final_noisy_val=plan.final_noisy_val,
             trial_seeds=plan.trial_seeds,
             titles=plan.titles,
         )
