@@ -70,7 +70,10 @@ experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the we
 	$(BIN)/python -m slnlab.analyze correction runs/minima_digits --out $@
 	$(BIN)/python -m slnlab.analyze propositions runs/minima_digits/digits/sym-0.4/sln --out $@
 	$(BIN)/python -m slnlab.analyze flatness $(addprefix runs/minima_digits/digits/sym-0.4/,ce sln sgd_noise_parameters sgd_noise_outputs) --out $@
-	rm $@/*.svg $@/curves.png
+	$(BIN)/python -m slnlab.analyze sgd_noise runs/minima_digits --out $@
+	$(BIN)/python -m slnlab.analyze landscape $$(for method in ce sgd_noise_parameters sgd_noise_outputs sln; do \
+	  ls -d runs/minima_digits/digits/sym-0.4/$$method/*/seed0 | head -1; done) --points 17 --samples 500 --weights network --out $@
+	rm -r $@/*.svg $@/curves.png $@/landscape-points
 
 experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against its rivals on digits, and without its parts (200 runs)
 	for noise in sym asym; do \
@@ -175,6 +178,8 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --where noise=sym --out runs/fashion_mnist && \
 	  cp runs/fashion_mnist/curves.png $@/sym.png  # for the README
 	for kind in density dissection; do $(BIN)/python -m slnlab.analyze $$kind runs/fashion_mnist --out $@ || exit 1; done
+	$(BIN)/python -m slnlab.analyze tsne $$(for method in ce sln_mo_lc slnlab; do \
+	  ls -d runs/fashion_mnist/fashion_mnist/sym-0.4/$$method/*/seed0 | head -1; done) --samples 1500 --out $@
 	rm $@/*.svg
 
 CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
