@@ -37,6 +37,11 @@ def test_alike_methods_have_a_large_p_value() -> None:
     assert found.groups() == [["a", "b", "c"]]
 
 
+@pytest.mark.filterwarnings("error")
+def test_methods_that_tie_in_every_block_are_alike() -> None:
+    assert average_ranks({name: [0.9, 0.8] for name in "abc"}).p == 1.0
+
+
 def test_one_block_has_ranks_alone() -> None:
     found = average_ranks({"a": [1], "b": [2]})
     assert (found.average, found.difference, found.p, found.groups()) == ({"b": 1, "a": 2}, None, None, [])

@@ -129,6 +129,18 @@ def test_tsne_has_a_line_per_image_with_its_true_class(runs: Path, tmp_path: Pat
     assert [int(row["class"]) for row in found] == labels[[int(row["image"]) for row in found]].tolist()
 
 
+def test_tsne_draws_the_first_of_two_networks(runs: Path, tmp_path: Path) -> None:
+    """An ensemble has no features, and must not end the figure of the other runs."""
+    train(compose([*TINY, "model.widths=[4,4,8,8]", "method=co_teaching"]), tmp_path / "two")
+    tsne.figure([runs / "ce", tmp_path / "two"], tmp_path, samples=20, perplexity=5)
+    found = {(row["label"], row["weights"]) for row in rows(tmp_path / "tsne.csv")}
+    assert found == {("CE", "network"), ("Co-teaching 1 (network)", "network")}
+    with pytest.raises(
+        ConfigError, match=r"not drawn: Co-teaching \(ensemble\): features: an ensemble has those of each"
+    ):
+        tsne.figure([runs / "ce", tmp_path / "two"], tmp_path, samples=20, perplexity=5, weights="ensemble")
+
+
 def test_propositions_report_their_agreement(runs: Path, tmp_path: Path) -> None:
     remarks = propositions.figure([runs / "sln"], tmp_path, draws=100, samples=1)
     found = rows(tmp_path / "propositions.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +30,9 @@ COMPONENTS = 50
 
 NAMED = 20
 """Largest number of classes with a colour, a marker and a name; more get a colour scale."""
+
+ENSEMBLE = "ensemble"
+"""The row of several networks' mean logits, which has no features of its own."""
 
 NO_CLASS = "#bbbbbb"
 """Colour of images without a true class (open-set noise)."""
@@ -64,8 +68,9 @@ def figure(
 ) -> list[str]:
     """Draw a panel for the first seed of each configuration: images by t-SNE of their features, coloured by true class.
 
-    The features are the input of the last linear layer, without augmentation. They are reduced to `COMPONENTS`
-    principal components, then embedded by scikit-learn's t-SNE, started from the first two components.
+    The features are the input of the last linear layer, without augmentation; of several networks, the first one's.
+    They are reduced to `COMPONENTS` principal components, then embedded by scikit-learn's t-SNE, started from the first
+    two components.
 
     Args:
         runs: searched for finished runs.
@@ -78,20 +83,29 @@ def figure(
         Remarks on runs that are not drawn.
 
     Raises:
-        ConfigError: an option is out of range, or a network has no penultimate features.
+        ConfigError: an option is out of range, or no network has penultimate features.
         DataError: there are no finished runs, a run's data are missing, or a file cannot be written.
     """
     at_least(4, samples=samples)
     above_zero(perplexity=perplexity)
     groups, remarks = subjects(runs, weights)
-    drawn, more = first_seeds(groups)
-    embedded = [_embed(each, split, perplexity, device, samples, seed) for each in drawn]
+    first, more = first_seeds(groups)
+    drawn: list[tuple[Subject, Embedded]] = []
+    for each in first:
+        if weights is None and each.weights == ENSEMBLE:
+            each = replace(each, weights=next(iter(each.group.rows)))
+        try:
+            drawn.append((each, _embed(each, split, perplexity, device, samples, seed)))
+        except ConfigError as error:
+            remarks.append(f"not drawn: {each.title}: {error}")
+    if not drawn:
+        raise ConfigError("\n  ".join(["no run can be drawn", *remarks]))
     with style():
-        picture = _picture(panel_titles(drawn), embedded)
-        save(picture, out, "tsne", [line for pair in zip(drawn, embedded, strict=True) for line in _numbers(*pair)])
+        picture = _picture(panel_titles([each for each, _ in drawn]), [found for _, found in drawn])
+        save(picture, out, "tsne", [line for each, found in drawn for line in _numbers(each, found)])
     given = [
         f"{each.title}: coloured by given labels, as the true ones are unknown"
-        for each, found in zip(drawn, embedded, strict=True)
+        for each, found in drawn
         if not found.known
     ]
     return [*remarks, *more, *given]
