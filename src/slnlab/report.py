@@ -35,6 +35,7 @@ def report(
     reference: str | None = None,
     formats: Sequence[str] = ("png",),
     page: Path | None = None,
+    quality: bool = False,
 ) -> tuple[str, int]:
     """Make tables of all finished runs at or below `paths`.
 
@@ -55,6 +56,7 @@ def report(
         reference: title of a row or name of a method; each row is compared with it. See `slnlab.analysis.comparison`.
         formats: of the picture: png, svg, pdf.
         page: HTML file with tables and charts to explore; see `slnlab.page`.
+        quality: add recall and calibration to the tables. The page always has them.
 
     Returns:
         (tables in Markdown with a remark on every missing run, number of results left out).
@@ -71,12 +73,12 @@ def report(
     groups = group_runs(select(found.runs, conditions))
     found = replace(found, unfinished=select_unfinished(found.unfinished, conditions))
     rows = make_rows(groups)
-    tables = make_tables(rows, secondary, ratios, reference)
+    tables = make_tables(rows, secondary, ratios, reference, quality)
     parts = [markdown(tables), *found.remarks()]
     if page is not None:
         from slnlab.page.writing import write_report
 
-        write_report(page, tables, found, groups)
+        write_report(page, make_tables(rows, secondary, ratios, reference, quality=True), found, groups)
     if out is None:
         return "\n\n".join(parts), len(found.left_out)
 
@@ -127,6 +129,11 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument(
         "--costs", type=Path, metavar="JSON", help="file of `python -m benchmarks.methods --json`; adds a cost column"
     )
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="add balanced accuracy, ECE, NLL, Brier score and the recall of each class",
+    )
     return parser.parse_args(arguments)
 
 
@@ -145,6 +152,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             reference=asked.compare,
             formats=asked.format,
             page=(asked.out or Path()) / "report.html" if asked.html else None,
+            quality=asked.quality,
         )
     except SlnlabError as error:
         sys.exit(f"error: {error}")

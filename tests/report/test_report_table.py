@@ -128,6 +128,21 @@ def test_unverified_files_are_named_with_the_digest_of_their_pixels(make_run, tm
     assert text.count("the training images have the SHA-256 0123456789ab….") == 1
 
 
+def test_quality_shows_recall_and_calibration_as_means_over_runs(make_run, tmp_path):
+    for seed, recall in ((0, [1.0, 0.5, None]), (1, [0.8, 0.6, 0.9])):
+        run = make_run(f"runs/{seed}", [0.8], method="ce", seed=seed)
+        result = json.loads((run / "result.json").read_text())
+        quality = {"class_recall": recall, "balanced_accuracy": 0.75, "ece": 0.1 + seed / 10, "nll": 1.5, "brier": 0.25}
+        result["rows"]["network"]["test_quality"] = quality
+        result["identity"]["data"]["classes"] = ["cat", "dog", "owl"]
+        (run / "result.json").write_text(json.dumps(result))
+    header, row = lines_of(report([tmp_path], quality=True)[0])
+    shown = dict(zip(header, row, strict=True))
+    assert [shown[name] for name in ("balanced", "ECE", "NLL", "Brier")] == ["75.00", "0.150", "1.500", "0.250"]
+    assert [shown[f"recall {name}"] for name in ("cat", "dog", "owl")] == ["90.0", "55.0", "–"]
+    assert "ECE" not in lines_of(report([tmp_path])[0])[0]
+
+
 def test_a_typed_loss_is_shown_even_if_nothing_else_differs(make_run, tmp_path):
     """A title says CE, whatever the loss is."""
     run = make_run("runs/0", [0.8], method="ce")

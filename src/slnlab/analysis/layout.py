@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from slnlab.analysis.comparison import Comparison, compare, reference_names
+from slnlab.analysis.quality_columns import NOTE as QUALITY_NOTE
+from slnlab.analysis.quality_columns import quality_columns
 from slnlab.analysis.runs import Group, differing_keys
 from slnlab.analysis.table import Row, sections
 from slnlab.config.identity import flat_identity
@@ -65,14 +67,16 @@ def make_tables(
     secondary: bool = False,
     costs: Mapping[str, float] | None = None,
     reference: str | None = None,
+    quality: bool = False,
 ) -> list[Table]:
     """A table per data set and noise.
 
     Args:
         rows: from `make_rows`.
         secondary: show secondary rows too.
-        costs: method → time of an epoch as a multiple of cross entropy's; adds a column.
+        costs: method → time of a run as a multiple of cross entropy's; adds a column.
         reference: title of a row or name of a method; adds the difference of each row from it.
+        quality: add the columns of `quality_columns`.
 
     Raises:
         ConfigError: `reference` names no row.
@@ -86,6 +90,8 @@ def make_tables(
     for same in sections(rows, secondary):
         comparisons = [] if titles is None else compare(same, titles)
         columns = _columns(same, costs or {})
+        if quality:
+            columns |= quality_columns(same)
         if titles:
             columns |= _comparison_columns(comparisons, next(iter(titles)))
         made.append(Table(same, columns, _remarks(same, comparisons), comparisons))
@@ -105,7 +111,9 @@ def note(tables: Sequence[Table]) -> str:
         text += BEST_NOTE
     if any(found["test_label_wave"] for found in statistics):
         text += LABEL_WAVE_NOTE
-    if "balanced" in names:
+    if "ECE" in names:
+        text += QUALITY_NOTE
+    elif "balanced" in names:
         text += BALANCED_NOTE
     if any(found["noisy_val_last"] and not found["test_last"] for found in statistics):
         text += NOISY_VAL_NOTE
