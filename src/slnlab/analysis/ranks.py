@@ -64,7 +64,9 @@ def average_ranks(accuracies: Mapping[str, Sequence[float]], level: float = 0.95
     if blocks == 1:
         return Ranks(average, blocks, None, None)
     quantile = float(studentized_range.ppf(level, k, np.inf)) / np.sqrt(2)
-    p = None if k == 2 else 1.0 if (table == table[0]).all() else float(friedmanchisquare(*table).pvalue)  # else 0/0
+    p = None
+    if k > 2:  # with equal methods the statistic is 0/0
+        p = 1.0 if (table == table[0]).all() else float(friedmanchisquare(*table).pvalue)
     return Ranks(average, blocks, float(quantile * np.sqrt(k * (k + 1) / (6 * blocks))), p)
 
 
