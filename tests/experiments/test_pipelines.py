@@ -7,8 +7,11 @@ import importlib
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import comparison
+import correcting
+import diagnosis
 import numpy as np
 import paper_tables
 import pytest
@@ -177,6 +180,36 @@ def test_the_comparison_of_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert {(line["blocks"], line["methods"]) for line in csv.DictReader(file)} == {("2", "2")}
     pareto.figure([tmp_path / "runs"], tmp_path / "out", EXPERIMENTS / "methods_digits" / "costs.json", where=where)
     comparison.main(["methods", "--runs", str(tmp_path / "runs"), *keys])  # nothing is left to train
+
+
+def test_the_diagnosis_beside_cleanlab_and_on_corrected_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of CE, its five folds, CE on the labels of each policy, and the page of all that."""
+
+    def call(module: ModuleType, *words: object) -> None:
+        monkeypatch.setattr("sys.argv", [module.__name__, *map(str, words)])
+        module.main()
+
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    learns = ["model.widths=[16,16,32,32]", "trainer.max_epochs=8", "data.padding=0", "optimizer.lr=0.05"]
+    digits = ["data=digits", "data.train_size=300", "noise=sym", "noise.rate=0.2", "seed=0", "method=ce"]
+    sweep(runs, "model=cnn", *TOY[3:], *learns, *digits)
+    for _ in range(2):  # the second call trains nothing
+        call(correcting, runs, "--folds", "--policies", "--seeds", 0)
+    call(diagnosis, runs, "--out", out)
+    scores, rates, policies = (read(out / f"{name}.csv") for name in ("scores", "rates", "policies"))
+    assert {*diagnosis.OF_CLEANLAB, "mean_probability", "fold_loss"} <= {line["score"] for line in scores} | {
+        line["score"] for line in rates
+    }
+    assert {(line["judge"], line["policy"]) for line in policies} >= {
+        ("", "given labels"),
+        ("CE", "relabel"),
+        ("", "truth"),
+    }
+    (truth,) = (line for line in policies if line["policy"] == "truth")
+    assert float(truth["wrong_left"]) == 0
+    page = (out / "table.md").read_text("utf-8")
+    for head in ("Beside cleanlab with five folds", "on corrected labels", "share of wrong labels", "digits, sym 0.2"):
+        assert head in page
 
 
 @pytest.fixture(scope="module")
