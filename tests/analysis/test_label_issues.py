@@ -94,6 +94,7 @@ def weights(agreement: float, noisy_val: float | None = None, clean_val: float |
         ),
         ({"network": weights(0.25), "momentum": weights(0.13)}, 0.88, "network", r"13\.0 %"),  # both early
         ({"network": weights(0.73), "momentum": weights(0.73)}, 0.88, "momentum", "average"),  # no harm was done
+        ({"network": weights(0.9), "best": weights(0.6), "momentum": weights(0.7)}, 0, "best", "Label Wave"),
         ({"network": weights(0.9, 0.5), "best": weights(0.6, 0.5)}, 0, "best", "held-out noisy"),
         ({"network": weights(0.9, 0.6), "best": weights(0.6, 0.5)}, 0, "network", "held-out noisy"),
         (

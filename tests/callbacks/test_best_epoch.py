@@ -15,6 +15,7 @@ from torch import Tensor
 import slnlab
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
+from slnlab.record.label_wave import stopping_epoch
 from slnlab.record.metrics import read_metrics, summarise_test
 from slnlab.record.result import BestEpoch, Result
 from slnlab.record.run_directory import RunDirectory
@@ -35,6 +36,16 @@ class Weights(pl.Callback):
 
 
 KEEP = "best_epoch.enabled=true"
+SHORT = [
+    "data.train_size=200",
+    "trainer.max_epochs=8",
+    "model.widths=[8,8,16,16]",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "scheduler=multistep",
+    "scheduler.milestones=[5]",
+    "scheduler.gamma=100",
+]
 
 
 @pytest.mark.parametrize(
@@ -51,20 +62,7 @@ def test_best_is_the_first_epoch_with_the_best_noisy_validation(
     tmp_path: Path, words: list[str], kept: str, criterion: str
 ) -> None:
     """After five epochs the learning rate is a hundred times too large."""
-    config = compose(
-        [
-            *words,
-            "data.train_size=200",
-            "data.noisy_val=60",
-            "trainer.max_epochs=8",
-            "model.widths=[8,8,16,16]",
-            "trainer.accelerator=cpu",
-            "trainer.progress=false",
-            "scheduler=multistep",
-            "scheduler.milestones=[5]",
-            "scheduler.gamma=100",
-        ]
-    )
+    config = compose([*words, *SHORT, "data.noisy_val=60"])
     method, data, run = assemble.method(config), assemble.datamodule(config), RunDirectory(tmp_path)
     trainer, weights = assemble.trainer(settle(config), run, [])[0], Weights(kept)
     trainer.callbacks.append(weights)
@@ -114,6 +112,31 @@ def test_correct_validation_labels_choose_where_there_are_some(tmp_path: Path) -
     assert rows[-1]["val/best/accuracy"] == pytest.approx(noisy[clean.index(max(clean))])
 
 
+def test_label_wave_keeps_the_last_epoch_before_predictions_change_more_often(tmp_path: Path) -> None:
+    """No label is held out. The learning rate is ten times too large from the sixth epoch on."""
+    words = [
+        *SHORT,
+        KEEP,
+        "best_epoch.criterion=label_wave",
+        "label_wave.average=1",
+        "scheduler.gamma=10",
+        "method=sln",
+        "trainer.max_epochs=9",
+    ]
+    config = compose(words)
+    method, data, run = assemble.method(config), assemble.datamodule(config), RunDirectory(tmp_path)
+    trainer, weights = assemble.trainer(settle(config), run, [])[0], Weights("momentum")
+    trainer.callbacks.append(weights)
+    trainer.fit(method, data)
+    rows = read_metrics(run.metrics)
+    chosen = stopping_epoch(rows, 1)
+    assert chosen is not None
+    assert 1 < chosen < 9, "or this test shows nothing"
+    for name, tensor in method.judged["best"].state_dict().items():
+        assert torch.equal(tensor, weights.seen[chosen - 1][name]), name
+    assert rows[-1]["test/best/accuracy"] == rows[chosen - 1]["test/momentum/accuracy"]
+
+
 def test_your_own_data_keep_the_best_epoch_where_they_have_correct_validation_labels(tmp_path: Path) -> None:
     """As a user expects who puts correct labels into val/: these weights predict and judge the labels."""
     generator = np.random.default_rng(0)
@@ -150,6 +173,10 @@ def test_your_own_data_keep_the_best_epoch_where_they_have_correct_validation_la
     ("words", "message"),
     [
         (["method=early_stopping", "data.noisy_val=0"], r"best_epoch\.enabled: no labels are held out"),
+        (
+            ["method=ce", KEEP, "best_epoch.criterion=label_wave", "trainer.evaluate_every=5"],
+            r"label_wave may choose any epoch",
+        ),
         (["method=ce", KEEP], r"best_epoch\.enabled: no labels are held out"),
         (["method=ce", KEEP, "data.noisy_val=9", "best_epoch.weights=momentum"], r"no weights momentum; .* 'network'$"),
         (["method=ce", KEEP, "data.noisy_val=9", "best_epoch.weights=ensemble"], r"no weights ensemble"),

@@ -40,7 +40,8 @@ def chosen_judge(rows: Mapping[str, ResultRow], first_weights: float = 0.0) -> t
     """The weights that judge the labels: the first of these rules that applies.
 
     1. The weights most accurate on a clean validation set, or else on held-out noisy labels.
-    2. The ensemble, the momentum model unless it lags (see `LAGS`), or the first network.
+    2. The weights of the epoch that Label Wave has chosen, if they were kept.
+    3. The ensemble, the momentum model unless it lags (see `LAGS`), or the first network.
 
     Args:
         rows: results of a finished run by name, at least one.
@@ -57,6 +58,8 @@ def chosen_judge(rows: Mapping[str, ResultRow], first_weights: float = 0.0) -> t
         if held_out:
             name = max(held_out, key=held_out.__getitem__)  # among equals the preferred judge
             return name, f"it predicts {_percent(held_out[name])} of the {labels} labels, the most"
+    if names[0] == "best":
+        return "best", "Label Wave has chosen its epoch"
     agreement = {name: rows[name].findings.given_accuracy for name in names}
     if names[0] == "momentum" and first_weights > LAGS and agreement["momentum"] < agreement["network"]:
         behind, ahead = _percent(agreement["momentum"]), _percent(agreement["network"])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from slnlab.methods.base import Method
 from slnlab.record.checkpoints import BEST_EPOCH
+from slnlab.record.label_wave import AVERAGE, CHANGES, stopping_epoch
 from slnlab.record.result import KeptWeights
 
 ROW = "best"
@@ -22,22 +23,30 @@ class BestEpoch(pl.Callback):
     """Keeps a network as it was after its best epoch, judged as `best` beside its last weights.
 
     Correct validation labels choose the epoch if there are any, else held-out noisy labels. Of equally good epochs
-    the first counts. Training goes on for its whole budget, and each epoch's row `best` is that of the best so far.
+    the first counts. Label Wave needs no held-out labels: it takes the last epoch before the predictions on the
+    training samples begin to change more often (`slnlab.record.label_wave.stopping_epoch`).
+
+    Training goes on for its whole budget, and each epoch's row `best` is that of the best so far.
 
     Args:
         weights: which of the method's networks to keep: "network", "momentum" or "ensemble"; None: the ensemble of
             several networks, else the network or the momentum model, whichever is better.
         criterion: the best epoch has the largest "accuracy", or the smallest "loss" (cross entropy), which also asks
-            for calibrated probabilities.
+            for calibrated probabilities; or "label_wave" chooses it, of the momentum model if there is one.
+        average: number of epochs in Label Wave's moving average, ≥ 1.
     """
 
     def __init__(
         self,
         weights: Literal["network", "momentum", "ensemble"] | None = None,
-        criterion: Literal["accuracy", "loss"] = "accuracy",
+        criterion: Literal["accuracy", "loss", "label_wave"] = "accuracy",
+        average: int = AVERAGE,
     ) -> None:
         self.weights = weights
         self.criterion = criterion
+        self.average = average
+        self.changes: list[dict[str, float]] = []
+        """Epoch and prediction changes of each epoch, for Label Wave."""
         self.score = -math.inf
         self.measured: dict[str, float] = {}
         """The row `best` of the best epoch, as `split/best/key`."""
@@ -58,6 +67,17 @@ class BestEpoch(pl.Callback):
         assert isinstance(pl_module, Method)
         self.take(pl_module, pl_module.evaluation.results({}))
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Method)
+        if self.criterion != "label_wave":
+            return
+        row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.changes.append(row | {name: value for name, value in measured.items() if name == CHANGES})
+        if stopping_epoch(self.changes, self.average) in (None, row["epoch"]):  # no later epoch has been found worse
+            self._keep(pl_module, self._candidates(pl_module)[0], measured)
+        pl_module.note(self.measured)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         self.restore(pl_module)
@@ -69,23 +89,31 @@ class BestEpoch(pl.Callback):
             method: with its networks.
             measured: `split/name/key` of this epoch, see `Evaluation.results`.
         """
-        assert self.module is not None
+        if self.criterion == "label_wave":
+            return
         split = "val_clean" if any(key.startswith("val_clean/") for key in measured) else "val"
         for name in self._candidates(method):
             value = float(measured[f"{split}/{name}/{self.criterion}"])
             score = value if self.criterion == "accuracy" else -value
             if score > self.score:
-                self.score, self.kept = score, KeptWeights(row=name, epoch=method.current_epoch + 1)
-                self.module.load_state_dict(method.judged[name].state_dict())
-                parts = {tuple(key.split("/")): float(number) for key, number in measured.items()}
-                self.measured = {f"{on}/{ROW}/{key}": x for (on, row, key), x in parts.items() if row == name}
+                self.score = score
+                self._keep(method, name, measured)
         method.note(self.measured)
+
+    def _keep(self, method: Method, name: str, measured: Mapping[str, float | Tensor]) -> None:
+        """Keep the weights of this name as they are now, with what this epoch's evaluation says of them."""
+        assert self.module is not None
+        self.module.load_state_dict(method.judged[name].state_dict())
+        self.kept = KeptWeights(row=name, epoch=method.current_epoch + 1)
+        of_row = {key: key.split("/") for key in measured if f"/{name}/" in key}
+        self.measured = {f"{on}/{ROW}/{what}": float(measured[key]) for key, (on, _, what) in of_row.items()}
 
     def state_dict(self) -> dict[str, Any]:
         if self.module is None:
             return self._saved
         kept = self.kept and self.kept.model_dump()
-        return {"score": self.score, "kept": kept, "measured": self.measured, "weights": self.module.state_dict()}
+        found = {"score": self.score, "kept": kept, "measured": self.measured, "changes": self.changes}
+        return found | {"weights": self.module.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
@@ -105,7 +133,7 @@ class BestEpoch(pl.Callback):
 
     def _load(self, module: nn.Module) -> None:
         if self._saved:
-            self.score, self.measured = self._saved["score"], self._saved["measured"]
+            self.score, self.measured, self.changes = (self._saved[key] for key in ("score", "measured", "changes"))
             self.kept = self._saved["kept"] and KeptWeights(**self._saved["kept"])
             module.load_state_dict(self._saved["weights"])
             self._saved = {}

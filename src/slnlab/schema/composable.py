@@ -52,7 +52,7 @@ class ClassBalance(Section):
 class BestEpoch(Section):
     enabled: bool
     weights: Literal["network", "momentum", "ensemble"] | None
-    criterion: Literal["accuracy", "loss"]
+    criterion: Literal["accuracy", "loss", "label_wave"]
 
 
 class Composable(NamedTuple):

@@ -51,8 +51,17 @@ def _best_epoch_problems(config: dict[str, Any]) -> Problems:
     data, best = config["data"], config["best_epoch"]
     if not best["enabled"]:
         return
-    if not (data["noisy_val"] or data.get("clean_val")):
-        yield "best_epoch.enabled", "no labels are held out that could choose the epoch; give data.noisy_val, or false"
+    by_label_wave = best["criterion"] == "label_wave"
+    if not (by_label_wave or data["noisy_val"] or data.get("clean_val")):
+        yield (
+            "best_epoch.enabled",
+            "no labels are held out that could choose the epoch; give data.noisy_val, or criterion=label_wave",
+        )
+    if by_label_wave and config["trainer"]["evaluate_every"] > 1:
+        yield (
+            "best_epoch.criterion",
+            "label_wave may choose any epoch, so each must be evaluated: trainer.evaluate_every=1",
+        )
     has = {"network": True, "momentum": config["momentum"]["enabled"]}
     has["ensemble"] = len(law(config["method"]).networks) > 1
     if not has.get(best["weights"], True):

@@ -223,9 +223,9 @@ def trainer(
         callbacks.append(LabelCorrection(**_options(config.correction, "enabled")))
     if config.softmax_average.enabled:
         callbacks.append(SoftmaxAverage(run.probabilities))
-    if config.best_epoch.enabled:
-        callbacks.append(BestEpoch(**_options(config.best_epoch, "enabled")))
     callbacks += [*more, MemorisationMonitor(), TrainingDynamics()]
+    if config.best_epoch.enabled:
+        callbacks.append(BestEpoch(**_options(config.best_epoch, "enabled"), average=config.label_wave.average))
     if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(spec.title, spec.rows))
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]
