@@ -74,7 +74,7 @@ def test_labels_below_the_threshold_are_suspected(
     before = {path: path.stat().st_mtime_ns for path in run.directory.rglob("result.json")}
     main([str(run.directory), "--threshold-samples", "--no-images"])
     assert {path: path.stat().st_mtime_ns for path in run.directory.rglob("result.json")} == before
-    assert f"; {(margin <= 0).sum()} are suspected" in capsys.readouterr().out
+    assert f"; {(margin <= 0).sum()} of {len(margin)} are suspected" in capsys.readouterr().out
     found = diagnose(run, images=False, margin=margin)
     assert set(found.order[: (margin <= 0).sum()]) == set(np.flatnonzero(margin <= 0))
     with pytest.raises(ConfigError, match="threshold_margin needs --threshold-samples"):
