@@ -142,8 +142,10 @@ def main() -> None:
         found = (run for run in find_runs(asked.runs).runs if run.result.method in METHODS)
         # Runs with a softmax average were made for dependent noise.
         runs = [run for run in found if not run.result.identity["softmax_average"]["enabled"]]
-        # Two experiments may have the same run.
-        runs = [*{(run.result.method, run.result.group, run.result.seed, run.pair): run for run in runs}.values()]
+        # minima_digits has label correction with the inverse weighting, too.
+        runs = [run for run in runs if run.result.identity["correction"].get("weighting", "loss") == "loss"]
+        # Two experiments may have the same run: the first counts.
+        runs = [*{(run.result.data, run.result.method, *run.pair): run for run in reversed(runs)}.values()]
         runs.sort(key=lambda run: (run.result.data, METHODS.index(run.result.method), *run.pair))
         lines: list[Measured] = []
         for run in runs:
@@ -154,8 +156,8 @@ def main() -> None:
         asked.out.mkdir(parents=True, exist_ok=True)
         write(asked.out / "scores.csv", [line for each in lines for line in each.scores])
         write(asked.out / "rates.csv", [line for each in lines for line in each.rates])
-        corrected = [line for setting in settings(runs) for line in by_policies(setting)]
-        write(asked.out / "policies.csv", corrected)
+        corrected = [[*by_policies(setting)] for setting in settings(runs)]
+        write(asked.out / "policies.csv", [line for lines in corrected if len(lines) > 1 for line in lines])
     (asked.out / "table.md").write_text(page(asked.out), encoding="utf-8")
 
 
