@@ -213,8 +213,9 @@ class Plan:
     def _held_out_in_the_end(self) -> int:
         """Final runs train on all samples, unless held-out ones choose the epoch whose weights are kept."""
         config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
-        needs = "data.noisy_val" in law(config.method).needs
-        return self.noisy_val if needs or (config.best_epoch.enabled and not config.data.get("clean_val")) else 0
+        best = config.best_epoch
+        chooses = best.enabled and best.criterion != "label_wave" and not config.data.get("clean_val")
+        return self.noisy_val if chooses or "data.noisy_val" in law(config.method).needs else 0
 
     def _weights(self, wanted: str | None) -> str:
         found: list[list[str]] = []
