@@ -77,6 +77,8 @@ def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> Non
     assert plan.final(plan.trial_runs[0].values, 1).config.data.noisy_val == 100
     on_all = Plan(["sln.sigma=0.1,1"])
     assert on_all.final_overrides == ("data.noisy_val=0", "data.test=true")
+    by_label_wave = Plan(["sln.sigma=0.1,1", "best_epoch.enabled=true", "best_epoch.criterion=label_wave"])
+    assert by_label_wave.final_overrides == on_all.final_overrides
     older = Study.begin(on_all).model_dump(exclude={"final_noisy_val"})
     assert "\n\nRetrained on all 1297 training samples, seed 1:\n" in page(
         Study.model_validate({**older, "finals": study.finals})

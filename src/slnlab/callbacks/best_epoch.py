@@ -144,5 +144,5 @@ class BestEpoch(pl.Callback):
             return [self.weights]
         if "ensemble" in method.judged:
             return ["ensemble"]
-        found = [name for name in ("momentum", "network") if name in method.judged]
+        found: list[str] = [name for name in ("momentum", "network") if name in method.judged]
         return found or [next(iter(method.judged))]  # a user's method names its network otherwise
