@@ -11,7 +11,6 @@ from packaging.version import Version
 from slnlab import doctor
 from slnlab.config import compose
 from slnlab.data.__main__ import main as check_data
-from slnlab.data.check import published
 
 
 def test_doctor_names_what_to_fix_and_leaves_no_file(
@@ -39,11 +38,14 @@ def test_usable_folders_are_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_data_check_prints_the_same_as_the_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_names_the_expected_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2 things to fix"):
         check_data(["check", "animal10n", str(tmp_path)])
-    config = compose(["data=animal10n", f"data.source.root={tmp_path}"])
-    assert capsys.readouterr().out.splitlines() == [f"{state:5}  {text}" for state, text in published(config)]
+    found, train, test, origin = capsys.readouterr().out.splitlines()
+    assert found == f"ok     animal10n: ANIMAL-10N, looked for in {tmp_path}"
+    assert train == "wrong  training or train: 50,000 images <label>_img_<n>.jpg, or folders <label>/; it is missing"
+    assert test == "wrong  testing or test: 5,000 images; it is missing"
+    assert origin.startswith("note   Its authors give raw_image_ver.zip out on request")
     with pytest.raises(SystemExit, match="data=cifar10 is not checked file by file"):
         check_data(["check", "cifar10", str(tmp_path)])
 

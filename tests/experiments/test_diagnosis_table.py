@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import correcting
@@ -94,3 +95,30 @@ def test_the_truth_leaves_out_images_of_no_class() -> None:
     """The label of sample 2 is wrong although it is the true one: its image was replaced."""
     columns = {"given": np.array([0, 1, 1]), "true": np.array([0, 0, 1]), "wrong": np.array([False, True, True])}
     assert correcting.by_truth(SimpleNamespace(samples=columns)) == [("0", 1.0), ("0", 1.0), ("", 1.0)]
+
+
+def test_the_numbers_of_the_page_are_those_of_its_tables() -> None:
+    """Each cell of the AUROC table on the page, and the accuracies on corrected labels."""
+    page = (EXPERIMENTS / "diagnosis" / "README.md").read_text("utf-8")
+    noises = {"sym": "symmetric", "asym": "asymmetric", "dependent": "instance-dependent", "open_set": "open-set"}
+    sets = {"fashion_mnist": "Fashion-MNIST", "fashion_mnist_five": "Fashion-MNIST (five classes)", "digits": "digits"}
+    places = {(data, f"{noise} 0.4"): f"{sets[data]}, {noises[noise]}" for data in sets for noise in noises}
+    places["cifar10 (unverified files)", "human 0"] = "CIFAR-10, 10,000 images, human labels"
+    scores = diagnosis_page.read(EXPERIMENTS / "diagnosis" / "scores.csv")
+    found = 0
+    for (data, noise), place in places.items():
+        here = [line for line in scores if (line["data"], line["noise"]) == (data, noise)]
+        for row in ("CE", "ELR", "SLN-MO", "SLN-MO-LC", "slnlab"):
+            cells = []
+            for score in ("mean_probability", "aum", "ema_loss", "loss", "confident_learning"):
+                its = [line for line in here if (line["row"], line["score"]) == (row, score)]
+                means = diagnosis_page.by_unit(its, diagnosis_page.number("auroc")).values()
+                cells.append(f"{fmean(means):.3f}".removeprefix("0") if means else "")
+            shown = [line for line in page.splitlines() if line.startswith(f"| {row}, {place} |")]
+            for line in shown:
+                assert line.replace("*", "") == f"| {row}, {place} | {' | '.join(cells)} |"
+                found += 1
+    assert found == sum(line.count("|") == 7 and ", " in line and line[0] == "|" for line in page.splitlines())
+    assert found >= 30
+    for line in diagnosis_page.read(EXPERIMENTS / "diagnosis" / "policies.csv"):
+        assert f"{100 * float(line['test_last']):.1f} ({100 * float(line['wrong_left']):.0f})" in page

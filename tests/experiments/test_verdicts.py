@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -97,6 +98,22 @@ def test_the_numbers_of_the_sigma_figure_follow_from_its_runs() -> None:
         values = runs[point["noise"], point["label"], f"{float(point['sigma']):g}"]
         assert float(point["test_last_percent_mean"]) == pytest.approx(fmean(values))
         assert float(point["test_last_percent_std"]) == pytest.approx(stdev(values))
+
+
+def test_the_costs_of_the_table_are_the_measured_ones() -> None:
+    folder = EXPERIMENTS / "methods_digits"
+    costs = json.loads((folder / "costs.json").read_text("utf-8"))["cost"]
+    method_of = {line["label"]: line["method"] for line in read(folder / "results.csv")}
+    header: list[str] = []
+    shown = {}
+    for text in (folder / "table.md").read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in text.strip("|").split("|")] if text.startswith("|") else []
+        if "cost" in cells:
+            header = cells
+        elif cells and cells[0] in method_of:
+            shown[cells[0]] = cells[header.index("cost")]
+    assert len(shown) >= 32
+    assert shown == {label: f"{costs[method_of[label]]:.2f}" for label in shown}
 
 
 # The paper's numbers

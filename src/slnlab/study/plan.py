@@ -200,8 +200,12 @@ class Plan:
 
     # Checks
 
+    def _first(self) -> DictConfig:
+        """The configuration with the first searched values."""
+        return compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
+
     def _held_out(self) -> tuple[int, bool]:
-        config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
+        config = self._first()
         if any(text.lstrip("+").startswith("data.noisy_val=") for text in self.fixed):
             if config.data.noisy_val == 0:
                 raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
@@ -212,7 +216,7 @@ class Plan:
 
     def _held_out_in_the_end(self) -> int:
         """Final runs train on all samples, unless held-out ones choose the epoch whose weights are kept."""
-        config = compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
+        config = self._first()
         best = config.best_epoch
         chooses = best.enabled and best.criterion != "label_wave" and not config.data.get("clean_val")
         return self.noisy_val if chooses or "data.noisy_val" in law(config.method).needs else 0
