@@ -192,3 +192,12 @@ def test_early_stopping_holds_out_a_tenth() -> None:
     assert compose(["method=early_stopping"]).data.noisy_val == 129
     assert compose(["method=early_stopping", "data=cifar10"]).data.noisy_val == 5000
     assert compose(["method=early_stopping", "data=fashion_mnist", "data.train_size=6000"]).data.noisy_val == 600
+
+
+def test_the_average_is_part_of_a_run_only_if_it_chooses_the_kept_weights() -> None:
+    by_label_wave = [KEEP, "best_epoch.criterion=label_wave"]
+    one, three = (
+        [settle(compose([*words, f"label_wave.average={k}"])).group for k in (1, 3)] for words in ([], by_label_wave)
+    )
+    assert one[0] == one[1] == settle(compose([])).group
+    assert three[0] != three[1]
