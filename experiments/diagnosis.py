@@ -3,7 +3,8 @@
     python experiments/diagnosis.py runs/diagnosis --out experiments/diagnosis
 
 writes `scores.csv` (a line per run, row and score), `rates.csv` (the estimated share of wrong labels), `policies.csv`
-(CE on corrected labels), and `table.md` from them. `--table` only writes `table.md` again. Nothing is trained;
+(CE on corrected labels), and from them `table.md` and the tables of `README.md`. Lines of other runs in these files
+stay, so that runs of several machines add up. `--table` only writes the tables again. Nothing is trained;
 `correcting.py` trains the folds and on corrected labels.
 """
 
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from correcting import CORRECTED, JUDGES, POLICIES, TRUTH, Setting, finished_folds, settings
 from diagnosis_page import OF_RATE, page
-from evidence import Line
+from diagnosis_summary import with_tables
+from evidence import Line, read
 
 from slnlab.analysis.noise_estimate import estimate_rate
 from slnlab.analysis.runs import FinishedRun, find_runs
@@ -30,6 +32,12 @@ from slnlab.record.result import Result
 
 METHODS = ("ce", "sln", "sln_mo_lc", "elr", "slnlab")
 """The compared methods, in the order of the tables."""
+
+ROWS = ("CE", "SLN", "SLN-MO", "SLN-MO-LC (network)", "SLN-MO-LC", "ELR", "slnlab (network)", "slnlab")
+"""The rows of their results, in the order of the tables."""
+
+KEYS = ("data", "noise", "seed", "noise_hash", "row", "score", "judge", "policy")
+"""The columns that name what was measured; the others are the measurement."""
 
 OF_CLEANLAB = {"cleanlab: self-confidence": "self_confidence", "cleanlab: normalised margin": "normalized_margin"}
 """Title of a ranking by cleanlab, of out-of-fold probabilities → its name there. The first is cleanlab's default."""
@@ -120,6 +128,17 @@ def by_policies(setting: Setting) -> Iterator[dict[str, Any]]:
         yield line(title, policy, Result.load(folder / name / "result.json"), left)
 
 
+def with_earlier(lines: Iterable[dict[str, Any]], path: Path) -> list[Line]:
+    """These lines, and those of the file that none of them replaces, by data, noise, row, seed and labels."""
+    found = {tuple(line.get(name) for name in KEYS): line for line in (*read(path), *as_text(lines))}
+
+    def place(line: Line) -> tuple[object, ...]:
+        row = ROWS.index(line["row"]) if "row" in line else 0
+        return line["data"], line["noise"], row, int(line["seed"]), line["noise_hash"]
+
+    return sorted(found.values(), key=place)
+
+
 def as_text(lines: Iterable[dict[str, Any]]) -> list[Line]:
     return [{k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in line.items()} for line in lines]
 
@@ -136,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--table", action="store_true", help="only write table.md from the files")
+    parser.add_argument("--table", action="store_true", help="only write the tables from the files")
     asked = parser.parse_args()
     if not asked.table:
         found = (run for run in find_runs(asked.runs).runs if run.result.method in METHODS)
@@ -154,11 +173,18 @@ def main() -> None:
             except DataError as error:  # an old run has no training dynamics
                 print(f"left out: {error}", flush=True)
         asked.out.mkdir(parents=True, exist_ok=True)
-        write(asked.out / "scores.csv", [line for each in lines for line in each.scores])
-        write(asked.out / "rates.csv", [line for each in lines for line in each.rates])
         corrected = [[*by_policies(setting)] for setting in settings(runs)]
-        write(asked.out / "policies.csv", [line for lines in corrected if len(lines) > 1 for line in lines])
+        for name, found in {
+            "scores": [line for each in lines for line in each.scores],
+            "rates": [line for each in lines for line in each.rates],
+            "policies": [line for each in corrected if len(each) > 1 for line in each],
+        }.items():
+            path = asked.out / f"{name}.csv"
+            write(path, with_earlier(found, path))
     (asked.out / "table.md").write_text(page(asked.out), encoding="utf-8")
+    readme = asked.out / "README.md"
+    if readme.exists():
+        readme.write_text(with_tables(readme.read_text("utf-8"), asked.out), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
 from types import SimpleNamespace
 
 import correcting
 import diagnosis
 import diagnosis_page
+import diagnosis_summary
 import numpy as np
 import pytest
 from evidence import EXPERIMENTS, Line
@@ -97,28 +97,49 @@ def test_the_truth_leaves_out_images_of_no_class() -> None:
     assert correcting.by_truth(SimpleNamespace(samples=columns)) == [("0", 1.0), ("0", 1.0), ("", 1.0)]
 
 
-def test_the_numbers_of_the_page_are_those_of_its_tables() -> None:
-    """Each cell of the AUROC table on the page, and the accuracies on corrected labels."""
-    page = (EXPERIMENTS / "diagnosis" / "README.md").read_text("utf-8")
-    noises = {"sym": "symmetric", "asym": "asymmetric", "dependent": "instance-dependent", "open_set": "open-set"}
-    sets = {"fashion_mnist": "Fashion-MNIST", "fashion_mnist_five": "Fashion-MNIST (five classes)", "digits": "digits"}
-    places = {(data, f"{noise} 0.4"): f"{sets[data]}, {noises[noise]}" for data in sets for noise in noises}
-    places["cifar10 (unverified files)", "human 0"] = "CIFAR-10, 10,000 images, human labels"
-    scores = diagnosis_page.read(EXPERIMENTS / "diagnosis" / "scores.csv")
-    found = 0
-    for (data, noise), place in places.items():
-        here = [line for line in scores if (line["data"], line["noise"]) == (data, noise)]
-        for row in ("CE", "ELR", "SLN-MO", "SLN-MO-LC", "slnlab"):
-            cells = []
-            for score in ("mean_probability", "aum", "ema_loss", "loss", "confident_learning"):
-                its = [line for line in here if (line["row"], line["score"]) == (row, score)]
-                means = diagnosis_page.by_unit(its, diagnosis_page.number("auroc")).values()
-                cells.append(f"{fmean(means):.3f}".removeprefix("0") if means else "")
-            shown = [line for line in page.splitlines() if line.startswith(f"| {row}, {place} |")]
-            for line in shown:
-                assert line.replace("*", "") == f"| {row}, {place} | {' | '.join(cells)} |"
-                found += 1
-    assert found == sum(line.count("|") == 7 and ", " in line and line[0] == "|" for line in page.splitlines())
-    assert found >= 30
-    for line in diagnosis_page.read(EXPERIMENTS / "diagnosis" / "policies.csv"):
-        assert f"{100 * float(line['test_last']):.1f} ({100 * float(line['wrong_left']):.0f})" in page
+def test_the_tables_of_the_readme_follow_from_its_files() -> None:
+    folder = EXPERIMENTS / "diagnosis"
+    readme = (folder / "README.md").read_text("utf-8")
+    assert diagnosis_summary.with_tables(readme, folder) == readme
+    assert readme.count("| Fashion-MNIST |") >= 6
+    assert "cleanlab, five folds of CE" in readme
+
+
+def test_a_readme_by_hand(tmp_path: Path) -> None:
+    """CE's mean probability .9 and .7 on two draws: .8, which is .1 above the loss; cleanlab has draw a alone."""
+    scores = [
+        {**RUN, **MEASURES, "noise_hash": draw, "row": row, "score": score, "auroc": auroc}
+        for draw, row, score, auroc in (
+            ("a", "CE", "mean_probability", "0.9"),
+            ("b", "CE", "mean_probability", "0.7"),
+            ("a", "CE", "loss", "0.7"),
+            ("b", "CE", "loss", "0.7"),
+            ("a", "ELR", "mean_probability", "1"),
+            ("a", "CE", diagnosis_page.CLEANLAB, "0.85"),
+        )
+    ]
+    policies = [
+        {**RUN, "judge": judge, "policy": policy, "wrong_left": "0.25", "test_last": accuracy}
+        for judge, policy, accuracy in (("CE", "drop", "0.7"), ("", "truth", "0.9"))
+    ]
+    for name, lines in (("scores", scores), ("policies", policies)):
+        diagnosis.write(tmp_path / f"{name}.csv", lines)
+    marks = "".join(f"<!-- {name} -->\n| replaced |\n\n" for name in ("auroc", "dynamics", "cleanlab", "policies"))
+    page = diagnosis_summary.with_tables(f"before\n\n{marks}after\n", tmp_path)
+    assert "| digits | symmetric, 40 % | 1–2 | .800 | **1.000** | – | – | – |\n" in page
+    assert "| digits | symmetric, 40 % | 1–2 | +.100 | – | – | – | – |\n" in page
+    assert "| symmetric, 40 %: CE, mean probability | 1 | 1 | **.900** | **.500** |" in page
+    assert "| symmetric, 40 %: cleanlab, five folds of CE | 1 | 4 | .850 | **.500** |" in page
+    assert "| drop, by CE | 70.0 (25) |\n" in page
+    assert "| true labels | 90.0 (25) |\n\nafter\n" in page
+    assert "replaced" not in page
+
+
+def test_new_lines_replace_those_of_the_same_run_and_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    first = [{**RUN, "seed": seed, "score": "aum", "auroc": 0.5} for seed in (0, 10)]
+    diagnosis.write(path, diagnosis.with_earlier(first, path))
+    again = [{**RUN, "seed": seed, "score": score, "auroc": 0.75} for seed, score in ((10, "aum"), (2, "loss"))]
+    diagnosis.write(path, diagnosis.with_earlier(again, path))
+    found = [(line["seed"], line["score"], line["auroc"]) for line in diagnosis_page.read(path)]
+    assert found == [("0", "aum", "0.5"), ("2", "loss", "0.75"), ("10", "aum", "0.75")]

@@ -1,0 +1,153 @@
+"""The tables of `experiments/diagnosis/README.md`, each below its mark such as `<!-- auroc -->`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+
+from diagnosis_page import CLEANLAB, METHOD_OF, OURS, Value, by_unit, number
+from evidence import Line, read, table
+
+COSTS = Path(__file__).parent / "methods_digits" / "costs.json"
+
+SETS = {
+    "fashion_mnist": "Fashion-MNIST",
+    "fashion_mnist_five": "Fashion-MNIST, five classes",
+    "cifar10 (unverified files)": "CIFAR-10, 10,000 images",
+    "digits": "digits",
+}
+NOISES = {
+    "sym": "symmetric",
+    "asym": "asymmetric",
+    "dependent": "instance-dependent",
+    "part_dependent": "part-dependent",
+    "open_set": "open-set",
+    "human": "human labels",
+}
+ROWS = ("CE", "ELR", "SLN-MO", "SLN-MO-LC", "slnlab")
+POLICIES = ("relabel", "drop", "weight")
+MEASURES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "precision_at_100": "precision at 100",
+    "precision_at_cut": "at the cut",
+    "recall_at_cut": "recall at the cut",
+}
+
+Setting = tuple[str, str]
+"""Data and noise as in the files, e.g. ("digits", "sym 0.4")."""
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """The page with each table below its mark made anew from the files of the folder."""
+    scores, policies = read(folder / "scores.csv"), read(folder / "policies.csv")
+    tables = {
+        "auroc": _by_method(scores, best=True),
+        "dynamics": _by_method(scores, minus="loss"),
+        "cleanlab": _beside_cleanlab(scores),
+        "policies": _policies(policies),
+    }
+    for name, made in tables.items():
+        text = re.sub(rf"(<!-- {name} -->\n)(\|.*\n)*", lambda found, new=made: f"{found[1]}{new}\n", text)  # type: ignore[misc]
+    return text
+
+
+def _settings(lines: Iterable[Line]) -> list[Setting]:
+    """The settings of some lines in the order of `SETS` and `NOISES`, 40 % before lower rates."""
+
+    def place(setting: Setting) -> tuple[int, int, float]:
+        name, rate = setting[1].split(" ")
+        return [*SETS].index(setting[0]), [*NOISES].index(name), -float(rate)
+
+    return sorted({(line["data"], line["noise"]) for line in lines}, key=place)
+
+
+def _titled(setting: Setting) -> list[str]:
+    name, rate = setting[1].split(" ")
+    return [SETS[setting[0]], NOISES[name] + ("" if name == "human" else f", {100 * float(rate):.0f} %")]
+
+
+def _mean(lines: Iterable[Line], value: Value) -> float | None:
+    """The mean over draws of noisy labels, or over seeds if there is one draw; None without lines."""
+    values = by_unit(lines, value).values()
+    return fmean(values) if values else None
+
+
+def _runs(lines: Iterable[Line]) -> set[tuple[str, str]]:
+    return {(line["seed"], line["noise_hash"]) for line in lines}
+
+
+def _short(value: float | None, sign: str = "") -> str:
+    """Three digits without the zero before the point; – for None."""
+    return "–" if value is None else re.sub(r"^([+-]?)0\.", r"\1.", f"{round(value, 3) + 0.0:{sign}.3f}")
+
+
+def _marked(values: list[float | None], best: bool = True) -> list[str]:
+    """The values, those that round to the largest in bold."""
+    texts = [*map(_short, values)]
+    largest = _short(max(value for value in values if value is not None))
+    return [f"**{text}**" if best and text == largest else text for text in texts]
+
+
+def _by_method(scores: list[Line], minus: str = "", best: bool = False) -> str:
+    """AUROC of the mean probability, less that of another score: a line for each setting, a column for each row."""
+    body = []
+    for setting in _settings(scores):
+        here = [line for line in scores if (line["data"], line["noise"]) == setting]
+        found = {row: [line for line in here if line["row"] == row] for row in ROWS}
+        values = []
+        for lines in found.values():
+            value, other = (_mean(_of(lines, name), number("auroc")) for name in ("mean_probability", minus))
+            values.append(value - other if value is not None and other is not None else None if minus else value)
+        numbers = {len(_runs(lines)) for lines in found.values() if lines}
+        runs = f"{min(numbers)}–{max(numbers)}" if len(numbers) > 1 else str(*numbers)
+        cells = [_short(value, "+") for value in values] if minus else _marked(values, best)
+        body.append([*_titled(setting), runs, *cells])
+    header = ["data", "noise", "runs", *ROWS]
+    return table(header, body, frozenset(header[2:]))
+
+
+def _of(lines: list[Line], score: str) -> list[Line]:
+    return [line for line in lines if line["score"] == score]
+
+
+def _beside_cleanlab(scores: list[Line]) -> str:
+    """For each setting with finished folds our rankings and cleanlab's, over the runs that have them."""
+    costs = json.loads(COSTS.read_text("utf-8"))["cost"]
+    rankings = [
+        *((f"{row}, mean probability", row, score, f"{costs[METHOD_OF[row]]:.3g}") for row, score in OURS),
+        ("cleanlab, five folds of CE", "CE", CLEANLAB, "4"),
+    ]
+    body = []
+    for setting in _settings(_of(scores, CLEANLAB)):
+        here = [line for line in scores if (line["data"], line["noise"]) == setting]
+        folded = _runs(_of(here, CLEANLAB))
+        same = [line for line in here if (line["seed"], line["noise_hash"]) in folded]
+        lines = [[line for line in _of(same, score) if line["row"] == row] for _, row, score, _ in rankings]
+        columns = [_marked([_mean(its, number(measure)) for its in lines]) for measure in MEASURES]
+        for place, (title, _, _, cost) in enumerate(rankings):
+            cells = [column[place] for column in columns]
+            body.append([f"{_titled(setting)[1]}: {title}", str(len(_runs(lines[place]))), cost, *cells])
+    header = ["", "runs", "cost", *MEASURES.values()]
+    return table(header, body, frozenset(header[1:]))
+
+
+def _policies(lines: list[Line]) -> str:
+    """Test accuracy of CE in percent on the labels of each policy, and the percentage of wrong labels left."""
+    settings = _settings(lines)
+    judges = [judge for judge in METHOD_OF if any(line["judge"] == judge for line in lines)]
+    treatments = [("", "given labels"), *((judge, policy) for judge in judges for policy in POLICIES), ("", "truth")]
+    body = []
+    for judge, policy in treatments:
+        cells = []
+        for setting in settings:
+            keys = (*setting, judge, policy)
+            its = [line for line in lines if (line["data"], line["noise"], line["judge"], line["policy"]) == keys]
+            accuracy, left = (_mean(its, number(column)) for column in ("test_last", "wrong_left"))
+            cells.append("–" if accuracy is None or left is None else f"{100 * accuracy:.1f} ({100 * left:.0f})")
+        body.append([f"{policy}, by {judge}" if judge else policy.replace("truth", "true labels"), *cells])
+    names = [", ".join(_titled(setting)[1:]) for setting in settings]
+    return table(["labels", *names], body, frozenset(names))
