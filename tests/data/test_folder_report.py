@@ -8,10 +8,12 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import put
 from PIL import Image
 
 from slnlab.config import compose
@@ -78,6 +80,26 @@ def told(root: Path, directory: Path, **options: str) -> None:
 def rows(file: Path) -> list[dict[str, str]]:
     with file.open(newline="") as opened:
         return list(csv.DictReader(opened))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_folder_without_permission_is_named() -> None:
+    """Asked as a user who may not read it; the administrator, who runs tests in containers, may read everything."""
+    with tempfile.TemporaryDirectory() as made:
+        root = put(Path(made) / "images", "train/cat/0.png", "train/dog/0.png")
+        for path in (Path(made), root, root / "train"):
+            path.chmod(0o755)
+        (root / "train/dog").chmod(0)
+        administrator = os.geteuid() == 0
+        if administrator:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DataError, match=r"images/train/dog: cannot be read: Permission denied"):
+                read_image_folder(str(root))
+        finally:
+            if administrator:
+                os.seteuid(0)
+            (root / "train/dog").chmod(0o755)
 
 
 def test_all_unreadable_files_are_named_at_once(folder: Path, tmp_path: Path) -> None:

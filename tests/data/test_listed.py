@@ -256,3 +256,11 @@ def test_corrections_need_image_files(tmp_path: Path) -> None:
     config: Any = compose(["data=digits", f"+data.labels={corrections(tmp_path, 'a,b,c')}"])
     with pytest.raises(ConfigError, match=r"data.labels: overrides the labels of your own data .*, not of digits"):
         check(config)
+
+
+@pytest.mark.slow
+def test_a_list_of_a_million_rows_is_read(tmp_path: Path) -> None:
+    """Twelve images, each named a hundred thousand times by other annotators: a long list of few files."""
+    rows = (f"img/{n % 12}.png,{('cat', 'dog')[n % 12 % 2]},{n // 12}" for n in range(1_000_000))
+    contents = read(listed(tmp_path, *rows, header="path,label,annotator"))
+    assert labels(contents) == {f"img/{n}.png": ("cat", "dog")[n % 2] for n in range(12)}
