@@ -47,3 +47,20 @@ def test_every_process_predicts_its_own_part(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("slnlab.processes.distributed.world_size", lambda: 2)
     with pytest.raises(SlnlabError, match="predictions need one process"):
         filled(spec)
+
+
+def test_noisy_labels_choose_the_estimating_network_beside_correct_ones(tmp_path: Path) -> None:
+    """The matrix is that of the noise, so correct labels, which the user evaluates on, must not choose its network."""
+    config = compose(["data=clothing1m", "method=forward", f"runs_dir={tmp_path}"])
+    assert config.data.clean_val
+    (first,) = needed(settle(config))
+    assert not first.spec.config.data.clean_val
+    assert first.spec.config.data.noisy_val == 100_000
+    assert first.spec.config.loss.name == "cross_entropy"
+
+
+def test_cross_entropy_estimates_the_rate_for_another_loss(tmp_path: Path) -> None:
+    choice = ["method=co_teaching", "method.forget_rate=anchor_points", f"runs_dir={tmp_path}"]
+    (first,), (other,) = (needed(settle(compose([*choice, *loss]))) for loss in ([], ["loss=gce"]))
+    assert other.spec.config.loss.name == "cross_entropy"
+    assert other.spec.subdir == first.spec.subdir

@@ -9,6 +9,7 @@ import pytest
 
 from slnlab.config import check, compose, resolvers
 from slnlab.config.container import container_of, flat
+from slnlab.training.settling import settle
 
 COMMON = {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "data.padding": 4, "data.flip": True}
 APL = {"scheduler.name": "cosine", "scheduler.eta_min": 0, "clip_norm": 5, "data.batch_size": 128}
@@ -24,7 +25,7 @@ DIVIDEMIX = {
     "model.name": "preact_resnet18",
     "trainer.max_epochs": 300,
     "optimizer.lr": 0.02,
-    "data.batch_size": 64,
+    "data.batch_size": 128,
     "scheduler.name": "multistep",
     "scheduler.milestones": [150],
     "scheduler.gamma": 0.1,
@@ -93,3 +94,29 @@ def test_the_documented_examples_hold() -> None:
     found = doctest.testmod(resolvers)
     assert found.attempted
     assert not found.failed
+
+
+def test_dividemix_learns_from_as_many_labelled_samples_as_its_authors() -> None:
+    """64 labelled and as many unlabelled ones on CIFAR, 32 and 32 on photographs: here a batch has both."""
+    for data, size in (("cifar10", 128), ("cifar10_dividemix", 128), ("clothing1m", 64), ("mini_webvision", 64)):
+        found = values(f"data={data}", "method=dividemix")
+        assert found["data.batch_size"] == size, data
+        assert (found["method.lambda_u"] is None) == (size == 64), data
+    assert values("data=mini_webvision", "method=ce")["data.batch_size"] == 32
+
+
+@pytest.mark.parametrize("classes", ["10", "100"])
+def test_instance_dependent_noise_does_not_depend_on_the_protocol(classes: str) -> None:
+    """The run on correct labels that rates the flips; `apl` alone normalises its images otherwise."""
+    from slnlab.training.probability_run import needed
+
+    settings = []
+    for name in ("", "_apl", "_dividemix"):
+        spec = settle(compose([f"data=cifar{classes}{name}", "noise=dependent", "method=ce"]))
+        (clean,) = (found.spec for found in needed(spec))
+        found = flat(container_of(clean.config))
+        groups = ("model.", "optimizer.", "scheduler.", "trainer.", "clip_norm", "loss.", "data.")
+        kept = {key: value for key, value in found.items() if key.startswith(groups)}
+        settings.append({k: v for k, v in kept.items() if k.split(".")[1:2] not in (["name"], ["mean"], ["std"])})
+    assert settings[0] == settings[1] == settings[2]
+    assert (settings[0]["optimizer.weight_decay"], settings[0]["data.batch_size"]) == (5e-4, 128)

@@ -15,7 +15,7 @@ from torch.optim import SGD
 from slnlab.config import check, compose
 from slnlab.config.container import container_of
 from slnlab.errors import ConfigError
-from slnlab.losses import cross_entropy
+from slnlab.losses import cross_entropy, logit_clip
 from slnlab.methods.co_teaching_plus import CoTeachingPlus
 
 P, P_2 = [0.9, 0.6, 0.99, 0.2, 0.7, 0.3], [0.2, 0.1, 0.98, 0.8, 0.4, 0.45]
@@ -62,6 +62,18 @@ def test_probabilities_as_input_apply_softmax_twice() -> None:
         return -p + math.log(math.exp(p) + math.exp(1 - p))
 
     assert loss.item() == pytest.approx(twice(0.2) + twice(0.2), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss_input", ["logits", "probabilities"])
+def test_logits_are_clipped_before_they_become_probabilities(loss_input: str) -> None:
+    tau = 0.4
+    ours, expected = bare(P, P_2, loss_input=loss_input), bare(P, P_2, loss_input=loss_input)
+    ours.logit_clip = tau
+    for network in expected.networks.values():
+        network.logits = nn.Parameter(logit_clip(network.logits.detach(), tau))
+    assert ours.loss_of_disagreements(batch_of(6))[0].item() == pytest.approx(
+        expected.loss_of_disagreements(batch_of(6))[0].item(), rel=1e-6
+    )
 
 
 def test_the_loss_range_of_softmax_twice_at_ten_classes() -> None:

@@ -62,7 +62,9 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ("pes_semi", "cifar10", "part_dependent", {"method.early_epochs": 20, "method.lambda_u": 15, "method.steps": 390}),
     ("pes_semi", "cifar100", "asym", {"method.early_epochs": 35, "method.lambda_u": 50, "method.refining_lr": 1e-4}),
     ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
+    ("mixup", "cifar10", "none", {"mixup.alpha": 1}),
     ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
+    ("sam", "cifar10", "none", {"sam.rho": 0.05}),
 ]
 
 

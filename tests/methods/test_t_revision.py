@@ -18,6 +18,7 @@ from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy, forward
 from slnlab.objectives import RevisedTransition
 from slnlab.record.checkpoints import best_weights
+from slnlab.record.metrics import read_metrics
 from slnlab.record.result import Result
 from slnlab.train import train
 from slnlab.training import assemble, transition_run
@@ -148,3 +149,12 @@ def test_the_result_has_the_revised_matrix_and_its_error(estimated: tuple[Any, R
     torch.testing.assert_close(forward(torch.eye(10) * 50, estimate).neg().exp(), estimate, atol=1e-4, rtol=0)
     total = (estimate + correction).clamp(min=1e-8)
     torch.testing.assert_close(torch.tensor(used.matrix), total / total.sum(1, keepdim=True))
+
+
+def test_the_momentum_model_follows_both_phases(tiny_run: Callable[..., tuple[Result, Path]]) -> None:
+    """With a decay of 0 it is the network after each step, whichever optimiser made it."""
+    choice = ["method=t_revision", "method.transition=known", "method.reweighting_epochs=2", "method.revision_lr=0.01"]
+    _, directory = tiny_run(*choice, "momentum.enabled=true", "momentum.decay=0", "trainer.max_epochs=3")
+    for row in read_metrics(directory / "metrics.csv"):
+        assert row["test/momentum/loss"] == row["test/network/loss"]
+    assert len({row["test/network/loss"] for row in read_metrics(directory / "metrics.csv")}) == 3

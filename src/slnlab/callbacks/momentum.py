@@ -158,9 +158,9 @@ def _name_of_average(network: str) -> str:
 
 
 def _optimizer_of(name: str, network: nn.Module, optimizers: Sequence[Optimizer]) -> Optimizer:
-    """The last optimiser that trains a parameter of this network."""
+    """The first optimiser that trains a parameter of this network: a method's own, before those that it appends."""
     parameters = {id(parameter) for parameter in network.parameters()}
-    for optimizer in reversed(optimizers):
+    for optimizer in optimizers:
         if any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group["params"]):
             return optimizer
     raise ConfigError(f"MomentumModel: no optimiser trains {name!r}, so its average would never move")

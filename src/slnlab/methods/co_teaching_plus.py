@@ -65,13 +65,18 @@ class CoTeachingPlus(CoTeaching):
         if disagreements:
             self.descend(loss)
 
+    def seen_by_loss(self, logits: Tensor) -> Tensor:
+        clipped = super().seen_by_loss(logits)
+        if self.loss_input == "logits" or self.current_epoch < self.init_epochs:
+            return clipped
+        return clipped.float().softmax(1)
+
     def loss_of_disagreements(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """This process's share of the loss, and |D| of the global batch, both scalars; |D| = 0 gives a loss of 0."""
         logits = self.outputs(batch)
         disagree = logits[0].argmax(1) != logits[1].argmax(1)
         size = gather(disagree).sum()
-        fed = [outputs.float().softmax(1) for outputs in logits] if self.loss_input == "probabilities" else logits
-        compared, losses = self.losses_of_both(fed, batch)
+        compared, losses = self.losses_of_both(logits, batch)
         count = ((1 - self.forget_rate) * size.double() + 1e-9).long()
         count = torch.where(count > 0, count, size)
         picked = [

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.losses import logit_clip
 from slnlab.methods.small_loss import SmallLossPair, chosen, global_ranks, keep_count
 from slnlab.objectives import symmetric_divergence
 from slnlab.schema.kinds import Share
@@ -41,7 +40,7 @@ class JoCoR(SmallLossPair):
     def loss(self, batch: Batch) -> Tensor:
         outputs = self.outputs(batch)
         compared, losses = self.losses_of_both(outputs, batch)
-        agreement = self.co_lambda * symmetric_divergence(*(logit_clip(each, self.logit_clip) for each in outputs))
+        agreement = self.co_lambda * symmetric_divergence(*map(self.seen_by_loss, outputs))
         count = keep_count(batch.shard.total, self.forget_rate)
         joint = (1 - self.co_lambda) * (compared[0] + compared[1]) + agreement.detach()
         kept = global_ranks(joint, batch.shard) < count

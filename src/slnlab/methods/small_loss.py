@@ -128,6 +128,10 @@ class SmallLoss(Method):
         """R(e) of the current epoch."""
         return ramp(self.current_epoch + 1, self.ramp_epochs) * self.noise_rate
 
+    def seen_by_loss(self, logits: Tensor) -> Tensor:
+        """What the class-wise loss gets of the logits (B, C)."""
+        return logit_clip(logits, self.logit_clip)
+
     def losses(self, logits: Tensor, batch: Batch, network: int = 0) -> tuple[Tensor, Tensor]:
         """Losses per sample (B,): for comparison (detached, unperturbed targets), and for training.
 
@@ -136,7 +140,7 @@ class SmallLoss(Method):
             batch: the samples.
             network: number of the network, from 0, for its own label noise.
         """
-        targets, of_classes = self.table.targets(batch.index), self.class_losses(logit_clip(logits, self.logit_clip))
+        targets, of_classes = self.table.targets(batch.index), self.class_losses(self.seen_by_loss(logits))
         losses = expected_loss(targets, of_classes)
         if not self.sln.sigma:
             return losses.detach(), losses

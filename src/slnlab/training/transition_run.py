@@ -15,7 +15,7 @@ from slnlab.training import probability_run
 from slnlab.training.needed import NeededRun
 from slnlab.training.settling import settle
 
-SHARED = ("data", "noise", "model", "loss", "optimizer", "scheduler", "trainer", "seed", "runs_dir")
+SHARED = ("data", "noise", "model", "optimizer", "scheduler", "trainer", "seed", "runs_dir")
 """Groups that the run on noisy labels copies from the run that needs it."""
 
 
@@ -89,6 +89,8 @@ def _noisy_run(config: DictConfig) -> DictConfig:
         size = noisy.data.train_size or noisy.data.num_train
         noisy.data.noisy_val = noisy.data.noisy_val or max(1, size // 10)
         noisy.data.test = False
+        if "clean_val" in noisy.data:  # correct labels would choose the epoch instead
+            noisy.data.clean_val = False
         noisy.best_epoch.criterion = config.method.get("criterion", "loss")
         noisy.method.rows = {
             "best": "CE (best on noisy labels, for the transition matrix)",
