@@ -50,6 +50,22 @@ def test_data_check_names_the_expected_files(tmp_path: Path, capsys: pytest.Capt
         check_data(["check", "cifar10", str(tmp_path)])
 
 
+def test_data_check_compares_counts_and_forgives_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of ten classes, and of one folder a file that no run would use."""
+    for split in ("training", "testing"):
+        for label in (0, 1, 2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            (tmp_path / split / f"{label}_img_{label}.jpg").touch()
+    asked = ["check", "animal10n", str(tmp_path), "data.num_train=3"]
+    with pytest.raises(SystemExit, match="2 things to fix"):
+        check_data(asked)
+    assert capsys.readouterr().out.count("in 3 classes (1 to 1 of a class); data.num_classes=10 expects another") == 2
+    check_data([*asked, "data.num_classes=3", "data.classes=null"])
+    assert "wrong" not in capsys.readouterr().out
+
+
 def test_missing_imagenet_weights_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     config = compose(["model=resnet50", "model.pretrained=true", "data=cifar10"])

@@ -177,6 +177,10 @@ def test_your_own_data_keep_the_best_epoch_where_they_have_correct_validation_la
             ["method=ce", KEEP, "best_epoch.criterion=label_wave", "trainer.evaluate_every=5"],
             r"label_wave may choose any epoch",
         ),
+        (
+            ["method=ce", KEEP, "best_epoch.criterion=label_wave", "data.oversampling=true"],
+            r"label_wave counts changed predictions, and an epoch of other samples has none to compare",
+        ),
         (["method=ce", KEEP], r"best_epoch\.enabled: no labels are held out"),
         (["method=ce", KEEP, "data.noisy_val=9", "best_epoch.weights=momentum"], r"no weights momentum; .* 'network'$"),
         (["method=ce", KEEP, "data.noisy_val=9", "best_epoch.weights=ensemble"], r"no weights ensemble"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ from torch import Tensor
 
 from slnlab import SampleTable
 from slnlab.callbacks.dynamics import COLUMNS, EMA_SHARE, accumulate, dynamics, prediction_changes
+from slnlab.record.label_wave import CHANGES
+from slnlab.record.metrics import read_metrics
+from slnlab.record.result import Result
 from slnlab.samples import margins
 
 GIVEN = [0, 1, 2, 0]
@@ -71,6 +76,17 @@ def test_prediction_changes_of_an_epoch_by_hand() -> None:
         found.append(prediction_changes(made))
         accumulate(made)
     assert found == [None, 2, 3, None]
+
+
+def test_an_epoch_without_a_count_has_an_empty_cell(
+    tiny_run: Callable[..., tuple[Result, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning keeps the metrics of earlier epochs, and the count of one epoch is not that of the next."""
+    counts = [None, 34, None, 35]
+    left = iter(counts)
+    monkeypatch.setattr("slnlab.callbacks.dynamics.prediction_changes", lambda table: next(left))
+    _, directory = tiny_run("trainer.max_epochs=4")
+    assert [row.get(CHANGES) for row in read_metrics(directory / "metrics.csv")] == counts
 
 
 def test_moving_average_of_the_loss_by_hand() -> None:

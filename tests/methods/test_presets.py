@@ -61,6 +61,12 @@ PRESETS: list[tuple[str, str, str, dict[str, Any]]] = [
     ),
     ("pes_semi", "cifar10", "part_dependent", {"method.early_epochs": 20, "method.lambda_u": 15, "method.steps": 390}),
     ("pes_semi", "cifar100", "asym", {"method.early_epochs": 35, "method.lambda_u": 50, "method.refining_lr": 1e-4}),
+    ("disc", "cifar10", "sym", {"method.warm_up_epochs": 20, "method.decay": 0.99, "method.hard_weight": 1}),
+    ("disc", "cifar10", "asym", {"method.warm_up_epochs": 20, "method.decay": 0.95, "method.cutout": 4}),
+    ("disc", "cifar100", "dependent", {"method.warm_up_epochs": 15, "method.decay": 0.99, "method.magnitude": 10}),
+    ("jump_teaching", "cifar100", "sym", {"method.warm_up_epochs": 30, "method.bits": 64}),
+    ("ssr", "cifar10", "sym", {"method.relabel_above": 0.9, "method.neighbours": 200}),
+    ("ssr_plus", "cifar100", "sym", {"method.relabel_above": 0.8, "method.neighbours": 200}),
     ("mixup", "cifar10", "sym", {"mixup.alpha": 8}),
     ("mixup", "cifar10", "none", {"mixup.alpha": 1}),
     ("sam", "cifar10", "sym", {"sam.rho": 0.1}),
@@ -75,6 +81,30 @@ def test_presets_are_the_published_values(method: str, data: str, noise: str, ex
     found = flat(container_of(config))
     assert {key: found[key] for key in expected} == expected
     assert found["trainer.max_epochs"] == 300, "the budget is the data set's, whatever the method"
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (["data=cifar10", "method=disc", "noise.rate=0.6"], {"method.decay": 0.95, "method.hard_weight": 0.2}),
+        (["data=cifar100", "method=ssr", "noise.rate=0.2"], {"method.relabel_above": 0.9}),
+        (["data=animal10n", "method=disc"], {"method.warm_up_epochs": 10, "method.cutout": 8}),
+        (["data=animal10n", "method=ssr"], {"method.relabel_above": 0.95}),
+        (["data=animal10n", "method=jump_teaching"], {"method.warm_up_epochs": 15}),
+        (["data=animal10n", "method=sgn"], {"method.trust": 0.95}),
+        (["data=noisy_imagewoof", "method=sgn"], {"method.trust": 0.95}),
+        (["data=clothing1m", "method=sop_plus"], {"method.cutout": 112, "method.view2_norm": "own"}),
+        (["data=fashion_mnist", "method=sop_plus"], {"method.cutout": 14}),
+        (["data=tiny_imagenet", "method=sop_plus"], {"method.cutout": 32, "method.view2_norm": "own"}),
+        (["data=tiny_imagenet", "method=ssr"], {"method.neighbours": 200, "method.references": 50000}),
+        (["data=clothing1m", "method=ssr_plus"], {"method.neighbours": 200}),
+        (["data=digits", "method=disc"], {"method.cutout": 2}),
+    ],
+)
+def test_presets_follow_the_data_set_the_rate_and_the_length(choice: list[str], expected: dict[str, Any]) -> None:
+    """What is counted in CIFAR's epochs or pixels, or of 50,000 images, is no value for other data."""
+    found = flat(container_of(compose(choice)))
+    assert {key: found[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml")))

@@ -35,6 +35,15 @@ def test_the_vote_on_nine_points_in_the_plane() -> None:
     assert agreeing(votes, LABELS, 0.37).tolist() == [True] * 8 + [False], ".75 of 2, but 1 of 3"
 
 
+@pytest.mark.parametrize("references", [None, 3])
+def test_a_sample_votes_for_itself_whoever_else_may_vote(references: int | None) -> None:
+    points, labels = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.arange(9)
+    alone = neighbour_votes(points, labels, 9, 1, references=references)
+    assert torch.equal(alone, torch.eye(9))
+    two = neighbour_votes(points.repeat(2, 1), labels.repeat(2), 9, 2, references=references and 18)
+    assert torch.equal(two, torch.eye(9).repeat(2, 1)), "its copy is its nearest neighbour"
+
+
 def sorting(bare: Callable[..., Bare], name: str = "ssr") -> SSR:
     """Two features are the logits of two classes; sample 0 is surely of class 1, the others are undecided."""
     made = bare(f"method={name}", "method.relabel_above=0.9", "method.neighbours=2", given=[0, 0, 0, 1], num_classes=2)

@@ -151,6 +151,14 @@ def test_the_result_has_the_revised_matrix_and_its_error(estimated: tuple[Any, R
     torch.testing.assert_close(torch.tensor(used.matrix), total / total.sum(1, keepdim=True))
 
 
+def test_the_schedule_leaves_the_revision_alone() -> None:
+    """A milestone divides the network's rate; the authors' Adam keeps its own."""
+    method = assemble.method(settle(compose([*SMALL, "method.transition=known", "scheduler=multistep"])).config)
+    optimizers, (schedule,) = method.configure_optimizers()
+    assert len(optimizers) == 2
+    assert schedule.optimizer is optimizers[0]
+
+
 def test_the_momentum_model_follows_both_phases(tiny_run: Callable[..., tuple[Result, Path]]) -> None:
     """With a decay of 0 it is the network after each step, whichever optimiser made it."""
     choice = ["method=t_revision", "method.transition=known", "method.reweighting_epochs=2", "method.revision_lr=0.01"]

@@ -39,11 +39,21 @@ def neighbour_votes(
         Shares (N, C) float32 of the k votes; rows sum to 1.
     """
     unit, votes = normalize(features, dim=1), one_hot(labels, num_classes)
-    known, voting = unit, votes
+    every = torch.arange(len(unit), device=unit.device)
+    voters = every
     if references is not None and references < len(unit):
-        drawn = torch.randperm(len(unit), generator=generator, device=unit.device)[:references]
-        known, voting = unit[drawn], votes[drawn]
-    k = min(neighbours, len(known))
-    parts = [voting[(rows @ known.T).topk(k).indices].sum(1) for rows in shard(len(unit)).of(unit).split(AT_ONCE)]
+        voters = torch.randperm(len(unit), generator=generator, device=unit.device)[:references]
+    known, voting = unit[voters], votes[voters]
+    place = torch.full_like(every, -1)  # of a sample among the voters
+    place[voters] = torch.arange(len(voters), device=unit.device)
+    k = min(neighbours, len(voters))
+
+    def of(rows: Tensor) -> Tensor:
+        near = unit[rows] @ known.T
+        there = (place[rows] >= 0).nonzero().squeeze(1)
+        near[there, place[rows][there]] = -2  # below every cosine: a sample is no neighbour of itself, yet it votes
+        return votes[rows] + voting[near.topk(k - 1).indices].sum(1)
+
+    parts = [of(rows) for rows in shard(len(unit)).of(every).split(AT_ONCE)]
     found = torch.cat(parts) if parts else votes[:0]
     return gather(found) / k

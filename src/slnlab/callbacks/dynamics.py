@@ -48,7 +48,9 @@ class TrainingDynamics(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
         changes = prediction_changes(pl_module.table)
-        if changes is not None:
+        if changes is None:
+            trainer.callback_metrics.pop(CHANGES, None)  # that of an earlier epoch
+        else:
             pl_module.note({CHANGES: changes})
         accumulate(pl_module.table)
 

@@ -55,9 +55,10 @@ def noise_kind(*, _root_: DictConfig) -> str:
     return str(_root_.noise.get("like") or _root_.noise.name)
 
 
-def part_of_training(share: float, *, _root_: DictConfig) -> int:
-    """A share in [0, 1] of the training samples, rounded down, at least 1."""
-    return max(1, int(share * (_root_.data.train_size or _root_.data.num_train)))
+def part_of_training(share: float, most: int | None = None, *, _root_: DictConfig) -> int:
+    """A share in [0, 1] of the training samples, of `most` if there are more; rounded down, at least 1."""
+    size = _root_.data.train_size or _root_.data.num_train
+    return max(1, int(share * (size if most is None else min(size, most))))
 
 
 def steps_of_epoch(*, _root_: DictConfig) -> int | None:
@@ -77,6 +78,17 @@ def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
 def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
     """A share in [0, 1] of the run's epochs, rounded down, at least 1."""
     return max(1, int(share * _root_.trainer.max_epochs))
+
+
+def epochs_of(count: int, of: int, *, _root_: DictConfig) -> int:
+    """So many epochs, published for runs of `of` epochs; in a shorter run the same share of it, at least 1."""
+    return max(1, min(count, count * int(_root_.trainer.max_epochs) // of))
+
+
+def part_of_side(share: float, *, _root_: DictConfig) -> int:
+    """A share in [0, 1] of an image's side in pixels, rounded down to an even number; 0 for feature vectors."""
+    side = OmegaConf.select(_root_, "data.image_size") or OmegaConf.select(_root_, "preset.image_size") or 0
+    return 2 * int(share * side / 2)
 
 
 def memory(share: float, *, _root_: DictConfig) -> float:
@@ -170,7 +182,9 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "image_folder": image_folder,
     "memory": memory,
     "noise_kind": noise_kind,
+    "epochs_of": epochs_of,
     "part_of_epochs": part_of_epochs,
+    "part_of_side": part_of_side,
     "part_of_steps": part_of_steps,
     "over": operator.floordiv,
     "part_of_training": part_of_training,

@@ -21,6 +21,7 @@ def published(config: DictConfig) -> Iterator[tuple[Literal["ok", "wrong", "note
         return
     used = {"val_clean": data["clean_val"], "test": data["test"]}
     yield "ok", f"{data['name']}: {source.about.title}, looked for in {source.root}"
-    for is_well, text in source.survey([split for split in source.splits if used.get(split, True)], data["num_train"]):
+    splits = [split for split in source.splits if used.get(split, True)]
+    for is_well, text in source.survey(splits, data["num_train"], data["num_classes"]):
         yield "ok" if is_well else "wrong", text
     yield "note", source.about.origin

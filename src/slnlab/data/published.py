@@ -174,12 +174,13 @@ class PublishedFiles(ABC):
             log.warning("%s: %d of %d listed %s images are missing", self.root, len(gone), len(pairs), split)
         return left
 
-    def survey(self, splits: Sequence[FileSplit], num_train: int) -> Iterator[tuple[bool, str]]:
+    def survey(self, splits: Sequence[FileSplit], num_train: int, num_classes: int) -> Iterator[tuple[bool, str]]:
         """Yield what is expected, and what is there: pairs (True if all is well, text).
 
         Args:
             splits: the splits that a run uses.
             num_train: number of training images that it expects.
+            num_classes: number of classes that it expects in each split.
         """
         lacking = self.about.lacking(self.root)
         for name, content in self.about.tree.items():
@@ -196,8 +197,11 @@ class PublishedFiles(ABC):
             text += f" ({min(sizes):,} to {max(sizes):,} of a class)" if sizes else ""
             if gone:
                 text += f"; {len(gone):,} of {len(pairs):,} listed ones are missing, such as {quoted(sorted(gone), 2)}"
-            unexpected = split == "train" and sum(sizes) != num_train
-            yield (
-                not gone and not unexpected,
-                text + f"; data.num_train={num_train} expects another number" * unexpected,
-            )
+            left_out = self.missing == "skip" and len(gone) < len(pairs)
+            expected = {"data.num_classes": (len(sizes), num_classes)}
+            if split == "train":
+                expected["data.num_train"] = (sum(sizes), num_train)
+            others = [
+                f"; {key}={wanted} expects another number" for key, (n, wanted) in expected.items() if n != wanted
+            ]
+            yield (left_out or not gone) and not others, text + "".join(others)

@@ -50,7 +50,7 @@ def randaugment(operations: int, magnitude: int) -> v2.Transform:
 
 
 class StrongView:
-    """An augmentation policy; then random crop, flip and cutout.
+    """An augmentation policy; then random crop, flip and cutout, as SOP+ does. The code of SSR and DISC crops first.
 
     The draws of a sample depend only on the step, the number of the view and its place in the global batch. The policy
     treats one image after another and draws on the host, without waiting for the device.

@@ -37,7 +37,8 @@ class SSR(SingleNetwork):
 
     SSR+ adds `consistency` · mean −cos(h(g(f(strong))), sg g(f(weak))) over a batch of *all* samples, with features f,
     a projector g and a predictor h; a pass over all samples is then the epoch. Both views have a pass of their own.
-    `loss` and `prediction` are those of the evaluation. Without two selected samples an epoch has no step.
+    `loss` and `prediction` are those of this evaluation, for Label Wave too. Without two selected samples an epoch has
+    no step.
 
     Args:
         network: see `SingleNetwork`.

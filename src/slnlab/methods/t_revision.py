@@ -26,7 +26,7 @@ class TRevision(GivenTransition):
     1. The network starts from the weights that estimated T̂, if T̂ is estimated. It learns for `reweighting_epochs` with
        the constant importance weights of T̂.
     2. In the later epochs Adam, new and with a small learning rate, moves the network and ΔT. The weights of T̂ + ΔT
-       have gradients. The learning-rate schedule of the network also acts on Adam, and the momentum model follows it.
+       have gradients. Adam's learning rate is constant; the momentum model follows its steps.
 
     The authors' vectorised code detaches the weights in phase 2, so that ΔT never moves; this is the paper's formula.
     Their phase 2 starts from the epoch of phase 1 that is best on held-out noisy labels; here it starts from the last.
@@ -85,6 +85,13 @@ class TRevision(GivenTransition):
     def new_optimizers(self) -> list[Optimizer]:
         (own,) = super().new_optimizers()
         return [own, Adam([*self.network.parameters(), *self.revised.parameters()], lr=self.revision_lr)]
+
+    def configure_optimizers(self) -> Any:
+        configured = super().configure_optimizers()
+        if not isinstance(configured, tuple):
+            return configured
+        optimizers, (schedule, _) = configured
+        return optimizers, [schedule]
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

@@ -23,7 +23,8 @@ def stopping_epoch(rows: Sequence[dict[str, float]], average: int = AVERAGE) -> 
     This is the first epoch e with A_e < A_{e+1} after A has fallen at least once: the early rise of a network that
     still predicts few classes is no minimum, and the last of equal values is chosen. Without a minimum training would
     not have stopped, so the last epoch counts. A run in which a later epoch meets new samples (`data.per_class`) has
-    no comparable counts.
+    no comparable counts. The predictions are those of training; methods that predict all samples at the start of an
+    epoch (SSR, DivideMix, PES) are counted by these, the network as the epoch before left it.
 
     Args:
         rows: one per epoch, with `epoch`, and from the second epoch on with `train/prediction_changes`.

@@ -62,6 +62,12 @@ def _best_epoch_problems(config: dict[str, Any]) -> Problems:
             "best_epoch.criterion",
             "label_wave may choose any epoch, so each must be evaluated: trainer.evaluate_every=1",
         )
+    if by_label_wave and (data["oversampling"] or data.get("sampling") == "balanced"):
+        yield (
+            "best_epoch.criterion",
+            "label_wave counts changed predictions, and an epoch of other samples has none to compare; choose accuracy "
+            "or loss",
+        )
     has = {"network": True, "momentum": config["momentum"]["enabled"]}
     has["ensemble"] = len(law(config["method"]).networks) > 1
     if not has.get(best["weights"], True):
