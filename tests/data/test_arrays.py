@@ -269,7 +269,8 @@ def test_identity_follows_the_contents_not_the_place(tmp_path: Path) -> None:
     [
         (["model=cnn"], r"model: cnn takes images, but features has vectors; choose model=mlp or model=linear"),
         (["noise=open_set", "+noise.donor._target_=slnlab.data.digits.Digits"], r"open_set replaces images"),
-        (["method=sop_plus"], r"sop_plus learns from a second, augmented view, and vectors have none"),
+        (["method=ssr", "data.dropped_features=0"], r"dropped_features: 0, but ssr learns from a view that lacks some"),
+        (["method=sop_plus", "method.cutout=4"], r"method\.cutout: vectors have no pixels to cut out"),
         (["data.flip=true"], r"data.flip: True is not allowed"),
         (["data.padding=2"], r"data.padding: 2 is not allowed"),
         (["model.widths=[]"], r"model.widths"),

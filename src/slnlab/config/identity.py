@@ -54,6 +54,7 @@ OFF: dict[str, Any] = {
     "data.imbalance": None,
     "data.augment": "crop_flip",
     "data.clean_val": False,
+    "data.dropped_features": 0.2,
     "data.source.votes": "majority",
     **{each.switch: 0 for each in COMPOSABLE if not each.in_every_identity},
 }

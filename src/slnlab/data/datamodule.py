@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Literal, get_args
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples, in_batches
 from slnlab.data.oversampling import equally_often
+from slnlab.data.strong_view import SecondView, StrongView
 from slnlab.data.training_samples import TrainingSamples
 from slnlab.data.transforms import augmentation
 from slnlab.errors import ConfigError
@@ -244,6 +246,15 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
             return self.views(local[number], parts[number], pixels, rows, *options)
 
         return read
+
+    def strong_view(self, policy: v2.Transform, cutout: int = 0, normalise: Normalise | None = None) -> SecondView:
+        """The strong view of methods that learn from two.
+
+        Args:
+            policy, cutout: see `slnlab.data.strong_view.StrongView`.
+            normalise: normalisation of its pixels; None: that of the data.
+        """
+        return StrongView(policy, self.crop_flip, normalise or self.normalise, cutout)
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
         """Return the rows (B,) of each whole training batch of an epoch."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+from torchvision.transforms import v2
 
 from slnlab.data.augment import Normalise
 from slnlab.data.batches import Images, Vectors
@@ -15,8 +16,9 @@ from slnlab.data.datamodule import EvaluationSplit
 from slnlab.data.images import ImageDataModule
 from slnlab.data.inject import LabelNoise
 from slnlab.data.source import Source
+from slnlab.data.strong_view import DroppedFeatures, SecondView
 from slnlab.record.result import Preprocessing
-from slnlab.schema.kinds import Positive
+from slnlab.schema.kinds import Positive, Rate
 
 _standardised: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 """Training vectors in use → their standardisation, for the runs of a process that share them."""
@@ -45,11 +47,15 @@ class Standardise(Normalise):
 class FeatureDataModule(ImageDataModule):
     """Feature vectors (N, D) of images, texts or tables. Batches are (B, D) float32, without augmentation.
 
+    Methods that learn from a strong view beside the vector get one with dropped features.
+
     Args:
         source, noise: see `ImageDataModule`.
         mean, std: of each feature, D numbers each; None: measured on the training vectors, where a feature with one
             value has the standard deviation 1.
         padding, flip, rotation, augment: vectors have none.
+        dropped_features: share of the numbers that a strong view lacks, in [0, 1), see
+            `slnlab.data.strong_view.DroppedFeatures`.
         options: see `ImageDataModule`. `channels` is D.
     """
 
@@ -69,14 +75,20 @@ class FeatureDataModule(ImageDataModule):
         flip: Literal[False] = False,
         rotation: Literal[0] = 0,
         augment: Literal["crop_flip", "none"] = "none",
+        dropped_features: Rate = 0.2,
         **options: Any,
     ) -> None:
         super().__init__(source, noise, mean=mean, std=std, padding=padding, flip=flip, rotation=rotation, **options)
+        self.dropped_features = dropped_features
 
     @property
     def preprocessing(self) -> Preprocessing:
         """The standardisation."""
         return Preprocessing(resize=None, crop=None, mean=list(self.normalise.mean), std=list(self.normalise.std))
+
+    def strong_view(self, policy: v2.Transform, cutout: int = 0, normalise: Normalise | None = None) -> SecondView:
+        """The vectors without some features; policy and cutout are for images."""
+        return DroppedFeatures(self.dropped_features, normalise or self.normalise)
 
     def inputs(self) -> Tensor:
         """The network's inputs (N, D) for all rows of the sample table, made once for all runs that share the data."""

@@ -1,6 +1,9 @@
-"""Strong augmentation of a batch: a policy, crop, flip and cutout, with separate draws for each sample."""
+"""Strong views of a batch, with separate draws for each sample: of images a policy, crop, flip and cutout; of vectors
+dropped features."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +13,12 @@ from slnlab.data.augment import CropFlip, Draws, Normalise
 from slnlab.data.transforms import each
 from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, derive
+
+
+class SecondView(Protocol):
+    """A strong view of a part of a global batch, see `StrongView.__call__`."""
+
+    def __call__(self, images: Tensor, part: Shard, streams: Streams, step: int, number: int = 1) -> Tensor: ...
 
 
 def cut_out(images: Tensor, centre: Tensor, side: int) -> Tensor:
@@ -93,3 +102,21 @@ class StrongView:
     def _by_policy(self, images: Tensor, part: Shard, seed: int, purpose: str, step: int) -> Tensor:
         places = range(part.start, part.start + len(images))
         return each(self.policy, images, (derive(seed, purpose, step, place) for place in places), images.device)
+
+
+class DroppedFeatures:
+    """A view of feature vectors: after standardising, each number is 0, its mean, with some probability (ours).
+
+    Args:
+        share: the probability, in [0, 1).
+        normalise: the standardisation.
+    """
+
+    def __init__(self, share: float, normalise: Normalise) -> None:
+        self.share, self.normalise = share, normalise
+
+    def __call__(self, images: Tensor, part: Shard, streams: Streams, step: int, number: int = 1) -> Tensor:
+        """Return network input (B, D) float32; see `StrongView.__call__`, with vectors (B, D) in place of images."""
+        generator = streams(f"dropped features {number}", step)
+        drawn = torch.rand(part.total, images.shape[1], generator=generator, device=images.device)
+        return self.normalise(images).masked_fill(part.of(drawn) < self.share, 0.0)

@@ -68,8 +68,8 @@ class Method(pl.LightningModule, ABC):
     needs: ClassVar[dict[str, str]] = {}
     fixed: ClassVar[dict[str, Any]] = {}
 
-    augments_images: ClassVar[bool] = False
-    """True if the method makes further views of the images. Such a method does not take vectors."""
+    learns_from_strong_views: ClassVar[bool] = False
+    """True if the method makes strong views of the samples (`IndexedDataModule.strong_view`)."""
 
     weighs_samples: ClassVar[bool] = False
     """True if the loss multiplies each sample's part by the column `sample_weight`, if there is one. Other methods

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slnlab.data.augment import Normalise
 from slnlab.data.batches import Batch
-from slnlab.data.strong_view import StrongView, autoaugment
+from slnlab.data.strong_view import autoaugment
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy
 from slnlab.methods.single_network import Lesson
@@ -38,7 +38,7 @@ class SOPPlus(SOP):
         options: see `SOP`.
     """
 
-    augments_images: ClassVar[bool] = True
+    learns_from_strong_views: ClassVar[bool] = True
     weighs_samples: ClassVar[bool] = False
 
     def __init__(
@@ -60,7 +60,7 @@ class SOPPlus(SOP):
         if self.view2_norm == "cifar10" and channels != 3:
             raise ConfigError(f"method.view2_norm: cifar10 has 3 channels, the images have {channels} channel(s); own")
         normalise = CIFAR10 if self.view2_norm == "cifar10" else self.data.normalise
-        self.view = StrongView(autoaugment(), self.data.crop_flip, normalise, self.cutout)
+        self.view = self.data.strong_view(autoaugment(), self.cutout, normalise)
 
     def second_view(self, batch: Batch) -> Tensor:
         """The second view (B, channels, H, W) of the batch's images at this step."""

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from slnlab.analysis.neighbours import neighbour_votes
 from slnlab.data.batches import Batch, Images, in_batches
-from slnlab.data.strong_view import StrongView, autoaugment
+from slnlab.data.strong_view import autoaugment
 from slnlab.methods.single_network import Lesson, SingleNetwork
 from slnlab.models.features import head_on, logits_and_features
 from slnlab.models.modes import evaluating
@@ -57,7 +57,7 @@ class SSR(SingleNetwork):
         "trainer.compile": "SSR reads the features inside the network, which a compiled network hides",
     }
     in_three_epochs: ClassVar[dict[str, Any]] = {"relabel_above": 0.15, "neighbours": 5}
-    augments_images: ClassVar[bool] = True
+    learns_from_strong_views: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class SSR(SingleNetwork):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.view = StrongView(autoaugment(), self.data.crop_flip, self.data.normalise)
+        self.view = self.data.strong_view(autoaugment())
 
     # The start of an epoch
 

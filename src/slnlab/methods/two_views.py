@@ -1,4 +1,4 @@
-"""The base of methods that learn from a weakly and a strongly augmented view of each image."""
+"""The base of methods that learn from a weakly and a strongly augmented view of each sample."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
-from slnlab.data.strong_view import StrongView, randaugment
+from slnlab.data.strong_view import randaugment
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.schema.kinds import EvenPixels, Magnitude
 
 
 class TwoViews(SingleNetwork):
-    """The weak view is the training augmentation, `batch.image`; the strong one is `second_view`.
+    """The weak view is the training augmentation, `batch.image`; the strong one is `second_view`. The weak view of a
+    feature vector is the vector, and its strong view lacks some features (`data.dropped_features`).
 
     Args:
         network: see `SingleNetwork`.
@@ -22,7 +23,7 @@ class TwoViews(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
-    augments_images: ClassVar[bool] = True
+    learns_from_strong_views: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, *, magnitude: Magnitude, cutout: EvenPixels, **options: Any) -> None:
         super().__init__(network, **options)
@@ -30,7 +31,7 @@ class TwoViews(SingleNetwork):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.view = StrongView(randaugment(2, self.magnitude), self.data.crop_flip, self.data.normalise, self.cutout)
+        self.view = self.data.strong_view(randaugment(2, self.magnitude), self.cutout)
 
     def second_view(self, batch: Batch) -> Tensor:
         """The strong view (B, channels, H, W) of the batch's images at this step."""

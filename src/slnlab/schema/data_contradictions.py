@@ -135,8 +135,16 @@ def _vector_problems(config: dict[str, Any]) -> Problems:
             f"{config['method']['name']} needs all images at once, and those of {data['name']} stay in their files; "
             "slnlab embed makes feature vectors of them, for data=features",
         )
-    if vectors and class_variable(config["method"]["_target_"], "augments_images"):
-        yield "method", f"{config['method']['name']} learns from a second, augmented view, and vectors have none"
+    if vectors and class_variable(config["method"]["_target_"], "learns_from_strong_views"):
+        if not data["dropped_features"]:
+            yield (
+                "data.dropped_features",
+                f"0, but {config['method']['name']} learns from a view that lacks some features",
+            )
+        if config["method"].get("cutout"):
+            yield "method.cutout", "vectors have no pixels to cut out; choose 0"
+        if config["method"].get("view2_norm") == "cifar10":
+            yield "method.view2_norm", "cifar10 has the constants of images; vectors need own"
 
 
 def _augmentation_problems(config: dict[str, Any]) -> Problems:
