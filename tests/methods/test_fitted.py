@@ -38,6 +38,25 @@ def test_logistic_has_scikit_learns_probabilities(classes: int, weighted: bool) 
     assert found[:, [0, classes + 1]].max() < 1e-12, "classes without a sample"
 
 
+def test_the_penalty_of_the_best_cross_validation_is_taken() -> None:
+    """Vectors come class by class. scikit-learn's own search has the same winner, and it matters which."""
+    from sklearn.linear_model import LogisticRegression as Reference
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    (vectors, labels), (new, _) = clusters(120), clusters(20, seed=1)
+    order = labels.argsort()
+    vectors, labels = vectors[order], labels[order]
+    labels[::3] = 1  # noise
+    penalties, parts = [1e-4, 1e-2, 1.0], StratifiedKFold(5, shuffle=True, random_state=0)
+    scores = [cross_val_score(Reference(C=c, max_iter=100), vectors, labels, cv=parts).mean() for c in penalties]
+    best = penalties[int(np.argmax(scores))]
+    assert len(set(scores)) > 1
+    chosen, alone = LogisticRegression(penalties, [100]), LogisticRegression(best, 100)
+    for fitted in (chosen, alone):
+        fitted.fit(vectors, labels, 5, None)
+    assert torch.equal(chosen(new), alone(new))
+
+
 def test_knn_votes_as_scikit_learn_and_not_for_itself() -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -75,7 +94,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", ["logistic", "knn"])
+@pytest.mark.parametrize("name", ["logistic", "ni_erm", "knn"])
 def test_a_run_has_a_result_weights_and_a_ranking(name: str, features: Path, tmp_path: Path) -> None:
     import slnlab
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from slnlab.data.batches import Batch
@@ -64,16 +65,24 @@ class FittedMethod(Method):
 
 
 class Logistic(FittedMethod):
-    """scikit-learn's logistic regression.
+    """scikit-learn's logistic regression; of several values the best in cross validation on the given labels.
 
     Args:
         network: ignored.
-        inverse_penalty: weight of the summed losses against ½‖W‖²; scikit-learn's C.
+        inverse_penalty: weight of the summed losses against ½‖W‖², scikit-learn's C; or a list of them.
+        iterations: largest number of iterations; or a list of them.
         options: see `Method`.
     """
 
-    def __init__(self, network: nn.Module, *, inverse_penalty: Positive = 1.0, **options: Any) -> None:
-        super().__init__(network, LogisticRegression(inverse_penalty), **options)
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        inverse_penalty: Positive | Annotated[list[Positive], Field(min_length=1)] = 1.0,
+        iterations: Count | Annotated[list[Count], Field(min_length=1)] = 1000,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, LogisticRegression(inverse_penalty, iterations), **options)
 
 
 class Neighbours(FittedMethod):
