@@ -124,3 +124,15 @@ def test_images_of_unknown_size_are_reported_as_unknown() -> None:
     assert found.activations is None
     assert "unknown without preset.image_size" in str(found)
     assert torch.get_default_device().type == "cpu"
+
+
+def test_missing_weights_are_announced(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a node without a network the run would fail after its data are read."""
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    words = ("-m", "seed=0,1", "data=cifar10", "data.source.download=false", "model=resnet50", "model.pretrained=true")
+    file = tmp_path / "checkpoints" / "resnet50-0676ba61.pth"
+    (line,) = (line for line in plan(*words) if line.startswith("download"))
+    assert line.endswith(f"/resnet50-0676ba61.pth to {file}, once")
+    file.parent.mkdir()
+    file.touch()
+    assert not [line for line in plan(*words) if line.startswith("download")]

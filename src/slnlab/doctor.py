@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -191,12 +190,14 @@ def published_files(config: DictConfig) -> Iterator[Finding]:
 
 def pretrained_weights(config: DictConfig) -> Iterator[Finding]:
     """Check that the published weights of a pretrained network are there; nothing for other networks."""
-    if not config.model.get("pretrained"):
+    if not config.model.get("pretrained"):  # or torch were imported for nothing
         return
-    found = getattr(get_class(config.model._target_), "published_weights", None)
-    if found is None:  # a user's own network
+    from slnlab.models.weight_files import wanted
+
+    found = wanted(config)
+    if found is None:
         return
-    file, address = found()
+    file, address = found
     if file.exists():
         yield Finding("ok", "weights", f"model={config.model.name}: ImageNet weights, in {file}")
     else:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from slnlab.errors import DataError
@@ -24,6 +26,17 @@ PARALLEL = "module."
 def cached(weights: Any) -> Path:
     """The file of torchvision's published weights in torch's cache, which may be missing."""
     return Path(torch.hub.get_dir(), "checkpoints", str(weights.url).rsplit("/", 1)[1])
+
+
+def wanted(config: DictConfig) -> tuple[Path, str] | None:
+    """The file of the published weights that a run starts from, which may be missing, and their address; None: none.
+
+    Args:
+        config: the run. A user's own network may have no `published_weights`.
+    """
+    of_network = getattr(get_class(config.model._target_), "published_weights", None)
+    found: tuple[Path, str] | None = of_network() if config.model.get("pretrained") and of_network else None
+    return found
 
 
 def published(weights: Any, key: str, instead: str) -> dict[str, Tensor]:

@@ -93,7 +93,7 @@ def show(runs: Sequence[tuple[str, Path, RunSpec]]) -> None:
 
 
 def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterator[str]:
-    """The lines of a plan. The last line is about memory and imports torch.
+    """The lines of a plan. The last lines, about weights and memory, import torch.
 
     Args:
         runs: (name, directory, run), in their order. Runs with equal directories count once.
@@ -124,6 +124,7 @@ def plan(runs: Sequence[tuple[str, Path, RunSpec]], kind: str = "run") -> Iterat
     if not left:
         yield "nothing is left to do"
         return
+    yield from _downloads(left)
     yield f"time      {_time(left)}"
     yield f"memory    {_memory(left)}"
 
@@ -152,6 +153,16 @@ def _first(planned: PlanLine) -> Iterator[PlanLine]:
         if run.left:
             yield from _first(run)
         yield run
+
+
+def _downloads(runs: Sequence[PlanLine]) -> Iterator[str]:
+    """A line for each file of published weights that the runs download."""
+    from slnlab.models.weight_files import wanted
+
+    pretrained = (run.config for run in runs if run.config.model.get("pretrained"))
+    for file, address in dict.fromkeys(found for config in pretrained if (found := wanted(config))):
+        if not file.exists():
+            yield f"download  {address} to {file}, once"
 
 
 # Time
