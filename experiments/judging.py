@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from evidence import Line, percent, read
+from evidence import Line, percent, read, results
 
 from slnlab.analysis.statistics import Summary, holm, paired, welch
 
@@ -163,6 +163,11 @@ def per_run(kind: str, **wanted: str) -> Callable[[Path], list[Line]]:
     return lines
 
 
+def with_eigenvalue(folder: Path) -> list[Line]:
+    """The lines of `flatness.csv` with a positive eigenvalue; a search that did not converge leaves none."""
+    return [line for line in read(folder / "flatness.csv") if float(line["largest_hessian_eigenvalue"] or 0) > 0]
+
+
 def sam_rise(line: Line) -> float:
     """Rise of the loss in `flatness.csv` for the smallest radius, in nats."""
     columns = [column for column in line if column.startswith("sam_rise_")]
@@ -179,30 +184,27 @@ def density(folder: Path) -> list[Line]:
     return list(runs.values())
 
 
+WAYS = ("loss", "inverse")
+"""Values of `correction.weighting`: the weight of the given label grows with its loss, or falls."""
+
+
 def weighting(folder: Path) -> Iterator[Finding]:
-    """Both weightings of label correction at the last epoch of `correction.csv`, by Welch's test."""
-    ends = {
-        (line["data"], line["noise"], line["noise_rate"], line["label"].rpartition("weighting=")[2]): line
-        for line in read(folder / "correction.csv")  # by epoch, so the last one stays
-        if line["measure"].endswith("accuracy_percent")
-    }
-    for data, noise, rate, way in ends:
-        other = ends.get((data, noise, rate, "inverse"))
-        if way != "loss" or other is None:
+    """Both weightings of label correction at the last epoch, paired by seed and noisy labels."""
+    found: dict[tuple[str, ...], dict[tuple[str, str], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for line in results(folder):
+        way = next((way for way in WAYS if f"correction.weighting={way}" in line["setting"]), None)
+        if way and line["label"] == "SLN-MO-LC":
+            found[line["data"], line["noise"], line["noise_rate"]][line["noise_hash"], line["seed"]][way] = last(line)
+    for place, runs in found.items():
+        both = {pair: run for pair, run in runs.items() if len(run) == len(WAYS)}
+        if not both:
             continue
-        ours, theirs = (
-            Summary(float(line["mean"]), float(line["std"]) if line["std"] else None, int(line["runs"]))
-            for line in (ends[data, noise, rate, way], other)
-        )
-        found = welch(ours, theirs)
-        means = f"inverse {theirs.mean:.2f} · loss {ours.mean:.2f}"
-        if found is None:
-            yield Finding(
-                _where(folder, data, noise, rate), f"{means}: {ours.mean - theirs.mean:+.2f} points", "one run"
-            )
-        else:
-            numbers = f"{means}: {found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] points"
-            yield Finding(_where(folder, data, noise, rate), numbers, interval(found.low, found.high))
+        by_draw: dict[str, list[float]] = defaultdict(list)
+        for (draw, _), run in both.items():
+            by_draw[draw].append(run["loss"] - run["inverse"])
+        means = " · ".join(f"{way} {fmean(run[way] for run in both.values()):.2f}" for way in reversed(WAYS))
+        judged = judge_pairs(by_draw, "points")
+        yield judged._replace(where=_where(folder, *place), numbers=f"{means}: {judged.numbers}")
 
 
 PAPER_COSTS = {"SLN-MO": 1.30 / 1.18, "SLN-MO-LC": 1.31 / 1.18}
@@ -221,7 +223,10 @@ def cost(folder: Path) -> Iterator[Finding]:
 
 
 def sigma(folder: Path) -> Iterator[Finding]:
-    """The best σ of `sigma.csv` against the smallest and the largest of the grid, by Welch's test."""
+    """The best σ within the grid of `sigma.csv` against its smallest and its largest, by Welch's test.
+
+    It fails if one of the two is better.
+    """
     rows: dict[tuple[str, ...], list[tuple[float, Summary]]] = defaultdict(list)
     for line in read(folder / "sigma.csv"):
         n = int(line.get("num_runs") or line["num_seeds"])
@@ -230,9 +235,14 @@ def sigma(folder: Path) -> Iterator[Finding]:
         rows[place].append((float(line["sigma"]), Summary(float(mean), float(std) if std else None, n)))
     for (data, noise, rate, label), grid in rows.items():
         grid.sort(key=lambda point: point[0])
-        best, top = max(grid, key=lambda point: point[1].mean)
-        ends = [welch(top, end) for at, end in (grid[0], grid[-1]) if at != best]
-        verdict = "fails" if len(ends) < 2 else "holds" if all(e and e.low > 0 for e in ends) else "undecided"
+        if len(grid) < 3:  # no σ within
+            continue
+        (first, *inner, end) = grid
+        _, top = max(inner, key=lambda point: point[1].mean)
+        against = [welch(top, value) for _, value in (first, end)]
+        low = all(each is not None and each.low > 0 for each in against)
+        high = any(each is not None and each.high < 0 for each in against)
+        verdict = "holds" if low else "fails" if high else "undecided"
         shown = " · ".join(f"σ = {at:g}: {value.mean:.1f}" for at, value in grid)
         yield Finding(_where(folder, data, noise, rate, label), shown, verdict)
 

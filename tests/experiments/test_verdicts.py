@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import paper_tables
 import pytest
@@ -313,9 +314,23 @@ def panel(label: str, seed: int = 0) -> dict[str, object]:
 
 
 def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
-    eigenvalues = [("CE", 100), ("SLN", 1), ("CE", 110), ("SLN", 1)]
+    eigenvalues: list[tuple[str, Any]] = [
+        ("CE", 100),
+        ("SLN", 1),
+        ("CE", 110),
+        ("SLN", 1),
+        ("CE", ""),
+        ("SLN", 1),
+        ("CE", -0.3),
+        ("SLN", 1),
+    ]
     flat = [
-        {**panel(label, n // 2), "largest_hessian_eigenvalue": x, "sam_rise_0.1": 1, "sam_rise_0.05": 1 / x}
+        {
+            **panel(label, n // 2),
+            "largest_hessian_eigenvalue": x,
+            "sam_rise_0.1": 1,
+            "sam_rise_0.05": 1 / (x if x and x > 0 else 100),
+        }
         for n, (label, x) in enumerate(eigenvalues)
     ]
     write(tmp_path / "flatness.csv", *flat)
@@ -335,13 +350,6 @@ def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     purity = [("CE", 0.7), ("SLN", 0.95)]
     halves = [{**panel(label), "interval": n, "small_loss_half_purity": x} for label, x in purity for n in (1, 2)]
     write(tmp_path / "dissection.csv", *halves)
-    place = {"data": "digits", "noise": "sym", "noise_rate": 0.4, "measure": "test/accuracy_percent", "runs": 5}
-    curves = [
-        {**place, "label": f"SLN-MO-LC weighting={way}", "epoch": epoch, "mean": mean, "std": 0.5}
-        for way, means in (("loss", (80, 90)), ("inverse", (85, 86)))
-        for epoch, mean in enumerate(means)
-    ]
-    write(tmp_path / "correction.csv", *curves)
     three = [{**panel("SLN"), "proposition": n, "r_squared_of_all": r} for n, r in ((1, 0.999), (2, 1.0), (3, 0.5))]
     write(tmp_path / "propositions.csv", *three)
     assert judged(tmp_path, "Hessian") == ["holds"]
@@ -349,16 +357,50 @@ def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     assert judged(tmp_path, "less confident in wrong") == ["one run"]
     assert judged(tmp_path, "mostly on wrong") == ["one run"]
     assert judged(tmp_path, "Selection by small loss") == ["one run"]
-    assert judged(tmp_path, "grow with its loss") == ["holds"]  # by the last epoch, not the first
     assert judged(tmp_path, "predicted standard deviation") == ["holds", "holds", "fails"]
 
 
-@pytest.mark.parametrize(("middle", "expected"), [(90, "holds"), (60.5, "undecided"), (50, "fails")])
-def test_the_best_sigma_lies_within_the_grid(tmp_path: Path, middle: float, expected: str) -> None:
+def test_the_weightings_are_paired_and_the_seeds_of_a_draw_averaged(tmp_path: Path) -> None:
+    """Draw means +1 and +2: 1.5 ± 12.706·.5, one degree of freedom, although three seeds of each agree."""
+
+    def runs(differences: dict[str, float]) -> list[dict[str, object]]:
+        return [
+            line(
+                "SLN-MO-LC",
+                80 + (way == "loss") * more,
+                seed=seed,
+                noise_hash=draw,
+                setting=f"correction.weighting={way}",
+            )
+            for draw, more in differences.items()
+            for seed in range(3)
+            for way in ("loss", "inverse")
+        ]
+
+    (claim,) = (claim for claim in CLAIMS if "grow with its loss" in claim.text)
+    write(tmp_path / "results.csv", *runs({"a": 1, "b": 2}))
+    (finding,) = claim.judge(tmp_path)
+    assert finding.verdict == "undecided"
+    assert "inverse 80.00 · loss 81.50: +1.50 [-4.85, +7.85] points; 6 of 6 pairs on 2 draws" in finding.numbers
+    write(tmp_path / "results.csv", *runs({"a": 1.0, "b": 1.1, "c": 1.2}))
+    assert judged(tmp_path, "grow with its loss") == ["holds"]
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ((60, 90, 55), ["holds"]),
+        ((60, 60.5, 55), ["undecided"]),
+        ((60, 59.5, 55), ["undecided"]),  # the best is an end, yet not significantly
+        ((60, 50, 55), ["fails"]),
+        ((60, 90), []),  # no σ within
+    ],
+)
+def test_the_best_sigma_lies_within_the_grid(tmp_path: Path, means: tuple[float, ...], expected: list[str]) -> None:
     names = {"data": "digits", "noise": "sym", "noise_rate": 0.4, "label": "SLN", "num_seeds": 3}
     points = [
         {**names, "sigma": sigma, "test_last_percent_mean": mean, "test_last_percent_std": 1}
-        for sigma, mean in ((2, 55), (0, 60), (0.5, middle))
+        for sigma, mean in zip((0, 0.5, 2), means, strict=False)
     ]
-    write(tmp_path / "sigma.csv", *points)
-    assert judged(tmp_path, "small σ overfits") == [expected]
+    write(tmp_path / "sigma.csv", *reversed(points))
+    assert judged(tmp_path, "small σ overfits") == expected
