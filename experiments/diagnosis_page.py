@@ -43,14 +43,17 @@ def number(measure: str) -> Value:
     return lambda line: float(line[measure] if line[measure] not in ("", "None") else "nan")
 
 
-def by_unit(lines: Iterable[Line], value: Value) -> dict[str, float]:
-    """The mean of a value for each draw of noisy labels, or for each seed if there is one draw only."""
+def unit_of(lines: Iterable[Line]) -> str:
+    """The column of the independent units of a setting: the draw of noisy labels; the seed if there is one draw."""
+    return "noise_hash" if len({line["noise_hash"] for line in lines}) > 1 else "seed"
+
+
+def by_unit(lines: Iterable[Line], value: Value, unit: str) -> dict[str, float]:
+    """The mean of a value for each unit, see `unit_of`."""
     found = defaultdict(list)
-    lines = [*lines]
-    several = len({line["noise_hash"] for line in lines}) > 1
     for line in lines:
-        found[line["noise_hash" if several else "seed"]].append(value(line))
-    return {unit: fmean(values) for unit, values in sorted(found.items())}
+        found[line[unit]].append(value(line))
+    return {name: fmean(values) for name, values in sorted(found.items())}
 
 
 def spread(values: Iterable[float], digits: int = 3) -> str:
@@ -84,17 +87,15 @@ def page(folder: Path) -> str:
 
 def _shares(rates: list[Line]) -> str:
     """Errors and intervals of the printed share for each data set and method, each run once."""
-    runs: dict[tuple[str, ...], Line] = {}
+    found: dict[tuple[str, str], dict[tuple[str, ...], Line]] = defaultdict(dict)
     for line in rates:
-        if line["score"] == RANKING:  # of the training, so the same for all rows of a run
-            keys = ("data", "noise", "noise_hash", "seed", "value")
-            runs.setdefault(tuple(line[key] for key in keys), line)
-    found: dict[tuple[str, str], list[Line]] = defaultdict(list)
-    for line in runs.values():
-        clean = ", no wrong label" if float(line["true"]) == 0 else ""
-        found[line["data"] + clean, line["row"].removesuffix(" (network)")].append(line)
+        method = line["row"].removesuffix(" (network)")
+        if line["score"] == RANKING and method != "SLN-MO":  # of the training, so the same for all rows of a run
+            clean = ", no wrong label" if float(line["true"]) == 0 else ""
+            found[line["data"] + clean, method][line["noise"], line["noise_hash"], line["seed"]] = line
     body = []
-    for (data, method), lines in found.items():
+    for (data, method), runs in found.items():
+        lines = [*runs.values()]
         errors = [100 * (float(line["value"]) - float(line["true"])) for line in lines]
         inside = sum(float(line["low"]) <= float(line["true"]) <= float(line["high"]) for line in lines)
         numbers = f"{fmean(errors):+.1f}", f"{fmean(map(abs, errors)):.1f}", f"{max(errors, key=abs):+.1f}"
@@ -128,8 +129,9 @@ def _scores(lines: list[Line]) -> list[str]:
 
 
 def _qualities(lines: list[Line], rows: list[str], measure: str) -> str:
+    unit = unit_of(lines)
     body = [
-        [f"`{score}`", *(spread(by_unit(_of(lines, row, score), number(measure)).values()) for row in rows)]
+        [f"`{score}`", *(spread(by_unit(_of(lines, row, score), number(measure), unit).values()) for row in rows)]
         for score in _scores(lines)
     ]
     return table(["score", *rows], body, frozenset(rows))
@@ -148,8 +150,10 @@ def _difference(ours: dict[str, float], theirs: dict[str, float]) -> str:
 
 
 def _differences(lines: list[Line], rows: list[str]) -> str:
+    unit = unit_of(lines)
+
     def cell(row: str, score: str) -> str:
-        return _difference(*(by_unit(_of(lines, row, name), number("auroc")) for name in (score, "loss")))
+        return _difference(*(by_unit(_of(lines, row, name), number("auroc"), unit) for name in (score, "loss")))
 
     body = [[f"`{score}` − `loss`", *(cell(row, score) for row in rows)] for score in OF_DYNAMICS]
     return table(["difference", *rows], body, frozenset(rows))
@@ -182,7 +186,8 @@ def _beside_cleanlab(scores: list[Line]) -> Iterator[str]:
             runs = {(line["seed"], line["noise_hash"]) for line in folds}
             same = [line for line in here if (line["seed"], line["noise_hash"]) in runs]
             theirs, *ours = (
-                by_unit(_of(same, row, score), number(measure)) for row, score in (("CE", CLEANLAB), *compared)
+                by_unit(_of(same, row, score), number(measure), unit_of(same))
+                for row, score in (("CE", CLEANLAB), *compared)
             )
             body.append(
                 [

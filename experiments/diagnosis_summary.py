@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
-from diagnosis_page import CLEANLAB, METHOD_OF, OURS, Value, by_unit, number
+from diagnosis_page import CLEANLAB, METHOD_OF, OURS, Value, by_unit, number, unit_of
 from evidence import Line, read, table
 
 COSTS = Path(__file__).parent / "methods_digits" / "costs.json"
@@ -70,9 +70,9 @@ def _titled(setting: Setting) -> list[str]:
     return [SETS[setting[0]], NOISES[name] + ("" if name == "human" else f", {100 * float(rate):.0f} %")]
 
 
-def _mean(lines: Iterable[Line], value: Value) -> float | None:
-    """The mean over draws of noisy labels, or over seeds if there is one draw; None without lines."""
-    values = by_unit(lines, value).values()
+def _mean(lines: Iterable[Line], value: Value, unit: str) -> float | None:
+    """The mean over units, see `unit_of`; None without lines."""
+    values = by_unit(lines, value, unit).values()
     return fmean(values) if values else None
 
 
@@ -93,19 +93,29 @@ def _marked(values: list[float | None], best: bool = True) -> list[str]:
 
 
 def _by_method(scores: list[Line], minus: str = "", best: bool = False) -> str:
-    """AUROC of the mean probability, less that of another score: a line for each setting, a column for each row."""
+    """AUROC of the mean probability, less that of another score: a line for each setting, a column for each row.
+
+    The rows of a setting have the same seeds and noisy labels. A row that shares none with those before it is left out.
+    """
     body = []
     for setting in _settings(scores):
         here = [line for line in scores if (line["data"], line["noise"]) == setting]
-        found = {row: [line for line in here if line["row"] == row] for row in ROWS}
+        common: set[tuple[str, str]] = set()
+        compared = set()
+        for row in ROWS:
+            its = _runs(line for line in here if line["row"] == row)
+            if its and (not common or common & its):
+                common = common & its or its
+                compared.add(row)
+        same = [line for line in here if (line["seed"], line["noise_hash"]) in common]
+        unit = unit_of(same)
         values = []
-        for lines in found.values():
-            value, other = (_mean(_of(lines, name), number("auroc")) for name in ("mean_probability", minus))
+        for row in ROWS:
+            lines = [line for line in same if line["row"] == row and row in compared]
+            value, other = (_mean(_of(lines, name), number("auroc"), unit) for name in ("mean_probability", minus))
             values.append(value - other if value is not None and other is not None else None if minus else value)
-        numbers = {len(_runs(lines)) for lines in found.values() if lines}
-        runs = f"{min(numbers)}–{max(numbers)}" if len(numbers) > 1 else str(*numbers)
         cells = [_short(value, "+") for value in values] if minus else _marked(values, best)
-        body.append([*_titled(setting), runs, *cells])
+        body.append([*_titled(setting), str(len(common)), *cells])
     header = ["data", "noise", "runs", *ROWS]
     return table(header, body, frozenset(header[2:]))
 
@@ -127,7 +137,8 @@ def _beside_cleanlab(scores: list[Line]) -> str:
         folded = _runs(_of(here, CLEANLAB))
         same = [line for line in here if (line["seed"], line["noise_hash"]) in folded]
         lines = [[line for line in _of(same, score) if line["row"] == row] for _, row, score, _ in rankings]
-        columns = [_marked([_mean(its, number(measure)) for its in lines]) for measure in MEASURES]
+        unit = unit_of(same)
+        columns = [_marked([_mean(its, number(measure), unit) for its in lines]) for measure in MEASURES]
         for place, (title, _, _, cost) in enumerate(rankings):
             cells = [column[place] for column in columns]
             body.append([f"{_titled(setting)[1]}: {title}", str(len(_runs(lines[place]))), cost, *cells])
@@ -146,7 +157,7 @@ def _policies(lines: list[Line]) -> str:
         for setting in settings:
             keys = (*setting, judge, policy)
             its = [line for line in lines if (line["data"], line["noise"], line["judge"], line["policy"]) == keys]
-            accuracy, left = (_mean(its, number(column)) for column in ("test_last", "wrong_left"))
+            accuracy, left = (_mean(its, number(column), "seed") for column in ("test_last", "wrong_left"))
             cells.append("–" if accuracy is None or left is None else f"{100 * accuracy:.1f} ({100 * left:.0f})")
         body.append([f"{policy}, by {judge}" if judge else policy.replace("truth", "true labels"), *cells])
     names = [", ".join(_titled(setting)[1:]) for setting in settings]

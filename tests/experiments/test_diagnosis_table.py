@@ -28,9 +28,11 @@ def test_seeds_are_averaged_within_a_draw() -> None:
         {**RUN, "seed": seed, "noise_hash": draw} for seed, draw in (("0", "a"), ("1", "a"), ("0", "b"))
     ]
     values = iter([0.2, 0.4, 0.9])
-    assert diagnosis_page.by_unit(lines, lambda line: next(values)) == pytest.approx({"a": 0.3, "b": 0.9})
+    unit = diagnosis_page.unit_of(lines)
+    assert diagnosis_page.by_unit(lines, lambda line: next(values), unit) == pytest.approx({"a": 0.3, "b": 0.9})
     values = iter([0.2, 0.4])
-    assert diagnosis_page.by_unit(lines[:2], lambda line: next(values)) == pytest.approx({"0": 0.2, "1": 0.4})
+    unit = diagnosis_page.unit_of(lines[:2])
+    assert diagnosis_page.by_unit(lines[:2], lambda line: next(values), unit) == pytest.approx({"0": 0.2, "1": 0.4})
 
 
 def test_a_page_by_hand(tmp_path: Path) -> None:
@@ -106,7 +108,10 @@ def test_the_tables_of_the_readme_follow_from_its_files() -> None:
 
 
 def test_a_readme_by_hand(tmp_path: Path) -> None:
-    """CE's mean probability .9 and .7 on two draws: .8, which is .1 above the loss; cleanlab has draw a alone."""
+    """CE and ELR have draws a and b in common: .8 of .9 and .7, .1 above the loss; SLN-MO has another draw.
+
+    cleanlab has draw a alone.
+    """
     scores = [
         {**RUN, **MEASURES, "noise_hash": draw, "row": row, "score": score, "auroc": auroc}
         for draw, row, score, auroc in (
@@ -115,6 +120,9 @@ def test_a_readme_by_hand(tmp_path: Path) -> None:
             ("a", "CE", "loss", "0.7"),
             ("b", "CE", "loss", "0.7"),
             ("a", "ELR", "mean_probability", "1"),
+            ("b", "ELR", "mean_probability", "1"),
+            ("c", "ELR", "mean_probability", "0.1"),
+            ("d", "SLN-MO", "mean_probability", "1"),
             ("a", "CE", diagnosis_page.CLEANLAB, "0.85"),
         )
     ]
@@ -126,8 +134,8 @@ def test_a_readme_by_hand(tmp_path: Path) -> None:
         diagnosis.write(tmp_path / f"{name}.csv", lines)
     marks = "".join(f"<!-- {name} -->\n| replaced |\n\n" for name in ("auroc", "dynamics", "cleanlab", "policies"))
     page = diagnosis_summary.with_tables(f"before\n\n{marks}after\n", tmp_path)
-    assert "| digits | symmetric, 40 % | 1–2 | .800 | **1.000** | – | – | – |\n" in page
-    assert "| digits | symmetric, 40 % | 1–2 | +.100 | – | – | – | – |\n" in page
+    assert "| digits | symmetric, 40 % | 2 | .800 | **1.000** | – | – | – |\n" in page
+    assert "| digits | symmetric, 40 % | 2 | +.100 | – | – | – | – |\n" in page
     assert "| symmetric, 40 %: CE, mean probability | 1 | 1 | **.900** | **.500** |" in page
     assert "| symmetric, 40 %: cleanlab, five folds of CE | 1 | 4 | .850 | **.500** |" in page
     assert "| drop, by CE | 70.0 (25) |\n" in page

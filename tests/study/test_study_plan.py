@@ -85,6 +85,14 @@ def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> Non
     )
 
 
+def test_each_trial_seed_may_have_its_own_noisy_labels() -> None:
+    """All trials share them seed by seed, so their means compare."""
+    own = ["sln.sigma=0.1,1", "noise.seed=${seed}"]
+    assert len(Plan(own, trial_seeds=[0, 1]).trial_runs) == 4
+    with pytest.raises(ConfigError, match=r"noise\.rate: accuracies on different held-out labels"):
+        Plan([*own, "noise.rate=0.2,0.4"], trial_seeds=[0, 1])
+
+
 def test_keys_that_the_configuration_lacks_are_searched_with_a_plus() -> None:
     plan = Plan(["+optimizer.nesterov=true,false", "++sln.sigma=0.1,1", "++seed=3,4"])
     assert list(plan.grid())[1] == {"+optimizer.nesterov": "True", "++sln.sigma": "1"}

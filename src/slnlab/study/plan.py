@@ -242,8 +242,8 @@ class Plan:
             _ = run.spec
         if not 1 <= self.last <= (epochs := min(run.config.trainer.max_epochs for run in self.trial_runs)):
             raise ConfigError(f"--last: must lie in [1, {epochs}], as a run has {epochs} epochs, not {self.last}")
-        held_out = {digest(_labels(run.spec.identity)) for run in self.trial_runs}
-        if len(held_out) > 1:
+        held_out = {(run.config.seed, digest(_labels(run.spec.identity))) for run in self.trial_runs}
+        if len(held_out) > len({seed for seed, _ in held_out}):  # each trial has a run of each seed
             keys = ", ".join(key for key in self.space if key.lstrip("+").split(".")[0] in ("data", "noise"))
             raise ConfigError(f"{keys}: accuracies on different held-out labels do not compare; make one study each")
         if (
