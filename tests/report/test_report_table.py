@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from slnlab.analysis.costs import cost_of
 from slnlab.analysis.layout import _ranges
+from slnlab.analysis.runs import find_runs
 from slnlab.errors import DataError
 from slnlab.report import report
 
@@ -286,6 +288,28 @@ def test_table_csv_is_the_aggregated_table(make_run, tmp_path, read_csv):
     assert (float(row["memorised_percent_mean"]), float(row["auroc_mean"])) == (25.0, 0.875)
     assert float(row["seconds_per_epoch_mean"]) == 2.5
     assert float(row["seconds_per_epoch_std"]) == pytest.approx(2**0.5)
+
+
+def test_the_cost_of_another_kind_of_run_is_not_known(make_run, tmp_path):
+    """Costs are those of a method alone, for as many epochs as cross entropy; a run needed first counts as one more."""
+    make_run("runs/0", [0.5, 0.6], method="ce")
+    kinds = {
+        "alone": {},
+        "first": {"init": {"from": ["sln/a/seed0"]}},
+        "sharp": {"sam": {"rho": 0.05}},
+        "estimated": {"method": {"transition": "estimated"}},
+    }
+    for name, settings in kinds.items():
+        make_run(f"runs/{name}", [0.5, 0.6], method="sln", settings=settings)
+    make_run("runs/long", [0.5] * 9, method="sln")
+    found = {}
+    for run in find_runs([tmp_path / "runs"]).runs:
+        found[run.directory.path.name] = cost_of(run.result, {"ce": 1.0, "sln": 1.05}, 2)
+    assert found == {"0": 1.0, "alone": 1.05, "first": None, "sharp": None, "estimated": 2.05, "long": None}
+    file = tmp_path / "costs.json"
+    file.write_text('{"cost": {"ce": 1.0, "sln": 1.05}}')
+    header, *rows = lines_of(report([tmp_path / "runs"], costs=file)[0])
+    assert sorted(row[header.index("cost")] for row in rows) == sorted(["1.00", *["1.05", "2.05", "–", "–", "–"] * 2])
 
 
 def test_costs_are_a_column(make_run, tmp_path):

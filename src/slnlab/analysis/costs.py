@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from slnlab.errors import DataError
+from slnlab.record.result import Result
 
 
 def read_costs(path: Path) -> dict[str, float]:
@@ -27,3 +29,30 @@ def read_costs(path: Path) -> dict[str, float]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: not a file of `python -m benchmarks.methods --json` ({error!r})") from error
     return costs
+
+
+def cost_of(result: Result, costs: Mapping[str, float], epochs: int | None) -> float | None:
+    """The computing time of a run as a multiple of cross entropy's; None where the measured methods do not tell it.
+
+    It is unknown if the run starts from others (`init.from`), perturbs its weights (`sam.rho`) beside another method,
+    or has another length than cross entropy's. A run of cross entropy that it needs first (`transition=estimated`,
+    `forget_rate=anchor_points`) counts as one more.
+
+    Args:
+        result: of the run.
+        costs: see `read_costs`.
+        epochs: of the runs of cross entropy that it is compared with; None: there are none.
+    """
+    identity, cost = result.identity, costs.get(result.method)
+    others = (identity.get("init") or {}).get("from")
+    perturbed = (identity.get("sam") or {}).get("rho") and result.method != "sam"
+    if cost is None or others or perturbed or (epochs is not None and result.epochs != epochs):
+        return None
+    method = identity.get("method") or {}
+    return cost + (method.get("transition") == "estimated" or method.get("forget_rate") == "anchor_points")
+
+
+def epochs_of_cross_entropy(results: Iterable[Result]) -> int | None:
+    """The epochs of the runs of cross entropy among these; None if there are none, or of several lengths."""
+    found = {result.epochs for result in results if result.method == "ce"}
+    return found.pop() if len(found) == 1 else None

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from slnlab.analysis.comparison import Comparison, compare, reference_names
+from slnlab.analysis.costs import cost_of, epochs_of_cross_entropy
 from slnlab.analysis.quality_columns import NOTE as QUALITY_NOTE
 from slnlab.analysis.quality_columns import quality_columns
 from slnlab.analysis.runs import Group, differing_keys
@@ -190,7 +191,9 @@ def _columns(rows: Sequence[Row], costs: Mapping[str, float]) -> dict[str, list[
     columns["AUROC"] = show("auroc", 3)
     columns["s/epoch"] = show("seconds_per_epoch", 2)
     if costs:
-        columns["cost"] = lambda row: f"{costs[method]:.2f}" if (method := row.group.first.method) in costs else "–"
+        epochs = epochs_of_cross_entropy(row.group.first for row in rows)
+        found = {id(row): cost_of(row.group.first, costs, epochs) for row in rows}
+        columns["cost"] = lambda row: "–" if (cost := found[id(row)]) is None else f"{cost:.2f}"
     return {name: [cell(row) for row in rows] for name, cell in columns.items()}
 
 

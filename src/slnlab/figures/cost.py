@@ -12,7 +12,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from slnlab.analysis.costs import read_costs
+from slnlab.analysis.costs import cost_of, epochs_of_cross_entropy, read_costs
 from slnlab.analysis.table import Row, make_rows
 from slnlab.errors import DataError
 from slnlab.figures.panels import found_groups, place
@@ -93,7 +93,8 @@ def drawn_points(
     if ratios is None:
         remarks.append(
             "costs: recorded training times. They are rough, as machines differ and runs may have shared cores; "
-            "`python -m benchmarks.methods --json FILE` measures side by side, for --costs FILE"
+            "`python -m benchmarks.methods --json FILE` measures side by side, for --costs FILE. Recorded times lack the "
+            "runs that a method needs first"
         )
     return drawn, remarks
 
@@ -110,8 +111,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _measured(rows: Sequence[Row], ratios: Mapping[str, float], file: Path | None) -> tuple[list[Point], list[str]]:
-    missing = dict.fromkeys(row.group.first.method for row in rows if row.group.first.method not in ratios)
-    points = [Point(row, ratios[row.group.first.method]) for row in rows if row.group.first.method in ratios]
+    epochs = epochs_of_cross_entropy(row.group.first for row in rows)
+    found = [(row, cost_of(row.group.first, ratios, epochs)) for row in rows]
+    missing = dict.fromkeys(row.title for row, cost in found if cost is None)
+    points = [Point(row, cost) for row, cost in found if cost is not None]
     return points, [f"not drawn: {', '.join(missing)}, without a cost in {file}"] if missing else []
 
 
