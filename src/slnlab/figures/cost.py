@@ -93,8 +93,8 @@ def drawn_points(
     if ratios is None:
         remarks.append(
             "costs: recorded training times. They are rough, as machines differ and runs may have shared cores; "
-            "`python -m benchmarks.methods --json FILE` measures side by side, for --costs FILE. Recorded times lack the "
-            "runs that a method needs first"
+            "`python -m benchmarks.methods --json FILE` measures side by side, for --costs FILE. Recorded times "
+            "lack the runs that a method needs first"
         )
     return drawn, remarks
 
