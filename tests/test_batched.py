@@ -7,6 +7,7 @@ import csv
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,6 +233,20 @@ def test_runs_are_divided_into_groups_by_shape_and_device(features: Path, caplog
     assert groups == [[0, 1, 2, 3], [4, 8, 9, 10, 11], [6, 7], [5]]
     assert "1 of 12 runs train one by one: method=elr has steps of its own" in caplog.text
     assert [len(group) for group in batched._groups(linear, most=4, devices=1)] == [3, 3, 3]
+
+
+def test_a_run_that_waits_for_another_does_not_train_in_its_company(features: Path, tmp_path: Path) -> None:
+    """The company would stand still for ever: SLN keeps its lock while it waits for the steps of the others."""
+    words = ("model=linear", "trainer.max_epochs=2", f"runs_dir={tmp_path}")
+    first = planned(features, tmp_path, *words, "method=sln")
+    first = replace(first, directory=first.spec.directory)
+    second = planned(features, tmp_path / "second", *words, "method=gce", "init.from=sln")
+    assert batched._groups([first, second], most=100, devices=1) == [[0], [1]]
+    assert [outcome.state for outcome in batched.launch([first, second], folder=tmp_path, devices=1)] == [
+        "done",
+        "done",
+    ]
+    assert batched._groups([second, first], most=100, devices=1) == [[0, 1]], "its first run exists"
 
 
 @pytest.mark.parametrize("network", [Linear(3, 4), MLP(3, 4, widths=(5, 2))])

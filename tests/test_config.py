@@ -280,6 +280,8 @@ MISTAKES = [
     (["model.num_classes=3"], "model.num_classes", "data.num_classes=10"),
     (["model.in_channels=3"], "model.in_channels", "data.channels=1"),
     (["softmax_average.enabled=true", "data.noisy_val=20"], "softmax_average.enabled", "data.noisy_val must be 0"),
+    (["softmax_average.enabled=true", "data.fold=[0,4]"], "softmax_average.enabled", "leave some out"),
+    (["softmax_average.enabled=true", "data.oversampling=true"], "softmax_average.enabled", "leave some out"),
     (["model=wrn28_2", "model.depth=0"], "model.depth", "greater than or equal to 1"),
     (["loss=gce", "loss.q=0"], "loss.q", "greater than 0"),
     (["logger=wandb", "logger.mode=maybe"], "logger.mode", "'online', 'offline' or 'disabled'"),

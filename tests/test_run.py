@@ -197,6 +197,13 @@ def test_force_removes_only_files_of_the_run(tiny_run: TinyRun) -> None:
         assert len(list(csv.reader(file))) == 3, "a header and two epochs, nothing of the former run"
 
 
+def test_a_forced_run_that_stops_says_how_to_go_on(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
+    """The same command would begin it anew."""
+    with pytest.raises(SlnlabError, match="not finite"):
+        tiny_run("force=true", "optimizer.lr=1e30")
+    assert "without force=true the same command goes on" in caplog.text
+
+
 def test_two_processes_cannot_run_in_one_directory(tiny_run: TinyRun, tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run").locked(), pytest.raises(SlnlabError, match="another process"):
         tiny_run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from slnlab.inference.threshold import threshold_margin
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.train import train
 from slnlab.training import assemble
+from slnlab.training.probability_run import needed
 from slnlab.training.settling import settle
 
 OVERRIDES = ["data.train_size=240", "data.noisy_val=20", "noise.rate=0.2", "method=ce", "trainer.max_epochs=3"]
@@ -101,3 +103,14 @@ def test_a_balanced_run_is_refused(run: TrainedRun, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(run, "config", config)
     with pytest.raises(ConfigError, match="--threshold-samples: the run draws equally many of each label"):
         threshold_margin(run, train)
+
+
+def test_the_run_on_correct_labels_knows_no_extra_class(tmp_path: Path) -> None:
+    """Instance-dependent noise is drawn before the threshold samples, by the run of the first training."""
+    names = ",".join(f"'{name}'" for name in [*compose([]).data.classes, "x"])
+    plain, extra = (
+        next(needed(settle(compose(["noise=dependent", f"runs_dir={tmp_path}", *words])))).spec
+        for words in ([], ["data.threshold=1", "data.num_classes=11", f"data.classes=[{names}]"])
+    )
+    assert extra.config.data.num_classes == plain.config.data.num_classes == 10
+    assert extra.directory == plain.directory

@@ -105,6 +105,7 @@ def train(
         ready = from_rank_zero(lambda: _prepare(spec, run, overrides))
         if ready is None:
             return Result.load(run.result)
+        stack.callback(_advise, config, run)
         try:
             if processes > 1 and world_size() == 1:
                 in_processes(processes, on_gpus, ["slnlab.training.assemble"], _fit_in_process, run, ready)
@@ -165,6 +166,12 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Rea
     run.describe(spec, overrides)
     alone = world_size() == 1 and config.trainer.devices == 1
     return _Ready(ready, checkpoint, datamodule if alone else None)
+
+
+def _advise(config: DictConfig, run: RunDirectory) -> None:
+    """Say how a run with force=true goes on, if it has not finished. Other messages speak of the same command."""
+    if config.force and not run.finished:
+        log.warning("%s: without force=true the same command goes on; with it the run begins anew", run.path)
 
 
 def _refuse_to_begin(needed: RunSpec, *_: Any, **__: Any) -> Result:

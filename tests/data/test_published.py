@@ -424,3 +424,11 @@ def test_noise_by_a_clean_run_sees_small_images_at_their_size() -> None:
 
     (clean,) = needed(settle(compose(["data=tiny_imagenet", "noise=dependent", "data.image_size=32"])))
     assert (clean.spec.config.data.image_size, clean.spec.config.data.padding) == (32, 4)
+
+
+def test_one_of_several_processes_decodes_without_the_others() -> None:
+    """torchrun: the first process prepares the run while the others wait for it, and would answer nothing."""
+    from slnlab.data import decoded
+    from slnlab.processes import stopping
+
+    assert decoded.stop_if_requested is stopping.stop_if_requested

@@ -20,7 +20,8 @@ NOT_IDENTITY = (
     "runs_dir",
     "preset",  # its used values stand at their keys
     "trainer.progress",
-    # The machine may change the last bits. The result records it, and a run may resume on another machine.
+    # A GPU draws other numbers than a CPU, and any machine may change the last bits. The result records it, and a run
+    # may resume on another machine.
     "trainer.accelerator",
     "trainer.threads",
     "trainer.compile",

@@ -15,7 +15,7 @@ from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Split, replaced_images, true_labels
 from slnlab.data.streamed import FileSource
 from slnlab.processes.cores import cores
-from slnlab.processes.distributed import stop_if_requested
+from slnlab.processes.stopping import stop_if_requested  # with torchrun the first process alone reads
 from slnlab.schema.kinds import Count
 
 CHUNK = 1024

@@ -93,4 +93,5 @@ def further(config: DictConfig) -> DictConfig:
         changed.contents, changed.data.test = None, False
         changed.force, changed.logger = False, {"name": "none"}
         changed.trainer.profile = False
+        changed.softmax_average.enabled = False  # it is of no use there, and wants all samples
     return changed

@@ -55,12 +55,16 @@ def launch(
 
 def _groups(plan: Sequence[Planned], most: int, devices: int) -> list[list[int]]:
     """The numbers of the runs in groups. A run that trains alone is a group."""
+    from slnlab.training import first_runs
     from slnlab.training.together import why_alone
 
     alike: dict[str, list[int]] = defaultdict(list)
     alone: dict[str, list[int]] = defaultdict(list)
     for number, planned in enumerate(plan):
         reason = why_alone(planned.config)
+        # It would wait for a run that may train in the same company, which does not go on without it.
+        if reason is None and not all(first.exists for first in first_runs.needed(planned.spec)):
+            reason = "they need other runs first"
         if reason is None:
             alike[_kind(planned)].append(number)
         else:

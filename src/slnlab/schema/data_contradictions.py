@@ -75,6 +75,12 @@ def _label_problems(config: dict[str, Any]) -> Problems:
     if config["softmax_average"]["enabled"]:
         if data["noisy_val"]:
             yield "softmax_average.enabled", "averages over all training samples, so data.noisy_val must be 0"
+        if data.get("fold") or data.get("oversampling") or data.get("sampling") == "balanced":
+            yield (
+                "softmax_average.enabled",
+                "averages over all epochs of each training sample; data.fold, data.oversampling and "
+                "data.sampling=balanced leave some out",
+            )
         if config["noise"]["name"] == "real":
             yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:

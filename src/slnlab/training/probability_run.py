@@ -69,6 +69,8 @@ def _clean_run(config: DictConfig) -> DictConfig:
         part = IMBALANCE if data.get("imbalance") else ()
         for key in (*SAMPLES, *pixels, *part):
             clean.data[key] = data[key]
+        if data.get("threshold"):  # the extra class of threshold samples has no correct labels
+            clean.data.num_classes, clean.data.classes = data["num_classes"] - 1, data["classes"][:-1]
         clean.data.test = False
         clean.method.title = "CE (clean labels, for noise=dependent)"
         clean.softmax_average.enabled = True
