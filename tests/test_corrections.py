@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import slnlab
 from slnlab.diagnose import main
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.inference.corrections import Policy, check_request, corrected, write_corrected
+from slnlab.inference.corrections import Policy, check_request, check_target, corrected, usage, write_corrected
 from slnlab.inference.decisions import decisions_of, read_decisions
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 
@@ -192,10 +193,54 @@ def test_wrong_wishes_end_before_the_diagnosis(
     assert message in str(stopped.value)
 
 
+def test_files_that_are_read_are_not_overwritten(found: Diagnosis, folder: Path, tmp_path: Path) -> None:
+    file = decided(tmp_path, f"{name(found, 0)},keep,")
+    before = file.read_text()
+    with pytest.raises(SystemExit, match=r"--write: .*decisions.csv is read as --reviewed and needed as it is"):
+        main([str(found.run.directory), "--write", str(file), "--reviewed", str(file)])
+    assert file.read_text() == before
+    run = copy.copy(found.run)
+    object.__setattr__(run, "config", run.config.copy())
+    run.config.data.source.root = str(tmp_path / "list.csv")
+    with pytest.raises(ConfigError, match=r"list.csv is read as data.source.root"):
+        check_target(run, tmp_path / "list.csv")
+
+
+def test_the_next_command_does_not_draw_noise_upon_corrections(found: Diagnosis) -> None:
+    run = copy.copy(found.run)
+    object.__setattr__(run, "config", run.config.copy())
+    assert usage(run, Path("new.csv")) == "data.labels=new.csv"
+    run.config.noise.name = "sym"
+    assert usage(run, Path("new.csv")) == "data.labels=new.csv noise=real"
+    del run.config.data.source["labels"]
+    assert usage(run, Path("new.csv")) == "noise=csv noise.path=new.csv"
+
+
+def test_shares_of_annotators_stand_where_nothing_was_decided(found: Diagnosis, tmp_path: Path) -> None:
+    """A row of the corrected file would replace them."""
+    labels = corrected(found, top=1)
+    others = frozenset({"zero/1.png", "one/2.png"} - {name(found, 0)})
+    write_corrected(labels._replace(by_votes=others), tmp_path / "new.csv")
+    assert len(rows(tmp_path / "new.csv")) == 40 - len(others)
+    source: Any = labels.data.source  # type: ignore[attr-defined]
+    source.targets = lambda: dict.fromkeys([name(found, 0), name(found, 1), name(found, 2)])
+    decisions = decisions_of(found.run, decided(tmp_path, f"{name(found, 1)},keep,"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slnlab.inference.corrections.data_of", lambda run: labels.data)
+        assert corrected(found, top=1, decisions=decisions).by_votes == {name(found, 2)}
+
+
+def test_a_kept_label_has_its_full_weight_again(found: Diagnosis, tmp_path: Path) -> None:
+    """The only weight below 1 is that of an image that a person keeps: the column says so, or the old one stayed."""
+    labels = corrected(found, "keep", decisions=decisions_of(found.run, decided(tmp_path, "zero/6.png,keep,")))
+    write_corrected(labels, tmp_path / "new.csv")
+    assert rows(tmp_path / "new.csv")["zero/6.png"]["weight"] == "1"
+
+
 def test_labels_of_the_run_are_neither_overwritten_nor_trusted_after_a_change(found: Diagnosis) -> None:
     file = found.run.directory.parent / "earlier.csv"
     text = file.read_text()
-    with pytest.raises(ConfigError, match=r"--write: the run trained with .*earlier.csv and needs it as it is"):
+    with pytest.raises(ConfigError, match=r"--write: .*earlier.csv is read as data.labels and needed as it is"):
         write_corrected(corrected(found), file)
     try:
         written(file, EARLIER | {"zero/7.png": "one"})

@@ -25,7 +25,7 @@ def test_doctor_names_what_to_fix_and_leaves_no_file(
         "wrong  runs_dir    file/runs: cannot be written: Not a directory"
     ]
     shown = "\n".join(lines)
-    assert "there is no folder nowhere; the data would be downloaded" in shown
+    assert "there is no nowhere; the data would be downloaded" in shown
     for what in ("python", "torch", "GPUs", "cores", "W&B", "SLURM"):
         assert f" {what} " in shown
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

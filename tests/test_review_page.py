@@ -75,6 +75,7 @@ def choose(driver: Any, identity: str, option: str) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select
 
+    driver.execute_script("document.dispatchEvent(new Event('pointerdown'))")  # which Selenium's choice lacks
     Select(driver.find_element(By.ID, identity)).select_by_visible_text(option)
     driver.execute_script("document.activeElement.blur()")  # letters would choose in the list
 
@@ -179,6 +180,34 @@ def test_another_class_is_chosen_and_counted(found: Diagnosis, opened: Callable[
     choose(driver, "label", found.run.classes[given])
     assert texts(driver, ".mark")[0] == "✓ keep"
     assert text(driver, f"after-{given}") == str(before)
+
+
+def test_typing_in_the_list_of_classes_decides_nothing_before_enter(
+    found: Diagnosis, opened: Callable[..., Any]
+) -> None:
+    """Browsers change a focused list at every letter."""
+    from selenium.webdriver.common.by import By
+
+    driver = opened()
+    row = found.order[0]
+    other = next(name for c, name in enumerate(found.run.classes) if c != int(found.suggested[row]))
+    driver.find_element(By.ID, "label").send_keys(other)
+    assert set(texts(driver, ".mark")) == {""}
+    driver.switch_to.active_element.send_keys("\ue007")
+    assert sum(mark != "" for mark in texts(driver, ".mark")) == 1
+    kept = int(found.columns["given"][row]) == found.run.classes.index(other)
+    assert texts(driver, ".mark")[0] == ("✓ keep" if kept else f"→ {other}")
+    assert driver.get_log("browser") == []
+
+
+def test_a_new_file_of_decisions_wins_over_the_browsers(found: Diagnosis, opened: Callable[..., Any]) -> None:
+    names = found.columns["path"][found.order].tolist()
+    driver = opened({names[0]: None})
+    press(driver, "k")
+    assert texts(driver, ".mark")[0] == "✓ keep"
+    write_review(Path(driver.current_url.removeprefix("file://")), found, {names[0]: None, names[1]: None})
+    driver.refresh()
+    assert texts(driver, ".mark")[:2] == ["✕ drop", "✕ drop"]
 
 
 def test_decisions_outlive_the_page(found: Diagnosis, opened: Callable[..., Any], tmp_path: Path) -> None:

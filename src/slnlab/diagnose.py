@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     print_anywhere()
     asked = _arguments(arguments, program)
     try:
-        from slnlab.inference.corrections import check_request, check_target, corrected, write_corrected
+        from slnlab.inference.corrections import check_request, check_target, corrected, usage, write_corrected
         from slnlab.inference.decisions import decisions_of
         from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
         from slnlab.inference.folds import out_of_fold
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
 
         run = load(asked.run, asked.weights, asked.device)
         if asked.write:
-            check_target(run, asked.write)
+            check_target(run, asked.write, asked.reviewed)
             check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
         decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
         outside = out_of_fold(run, asked.folds, train) if asked.folds is not None else None
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         if asked.write:
             labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)
             write_corrected(labels, asked.write)
-            written.append(f"{asked.write}: {labels}")
+            written.append(f"{asked.write}: {labels}; to train on them: {usage(run, asked.write)}")
     except SlnlabError as error:
         sys.exit(f"error: {error}")
     print("\n".join([*lines(found), *written]))

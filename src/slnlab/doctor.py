@@ -174,11 +174,11 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
             yield Finding("ok", "data", f"{name}: inside a package")
         elif typed and (checked := list(published_files(config))):
             yield from checked
-        elif (root := Path(source.root).expanduser()).is_dir():
+        elif (root := Path(source.root).expanduser()).exists():
             yield Finding("ok", "data", f"{name}: looked for in {root}")
         else:
             fetched = "; the data would be downloaded into it" if source.get("download") else ""
-            yield Finding("note", "data", f"{name}: there is no folder {root}{fetched}")
+            yield Finding("note", "data", f"{name}: there is no {root}{fetched}")
 
 
 def published_files(config: DictConfig) -> Iterator[Finding]:

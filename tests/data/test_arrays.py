@@ -233,6 +233,19 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         read_arrays(str(tmp_path / "none"), "features")
 
 
+def test_the_index_of_a_pandas_table_is_no_feature(tmp_path: Path) -> None:
+    """pandas writes it as a column once rows were filtered or shuffled."""
+    import json
+
+    from pyarrow import parquet, table
+
+    columns = {"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 1.0], "label": ["x", "y", "x"], "__index_level_0__": [7, 3, 5]}
+    made = table(columns)
+    made = made.replace_schema_metadata({"pandas": json.dumps({"index_columns": ["__index_level_0__"], "columns": []})})
+    parquet.write_table(made, tmp_path / "own.parquet")
+    assert read_arrays(str(tmp_path / "own.parquet"), "features").channels == 2
+
+
 def test_parquet_refuses_what_it_cannot_tell(tmp_path: Path) -> None:
     from pyarrow import parquet, table
 

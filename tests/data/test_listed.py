@@ -86,7 +86,9 @@ def test_annotators_vote_on_the_given_label(tmp_path: Path) -> None:
     rows = ["img/0.png,dog,ann", "img/0.png,cat,bob", "img/0.png,cat,eve", "img/1.png,dog,ann", "img/1.png,cat,bob"]
     contents = read(listed(tmp_path, *rows, "img/2.png,dog,ann", header="path,label,annotator"))
     assert labels(contents) == {"img/0.png": "cat", "img/1.png": "dog", "img/2.png": "dog"}
-    assert contents.remarks == ["1 image(s) have several labels with equally many votes; the first listed counts"]
+    assert contents.remarks == [
+        "1 image(s) have several labels with equally many votes; by majority the first listed counts"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +252,29 @@ def test_corrections_are_part_of_the_identity(folder: Path, tmp_path: Path) -> N
 def test_faulty_corrections_are_refused(folder: Path, tmp_path: Path, rows: list[str], message: str) -> None:
     with pytest.raises(DataError, match=rf"corrected.csv: {message}"):
         read_image_folder(str(folder), labels=str(corrections(tmp_path, *rows, header="path,label,weight")))
+
+
+def test_a_correction_changes_the_image_that_it_names(tmp_path: Path) -> None:
+    """Two names of one look: composed and decomposed letters. Another program may have written either for one image."""
+    composed_name, decomposed = "é.png", "e\u0301.png"
+    root = put(tmp_path / "images", f"cat/{composed_name}", f"cat/{decomposed}", "cat/ö.png", "dog/0.png", "dog/1.png")
+    (tmp_path / "new.csv").write_text(f"path,label\ncat/{decomposed},dog\ncat/o\u0308.png,dog\n", encoding="utf-8")
+    contents = read_image_folder(str(root), labels=str(tmp_path / "new.csv"))
+    assert labels(contents) == {
+        f"cat/{composed_name}": "cat",
+        f"cat/{decomposed}": "dog",
+        "cat/ö.png": "dog",
+        "dog/0.png": "dog",
+        "dog/1.png": "dog",
+    }
+
+
+def test_labels_of_a_file_and_of_a_correction_do_not_mix(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("path,label\ntrain/dog/0.png,cat\n")
+    (tmp_path / "noisy.csv").touch()
+    words = [f"data.labels={tmp_path / 'new.csv'}", "noise=csv", f"noise.path={tmp_path / 'noisy.csv'}"]
+    with pytest.raises(ConfigError, match=r"data\.labels: noise=csv has labels of its own; noise=real trains on"):
+        check(compose([*composed(folder, *SMALL), *words]))
 
 
 def test_corrections_need_image_files(tmp_path: Path) -> None:

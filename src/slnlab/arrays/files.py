@@ -104,7 +104,11 @@ class _Parquet:
             table = parquet.read_table(path)
         if labelled and "label" not in table.column_names:
             raise DataError(f"{path}: has no column 'label'; its columns are {quoted(table.column_names)}")
-        columns = [name for name in table.column_names if name not in ("label", "split", "true_label")]
+        # The index of a pandas table that was filtered or shuffled; of a sorted one it would give the labels away.
+        index = {
+            name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)
+        }
+        columns = [name for name in table.column_names if name not in {"label", "split", "true_label", *index}]
         if "features" in columns:
             columns = ["features"]
         for name in [*columns, *(["label"] if labelled else [])]:

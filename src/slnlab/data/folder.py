@@ -71,7 +71,7 @@ class ImageFolder:
         if self.votes != "frequency":
             return {}
         shares = frequencies(contents.answers or {}, len(contents.classes))
-        return {path: share for path, share in shares.items() if path not in (contents.corrections or {})}
+        return {path: share for path, share in shares.items() if path not in contents.stated}
 
     def lines(self) -> Mapping[str, int]:
         return self._read().lines or {}

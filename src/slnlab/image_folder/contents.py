@@ -42,6 +42,8 @@ class ImageFolderContents(NamedTuple):
     None for an image left out. None: without such a file."""
     weights: dict[str, float] | None = None
     """Training image → its weight in [0, 1], where a list of images or `data.labels` states another than 1."""
+    stated: frozenset[str] = frozenset()
+    """Training images with a row in `data.labels`, changed or not."""
     answers: dict[str, dict[str, int]] | None = None
     """Training image → person → class number, where a list of images names annotators; other labels are left out."""
     lines: dict[str, int] | None = None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from slnlab.errors import DataError
 from slnlab.image_folder.contents import ImageFolderContents, Listing, mixed
 from slnlab.image_folder.layout import SPLITS, alike
-from slnlab.storage.tables import plain_path, records
+from slnlab.storage.tables import finder, plain_path, records
 from slnlab.text.messages import quoted
 
 COLUMNS = ("path", "label", "split", "true_label", "annotator", "weight")
@@ -53,7 +53,9 @@ def read_image_list(file: Path) -> ImageFolderContents:
         remarks.append(f"the columns {quoted(others)} are not used")
     ties = sum(len(_winners(image.votes)) > 1 for image in images.values())
     if ties:
-        remarks.append(f"{ties} image(s) have several labels with equally many votes; the first listed counts")
+        remarks.append(
+            f"{ties} image(s) have several labels with equally many votes; by majority the first listed counts"
+        )
     _check_files(file, images, files)
     classes = _classes(file, images)
     number_of = {name: number for number, name in enumerate(classes)}
@@ -196,12 +198,12 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
     """
     header, rows = records(file, COLUMNS[:2])
     paths, labels = contents.splits["train"]
-    known = {plain_path(path): path for path in paths} | {plain_path(path): path for path in contents.unreadable}
+    find = finder([*paths, *contents.unreadable])
     number_of = {name: number for number, name in enumerate(contents.classes)}
     new: dict[str, int | None] = {}
     weights = dict(contents.weights or {})
     for line, row in rows:
-        path, label = known.get(plain_path(row["path"])), _label(row["label"])
+        path, label = find(row["path"]), _label(row["label"])
         if path is None:
             raise DataError(
                 f"{file}: line {line}: {row['path']!r} is no training image; paths are relative to {contents.top}, "
@@ -233,6 +235,7 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
         remarks=remarks,
         corrections=changes,
         weights={path: weight for path, weight in weights.items() if weight != 1},
+        stated=frozenset(new),
     )
 
 

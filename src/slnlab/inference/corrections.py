@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,8 @@ class Corrected(NamedTuple):
     """Number of samples left out by this correction."""
     earlier: int
     """Number of samples that the run had left out already, and that stay so."""
+    by_votes: frozenset[str]
+    """Names of unchanged samples whose targets are the shares of their annotators; a row would replace these."""
 
     def __str__(self) -> str:
         parts = [f"{self.relabelled:,} of {len(self.labels):,} training samples relabelled, {self.left_out:,} left out"]
@@ -79,20 +82,32 @@ def check_request(run: TrainedRun, policy: Policy, top: int | None, precision: f
         raise ConfigError(f"--precision: must lie in (0, 1], not {precision:g}")
 
 
-def check_target(run: TrainedRun, path: Path) -> None:
+def check_target(run: TrainedRun, path: Path, reviewed: Path | None = None) -> None:
     """Check the file for corrected labels.
 
+    Args:
+        run: the run with the labels.
+        path: the file to write.
+        reviewed: the file with a person's decisions.
+
     Raises:
-        ConfigError: no run could train with it; or this run did, and another content would make the run useless.
+        ConfigError: no run could train with it; or this run did, or reads it, and needs it as it is.
     """
-    if run.config.preset.get("own_noise") is True:
+    config = run.config
+    if config.preset.get("own_noise") is True:
         raise ConfigError(
-            f"--write: {run.config.data.name} trains on its published labels only; make a list of its images for "
+            f"--write: {config.data.name} trains on its published labels only; make a list of its images for "
             "data=csv, whose labels can be corrected"
         )
-    trained_with = run.config.data.get("labels")
-    if trained_with is not None and Path(trained_with).expanduser().resolve() == path.resolve():
-        raise ConfigError(f"--write: the run trained with {path} and needs it as it is; choose another name")
+    needed = {
+        "data.labels": config.data.get("labels"),
+        "data.source.root": config.data.source.get("root"),
+        "noise.path": config.noise.get("path"),
+        "--reviewed": reviewed,
+    }
+    for key, file in needed.items():
+        if file is not None and Path(file).expanduser().resolve() == path.resolve():
+            raise ConfigError(f"--write: {path} is read as {key} and needed as it is; choose another name")
 
 
 def chosen_rows(diagnosis: Diagnosis, top: int | None, precision: float | None) -> npt.NDArray[np.int64]:
@@ -155,6 +170,10 @@ def corrected(
         labels[name], weights[name] = treated(diagnosis, policy, row)  # an earlier weight judged the former label
     labels |= decisions or {}
     weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in (decisions or {})}
+    decided = decisions or {}
+    votes: Mapping[str, Any] = getattr(getattr(data, "source", None), "targets", dict)()
+    same = (name for name in votes if labels[name] == before[name])
+    by_votes = frozenset(name for name in same if name not in decided and name not in weights)
     lost = {*before.values()} - {*labels.values()} - {None}
     if lost and "path" in diagnosis.columns:
         emptied = quoted(diagnosis.run.classes[label] for label in lost if label is not None)
@@ -164,18 +183,28 @@ def corrected(
         diagnosis.run,
         data,
         labels,
-        weights if weights or policy == "weight" else None,
+        weights if weights or policy == "weight" or data.weights() else None,
         relabelled=sum(now is not None and now != was for was, now in pairs),
         left_out=sum(now is None and now != was for was, now in pairs),
         earlier=sum(now is None and now == was for was, now in pairs),
+        by_votes=by_votes,
     )
+
+
+def usage(run: TrainedRun, path: Path) -> str:
+    """The overrides of the run's command that train on the corrected labels."""
+    if "labels" not in run.config.data.source:
+        return f"noise=csv noise.path={path}"
+    # Injected noise would be drawn anew, on top of the corrections.
+    return f"data.labels={path}" + (" noise=real" if run.config.noise.name != "real" else "")
 
 
 def write_corrected(corrected: Corrected, path: Path) -> None:
     """Write corrected labels as a CSV file.
 
     - Images from files: `path,label`, a row for every training image, with class names, as `data.labels` reads it. An
-      empty label leaves an image out. Weights are a third column, `weight`.
+      empty label leaves an image out. Weights are a third column, `weight`. With `votes=frequency` unchanged images
+      have no row, which would replace the shares of their annotators.
     - Samples in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
 
     Raises:
@@ -192,6 +221,8 @@ def write_corrected(corrected: Corrected, path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", *(["weight"] if weights is not None else [])])
     for name, label in labels.items():
+        if name in corrected.by_votes:
+            continue
         weight = [f"{weights.get(name, 1):g}"] if weights is not None else []
         writer.writerow([name, "" if label is None else corrected.run.classes[label], *weight])
     with replacing(path) as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 from slnlab.errors import DataError
 from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
-from slnlab.storage.tables import plain_path, records
+from slnlab.storage.tables import finder, records
 from slnlab.text.messages import quoted
 
 DECISIONS = ("keep", "relabel", "drop")
@@ -61,12 +61,12 @@ def read_decisions(
             the present one; or a sample has two rows. The message names the file and the line.
     """
     _, rows = records(file, (place, "decision", "label"))
-    names = {plain_path(name): name for name in known}
+    find = finder(known)
     number_of = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
     found: Decisions = {}
     for line, row in rows:
         where = f"{file}: line {line}"
-        name = names.get(plain_path(row[place]))
+        name = find(row[place])
         if name is None:
             raise DataError(f"{where}: there is no training sample with the {place} {row[place]!r}")
         if name in found:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise._check import check_labels, check_num_classes
-from slnlab.storage.tables import csv_rows, plain_path
+from slnlab.storage.tables import csv_rows, finder
 from slnlab.storage.writing import replacing
 from slnlab.text.messages import quoted
 
@@ -140,17 +140,20 @@ def _by_path(
     at_path, at_label = header.index("path"), header.index("label")
     # A name wins over an equal number, as in a class map.
     numbers = {**{str(c): c for c in range(num_classes)}, **{name: c for c, name in enumerate(classes)}}
-    wanted = {plain_path(path): row for row, path in enumerate(paths)}
+    find, row_of = finder(paths), {path: row for row, path in enumerate(paths)}
     given: dict[int, int] = {}
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
             raise DataError(f"{file}: line {line}: must have {len(header)} columns, has {len(row)}")
-        sample = wanted.get(plain_path(row[at_path]))
-        if sample is None:
+        path = find(row[at_path].strip())
+        if path is None:
             continue
+        sample = row_of[path]
         if sample in given:
             raise DataError(f"{file}: line {line}: a second row of {paths[sample]!r}")
         label = unicodedata.normalize("NFC", row[at_label].strip())
+        if not label:
+            raise DataError(f"{file}: line {line}: has no label; only data.labels=FILE leaves images out")
         if label not in numbers:
             known = quoted(classes) if classes else f"0 to {num_classes - 1}"
             raise DataError(f"{file}: line {line}: there is no class {label[:80]!r}; the classes are {known}")

@@ -4,8 +4,8 @@
 // place of the current one in it. A decision does not change `listing`, so cards stay where they are until the page turns.
 const contents = JSON.parse(document.getElementById("contents").textContent);
 const PER_PAGE = 60, { classes, droppable } = contents;
-const samples = contents.samples.map(([name, given, suggested, wrong, scores, reason], rank) =>
-  ({ name, given, suggested, wrong, scores, reason, rank, picture: contents.pictures[rank] }));
+const samples = contents.samples.map(([name, given, suggested, wrong, suspected, scores, reason], rank) =>
+  ({ name, given, suggested, wrong, suspected, scores, reason, rank, picture: contents.pictures[rank] }));
 const element = id => document.getElementById(id);
 const percent = share => (100 * share).toFixed(share < 0.095 && share > 0 ? 1 : 0);
 const title = name => contents.place === "path" ? name : `row ${name}`;
@@ -130,7 +130,7 @@ function exportDecisions() {
 const SHOWN = {
   "all samples": () => true,
   "undecided": sample => !kind(sample),
-  "undecided, suspected": sample => !kind(sample) && sample.wrong > 0.5,
+  "undecided, suspected": sample => !kind(sample) && sample.suspected,
   "decided": sample => !!kind(sample),
   "kept": sample => kind(sample) === "keep",
   "relabelled": sample => kind(sample) === "relabel",
@@ -275,7 +275,16 @@ for (const id of ["given", "suggested", "label"]) {
 }
 Object.keys(SHOWN).forEach(name => add(element("show"), "option", name));
 element("show").addEventListener("change", refilter);
-element("label").addEventListener("change", () => decideHere("relabel"));
+// Browsers change a focused list at every letter typed, so by keyboard Enter decides.
+element("label").addEventListener("change", () => {
+  if (byPointer) decideHere("relabel");
+  else say(`Enter relabels as ${classes[Number(element("label").value)]}`);
+});
+element("label").addEventListener("keydown", event => {
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  decideHere("relabel");
+});
 for (const which of ["keep", "relabel", "drop"]) element(which).addEventListener("click", () => decideHere(which));
 element("drop").hidden = !droppable;
 element("undo").addEventListener("click", undo);

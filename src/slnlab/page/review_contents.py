@@ -69,7 +69,10 @@ def review_contents(
         "matrix": _matrix(diagnosis, suspected),
         "decisions": decisions,
         "corrections": data.corrections(),
-        "digest": hashlib.sha256(json.dumps(sorted(each[:2] for each in samples)).encode()).hexdigest()[:16],
+        # Decisions in the browser's storage belong to these labels, and to what a person had decided before.
+        "digest": hashlib.sha256(
+            json.dumps([sorted(each[:2] for each in samples), sorted(decisions.items())]).encode()
+        ).hexdigest()[:16],
         "notes": notes,
     }
     room = LARGEST - FOR_STYLE_AND_SCRIPT - len(json.dumps(contents))
@@ -79,7 +82,7 @@ def review_contents(
 
 
 def _samples(diagnosis: Diagnosis) -> list[list[Any]]:
-    """Name, given and suggested label, P(wrong), scores and reason of the most suspicious samples."""
+    """Name, given and suggested label, P(wrong), suspected, scores and reason of the most suspicious samples."""
     run, columns = diagnosis.run, diagnosis.columns
     places = columns["path" if "path" in columns else "index"]
     scores = [columns[RULES[name].column.format(run.weights)] for name in diagnosis.suspicions]
@@ -88,8 +91,8 @@ def _samples(diagnosis: Diagnosis) -> list[list[Any]]:
     for row in diagnosis.order[:MOST_SAMPLES].tolist():
         sample = [
             *(str(places[row]), int(columns["given"][row]), int(diagnosis.suggested[row])),
-            *(round(float(diagnosis.estimate.wrong[row]), 4), [_number(values[row]) for values in scores]),
-            reason(diagnosis, row),
+            *(round(float(diagnosis.estimate.wrong[row]), 4), bool(diagnosis.estimate.suspected[row])),
+            *([_number(values[row]) for values in scores], reason(diagnosis, row)),
         ]
         size += len(json.dumps(sample))
         if size > FOR_SAMPLES:
@@ -125,6 +128,8 @@ def _pictures(
         return {}, [f"The samples are vectors, so there are no pictures{of_files}."]
     if room is None:
         return {}, ["There are no pictures, because --no-images reads none."]
+    if not data.vectors and len(data.preprocessing.mean) not in (1, 3):
+        return {}, [f"There are no pictures of images with {len(data.preprocessing.mean)} channels."]
     found: dict[int, str] = {}
     ranks = _by_turns(diagnosis, count)
     few = diagnosis.order[ranks[:MOST]]

@@ -85,6 +85,8 @@ def _label_problems(config: dict[str, Any]) -> Problems:
             yield "softmax_average.enabled", f"is stored with the true labels, and those of {data['name']} are unknown"
     if data.get("labels") is not None and "labels" not in data["source"]:
         yield "data.labels", f"overrides the labels of your own data (data=folder, features, …), not of {data['name']}"
+    elif data.get("labels") is not None and config["noise"]["name"] in ("csv", "run"):
+        yield "data.labels", f"noise={config['noise']['name']} has labels of its own; noise=real trains on data.labels"
 
 
 def _weight_problems(config: dict[str, Any]) -> Problems:

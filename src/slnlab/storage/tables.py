@@ -7,7 +7,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from slnlab.errors import DataError
@@ -77,6 +77,25 @@ def _records(path: Path, header: list[str], rows: list[list[str]]) -> Iterator[t
         if len(row) != len(header):
             raise DataError(f"{path}: line {line}: must have {len(header)} columns, has {len(row)}")
         yield line, {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+
+
+def finder(names: Iterable[str]) -> Callable[[str], str | None]:
+    """A function from a name as somebody wrote it to one of `names`, or None: itself, or the only one of its form.
+
+    Two names may have one form, see `plain_path`: then each has to be written as it is.
+    """
+    exact = set(names)
+    alike: dict[str, set[str]] = {}
+    for name in exact:
+        alike.setdefault(plain_path(name), set()).add(name)
+
+    def find(written: str) -> str | None:
+        if written in exact:
+            return written
+        found = alike.get(plain_path(written), set())
+        return next(iter(found)) if len(found) == 1 else None
+
+    return find
 
 
 def plain_path(path: str) -> str:
