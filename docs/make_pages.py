@@ -107,6 +107,10 @@ def shown(value: Any) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = re.sub(r"\$\{slnlab\.times:\$\{([\w.]+)\},([\d.]+)\}", r"\2 · `\1`", text)
     text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+)\}", r"\1 of the training samples", text)
+    most = r"\1 of the training samples, of \2 at most"
+    text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+),(\d+)\}", most, text)
+    text = re.sub(r"\$\{slnlab\.epochs_of:(\d+),(\d+)\}", r"\1 epochs, in less than \2 their share", text)
+    text = re.sub(r"\$\{slnlab\.part_of_side:([\d.]+)\}", r"\1 of the image's side", text)
     text = re.sub(r"\$\{slnlab\.part_of_epochs:([\d.]+)\}", r"\1 of the run's epochs", text)
     text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+)\}", r"\1 of the run's steps", text)
     text = text.replace("${slnlab.steps_of_epoch:}", "the steps of an epoch")

@@ -133,7 +133,7 @@ def with_earlier(lines: Iterable[dict[str, Any]], path: Path) -> list[Line]:
     found = {tuple(line.get(name) for name in KEYS): line for line in (*read(path), *as_text(lines))}
 
     def place(line: Line) -> tuple[object, ...]:
-        row = ROWS.index(line["row"]) if "row" in line else 0
+        row = ROWS.index(line["row"]) if line.get("row") in ROWS else len(ROWS)
         return line["data"], line["noise"], row, int(line["seed"]), line["noise_hash"]
 
     return sorted(found.values(), key=place)
@@ -174,13 +174,13 @@ def main() -> None:
                 print(f"left out: {error}", flush=True)
         asked.out.mkdir(parents=True, exist_ok=True)
         corrected = [[*by_policies(setting)] for setting in settings(runs)]
-        for name, found in {
+        for name, made in {
             "scores": [line for each in lines for line in each.scores],
             "rates": [line for each in lines for line in each.rates],
             "policies": [line for each in corrected if len(each) > 1 for line in each],
         }.items():
             path = asked.out / f"{name}.csv"
-            write(path, with_earlier(found, path))
+            write(path, with_earlier(made, path))
     (asked.out / "table.md").write_text(page(asked.out), encoding="utf-8")
     readme = asked.out / "README.md"
     if readme.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from statistics import fmean, stdev
 
 from evidence import Line, read, table
 
+from slnlab.analysis.costs import read_costs
 from slnlab.analysis.scores import RANKING, RULES
 from slnlab.analysis.statistics import paired
 
@@ -26,6 +26,8 @@ MEASURES = {
     "precision_at_cut": "Precision at the cut",
     "recall_at_cut": "Recall at the cut",
 }
+
+COSTS = Path(__file__).parent / "methods_digits" / "costs.json"
 
 METHOD_OF = {"CE": "ce", "SLN-MO-LC": "sln_mo_lc", "slnlab": "slnlab"}
 """Row → its method in `costs.json`."""
@@ -164,7 +166,7 @@ def _beside_cleanlab(scores: list[Line]) -> Iterator[str]:
     present = {line["row"] for line in scores}
     compared = [(row, score) for row, score in OURS if row in present]
     titles = [f"`{score}` of {row}" for row, score in compared]
-    costs = json.loads((Path(__file__).parent / "methods_digits" / "costs.json").read_text("utf-8"))["cost"]
+    costs = read_costs(COSTS)
 
     def cost(row: str) -> str:
         return f"{costs[METHOD_OF[row]]:.2f}" if METHOD_OF[row] in costs else "(not measured)"

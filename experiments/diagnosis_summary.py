@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
-from diagnosis_page import CLEANLAB, METHOD_OF, OURS, Value, by_unit, number, unit_of
+from diagnosis_page import CLEANLAB, COSTS, METHOD_OF, OURS, Value, by_unit, number, unit_of
 from evidence import Line, read, table
 
-COSTS = Path(__file__).parent / "methods_digits" / "costs.json"
+from slnlab.analysis.costs import read_costs
 
 SETS = {
     "fashion_mnist": "Fashion-MNIST",
@@ -28,7 +27,6 @@ NOISES = {
     "human": "human labels",
 }
 ROWS = ("CE", "ELR", "SLN-MO", "SLN-MO-LC", "slnlab")
-POLICIES = ("relabel", "drop", "weight")
 MEASURES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
@@ -45,7 +43,7 @@ def with_tables(text: str, folder: Path) -> str:
     """The page with each table below its mark made anew from the files of the folder."""
     scores, policies = read(folder / "scores.csv"), read(folder / "policies.csv")
     tables = {
-        "auroc": _by_method(scores, best=True),
+        "auroc": _by_method(scores),
         "dynamics": _by_method(scores, minus="loss"),
         "cleanlab": _beside_cleanlab(scores),
         "policies": _policies(policies),
@@ -85,14 +83,13 @@ def _short(value: float | None, sign: str = "") -> str:
     return "–" if value is None else re.sub(r"^([+-]?)0\.", r"\1.", f"{round(value, 3) + 0.0:{sign}.3f}")
 
 
-def _marked(values: list[float | None], best: bool = True) -> list[str]:
+def _marked(values: list[float | None]) -> list[str]:
     """The values, those that round to the largest in bold."""
-    texts = [*map(_short, values)]
-    largest = _short(max(value for value in values if value is not None))
-    return [f"**{text}**" if best and text == largest else text for text in texts]
+    largest = _short(max((value for value in values if value is not None), default=None))
+    return [f"**{text}**" if text == largest != "–" else text for text in map(_short, values)]
 
 
-def _by_method(scores: list[Line], minus: str = "", best: bool = False) -> str:
+def _by_method(scores: list[Line], minus: str = "") -> str:
     """AUROC of the mean probability, less that of another score: a line for each setting, a column for each row.
 
     The rows of a setting have the same seeds and noisy labels. A row that shares none with those before it is left out.
@@ -114,7 +111,7 @@ def _by_method(scores: list[Line], minus: str = "", best: bool = False) -> str:
             lines = [line for line in same if line["row"] == row and row in compared]
             value, other = (_mean(_of(lines, name), number("auroc"), unit) for name in ("mean_probability", minus))
             values.append(value - other if value is not None and other is not None else None if minus else value)
-        cells = [_short(value, "+") for value in values] if minus else _marked(values, best)
+        cells = [_short(value, "+") for value in values] if minus else _marked(values)
         body.append([*_titled(setting), str(len(common)), *cells])
     header = ["data", "noise", "runs", *ROWS]
     return table(header, body, frozenset(header[2:]))
@@ -126,7 +123,7 @@ def _of(lines: list[Line], score: str) -> list[Line]:
 
 def _beside_cleanlab(scores: list[Line]) -> str:
     """For each setting with finished folds our rankings and cleanlab's, over the runs that have them."""
-    costs = json.loads(COSTS.read_text("utf-8"))["cost"]
+    costs = read_costs(COSTS)
     rankings = [
         *((f"{row}, mean probability", row, score, f"{costs[METHOD_OF[row]]:.3g}") for row, score in OURS),
         ("cleanlab, five folds of CE", "CE", CLEANLAB, "4"),
@@ -135,22 +132,25 @@ def _beside_cleanlab(scores: list[Line]) -> str:
     for setting in _settings(_of(scores, CLEANLAB)):
         here = [line for line in scores if (line["data"], line["noise"]) == setting]
         folded = _runs(_of(here, CLEANLAB))
+        for _, row, score, _ in rankings:  # the runs that all rankings have
+            its = _runs(line for line in _of(here, score) if line["row"] == row)
+            folded = folded & its or folded
         same = [line for line in here if (line["seed"], line["noise_hash"]) in folded]
         lines = [[line for line in _of(same, score) if line["row"] == row] for _, row, score, _ in rankings]
         unit = unit_of(same)
         columns = [_marked([_mean(its, number(measure), unit) for its in lines]) for measure in MEASURES]
         for place, (title, _, _, cost) in enumerate(rankings):
             cells = [column[place] for column in columns]
-            body.append([f"{_titled(setting)[1]}: {title}", str(len(_runs(lines[place]))), cost, *cells])
-    header = ["", "runs", "cost", *MEASURES.values()]
-    return table(header, body, frozenset(header[1:]))
+            body.append([*_titled(setting), title, str(len(_runs(lines[place]))), cost, *cells])
+    header = ["data", "noise", "ranking", "runs", "cost", *MEASURES.values()]
+    return table(header, body, frozenset(header[3:]))
 
 
 def _policies(lines: list[Line]) -> str:
     """Test accuracy of CE in percent on the labels of each policy, and the percentage of wrong labels left."""
     settings = _settings(lines)
-    judges = [judge for judge in METHOD_OF if any(line["judge"] == judge for line in lines)]
-    treatments = [("", "given labels"), *((judge, policy) for judge in judges for policy in POLICIES), ("", "truth")]
+    judged = dict.fromkeys((line["judge"], line["policy"]) for line in lines if line["judge"])
+    treatments = [("", "given labels"), *sorted(judged, key=lambda pair: [*METHOD_OF].index(pair[0])), ("", "truth")]
     body = []
     for judge, policy in treatments:
         cells = []
@@ -160,5 +160,5 @@ def _policies(lines: list[Line]) -> str:
             accuracy, left = (_mean(its, number(column), "seed") for column in ("test_last", "wrong_left"))
             cells.append("–" if accuracy is None or left is None else f"{100 * accuracy:.1f} ({100 * left:.0f})")
         body.append([f"{policy}, by {judge}" if judge else policy.replace("truth", "true labels"), *cells])
-    names = [", ".join(_titled(setting)[1:]) for setting in settings]
+    names = [", ".join(_titled(setting)) for setting in settings]
     return table(["labels", *names], body, frozenset(names))

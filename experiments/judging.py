@@ -194,7 +194,9 @@ def weighting(folder: Path) -> Iterator[Finding]:
     for line in results(folder):
         way = next((way for way in WAYS if f"correction.weighting={way}" in line["setting"]), None)
         if way and line["label"] == "SLN-MO-LC":
-            found[line["data"], line["noise"], line["noise_rate"]][line["noise_hash"], line["seed"]][way] = last(line)
+            others = ", ".join(part for part in line["setting"].split(", ") if "correction.weighting" not in part)
+            place = (line["data"], line["noise"], line["noise_rate"], others)
+            found[place][line["noise_hash"], line["seed"]][way] = last(line)
     for place, runs in found.items():
         both = {pair: run for pair, run in runs.items() if len(run) == len(WAYS)}
         if not both:

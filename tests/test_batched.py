@@ -249,6 +249,15 @@ def test_a_run_that_waits_for_another_does_not_train_in_its_company(features: Pa
     assert batched._groups([second, first], most=100, devices=1) == [[0, 1]], "its first run exists"
 
 
+def test_one_run_makes_what_the_others_need_and_they_train_together(features: Path, tmp_path: Path) -> None:
+    words = ("model=linear", "trainer.max_epochs=2", f"runs_dir={tmp_path}", "init.from=sln")
+    plan = [planned(features, tmp_path / f"{q}", *words, "method=gce", f"loss.q={q}") for q in (0.1, 0.2, 0.3)]
+    assert batched._followers(plan) == {1, 2}
+    outcomes = batched.launch(plan, folder=tmp_path, devices=1)
+    assert [outcome.state for outcome in outcomes] == ["done"] * 3
+    assert batched._followers(plan) == set()
+
+
 @pytest.mark.parametrize("network", [Linear(3, 4), MLP(3, 4, widths=(5, 2))])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_stack_computes_what_its_networks_compute(network: nn.Module, training: bool) -> None:

@@ -223,7 +223,7 @@ def test_shares_of_annotators_stand_where_nothing_was_decided(found: Diagnosis, 
     write_corrected(labels._replace(by_votes=others), tmp_path / "new.csv")
     assert len(rows(tmp_path / "new.csv")) == 40 - len(others)
     source: Any = labels.data.source  # type: ignore[attr-defined]
-    source.targets = lambda: dict.fromkeys([name(found, 0), name(found, 1), name(found, 2)])
+    source.targets = lambda: dict.fromkeys([*(name(found, rank) for rank in range(3)), "an image beyond train_size"])
     decisions = decisions_of(found.run, decided(tmp_path, f"{name(found, 1)},keep,"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slnlab.inference.corrections.data_of", lambda run: labels.data)

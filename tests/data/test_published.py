@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -426,9 +427,17 @@ def test_noise_by_a_clean_run_sees_small_images_at_their_size() -> None:
     assert (clean.spec.config.data.image_size, clean.spec.config.data.padding) == (32, 4)
 
 
-def test_one_of_several_processes_decodes_without_the_others() -> None:
-    """torchrun: the first process prepares the run while the others wait for it, and would answer nothing."""
-    from slnlab.data import decoded
-    from slnlab.processes import stopping
+def test_one_of_several_processes_decodes_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun: the first process prepares the run while the others wait for it, and they would not answer."""
+    from slnlab.data.decoded import DecodedFiles
+    from slnlab.data.decoding import Paths
+    from slnlab.processes import distributed
 
-    assert decoded.stop_if_requested is stopping.stop_if_requested
+    def answer(*_: object, **__: object) -> None:
+        raise AssertionError("waits for the other processes")
+
+    monkeypatch.setattr(distributed, "_together", object())
+    monkeypatch.setattr(distributed.dist, "all_reduce", answer)
+    put(tmp_path, "0.png", "1.png")
+    files: Any = SimpleNamespace(name="two", load=lambda split: (Paths(tmp_path, ["0.png", "1.png"]), torch.arange(2)))
+    assert DecodedFiles(files, 4).load("test").images.shape == (2, 3, 4, 4)

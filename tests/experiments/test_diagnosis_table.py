@@ -136,8 +136,8 @@ def test_a_readme_by_hand(tmp_path: Path) -> None:
     page = diagnosis_summary.with_tables(f"before\n\n{marks}after\n", tmp_path)
     assert "| digits | symmetric, 40 % | 2 | .800 | **1.000** | – | – | – |\n" in page
     assert "| digits | symmetric, 40 % | 2 | +.100 | – | – | – | – |\n" in page
-    assert "| symmetric, 40 %: CE, mean probability | 1 | 1 | **.900** | **.500** |" in page
-    assert "| symmetric, 40 %: cleanlab, five folds of CE | 1 | 4 | .850 | **.500** |" in page
+    assert "| digits | symmetric, 40 % | CE, mean probability | 1 | 1 | **.900** | **.500** |" in page
+    assert "| digits | symmetric, 40 % | cleanlab, five folds of CE | 1 | 4 | .850 | **.500** |" in page
     assert "| drop, by CE | 70.0 (25) |\n" in page
     assert "| true labels | 90.0 (25) |\n\nafter\n" in page
     assert "replaced" not in page

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slnlab.config import compose
+from slnlab.errors import DataError
 from slnlab.models.fitted import LogisticRegression, NearestNeighbours
 from slnlab.train import train
 
@@ -55,6 +56,23 @@ def test_the_penalty_of_the_best_cross_validation_is_taken() -> None:
     for fitted in (chosen, alone):
         fitted.fit(vectors, labels, 5, None)
     assert torch.equal(chosen(new), alone(new))
+
+
+def test_penalties_are_compared_on_few_samples_too() -> None:
+    """A part without one of two classes fails alike for all; samples that count nothing do not choose."""
+    vectors, labels = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0] * 8 + [1])
+    vectors[8] += 5
+    fitted = LogisticRegression([1e-4, 1.0], [50, 100])
+    fitted.fit(vectors, labels, 2, None)
+    assert torch.isfinite(fitted(vectors)).all()
+    with pytest.raises(DataError, match="no label has two samples to compare penalties on; give one value"):
+        fitted.fit(vectors[:3], torch.arange(3), 3, None)
+    weights = torch.tensor([1.0] * 6 + [0.0] * 3)
+    noisy = torch.tensor([0, 1, 0, 1, 0, 1, 1, 1, 1])
+    weighted, fewer = LogisticRegression([1e-4, 1.0], [50, 100]), LogisticRegression([1e-4, 1.0], [50, 100])
+    weighted.fit(vectors, noisy, 2, weights)
+    fewer.fit(vectors[:6], noisy[:6], 2, None)
+    torch.testing.assert_close(weighted(vectors), fewer(vectors))
 
 
 def test_knn_votes_as_scikit_learn_and_not_for_itself() -> None:

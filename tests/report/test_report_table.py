@@ -304,8 +304,9 @@ def test_the_cost_of_another_kind_of_run_is_not_known(make_run, tmp_path):
     make_run("runs/long", [0.5] * 9, method="sln")
     found = {}
     for run in find_runs([tmp_path / "runs"]).runs:
-        found[run.directory.path.name] = cost_of(run.result, {"ce": 1.0, "sln": 1.05}, 2)
+        found[run.directory.path.name] = cost_of(run.result, {"ce": 1.0, "sln": 1.05}, {2})
     assert found == {"0": 1.0, "alone": 1.05, "first": None, "sharp": None, "estimated": 2.05, "long": None}
+    assert cost_of(run.result, {"ce": 1.0, "sln": 1.05}, {2, 9}) is None, "cross entropy of which length?"
     file = tmp_path / "costs.json"
     file.write_text('{"cost": {"ce": 1.0, "sln": 1.05}}')
     header, *rows = lines_of(report([tmp_path / "runs"], costs=file)[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from slnlab.errors import DataError
@@ -31,7 +31,11 @@ def read_costs(path: Path) -> dict[str, float]:
     return costs
 
 
-def cost_of(result: Result, costs: Mapping[str, float], epochs: int | None) -> float | None:
+UNKNOWN = "their methods have none in {}, or they start from other runs, add SAM, or last longer or shorter than CE"
+"""Why `cost_of` is None, with the file of the costs."""
+
+
+def cost_of(result: Result, costs: Mapping[str, float], epochs: Collection[int]) -> float | None:
     """The computing time of a run as a multiple of cross entropy's; None where the measured methods do not tell it.
 
     It is unknown if the run starts from others (`init.from`), perturbs its weights (`sam.rho`) beside another method,
@@ -41,18 +45,17 @@ def cost_of(result: Result, costs: Mapping[str, float], epochs: int | None) -> f
     Args:
         result: of the run.
         costs: see `read_costs`.
-        epochs: of the runs of cross entropy that it is compared with; None: there are none.
+        epochs: of the runs of cross entropy that it is compared with; empty: there are none.
     """
     identity, cost = result.identity, costs.get(result.method)
     others = (identity.get("init") or {}).get("from")
     perturbed = (identity.get("sam") or {}).get("rho") and result.method != "sam"
-    if cost is None or others or perturbed or (epochs is not None and result.epochs != epochs):
+    if cost is None or others or perturbed or (epochs and {*epochs} != {result.epochs}):
         return None
     method = identity.get("method") or {}
     return cost + (method.get("transition") == "estimated" or method.get("forget_rate") == "anchor_points")
 
 
-def epochs_of_cross_entropy(results: Iterable[Result]) -> int | None:
-    """The epochs of the runs of cross entropy among these; None if there are none, or of several lengths."""
-    found = {result.epochs for result in results if result.method == "ce"}
-    return found.pop() if len(found) == 1 else None
+def epochs_of_cross_entropy(results: Iterable[Result]) -> set[int]:
+    """The epochs of the runs of cross entropy among these. With several lengths no cost compares."""
+    return {result.epochs for result in results if result.method == "ce"}

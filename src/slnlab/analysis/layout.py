@@ -27,7 +27,9 @@ CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy 
 BALANCED_NOTE = "\nbalanced: mean test accuracy over the classes at the last epoch."
 LABEL_WAVE_NOTE = "\nlabel wave: where the training predictions' changes from epoch to epoch have their first minimum."
 BEST_NOTE = "\n(best epoch): the weights that best_epoch.criterion has chosen, which all its columns describe."
-COST_NOTE = "\ncost: a run's computing time as a multiple of cross entropy's, measured side by side."
+COST_NOTE = """
+cost: a run's computing time as a multiple of cross entropy's, measured side by side for each method; a run of cross
+entropy that it needs first counts as 1. –: not measured for such a run (init.from, sam.rho, other epochs)."""
 NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
 COMPARISON_NOTE = """
 vs: mean difference in percentage points at the last epoch [95 % interval], from pairs of runs on the same seed and

@@ -15,7 +15,7 @@ from slnlab.data.inject import LabelNoise
 from slnlab.data.source import LabelledImages, Split, replaced_images, true_labels
 from slnlab.data.streamed import FileSource
 from slnlab.processes.cores import cores
-from slnlab.processes.stopping import stop_if_requested  # with torchrun the first process alone reads
+from slnlab.processes.stopping import stop_if_requested  # of this process: with torchrun the first reads alone
 from slnlab.schema.kinds import Count
 
 CHUNK = 1024

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from slnlab.analysis.costs import cost_of, epochs_of_cross_entropy, read_costs
+from slnlab.analysis.costs import UNKNOWN, cost_of, epochs_of_cross_entropy, read_costs
 from slnlab.analysis.table import Row, make_rows
 from slnlab.errors import DataError
 from slnlab.figures.panels import found_groups, place
@@ -113,9 +113,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _measured(rows: Sequence[Row], ratios: Mapping[str, float], file: Path | None) -> tuple[list[Point], list[str]]:
     epochs = epochs_of_cross_entropy(row.group.first for row in rows)
     found = [(row, cost_of(row.group.first, ratios, epochs)) for row in rows]
-    missing = dict.fromkeys(row.title for row, cost in found if cost is None)
+    missing = dict.fromkeys(
+        " ".join(filter(None, (row.title, row.group.setting))) for row, cost in found if cost is None
+    )
     points = [Point(row, cost) for row, cost in found if cost is not None]
-    return points, [f"not drawn: {', '.join(missing)}, without a cost in {file}"] if missing else []
+    return points, [f"not drawn, without a known cost: {', '.join(missing)}; {UNKNOWN.format(file)}"] if missing else []
 
 
 def _recorded(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:

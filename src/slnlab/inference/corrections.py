@@ -21,6 +21,7 @@ from slnlab.inference.trained_run import TrainedRun
 from slnlab.noise import to_csv
 from slnlab.storage.writing import replacing
 from slnlab.text.messages import quoted
+from slnlab.text.quoting import override
 
 Policy = Literal["relabel", "drop", "weight", "keep"]
 """The treatment of the chosen samples: their suggested label; left out; their given label with the weight
@@ -168,11 +169,11 @@ def corrected(
     for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
         name = names[diagnosis.columns["index"][row]]
         labels[name], weights[name] = treated(diagnosis, policy, row)  # an earlier weight judged the former label
-    labels |= decisions or {}
-    weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in (decisions or {})}
     decided = decisions or {}
+    labels |= decided
+    weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in decided}
     votes: Mapping[str, Any] = getattr(getattr(data, "source", None), "targets", dict)()
-    same = (name for name in votes if labels[name] == before[name])
+    same = (name for name in votes if name in before and labels[name] == before[name])
     by_votes = frozenset(name for name in same if name not in decided and name not in weights)
     lost = {*before.values()} - {*labels.values()} - {None}
     if lost and "path" in diagnosis.columns:
@@ -193,10 +194,12 @@ def corrected(
 
 def usage(run: TrainedRun, path: Path) -> str:
     """The overrides of the run's command that train on the corrected labels."""
-    if "labels" not in run.config.data.source:
-        return f"noise=csv noise.path={path}"
+    key = "data.labels" if "labels" in run.config.data.source else "noise.path"
+    word = override(key, str(path)) or f"{key}={path}"
+    if key == "noise.path":
+        return f"noise=csv {word}"
     # Injected noise would be drawn anew, on top of the corrections.
-    return f"data.labels={path}" + (" noise=real" if run.config.noise.name != "real" else "")
+    return word + ("" if run.config.noise.name == "real" else " noise=real")
 
 
 def write_corrected(corrected: Corrected, path: Path) -> None:

@@ -43,14 +43,28 @@ def launch(
     if runs_together < 1:
         raise ConfigError(f"hydra.launcher.runs_together: {runs_together}, but it must be at least 1")
     here = devices_here(devices)
-    groups = _groups(plan, runs_together, len(here))
-    outcomes = launch_groups([[plan[number] for number in group] for group in groups], here)
-    found = {
-        number: outcome
-        for group, each in zip(groups, outcomes, strict=True)
-        for number, outcome in zip(group, each, strict=True)
-    }
+    later = _followers(plan)
+    found: dict[int, Outcome] = {}
+    for numbers in ([number for number in range(len(plan)) if number not in later], sorted(later)):
+        part = [plan[number] for number in numbers]
+        groups = _groups(part, runs_together, len(here)) if part else []
+        outcomes = launch_groups([[part[place] for place in group] for group in groups], here) if part else []
+        for group, each in zip(groups, outcomes, strict=True):
+            found |= {numbers[place]: outcome for place, outcome in zip(group, each, strict=True)}
     return [found[number] for number in range(len(plan))]
+
+
+def _followers(plan: Sequence[Planned]) -> set[int]:
+    """The numbers of the runs that wait for another of the plan to make the runs that both need first."""
+    from slnlab.training import first_runs
+
+    makers, later = set[Path](), set[int]()
+    for number, planned in enumerate(plan):
+        wanted = {first.spec.directory for first in first_runs.needed(planned.spec) if not first.exists}
+        if wanted and wanted <= makers:
+            later.add(number)
+        makers |= wanted
+    return later
 
 
 def _groups(plan: Sequence[Planned], most: int, devices: int) -> list[list[int]]:

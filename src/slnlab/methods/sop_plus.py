@@ -63,7 +63,7 @@ class SOPPlus(SOP):
         self.view = self.data.strong_view(autoaugment(), self.cutout, normalise)
 
     def second_view(self, batch: Batch) -> Tensor:
-        """The second view (B, channels, H, W) of the batch's images at this step."""
+        """The second view of the batch's samples at this step, network input (B, …)."""
         assert batch.pixels is not None
         return self.view(batch.pixels(), batch.shard, self.streams, self.steps)
 

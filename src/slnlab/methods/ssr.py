@@ -168,7 +168,7 @@ class SSR(SingleNetwork):
         """The sample table keeps the evaluation; a step may have a sample several times."""
 
     def second_view(self, batch: Batch, number: int) -> Tensor:
-        """The strong view (B, channels, H, W) with this number, from 1, of the batch's images at this step."""
+        """The strong view with this number, from 1, of the batch's samples at this step, network input (B, …)."""
         assert batch.pixels is not None
         return self.view(batch.pixels(), batch.shard, self.streams, self.steps, number)
 

@@ -34,6 +34,6 @@ class TwoViews(SingleNetwork):
         self.view = self.data.strong_view(randaugment(2, self.magnitude), self.cutout)
 
     def second_view(self, batch: Batch) -> Tensor:
-        """The strong view (B, channels, H, W) of the batch's images at this step."""
+        """The strong view of the batch's samples at this step, network input (B, …)."""
         assert batch.pixels is not None
         return self.view(batch.pixels(), batch.shard, self.streams, self.steps)

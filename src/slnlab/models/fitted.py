@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, one_hot
 
+from slnlab.errors import DataError
+
 ABSENT = -50.0
 """Logit of a class without a training sample."""
 
@@ -89,17 +91,24 @@ class LogisticRegression(Fitted):
 
     def _fitted(self, vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> Any:
         """scikit-learn's classifier with the best of the grid."""
-        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
         from sklearn.linear_model import LogisticRegression as Regression
         from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
         if len(self.penalties) == len(self.iterations) == 1:
             return Regression(C=self.penalties[0], max_iter=self.iterations[0]).fit(vectors, labels, weights)
+        if weights is not None:  # those that count nothing must not choose either
+            vectors, labels, weights = (each[weights > 0] for each in (vectors, labels, weights))
+        folds = min(FOLDS, int(np.bincount(labels).max()))
+        if folds < 2:
+            raise DataError("method.inverse_penalty: no label has two samples to compare penalties on; give one value")
+        # Shuffled: vectors often come class by class. A part without the second class cannot be fitted by any penalty.
+        parts = StratifiedKFold(folds, shuffle=True, random_state=0)
         grid = {"C": self.penalties, "max_iter": self.iterations}
-        # Shuffled: vectors often come class by class.
-        search = GridSearchCV(Regression(), grid, cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0))
+        search = GridSearchCV(Regression(), grid, cv=parts, error_score=0.0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # few iterations are a choice
+            warnings.simplefilter("ignore", FitFailedWarning)
             warnings.filterwarnings("ignore", message="The least populated class")
             return search.fit(vectors, labels, sample_weight=weights).best_estimator_
 

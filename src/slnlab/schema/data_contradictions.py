@@ -144,7 +144,7 @@ def _vector_problems(config: dict[str, Any]) -> Problems:
             "slnlab embed makes feature vectors of them, for data=features",
         )
     if vectors and class_variable(config["method"]["_target_"], "learns_from_strong_views"):
-        if not data["dropped_features"]:
+        if data.get("dropped_features") == 0:
             yield (
                 "data.dropped_features",
                 f"0, but {config['method']['name']} learns from a view that lacks some features",

@@ -159,8 +159,7 @@ def _downloads(runs: Sequence[PlanLine]) -> Iterator[str]:
     """A line for each file of published weights that the runs download."""
     from slnlab.models.weight_files import wanted
 
-    pretrained = (run.config for run in runs if run.config.model.get("pretrained"))
-    for file, address in dict.fromkeys(found for config in pretrained if (found := wanted(config))):
+    for file, address in dict.fromkeys(found for run in runs if (found := wanted(run.config))):
         if not file.exists():
             yield f"download  {address} to {file}, once"
 
