@@ -302,7 +302,20 @@ def test_offline_recordings_are_found_and_readable_by_wandb(run_with_secrets: Pa
     assert found.path.name in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("key", ["+data.source.token", "+noise.api_key", "+logger.key", "+data.source.password"])
+SECRET = (
+    "token",
+    "api_key",
+    "key",
+    "password",
+    "hf_token",
+    "secret_access_key",
+    "client_secret",
+    "access_key_id",
+    "passwd",
+)
+
+
+@pytest.mark.parametrize("key", [f"+data.source.{name}" for name in SECRET])
 def test_a_secret_in_the_configuration_is_refused_and_not_printed(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key[1:]}: looks like a secret") as caught:
         check(compose([f"{key}={PASSWORD}"]))

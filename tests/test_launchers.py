@@ -235,3 +235,13 @@ def test_the_status_command_prints_the_table(tmp_path: Path) -> None:
     nowhere = status(str(tmp_path / "no"))
     assert nowhere.returncode == 1
     assert "there is no such folder" in nowhere.stderr
+
+
+def test_watching_ends_when_nothing_will_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed run stays failed until somebody repeats the command."""
+    from slnlab import sweep as status
+
+    made_run(tmp_path, "a/b/c/d/seed0", 10, finished=True)
+    failed = RunStatus("a/b/c/d/seed1", "failed", 3, 10, 25.0, "the loss is nan")
+    monkeypatch.setattr(status, "run_statuses", lambda folder: [*run_statuses(folder), failed])
+    status.main(["status", str(tmp_path), "--watch", "9"])

@@ -236,6 +236,19 @@ def test_wandb_records_a_repeated_epoch_once(start: Start, tmp_path: Path) -> No
 # W&B's environment, and what W&B refuses
 
 
+def test_a_resumed_run_sends_the_epochs_that_wandb_lacks(start: Start, tmp_path: Path) -> None:
+    """A lost node had logged four epochs, of which two had arrived; its checkpoint is of the third."""
+    logger = start(mode="offline")
+    logger.log_metrics({"epoch": 1}, step=1)
+    logger.log_metrics({"epoch": 2}, step=2)
+    logger.finish(1)
+    logger = start(mode="offline")
+    logger.catch_up([{"epoch": 1}, {"epoch": 2}, {"epoch": 3}])
+    logger.log_metrics({"epoch": 4}, step=4)
+    logger.finish(0)
+    assert [epochs(found.path) for found in recordings([tmp_path])] == [[1, 2], [3, 4]]
+
+
 def test_the_environment_applies_where_the_configuration_is_silent(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,

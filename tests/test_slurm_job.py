@@ -102,6 +102,42 @@ def test_a_job_signalled_before_its_source_run_is_not_requeued(told: Callable[..
     assert told(beginning) == (Outcome("failed", slurm.TOO_SHORT), [])
 
 
+@pytest.mark.parametrize(
+    ("shown", "preempted"),
+    [
+        ("JobState=RUNNING PreemptTime=2026-11-29T10:00:00", True),
+        ("JobState=RUNNING PreemptTime=None", False),  # a user cancels it
+        ("JobState=PENDING PreemptTime=2026-11-29T10:00:00", False),  # SLURM has put it back already
+        ("", False),
+    ],
+)
+def test_a_job_in_the_grace_time_of_a_preemption_is_requeued(
+    shown: str, preempted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command == ["scontrol", "show", "job", "7_0"]
+        return subprocess.CompletedProcess(command, 0, shown, "")
+
+    monkeypatch.setattr(slurm.subprocess, "run", run)
+    assert slurm._preempted("7_0") == preempted
+
+
+def test_a_slow_requeue_leaves_no_result(
+    told: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit would take an error as final, although SLURM may yet put the job back."""
+
+    def slow() -> None:
+        save(RunDirectory(tmp_path / "run"))
+
+        def run(command: list[str], **_: object) -> None:
+            raise subprocess.TimeoutExpired(command, 60)
+
+        monkeypatch.setattr(slurm.subprocess, "run", run)
+
+    assert told(slow) == (128 + signal.SIGUSR2, [])
+
+
 def test_force_removes_the_former_run_even_if_the_first_start_did_not_get_so_far(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slnlab.errors import SlnlabError
-from slnlab.record.sweep_plan import STATES, RunStatus, duration, run_statuses, time_left
+from slnlab.record.sweep_plan import ENDED, STATES, RunStatus, duration, run_statuses, time_left
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     parser = argparse.ArgumentParser(program, description="Show which runs of a sweep are done.")
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="repeat at this interval until all are done")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="repeat at this interval until all have ended")
     parser.add_argument("--json", action="store_true", help="print every run as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             else:
                 clear = "\033[2J\033[H" if options.watch and sys.stdout.isatty() else ""
                 print(f"{clear}{table(runs)}", flush=True)
-            if not options.watch or all(run.state == "done" for run in runs):
+            if not options.watch or all(run.state in ENDED for run in runs):
                 break
             time.sleep(options.watch)
     except SlnlabError as error:

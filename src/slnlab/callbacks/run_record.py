@@ -134,6 +134,9 @@ class RunRecord(pl.Callback):
             if noise is not None:  # unknown true labels have no noise record
                 noise.save(self.run.noise)
             self._write_metrics()  # without rows written after the checkpoint
+        for logger in trainer.loggers:
+            if hasattr(logger, "catch_up"):
+                logger.catch_up(self.epochs)
         if self.watch:
             for row in self.epochs:
                 self.watch(row)

@@ -42,7 +42,11 @@ def refuse(found: Sequence[tuple[str, str]]) -> None:
         raise ConfigError("\n  ".join(["the configuration cannot work:", *lines] if lines[1:] else lines))
 
 
-SECRETS = re.compile(r"(api|access|private|auth)?_?(key|token|secret|password|credentials?)", re.IGNORECASE)
+SECRETS = re.compile(
+    r"key|(.*_)?((api|access|private|auth|secret)_?key(_id)?|(api|access|auth)?(token|secret|password|passwd|credentials?))",
+    re.IGNORECASE,
+)
+"""Last parts of keys whose values are no business of a file."""
 
 
 def problems(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -61,6 +61,7 @@ def launch(
 
 def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) -> list[Outcome]:
     resources = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     # `max_calls` replaces a worker after 20 runs, and on GPUs after each, as nothing works after an error of CUDA. With
     # force=true a second attempt would start from scratch.
     forced = any(planned.config.force for planned in plan)
@@ -72,11 +73,9 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
         if count > 1:
             each = float(math.ceil(each))  # no two processes of a run share a GPU
         asked = {"GPU": 0.0 if planned.config.trainer.accelerator == "cpu" else each * count, "CPU": cpus * count}
-        for kind, wanted in asked.items():
-            if wanted > resources.get(kind, 0.0):
-                raise SlnlabError(
-                    f"launcher=ray: {planned} asks for {wanted:g} {kind}s, the cluster has {resources.get(kind, 0):g}"
-                )
+        if not any(all(wanted <= node.get(kind, 0.0) for kind, wanted in asked.items()) for node in nodes):
+            wanted = ", ".join(f"{count:g} {kind}s" for kind, count in asked.items() if count)
+            raise SlnlabError(f"launcher=ray: {planned} asks for {wanted} of one node, and no node has as many")
         numbers[
             work.options(num_gpus=asked["GPU"], num_cpus=asked["CPU"]).remote(planned, int(max(cpus, 1)), os.getcwd())
         ] = number
@@ -99,4 +98,5 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
 def _work(planned: Planned, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # the run's paths may be relative
     threads = planned.config.trainer.threads or threads
-    return execute(planned.changed({"trainer.progress": False, "trainer.threads": threads}))
+    # The lock of a lost node may last a while, and a retry does not know that it is one.
+    return execute(planned.changed({"trainer.progress": False, "trainer.threads": threads}), wait=True)

@@ -1,13 +1,12 @@
 """The SLURM launcher: one job for each run, in job arrays as large as the cluster allows, through submitit.
 
 A job that is preempted, requeued or near its time limit stops after its optimiser step. It resumes with the next one,
-with the same bits. There are two ways back into the queue:
+with the same bits. There are three ways back into the queue:
 
 - SLURM requeues after preemption (PreemptMode=REQUEUE), `scontrol requeue` and the loss of a node.
 - The job requeues itself on SIGUSR1 or SIGUSR2; SLURM sends the latter `signal_delay_s` before the time limit. If the
   job saved nothing since its start, the time limit is too short and the run fails.
-
-SIGTERM alone means that a user cancels the job.
+- So it does on SIGTERM in the GraceTime of a preemption. Otherwise SIGTERM means that a user cancels the job.
 """
 
 from __future__ import annotations
@@ -253,6 +252,22 @@ def _states(arrays: Sequence[str]) -> dict[str, str] | None:
 # In the job
 
 
+def _preempted(job: str) -> bool:
+    """True if SLURM is about to end this running job for another one, and waits for the partition's GraceTime.
+
+    The job has got SIGTERM alone, as from a user who cancels it, and nothing puts it back unless it does.
+    """
+    command = ["scontrol", "show", "job", job]
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    at = re.search(r"PreemptTime=(\d\S*)", asked.stdout)
+    return at is not None and "JobState=RUNNING" in asked.stdout
+
+
 class SlurmJob:
     """The function that submitit calls on the node."""
 
@@ -278,7 +293,7 @@ class SlurmJob:
                 # The lock of a lost node may last a while.
                 return execute(planned, wait=again)
         except Stopped as stopped:
-            if stopped.signal not in REQUEUE_SIGNALS:
+            if stopped.signal not in REQUEUE_SIGNALS and not _preempted(environment.job_id):
                 raise
             if not first:  # a failed task would end the job before the first task requeues it
                 sys.exit(0)
@@ -287,9 +302,12 @@ class SlurmJob:
             # A requeue ends this job too, so nothing may write a result after it. This id contains the place in the
             # array; SLURM_JOB_ID may be the array's own id and would requeue all its jobs.
             requeue = ["scontrol", "requeue", environment.job_id]
-            asked = subprocess.run(
-                requeue, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
-            )
+            try:
+                asked = subprocess.run(
+                    requeue, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+                )
+            except subprocess.TimeoutExpired:  # slurmctld may yet do it
+                sys.exit(int(stopped.code or 0))
             if asked.returncode:
                 why = asked.stderr.strip()
                 return Outcome("failed", f"SLURM did not put the job back ({why}); the same command goes on")

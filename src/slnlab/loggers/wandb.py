@@ -156,6 +156,11 @@ class ResilientWandbLogger(WandbLogger):
             self._memory["epoch"] = step
             self._remember()
 
+    def catch_up(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Log the epochs before a resumed run's checkpoint that W&B lacks: a kill may have lost them on their way."""
+        for row in rows:
+            self.log_metrics(row, step=int(row["epoch"]))
+
     def finish(self, exit_code: int) -> None:
         """End the W&B run, as finished for 0, else as crashed. It waits `timeout` + `GRACE` seconds at most."""
         trouble: list[Exception] = [TimeoutError("no answer")]

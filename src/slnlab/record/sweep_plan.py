@@ -33,6 +33,9 @@ STATES: dict[RunState, str] = {
     "missing": "not begun",
 }
 
+ENDED = ("done", "failed", "pruned")
+"""States that change only by another command."""
+
 
 def write_plan(runs_dir: Path, directories: Iterable[Path], command: Sequence[str]) -> None:
     """Write the list of a sweep's runs. Repeating a sweep replaces its list.
@@ -136,7 +139,7 @@ def time_left(runs: Sequence[RunStatus]) -> float | None:
     done = [run for run in runs if run.state == "done"]
     left = 0.0
     for run in runs:
-        if run.state in ("done", "failed", "pruned"):
+        if run.state in ENDED:
             continue
         if run.epochs:
             left += (run.max_epochs - run.epochs) * run.seconds / run.epochs
