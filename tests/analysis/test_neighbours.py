@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import one_hot
 
 from slnlab.analysis import neighbours
 from slnlab.analysis.neighbours import neighbour_votes
@@ -26,10 +25,12 @@ def test_all_vote_where_there_are_fewer_than_k() -> None:
     assert votes.tolist() == [[0.75, 0.25]] * 4
 
 
-def test_drawn_references_alone_vote() -> None:
-    """One reference of four: all votes are its label."""
+def test_drawn_references_alone_vote_beside_the_sample_itself() -> None:
+    """Two of four, k = 2: half of the votes is the sample's, the other half that of a drawn one."""
     labels = torch.arange(4)
-    generator = torch.Generator().manual_seed(0)
-    votes = neighbour_votes(torch.eye(4), labels, 4, 1, references=1, generator=generator)
-    drawn = torch.randperm(4, generator=torch.Generator().manual_seed(0))[0]
-    assert torch.equal(votes, one_hot(labels[drawn], 4).expand(4, -1).float())
+    votes = neighbour_votes(torch.eye(4), labels, 4, 2, references=2, generator=torch.Generator().manual_seed(0))
+    drawn = {*torch.randperm(4, generator=torch.Generator().manual_seed(0))[:2].tolist()}
+    for row, of_row in enumerate(votes.tolist()):
+        assert of_row[row] == 0.5
+        (other,) = (label for label, share in enumerate(of_row) if share and label != row)
+        assert other in drawn

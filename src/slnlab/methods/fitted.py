@@ -74,6 +74,8 @@ class Logistic(FittedMethod):
         options: see `Method`.
     """
 
+    in_three_epochs: ClassVar[dict[str, Any]] = {"inverse_penalty": [0.1, 1.0], "iterations": 100}
+
     def __init__(
         self,
         network: nn.Module,

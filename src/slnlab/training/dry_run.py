@@ -157,9 +157,12 @@ def _first(planned: PlanLine) -> Iterator[PlanLine]:
 
 def _downloads(runs: Sequence[PlanLine]) -> Iterator[str]:
     """A line for each file of published weights that the runs download."""
+    pretrained = [run.config for run in runs if run.config.model.get("pretrained")]
+    if not pretrained:  # or torch were imported for nothing
+        return
     from slnlab.models.weight_files import wanted
 
-    for file, address in dict.fromkeys(found for run in runs if (found := wanted(run.config))):
+    for file, address in dict.fromkeys(found for config in pretrained if (found := wanted(config))):
         if not file.exists():
             yield f"download  {address} to {file}, once"
 
