@@ -7,6 +7,7 @@ below the folder of `--config-dir`; what it has to know of a method it asks its 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.dynamics import COLUMNS as DYNAMICS
 from slnlab.config import CONF_DIR, compose
-from slnlab.config.container import container_of
+from slnlab.config.container import container_of, flat
 from slnlab.methods import Method, SingleNetwork
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import law
@@ -37,6 +38,16 @@ STATEFUL = ("on_", "state_dict", "load_state_dict", "get_extra_state", "configur
 def names(config_dir: str | None) -> list[str]:
     """The options of `method`."""
     return sorted(path.stem for path in (Path(config_dir or CONF_DIR) / "method").glob("*.yaml"))
+
+
+ONLY_LOSS = re.compile(r"(loss|preset)\..*|clip_norm|method\.(name|title|(fixed|refuses)\..*)")
+"""Keys in which a method differs from cross entropy if it is another loss of single samples, and nothing else."""
+
+
+def by_loss_alone(name: str) -> bool:
+    """True for a method that differs from cross entropy by its class-wise loss alone."""
+    mine, theirs = (flat(container_of(composed(f"method={each}"))) for each in (name, "ce"))
+    return all(ONLY_LOSS.fullmatch(key) for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
 
 
 @cache
