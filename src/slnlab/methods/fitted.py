@@ -74,7 +74,7 @@ class Logistic(FittedMethod):
         options: see `Method`.
     """
 
-    in_three_epochs: ClassVar[dict[str, Any]] = {"inverse_penalty": [0.1, 1.0], "iterations": 100}
+    in_three_epochs: ClassVar[dict[str, Any]] = {"inverse_penalty": [0.1, 1.0]}
 
     def __init__(
         self,
