@@ -109,7 +109,7 @@ def test_ray_restarts_a_run_after_its_worker_died(tmp_path: Path) -> None:
 def test_ray_refuses_resources_that_no_node_has(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     running = sweep(tmp_path, "launcher=ray", "hydra.launcher.cpus_per_run=1000", "seed=0")
-    assert "asks for 1000 CPUs, the cluster has" in said_by(running, code=1)
+    assert "asks for 1000 CPUs of one node, and no node has as many" in said_by(running, code=1)
 
 
 def planned(devices: int) -> Planned:
