@@ -44,14 +44,11 @@ def neighbour_votes(
     if references is not None and references < len(unit):
         voters = torch.randperm(len(unit), generator=generator, device=unit.device)[:references]
     known, voting = unit[voters], votes[voters]
-    place = torch.full_like(every, -1)  # of a sample among the voters
-    place[voters] = torch.arange(len(voters), device=unit.device)
     k = min(neighbours, len(voters))
 
     def of(rows: Tensor) -> Tensor:
-        near = unit[rows] @ known.T
-        there = (place[rows] >= 0).nonzero().squeeze(1)
-        near[there, place[rows][there]] = -2  # below every cosine: a sample is no neighbour of itself, yet it votes
+        # Below every cosine: a sample is no neighbour of itself, yet it votes.
+        near = (unit[rows] @ known.T).masked_fill_(voters == rows.unsqueeze(1), -2)
         return votes[rows] + voting[near.topk(k - 1).indices].sum(1)
 
     parts = [of(rows) for rows in shard(len(unit)).of(every).split(AT_ONCE)]

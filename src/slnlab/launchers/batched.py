@@ -45,10 +45,10 @@ def launch(
     here = devices_here(devices)
     later = _followers(plan)
     found: dict[int, Outcome] = {}
-    for numbers in ([number for number in range(len(plan)) if number not in later], sorted(later)):
+    for numbers in filter(None, ([number for number in range(len(plan)) if number not in later], sorted(later))):
         part = [plan[number] for number in numbers]
-        groups = _groups(part, runs_together, len(here)) if part else []
-        outcomes = launch_groups([[part[place] for place in group] for group in groups], here) if part else []
+        groups = _groups(part, runs_together, len(here))
+        outcomes = launch_groups([[part[place] for place in group] for group in groups], here)
         for group, each in zip(groups, outcomes, strict=True):
             found |= {numbers[place]: outcome for place, outcome in zip(group, each, strict=True)}
     return [found[number] for number in range(len(plan))]
