@@ -68,6 +68,9 @@ def test_an_exported_program_runs_without_slnlab(run: TrainedRun, tmp_path: Path
         model = torch.jit.load(io.BytesIO(file.read_bytes()))
     for batch in images.split(123):
         np.testing.assert_allclose(model(batch).numpy(), run.predict(batch).probabilities, atol=1e-6)
+    for wrong in (images[:2, :, :6], images[:2] / 255):
+        with pytest.raises(torch.jit.Error, match=r"images: must be uint8 \(N, 1, 8, 8\)"):
+            model(wrong)
 
 
 @pytest.mark.parametrize("format", ["torch", "torchscript"])

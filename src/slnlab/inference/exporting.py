@@ -160,9 +160,24 @@ def _read_weights(written: bytes, model: Probabilities) -> Callable[[Tensor], Te
     return network
 
 
+class _OnlyLikeTheExample(nn.Module):
+    """A traced model that refuses another type or size, as the other formats do: a trace would crop it in silence."""
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        self.model, self.dtype, self.shape = model, example.dtype, list(example.shape[1:])
+        self.refusal = f"images: must be {str(example.dtype).removeprefix('torch.')} (N, {str(self.shape)[1:-1]})"
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype != self.dtype or list(images.shape[1:]) != self.shape:
+            raise ValueError(self.refusal)
+        probabilities: Tensor = self.model(images)
+        return probabilities
+
+
 def _write_torchscript(model: Probabilities, example: Tensor) -> bytes:
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(model, example), buffer)
+    torch.jit.save(torch.jit.script(_OnlyLikeTheExample(torch.jit.trace(model, example), example)), buffer)
     return buffer.getvalue()
 
 
