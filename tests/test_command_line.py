@@ -72,6 +72,15 @@ MISTAKES = {
     "method=sln": ["method=ce", "sln.sigma=0.5"],
     "experiment=nope": ["experiment=nope"],
     "/dev/null/run": ["hydra.run.dir=/dev/null/run"],
+    "experiment=demo: is a sweep over method, seed; add -m": ["experiment=demo"],
+    "over seed; add -m, or give each one value": ["experiment=demo", "method=ce"],
+    "noise.name=asym: the name follows from the option; type noise=asym": ["noise.name=asym"],
+    "for a sweep type -m method=sln,gce": ["method=[sln,gce]"],
+    "for a sweep runs_dir=FOLDER holds all runs": ["-m", "seed=0,1", "hydra.run.dir=mine"],
+    "--force: keys have no dashes: force=VALUE": ["--force"],
+    "noise.rate: '40%' is not allowed": ["noise.rate=40%", "method=dividemix"],
+    "sln.sigma: \"Environment variable 'NOPE'": ["sln.sigma=${oc.env:NOPE}"],
+    "600 of 321 training samples held out leave none": ["data.imbalance=100", "data.noisy_val=600"],
 }
 """What the message must name → the arguments."""
 

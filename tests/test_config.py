@@ -170,7 +170,11 @@ def test_the_clothing1m_preset_has_the_papers_values() -> None:
     assert (model["name"], model["pretrained"]) == ("resnet50", True)
     assert (correction["last_epochs"], correction["loss_against"], correction["prediction"]) == (9, "given", "soft")
     assert composed["noise"]["name"] == "real"
-    assert compose(["data=cifar10", "scheduler=multistep"]).scheduler.milestones == [60, 120]
+
+
+def test_milestones_follow_from_the_length_of_the_run() -> None:
+    for data, expected in (("cifar10", [150, 225]), ("digits", [30, 45])):
+        assert compose([f"data={data}", "scheduler=multistep"]).scheduler.milestones == expected
 
 
 def test_method_values_for_clothing1m_are_published() -> None:

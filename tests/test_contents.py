@@ -296,6 +296,19 @@ def test_a_longer_run_names_the_command_to_continue(tmp_path: Path) -> None:
     assert new.nearly_the_same(settle(longer)) is None, "it differs in more"
 
 
+@pytest.mark.parametrize("method", ["co_teaching", "t_revision", "logistic"])
+def test_a_longer_run_that_cannot_start_from_the_weights_gets_no_such_advice(method: str, tmp_path: Path) -> None:
+    keys = [f"method={method}", "trainer.max_epochs=30"]
+    short = RunDirectory(tmp_path / "short")
+    short.path.mkdir()
+    short.describe(settle(compose(keys)), [])
+    longer = settle(compose([*keys, "trainer.max_epochs=60"]))
+    with pytest.raises(ConfigError) as refused:
+        short.refuse_another_run(longer)
+    assert "max_epochs" in str(refused.value)
+    assert "init.from" not in str(refused.value)
+
+
 def test_a_run_refused_after_its_start_counts_as_failed(tmp_path: Path) -> None:
     spec = settle(compose(["method=ce"]))
 

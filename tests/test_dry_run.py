@@ -14,6 +14,7 @@ from torch import nn
 from slnlab import train as command
 from slnlab.config import compose
 from slnlab.record.result import Result
+from slnlab.training import dry_run
 from slnlab.training.memory import estimate
 
 TINY = ["data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
@@ -64,6 +65,44 @@ def test_a_plan_counts_finished_and_missing_runs(
 
     (first / "result.json").unlink()
     assert "stopped (2/2 epochs)" in "\n".join(plan("seed=0", "sln.sigma=0.5"))
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
+def test_an_unexpected_error_of_a_dry_run_trains_nothing(
+    sweep: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra would turn it into a warning, and train."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("never seen before")
+
+    monkeypatch.setattr(dry_run, "show", fail)
+    monkeypatch.setattr(command, "train", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["slnlab"])
+    with pytest.raises(SystemExit) as ended:
+        command.main([*TINY, *sweep, "seed=0", "--dry-run"])
+    assert ended.value.code == 1
+    assert "KeyError: 'never seen before'" in capsys.readouterr().err
+    assert not [*tmp_path.rglob("*")]
+
+
+def test_a_key_that_follows_another_differs_between_the_runs_of_a_sweep(plan: Plan) -> None:
+    lines = plan("-m", "seed=0,3", "noise.seed=${seed}")
+    first, second = (Path(line.split("  ")[-1]) for line in lines[1:3])
+    assert (first.name, second.name) == ("seed0", "seed3")
+    assert first.parent != second.parent, "other noisy labels are another configuration"
+
+
+def test_broken_results_do_not_count_for_the_time(plan: Plan, tiny_run: Callable[..., tuple[Result, Path]]) -> None:
+    lines = plan("sln.sigma=0.5")
+    place = Path(lines[1].split("  ")[-1])
+    for number, content in enumerate(('{"x', "[]", '{"identity": {}}')):
+        broken = place.parent / f"seed{number + 7}" / "result.json"
+        broken.parent.mkdir(parents=True)
+        broken.write_text(content)
+    assert "time      unknown" in "\n".join(plan("sln.sigma=0.5"))
 
 
 def test_a_plan_lists_the_source_runs(plan: Plan) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import commands
@@ -66,13 +65,12 @@ def test_only_failed_and_killed_runs_are_repeated(tmp_path: Path) -> None:
 def test_two_sweeps_started_at_once_share_the_runs(tmp_path: Path) -> None:
     """Nothing is done twice, and nobody is told of a failure."""
     both = [sweep(tmp_path, "seed=0,1", "trainer.max_epochs=8") for _ in range(2)]
-    done = [said_by(running, code=0) for running in both]
+    for running in both:
+        assert re.search(r"\d+ runs done, 0 failed", said_by(running, code=0))
     assert set(states(tmp_path).values()) == {"done"}
-    # Each run was trained once: one beginning in its log.
-    counts = [int(re.search(r"(\d+) runs done, 0 failed", said)[1]) for said in done]  # type: ignore[index]
-    assert counts[0] + counts[1] >= 2
-    for metrics in tmp_path.rglob("metrics.csv"):
-        assert metrics.read_text().count("\n") == 9
+    for seed in (0, 1):
+        (log,) = tmp_path.rglob(f"seed{seed}/train.log")
+        assert log.read_text().count("finished: ") == 1, "trained once"
 
 
 def test_stopping_the_launcher_stops_its_runs(tmp_path: Path) -> None:
@@ -172,6 +170,7 @@ def made_run(folder: Path, path: str, epochs: int, *, finished: bool = False, fa
     run = folder / path
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("trainer: {max_epochs: 10}\n")
+    (run / "identity.json").write_text("{}")
     (run / ".lock").touch()
     rows = [f"{epoch},2.5" for epoch in range(1, epochs + 1)]
     (run / "metrics.csv").write_text("\n".join(["epoch,seconds", *rows]) + "\n")
@@ -216,14 +215,37 @@ def test_status_does_not_block_a_starting_run(tmp_path: Path) -> None:
     from slnlab.record.run_directory import RunDirectory
 
     directory = RunDirectory(made_run(tmp_path, "a/b/c/d/seed0", 1))
-    stop = time.monotonic() + 2
-    looking = Command("slnlab.sweep", "status", str(tmp_path), "--watch", "0")
+    seen = tmp_path / "seen.txt"
+    seen.touch()
+    looking = Command("slnlab.sweep", "status", str(tmp_path), "--watch", "0.001", terminal=str(seen))
     try:
-        while time.monotonic() < stop:
+        commands.until(lambda: seen.read_text().count("1 stopped") > 2, "it looks again and again")
+        for _ in range(200):
             with directory.locked():
                 pass
+        assert looking.poll() is None
     finally:
         looking.kill()
+
+
+def test_odd_files_do_not_hide_the_status_of_other_runs(tmp_path: Path) -> None:
+    made_run(tmp_path, "a/b/c/d/seed0", 10, finished=True)
+    (made_run(tmp_path, "a/b/c/d/seed1", 1) / "config.yaml").write_text("trainer: {max_")
+    (made_run(tmp_path, "a/b/c/d/seed2", 1) / "config.yaml").write_text("model: {}\n")
+    with (made_run(tmp_path, "a/b/c/d/seed3", 4) / "metrics.csv").open("a") as metrics:
+        metrics.write("5")
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "config.yaml").write_text("somebody: else\n")
+    (tmp_path / PLANS).mkdir()
+    (tmp_path / PLANS / "torn.json").write_text('{"runs": ["a')
+    found = run_statuses(tmp_path)
+    assert [(run.path[-5:], run.state, run.epochs) for run in found] == [
+        ("seed0", "done", 10),
+        ("seed1", "failed", 1),
+        ("seed2", "failed", 1),
+        ("seed3", "stopped", 4),
+    ]
+    assert found[1].message == "config.yaml cannot be read"
 
 
 def test_the_status_command_prints_the_table(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from slnlab.catalogue.options import options, search_also
-from slnlab.config import compose
+from slnlab.config import check, compose
 from slnlab.errors import SlnlabError
 from slnlab.processes.cores import cores
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
@@ -73,10 +73,23 @@ def findings(overrides: Sequence[str] = ()) -> Iterator[Finding]:
     yield from torch_and_gpus()
     yield from processors()
     yield from extras(requirements)
-    yield from folders(config, overrides)
-    yield from pretrained_weights(config)
+    wrong = _refused(config)
+    if wrong:
+        yield Finding("wrong", "configuration", wrong)
+    else:
+        yield from folders(config, overrides)
+        yield from pretrained_weights(config)
     yield from wandb_login()
     yield from slurm()
+
+
+def _refused(config: DictConfig) -> str:
+    """The fault of the configuration; empty: it has none, or lacks only what must be given."""
+    try:
+        check(config)
+    except SlnlabError as error:
+        return "" if "must be given" in str(error) else str(error)
+    return ""
 
 
 def _installed(name: str) -> Version | None:
@@ -159,8 +172,7 @@ def processors() -> Iterator[Finding]:
 
 def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
     """Check the folder of runs and the folders of data sets."""
-    runs_dir = Path(config.runs_dir)
-    yield _writable("runs_dir", runs_dir)
+    yield _writable("runs_dir", Path(config.runs_dir))
     typed = any(text.startswith("data=") for text in overrides)
     for name in [config.data.name] if typed else [option.name for option in options("data")]:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.text.numbers import count
 from slnlab.text.quoting import override
 from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
 
@@ -57,12 +58,9 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
         "--weights", type=Path, metavar="FILE", help="its weights; default: torchvision's, cached or downloaded"
     )
     parser.add_argument("-o", "--out", type=Path, metavar="FILE.npz", required=True)
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images to a batch; default: 64")
+    parser.add_argument("--batch-size", type=count, default=64, metavar="N", help="images to a batch; default: 64")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.batch_size < 1:
-        parser.error(f"--batch-size: must be at least 1, not {asked.batch_size}")
-    return asked
+    return parser.parse_intermixed_args(arguments)
 
 
 def _check(asked: argparse.Namespace) -> None:

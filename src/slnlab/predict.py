@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from slnlab.errors import DataError, SlnlabError
 from slnlab.image_folder.layout import why_no_image
 from slnlab.storage.writing import replacing
+from slnlab.text.numbers import count
 from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
 
 if TYPE_CHECKING:
@@ -187,12 +188,6 @@ class Progress(ProgressLine):
         self.show(f"{classified:,} images, {speed:,.0f} a second, {unreadable:,} unreadable")
 
 
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ValueError(text)
-    return value
-
-
 def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program,
@@ -210,7 +205,7 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
         "--weights", metavar="NAME", help="network, momentum, ensemble, ...; default: those of label_issues.csv"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-    parser.add_argument("--batch-size", type=_count, metavar="N", help="images to a batch; default: as in evaluation")
+    parser.add_argument("--batch-size", type=count, metavar="N", help="images to a batch; default: as in evaluation")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slnlab.errors import SlnlabError
 from slnlab.record.sweep_plan import ENDED, STATES, RunStatus, duration, run_statuses, time_left
+from slnlab.text.numbers import seconds
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     parser = argparse.ArgumentParser(program, description="Show which runs of a sweep are done.")
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="repeat at this interval until all have ended")
+    parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="repeat at this interval until all have ended")
     parser.add_argument("--json", action="store_true", help="print every run as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -52,8 +53,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             time.sleep(options.watch)
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -247,6 +247,8 @@ def _typed(words: Sequence[str], program: str) -> tuple[list[str], list[str]]:
     asked, unknown = parser.parse_known_intermixed_args(words)
     if (wrong := dashed_key(words, unknown, FIRST_PARTS)) is not None:
         sys.exit(f"error: {wrong}")
+    if unknown:  # Hydra's own message lacks --dry-run
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     modes = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(asked, name)]
     if len(modes) > 1:
         parser.error(f"--{modes[0]} and --{modes[1]}: one of them at a time")

@@ -27,9 +27,10 @@ from slnlab.errors import ConfigError, SlnlabError
 from slnlab.study import grid_search, optuna_search
 from slnlab.study.files import save
 from slnlab.study.page import page
-from slnlab.study.plan import Plan, typed
+from slnlab.study.plan import Plan, titles, typed
 from slnlab.study.record import Final, Study
 from slnlab.study.runs import launched_result, sweep, train_run
+from slnlab.text.numbers import count, seeds
 from slnlab.text.quoting import dashed_key, override
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 from slnlab.training import dry_run
@@ -76,6 +77,7 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
     for seed in plan.final_seeds:
         run = plan.final(study.chosen, seed)
         log.info("final run: %s", run)
+        study.titles = titles(run.spec)
         result = launched_result(run) if plan.launcher else train_run(run, wait=True)
         accuracies = {name: e.test_accuracy.last for name, e in result.rows.items() if e.test_accuracy}
         study.finals.append(Final(seed=seed, directory=str(run.directory), test_accuracy=accuracies))
@@ -95,16 +97,6 @@ def _dry_run(plan: Plan) -> Iterator[str]:
         yield f"trials    {plan.trials}, chosen by Optuna: {space}"
     yield f"final     with the chosen values, {plan.final_overrides[0]}, seeds {', '.join(map(str, plan.final_seeds))}"
     yield f"study     {plan.directory}"
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ValueError(text)
-    return value
 
 
 def _searched(folder: Path | None) -> list[str]:
@@ -132,16 +124,17 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="options of your own, as for slnlab.train")
     parser.add_argument("--weights", help="whose accuracy chooses: network, momentum, ...; default: the method's own")
     parser.add_argument(
-        "--last", type=_count, default=1, metavar="K", help="mean accuracy of the last K evaluated epochs (1)"
+        "--last", type=count, default=1, metavar="K", help="mean accuracy of the last K evaluated epochs (1)"
     )
     parser.add_argument(
-        "--trial-seeds", type=_numbers, metavar="0,1", help="seeds of the trials; default: the first of seed="
+        "--trial-seeds", type=seeds, metavar="0,1", help="seeds of the trials; default: the first of seed="
     )
     parser.add_argument(
         "--trials",
-        type=_count,
+        type=count,
         metavar="N",
-        help="N trials chosen by Optuna, also from intervals: optimizer.lr='tag(log,interval(0.01,1))'",
+        help="N trials chosen by Optuna, also from intervals: optimizer.lr='tag(log,interval(0.01,1))', whole numbers "
+        "from int(interval(16,256))",
     )
     parser.add_argument("--no-pruning", action="store_true", help="with --trials: end no trial early")
     parser.add_argument("--leave-out-failed", action="store_true", help="choose even if some trials failed")

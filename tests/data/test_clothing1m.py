@@ -357,7 +357,7 @@ def test_wrong_lists_are_named(own: Path) -> None:
         make(own, num_train=43)
     (own / "clean_test_key_list.txt").write_text("\n")
     make(own, test=False)
-    with pytest.raises(DataError, match=r"clean_test_key_list.txt: names no image"):
+    with pytest.raises(DataError, match=r"clean_test_key_list.txt: is empty"):
         make(own)
     (own / "clean_val_key_list.txt").unlink()
     with pytest.raises(DataError, match=r"it has no clean_val_key_list\.txt or annotations/clean_val_key_list\.txt"):

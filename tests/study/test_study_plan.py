@@ -9,7 +9,7 @@ import pytest
 
 from slnlab.errors import ConfigError
 from slnlab.study.page import page
-from slnlab.study.plan import Plan
+from slnlab.study.plan import Plan, titles
 from slnlab.study.record import Final, Study
 
 
@@ -33,6 +33,15 @@ from slnlab.study.record import Final, Study
         (["sln.sigma=0.1,1"], {"trials": 3}, "--trials 3: there are only 2 combinations"),
         (["sln.sigma=0.1,1", "hydra/launcher=basic"], {"trials": 2}, "leave the launcher out"),
         (["sln.sigma=0.1,1", "seed=a,b"], {}, "seeds are whole numbers"),
+        (["sln.sigma=interval(1,0)"], {"trials": 3}, r"sln.sigma: an interval begins below its end, and 1.0 is not"),
+        (["sln.sigma=0.1,1", "data.noisy_val=0.1"], {}, "data.noisy_val: 0.1 is not allowed"),
+        (["sln.sigma=0.1,1", "data.noisy_val=many"], {}, "data.noisy_val: 'many' is not allowed"),
+        (["sln.sigma=0.1,1", "data.train_size=all"], {}, "data.train_size: 'all' is not allowed"),
+        (
+            ["sln.sigma=0.1,1", "noise=dependent", "noise.seed=${seed}", "seed=0,1"],
+            {},
+            "in the run sln.sigma=0.1 seed=1: noise.seed: 1 is not allowed",
+        ),
         (["sln.sigma=0.1,1", "experiment=digits_sigma"], {}, "noise: accuracies on different held-out labels"),
     ],
 )
@@ -58,6 +67,35 @@ def test_methods_and_losses_can_be_searched() -> None:
     plan = Plan(["loss=gce,mae", "sln.sigma=0,0.5"])
     assert list(plan.grid())[1] == {"loss": "gce", "sln.sigma": "0.5"}
     assert plan.trial({"loss": "mae", "sln.sigma": "0.5"}, 0).config.loss.name == "mae"
+
+
+def test_each_method_is_judged_by_its_main_row() -> None:
+    plan = Plan(["method=ce,sln_mo_lc", "seed=0,0,1"])
+    assert [plan.row_of(run) for run in plan.trial_runs] == ["network", "momentum"]
+    assert plan.directory.name.startswith("digits-sym-methods-")
+    assert plan.final_seeds == [0, 1]
+    study = Study.begin(plan)
+    assert (study.method, study.title) == ("ce, sln_mo_lc", "each method's main weights")
+    assert titles(plan.final({"method": "sln_mo_lc"}, 0).spec)["momentum"] == "SLN-MO-LC"
+    assert Plan(["method=ce,sln_mo_lc"], weights="network").row_of(plan.trial_runs[1]) == "network"
+
+
+def test_a_shuffled_list_keeps_its_order() -> None:
+    plan = Plan(["sln.sigma=shuffle(0.1,0.2,0.3,0.4,0.5,0.6)"])
+    assert plan.choices("sln.sigma") == plan.choices("sln.sigma")
+    assert [run.values["sln.sigma"] for run in plan.trial_runs] == plan.choices("sln.sigma")
+
+
+def test_a_tenth_of_the_samples_that_an_imbalance_leaves_is_held_out() -> None:
+    plan = Plan(["sln.sigma=0.1,1", "data.imbalance=100"])
+    assert (plan.noisy_val, Study.begin(plan).training_samples) == (32, 321)
+
+
+def test_augmentation_can_be_searched() -> None:
+    """It changes neither the held-out samples nor their labels."""
+    assert (
+        len(Plan(["data.rotation=0,10", "data.augment=crop_flip,none", "data.oversampling=true,false"]).trial_runs) == 8
+    )
 
 
 def test_an_experiments_sweep_is_searched_and_typed_values_win() -> None:

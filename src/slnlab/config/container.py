@@ -89,9 +89,11 @@ def hydra_message(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf and its causes, without their advice on internals."""
     full_key = getattr(error, "full_key", None)
     parts: list[str] = []
+    of_resolver = False  # a resolver's error does not name its key
     seen: BaseException | None = error
     while seen is not None:
-        text = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(seen))  # an error of a resolver of ours
+        text, resolving = re.subn(r"^\w+ raised while resolving interpolation: ", "", str(seen))
+        of_resolver = of_resolver or (resolving > 0 and not isinstance(seen.__cause__, ConfigError))
         for advice in ("\nTo append to your config", "\n    full_key", "\nConfig search path"):
             text = text.split(advice)[0].strip()
         if text and not any(text in part for part in parts):
@@ -99,7 +101,7 @@ def hydra_message(error: BaseException) -> str:
         full_key = full_key or getattr(seen, "full_key", None)
         seen = None if isinstance(seen, ConfigError) else seen.__cause__  # a ConfigError says all by itself
     message = ": ".join(parts)
-    if "nterpolation" in message and full_key and not message.startswith(full_key):
+    if ("nterpolation" in message or of_resolver) and full_key and not message.startswith(full_key):
         message = f"{full_key}: {message}"
     if "Interpolation key" in message and "to the shell" not in message:
         message += "; ${...} names a key of the configuration: leave $HOME and the like to the shell, in double quotes"

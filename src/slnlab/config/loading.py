@@ -57,15 +57,23 @@ _composing = threading.Lock()
 
 
 def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
-    """Refuse overrides such as `=0.5`, `cluster=null` and `noise=0.4`. Hydra would not name them.
+    """Refuse overrides such as `=0.5`, `cluster=null`, `noise=0.4`, `noise.name=asym` and `noise=[sym,asym]`.
+
+    Hydra would not name the first ones. The last ones would give an option another's name, or mix two options.
 
     Raises:
-        ConfigError: an override has no key, or a group has no option.
+        ConfigError: an override has no key, or a group has no option or several ones, or a typed name.
     """
     for text in filter(has_no_key, overrides):
         raise ConfigError(advice_on(overrides, FIRST_PARTS, multirun) or f"{text}: is not KEY=VALUE")
     for text in overrides:
         group, _, option = text.partition("=")
+        named = group.strip().lstrip("+").removesuffix(".name")
+        if group.strip().endswith(".name") and (CONF_DIR / named).is_dir():
+            raise ConfigError(f"{text}: the name follows from the option; type {named}={option.strip()}")
+        if option.strip().startswith("[") and (CONF_DIR / group.strip()).is_dir():
+            several = option.strip().strip("[]")
+            raise ConfigError(f"{text}: a run has one option of {group.strip()}; for a sweep type -m {group}={several}")
         if any(map(_NO_NAME.fullmatch, option.split(","))) and (CONF_DIR / group).is_dir():
             raise ConfigError(
                 f"{text}: names no option of {group}; without it the default is taken. A value belongs to a key: "

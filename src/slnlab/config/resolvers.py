@@ -40,7 +40,8 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
         if isinstance(found, DictConfig):
             found = found[next((name for name in names if name in found), "default")]
     if isinstance(found, DictConfig):
-        rates = [str(key) for key in found if key != "default" and float(str(key)) <= _root_.noise.rate]
+        rate = _root_.noise.rate if isinstance(_root_.noise.rate, int | float) else 0  # else refused at noise.rate
+        rates = [str(key) for key in found if key != "default" and float(str(key)) <= rate]
         found = found[max(rates, key=float, default="default")]
     return found
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from slnlab.data.decoding import Paths
-from slnlab.data.published import Published, PublishedFiles
+from slnlab.data.published import Published, PublishedFiles, list_lines
 from slnlab.data.streamed import FileSplit, LabelledPaths
 from slnlab.errors import DataError
 
@@ -59,12 +58,10 @@ class Clothing1M(PublishedFiles):
 
     def listed(self, split: FileSplit) -> list[tuple[str, int]]:
         keys_file, labels_file = (self.about.find(self.root, f"{name}|annotations/{name}") for name in _FILES[split])
-        keys = _lines(keys_file)
-        if not keys:
-            raise DataError(f"{keys_file}: names no image")
+        keys = [key for _, (key,) in list_lines(keys_file, columns=None)]
         wanted = set(keys)
         labels: dict[str, int] = {}
-        for number, line in enumerate(_lines(labels_file), start=1):
+        for number, (line,) in list_lines(labels_file, columns=None):
             key, label = line.rsplit(maxsplit=1) if " " in line or "\t" in line else (line, "")
             if not (label.isascii() and label.isdigit()):
                 raise DataError(f"{labels_file}: line {number} must be a path and a class, found {line[:80]!r}")
@@ -76,12 +73,3 @@ class Clothing1M(PublishedFiles):
             if key not in labels:
                 raise DataError(f"{labels_file}: has no label for {key}, which {keys_file.name} lists")
         return [(key, labels[key]) for key in keys]
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the stripped lines of a list, without empty ones."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -18,6 +18,7 @@ from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.processes.stopping import Stopped, stop_if_requested
 from slnlab.record.environment import environment
+from slnlab.schema.options import law
 from slnlab.schema.sections import SOURCES
 from slnlab.storage.locks import FolderLock
 from slnlab.storage.writing import remove_unfinished, replacing
@@ -223,7 +224,8 @@ class RunDirectory:
 
     def _longer(self, spec: RunSpec) -> str:
         """Advice on training further from the weights of this run."""
-        if spec.config.method.get("networks", 1) > 1:  # each network needs a run of its own
+        method = law(spec.container["method"])
+        if len(method.networks) > 1 or "init.from" in method.refuses:  # each network needs a run of its own
             return ""
         return f". {LONGER}: {override('init.from', str(self.path))}"
 

@@ -10,11 +10,14 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from slnlab.errors import DataError
 from slnlab.record.run_directory import RunDirectory
@@ -88,10 +91,11 @@ def run_statuses(folder: Path) -> list[RunStatus]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    made = (path.parent.relative_to(folder) for path in folder.rglob("config.yaml"))
-    found = {str(path) for path in made if "wandb" not in path.parts}  # W&B writes files of that name
+    made = (RunDirectory(path.parent) for path in folder.rglob("config.yaml"))
+    found = {str(run.path.relative_to(folder)) for run in made if run.identity.exists()}  # others use that name, too
     for plan in folder.glob(f"{PLANS}/*.json"):
-        found.update(json.loads(plan.read_text(encoding="utf-8"))["runs"])
+        with suppress(ValueError, KeyError):  # half-written on a lost machine; the same sweep writes it again
+            found.update(json.loads(plan.read_text(encoding="utf-8"))["runs"])
     return [run_status(folder, path) for path in sorted(found)]
 
 
@@ -105,10 +109,13 @@ def run_status(folder: Path, path: str) -> RunStatus:
     epochs, seconds = _progress(run)
     if run.finished:
         return RunStatus(path, "done", epochs, epochs, seconds)
-    config = OmegaConf.load(run.config)
     failure = _message(run)
+    try:
+        max_epochs = int(OmegaConf.load(run.config).trainer.max_epochs)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return RunStatus(path, "failed", epochs, 0, seconds, failure or "config.yaml cannot be read")
     state = "running" if is_held(run.path) else "failed" if failure else "pruned" if run.pruned.exists() else "stopped"
-    return RunStatus(path, state, epochs, int(config.trainer.max_epochs), seconds, failure)
+    return RunStatus(path, state, epochs, max_epochs, seconds, failure)
 
 
 def _message(run: RunDirectory) -> str:
@@ -125,7 +132,11 @@ def _progress(run: RunDirectory) -> tuple[int, float]:
             rows = list(csv.DictReader(file))
     except OSError:
         return 0, 0.0
-    return len(rows), sum(float(row["seconds"]) for row in rows)
+    seconds = []
+    for row in rows:
+        with suppress(ValueError, TypeError, KeyError):  # the last line may be half-written
+            seconds.append(float(row["seconds"]))
+    return len(seconds), sum(seconds)
 
 
 def time_left(runs: Sequence[RunStatus]) -> float | None:

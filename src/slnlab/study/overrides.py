@@ -70,7 +70,7 @@ def _with_experiment(overrides: Sequence[str]) -> list[str]:
 
 
 def seeds(override: Override | None, single: int) -> list[int]:
-    """The seeds of `seed=`; `[single]` if it has one value.
+    """The seeds of `seed=`, each once; `[single]` if it has one value.
 
     Raises:
         ConfigError: a seed is no whole number.
@@ -78,6 +78,6 @@ def seeds(override: Override | None, single: int) -> list[int]:
     if override is None:
         return [single]
     try:
-        return [int(text) for text in override.sweep_string_iterator()]
+        return list(dict.fromkeys(int(text) for text in override.sweep_string_iterator()))
     except (ValueError, HydraException):
         raise ConfigError(f"{override.input_line}: seeds are whole numbers") from None

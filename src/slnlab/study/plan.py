@@ -13,10 +13,11 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
-from slnlab.config import compose
+from slnlab.config import check, compose
 from slnlab.config.identity import digest
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError
+from slnlab.schema.data_contradictions import epoch_size
 from slnlab.schema.options import law
 from slnlab.study.overrides import seeds, split
 from slnlab.training.settling import settle
@@ -24,7 +25,13 @@ from slnlab.training.settling import settle
 Values = Mapping[str, str]
 """Values of a trial: searched key → value as typed."""
 
-BATCHES = ("batch_size", "eval_batch_size", "padding", "flip", "mean", "std")
+MAIN = "main"
+"""Stands for the main row of each method, in a study that searches methods with different ones."""
+
+OF_BATCHES = {
+    *("batch_size", "eval_batch_size", "padding", "flip", "rotation", "augment", "oversampling"),
+    *("dropped_features", "mean", "std"),
+}
 """Keys of `data` that a study may search: they change neither the choice of held-out samples nor their labels."""
 
 
@@ -75,7 +82,7 @@ class Plan:
         overrides: as for `slnlab.train`. Keys with several values (`sln.sigma=0.1,0.5`) are searched; with `trials`
             a key may have an interval (`optimizer.lr=tag(log,interval(0.01,1))`). `seed=` sets the seeds of the final
             runs.
-        weights: the row whose accuracy chooses, e.g. "momentum"; None: the method's main row.
+        weights: the row whose accuracy chooses, e.g. "momentum"; None: the main row of each trial's method.
         last: number of last epochs whose mean accuracy counts, in [1, epochs of a run].
         trial_seeds: seeds of each trial; None: the first seed of the final runs.
         trials: number of trials chosen by Optuna, ≥ 1; None: every combination of the values, once.
@@ -101,6 +108,8 @@ class Plan:
             raise ConfigError(f"{self.launcher[0]}: Optuna chooses each trial by earlier ones; leave the launcher out")
         self.final_seeds = seeds(self.space.pop("seed", None), compose(self.fixed).seed)
         self.fixed = [text for text in self.fixed if not text.lstrip("+").startswith("seed=")]
+        # Once, as `shuffle(...)` has another order each time.
+        self._choices = {k: [*v.sweep_string_iterator()] for k, v in self.space.items() if v.is_discrete_sweep()}
         self.trial_seeds = list(trial_seeds or self.final_seeds[:1])
         if not self.space:
             raise ConfigError("nothing to choose from: give a key several values, such as sln.sigma=0.1,0.2,0.5,1")
@@ -119,7 +128,7 @@ class Plan:
 
     def choices(self, key: str) -> list[str]:
         """The values of a key without an interval, as typed."""
-        return list(self.space[key].sweep_string_iterator())
+        return self._choices[key]
 
     def grid(self) -> Iterator[Values]:
         """Every combination; the last key changes fastest."""
@@ -142,6 +151,8 @@ class Plan:
         if isinstance(interval, IntervalSweep):
             if "log" in interval.tags and not (interval.start or 0) > 0:
                 raise ConfigError(f"{key}: a logarithmic interval begins above 0")
+            if not (interval.start or 0) < (interval.end or 0):
+                raise ConfigError(f"{key}: an interval begins below its end, and {interval.start} is not below it")
             return [str(interval.start), str(interval.end)]
         return self.choices(key)
 
@@ -162,12 +173,18 @@ class Plan:
     @property
     def title(self) -> str:
         """Title of the row whose accuracy chooses."""
-        return self.titles.get(self.weights, self.weights)
+        if self.weights == MAIN:
+            return "each method's main weights"
+        return self.weights if len(self.methods) > 1 else titles(self.example).get(self.weights, self.weights)
 
     @property
-    def titles(self) -> dict[str, str]:
-        """Titles of the rows, by name."""
-        return {name: row.title for name, row in self.example.rows.items()}
+    def methods(self) -> list[str]:
+        """The methods of the trials."""
+        return list(dict.fromkeys(run.config.method.name for run in self.trial_runs))
+
+    def row_of(self, run: StudyRun) -> str:
+        """Name of the row of a run whose accuracy counts."""
+        return _mains(run)[0] if self.weights == MAIN else self.weights
 
     @property
     def example(self) -> RunSpec:
@@ -185,7 +202,8 @@ class Plan:
             "trial_seeds": self.trial_seeds,
             "by": "grid" if self.trials is None else "optuna, pruned" if self.prune else "optuna",
         }
-        data, noise, method = (self.example.config[group].name for group in ("data", "noise", "method"))
+        data, noise = (self.example.config[group].name for group in ("data", "noise"))
+        method = self.methods[0] if len(self.methods) == 1 else "methods"
         return Path(self.example.config.runs_dir) / "studies" / f"{data}-{noise}-{method}-{digest(question)}"
 
     def trial_sweep(self) -> list[str]:
@@ -206,13 +224,13 @@ class Plan:
 
     def _held_out(self) -> tuple[int, bool]:
         config = self._first()
-        if any(text.lstrip("+").startswith("data.noisy_val=") for text in self.fixed):
-            if config.data.noisy_val == 0:
-                raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
-            return int(config.data.noisy_val), True
+        check(config)
+        typed_key = any(text.lstrip("+").startswith("data.noisy_val=") for text in self.fixed)
+        if typed_key and config.data.noisy_val == 0:
+            raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
         if config.data.noisy_val:
-            return int(config.data.noisy_val), True
-        return max(1, (config.data.train_size or config.data.num_train) // 10), False
+            return config.data.noisy_val, True
+        return max(1, training_samples(config.data) // 10), False
 
     def _held_out_in_the_end(self) -> int:
         """Final runs train on all samples, unless held-out ones choose the epoch whose weights are kept."""
@@ -222,23 +240,18 @@ class Plan:
         return self.noisy_val if chooses or "data.noisy_val" in law(config.method).needs else 0
 
     def _weights(self, wanted: str | None) -> str:
-        found: list[list[str]] = []
-        for run in self.trial_runs:
-            made = {"momentum": run.config.momentum.enabled, "best": run.config.best_epoch.enabled}
-            names = [name for name in law(run.config.method).rows if made.get(name, True)]
-            found.append([*names, *(name for name, there in made.items() if there and name not in names)])
-        common = [name for name in found[0] if all(name in names for names in found)]
-        rows = self.example.rows
         if wanted is None:
-            mains = [name for name in common if not (name in rows and rows[name].secondary)]
-            return (mains or common)[0]
+            mains = {_mains(run)[0] for run in self.trial_runs}
+            return mains.pop() if len(mains) == 1 else MAIN
+        first, *others = map(_rows, self.trial_runs)
+        common = [name for name in first if all(name in names for names in others)]
         if wanted not in common:
-            known = ", ".join(f"{name} ({self.titles.get(name, name)})" for name in common)
+            known = ", ".join(f"{name} ({titles(self.example).get(name, name)})" for name in common)
             raise ConfigError(f"--weights: these runs have no {wanted!r}; they have {known}")
         return wanted
 
     def _check(self) -> None:
-        for run in [*self.trial_runs, self.final(self.trial_runs[0].values, self.final_seeds[0])]:
+        for run in [*self.trial_runs, *(self.final(self.trial_runs[0].values, seed) for seed in self.final_seeds)]:
             _ = run.spec
         if not 1 <= self.last <= (epochs := min(run.config.trainer.max_epochs for run in self.trial_runs)):
             raise ConfigError(f"--last: must lie in [1, {epochs}], as a run has {epochs} epochs, not {self.last}")
@@ -261,9 +274,33 @@ class Plan:
                 raise ConfigError(f"{other} and {run} are the same run: the searched keys make no difference")
 
 
+def titles(spec: RunSpec) -> dict[str, str]:
+    """Titles of the rows of a run, by name."""
+    return {name: row.title for name, row in spec.rows.items()}
+
+
+def training_samples(data: Mapping[str, Any]) -> int:
+    """The number of training samples before any is held out; those of the whole set if the labels decide on it."""
+    size = epoch_size({**data, "noisy_val": 0, "fold": None})
+    return (data["train_size"] or data["num_train"]) if size is None else size
+
+
+def _rows(run: StudyRun) -> list[str]:
+    """Names of the rows that a run has."""
+    made = {"momentum": run.config.momentum.enabled, "best": run.config.best_epoch.enabled}
+    names = [name for name in law(run.config.method).rows if made.get(name, True)]
+    return [*names, *(name for name, there in made.items() if there and name not in names)]
+
+
+def _mains(run: StudyRun) -> list[str]:
+    """Names of the rows that a run has, the main ones first."""
+    rows = run.spec.rows
+    return sorted(_rows(run), key=lambda name: name in rows and rows[name].secondary)
+
+
 def _labels(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that decide the held-out samples and their labels."""
-    return {"noise": identity["noise"], "data": {k: v for k, v in identity["data"].items() if k not in BATCHES}}
+    return {"noise": identity["noise"], "data": {k: v for k, v in identity["data"].items() if k not in OF_BATCHES}}
 
 
 def _sweep(seeds: Sequence[int]) -> str:

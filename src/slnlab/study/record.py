@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from slnlab.errors import DataError
-from slnlab.study.plan import Plan, typed
+from slnlab.study.plan import Plan, training_samples, typed
 
 
 class Trial(BaseModel):
@@ -51,7 +51,7 @@ class Study(BaseModel):
     training_samples: int
     final_noisy_val: int = Field(default=0, description="training samples that the final runs hold out too")
     trial_seeds: list[int]
-    titles: dict[str, str] = Field(description="titles of the rows, by name")
+    titles: dict[str, str] = Field(default={}, description="titles of the rows of the final runs, by name")
     trials: list[Trial] = []
     chosen: dict[str, str] | None = None
     remarks: list[str] = []
@@ -65,7 +65,7 @@ class Study(BaseModel):
         return cls(
             data=config.data.name,
             noise=plan.example.noise,
-            method=config.method.name,
+            method=", ".join(plan.methods),
             fixed=plan.fixed,
             space=[override.input_line or key for key, override in plan.space.items()],
             by=by,
@@ -73,10 +73,9 @@ class Study(BaseModel):
             title=plan.title,
             last=plan.last,
             noisy_val=plan.noisy_val,
-            training_samples=config.data.train_size or config.data.num_train,
+            training_samples=training_samples(config.data),
             final_noisy_val=plan.final_noisy_val,
             trial_seeds=plan.trial_seeds,
-            titles=plan.titles,
         )
 
     def choose(self) -> None:

@@ -109,8 +109,8 @@ def run_trial(
     runs = [plan.trial(values, seed) for seed in plan.trial_seeds]
     directories = [str(run.directory) for run in runs]
     trial = Trial(values=dict(values), state="finished", accuracies=[], directories=directories)
-    key = f"val/{plan.weights}/accuracy"
     for run in runs:
+        key = f"val/{plan.row_of(run)}/accuracy"
         watched = _Watched(watch, key, plan.last) if watch and run is runs[0] else None
         try:
             if plan.launcher:

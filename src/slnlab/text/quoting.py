@@ -155,7 +155,8 @@ def dashed_key(words: Sequence[str], unknown: Collection[str], known: Collection
         key = word.lstrip("-")
         if word in unknown and ("=" in key or key.split(".")[0] in known):
             alone = "=" in key or not following or "=" in following or following.startswith("--")
-            return f"{word}: keys have no dashes: {key if alone else f'{key}={following}'}"
+            value = "" if "=" in key else "=VALUE" if alone else f"={following}"
+            return f"{word}: keys have no dashes: {key}{value}"
     return None
 
 

@@ -27,7 +27,7 @@ def print_anywhere() -> None:
 
 
 def quiet_on_broken_pipe(main: Callable[P, None]) -> Callable[P, None]:
-    """A command that ends quietly with exit code 141 when the reader of its stdout is gone (`| head`).
+    """A command that ends quietly: with exit code 141 when the reader of its stdout is gone (`| head`), 130 by Ctrl-C.
 
     Other broken pipes, while stdout still has a reader, raise their error.
     """
@@ -39,6 +39,8 @@ def quiet_on_broken_pipe(main: Callable[P, None]) -> Callable[P, None]:
                 main(*args, **kwargs)
             finally:
                 print(end="", flush=True)  # Python flushes at its end too, but nothing can catch an error there
+        except KeyboardInterrupt:
+            sys.exit(130)
         except BrokenPipeError:
             try:
                 print(flush=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.composition import explain
@@ -71,10 +73,39 @@ def searched_dirs(config: DictConfig) -> tuple[str, ...]:
     return tuple(s.path for s in sources if s.provider == "command-line" or s.provider.startswith("hydra.searchpath"))
 
 
+def _typed(config: DictConfig, part: Literal["task", "hydra"]) -> list[str]:
+    """The overrides as typed: `noise.seed=${seed}` stays so, and is resolved in each run."""
+    overrides = OmegaConf.to_container(config.hydra.overrides[part])
+    assert isinstance(overrides, list)
+    return list(map(str, overrides))
+
+
+def _refuse_sweep_as_run(config: DictConfig) -> None:
+    """Refuse an experiment's sweep without -m, which would be one run with the default values.
+
+    Raises:
+        ConfigError: a key of the sweep has no typed value.
+    """
+    typed = {text.lstrip("+").partition("=")[0] for text in _typed(config, "task")}
+    if left := [str(key) for key in config.hydra.sweeper.params or {} if key not in typed]:
+        name = config.hydra.runtime.choices.get("experiment")
+        raise ConfigError(f"experiment={name}: is a sweep over {', '.join(left)}; add -m, or give each one value")
+
+
+@contextmanager
+def _ending_the_command() -> Iterator[None]:
+    """Make an unexpected error end the command. Hydra would turn it into a warning, and begin the runs."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
 class CheckBeforeRunning(Callback):
     """Hydra callback that refuses a wrong configuration before a directory is made or a sweep begins.
 
-    Hydra turns an exception in a callback into a warning, so errors leave through SystemExit.
+    Errors leave through SystemExit, see `_ending_the_command`.
 
     Args:
         dry_run: print the plan and exit.
@@ -83,10 +114,12 @@ class CheckBeforeRunning(Callback):
     def __init__(self, dry_run: bool = False) -> None:
         self.dry_run = dry_run
 
+    @_ending_the_command()
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the run, and make its directory."""
         try:
             search_in(searched_dirs(config))
+            _refuse_sweep_as_run(config)
             spec = settle(config)
             if not config.hydra.run.dir:
                 raise ConfigError("hydra.run.dir: is empty; name a folder, or leave it out")
@@ -99,6 +132,7 @@ class CheckBeforeRunning(Callback):
         except OSError as error:
             sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
 
+    @_ending_the_command()
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check every run of the sweep, so that the last does not fail after hours of the others."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -108,13 +142,15 @@ class CheckBeforeRunning(Callback):
             search_in(searched_dirs(config))
         except ConfigError as error:
             sys.exit(f"error: {error}")
+        if any(text.lstrip("+").startswith("hydra.run.dir=") for text in _typed(config, "hydra")):
+            sys.exit("error: hydra.run.dir: is the folder of a single run; for a sweep runs_dir=FOLDER holds all runs")
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
             if self.dry_run:
                 sys.exit("error: --dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
             return  # such a sweeper chooses its runs as it goes; each is checked when it starts
         overrides = [
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
-            *config.hydra.overrides.task,
+            *_typed(config, "task"),
         ]
         runs: list[tuple[str, Path, RunSpec]] = []
         hydras = GlobalHydra.instance().config_loader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,9 +198,10 @@ def _seconds_per_epoch(planned: PlanLine) -> float | None:
     results = Path(config.runs_dir).glob(f"{config.data.name}/*/{config.method.name}/*/seed*/result.json")
     found = []
     for path in sorted(results, key=lambda path: path.stat().st_mtime)[-LATEST:]:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if _kind_of_work(result["identity"]) == planned.kind_of_work:
-            found.append(float(result["timing"]["seconds_per_epoch"]))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # `slnlab report` names a broken result
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if _kind_of_work(result["identity"]) == planned.kind_of_work:
+                found.append(float(result["timing"]["seconds_per_epoch"]))
     return median(found) if found else None
 
 
