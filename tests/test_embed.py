@@ -82,7 +82,7 @@ def test_a_stopped_embedding_goes_on(
 
     with monkeypatch.context() as stopping:
         stopping.setattr(features_file, "stop_if_requested", stop)
-        with pytest.raises(SystemExit, match="^130$"):
+        with pytest.raises(SystemExit, match=r"^130$"):
             embed(place, out, "--batch-size", "7", "--device", "cpu")
     assert not out.exists()
     with pytest.raises(SystemExit, match=r"features.npz.partial: exists with other contents \(background: white there"):
