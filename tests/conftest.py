@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
+import shutil
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ.setdefault("SLNLAB_CACHE", tempfile.mkdtemp(prefix="slnlab-tests-"))
+if "SLNLAB_CACHE" not in os.environ:  # xdist's processes inherit it
+    os.environ["SLNLAB_CACHE"] = tempfile.mkdtemp(prefix="slnlab-tests-")
+    atexit.register(shutil.rmtree, os.environ["SLNLAB_CACHE"], ignore_errors=True)
 os.environ.setdefault("WANDB_MODE", "disabled")  # a test that wants W&B says so through logger.mode
 
 from collections.abc import Callable, Iterator
