@@ -96,6 +96,7 @@ def test_every_launcher_composes_and_builds(launcher: str, cluster: str | None) 
     assert type(built).__name__ == "SlnlabLauncher"
     engine = importlib.import_module(f"slnlab.launchers.{built.engine}")
     inspect.signature(engine.launch).bind([], folder=Path(), **built.options)
+    built.setup(hydra_context=None, task_function=None, config=composed)
     if launcher == "slurm":
         pytest.importorskip("submitit")
         ours = inspect.signature(engine.launch).parameters
@@ -272,6 +273,8 @@ MISTAKES = [
     (["data=clothing1m", "data.per_class=1", "trainer.devices=8"], "data.train_size", "leaves 14 sample(s)"),
     (["method=pes", "trainer.max_epochs=8"], "method.early_epochs", "trainer.max_epochs=8"),
     (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "ends before"),
+    (["method=cores2", "method.sieve_from=null", "trainer.max_epochs=5"], "method.ramp", "before the ramp begins"),
+    (["method=truncated_gce", "method.first_pruning=61"], "method.first_pruning", "or null to leave it out"),
     (["method=co_teaching_plus", "method.init_epochs=60"], "method.init_epochs", "trainer.max_epochs=60"),
     (["data=clothing1m", "method=dividemix", "method.average_losses=5"], "method.average_losses", "balanced"),
     (["noise=csv", "noise.path=README.md", "noise.like=asymmetric"], "noise.like", "'asym'"),

@@ -6,6 +6,8 @@ traceback, and exits with a non-zero code. Bugs of slnlab must raise other excep
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 
 class SlnlabError(Exception):
     """An error that the user can fix. The message names the thing, the fault, and the allowed values."""
@@ -29,3 +31,13 @@ class Pruned(SlnlabError):
 
 class DataError(SlnlabError, ValueError):
     """A file or directory is missing, corrupt, or does not fit the rest of the run."""
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Refuse a value of the argument `name` that is none of a `Literal`'s.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if value not in get_args(choices):
+        raise ConfigError(f"{name}={value!r}: must be {' or '.join(map(repr, get_args(choices)))}")

@@ -119,7 +119,7 @@ def test_later_phases_begin_within_the_run(
     assert config.method[key] < epochs
     for allowed in (epochs, None):
         check(changed(config, {f"method.{key}": allowed}))
-    with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null for "):
+    with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null to "):
         check(changed(config, {f"method.{key}": epochs + 1}))
 
 

@@ -89,11 +89,13 @@ def hydra_message(error: BaseException) -> str:
     """The message of an error of Hydra or OmegaConf and its causes, without their advice on internals."""
     full_key = getattr(error, "full_key", None)
     parts: list[str] = []
-    of_resolver = False  # a resolver's error does not name its key
+    of_resolver = False  # a resolver of OmegaConf's, or with a bug; its error names no key
     seen: BaseException | None = error
     while seen is not None:
-        text, resolving = re.subn(r"^\w+ raised while resolving interpolation: ", "", str(seen))
-        of_resolver = of_resolver or (resolving > 0 and not isinstance(seen.__cause__, ConfigError))
+        text = str(seen)
+        if resolving := re.match(r"(\w+) raised while resolving interpolation: ", text):
+            text = text[resolving.end() :]
+            of_resolver = of_resolver or resolving[1] not in ("ConfigError", "DataError")  # ours name their key
         for advice in ("\nTo append to your config", "\n    full_key", "\nConfig search path"):
             text = text.split(advice)[0].strip()
         if text and not any(text in part for part in parts):

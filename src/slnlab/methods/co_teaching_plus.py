@@ -12,7 +12,7 @@ from slnlab.data.batches import Batch
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import global_ranks
 from slnlab.processes.distributed import gather
-from slnlab.schema.kinds import CountOrZero
+from slnlab.schema.kinds import FirstEpochs
 
 
 class CoTeachingPlus(CoTeaching):
@@ -49,7 +49,7 @@ class CoTeachingPlus(CoTeaching):
     def __init__(
         self,
         *networks: nn.Module,
-        init_epochs: CountOrZero,
+        init_epochs: FirstEpochs,
         loss_input: Literal["probabilities", "logits"],
         **options: Any,
     ) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from slnlab import objectives
 from slnlab.data.batches import Batch
 from slnlab.methods.single_network import SingleNetwork
-from slnlab.schema.kinds import Count, NonNegative, Ramp
+from slnlab.schema.kinds import FirstEpoch, NonNegative, Ramp
 
 
 class CORES2(SingleNetwork):
@@ -32,7 +32,7 @@ class CORES2(SingleNetwork):
     in_three_epochs: ClassVar[dict[str, Any]] = {"ramp": [1, 2], "sieve_from": 2}
 
     def __init__(
-        self, network: nn.Module, *, strength: NonNegative, ramp: Ramp, sieve_from: Count | None, **options: Any
+        self, network: nn.Module, *, strength: NonNegative, ramp: Ramp, sieve_from: FirstEpoch | None, **options: Any
     ) -> None:
         super().__init__(network, **options)
         self.strength, self.ramp, self.sieve_from = strength, tuple(ramp), sieve_from

@@ -13,7 +13,7 @@ from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.single_network import Lesson
 from slnlab.methods.two_views import TwoViews
 from slnlab.processes.distributed import gather
-from slnlab.schema.kinds import CountOrZero, NonNegative, Positive, Rate
+from slnlab.schema.kinds import FirstEpochs, NonNegative, Positive, Rate
 from slnlab.streams import beta
 
 
@@ -48,7 +48,7 @@ class DISC(TwoViews):
         self,
         network: nn.Module,
         *,
-        warm_up_epochs: CountOrZero,
+        warm_up_epochs: FirstEpochs,
         decay: Rate,
         margin: NonNegative,
         hard_weight: NonNegative,

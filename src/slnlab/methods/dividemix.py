@@ -21,7 +21,7 @@ from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
 from slnlab.samples import margins
-from slnlab.schema.kinds import Count, CountOrZero, NonNegative, Positive, Rate
+from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, NonNegative, Positive, Rate
 
 
 class Turn(NamedTuple):
@@ -99,7 +99,7 @@ class DivideMix(Method):
         *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
         sigma: float,
-        warm_up_epochs: CountOrZero,
+        warm_up_epochs: FirstEpochs,
         warm_up_penalty: NonNegative,
         threshold: Rate,
         average_losses: Count,

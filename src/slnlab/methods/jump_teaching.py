@@ -13,7 +13,7 @@ from slnlab.methods.single_network import Lesson
 from slnlab.methods.two_views import TwoViews
 from slnlab.models.features import head_on, logits_and_features
 from slnlab.objectives import bit_losses, label_codes
-from slnlab.schema.kinds import CountOrZero, NonNegative, Positive, PowerOfTwo
+from slnlab.schema.kinds import FirstEpochs, NonNegative, Positive, PowerOfTwo
 from slnlab.streams import beta, derive
 
 
@@ -49,7 +49,7 @@ class JumpTeaching(TwoViews):
         network: nn.Module,
         *,
         bits: PowerOfTwo,
-        warm_up_epochs: CountOrZero,
+        warm_up_epochs: FirstEpochs,
         variance: NonNegative,
         temperature: Positive,
         alpha: Positive,

@@ -18,7 +18,7 @@ from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.parts import parts_of
 from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
-from slnlab.schema.kinds import Count, CountOrZero, Names, Positive
+from slnlab.schema.kinds import Count, FirstEpochs, Names, Positive
 from slnlab.streams import derive
 
 PartName = Literal["last_stage", "classifier"]
@@ -35,7 +35,8 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
 def initialise_anew(modules: Iterable[nn.Module], seed: int) -> None:
     """Initialise every layer as PyTorch does, with this seed, in place; running statistics too."""
     layers = [layer for module in modules for layer in module.modules() if hasattr(layer, "reset_parameters")]
-    with torch.random.fork_rng():
+    gpus = {weight.device for layer in layers for weight in layer.parameters() if weight.is_cuda}
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
         for layer in layers:
             layer.reset_parameters()  # type: ignore[operator]
@@ -106,7 +107,7 @@ class PES(SingleNetwork):
         self,
         network: nn.Module,
         *,
-        early_epochs: CountOrZero,
+        early_epochs: FirstEpochs,
         stage_epochs: Count,
         classifier_epochs: Count,
         refining_lr: Positive,

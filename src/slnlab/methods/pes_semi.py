@@ -18,7 +18,7 @@ from slnlab.objectives import co_guess, softmax
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gather, shard
-from slnlab.schema.kinds import Count, CountOrZero, Names, NonNegative, Positive, Steps
+from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, Names, NonNegative, Positive, Steps
 
 
 def sizes(labelled: int, unlabelled: int, batch: int) -> tuple[int, int]:
@@ -93,7 +93,7 @@ class PESSemi(PES):
         self,
         network: nn.Module,
         *,
-        early_epochs: CountOrZero,
+        early_epochs: FirstEpochs,
         classifier_epochs: Count,
         refining_lr: Positive,
         replaced_parts: Literal["frozen", "trained"],

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
-from slnlab.errors import ConfigError
+from slnlab.errors import ConfigError, check_choice
 
 Decayed = Literal["perturbed", "own"]
 
@@ -30,15 +30,17 @@ class SharpnessAware:
         decay_in_ascent: True: g includes the weight decay, as in the authors' code; False: only the step has it,
             as in common PyTorch versions.
         decay_in_step: the weights that decay in the step. "perturbed": θ + ρ·g/‖g‖, as in the authors' code, where
-            the decay is a term of the loss; "own": θ, as in common PyTorch versions.
+            the decay is a term of the loss; "own": θ, as in common PyTorch versions. The decay of AdamW is no term of
+            the loss, so neither option moves it.
 
     Raises:
-        ConfigError: rho is not positive and finite.
+        ConfigError: rho is not positive and finite, or decay_in_step has another value.
     """
 
     def __init__(self, rho: float, decay_in_ascent: bool = True, decay_in_step: Decayed = "perturbed") -> None:
         if not 0 < rho < float("inf"):
             raise ConfigError(f"sam.rho={rho}: must be finite and > 0")
+        check_choice("sam.decay_in_step", decay_in_step, Decayed)
         self.rho, self.decay_in_ascent, self.decay_in_step = rho, decay_in_ascent, decay_in_step
 
     @contextmanager
@@ -56,7 +58,8 @@ class SharpnessAware:
         directions: list[Tensor] = []
         decays: list[float] = []
         for group in optimizer.param_groups:
-            decay = group.get("weight_decay", 0.0)
+            decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, AdamW))  # no key before torch 2.7
+            decay = 0.0 if decoupled else group.get("weight_decay", 0.0)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameters.append(parameter)

@@ -78,8 +78,8 @@ class SSR(SingleNetwork):
         if consistency:
             first = head_on(network, derive(self.seed, "SSR projector"), 256)
             self.heads["projector"] = _two_layers(first, derive(self.seed, "SSR projector 2"))
-            with torch.random.fork_rng():
-                torch.manual_seed(derive(self.seed, "SSR predictor"))
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(derive(self.seed, "SSR predictor"))
                 second = nn.Linear(128, 256, dtype=first.weight.dtype)
             self.heads["predictor"] = _two_layers(second, derive(self.seed, "SSR predictor 2"))
 
@@ -237,7 +237,7 @@ class _GlobalBatchNorm(nn.Module):
 
 def _two_layers(first: nn.Linear, seed: int) -> nn.Sequential:
     """Linear, batch norm, ReLU, and a linear layer with 128 outputs."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         second = nn.Linear(first.out_features, 128, dtype=first.weight.dtype)
     return nn.Sequential(first, _GlobalBatchNorm(first.out_features, first.weight.dtype), nn.ReLU(), second)

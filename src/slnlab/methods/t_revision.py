@@ -17,7 +17,7 @@ from slnlab.models.features import last_layer
 from slnlab.objectives import RevisedTransition
 from slnlab.record.checkpoints import best_weights
 from slnlab.record.result import TransitionUsed
-from slnlab.schema.kinds import Count, FilledIn, Positive
+from slnlab.schema.kinds import FilledIn, Positive, SomeFirstEpochs
 
 
 class TRevision(GivenTransition):
@@ -56,7 +56,7 @@ class TRevision(GivenTransition):
         self,
         network: nn.Module,
         *,
-        reweighting_epochs: Count,
+        reweighting_epochs: SomeFirstEpochs,
         revision_lr: Positive,
         start_from: FilledIn = None,
         **options: Any,

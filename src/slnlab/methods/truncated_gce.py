@@ -14,7 +14,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
-from slnlab.schema.kinds import Count, Quantile
+from slnlab.schema.kinds import Count, FirstEpoch, Quantile
 
 
 class TruncatedGCE(SingleNetwork):
@@ -46,7 +46,7 @@ class TruncatedGCE(SingleNetwork):
         network: nn.Module,
         *,
         truncation: Quantile,
-        first_pruning: Count | None,
+        first_pruning: FirstEpoch | None,
         pruning_every: Count,
         views: View = "clean",
         **options: Any,

@@ -6,19 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from slnlab.schema.composable import COMPOSABLE
+from slnlab.schema.constructors import constructor
 from slnlab.schema.data_contradictions import NEEDS_IMAGES, Problems, data_contradictions
+from slnlab.schema.kinds import timing
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
-
-FIRST_PHASES = ("early_epochs", "warm_up_epochs", "init_epochs", "reweighting_epochs")
-"""Keys of methods that begin as another method: the number of these epochs."""
-
-BEGINNINGS = {
-    "first_pruning": "no sample would ever be pruned; choose an epoch of the run, or null for never",
-    "sieve_from": "every sample would always be kept; choose an epoch of the run, or null for always",
-}
-"""Key of a method with the epoch, counted from 1, in which a step begins → the consequence if it never begins."""
 
 
 def contradictions(config: dict[str, Any]) -> Problems:
@@ -103,16 +96,16 @@ def _noise_problems(config: dict[str, Any]) -> Problems:
 def _length_problems(config: dict[str, Any]) -> Problems:
     """Runs that end before a phase of their method begins."""
     method, epochs = config["method"], config["trainer"]["max_epochs"]
-    for key in FIRST_PHASES:
-        if method.get(key, 0) >= epochs:
-            yield (
-                f"method.{key}",
-                f"{method[key]}, but a run of trainer.max_epochs={epochs} ends before this first phase of "
-                f"{method['name']} does",
-            )
-    for key, otherwise in BEGINNINGS.items():
-        if (method.get(key) or 0) > epochs:
-            yield f"method.{key}", f"{method[key]}, but the run has trainer.max_epochs={epochs}, so that {otherwise}"
+    stated = constructor(method["_target_"])
+    run = f"a run of trainer.max_epochs={epochs}"
+    for key, parameter in ({} if stated is None else stated.parameters).items():
+        mark, value = timing(parameter.kind), method.get(key)
+        if mark == "first phase" and value >= epochs:
+            yield f"method.{key}", f"{value}, but {run} ends before this first phase of {method['name']} does"
+        if mark == "ramp" and value[0] >= epochs:
+            yield f"method.{key}", f"{list(value)}, but {run} ends before the ramp begins; choose earlier epochs"
+        if mark == "beginning" and value is not None and value > epochs:
+            yield f"method.{key}", f"{value}, but {run} ends before; choose an earlier epoch, or null to leave it out"
 
 
 def _method_problems(config: dict[str, Any]) -> Problems:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -80,8 +80,30 @@ def _ascending(epochs: Sequence[int]) -> Sequence[int]:
     return epochs
 
 
-Ramp = Annotated[Sequence[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
-"""The first and the last epoch of a ramp."""
+Timing = Literal["first phase", "beginning", "ramp"]
+"""Marks a kind whose value says when a part of a method begins. A run that ends before is refused."""
+
+FirstEpochs = Annotated[int, Field(ge=0), "first phase"]
+"""The number of epochs of a first phase."""
+
+SomeFirstEpochs = Annotated[int, Field(ge=1), "first phase"]
+"""The same of a first phase that a method cannot do without."""
+
+FirstEpoch = Annotated[int, Field(ge=1), "beginning"]
+"""The epoch, counted from 1, in which a part of a method begins; None beside it leaves the part out."""
+
+Ramp = Annotated[Sequence[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending), "ramp"]
+"""The first and the last epoch of a ramp. It is at 0 up to the first."""
+
+
+def timing(kind: Any) -> Timing | None:
+    """The mark of a kind, also inside a union; None if it has none."""
+    for part in get_args(kind):
+        if isinstance(part, str) and part in get_args(Timing):
+            return cast(Timing, part)
+        if (inner := timing(part)) is not None:
+            return inner
+    return None
 
 
 def _black_and_white(pixel_range: Sequence[float]) -> Sequence[float]:
