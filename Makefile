@@ -109,7 +109,7 @@ experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanla
 	$(LOW) noise=sym noise.rate=0.1,0.2
 	$(LOW) noise=asym,dependent noise.rate=0.2
 	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis --folds
-	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis/*/*-0.4 --policies
+	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis/*/*-0.4 $(if $(CIFAR),../runs/diagnosis/cifar10) --policies
 	cd experiments && ../$(BIN)/python diagnosis.py ../runs/diagnosis ../runs/diagnosis_digits ../runs/minima_digits ../runs/recipe \
 	  --out diagnosis
 
