@@ -304,6 +304,17 @@ def test_a_large_page_says_what_it_leaves_out(found: Diagnosis, monkeypatch: pyt
     assert 1 <= len(review_contents(found, {})["samples"]) < 30
 
 
+def test_another_ranking_keeps_the_decisions_of_a_large_page(found: Diagnosis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SAMPLES", 30)
+    digest = review_contents(found, {}, with_pictures=False)["digest"]
+    ranked_otherwise = found._replace(order=found.order[::-1])
+    assert review_contents(ranked_otherwise, {}, with_pictures=False)["digest"] == digest
+    given = found.columns["given"].copy()
+    given[found.order[-1]] = 1 - given[found.order[-1]]  # of a sample that is not shown
+    relabelled = found._replace(columns={**found.columns, "given": given})
+    assert review_contents(relabelled, {}, with_pictures=False)["digest"] != digest
+
+
 def test_pictures_are_for_suspected_labels_of_each_class_in_turn(found: Diagnosis) -> None:
     """Six ranks with the given classes 0, 0, 0, 1, 0, 1, of which the first four are suspected."""
     wrong = np.array([0.9, 0.9, 0.9, 0.8, 0.1, 0.1])

@@ -19,6 +19,7 @@ LABELS = {
     "sgd_noise_outputs": {"network": "SGD noise on outputs"},
     "sln": {"network": "SLN", "momentum": "SLN-MO"},
     "sln_mo_lc": {"network": "SLN-MO-LC (network)", "momentum": "SLN-MO-LC"},
+    "dividemix": {"network": "DivideMix 1 (network)", "mean": "DivideMix", "ensemble": "DivideMix (ensemble)"},
 }
 
 

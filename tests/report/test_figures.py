@@ -11,6 +11,8 @@ from matplotlib.image import imread
 from slnlab.analyze import KINDS, main
 from slnlab.errors import DataError
 from slnlab.figures import correction, cost, curves, sgd_noise, sigma
+from slnlab.figures.accuracy import Curve, _looks
+from slnlab.figures.panels import found_groups
 
 
 def size(path) -> tuple[int, int]:
@@ -100,6 +102,38 @@ def test_curves_leave_out_what_was_never_tested_beside_tested_runs(make_run, tmp
     make_run("runs/ce")
     assert curves.figure([tmp_path / "runs"], tmp_path) == [f"not drawn in the curves: {made} was never tested"]
     assert {row["noise"] for row in read_csv(tmp_path / "curves.csv")} == {"sym"}
+
+
+@pytest.mark.parametrize("secondary", [False, True])
+def test_every_line_of_the_curves_has_its_own_look_and_number_of_runs(make_run, tmp_path, secondary):
+    for method, count in (("sln", 1), ("sln_mo_lc", 2), ("dividemix", 3)):
+        for seed in range(count):
+            make_run(f"runs/{method}{seed}", method=method, seed=seed)
+    drawn, remarks = curves._with_columns(found_groups([tmp_path / "runs"])[0])
+    picture = curves._picture(drawn, secondary)
+    panels, (legend,) = picture.axes, picture.legends
+    looks = [
+        (line.get_color(), line.get_linestyle(), line.get_linewidth(), line.get_marker()) for line in panels[0].lines
+    ]
+    assert len(set(looks)) == len(looks) == (7 if secondary else 5)
+    hidden = ["DivideMix 1 (network) (n=3)", "SLN-MO-LC (network) (n=2)"] if secondary else []
+    shown = ["DivideMix (n=3)", "DivideMix (ensemble) (n=3)", "SLN (n=1)", "SLN-MO (n=1)", "SLN-MO-LC (n=2)"]
+    assert sorted(text.get_text() for text in legend.get_texts()) == sorted([*shown, *hidden])
+    assert legend.get_title().get_text() == "bands: ± one standard deviation over n runs"
+    assert panels[1].get_ylim()[1] < 2 < panels[2].get_ylim()[1], "the losses of wrong labels have their own scale"
+    assert remarks == []
+
+
+def test_a_legend_without_repeated_runs_explains_no_bands(make_run, tmp_path):
+    make_run("runs/ce")
+    drawn, _ = curves._with_columns(found_groups([tmp_path / "runs"])[0])
+    (legend,) = curves._picture(drawn, False).legends
+    assert ([text.get_text() for text in legend.get_texts()], legend.get_title().get_text()) == (["CE (n=1)"], "")
+
+
+def test_six_curves_of_a_family_differ():
+    looks = _looks(Curve(None, str(number), "sgd_noise", {}, "") for number in range(6))
+    assert len(looks) == len({tuple(sorted(look.items())) for look in looks.values()}) == 6
 
 
 def test_sgd_noise_draws_the_networks_of_its_methods(make_run, tmp_path, read_csv):
@@ -204,6 +238,18 @@ def test_the_recorded_cost_is_a_multiple_of_ces(make_run, tmp_path, read_csv, ca
     assert rows[1]["test_last_percent_std"] == ""
     assert size(tmp_path / "out/cost.png")[0] == 900
     assert (tmp_path / "out/cost.svg").exists()
+
+
+def test_the_recorded_cost_compares_equal_epochs_and_models(make_run, tmp_path, read_csv):
+    small = {"model": {"name": "small"}}
+    for name, accuracies, seconds, settings in (("1", [0.5], 2, {}), ("2", [0.5] * 2, 10, {}), ("s", [0.5], 4, small)):
+        make_run(f"runs/ce{name}", accuracies, seconds=seconds, settings=settings)
+        make_run(f"runs/sln{name}", accuracies, method="sln", seconds=1.5 * seconds, settings=settings)
+    make_run("runs/long", [0.5] * 3, method="sln_mo_lc")
+    remarks = cost.figure([tmp_path / "runs"], tmp_path)
+    assert remarks[0] == "not drawn, as no run of method=ce has their epochs and model: SLN-MO-LC"
+    costs = {(row["label"], float(row["cost"])) for row in read_csv(tmp_path / "cost.csv")}
+    assert costs == {("CE", 1.0), ("SLN", 1.5), ("SLN-MO", 1.5)}
 
 
 def test_the_measured_cost_comes_from_the_file(make_run, tmp_path, read_csv):

@@ -61,6 +61,16 @@ def test_each_environment_is_whole(make_run, tmp_path):
     assert not re.search(r"(?<!\\)[%#_]", text.split("\n", 1)[1])
 
 
+def test_remarks_and_the_meaning_of_the_columns_stand_below_the_table(make_run, tmp_path):
+    make_run("runs/sln", method="sln")
+    make_run("runs/ce", settings={"data": {"train_size": 10}})
+    report([tmp_path / "runs"], tmp_path / "out")
+    below = (tmp_path / "out/table.tex").read_text(encoding="utf-8").split(r"\end{tabular}")[1]
+    assert r"Mind: these rows differ in data.train\_size." in below
+    assert "memorised: percent of the wrongly labelled samples" in below
+    assert below.endswith("\n\\end{table}")
+
+
 def ties(path) -> set[str]:
     rows = make_rows(group_runs(find_runs([path]).runs))
     return {rows[place].title for place in best_and_ties(rows)}

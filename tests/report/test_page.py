@@ -121,6 +121,58 @@ def test_the_page_sorts_filters_and_hovers(make_run, tmp_path, browser):
     assert {address.split(":")[0] for address in addresses} <= {"file", "data", "blob"}
 
 
+def test_numbers_sort_by_their_value_and_every_line_differs(make_run, tmp_path, browser):
+    for seed in range(4):
+        make_run(f"runs/ce{seed}", [0.5 + seed / 1000], seed=seed)
+        for number, sigma in enumerate((0.5, 0.05, 1e-05, 10, *range(1, 6))):
+            last = [0.8, 0.55, 0.5][min(number, 2)] + (seed % 2) / (20 if number else 500)
+            run = make_run(f"runs/{number}{seed}", [last], method="sln", sigma=sigma, seed=seed)
+            header, line = (run / "metrics.csv").read_text().split()
+            (run / "metrics.csv").write_text(f"{header},train/memorised,train/recovered\n{line},0.25,0.5\n")
+    report([tmp_path / "runs"], page=tmp_path / "report.html", reference="ce")
+    browser.get((tmp_path / "report.html").as_uri())
+
+    def after_click(name: str) -> list[str]:
+        script = """
+            const heads = [...document.querySelectorAll("#configurations th")].map(each => each.textContent);
+            const place = heads.indexOf(arguments[0]) + 1;
+            document.querySelector(`#configurations th:nth-child(${place}) button`).click();
+            const cells = document.querySelectorAll(`#configurations tbody td:nth-child(${place})`);
+            return [...cells].map(each => each.textContent)"""
+        found: list[str] = browser.execute_script(script, name)
+        return found
+
+    settings = [f"sigma={sigma}" for sigma in ("1e-05", "0.05", "0.5", *range(1, 6), "10")]
+    assert after_click("setting") == ["", *(setting for setting in settings for _ in range(2))]
+    falling, rising = after_click("p"), after_click("p")
+    assert "<0.001" in rising
+    numbers = [float(cell.replace("<", "")) for cell in rising if cell != "–"]
+    assert numbers == sorted(numbers)
+    assert [float(cell.replace("<", "")) for cell in falling if cell != "–"] == numbers[::-1]
+    looks = browser.execute_script(
+        "return document.getElementById('memorisation').data.filter(t => t.name)"
+        ".map(t => [t.line.color, t.line.dash, t.mode, t.mode === 'lines' ? '' : t.marker.symbol].join())"
+    )
+    assert len(set(looks)) == len(looks) == 2 * 9
+    height = "return getComputedStyle(document.getElementById('configurations')).maxHeight"
+    assert browser.execute_script(height) != "none"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(height) == "none", "paper does not scroll"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize(("secondary", "title"), [(False, "SLN-MO-LC"), (True, "SLN-MO-LC (network)")])
+def test_training_losses_belong_to_the_networks_row_or_the_first_shown(make_run, tmp_path, secondary, title):
+    make_run("runs/0", method="sln_mo_lc")
+    report([tmp_path / "runs"], page=tmp_path / "report.html", secondary=secondary)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    contents = json.loads(re.search(r'<script id="contents"[^>]*>(.*?)</script>', text, re.S)[1])
+    ((number, curve),) = contents["curves"]["training loss on correct labels (nats)"].items()
+    assert contents["configurations"][int(number)]["title"] == title
+    assert curve["mean"] == [1, 0.5]
+
+
 def test_the_command_writes_the_page(make_run, tmp_path, monkeypatch, capsys):
     runs = write_runs(make_run, tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.errors import DataError
+from slnlab.figures.panels import epochs
 from slnlab.report import main, report
 
 
@@ -84,8 +85,19 @@ def test_seeds_with_different_metrics_are_not_averaged(make_run, tmp_path):
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
     make_run("runs/2", method="sln")
     text, _ = report([tmp_path / "runs"], tmp_path / "out")
-    assert "another run has other epochs or columns" in text
+    assert f"not drawn in the curves: {metrics}: has other epochs than {tmp_path / 'runs/0/metrics.csv'}" in text
     assert (tmp_path / "out/curves.png").exists()
+
+
+def test_a_column_that_one_seed_lacks_leaves_the_others(make_run, tmp_path):
+    for seed in (0, 1):
+        metrics = make_run(f"runs/{seed}", [0.5, 0.75], seed=seed) / "metrics.csv"
+    header, *lines = metrics.read_text().splitlines()
+    metrics.write_text("\n".join([f"more,{header}", *(f"1,{line}" for line in lines)]))
+    (group,) = group_runs(find_runs([tmp_path]).runs)
+    columns = epochs(group)
+    assert list(columns) == ["epoch", "train/loss_correct", "train/loss_wrong", "test/network/accuracy"]
+    assert columns["test/network/accuracy"].tolist() == [[50, 75]] * 2
 
 
 def test_a_file_as_out_is_refused(make_run, tmp_path):

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from slnlab.analysis.costs import cost_of
-from slnlab.analysis.layout import _ranges
+from slnlab.analysis.layout import Table, _ranges
+from slnlab.analysis.markdown import _lines
 from slnlab.analysis.runs import find_runs
 from slnlab.errors import DataError
 from slnlab.report import report
@@ -130,7 +131,7 @@ def test_unverified_files_are_named_with_the_digest_of_their_pixels(make_run, tm
     assert text.count("the training images have the SHA-256 0123456789ab….") == 1
 
 
-def test_quality_shows_recall_and_calibration_as_means_over_runs(make_run, tmp_path):
+def test_quality_shows_recall_and_calibration_as_means_over_runs(make_run, tmp_path, read_csv):
     for seed, recall in ((0, [1.0, 0.5, None]), (1, [0.8, 0.6, 0.9])):
         run = make_run(f"runs/{seed}", [0.8], method="ce", seed=seed)
         result = json.loads((run / "result.json").read_text())
@@ -138,11 +139,17 @@ def test_quality_shows_recall_and_calibration_as_means_over_runs(make_run, tmp_p
         result["rows"]["network"]["test_quality"] = quality
         result["identity"]["data"]["classes"] = ["cat", "dog", "owl"]
         (run / "result.json").write_text(json.dumps(result))
-    header, row = lines_of(report([tmp_path], quality=True)[0])
+    header, row = lines_of(report([tmp_path], tmp_path / "out", quality=True)[0])
     shown = dict(zip(header, row, strict=True))
     assert [shown[name] for name in ("balanced", "ECE", "NLL", "Brier")] == ["75.00", "0.150", "1.500", "0.250"]
     assert [shown[f"recall {name}"] for name in ("cat", "dog", "owl")] == ["90.0", "55.0", "–"]
     assert "ECE" not in lines_of(report([tmp_path])[0])[0]
+    (line,) = read_csv(tmp_path / "out/table.csv")
+    assert (line["balanced_accuracy_percent_mean"], line["nll_mean"]) == ("75.0", "1.5")
+
+
+def test_no_cell_and_no_column_of_markdown_is_split():
+    assert _lines(Table([], {"recall a|b": ["c|d"]})).splitlines()[::2] == [r"| recall a\|b |", r"|        c\|d |"]
 
 
 def test_a_typed_loss_is_shown_even_if_nothing_else_differs(make_run, tmp_path):

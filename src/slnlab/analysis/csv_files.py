@@ -63,7 +63,10 @@ def _used(result: Result) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
-    """Write a CSV line per row: mean and std over runs, unrounded, fractions in percent (`…_percent_…`)."""
+    """Write a CSV line per row: mean and std over runs, unrounded.
+
+    Accuracies and shares of samples are in percent (`…_percent_…`), other measures as in result.json.
+    """
     lines = []
     for row in rows:
         seeds, draws = row.group.seeds, row.group.draws
@@ -71,7 +74,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
         line |= {"noise_seeds": " ".join(map(str, draws)), "num_runs": len(row.group.runs)}
         line |= {"epochs": row.group.first.epochs, "realised_rate": row.realised_rate}
         for name in MEASURES:
-            percent = name in (*TEST, *VAL, *LABELS)
+            percent = name in (*TEST, *VAL, *LABELS, "balanced_accuracy")
             factor, unit = (100, "_percent") if percent else (1, "")
             mean, std = row.statistics[name] or (None, None)
             line[f"{name}{unit}_mean"] = None if mean is None else factor * mean

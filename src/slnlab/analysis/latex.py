@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from slnlab.analysis.comparison import best_and_ties
-from slnlab.analysis.layout import TEXT_COLUMNS, Table
+from slnlab.analysis.layout import TEXT_COLUMNS, Table, note
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -28,7 +28,10 @@ STUDY_CAPTION = CAPTION.replace("Test accuracy", "Accuracy on held-out noisy lab
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """A `table` environment per table, for `\\input` into a document that loads booktabs."""
+    """A `table` environment per table, for `\\input` into a document that loads booktabs.
+
+    Below each table stand its remarks and the meaning of its columns.
+    """
     return "\n".join(["% Needs \\usepackage{booktabs}.", *map(_environment, tables)])
 
 
@@ -57,6 +60,8 @@ def _environment(table: Table) -> str:
             *(f"    {line}" for line in lines),
             r"    \bottomrule",
             r"  \end{tabular}",
+            r"  \par\medskip\raggedright\footnotesize",
+            *(f"  {escaped(line)}" for line in "\n".join([*table.remarks, note([table])]).splitlines()),
             r"\end{table}",
         ]
     )

@@ -18,7 +18,7 @@ def markdown(tables: Sequence[Table]) -> str:
 def _lines(table: Table) -> str:
     padded = []
     for name, cells in table.columns.items():
-        column = [name, *(cell.replace("|", r"\|") for cell in cells)]
+        column = [cell.replace("|", r"\|") for cell in (name, *cells)]
         width = max(3, *map(len, column))
         rule = ":" + "-" * (width - 1) if name in TEXT_COLUMNS else "-" * (width - 1) + ":"
         first, *others = (value.ljust(width) if name in TEXT_COLUMNS else value.rjust(width) for value in column)

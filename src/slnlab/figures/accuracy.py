@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, lines_by_epoch
-from slnlab.figures.style import COLOURS, DASHES, grid, mean_line, place_legend, wrapped
+from slnlab.figures.style import COLOURS, DASHES, again, grid, mean_line, place_legend, wrapped
 
 
 class Curve(NamedTuple):
@@ -71,26 +72,32 @@ def picture(drawn: Sequence[Sequence[Curve]]) -> tuple[Figure, list[Axes]]:
     found, axes = grid(len(drawn), "test accuracy (%)")
     looks = _looks([each for same in drawn for each in same])
     legend = {}
+    runs: dict[str, set[int]] = defaultdict(set)
     for panel, same in zip(axes, drawn, strict=True):
         for each in same:
             values, epoch = each.columns[each.key], each.columns["epoch"][0]
             legend[each.label] = mean_line(panel, epoch, values, linewidth=1.6, **looks[each.label])
+            runs[each.label].add(len(values))
         first = same[0].group
         panel.set(title=wrapped(panel, f"{first.first.data}\n{first.noise}"), xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    place_legend(found, {label: legend[label] for label in looks})
+    place_legend(found, {label: legend[label] for label in looks}, runs)
     return found, axes
 
 
 def _looks(curves: Iterable[Curve]) -> dict[str, dict[str, Any]]:
-    """A colour per family and a line style per label within it, ordered by family."""
+    """A colour per family and a line style per label within it, then a marker too, ordered by family."""
     families: dict[str, list[str]] = {}
     for each in curves:
         labels = families.setdefault(each.family, [])
         if each.label not in labels:
             labels.append(each.label)
     return {
-        label: {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+        label: {
+            "color": COLOURS[number % len(COLOURS)],
+            "linestyle": DASHES[place % len(DASHES)],
+            **again(place // len(DASHES)),
+        }
         for number, labels in enumerate(families.values())
         for place, label in enumerate(sorted(labels))
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, groupby, product
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +18,7 @@ from slnlab.analysis.table import Row, make_rows
 from slnlab.errors import DataError
 from slnlab.figures.panels import found_groups, place
 from slnlab.figures.style import COLOURS, MARKERS, grid, place_legend, save, style, wrapped
+from slnlab.record.result import Result
 
 
 class Point(NamedTuple):
@@ -46,7 +48,7 @@ def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary
         runs: searched for finished runs.
         out: folder for `cost.png`, `cost.svg` and `cost.csv`, which has a line per row.
         costs: a file of `python -m benchmarks.methods --json`; None: the recorded training time of the runs, divided by
-            that of the `ce` runs on the same data and noise.
+            that of the `ce` runs with the same data, noise, epochs and model.
         secondary: draw secondary rows too.
 
     Returns:
@@ -113,23 +115,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _measured(rows: Sequence[Row], ratios: Mapping[str, float], file: Path | None) -> tuple[list[Point], list[str]]:
     epochs = epochs_of_cross_entropy(row.group.first for row in rows)
     found = [(row, cost_of(row.group.first, ratios, epochs)) for row in rows]
-    missing = dict.fromkeys(
-        " ".join(filter(None, (row.title, row.group.setting))) for row, cost in found if cost is None
-    )
+    missing = [row for row, cost in found if cost is None]
     points = [Point(row, cost) for row, cost in found if cost is not None]
-    return points, [f"not drawn, without a known cost: {', '.join(missing)}; {UNKNOWN.format(file)}"] if missing else []
+    unknown = f"not drawn, without a known cost: {_named(missing)}; {UNKNOWN.format(file)}"
+    return points, [unknown] * bool(missing)
 
 
 def _recorded(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
-    """Costs from the mean total training time; cross entropy's is the mean over all `ce` runs of the panel."""
-    baseline = {id(run): run for row in rows if row.group.first.method == "ce" for run in row.group.runs}
+    """Costs from the mean total training time, over that of the panel's `ce` runs with the same epochs and model."""
+    baseline = {id(run): run.result for row in rows if row.group.first.method == "ce" for run in row.group.runs}
     if not baseline:
         group = rows[0].group
         where = f"{group.first.data}, {group.noise} ({group.runs[0].directory.path}, ...)"
         return [], [f"not drawn: {where} has no run of method=ce to compare with; --costs FILE needs none"]
-    unit = fmean(run.result.timing.total_seconds for run in baseline.values())
-    seconds = [fmean(run.result.timing.total_seconds for run in row.group.runs) for row in rows]
-    return [Point(row, each / unit) for row, each in zip(rows, seconds, strict=True)], []
+    points, missing = [], []
+    for row in rows:
+        alike = [each.timing.total_seconds for each in baseline.values() if _size(each) == _size(row.group.first)]
+        if alike:
+            seconds = fmean(run.result.timing.total_seconds for run in row.group.runs)
+            points.append(Point(row, seconds / fmean(alike)))
+        else:
+            missing.append(row)
+    unlike = f"not drawn, as no run of method=ce has their epochs and model: {_named(missing)}"
+    return points, [unlike] * bool(missing)
+
+
+def _size(result: Result) -> tuple[int, object]:
+    """The number of epochs and the network; only costs with equal ones compare."""
+    return result.epochs, result.identity.get("model")
+
+
+def _named(rows: Iterable[Row]) -> str:
+    return ", ".join(dict.fromkeys(Point(row, 1).label for row in rows))
 
 
 def numbers(point: Point, costs: Path | None) -> dict[str, object]:
@@ -155,9 +172,11 @@ def _picture(drawn: Sequence[Sequence[Point]]) -> Figure:
     looks = dict(zip(labels, cycle(product(MARKERS, COLOURS)), strict=False))  # the first 49 differ
     picture, panels = grid(len(drawn), "test accuracy (%)", wide=2, sharex=True)
     legend = {}
+    runs: dict[str, set[int]] = defaultdict(set)
     for panel, same in zip(panels, drawn, strict=True):
         for number, point in enumerate(same):
             marker, colour = looks[point.label]
+            runs[point.label].add(len(point.row.group.runs))
             value = point.row.statistics["test_last"]
             assert value
             legend[point.label] = panel.errorbar(
@@ -180,5 +199,5 @@ def _picture(drawn: Sequence[Sequence[Point]]) -> Figure:
         panel.xaxis.set_minor_formatter(NullFormatter())
     costs = [point.cost for same in drawn for point in same]
     panels[0].set_xlim(min(0.9, 0.95 * min(costs)), max(2.1, 1.1 * max(costs)))
-    place_legend(picture, {label: legend[label] for label in labels})
+    place_legend(picture, {label: legend[label] for label in labels}, runs, "bars")
     return picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,18 @@ from matplotlib.ticker import MaxNLocator
 from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, found_groups, lines_by_epoch, panels
-from slnlab.figures.style import DPI, WIDTH, line_styles, mean_line, place_legend, save, save_picture, style, wrapped
+from slnlab.figures.style import (
+    DPI,
+    WIDTH,
+    again,
+    line_styles,
+    mean_line,
+    place_legend,
+    save,
+    save_picture,
+    style,
+    wrapped,
+)
 
 LOSSES = ("train/loss_correct", "train/loss_wrong")
 
@@ -28,9 +40,9 @@ def figure(runs: Sequence[Path], out: Path, secondary: bool = False) -> list[str
     """Draw a row of panels per data set and noise: test accuracy, loss on correct labels, loss on wrong labels.
 
     Lines are means over seeds, bands reach one sample standard deviation to either side. A colour is a configuration.
-    A thin line of test accuracy is the network, a thick line its momentum model. The losses are training losses of the
-    network against the given labels. The first group lies on top, so label correction visibly branches off from the
-    run that it shares epochs with.
+    A thin line of test accuracy is the network, a thick line its momentum model, and markers are on further rows of the
+    configuration. The losses are training losses of the network against the given labels. The first group lies on top,
+    so label correction visibly branches off from the run that it shares epochs with.
 
     Args:
         runs: searched for finished runs.
@@ -105,14 +117,18 @@ def _picture(drawn: Drawn, secondary: bool) -> Figure:
     rows = panels([group for group, _ in drawn])
     styles = line_styles(list(dict.fromkeys(_name(group) for group, _ in drawn)))
     legend: dict[str, Line2D] = {}
+    runs: dict[str, set[int]] = defaultdict(set)
     picture = Figure(figsize=(WIDTH, 2.9 * len(rows)), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08))
     for axes, row in zip(picture.subplots(len(rows), 3, squeeze=False), rows, strict=True):
         for depth, group in enumerate(row):
             look = {"zorder": 3 - depth / 100, **styles[_name(group)]}
-            legend |= _draw(axes, group, columns[id(group)], secondary, **look)
+            lines = _draw(axes, group, columns[id(group)], secondary, **look)
+            legend |= lines
+            for label in lines:
+                runs[label].add(len(group.runs))
         _describe(axes, row[0])
     picture.align_ylabels()
-    place_legend(picture, legend)
+    place_legend(picture, legend, runs)
     return picture
 
 
@@ -124,13 +140,14 @@ def _name(group: Group) -> str:
 def _draw(axes: Sequence[Axes], group: Group, columns: Columns, secondary: bool, **look: Any) -> dict[str, Line2D]:
     """Draw the lines of a group. Returns its lines for the legend, by label."""
     accuracy, *losses = axes
-    epoch, legend = columns["epoch"][0], {}
+    epoch, legend, thick = columns["epoch"][0], {}, 0
     for name, row in group.rows.items():
         key = f"test/{name}/accuracy"
         if key in columns and (secondary or not row.secondary):
-            width = 1.0 if name == "network" and len(group.rows) > 1 else 1.9
-            line = mean_line(accuracy, epoch, columns[key], linewidth=width, **look)
-            legend[f"{row.title} {group.setting}".strip()] = line
+            thin = name == "network" and len(group.rows) > 1
+            more = {"linewidth": 1.0} if thin else {"linewidth": 1.9, **again(thick)}
+            thick += not thin
+            legend[f"{row.title} {group.setting}".strip()] = mean_line(accuracy, epoch, columns[key], **look, **more)
     for panel, key in zip(losses, LOSSES, strict=True):
         if key in columns and np.isfinite(columns[key]).all():
             line = mean_line(panel, epoch, columns[key], linewidth=1.6, **look)
@@ -142,10 +159,9 @@ def _draw(axes: Sequence[Axes], group: Group, columns: Columns, secondary: bool,
 def _describe(axes: Sequence[Axes], group: Group) -> None:
     accuracy, correct, wrong = axes
     accuracy.set(title=wrapped(accuracy, f"{group.first.data}, {group.noise}"), ylabel="test accuracy (%)")
-    correct.set(title="correctly labelled samples", ylabel="mean training loss (nats)")
-    wrong.set(title="wrongly labelled samples")
-    wrong.sharey(correct)
-    correct.set_ylim(bottom=0)
+    for panel, kind in ((correct, "correctly"), (wrong, "wrongly")):  # not of one scale: wrong labels cost far more
+        panel.set(title=f"{kind} labelled samples", ylabel="mean training loss (nats)")
+        panel.set_ylim(bottom=0)
     for panel in axes:
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

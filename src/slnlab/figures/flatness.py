@@ -119,7 +119,7 @@ def _picture(measured: Measured, radii: Sequence[float]) -> Figure:
     styles = line_styles(titles)
     picture = Figure(figsize=(WIDTH, 3.2 + 0.12 * len(titles)), dpi=DPI, layout="constrained")
     eigenvalue, rise = picture.subplots(1, 2)
-    legend = {}
+    legend, runs = {}, {}
     for row, (title, (_, found)) in enumerate(zip(titles, measured, strict=True)):
         look = styles[title]
         known = _eigenvalues(found)
@@ -127,7 +127,9 @@ def _picture(measured: Measured, radii: Sequence[float]) -> Figure:
         if len(known):
             eigenvalue.plot(known.mean(), row, "|", color="black", markersize=16, markeredgewidth=2)
         rises = np.array([each.rises for each in found])
-        legend[title.replace("\n", ", ")] = mean_line(rise, radii, rises, marker="o", markersize=4, **look)
+        label = title.replace("\n", ", ")
+        legend[label] = mean_line(rise, radii, rises, marker="o", markersize=4, **look)
+        runs[label] = {len(found)}
     eigenvalue.set_yticks(range(len(titles)), titles)
     eigenvalue.set_ylim(len(titles) - 0.5, -0.5)
     eigenvalue.set(xlabel="largest Hessian eigenvalue (nats)", title="each seed (dots) and mean (bars)")
@@ -137,7 +139,7 @@ def _picture(measured: Measured, radii: Sequence[float]) -> Figure:
     rise.set(xlabel="radius ρ", ylabel="L(w + ε) − L(w) (nats)", title="SAM sharpness, ‖ε‖₂ = ρ")
     if all(value > 0 for _, found in measured for each in found for value in each.rises):
         rise.set_yscale("log")
-    place_legend(picture, legend)
+    place_legend(picture, legend, runs)
     return picture
 
 

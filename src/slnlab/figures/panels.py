@@ -77,18 +77,21 @@ def main_row(group: Group) -> str:
 
 
 def epochs(group: Group) -> Columns:
-    """The metrics of a group; NaN after an epoch without evaluation.
+    """The metrics that all runs of a group have; NaN after an epoch without evaluation.
 
     Raises:
-        DataError: a run has no metrics, or its epochs or columns differ from another's.
+        DataError: a run has no metrics, or its epochs differ from the first run's.
     """
     tables = [run.metrics() for run in group.runs]
-    if len({(len(rows), *rows[-1]) for rows in tables}) > 1:
-        raise DataError(f"{group.runs[0].directory.metrics}: another run has other epochs or columns")
+    first, *others = ([row.get("epoch") for row in rows] for rows in tables)
+    for run, found in zip(group.runs[1:], others, strict=True):
+        if found != first:
+            raise DataError(f"{run.directory.metrics}: has other epochs than {group.runs[0].directory.metrics}")
     return {
         key: np.array([[row.get(key, math.nan) for row in rows] for rows in tables])
         * (100 if key.endswith("accuracy") else 1)
         for key in tables[0][-1]  # the last epoch is always evaluated
+        if all(key in rows[-1] for rows in tables)
     }
 
 

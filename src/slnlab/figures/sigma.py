@@ -104,6 +104,9 @@ def _picture(rows: Sequence[Row]) -> Figure:
     spot = {value: x for x, value in enumerate(sorted({sigma(row.group) for row in rows}))}
     picture, axes = grid(len(by_panel), "test accuracy (%)", sharey=True)
     legend = {}
+    runs: dict[str, set[int]] = defaultdict(set)
+    for row in rows:
+        runs[row.title].add(len(row.group.runs))
     for panel, same in zip(axes, by_panel, strict=True):
         for title, line in groupby(same, key=lambda row: row.title):
             colour, marker = styles[title]
@@ -114,5 +117,5 @@ def _picture(rows: Sequence[Row]) -> Figure:
             (legend[title],) = panel.plot(x, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.5)
         panel.set(title=wrapped(panel, f"{same[0].group.first.data}\n{same[0].group.noise}"), xlabel="σ")
         panel.set_xticks(list(spot.values()), [f"{value:g}" for value in spot])
-    place_legend(picture, legend)
+    place_legend(picture, legend, runs)
     return picture

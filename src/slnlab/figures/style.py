@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
@@ -52,6 +52,13 @@ def style() -> AbstractContextManager[None]:
 def line_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A colour and a line style for each name, in order; up to 28 differ."""
     return dict(zip(names, cycle({"color": c, "linestyle": dash} for dash in DASHES for c in COLOURS), strict=False))
+
+
+def again(times: int) -> dict[str, Any]:
+    """What tells a line from those before it with the same colour and dash, by their number: none, then a marker."""
+    if not times:
+        return {}
+    return {"marker": MARKERS[(times - 1) % len(MARKERS)], "markersize": 4.5, "markevery": 0.12}
 
 
 def grid(panels: int, ylabel: str, wide: int = 4, height: float = 3.0, **options: Any) -> tuple[Figure, list[Axes]]:
@@ -105,21 +112,33 @@ def mean_line(axes: Axes, x: Any, values: npt.NDArray[np.float64], **options: An
     return line
 
 
-def place_legend(figure: Figure, legend: dict[str, Any]) -> None:
+def place_legend(
+    figure: Figure, legend: dict[str, Any], runs: Mapping[str, Collection[int]] | None = None, spread: str = "bands"
+) -> None:
     """Place the legend below the panels, in as many columns as fit. The figure grows by its height.
 
     Args:
         figure: with constrained layout.
         legend: drawn lines or bars by label.
+        runs: numbers of runs that the means of each label are over; None: the legend does not say.
+        spread: what shows the standard deviation over runs, in words.
     """
     if not legend:
         return
-    labels = [textwrap.fill(label, 95) for label in legend]
+    runs = runs or {}
+    labels = [textwrap.fill(f"{label}{_count(runs[label])}" if label in runs else label, 95) for label in legend]
     longest = max(len(line) for label in labels for line in label.split("\n"))
     columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.7 + 0.085 * longest))))
     lines = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
-    figure.set_figheight(figure.get_figheight() + 0.2 + 0.22 * lines)
-    figure.legend(legend.values(), labels, loc="outside lower center", ncols=columns)
+    repeated = any(number > 1 for numbers in runs.values() for number in numbers)
+    title = f"{spread}: ± one standard deviation over n runs" if repeated else None
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.22 * (lines + repeated))
+    figure.legend(legend.values(), labels, loc="outside lower center", ncols=columns, title=title, title_fontsize=8)
+
+
+def _count(runs: Collection[int]) -> str:
+    """The number of runs as ` (n=3)`, or ` (n=3–9)` where it is not the same everywhere."""
+    return f" (n={'–'.join(dict.fromkeys(map(str, (min(runs), max(runs)))))})"
 
 
 FORMATS = ("png", "svg", "pdf")

@@ -135,7 +135,7 @@ _surface: Surface
 def _begin(surroundings: forkserver.Surroundings, surface: Surface, threads: int) -> None:
     global _surface
     surroundings.take_over()
-    forkserver.end_with_parent(signal.SIGKILL)
+    forkserver.end_with_parent(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     torch.set_num_threads(threads)
     _surface = surface

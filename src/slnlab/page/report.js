@@ -24,11 +24,20 @@ function filtered() { // every word begins somewhere in the row: "sym" is not "a
   return rows.filter(row => tests.every(test => test.test(row.cells.join(" ").toLowerCase())));
 }
 
+function compareText(a, b) { // its numbers count as numbers, also behind a point: sigma=0.05 comes before sigma=0.5
+  const [mine, others] = [a, b].map(text => text.split(/(\d*\.?\d+(?:e[-+]?\d+)?)/)); // every second part is a number
+  for (let i = 0; i < Math.min(mine.length, others.length); i++) {
+    const order = i % 2 ? parseFloat(mine[i]) - parseFloat(others[i]) : mine[i].localeCompare(others[i], "en");
+    if (order) return order;
+  }
+  return mine.length - others.length;
+}
+
 function compare(one, other) { // rows without a number come last in either order
   const [a, b] = [one, other].map(row => row.cells[sorted.column]);
   const sign = sorted.ascending ? 1 : -1;
-  if (contents.columns[sorted.column].text) return sign * a.localeCompare(b, "en", { numeric: true });
-  const [x, y] = [a, b].map(parseFloat);
+  if (contents.columns[sorted.column].text) return sign * compareText(a, b);
+  const [x, y] = [a, b].map(cell => parseFloat(cell.replace("<", "")));
   return isNaN(x) || isNaN(y) ? isNaN(x) - isNaN(y) : sign * (x - y);
 }
 
@@ -59,7 +68,7 @@ function makeHead() {
   });
 }
 
-/** Lines with a band of one standard deviation, a colour and a dash by place in the panel. */
+/** Lines with a band of one standard deviation. Their place in the panel chooses a colour, then a dash, then a symbol. */
 function lines(measure, look) {
   const panel = rows.filter(row => row.panel === element("panel").value);
   const shown = new Set(filtered().map(row => row.number));
@@ -68,7 +77,8 @@ function lines(measure, look) {
     const curve = (contents.curves[measure] || {})[row.number];
     if (!curve || !shown.has(row.number)) return;
     const color = COLOURS[place % COLOURS.length];
-    const dash = look.dash || DASHES[Math.floor(place / COLOURS.length) % DASHES.length];
+    const turn = Math.floor(place / COLOURS.length); // how often the colours were used before
+    const dash = look.dash || DASHES[turn % DASHES.length], marked = look.dash ? turn : Math.floor(turn / DASHES.length);
     const std = curve.std || curve.mean.map(() => null);
     if (curve.std) {
       const above = curve.mean.map((mean, i) => mean + std[i]), below = curve.mean.map((mean, i) => mean - std[i]);
@@ -76,7 +86,8 @@ function lines(measure, look) {
         fillcolor: color, opacity: 0.15, line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false,
         legendgroup: row.title });
     }
-    traces.push({ x: curve.x, y: curve.mean, name: row.title + (look.suffix || ""), legendgroup: row.title, mode: "lines",
+    traces.push({ x: curve.x, y: curve.mean, name: row.title + (look.suffix || ""), legendgroup: row.title,
+      mode: marked ? "lines+markers" : "lines", marker: { symbol: SYMBOLS[(marked - 1) % SYMBOLS.length], size: 7 },
       line: { color, dash, width: 2 }, text: std.map(value => value === null ? "" : ` ± ${value.toFixed(2)}`),
       hovertemplate: `%{y:.2f}%{text} (n = ${row.runs})` });
   });

@@ -30,7 +30,7 @@ OF_THE_NETWORK = {
     "train/loss_wrong": "training loss on wrong labels (nats)",
     "train/loss": "training loss (nats)",
 }
-"""Metrics of a run, measured on its network while it trains."""
+"""Metrics of a run, measured on its network while it trains; shown with the first row of the run that is shown."""
 FRACTIONS = ("train/memorised", "train/recovered")
 SLOWEST = 10
 """Number of runs in the list of the slowest."""
@@ -98,6 +98,7 @@ def _curves(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     curves: dict[str, dict[str, Any]] = {title: {} for title in (*OF_A_ROW.values(), *OF_THE_NETWORK.values())}
     columns: dict[str, Any] = {}
     remarks = []
+    shown = {(row.group.runs[0].configuration, row.name) for row in rows}
     for number, row in enumerate(rows):
         key = row.group.runs[0].configuration
         if key not in columns:
@@ -107,7 +108,8 @@ def _curves(rows: Sequence[Row]) -> tuple[dict[str, dict[str, Any]], list[str]]:
                 columns[key] = {}
                 remarks.append(f"no curves: {error}")
         wanted = {metric.format(row.name): title for metric, title in OF_A_ROW.items()}
-        if row.name == next(iter(row.group.rows)):  # the network's row comes first
+        # The network's row comes first, but beside its average it is not always shown.
+        if row.name == next(name for name in row.group.rows if (key, name) in shown):
             wanted |= OF_THE_NETWORK
         for metric, title in wanted.items():
             values = columns[key].get(metric)

@@ -51,12 +51,12 @@ def review_contents(
     notes = list(diagnosis.remarks)
     if len(samples) < total:
         notes.append(f"The page shows the {len(samples):,} most suspicious of {total:,} samples; issues.csv lists all.")
-    given = diagnosis.columns["given"]
+    given, names = diagnosis.columns["given"], diagnosis.columns[_place(diagnosis)]
     suspected = np.bincount(given[estimate.suspected], minlength=len(run.classes))
     contents = {
         "run": str(run.directory),
         "command": shlex.join(["slnlab", "diagnose", str(run.directory), *AFTERWARDS]),
-        "place": "path" if "path" in diagnosis.columns else "index",
+        "place": _place(diagnosis),
         "droppable": droppable(run),
         "classes": run.classes,
         "estimate": f"{str(estimate).capitalize()}.",
@@ -69,9 +69,9 @@ def review_contents(
         "matrix": _matrix(diagnosis, suspected),
         "decisions": decisions,
         "corrections": data.corrections(),
-        # Decisions in the browser's storage belong to these labels, and to what a person had decided before.
+        # Decisions in the browser's storage belong to all labels, whichever are shown, and to earlier decisions.
         "digest": hashlib.sha256(
-            json.dumps([sorted(each[:2] for each in samples), sorted(decisions.items())]).encode()
+            json.dumps([sorted(zip(map(str, names), given.tolist(), strict=True)), sorted(decisions.items())]).encode()
         ).hexdigest()[:16],
         "notes": notes,
     }
@@ -81,10 +81,15 @@ def review_contents(
     return contents
 
 
+def _place(diagnosis: Diagnosis) -> str:
+    """The column that names the samples."""
+    return "path" if "path" in diagnosis.columns else "index"
+
+
 def _samples(diagnosis: Diagnosis) -> list[list[Any]]:
     """Name, given and suggested label, P(wrong), suspected, scores and reason of the most suspicious samples."""
     run, columns = diagnosis.run, diagnosis.columns
-    places = columns["path" if "path" in columns else "index"]
+    places = columns[_place(diagnosis)]
     scores = [columns[RULES[name].column.format(run.weights)] for name in diagnosis.suspicions]
     found: list[list[Any]] = []
     size = 0
