@@ -134,7 +134,7 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 SEEDS ?= 0,1,2,3,4
 SWEEPS ?= methods methods_memorising
 COMPARE ?=
-experiments/methods: $(STAMP)  ## every method after three trials each on noisy labels: digits, then Fashion-MNIST (hours, days)
+experiments/methods: $(STAMP)  ## every method but ni_erm after three trials each on noisy labels: digits, then Fashion-MNIST (hours, days)
 	for sweep in $(SWEEPS); do \
 	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep seed=$(SEEDS) $(COMPARE); \
 	  mkdir -p $@/$$sweep && cp runs/$$sweep/chosen.csv $@/$$sweep && \

@@ -1,13 +1,14 @@
-"""Every method with a value chosen on noisy labels, and the same number of trials for each.
+"""Every method but `ni_erm` with a value chosen on noisy labels, and the same number of trials for each.
 
     python experiments/comparison.py methods --runs runs/methods seed=0,1
 
 does a study of `slnlab.tune` for each method and noise of `conf/experiment/methods.yaml`, over the values of
 `experiments/methods/values.yaml`. The first seed chooses, by the mean of the last evaluated epochs; all seeds are final
-runs. Each seed has its own draw of noisy labels: draws are what ranks and paired differences count. The same command
-resumes, with more seeds (`seed=0,1,2,3,4`) it adds only their runs, and a second process beside the first shares the
-work. `chosen.csv` below the runs lists the trials of the studies so far. Further words are overrides of every run
-(`noise=sym`, `method=ce,gce`).
+runs. Each seed has its own draw of noisy labels: draws are what ranks and paired differences count. Instance-dependent
+noise (`dependent`) draws nothing, so there they count seeds. The same command resumes, with more seeds
+(`seed=0,1,2,3,4`) it adds only their runs, and a second process beside the first shares the work. `chosen.csv` below
+the runs lists the trials of the studies so far. Further words are overrides of every run (`noise=sym`,
+`method=ce,gce`).
 
 Early stopping holds out samples in its final runs too, as they are a part of the method.
 """
@@ -53,7 +54,8 @@ def studies(experiment: str, overrides: Sequence[str]) -> Iterator[list[str]]:
     for method in methods:
         space = [f"{key}={','.join(map(str, values))}" for key, values in spaces[method].items()]
         for noise in noises:
-            yield [f"noise={noise}", f"method={method}", *shared, *space]
+            seed = ["noise.seed=0"] if noise == "dependent" else []  # it draws nothing, and refuses another seed
+            yield [f"noise={noise}", f"method={method}", *seed, *shared, *space]
 
 
 def lines(study: Study) -> Iterator[Mapping[str, object]]:
@@ -73,7 +75,7 @@ def lines(study: Study) -> Iterator[Mapping[str, object]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", help="in conf/experiment/: methods or methods_memorising")
+    parser.add_argument("experiment", help="in conf/experiment/: methods, methods_memorising or methods_human")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of every run")
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR", help="where all runs and studies go")
     parser.add_argument("--dry-run", action="store_true", help="check every study, and train nothing")

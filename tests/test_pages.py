@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 from functools import cache
@@ -90,6 +91,18 @@ def test_the_quick_command_of_a_card_composes(name: str) -> None:
 def test_a_method_without_a_measured_cost_has_a_card(make_pages: ModuleType) -> None:
     card = make_pages.card(make_pages.method("elr", None))
     assert "## Cost\n\nNot measured.\n" in card
+
+
+def test_a_cost_includes_the_run_that_estimates_the_matrix(make_pages: ModuleType) -> None:
+    measured = json.loads((ROOT / "experiments/methods_digits/costs.json").read_text())["cost"]
+    index = (ROOT / "docs" / "methods" / "index.md").read_text()
+    shown = {name: float(cost) for name, cost in re.findall(r"^\| \[`(\w+)`\].* \| ([\d.]+) \|$", index, re.MULTILINE)}
+    estimates = {name for name in METHODS if composed(name).get("transition") == "estimated"}
+    assert estimates == {"forward", "backward", "t_revision"}
+    assert shown == {name: round(cost + (name in estimates), 2) for name, cost in measured.items()}
+    assert "A run takes 2.04 times as long as with cross entropy, including the run that" in (
+        make_pages.card(make_pages.method("forward", 1.0397))
+    )
 
 
 IN_ONE_NETWORK = [each.switch for each in COMPOSABLE if each.parameter and each.switch != "sln.sigma"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
 import pytest
 import yaml
-from comparison import VALUES, studies
+from comparison import LAST, VALUES, studies
 
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.composition import compose_with_hydra
+from slnlab.study.plan import Plan
 
 
 @pytest.mark.parametrize("experiment", ["methods", "methods_memorising", "methods_human"])
@@ -35,3 +37,22 @@ def test_typed_lists_replace_those_of_the_sweep() -> None:
 def test_each_seed_has_its_own_draw_of_noisy_labels() -> None:
     for experiment in ("methods", "methods_memorising"):
         assert compose([f"experiment={experiment}", "seed=7"]).noise.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("experiment", "typed"),
+    [
+        ("methods", ["noise=sym,asym,dependent"]),
+        ("methods_memorising", []),
+        ("methods_human", ["noise.path=human.pt", "noise.annotation=worse"]),
+    ],
+)
+def test_each_noise_of_an_experiment_has_a_study_that_can_train(
+    experiment: str, typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan settles the final runs of all seeds, also those without a draw of noisy labels."""
+    monkeypatch.chdir(tmp_path)
+    Path("human.pt").touch()
+    for overrides in studies(experiment, [*typed, "method=ce", "seed=0,1", "runs_dir=runs"]):
+        plan = Plan(overrides, last=LAST)
+        assert len(plan.trial_runs) == 3

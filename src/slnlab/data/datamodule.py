@@ -51,7 +51,8 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
     Args:
         batch_size: size of the global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch.
-        eval_batch_size: batch size of evaluation passes.
+        eval_batch_size: batch size of evaluation passes. Label correction, SSR, PES and the softmax average also draw
+            random views by batches of this size, so it changes their training.
         mean: mean of each channel, in units of [0, 1]; None: measured on the training samples, in memory only.
         std: standard deviation of each channel, in the same units, > 0; likewise.
         padding: largest shift of a random crop in each direction, in pixels; see `CropFlip`.

@@ -110,7 +110,11 @@ class ResNet18(_ForSmallImages):
 
 
 class ResNet34(_ForSmallImages):
-    """`ResNet18` with 3, 4, 6 and 3 blocks. Parameters with 3 channels: 21,282,122 for 10 classes."""
+    """`ResNet18` with 3, 4, 6 and 3 blocks. Parameters with 3 channels: 21,282,122 for 10 classes.
+
+    The public code of the robust losses (`data=cifar100_apl`) starts it otherwise: convolutions uniform by fan-in
+    (`kaiming_uniform_`), the linear layer by `xavier_uniform_`.
+    """
 
     blocks: ClassVar[list[int]] = [3, 4, 6, 3]
 
