@@ -21,6 +21,8 @@ Times = dict[str, list[float]]
 DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
 """The measured device: "cpu", or "cuda" (`make bench-gpu`)."""
 
+torch.backends.cudnn.allow_tf32 = False  # as in a run with trainer.precision=32-true
+
 
 def synchronise() -> None:
     """Wait for the device to finish, so that its work counts."""

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from slnlab.config import compose
-from slnlab.errors import ConfigError
 from slnlab.launchers import batched
 from slnlab.launchers.planned import Outcome, Planned, execute, execute_together
 from slnlab.losses import Backward, Forward, cross_entropy, gce, nce_rce
@@ -137,6 +137,31 @@ def test_each_run_of_a_company_equals_its_run_alone(
         assert_equal(expected, done(tmp_path / name))
     assert "diverging" not in (tmp_path / "ce" / "train.log").read_text(), "each log has its own run's messages"
     assert "failed: " in (tmp_path / "diverging" / "train.log").read_text()
+
+
+class NeverWaits(TorchDispatchMode):
+    """Refuses operations that make the host wait for the device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **kwargs or {})
+
+
+def test_no_step_of_a_company_waits_for_the_device(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, trained = stacked_epoch._Epoch.train, list[int]()
+
+    def never_waiting(self: stacked_epoch._Epoch) -> dict[str, Stack]:
+        with NeverWaits():
+            trained.append(len(self.learners))
+            return train(self)
+
+    monkeypatch.setattr(stacked_epoch._Epoch, "train", never_waiting)
+    words = (*LINEAR, "sln.sigma=0.4", "trainer.max_epochs=2", "correction.last_epochs=1")
+    plan = [planned(features, tmp_path / norm, *words, f"clip_norm={norm}") for norm in ("null", "0.5")]
+    assert execute_together(plan) == [Outcome("done")] * 2
+    assert trained == [2] * 2
 
 
 def test_a_stopped_company_resumes_and_ends_as_if_undisturbed(
@@ -338,5 +363,3 @@ def test_outcomes_come_in_the_order_of_the_plan(features: Path, monkeypatch: pyt
     monkeypatch.setattr(batched, "launch_groups", launch_groups)
     outcomes = batched.launch(plan, folder=Path(), devices=1)
     assert [outcome.message for outcome in outcomes] == [planned.name for planned in plan]
-    with pytest.raises(ConfigError, match="runs_together: 0, but it must be at least 1"):
-        batched.launch(plan, folder=Path(), runs_together=0)

@@ -157,6 +157,19 @@ def test_two_networks_take_twice_the_memory_of_one() -> None:
     assert two.weights == 2 * one.weights
 
 
+@pytest.mark.parametrize(
+    ("method", "batches"),
+    [
+        *(("mixup", 1), ("elr_plus", 1), ("jocor", 2), ("dividemix", 2), ("pes_semi", 2), ("sop_plus", 2)),
+        *(("ssr", 2), ("ssr_plus", 3), ("disc", 4)),
+    ],
+)
+def test_a_step_keeps_the_activations_of_several_batches(method: str, batches: int) -> None:
+    one, several = (estimate(compose([f"method={name}"])).activations for name in ("ce", method))
+    assert one is not None
+    assert several == batches * one
+
+
 def test_images_of_unknown_size_are_reported_as_unknown() -> None:
     config = compose(["preset.image_size=null"])
     found = estimate(config)

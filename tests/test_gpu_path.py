@@ -15,6 +15,9 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from slnlab.config import compose
+from slnlab.embedding.backbones import backbone
+from slnlab.errors import ConfigError
+from slnlab.methods.pes import initialise_anew
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble, devices
@@ -51,6 +54,29 @@ def test_a_compiled_run_equals_an_eager_one_without_recompiling(tmp_path: Path, 
     assert differences(eager, compiled, epochs=4) == []
 
 
+@pytest.mark.usefixtures("traced")
+def test_a_network_is_compiled_for_the_batch_sizes_of_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)  # PyTorch's own is 8
+    network = assemble.method(compose(["trainer.compile=true", "trainer.accelerator=cpu"])).network
+    with torch.no_grad():
+        for size in range(2, 5):
+            network(torch.zeros(size, 1, 8, 8))
+    assert counters["stats"]["unique_graphs"] == 3
+
+
+def test_new_layers_leave_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch would warn of two GPUs, and read the state of each."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    before = torch.get_rng_state()
+    method = assemble.method(compose(["method=pes", "trainer.accelerator=cpu"]))
+    initialise_anew([method], 0)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeds the GPUs"))
+    assemble.method(compose(["method=ssr_plus", "trainer.accelerator=cpu"]))
+    with pytest.raises(ConfigError, match=r"SqueezeNet has no torch\.nn\.Linear"):  # once it is made
+        backbone("torchvision:squeezenet1_0", None)
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_compiling_does_not_change_the_identity() -> None:
     paths = {settle(compose([f"trainer.{key}=true"])).subdir for key in ("compile", "profile")}
     assert paths == {settle(compose()).subdir}
@@ -83,6 +109,13 @@ def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) ->
         losses = [float(row["train/loss"]) for row in csv.DictReader(file)]
     # Eight bits of mantissa would show: a loss near 2 in bf16 is a multiple of 1/128.
     assert any((loss * 128) % 1 > 1e-3 for loss in losses)
+
+
+def test_float32_convolutions_are_not_rounded_to_tf32() -> None:
+    for precision, rounded in (("32-true", False), ("bf16-mixed", True)):
+        with devices.threads(compose([f"trainer.precision={precision}"])):
+            assert torch.backends.cudnn.allow_tf32 == rounded
+        assert torch.backends.cudnn.allow_tf32, "PyTorch's own setting is back"
 
 
 def test_several_processes_on_a_mac_use_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,17 +8,22 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import commands
 import pytest
 from commands import Command
 
+from hydra_plugins.slnlab_launchers import SlnlabLauncher
 from slnlab.config import compose
 from slnlab.config.container import container_of
 from slnlab.config.run_spec import RunSpec
-from slnlab.errors import SlnlabError
+from slnlab.errors import ConfigError, SlnlabError
+from slnlab.figures import surface
+from slnlab.launchers import local, ray
 from slnlab.launchers.local import Slots, _work
-from slnlab.launchers.planned import Planned, execute
+from slnlab.launchers.planned import Outcome, Planned, execute
 from slnlab.record.sweep_plan import PLANS, RunStatus, run_statuses, time_left, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle
@@ -145,12 +150,91 @@ def test_cores_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch) -> No
     assert Slots(["0"], each=2)._threads() == 4
 
 
-def test_decoding_processes_are_divided_among_the_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("slnlab.launchers.planned.execute", lambda planned: planned.config.data.workers)
+@pytest.mark.parametrize("launcher", ["local", "ray"])
+def test_decoding_processes_are_divided_among_the_runs(
+    launcher: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("planned", "ray"):
+        name = f"slnlab.launchers.{module}.execute"
+        monkeypatch.setattr(name, lambda planned, wait=False: planned.config.data.workers)
     for given, used in (("null", 3), ("8", 8)):
         container = container_of(compose(["data=clothing1m", "noise=real", f"data.workers={given}"]))
         planned = Planned(RunSpec(container, {}), tmp_path, (), "")
-        assert _work([planned], threads=3) == [used]
+        found = _work([planned], threads=3) if launcher == "local" else [ray._work(planned, 3, str(tmp_path))]
+        assert found == [used]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "slots"),
+    [("auto", None, ["0", "1", "0", "1"]), ("auto", 1, ["0", "0"]), ("cpu", None, [None] * 8), ("cpu", 3, [None] * 3)],
+)
+def test_runs_without_gpus_take_cores_one_each(
+    accelerator: str, devices: int | None, slots: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slnlab.launchers.local.cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    found: list[str | None] = []
+
+    def launch_groups(plan: list[list[Planned]], devices: list[str | None], each: int) -> list[list[Outcome]]:
+        found.extend(Slots(devices, each).names)
+        return [[Outcome("done")] for _ in plan]
+
+    monkeypatch.setattr(local, "launch_groups", launch_groups)
+    plan = [Planned(settle(compose([f"trainer.accelerator={accelerator}"])), Path(), (), "")]
+    local.launch(plan, folder=Path(), runs_per_device=2, devices=devices)
+    assert found == slots
+
+
+def test_idle_cores_are_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("slnlab.launchers.local.cores", lambda: 64)
+    caplog.set_level("INFO")
+    local._advise([planned(1)] * 2, 64)
+    assert caplog.messages == ["2 runs with 1 thread(s) each on 64 cores; hydra.launcher.devices=2 gives each 32"]
+    for plan, slots in (([planned(1)] * 2, 2), ([planned(1)] * 33, 64), ([planned(64)], 64)):
+        local._advise(plan, slots)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "key", "value", "allowed"),
+    [
+        ("local", "runs_per_device", 0, "0 is not allowed: an integer in [1, inf)"),
+        ("local", "devices", 2.5, "2.5 is not allowed: an integer in [1, inf), or null"),
+        ("local", "runs", 2, "launcher=local has no such option"),
+        ("batched", "runs_together", "all", "'all' is not allowed: an integer"),
+        ("ray", "gpus_per_run", -1, "-1 is not allowed: a number in [0, inf), or null"),
+        ("slurm", "poll_s", 0, "0 is not allowed: a number in (0, inf)"),
+        ("slurm", "wait", "no", "'no' is not allowed: true or false"),
+        *(
+            ("slurm", key, runs, f"{runs!r} is not allowed: an integer in [1, inf), or null")
+            for key in ("array_size", "array_parallelism")
+            for runs in (0, True)
+        ),
+    ],
+)
+def test_a_launcher_refuses_impossible_options(engine: str, key: str, value: object, allowed: str) -> None:
+    launcher: Any = SlnlabLauncher(engine, **{key: value})
+    with pytest.raises(ConfigError, match=re.escape(f"hydra.launcher.{key}: {allowed}")):
+        launcher.setup(hydra_context=None, task_function=None, config=None)
+
+
+@pytest.mark.parametrize(
+    "begin", [lambda around: local._begin(None, around), lambda around: surface._begin(around, None, 1)]
+)
+def test_a_child_ends_with_its_parent_on_windows_too(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end_with_parent(number: signal.Signals) -> None:
+        raise SlnlabError(number.name)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("slnlab.processes.forkserver.end_with_parent", end_with_parent)
+    around = SimpleNamespace(take_over=lambda: None)
+    with pytest.raises(SlnlabError, match="SIGKILL"):
+        begin(around)
+    monkeypatch.delattr(signal, "SIGKILL")
+    with pytest.raises(SlnlabError, match="SIGTERM"):
+        begin(around)
 
 
 def test_a_process_with_an_unforeseen_error_takes_no_other_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

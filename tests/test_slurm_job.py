@@ -302,13 +302,6 @@ def test_submitted_arrays_are_kept_if_slurm_refuses_the_rest(
         sbatch(12, refuses=1)
 
 
-@pytest.mark.parametrize("key", ["array_size", "array_parallelism"])
-@pytest.mark.parametrize("runs", [0, -1, 2.5, True, "all"])
-def test_arrays_have_at_least_one_run(key: str, runs: object, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{key}: {runs}; null, or a number of runs from 1 on"):
-        slurm.launch([], folder=tmp_path, **{key: runs})  # type: ignore[arg-type]
-
-
 def test_a_signal_before_the_run_begins_means_a_limit_too_short(tmp_path: Path) -> None:
     """The signal finds submitit's handler in OmegaConf here, which adds lines to the handler's error."""
     trace = "Error: Job not requeued because: timed-out too many times.\n    full_key: \n    object_type=None"

@@ -441,3 +441,22 @@ def test_one_of_several_processes_decodes_without_the_others(tmp_path: Path, mon
     put(tmp_path, "0.png", "1.png")
     files: Any = SimpleNamespace(name="two", load=lambda split: (Paths(tmp_path, ["0.png", "1.png"]), torch.arange(2)))
     assert DecodedFiles(files, 4).load("test").images.shape == (2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("threads", "granted", "used"), [(1, 8, 1), (8, 2, 2)])
+def test_images_are_decoded_by_the_threads_of_the_run(
+    threads: int, granted: int, used: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs side by side share the cores."""
+    from slnlab.data import decoded
+    from slnlab.data.decoding import Paths
+
+    pools: list[int] = []
+    pool = decoded.ThreadPoolExecutor
+    monkeypatch.setattr(decoded, "ThreadPoolExecutor", lambda number: (pools.append(number), pool(number))[1])
+    monkeypatch.setattr(decoded, "cores", lambda: granted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    put(tmp_path, "0.png")
+    files: Any = SimpleNamespace(name="one", load=lambda split: (Paths(tmp_path, ["0.png"]), torch.arange(1)))
+    decoded.DecodedFiles(files, 4).load("test")
+    assert pools == [used]

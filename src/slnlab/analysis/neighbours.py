@@ -40,10 +40,10 @@ def neighbour_votes(
     """
     unit, votes = normalize(features, dim=1), one_hot(labels, num_classes)
     every = torch.arange(len(unit), device=unit.device)
-    voters = every
+    voters, known, voting = every, unit, votes
     if references is not None and references < len(unit):
         voters = torch.randperm(len(unit), generator=generator, device=unit.device)[:references]
-    known, voting = unit[voters], votes[voters]
+        known, voting = unit[voters], votes[voters]
     k = min(neighbours, len(voters))
 
     def of(rows: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ class DecodedFiles:
             self.train_paths = paths
         decode = Decoder(paths, self.image_size)
         images = torch.empty(len(paths), 3, self.image_size, self.image_size, dtype=torch.uint8)
-        with ThreadPoolExecutor(cores()) as pool:  # Pillow decodes without Python's lock
+        # As many as the run has for its computations (trainer.threads). Pillow decodes without Python's lock.
+        with ThreadPoolExecutor(min(cores(), torch.get_num_threads())) as pool:
             for first in range(0, len(paths), CHUNK):
                 rows = range(first, min(first + CHUNK, len(paths)))
                 for row, image in zip(rows, pool.map(decode, rows), strict=True):
@@ -62,8 +63,8 @@ class DecodedFiles:
 class DecodedDataModule(ImageDataModule):
     """Small image files as one tensor on the training device, see `ImageDataModule`.
 
-    Every run decodes all files once, before training. Crops, flips and noise are those of images in memory: a random
-    crop of the image within a black border, as published for small images.
+    Each process of a run decodes all files before training. Crops, flips and noise are those of images in memory: a
+    random crop of the image within a black border, as published for small images.
 
     Args:
         source: the data set of image files.

@@ -62,7 +62,8 @@ class StrongView:
     """An augmentation policy; then random crop, flip and cutout, as SOP+ does. The code of SSR and DISC crops first.
 
     The draws of a sample depend only on the step, the number of the view and its place in the global batch. The policy
-    treats one image after another and draws on the host, without waiting for the device.
+    treats one image after another and draws on the host, which makes many small calls. Some of torchvision's (shear,
+    rotation, …) wait for a GPU.
 
     Args:
         policy: maps uint8 images (C, H, W) to such images, drawing from PyTorch's default generator alone.

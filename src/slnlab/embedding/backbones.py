@@ -83,7 +83,7 @@ def _of_torchvision(name: str, file: Path | None) -> Backbone:
         raise ConfigError(f"--model: torchvision has no {name!r}{hint}; torchvision.models.list_models() lists all")
     entries: Any = torchvision.models.get_model_weights(name)
     entry = next((each for each in entries if file and file.name == each.url.rsplit("/", 1)[1]), entries.DEFAULT)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         network: nn.Module = torchvision.models.get_model(name, weights=None, **_options(name, entry))
     last = last_layer(network)
     prefix = next(f"{place}." for place, module in network.named_modules() if module is last)
@@ -105,7 +105,7 @@ def _options(name: str, entry: Any) -> dict[str, Any]:
 
 
 def _of_timm(name: str, file: Path | None) -> Backbone:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         network = timm_network.create(name, 3, 0, "--model")
     if file is None:
         where: Any = network.pretrained_cfg.get("hf_hub_id") or f"timm/{name}"  # type: ignore[operator,union-attr]

@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from slnlab.errors import ConfigError
 from slnlab.launchers.local import devices_here, launch_groups
 from slnlab.launchers.planned import Outcome, Planned
+from slnlab.schema.kinds import Count
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,15 @@ FEWEST = 4
 
 
 def launch(
-    plan: Sequence[Planned], *, folder: Path, runs_together: int = 100, devices: int | None = None
+    plan: Sequence[Planned], *, folder: Path, runs_together: Count = 100, devices: Count | None = None
 ) -> list[Outcome]:
     """Do the runs in groups that train together, a group on each core or GPU at a time.
 
     Args:
         plan: the runs.
         folder: folder of the sweep; not used.
-        runs_together: most runs of a group. Each needs some megabytes of memory, and the data are kept once.
+        runs_together: most runs of a group. Each needs some megabytes of memory. On a CPU a group keeps the data once;
+            on a GPU, or with a part of the data (`data.train_size`), each run has a copy.
         devices: see `slnlab.launchers.local.launch`.
 
     Returns:
@@ -40,9 +41,7 @@ def launch(
     Raises:
         ConfigError, Stopped: see `slnlab.launchers.local.launch`.
     """
-    if runs_together < 1:
-        raise ConfigError(f"hydra.launcher.runs_together: {runs_together}, but it must be at least 1")
-    here = devices_here(devices)
+    here = devices_here(devices, plan)
     later = _followers(plan)
     found: dict[int, Outcome] = {}
     for numbers in filter(None, ([number for number in range(len(plan)) if number not in later], sorted(later))):

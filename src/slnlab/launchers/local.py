@@ -21,6 +21,7 @@ from slnlab.launchers.planned import Outcome, Planned, execute_together
 from slnlab.processes import forkserver
 from slnlab.processes.cores import cores
 from slnlab.processes.stopping import SIGNALS, obeying_signals, received_signal, stopped
+from slnlab.schema.kinds import Count
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,15 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def launch(
-    plan: Sequence[Planned], *, folder: Path, runs_per_device: int = 1, devices: int | None = None
+    plan: Sequence[Planned], *, folder: Path, runs_per_device: Count = 1, devices: Count | None = None
 ) -> list[Outcome]:
     """Do the runs in the order of the plan, several at a time. A run of several processes takes as many slots.
 
     Args:
         plan: the runs.
         folder: folder of the sweep; not used.
-        runs_per_device: runs that share a GPU. On the CPU: 1.
-        devices: number of GPUs, or of cores without GPUs; None uses all.
+        runs_per_device: runs that share a GPU. Cores are not shared.
+        devices: number of GPUs, or of cores if there are no GPUs or no run may use them; None uses all.
 
     Returns:
         The outcomes in the order of `plan`.
@@ -46,8 +47,23 @@ def launch(
         ConfigError: there are fewer devices than `devices`, or than a run needs.
         Stopped: a signal arrived; the runs have stopped too.
     """
-    found = launch_groups([[planned] for planned in plan], devices_here(devices), runs_per_device)
+    here = devices_here(devices, plan)
+    if here[0] is None:
+        runs_per_device = 1
+        _advise(plan, len(here))
+    found = launch_groups([[planned] for planned in plan], here, runs_per_device)
     return [outcome for outcomes in found for outcome in outcomes]
+
+
+def _advise(plan: Sequence[Planned], slots: int) -> None:
+    """Say how few runs use all cores. They must not by themselves: the number of threads decides a run's bits."""
+    processes = sum(planned.config.trainer.devices for planned in plan)
+    threads, possible = (max(1, cores() // count) for count in (slots, processes))
+    if processes < slots and threads < possible and not any(planned.config.trainer.threads for planned in plan):
+        log.info(
+            "%d runs with %d thread(s) each on %d cores; hydra.launcher.devices=%d gives each %d",
+            *(len(plan), threads, cores(), processes, possible),
+        )
 
 
 def launch_groups(
@@ -194,8 +210,8 @@ class Slots:
         return max(1, cores() // len(self.names))
 
 
-def devices_here(count: int | None) -> list[str | None]:
-    """The names of the GPUs to use, or one None for each core.
+def devices_here(count: int | None, plan: Sequence[Planned]) -> list[str | None]:
+    """The names of the GPUs to use, or one None for each core if there are no GPUs or no run of the plan may use them.
 
     Raises:
         ConfigError: the machine has fewer.
@@ -203,7 +219,8 @@ def devices_here(count: int | None) -> list[str | None]:
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if torch.cuda.is_available():
+    cpu_only = all(planned.config.trainer.accelerator == "cpu" for planned in plan)
+    if torch.cuda.is_available() and not cpu_only:
         gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
         found: list[str | None] = list(gpus)
     else:
@@ -223,17 +240,11 @@ def _begin(devices: str | None, surroundings: forkserver.Surroundings) -> None:
     os.environ.update(ONE_THREAD)
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    forkserver.end_with_parent(signal.SIGKILL)  # an orphan would hold the lock of its run
+    # An orphan would hold the lock of its run. Windows has no SIGKILL.
+    forkserver.end_with_parent(getattr(signal, "SIGKILL", signal.SIGTERM))
     for number in SIGNALS:  # between runs there is nothing to stop
         signal.signal(number, signal.SIG_IGN)
 
 
 def _work(group: Sequence[Planned], threads: int) -> list[Outcome]:
-    return execute_together([_on_threads(planned, threads) for planned in group])
-
-
-def _on_threads(planned: Planned, threads: int) -> Planned:
-    changes = {"trainer.progress": False, "trainer.threads": planned.config.trainer.threads or threads}
-    if "workers" in planned.config.data and planned.config.data.workers is None:
-        changes["data.workers"] = threads
-    return planned.changed(changes)
+    return execute_together([planned.on_threads(threads) for planned in group])

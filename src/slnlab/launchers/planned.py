@@ -48,6 +48,13 @@ class Planned:
         """The same run with other values, by dotted key, of keys outside its identity."""
         return replace(self, spec=self.spec.changed(values))
 
+    def on_threads(self, threads: int) -> Planned:
+        """The same run without a progress line, with so many threads and decoding processes unless it states others."""
+        changes = {"trainer.progress": False, "trainer.threads": self.config.trainer.threads or threads}
+        if "workers" in self.config.data and self.config.data.workers is None:
+            changes["data.workers"] = threads
+        return self.changed(changes)
+
     def __str__(self) -> str:
         return self.name
 

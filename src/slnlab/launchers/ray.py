@@ -12,6 +12,7 @@ from typing import Any
 from slnlab.errors import SlnlabError
 from slnlab.launchers.planned import Outcome, Planned, execute
 from slnlab.processes.stopping import obeying_signals, stop_if_requested
+from slnlab.schema.kinds import NonNegative
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ def launch(
     *,
     folder: Path,
     address: str | None = None,
-    gpus_per_run: float | None = None,
-    cpus_per_run: float = 1.0,
+    gpus_per_run: NonNegative | None = None,
+    cpus_per_run: NonNegative = 1.0,
 ) -> list[Outcome]:
     """Do the runs as Ray tasks.
 
@@ -35,7 +36,7 @@ def launch(
         address: address of the cluster, "auto" for that of this machine; None starts Ray on this machine.
         gpus_per_run: GPUs of each process, ≥ 0; fractions share a GPU. None means 1 if the cluster has GPUs and the
             run may use them.
-        cpus_per_run: cores, and threads, of each process.
+        cpus_per_run: cores of each process, ≥ 0; also its threads and decoding processes, at least 1.
 
     Returns:
         The outcomes in the order of `plan`.
@@ -97,6 +98,5 @@ def _launch(ray: Any, plan: Sequence[Planned], gpus: float | None, cpus: float) 
 
 def _work(planned: Planned, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # the run's paths may be relative
-    threads = planned.config.trainer.threads or threads
     # The lock of a lost node may last a while, and a retry does not know that it is one.
-    return execute(planned.changed({"trainer.progress": False, "trainer.threads": threads}), wait=True)
+    return execute(planned.on_threads(threads), wait=True)

@@ -27,6 +27,7 @@ from typing import Any
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.launchers.planned import Outcome, Planned, execute
 from slnlab.processes.stopping import Stopped, obeying_signals, stop_if_requested
+from slnlab.schema.kinds import Count, Positive
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +50,10 @@ def launch(
     plan: Sequence[Planned],
     *,
     folder: Path,
-    poll_s: float = 10.0,
+    poll_s: Positive = 10.0,
     wait: bool = True,
-    array_size: int | None = None,
+    array_size: Count | None = None,
+    array_parallelism: Count | None = None,
     **resources: Any,
 ) -> list[Outcome]:
     """Submit the runs as job arrays, and wait until all have ended.
@@ -63,15 +65,16 @@ def launch(
             (`sacct`).
         wait: False returns after the submission.
         array_size: most runs of an array; None uses the limit of the cluster.
+        array_parallelism: most runs at the same time, over all arrays; None: 256.
         resources: parameters of submitit's SLURM executor: `timeout_min`, `cpus_per_task`, `gpus_per_node`,
-            `tasks_per_node`, `mem_gb`, `nodes`, `partition`, `account`, `qos`, `constraint`, `array_parallelism`,
-            `signal_delay_s`, `setup`, `additional_parameters`, … None leaves a parameter to SLURM.
+            `tasks_per_node`, `mem_gb`, `nodes`, `partition`, `account`, `qos`, `constraint`, `signal_delay_s`, `setup`,
+            `additional_parameters`, … None leaves a parameter to SLURM.
 
     Returns:
         The outcomes in the order of `plan`. If SLURM refuses a later array, its runs have failed.
 
     Raises:
-        ConfigError: there is no such resource, or an array cannot have this size.
+        ConfigError: there is no such resource.
         SlnlabError: the extra is not installed, this is no SLURM cluster, or SLURM refuses the first array.
         Stopped: a signal ended the wait; the jobs go on.
     """
@@ -79,15 +82,12 @@ def launch(
         import submitit
     except ModuleNotFoundError:
         raise SlnlabError("launcher=slurm needs the extra: pip install 'slnlab[slurm]'") from None
-    for key, runs in {"array_size": array_size, "array_parallelism": resources.get("array_parallelism")}.items():
-        if runs is not None and (not isinstance(runs, int) or isinstance(runs, bool) or runs < 1):
-            raise ConfigError(f"hydra.launcher.{key}: {runs}; null, or a number of runs from 1 on")
     logs = folder / ".slurm"
     logs.mkdir(parents=True, exist_ok=True)
     try:
         # submitit handles signals until the run begins. A time limit that ends before that is always too short.
         executor = submitit.SlurmExecutor(folder=logs.resolve() / "%j", max_num_timeout=0)
-        executor.update_parameters(**_checked(resources))
+        executor.update_parameters(**_checked({**resources, "array_parallelism": array_parallelism}))
     except (RuntimeError, ValueError) as error:
         raise SlnlabError(f"launcher=slurm: {error}") from error
     jobs, refused = _submit(executor, plan, array_size or _max_array_size() or len(plan))

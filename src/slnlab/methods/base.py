@@ -82,6 +82,15 @@ class Method(pl.LightningModule, ABC):
     """Values of keys below `method` for which three epochs cover every phase, for a first look and for the tests.
     The third epoch is like every later one."""
 
+    @classmethod
+    def batches_kept(cls, options: Mapping[str, Any]) -> int:
+        """Number of batches whose activations a step keeps until it differentiates, for the estimate of memory.
+
+        Args:
+            options: the node `method` of the configuration.
+        """
+        return len(cls.network_names)
+
     def __init__(
         self,
         *networks: nn.Module,

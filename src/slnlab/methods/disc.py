@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -58,6 +59,10 @@ class DISC(TwoViews):
         super().__init__(network, **options)
         self.warm_up_epochs, self.decay, self.margin = warm_up_epochs, decay, margin
         self.hard_weight, self.alpha = hard_weight, alpha
+
+    @classmethod
+    def batches_kept(cls, options: Mapping[str, Any]) -> int:
+        return 4  # both views, plain and mixed
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -59,8 +59,6 @@ class ELRPlus(Method):
 
     Args:
         networks: two, each with its own initialisation.
-        class_losses: must be cross entropy.
-        sigma: must be 0.
         strength: weight λ of the regulariser, ≥ 0.
         decay: decay β of the running targets, in [0, 1).
         alpha: α of mixup's Beta(α, α), > 0.
@@ -88,8 +86,6 @@ class ELRPlus(Method):
     def __init__(
         self,
         *networks: nn.Module,
-        class_losses: Callable[[Tensor], Tensor],
-        sigma: float,
         strength: NonNegative,
         decay: Rate,
         alpha: Positive,
@@ -99,14 +95,16 @@ class ELRPlus(Method):
         weight_labels_by_target: bool,
         **options: Any,
     ) -> None:
-        assert sigma == 0
         super().__init__(*networks, **options)
         # They are saved with the method; no optimiser trains them.
         self.averages = nn.ModuleList(copy.deepcopy(each).requires_grad_(False) for each in networks)
-        self.class_losses = class_losses
         self.strength, self.decay, self.alpha = strength, decay, alpha
         self.average_decay, self.ramp_steps = average_decay, ramp_steps
         self.ramp_regulariser, self.weight_labels_by_target = ramp_regulariser, weight_labels_by_target
+
+    @classmethod
+    def batches_kept(cls, options: Mapping[str, Any]) -> int:
+        return 1  # one network after the other
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

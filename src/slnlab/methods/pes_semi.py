@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -79,6 +79,7 @@ class PESSemi(PES):
         "logit_clip.tau": "PES (semi) mixes its samples and has a loss of its own (MixMatch)",
         "class_balance.strength": "PES (semi) has a loss of its own (MixMatch)",
         "correction.enabled": "PES (semi) makes its own targets for samples that disagree with their labels",
+        "trainer.compile": "both parts of a batch of PES (semi) get another size in each epoch, to be compiled anew",
     }
     fixed: ClassVar[dict[str, Any]] = {"loss.name": "cross_entropy"}
     weighs_samples: ClassVar[bool] = False
@@ -126,6 +127,10 @@ class PESSemi(PES):
         self.unlabelled: Tensor
         self.read: Callable[[int], Images]
         """The images of both, step by step: labelled ones, then unlabelled ones."""
+
+    @classmethod
+    def batches_kept(cls, options: Mapping[str, Any]) -> int:
+        return 2  # two views
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
         if epoch < self.early_epochs:

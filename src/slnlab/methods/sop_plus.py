@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -53,6 +54,10 @@ class SOPPlus(SOP):
     ) -> None:
         super().__init__(network, **options)
         self.consistency, self.balance, self.cutout, self.view2_norm = consistency, balance, cutout, view2_norm
+
+    @classmethod
+    def batches_kept(cls, options: Mapping[str, Any]) -> int:
+        return 2  # two views
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -83,6 +83,10 @@ class SSR(SingleNetwork):
                 second = nn.Linear(128, 256, dtype=first.weight.dtype)
             self.heads["predictor"] = _two_layers(second, derive(self.seed, "SSR predictor 2"))
 
+    @classmethod
+    def batches_kept(cls, options: Mapping[str, Any]) -> int:
+        return 3 if options["consistency"] else 2
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.table.add("selected", fill=True, dtype=torch.bool)
@@ -107,6 +111,7 @@ class SSR(SingleNetwork):
                 logits, features = logits_and_features(self.network, image)
                 passes.append((index, logits, features))
         index, logits, features = (gather(torch.cat(column)) for column in zip(*passes, strict=True))
+        del passes  # their features take as much memory as `features`
         order = index.argsort()  # that of a single process
         index, logits, features = index[order], logits[order].float(), features[order]
         given = self.table["given"][index]

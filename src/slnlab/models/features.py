@@ -92,7 +92,7 @@ def head_on(network: nn.Module, seed: int, outputs: int | None = None) -> nn.Lin
     Raises:
         ConfigError: see `last_layer`.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         last = last_layer(network)
         return nn.Linear(last.in_features, outputs or last.out_features, dtype=last.weight.dtype)

@@ -112,13 +112,17 @@ def _composed(config: DictConfig) -> dict[str, Any]:
 
 
 def _network(config: DictConfig, number: int) -> torch.nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(derive(config.seed, "initialisation", number))
+    with torch.random.fork_rng(devices=[]):  # layers are made on the CPU
+        torch.default_generator.manual_seed(derive(config.seed, "initialisation", number))
         network: torch.nn.Module = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
     if config.trainer.compile:
+        from torch._dynamo import config as dynamo
+
         # In place, which keeps the names in a checkpoint and the copies of a momentum model. Every batch shape
         # (whole, last, evaluation) is compiled separately, as CUDA graphs have fixed shapes. SLN's noise and the
-        # learning rate lie outside the network, so changing them compiles nothing again.
+        # learning rate lie outside the network, so changing them compiles nothing again. Methods that select samples
+        # have a last batch of another size in each epoch, and PyTorch compiles no more than 8 by itself.
+        dynamo.recompile_limit = 64
         network.compile(mode="reduce-overhead" if on_gpus(config) else "default", dynamic=False)
     return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
 

@@ -54,15 +54,19 @@ def one_gpu_each(config: DictConfig) -> bool:
 
 @contextmanager
 def threads(config: DictConfig) -> Iterator[None]:
-    """Set `trainer.threads` CPU threads inside the block.
+    """Set `trainer.threads` CPU threads inside the block, and with `trainer.precision=32-true` float32 convolutions.
 
-    The default is the number of cores granted to this process, at most PyTorch's own number (OMP_NUM_THREADS), divided
-    among the processes started within the block.
+    PyTorch by itself lets convolutions round their inputs to TF32 on newer GPUs. The default number of threads is the
+    number of cores granted to this process, at most PyTorch's own number (OMP_NUM_THREADS), divided among the processes
+    started within the block.
     """
-    before = torch.get_num_threads()
+    before, rounds = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     available = min(before, cores())
     torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
+    if config.trainer.precision == "32-true":
+        torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.backends.cudnn.allow_tf32 = rounds

@@ -20,7 +20,7 @@ class Memory(NamedTuple):
     Args:
         parameters: number of parameters in all networks.
         weights: bytes of weights, gradients, optimiser state and momentum model.
-        activations: bytes that a batch keeps for the backward pass; None: the image size is unknown.
+        activations: bytes that a step keeps for the backward pass; None: the image size is unknown.
         images: bytes of the training images held in memory; None: the image size is unknown.
     """
 
@@ -38,7 +38,7 @@ class Memory(NamedTuple):
         weights = f"{_in_words(self.weights)} for the weights, gradients and averages of {self.parameters:,} parameters"
         if self.activations is None or self.images is None:
             return f"{weights}; images and activations are unknown without preset.image_size"
-        parts = f"{weights}, {_in_words(self.activations)} for a batch, {_in_words(self.images)} for images"
+        parts = f"{weights}, {_in_words(self.activations)} for a step, {_in_words(self.images)} for images"
         return f"roughly {_in_words(self.total)} beside PyTorch's own: {parts}"
 
 
@@ -70,6 +70,7 @@ def estimate(config: DictConfig) -> Memory:
     if size is not None or vectors:
         batch = -(-data["batch_size"] // (trainer["devices"] * trainer["num_nodes"]))
         activations = _activations(network, (batch, data["channels"], *([] if vectors else [size, size])))
+        activations *= method.batches_kept(container["method"])
         if trainer["precision"] == "bf16-mixed":
             activations //= 2
         number = data["train_size"] or data["num_train"]

@@ -116,7 +116,8 @@ class _Epoch:
             self._each(option[key] for option in options) for key in ("lr", "weight_decay", "momentum")
         )
         self.nesterov = options[0]["nesterov"]
-        self.norms = self._each(method.clip_norm or math.inf for method in self.methods)
+        norms = [method.clip_norm or math.inf for method in self.methods]
+        self.norms = self._each(norms) if min(norms) < math.inf else None
         self.velocity = [torch.stack(each) for each in zip(*map(_velocities, learners), strict=True)]
 
     def train(self) -> dict[str, Stack]:
@@ -178,7 +179,7 @@ class _Epoch:
     @torch.no_grad()
     def _step(self, gradients: Sequence[Tensor]) -> None:
         """A step of SGD as `torch.optim.SGD` does it, and of the momentum models."""
-        if self.norms.isfinite().any():
+        if self.norms is not None:
             norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
             scale = (self.norms / (norms + 1e-6)).clamp(max=1)  # as torch.nn.utils.clip_grad_norm_
             gradients = [gradient * _like(scale, gradient) for gradient in gradients]

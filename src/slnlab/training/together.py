@@ -81,7 +81,7 @@ class Company:
         self._turns.wait(learner)
 
     def shared(self, tensor: Tensor) -> Tensor:
-        """The first of the equal tensors: the runs keep their data once."""
+        """The first of the equal tensors, so that the runs' steps read the same one."""
         for other in self._shared:
             if other is tensor or (other.shape == tensor.shape and torch.equal(other, tensor)):
                 return other
