@@ -327,4 +327,4 @@ def test_the_command_names_the_file_hydra_could_not_write(monkeypatch: pytest.Mo
     monkeypatch.setattr("slnlab.train._hydra_main", full)
     monkeypatch.setattr(logging, "raiseExceptions", True)
     with pytest.raises(SystemExit, match=r"^error: runs/x/\.hydra/config\.yaml: cannot be written: No space left"):
-        main()
+        main([])

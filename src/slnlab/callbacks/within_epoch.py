@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from slnlab.callbacks.run_record import EpochTimer
+from slnlab.callbacks.epoch_timer import EpochTimer
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.processes.distributed import from_rank_zero, gather, rank, world_size

@@ -20,11 +20,12 @@ from pytorch_lightning.profilers import PyTorchProfiler
 from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.correction import LabelCorrection
 from slnlab.callbacks.dynamics import TrainingDynamics
+from slnlab.callbacks.epoch_timer import EpochTimer
 from slnlab.callbacks.evaluation_schedule import EvaluationSchedule
 from slnlab.callbacks.memorisation import MemorisationMonitor
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.callbacks.progress import EpochProgress
-from slnlab.callbacks.run_record import EpochTimer, RunRecord, Watch
+from slnlab.callbacks.run_record import RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
@@ -268,6 +269,7 @@ def _profiler(run: RunDirectory) -> PyTorchProfiler:
 def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
     """The result of the finished run."""
     config, rows = spec.config, record.epochs
+    assert record.findings is not None
     is_unverified = unverified(spec.container)
     return Result(
         data=f"{config.data.name} (unverified files)" if is_unverified else config.data.name,
@@ -279,16 +281,10 @@ def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
         group=spec.group,
         identity=spec.identity,
         epochs=len(rows),
-        preprocessing=record.preprocessing,
-        rows=record.rows,
-        label_issues=record.label_issues,
-        noise_rate_used=record.noise_rate_used,
-        noise_rate_estimate=record.noise_rate_estimate,
-        noise_rate_by_anchors=record.noise_rate_by_anchors,
-        transition_used=record.transition_used,
         label_noise=data.noise_summary(),
         timing=summarise_timing(rows),
         environment=environment(),
+        **record.findings._asdict(),
     )
 
 

@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from slnlab.callbacks.best_epoch import BestEpoch
+from slnlab.callbacks.epoch_timer import EpochTimer
 from slnlab.callbacks.evaluation_schedule import skip_evaluation
 from slnlab.callbacks.momentum import MomentumModel
-from slnlab.callbacks.run_record import EpochTimer, RunRecord
+from slnlab.callbacks.run_record import RunRecord
 from slnlab.data.features import FeatureDataModule
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.processes.stopping import stop_if_requested
