@@ -228,3 +228,11 @@ def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     script = "from slnlab.image_folder.decoding import Image, read_rgb; Image.MAX_IMAGE_PIXELS = 10; read_rgb('x.png')"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("category", "shown"), [("UserWarning", False), ("RuntimeWarning", True)])
+def test_only_pillows_warnings_of_metadata_are_hidden(category: str, shown: bool) -> None:
+    warns = f"warnings.warn_explicit('of Pillow', {category}, 'Image.py', 1, 'PIL.Image')"
+    script = f"import warnings; import slnlab.image_folder.decoding; {warns}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ("of Pillow" in done.stderr) == shown

@@ -121,6 +121,11 @@ def test_list_prints_every_option_with_a_description(kind: str, group: str, says
     assert len(says("list", kind).splitlines()) == len(rows)
 
 
+def test_a_group_without_options_is_an_empty_table(says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slnlab.catalogue.options.CONF_DIR", tmp_path)
+    assert says("list", "losses").strip() == ""
+
+
 def test_list_without_a_kind_lists_all_kinds(says: Says) -> None:
     shown = says("list").splitlines()
     assert [line for line in shown if line and not line.startswith(" ")] == [*KINDS]

@@ -54,9 +54,15 @@ def test_the_extra_all_contains_every_extra_and_one_command_is_installed(wheel: 
 
 
 def test_the_command_works_from_the_wheel_in_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
-    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    """Installed into a folder of the user's own project: neither its configuration nor its commit is slnlab's."""
+    installed, empty = tmp_path / "lib", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(installed)
-    empty.mkdir()
+    for folder in (empty, tmp_path / "conf"):
+        folder.mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=User", "-c", "user.email=user@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "theirs"], check=True)
     tiny = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
     done = subprocess.run(
         [sys.executable, "-m", "slnlab", "train", "noise=asym", "sln.sigma=0.5", *tiny],

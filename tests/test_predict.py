@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -248,10 +249,16 @@ def test_every_form_of_an_image_gives_one_prediction(done: Done, tmp_path: Path)
         *(form for form in forms.values()),
         *(tmp_path / f"{name}.png" for name in forms),
         str(tmp_path / "grey.png"),
+        np.array([str(tmp_path / "grey.png")]),
+        np.array([tmp_path / "grey.png"], dtype=object),
+        image[None].numpy()[..., ::-1].copy()[..., ::-1],  # of negative strides
+        np.frombuffer(image.numpy().tobytes(), np.uint8).reshape(1, 1, 8, 8),  # not writable
     ]
     expected = run.predict(image[None])
     for form in given:
-        labels, probabilities = run.predict(form)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            labels, probabilities = run.predict(form)
         assert labels == expected.labels
         np.testing.assert_array_equal(probabilities, expected.probabilities)
 
@@ -263,7 +270,7 @@ def test_an_array_of_another_size_is_resized_as_a_file_is(streamed: Path, photos
         np.testing.assert_array_equal(run.predict(form).probabilities, run.predict(path).probabilities)
 
 
-@pytest.mark.parametrize("size", [1, 7, 500])
+@pytest.mark.parametrize("size", [1, np.int64(7), 500])
 def test_the_batch_size_changes_nothing_but_rounding(size: int, done: Done) -> None:
     run, images = slnlab.load(done("two")), Digits().load("test").images[:20]
     np.testing.assert_allclose(
@@ -284,6 +291,9 @@ def test_an_empty_input_gives_an_empty_prediction(done: Done) -> None:
         (torch.rand(2, 1, 8, 8), "must be uint8, from 0 to 255, not torch.float32"),
         (np.zeros((2, 3, 8, 8), np.uint8), "must be (N, 1, height, width) or (N, height, width, 1), not (2, 3, 8, 8)"),
         (np.zeros((8, 8), np.uint8), "not (8, 8)"),
+        (np.zeros((28, 28, 3), np.uint8), "(28, 28, 3) looks like one image (height, width, channels)"),
+        (np.zeros((28, 28, 1), np.uint8), "(28, 28, 1) looks like one image (height, width, channels)"),
+        (np.array([b"grey.png"]), "must be paths, Pillow images, or one array of all, not bytes"),
         (np.zeros((2, 1, 0, 8), np.uint8), "not (2, 1, 0, 8)"),
         ([np.zeros((8, 8), np.uint8)], "must be paths, Pillow images, or one array of all, not ndarray"),
     ],

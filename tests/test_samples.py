@@ -186,9 +186,14 @@ def test_memory_grows_with_samples_not_classes() -> None:
         (torch.tensor([-1, 0]), {}),
         (torch.tensor([0, 1]), {"true": torch.tensor([0])}),
         (torch.tensor([0, 1]), {"wrong": torch.tensor([[True, False]])}),
+        (torch.tensor([0, 1]), {"true": [0, 1]}),
+        (torch.tensor([0, 1]), {"sample_weight": torch.tensor([0.5, 1.5])}),
+        (torch.tensor([0, 1]), {"sample_weight": torch.tensor([-0.5, torch.nan])}),
+        ([0, 1], {}),
+        (torch.tensor([0, 1]).numpy(), {}),
     ],
 )
-def test_an_impossible_table_is_refused(given: Tensor, truth: dict[str, Any]) -> None:
+def test_an_impossible_table_is_refused(given: Any, truth: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(truth), "given labels")):
         SampleTable(given, 3, **truth)
 
@@ -221,10 +226,17 @@ def test_a_saved_state_restores_the_table(soft: bool, tmp_path: Any) -> None:
 @pytest.mark.parametrize("soft_before", [False, True])
 def test_loading_discards_later_corrections(soft: bool, soft_before: bool) -> None:
     table = corrected(soft_before)
-    state = {name: column.clone() for name, column in corrected(soft).state_dict().items()}
+    state = corrected(soft).state_dict()
     table.correct(ALL, torch.zeros(4), torch.tensor([[1.0, 0.0, 0.0]] * 4) if soft_before else torch.tensor([0] * 4))
     table.load_state_dict(state)
     assert torch.equal(table.targets(ALL), corrected(soft).targets(ALL))
+
+
+def test_a_later_correction_leaves_a_saved_state() -> None:
+    table = corrected(soft=False)
+    state = table.state_dict()
+    table.correct(ALL, torch.zeros(4), torch.tensor([0] * 4))
+    assert state["weight"].tolist() == [0.25, 0.5, 1, 1]
 
 
 def test_true_labels_are_never_saved() -> None:

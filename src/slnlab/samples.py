@@ -56,8 +56,9 @@ class SampleTable:
     - `observed` (N,) bool: True for samples with an observation since the column was cleared.
 
     The columns `true` (N,) int64 and `wrong` (N,) bool, if known, serve diagnostics only and are not saved. Soft
-    corrections add `soft` (N, C), which replaces onehot(predicted). `sample_weight` (N,) float32, if the labels have
-    weights, multiplies the loss. Methods add their own columns.
+    corrections add `soft` (N, C), which replaces onehot(predicted). `sample_weight` (N,) float32 exists if the labels
+    have weights. Methods multiply losses by it; neither the table nor an objective does, so a loop of your own must.
+    Methods add their own columns.
 
     Args:
         given: given labels, shape (N,), integers in [0, num_classes).
@@ -68,7 +69,8 @@ class SampleTable:
         repeats: a batch may hold copies of a sample; see `write`.
 
     Raises:
-        ConfigError: shapes do not match, or a label lies outside the classes.
+        ConfigError: a column is no tensor, shapes do not match, a label lies outside the classes, or a weight outside
+            [0, 1].
     """
 
     def __init__(
@@ -81,6 +83,10 @@ class SampleTable:
         sample_weight: Tensor | None = None,
         repeats: bool = False,
     ) -> None:
+        columns = {"given labels": given, "`true`": true, "`wrong`": wrong, "`sample_weight`": sample_weight}
+        for title, column in columns.items():
+            if column is not None and not isinstance(column, Tensor):
+                raise ConfigError(f"{title} must be a tensor, not {type(column).__name__}; use torch.as_tensor")
         if given.ndim != 1 or given.is_floating_point():
             raise ConfigError(f"given labels must be integers of shape (N,), not {given.dtype} {tuple(given.shape)}")
         if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < num_classes:
@@ -98,6 +104,8 @@ class SampleTable:
                         f"`{name}` has shape {tuple(column.shape)}, the given labels {tuple(given.shape)}"
                     )
                 self.columns[name] = column.clone()
+        if sample_weight is not None and not bool(((sample_weight >= 0) & (sample_weight <= 1)).all()):  # NaN too
+            raise ConfigError("`sample_weight` must lie in [0, 1]")
         self._added: list[str] = []
         self.corrected = False
         """True if a target may differ from the given label: after `correct`."""
@@ -213,8 +221,9 @@ class SampleTable:
         self["soft"][index] = prediction.to(self["soft"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all columns but `true` and `wrong`. The given labels identify the table."""
-        return {name: column.cpu() for name, column in self.columns.items() if name not in _TRUTH}
+        """Return copies of all columns but `true` and `wrong`, on the CPU. The given labels identify the table."""
+        saved = {name: column for name, column in self.columns.items() if name not in _TRUTH}
+        return {name: column.detach().to("cpu", copy=True) for name, column in saved.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a saved state.

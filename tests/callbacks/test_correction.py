@@ -320,6 +320,28 @@ def test_the_callbacks_table_wins_over_the_modules(quiet_trainer: MakeTrainer) -
     assert (module.table["weight"] == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("loss_against", "GIVEN", "'current' or 'given'"),
+        ("prediction", "Soft", "'hard' or 'soft'"),
+        ("weighting", "Inverse", "'loss' or 'inverse'"),
+        ("views", "Clean", "'augmented' or 'clean'"),
+    ],
+)
+def test_a_misspelt_option_is_refused(option: str, value: str, allowed: str) -> None:
+    message = rf"label correction: {option}='{value}': must be {allowed}"
+    misspelt: dict[str, Any] = {option: value}
+    with pytest.raises(ConfigError, match=message):
+        LabelCorrection(1, **misspelt)
+    if option != "views":
+        with pytest.raises(ConfigError, match=message):
+            correct_labels(SampleTable(GIVEN, 3), NETWORK, ALL, **misspelt)
+    if option == "weighting":
+        with pytest.raises(ConfigError, match=message):
+            label_weights(torch.ones(2), **misspelt)
+
+
 @pytest.mark.parametrize("last", [0, -3])
 def test_zero_epochs_are_refused(last: int) -> None:
     with pytest.raises(ConfigError, match=rf"correction\.last_epochs={last}"):

@@ -198,6 +198,34 @@ def test_a_step_after_moving_the_network_raises() -> None:
         descend(module, optimizer, image.double(), label)
 
 
+def test_a_network_moved_and_moved_back_is_averaged_with_its_statistics() -> None:
+    """Moving replaces the buffers of a module, and the average must not follow those of before."""
+    norm = nn.BatchNorm1d(1, momentum=0.5)
+    average = MomentumAverage(norm, decay=0.5)
+    norm.double().float()
+    norm(torch.tensor([[1.0], [3.0]]))
+    average.update()
+    assert (average.module.running_mean.item(), average.module.running_var.item()) == (0.5, 1.25)
+
+
+def test_a_shared_weight_is_averaged_once() -> None:
+    first, second = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    second.weight = first.weight
+    nn.init.zeros_(first.weight)
+    average = MomentumAverage(nn.Sequential(first, second), decay=0.5)
+    nn.init.ones_(first.weight)
+    average.update()
+    assert average.module[1].weight.item() == 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_refused(dtype: torch.dtype) -> None:
+    """1 + 0.001·(0 − 1) is 1 in bfloat16: the average would never move."""
+    with pytest.raises(ConfigError, match="float32 weights and compute under autocast"):
+        MomentumAverage(network().to(dtype))
+    MomentumAverage(network().double())
+
+
 # In a LightningModule
 
 

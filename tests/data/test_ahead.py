@@ -143,6 +143,15 @@ def test_the_limit_of_open_files_allows_fewer_workers(
         assert taken(ahead) == [batch.tolist() for batch in BATCHES]
 
 
+def test_a_system_without_such_pipes_decodes_in_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(os, "readv")
+    for _ in range(2):
+        assert not Ahead(Squares(), BATCHES, 4).workers
+    assert caplog.text.count("data.workers: 0 instead of 4 processes decode images: this system lacks the pipes") == 1
+
+
 def test_without_a_limit_of_open_files_all_workers_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert len(Ahead(Squares(), BATCHES, 5).workers) == 5

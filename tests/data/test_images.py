@@ -152,6 +152,17 @@ def test_a_source_that_returns_a_plain_tuple_is_refused() -> None:
         ready(Plain())
 
 
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_arrays_in_place_of_tensors_are_refused(part: str) -> None:
+    class Arrays(Pictures):
+        def load(self, split: Split) -> LabelledImages:
+            data = super().load(split)
+            return data._replace(**{part: getattr(data, part).numpy()})
+
+    with pytest.raises(DataError, match=f"pictures: train {part} must be a tensor, not ndarray; use torch.from_numpy"):
+        ready(Arrays())
+
+
 def test_different_counts_of_labels_and_images_are_refused() -> None:
     source = Pictures()
     images, labels = source.splits["train"]

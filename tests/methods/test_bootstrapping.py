@@ -9,6 +9,9 @@ import pytest
 import torch
 from by_hand import Bare, probabilities
 
+from slnlab.errors import ConfigError
+from slnlab.objectives import bootstrapping
+
 ROW = [0.5, 0.3, 0.2]
 ENTROPY = -sum(p * log(p) for p in ROW)
 
@@ -43,3 +46,8 @@ def test_an_impossible_label_has_a_bounded_loss(kind: str, bare: Callable[..., B
     made = bare(f"method=bootstrapping_{kind}", "method.label_weight=1", given=[1], num_classes=2)
     loss = made.loss(torch.tensor([[1e4, -1e4]], requires_grad=True))
     assert loss.item() == pytest.approx(-log(1e-7), rel=1e-6)
+
+
+def test_a_misspelt_prediction_is_refused() -> None:
+    with pytest.raises(ConfigError, match="bootstrapping: prediction='Soft': must be 'soft' or 'hard'"):
+        bootstrapping(torch.zeros(1, 2), torch.eye(2)[:1], 0.5, "Soft")  # type: ignore[arg-type]

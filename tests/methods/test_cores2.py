@@ -9,6 +9,10 @@ import pytest
 import torch
 from by_hand import Bare, probabilities
 
+from slnlab import SampleTable
+from slnlab.errors import ConfigError
+from slnlab.objectives import CORES2
+
 SETUP = ("method=cores2", "method.strength=2", "method.ramp=[2,6]", "method.sieve_from=3")
 ROWS = [[0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0.1, 0.6, 0.3]]
 GIVEN = [0, 0, 1]
@@ -70,6 +74,12 @@ def test_the_ramp_of_the_strength_by_hand(bare: Callable[..., Bare]) -> None:
     made = bare(*SETUP, given=GIVEN, num_classes=3)
     betas = [at_epoch(made, epoch).method.cores.beta for epoch in range(1, 9)]
     assert betas == pytest.approx([0, 0, 0.5, 1, 1.5, 2, 2, 2])
+
+
+@pytest.mark.parametrize("ramp", [(10, 10), (3, 2), (1,)])
+def test_a_ramp_that_does_not_rise_is_refused(ramp: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="CORES2: ramp="):
+        CORES2(SampleTable(torch.tensor([0, 1]), 2), strength=2, ramp=ramp, sieve_from=None)
 
 
 def test_a_batch_without_kept_samples_has_no_gradient(bare: Callable[..., Bare]) -> None:

@@ -87,7 +87,6 @@ def bare(lambda_u: float) -> DivideMix:
         Says(logits_of(P)),
         Says(logits_of(P_2)),
         class_losses=class_losses,
-        sigma=0.0,
         warm_up_epochs=0,
         warm_up_penalty=0.0,
         threshold=0.5,

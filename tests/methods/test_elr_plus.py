@@ -16,7 +16,6 @@ from slnlab.config import check, compose
 from slnlab.config.container import container_of
 from slnlab.data.batches import Batch
 from slnlab.errors import ConfigError
-from slnlab.losses import cross_entropy
 from slnlab.methods.elr_plus import ELRPlus, Turn, ramp_up, weighted_by
 from slnlab.processes.distributed import shard
 from slnlab.streams import Streams
@@ -32,8 +31,6 @@ def bare(monkeypatch: pytest.MonkeyPatch, *, weigh: bool = False, ramp: bool = F
     method = ELRPlus(
         Says(logits_of(P)),
         Says(logits_of(P_2)),
-        class_losses=cross_entropy,
-        sigma=0.0,
         strength=3.0,
         decay=0.7,
         alpha=1.0,

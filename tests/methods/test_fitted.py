@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slnlab.config import compose
 from slnlab.errors import DataError
-from slnlab.models.fitted import LogisticRegression, NearestNeighbours
+from slnlab.models.fitted import Fitted, LogisticRegression, NearestNeighbours
 from slnlab.train import train
 
 
@@ -73,6 +73,19 @@ def test_penalties_are_compared_on_few_samples_too() -> None:
     weighted.fit(vectors, noisy, 2, weights)
     fewer.fit(vectors[:6], noisy[:6], 2, None)
     torch.testing.assert_close(weighted(vectors), fewer(vectors))
+
+
+@pytest.mark.parametrize("classifier", [LogisticRegression([0.1, 1.0]), LogisticRegression(1.0), NearestNeighbours(3)])
+def test_a_sample_of_weight_0_changes_nothing(classifier: Fitted) -> None:
+    """Here all labels of the last class have the weight 0. Of a neighbour that counts nothing, the next one votes."""
+    (vectors, labels), (new, _) = clusters(60), clusters(20, seed=1)
+    kept = labels < 3
+    classifier.fit(vectors[kept], labels[kept], 4, None)
+    expected = classifier(new)
+    classifier.fit(vectors, labels, 4, kept.float())
+    torch.testing.assert_close(classifier(new), expected)
+    with pytest.raises(DataError, match="weights of all training samples are 0"):
+        classifier.fit(vectors, labels, 4, torch.zeros(60))
 
 
 def test_knn_votes_as_scikit_learn_and_not_for_itself() -> None:

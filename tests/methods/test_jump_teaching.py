@@ -31,6 +31,8 @@ def test_code_words_are_rows_of_the_hadamard_matrix_and_its_negative() -> None:
     assert differing.fill_diagonal_(64).min() == 32
     with pytest.raises(ConfigError, match=r"method\.bits: 4 bits have 8 code words, but there are 9 classes"):
         label_codes(9, 4)
+    with pytest.raises(ConfigError, match=r"method\.bits: must be a power of two, not 6"):
+        label_codes(5, 6)
 
 
 def test_bit_losses_by_hand() -> None:

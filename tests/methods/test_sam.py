@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD
+from torch.optim import SGD, AdamW
 
 from slnlab.config import compose
 from slnlab.errors import ConfigError
@@ -58,6 +58,24 @@ def test_one_step_on_a_parabola_by_hand(
     decayed = worst if decay_in_step == "perturbed" else (0.0, 12.0)
     by_hand = [at - (w - c) - d for at, w, c, d in zip((0.0, 12.0), worst, centre.tolist(), decayed, strict=True)]
     assert point.at.tolist() == pytest.approx(by_hand)
+
+
+def test_the_decay_of_adamw_is_no_term_of_the_loss() -> None:
+    """The parabola above: (5, 0) of length 5, ρ = 5, and the gradient at (5, 12) is (10, 0)."""
+    point, centre = Point(0.0, 12.0), torch.tensor([-5.0, 12.0], dtype=torch.float64)
+    optimizer = AdamW(point.parameters(), weight_decay=1.0)
+    ((point.at - centre) ** 2 / 2).sum().backward()
+    with SharpnessAware(5.0).perturbed(point, optimizer):
+        assert point.at.tolist() == pytest.approx([5.0, 12.0])
+        optimizer.zero_grad()
+        ((point.at - centre) ** 2 / 2).sum().backward()
+    assert point.at.grad is not None
+    assert point.at.grad.tolist() == pytest.approx([10.0, 0.0])
+
+
+def test_a_misspelt_option_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sam\.decay_in_step='Own': must be 'perturbed' or 'own'"):
+        SharpnessAware(0.1, decay_in_step="Own")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rho", [0.0, -1.0, math.inf, math.nan])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from math import cos, log, pi, sin
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.nn.functional import one_hot
 
 from slnlab.analysis.neighbours import neighbour_votes
 from slnlab.data.batches import Batch, Samples
+from slnlab.methods import ssr
 from slnlab.methods.ssr import SSR, _GlobalBatchNorm, agreeing
 from slnlab.processes.distributed import shard
 
@@ -73,6 +76,27 @@ def test_an_epoch_relabels_and_selects_by_hand(bare: Callable[..., Bare]) -> Non
     method.sort()
     assert method.table["relabelled"].tolist() == [0, 0, 0, 1]
     assert method.table["selected"].tolist() == [False, True, True, True], "its neighbour has the other label"
+
+
+def test_the_features_of_the_batches_are_freed_before_the_vote(
+    bare: Callable[..., Bare], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_batches: list[weakref.ref[torch.Tensor]] = []
+
+    def noted(network: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = image.clone()
+        of_batches.append(weakref.ref(features))
+        return network(image), features
+
+    def voting(*arguments: Any, **options: Any) -> torch.Tensor:
+        assert [part() for part in of_batches] == [None]
+        return neighbour_votes(*arguments, **options)
+
+    monkeypatch.setattr(ssr, "logits_and_features", noted)
+    monkeypatch.setattr(ssr, "neighbour_votes", voting)
+    method = sorting(bare)
+    method.sort()
+    assert method.table["selected"].all()
 
 
 def test_each_class_is_repeated_to_the_size_of_the_largest(bare: Callable[..., Bare]) -> None:

@@ -91,6 +91,11 @@ def test_a_class_that_never_keeps_its_label_is_refused() -> None:
         RevisedTransition([[0.5, 0.5], [1.0, 0.0]])
 
 
+def test_a_ragged_matrix_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"T-Revision: transition: must be a matrix"):
+        RevisedTransition([[1, 0], [1]])
+
+
 def test_the_method_has_the_known_matrix_and_two_phases(bare: Callable[..., Bare]) -> None:
     """No label is wrong, so all weights are 1 until ΔT moves."""
     trained = bare("method=t_revision", "method.transition=known", given=[1, 0], num_classes=10)

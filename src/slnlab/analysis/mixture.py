@@ -41,7 +41,7 @@ def fit_loss_mixture(losses: Tensor, scale: bool = True) -> LossMixture:
         Diverged: a loss is not finite.
         SlnlabError: M is below two.
     """
-    values = losses.detach().double().cpu()
+    values = losses.detach().cpu().double()
     if len(values) < 2:
         raise SlnlabError(f"a mixture of two components needs at least two losses, not {len(values)}")
     if not values.isfinite().all():

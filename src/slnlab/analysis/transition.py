@@ -63,7 +63,7 @@ def estimate_transition(probabilities: Tensor, drop_above: float | None = 0.97) 
     Raises:
         ConfigError: `probabilities` is no table of probabilities, or `drop_above` is out of range.
     """
-    rows = probabilities[anchor_points(probabilities, drop_above).to(probabilities.device)].detach().double().cpu()
+    rows = probabilities[anchor_points(probabilities, drop_above).to(probabilities.device)].detach().cpu().double()
     return rows / rows.sum(dim=1, keepdim=True)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from slnlab.callbacks.momentum import MomentumModel
-from slnlab.errors import ConfigError, Diverged, SlnlabError
+from slnlab.errors import ConfigError, Diverged, SlnlabError, check_choice
 from slnlab.models.predicting import predict
 from slnlab.processes.distributed import gather
 from slnlab.samples import SampleTable, first_places
@@ -20,6 +20,14 @@ from slnlab.sln import StochasticLabelNoise
 LossAgainst = Literal["current", "given"]
 Prediction = Literal["hard", "soft"]
 Weighting = Literal["loss", "inverse"]
+Views = Literal["augmented", "clean"]
+
+_CHOICES = {"loss_against": LossAgainst, "prediction": Prediction, "weighting": Weighting, "views": Views}
+
+
+def _check(**options: str) -> None:
+    for name, value in options.items():
+        check_choice(f"label correction: {name}", value, _CHOICES[name])
 
 
 @torch.no_grad()
@@ -50,8 +58,10 @@ def correct_labels(
         weighting: "inverse" swaps ω and 1 − ω (the ablation of Fig. 10).
 
     Raises:
-        SlnlabError: there are no batches. Diverged: a loss is not finite. The targets stay unchanged in both cases.
+        SlnlabError: there are no batches. Diverged: a loss is not finite. ConfigError: an option has another value.
+            The targets stay unchanged in all cases.
     """
+    _check(loss_against=loss_against, prediction=prediction, weighting=weighting)
     passes: list[tuple[Tensor, Tensor, Tensor]] = []
     for index, image in batches:
         index = index.to(table.device)
@@ -79,7 +89,9 @@ def label_weights(losses: Tensor, weighting: Weighting = "loss") -> Tensor:
 
     Raises:
         Diverged: a loss is not finite, and would decide the weight of every label.
+        ConfigError: `weighting` has another value.
     """
+    _check(weighting=weighting)
     unusable = int((~losses.isfinite()).sum())
     if unusable:
         raise Diverged(
@@ -112,15 +124,15 @@ class LabelCorrection(pl.Callback):
             datamodule's.
 
     Raises:
-        ConfigError: before training: last_epochs is not positive or exceeds the run, or the momentum model, the sample
-            table or the batches are missing.
+        ConfigError: before training: last_epochs is not positive or exceeds the run, an option has another value, or
+            the momentum model, the sample table or the batches are missing.
     """
 
     def __init__(
         self,
         last_epochs: int = 50,
         *,
-        views: Literal["augmented", "clean"] = "augmented",
+        views: Views = "augmented",
         loss_against: LossAgainst = "current",
         prediction: Prediction = "hard",
         weighting: Weighting = "loss",
@@ -129,6 +141,7 @@ class LabelCorrection(pl.Callback):
     ) -> None:
         if last_epochs < 1:
             raise ConfigError(f"correction.last_epochs={last_epochs}: must be at least 1")
+        _check(views=views, loss_against=loss_against, prediction=prediction, weighting=weighting)
         self.last_epochs = last_epochs
         self.views = views
         self.options = {"loss_against": loss_against, "prediction": prediction, "weighting": weighting}

@@ -31,9 +31,12 @@ class TrainingDynamics(pl.Callback):
     """Keeps the training dynamics of every sample in the sample table, where a checkpoint saves them.
 
     Training computes loss, prediction and margin of each sample in every epoch (`Method.observe`); this callback reads
-    them at the end of the epoch. They belong to the first network, in training mode, on augmented images. A sample
-    that an epoch leaves out keeps its numbers. `train/prediction_changes` is logged from the second epoch on, see
-    `prediction_changes`.
+    them at the end of the epoch. They belong to the first network, as a rule in training mode, on augmented images.
+    Some methods look at all samples at the start of an epoch, in eval mode, and these numbers count: DivideMix (plain
+    images) and PES (the mean of two augmented views) after their first phase, SSR (an augmented view) in every epoch.
+
+    A sample that an epoch leaves out keeps its numbers. `train/prediction_changes` is logged from the second epoch on,
+    see `prediction_changes`.
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -31,7 +31,7 @@ class MomentumAverage:
         decay: in [0, 1); 0.999 in the paper.
 
     Raises:
-        ConfigError: decay outside [0, 1).
+        ConfigError: decay outside [0, 1), or a weight or statistic in half precision.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
@@ -39,24 +39,39 @@ class MomentumAverage:
             raise ConfigError(f"momentum.decay={decay}: must lie in [0, 1)")
         self.decay = decay
         self.module = copy.deepcopy(network).requires_grad_(False).eval()
-        # Lists of these tensors, made once, allow one fused call per step.
-        self._averages = _floating(self.module)
-        self._sources = _floating(network)
+        self._averages, self._sources = _floating(self.module), _floating(network)
+        for held, name in self._averages:
+            if held[name].element_size() < 4:
+                dtype = str(held[name].dtype).removeprefix("torch.")
+                raise ConfigError(
+                    f"momentum: the network has weights in {dtype}, which rounds the small steps of an average away; "
+                    "keep float32 weights and compute under autocast"
+                )
 
     @torch.no_grad()
     def update(self) -> None:
         """Take one step towards the network as it is now."""
-        torch._foreach_lerp_(self._averages, self._sources, 1 - self.decay)
+        averages, sources = ([held[name] for held, name in places] for places in (self._averages, self._sources))
+        torch._foreach_lerp_(averages, sources, 1 - self.decay)
 
     def follow(self, optimizer: Optimizer) -> RemovableHandle:
         """Update after each of this optimiser's steps, until the handle is removed."""
         return optimizer.register_step_post_hook(lambda *_: self.update())
 
 
-def _floating(module: nn.Module) -> list[Tensor]:
-    # Not detached: moving a module swaps the memory behind a parameter, and a detached one would go on
-    # showing the old values, without a word.
-    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+def _floating(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Where the module holds its floating tensors, each once: (dictionary, key).
+
+    Moving a module puts new tensors in these places. A traversal of the module in every step would take longer than
+    the step itself.
+    """
+    places = []
+    for kind, tensors in (("_parameters", module.named_parameters()), ("_buffers", module.named_buffers())):
+        for path, tensor in tensors:
+            if tensor.is_floating_point():
+                owner, _, name = path.rpartition(".")
+                places.append((getattr(module.get_submodule(owner), kind), name))
+    return places
 
 
 class MomentumModel(pl.Callback):
@@ -71,8 +86,8 @@ class MomentumModel(pl.Callback):
         network: attribute of the LightningModule that holds the network; None: its `networks`, or `network`.
 
     Raises:
-        ConfigError: decay is outside [0, 1), the LightningModule has no such attribute, or no optimiser trains the
-            network.
+        ConfigError: decay is outside [0, 1), the LightningModule has no such attribute, no optimiser trains the
+            network, or a weight or statistic is in half precision.
     """
 
     def __init__(self, decay: float = 0.999, network: str | None = None) -> None:

@@ -88,7 +88,7 @@ def search_also(folder: Path | None) -> None:
 
 
 def _table(found: Sequence[Option]) -> str:
-    width = max(len(option.name) for option in found)
+    width = max((len(option.name) for option in found), default=0)
     texts = (f"{option.title} ({option.paper})" if option.title else option.does for option in found)
     return "\n".join(f"{option.name:{width}}  {text}" for option, text in zip(found, texts, strict=True))
 

@@ -20,9 +20,8 @@ from slnlab.schema.sections import GROUPS, Root
 from slnlab.text.quoting import advice_on, has_no_key
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CHECKOUT = _PACKAGE.parents[1]
-CONF_DIR = _CHECKOUT / "conf" if (_CHECKOUT / "pyproject.toml").exists() else _PACKAGE / "conf"
-"""The configuration: a checkout's `conf/`, or the copy inside an installed package."""
+CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+"""The configuration: the copy inside an installed package, or a checkout's `conf/`."""
 
 extra_config_dirs: list[str] = []
 """Further folders with configuration: --config-dir and the like, of this command or of the one that started it."""

@@ -153,6 +153,8 @@ def _death(worker: _Worker, name: str) -> SlnlabError:
 
 def _start(decode: Decode, batches: Sequence[npt.NDArray[np.int64]], wanted: int) -> list[_Worker]:
     count, reason = min(wanted, _room()), "too many open files (ulimit -n)"
+    if not hasattr(os, "readv"):
+        count, reason = 0, "this system lacks the pipes for it"  # Windows
     workers: list[_Worker] = []
     while count and not workers:
         try:

@@ -129,6 +129,10 @@ class ImageDataModule(IndexedDataModule):
         data = self.source.load(split)
         if not isinstance(data, LabelledImages):
             raise DataError(f"{self.name}: load must return LabelledImages, not a {type(data).__name__}")
+        for part, values in data._asdict().items():
+            if not isinstance(values, Tensor):
+                found = type(values).__name__
+                raise DataError(f"{self.name}: {split} {part} must be a tensor, not {found}; use torch.from_numpy")
         if not self._fits(data.images):
             found = f"{data.images.dtype} of shape {tuple(data.images.shape)}"
             raise DataError(f"{self.name}: {split} images must be {self.allowed}, not {found}")

@@ -31,9 +31,10 @@ Background = Literal["white", "grey", "black"]
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of more than 8 bits, all with one channel."""
 
-# Pillow warns of damaged metadata, and of large images as an attack. The filter is global, because `catch_warnings`
+# Pillow warns of damaged metadata, and of large images as an attack. These filters are global, because `catch_warnings`
 # around each image would mix up the filters of threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+for _category in (UserWarning, Image.DecompressionBombWarning):
+    warnings.filterwarnings("ignore", category=_category, module=r"PIL\.")
 
 _OUT_OF_MEMORY = ("out of memory error when reading image file", "decoder error -9")
 """Messages of Pillow's decoders for too little memory, in an OSError without a number."""

@@ -187,7 +187,7 @@ def _read_torchscript(written: bytes, _: Probabilities) -> Callable[[Tensor], Te
 
 
 def _program(model: Probabilities, example: Tensor) -> torch.export.ExportedProgram:
-    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
 
 
 def _write_pt2(model: Probabilities, example: Tensor) -> bytes:

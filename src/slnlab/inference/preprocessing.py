@@ -107,13 +107,15 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
 
     Args:
         images: uint8, (N, channels, H, W) or (N, H, W, channels), or (N, H, W) for one channel. Channels come first
-            where the shape allows both. Images of another size are resized like those from files.
+            where the shape allows both. Images of another size are resized like those from files. An array (N, H, W)
+            whose width is 1, 3 or 4, unlike its height, is refused: it is likelier one image (H, W, channels).
         preprocessing: of the run.
 
     Raises:
         ConfigError: the type or the shape is another.
     """
-    batch = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+    # PyTorch takes no reversed arrays, and warns of those that cannot be written.
+    batch = torch.from_numpy(np.require(images, requirements=["C", "W"])) if isinstance(images, np.ndarray) else images
     channels, shape = len(preprocessing.mean), tuple(batch.shape)
     if preprocessing.resize is None:
         if not batch.is_floating_point() or batch.ndim != 2 or batch.shape[1] != channels:
@@ -122,6 +124,11 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
     if batch.dtype != torch.uint8:
         raise ConfigError(f"images: must be uint8, from 0 to 255, not {batch.dtype}")
     if batch.ndim == 3 and channels == 1:
+        if shape[2] in (1, 3, 4) and shape[1] != shape[2]:
+            raise ConfigError(
+                f"images: {shape} looks like one image (height, width, channels); give a Pillow image, or an array "
+                "(N, 1, height, width)"
+            )
         batch = batch.unsqueeze(1)
     elif batch.ndim == 4 and batch.shape[1] != channels and batch.shape[3] == channels:
         batch = batch.permute(0, 3, 1, 2)

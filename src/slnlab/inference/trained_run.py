@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -90,10 +91,10 @@ class TrainedRun:
         """Classify images, preprocessed as in the run's evaluation, in float32.
 
         Args:
-            images: one or many paths or Pillow images, read as in training (`slnlab.image_folder.decoding`); or a uint8
-                array or tensor, (N, channels, H, W) or (N, H, W, channels), or (N, H, W) for one channel. Colour
-                becomes grey for a network with one channel. Images of any size are scaled to cover the training size,
-                and their middle is cut out.
+            images: one or many paths or Pillow images, read as in training (`slnlab.image_folder.decoding`), also a
+                NumPy array of paths; or a uint8 array or tensor, (N, channels, H, W) or (N, H, W, channels), or
+                (N, H, W) for one channel. Colour becomes grey for a network with one channel. Images of any size are
+                scaled to cover the training size, and their middle is cut out.
             batch_size: images per batch, ≥ 1; None: as in evaluation.
 
         Raises:
@@ -153,12 +154,15 @@ class TrainedRun:
         return pixels(image, self.preprocessing)
 
     def _size(self, batch_size: int | None) -> int:
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size: must be at least 1, not {batch_size}")
-        return self.batch_size if batch_size is None else batch_size
+        size = self.batch_size if batch_size is None else operator.index(batch_size)
+        if size < 1:
+            raise ConfigError(f"batch_size: must be at least 1, not {size}")
+        return size
 
     def _batches(self, images: Images, batch_size: int | None) -> Iterator[Tensor]:
         size = self._size(batch_size)
+        if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":  # of paths, such as a column of a table
+            images = np.atleast_1d(images).tolist()
         if isinstance(images, Tensor | np.ndarray):
             batches: Iterable[Tensor] = stacked(images, self.preprocessing).split(size)
         elif isinstance(images, str | os.PathLike | Image.Image):

@@ -77,7 +77,8 @@ class CoTeachingPlus(CoTeaching):
         disagree = logits[0].argmax(1) != logits[1].argmax(1)
         size = gather(disagree).sum()
         compared, losses = self.losses_of_both(logits, batch)
-        count = ((1 - self.forget_rate) * size.double() + 1e-9).long()
+        exact = torch.float32 if size.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        count = ((1 - self.forget_rate) * size.to(exact) + 1e-9).long()
         count = torch.where(count > 0, count, size)
         picked = [
             (global_ranks(each.masked_fill(~disagree, math.inf), batch.shard) < count) & disagree for each in compared

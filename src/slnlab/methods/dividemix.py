@@ -59,7 +59,6 @@ class DivideMix(Method):
     Args:
         networks: two, each with its own initialisation.
         class_losses: must be cross entropy.
-        sigma: must be 0.
         warm_up_epochs: number of epochs of cross entropy on all samples.
         warm_up_penalty: weight of the confidence penalty Σ_c S_c log S_c in the warm-up; 1 for asymmetric noise.
         threshold: a sample is labelled if its label is right with a larger probability than this.
@@ -98,7 +97,6 @@ class DivideMix(Method):
         self,
         *networks: nn.Module,
         class_losses: Callable[[Tensor], Tensor],
-        sigma: float,
         warm_up_epochs: FirstEpochs,
         warm_up_penalty: NonNegative,
         threshold: Rate,
@@ -109,7 +107,6 @@ class DivideMix(Method):
         lambda_u_ramp: CountOrZero,
         **options: Any,
     ) -> None:
-        assert sigma == 0
         super().__init__(*networks, **options)
         self.class_losses = class_losses
         self.warm_up_epochs, self.warm_up_penalty = warm_up_epochs, warm_up_penalty

@@ -68,7 +68,7 @@ class TRevision(GivenTransition):
 
     @property
     def transition_used(self) -> TransitionUsed:
-        return transition_used("learned", self.revised.matrix().detach().double().cpu(), self.known_transition)
+        return transition_used("learned", self.revised.matrix().detach().cpu().double(), self.known_transition)
 
     def take_transition(self, matrix: Tensor) -> None:
         self.revised.start(matrix)

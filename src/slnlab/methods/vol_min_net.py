@@ -57,7 +57,7 @@ class VolMinNet(SingleNetwork):
     def transition_used(self) -> TransitionUsed:
         record = self.data.noise_record
         known = record.transition_matrix if record else None
-        return transition_used("learned", self.transition.matrix().detach().double().cpu(), known)
+        return transition_used("learned", self.transition.matrix().detach().cpu().double(), known)
 
     def new_optimizers(self) -> list[Optimizer]:
         parameters = self.transition.parameters()

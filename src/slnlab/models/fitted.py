@@ -45,13 +45,27 @@ class Fitted(nn.Module, ABC):
             vectors: (N, D) float32.
             labels: (N,) int64 in [0, C), on the same device.
             num_classes: C.
-            weights: (N,) in [0, 1], how much each sample counts; None: all alike.
+            weights: (N,) in [0, 1], how much each sample counts, on the same device; None: all alike. A sample of
+                weight 0 is left out.
+
+        Raises:
+            DataError: all weights are 0.
         """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         self.keep(**{name: torch.empty_like(value) for name, value in own.items() if name not in self._parameters})
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _counting(vectors: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The samples whose weight is not 0."""
+    if weights is None:
+        return vectors, labels, None
+    kept = weights > 0
+    if not kept.any():
+        raise DataError("the weights of all training samples are 0, so there is nothing to fit")
+    return vectors[kept], labels[kept], weights[kept]
 
 
 class LogisticRegression(Fitted):
@@ -74,6 +88,7 @@ class LogisticRegression(Fitted):
 
     def fit(self, vectors: Tensor, labels: Tensor, num_classes: int, weights: Tensor | None) -> None:
         """See `Fitted.fit`. A class without a sample gets the logit `ABSENT`."""
+        vectors, labels, weights = _counting(vectors, labels, weights)
         counted = None if weights is None else weights.cpu().double().numpy()
         present = labels.unique().cpu()
         weight = vectors.new_zeros(num_classes, vectors.shape[1])
@@ -97,8 +112,6 @@ class LogisticRegression(Fitted):
 
         if len(self.penalties) == len(self.iterations) == 1:
             return Regression(C=self.penalties[0], max_iter=self.iterations[0]).fit(vectors, labels, weights)
-        if weights is not None:  # those that count nothing must not choose either
-            vectors, labels, weights = (each[weights > 0] for each in (vectors, labels, weights))
         folds = min(FOLDS, int(np.bincount(labels).max()))
         if folds < 2:
             raise DataError("method.inverse_penalty: no label has two samples to compare penalties on; give one value")
@@ -142,6 +155,7 @@ class NearestNeighbours(Fitted):
 
     def fit(self, vectors: Tensor, labels: Tensor, num_classes: int, weights: Tensor | None) -> None:
         """See `Fitted.fit`."""
+        vectors, labels, weights = _counting(vectors, labels, weights)
         votes = one_hot(labels, num_classes).to(vectors)
         self.keep(vectors=vectors, votes=votes if weights is None else votes * weights.to(votes)[:, None])
 

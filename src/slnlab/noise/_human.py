@@ -72,7 +72,7 @@ def human(
         Given labels, (N,) int64.
 
     Raises:
-        ConfigError: labels, num_classes or annotation of another type, shape or range, or a torch older than 2.6.
+        ConfigError: labels, num_classes or annotation of another type, shape or range.
         DataError: the file is missing, damaged, holds anything but integers, or lacks this annotation; or it has
             another length, labels outside the classes, or another ``clean_label`` than the data. The first such
             sample is named.
@@ -130,8 +130,6 @@ def _read(path: Path) -> dict[Any, Any]:
             f"{path}: is in the order of TensorFlow's data set; noise=human reads CIFAR-10_human.pt or "
             "CIFAR-100_human.pt, which are in the order of the published images"
         )
-    if torch.__version__ < "2.6":  # older versions accept no second name for an allowed function
-        raise ConfigError(f"noise=human: reading {path} without executing it needs torch 2.6 or newer")
     try:
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,15 +8,16 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from slnlab.errors import check_choice
 from slnlab.losses import cross_entropy
+
+Prediction = Literal["soft", "hard"]
 
 SMALLEST = math.log(1e-7)
 """Lower bound of log S."""
 
 
-def bootstrapping(
-    logits: Tensor, targets: Tensor, label_weight: float, prediction: Literal["soft", "hard"] = "hard"
-) -> Tensor:
+def bootstrapping(logits: Tensor, targets: Tensor, label_weight: float, prediction: Prediction = "hard") -> Tensor:
     """Loss of each sample, −Σ_c (β·t_c + (1 − β)·p_c)·log S_c, with the network's prediction p; S is clipped at 1e-7.
 
     Args:
@@ -28,7 +29,11 @@ def bootstrapping(
 
     Returns:
         (B,).
+
+    Raises:
+        ConfigError: `prediction` has another value.
     """
+    check_choice("bootstrapping: prediction", prediction, Prediction)
     log_softmax = (-cross_entropy(logits)).clamp(min=SMALLEST)
     predicted = log_softmax.exp() if prediction == "soft" else one_hot(logits.argmax(1), logits.shape[1])
     return -((label_weight * targets + (1 - label_weight) * predicted) * log_softmax).sum(1)

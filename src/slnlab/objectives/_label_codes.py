@@ -24,8 +24,10 @@ def label_codes(classes: int, bits: int) -> Tensor:
         (C, M) float32, ±1.
 
     Raises:
-        ConfigError: there are too few code words.
+        ConfigError: there are too few code words, or `bits` is no power of two.
     """
+    if bits < 1 or bits & (bits - 1):
+        raise ConfigError(f"method.bits: must be a power of two, not {bits}")
     if classes > 2 * bits:
         raise ConfigError(f"method.bits: {bits} bits have {2 * bits} code words, but there are {classes} classes")
     matrix = torch.from_numpy(hadamard(bits)).float()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.objectives._softmax import softmax
 from slnlab.processes.distributed import gather
@@ -28,11 +29,16 @@ class CORES2:
     Args:
         table: the table of all training samples.
         strength: β ≥ 0.
-        ramp: two epochs, counted from 1.
+        ramp: two epochs, counted from 1, the second after the first.
         sieve_from: first epoch with the sieve, counted from 1; None: every sample is always kept.
+
+    Raises:
+        ConfigError: the ramp is no two ascending epochs.
     """
 
     def __init__(self, table: SampleTable, *, strength: float, ramp: Sequence[int], sieve_from: int | None) -> None:
+        if len(ramp) != 2 or not ramp[0] < ramp[1]:
+            raise ConfigError(f"CORES2: ramp={ramp!r}: must be two epochs, the second after the first")
         self.table, self.strength, self.ramp, self.sieve_from = table, strength, tuple(ramp), sieve_from
         table.add("selected", fill=True, dtype=torch.bool)
         self.beta, self.sieving = 0.0, False

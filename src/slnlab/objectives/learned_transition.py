@@ -11,7 +11,7 @@ class LearnedTransition(nn.Module):
     """Class-wise losses −log (S·T)_y with a learned T, and the logarithm of its volume.
 
     T is M with rows divided by their sums, M_ii = 1 and M_ij = sigmoid(W_ij): its diagonal is the largest entry of each
-    row and column. The network learns the distribution S of the true label if abs(det T) is as small as the labels
+    row. The network learns the distribution S of the true label if abs(det T) is as small as the labels
     allow (theorem 1), so training minimises the losses + λ·log abs(det T). Give W an optimiser of its own, without
     weight decay.
 

@@ -15,6 +15,9 @@ FLOOR = 1e-8
 """Entries of T̂ + ΔT count as this at least, which bounds the gradient of ΔT; T̂'s diagonal is no smaller."""
 
 
+_WHO = "T-Revision: transition"
+
+
 class RevisedTransition(nn.Module):
     """Class-wise losses w_y · (−log S_y), with the importance weights w_y = S_y / (S·T)_y and T = T̂ + ΔT.
 
@@ -39,7 +42,7 @@ class RevisedTransition(nn.Module):
 
     def __init__(self, estimate: Any) -> None:
         super().__init__()
-        start = torch.eye(estimate) if isinstance(estimate, int) else torch.as_tensor(estimate).float()
+        start = torch.eye(estimate) if isinstance(estimate, int) else check_transition(estimate, _WHO).float()
         self.correction = nn.Parameter(torch.zeros_like(start))
         self.estimate: Tensor
         self.register_buffer("estimate", torch.zeros_like(start))
@@ -51,7 +54,7 @@ class RevisedTransition(nn.Module):
         Raises:
             ConfigError: T̂ is no transition matrix of C classes, or its diagonal has a 0: weights have no bound.
         """
-        matrix = check_transition(estimate, "T-Revision: transition")
+        matrix = check_transition(estimate, _WHO)
         if matrix.shape != self.estimate.shape:
             raise ConfigError(f"T-Revision: a transition matrix of {len(matrix)} classes, not of {len(self.estimate)}")
         worst = int(matrix.diagonal().argmin())

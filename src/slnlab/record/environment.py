@@ -65,8 +65,10 @@ def git_state() -> dict[str, Any] | None:
 
     The first answer is kept for the life of the process, as later changes are not part of the running code.
     """
-    checkout = Path(__file__).resolve().parents[3]
-    if not (checkout / ".git").exists():
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1]
+    # An installed package holds its configuration, and may lie two folders below the user's own repository.
+    if (package / "conf").is_dir() or not (checkout / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
