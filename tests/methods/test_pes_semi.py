@@ -15,7 +15,7 @@ from resuming import trained
 from saying import OppositeInTraining, logits_of
 from torch import Tensor
 
-from slnlab.methods.pes import Refining
+from slnlab.methods.pes import PES, Refining
 from slnlab.methods.pes_semi import Mixing, PESSemi, sizes
 
 SHORT = ("method=pes_semi", "method.early_epochs=1", "method.classifier_epochs=2", "method.steps=5")
@@ -152,11 +152,12 @@ def test_each_epoch_splits_and_trains_its_own_parts(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("everybody", [True, False])
 def test_a_run_survives_an_empty_part(everybody: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = PESSemi._draw
+    select = PES.select
 
-    def drawn(method: PESSemi, name: str, rows: Tensor, size: int) -> Tensor:
-        return draw(method, name, rows if everybody == (name == "labelled") else rows[:0], size)
+    def selected(method: PES) -> None:
+        select(method)
+        method.table["selected"][:] = everybody
 
-    monkeypatch.setattr(PESSemi, "_draw", drawn)
+    monkeypatch.setattr(PES, "select", selected)
     _, _, record = trained(tmp_path / "run", *SHORT, "trainer.max_epochs=3")
     assert math.isfinite(record.epochs[-1]["test/network/loss"])

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from slnlab.errors import Diverged
 from slnlab.models.predicting import predict
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import gathered
 from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable, margins
 
@@ -59,7 +59,7 @@ def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: S
         other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
         probabilities = logits.softmax(1)[:, :kept]
         parts.append((index, loss, logits.argmax(1), margins(logits, given), other, probabilities))
-    judged = SampleJudgements(*(gather(torch.cat(column)).cpu() for column in zip(*parts, strict=True)))
+    judged = SampleJudgements(*(column.cpu() for column in gathered(parts)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")
     order = judged.rows.argsort()  # each process has a part

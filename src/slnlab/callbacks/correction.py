@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax, one_hot
 from slnlab.callbacks.momentum import MomentumModel
 from slnlab.errors import ConfigError, Diverged, SlnlabError, check_choice
 from slnlab.models.predicting import predict
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import gathered
 from slnlab.samples import SampleTable, first_places
 from slnlab.sln import StochasticLabelNoise
 
@@ -75,7 +75,7 @@ def correct_labels(
         passes.append((index, loss, predicted))
     if not passes:
         raise SlnlabError("label correction: there are no batches (was the iterator exhausted in an earlier epoch?)")
-    index, losses, predictions = (gather(torch.cat(column)) for column in zip(*passes, strict=True))
+    index, losses, predictions = gathered(passes)
     first = _first_of_each(index, len(table))
     table.correct(index[first], label_weights(losses[first], weighting), predictions[first])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from slnlab.data.probabilities import save_probabilities
 from slnlab.methods.base import Method
 from slnlab.models.predicting import predict
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import gathered
 
 
 class SoftmaxAverage(pl.Callback):
@@ -38,7 +38,7 @@ class SoftmaxAverage(pl.Callback):
         predicted: list[tuple[Tensor, Tensor]] = []
         for index, image in pl_module.data.passes("augmented", "softmax average", trainer.current_epoch):
             predicted.append((index, predict(pl_module.network, image).float().softmax(1)))
-        index, probabilities = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
+        index, probabilities = gathered(predicted)
         self.total[index] += probabilities
         self.epochs += 1
 

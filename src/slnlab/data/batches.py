@@ -20,6 +20,13 @@ def in_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return rows[: sum(sizes)].split(sizes)
 
 
+def drawn(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Draw rows (size,) from rows (M,), all of them before any is drawn again; none from no rows."""
+    rounds = -(-size // len(rows)) if len(rows) else 0
+    orders = [torch.randperm(len(rows), generator=generator, device=rows.device) for _ in range(rounds)]
+    return rows[torch.cat(orders)[:size]] if orders else rows[:0]
+
+
 class Labels(NamedTuple):
     """The labels of all training samples, in data set order.
 

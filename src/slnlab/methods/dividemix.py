@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from slnlab.analysis.mixture import fit_loss_mixture
-from slnlab.data.batches import Batch, Images, in_batches
+from slnlab.data.batches import Batch, Images, drawn, in_batches
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
@@ -19,7 +19,7 @@ from slnlab.models.predicting import predict
 from slnlab.objectives import batch_prior_penalty, co_guess, co_refine, confidence_penalty
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
-from slnlab.processes.distributed import gather, shard
+from slnlab.processes.distributed import gather, gathered, shard
 from slnlab.samples import margins
 from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, NonNegative, Positive, Rate
 
@@ -152,7 +152,7 @@ class DivideMix(Method):
                 losses = cross_entropy(logits, given, reduction="none")
                 batches.append((index, losses, logits.argmax(1), margins(logits, given)))
         for number, batches in enumerate(predicted):
-            index, losses, prediction, margin = (gather(torch.cat(column)) for column in zip(*batches, strict=True))
+            index, losses, prediction, margin = gathered(batches)
             if number == 0:
                 self.table.note(index, losses, prediction, margin)
             suffix = "" if number == 0 else f"_{number + 1}"
@@ -185,10 +185,7 @@ class DivideMix(Method):
         parts = in_batches(labelled, half)
         steps = len(parts)
         size = max(min(half, len(unlabelled)), FEWEST) if len(unlabelled) else 0
-        order = self.streams("unlabelled", epoch, number)
-        rounds = -(-steps * size // len(unlabelled)) if size else 0
-        drawn = [torch.randperm(len(unlabelled), generator=order, device=rows.device) for _ in range(rounds)]
-        others = unlabelled[torch.cat(drawn)] if drawn else unlabelled[:0]
+        others = drawn(unlabelled, steps * size, self.streams("unlabelled", epoch, number))
         batches: list[Tensor] = []
         for step in range(steps):
             batches += [parts[step], others[step * size : (step + 1) * size]]

@@ -17,7 +17,7 @@ from slnlab.methods.base import Method
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.parts import parts_of
 from slnlab.models.predicting import predict
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import gather, gathered
 from slnlab.schema.kinds import Count, FirstEpochs, Names, Positive
 from slnlab.streams import derive
 
@@ -199,7 +199,7 @@ class PES(SingleNetwork):
             streams = [self.streams(f"PES view {number}", self.current_epoch, step) for number in (1, 2)]
             softmaxes = [predict(self.network, images.view(stream)).float().softmax(1) for stream in streams]
             predicted.append((images.index, torch.stack(softmaxes).mean(0)))
-        index, mean = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
+        index, mean = gathered(predicted)
         given, prediction = self.table["given"][index], mean.argmax(1)
         self.table.observe(index, mean.clamp(min=1e-12).log())
         self.table["selected"][index] = prediction == given

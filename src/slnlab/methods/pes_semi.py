@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.batches import Batch, Images
+from slnlab.data.batches import Batch, Images, drawn
 from slnlab.losses import cross_entropy
 from slnlab.methods.pes import PES, Refining
 from slnlab.objectives import co_guess, softmax
@@ -149,21 +149,13 @@ class PESSemi(PES):
         groups = rows[confident], rows[~confident]
         counts = sizes(len(groups[0]), len(groups[1]), self.data.batch_size)
         self.labelled, self.unlabelled = (
-            self._draw(name, group, count)
+            drawn(group, self.mixing_steps * count, self.streams(f"PES {name}", self.current_epoch)).view(
+                self.mixing_steps, count if len(group) else 0
+            )
             for name, group, count in zip(("labelled", "unlabelled"), groups, counts, strict=True)
         )
         batches = chain.from_iterable(zip(self.labelled, self.unlabelled, strict=True))
         self.read = self.data.reading([*batches], whole=True)
-
-    def _draw(self, name: str, rows: Tensor, size: int) -> Tensor:
-        """Draw (steps, size) of these rows, all before any is repeated; (steps, 0) if there are none."""
-        if not len(rows):
-            return rows.new_empty(self.mixing_steps, 0)
-        order = self.streams(f"PES {name}", self.current_epoch)
-        rounds = -(-self.mixing_steps * size // len(rows))
-        drawn = [torch.randperm(len(rows), generator=order, device=rows.device) for _ in range(rounds)]
-        index = torch.cat(drawn) if drawn else rows[:0]
-        return rows[index[: self.mixing_steps * size]].view(self.mixing_steps, size)
 
     def step(self, batch: Batch | Refining | Mixing) -> None:
         if not isinstance(batch, Mixing):

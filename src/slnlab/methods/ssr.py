@@ -17,7 +17,7 @@ from slnlab.methods.single_network import Lesson, SingleNetwork
 from slnlab.models.features import head_on, logits_and_features
 from slnlab.models.modes import evaluating
 from slnlab.processes.batching import FEWEST
-from slnlab.processes.distributed import gather, sum_of_processes
+from slnlab.processes.distributed import gather, gathered, sum_of_processes
 from slnlab.samples import margins
 from slnlab.schema.kinds import Count, NonNegative, Positive, Share
 from slnlab.streams import beta, derive
@@ -110,7 +110,7 @@ class SSR(SingleNetwork):
             for index, image in self.data.passes("augmented", "SSR", self.current_epoch):
                 logits, features = logits_and_features(self.network, image)
                 passes.append((index, logits, features))
-        index, logits, features = (gather(torch.cat(column)) for column in zip(*passes, strict=True))
+        index, logits, features = gathered(passes)
         del passes  # their features take as much memory as `features`
         order = index.argsort()  # that of a single process
         index, logits, features = index[order], logits[order].float(), features[order]

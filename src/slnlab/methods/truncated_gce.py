@@ -13,7 +13,7 @@ from slnlab.data.datamodule import View
 from slnlab.losses import expected_loss
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.predicting import predict
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import gathered
 from slnlab.schema.kinds import Count, FirstEpoch, Quantile
 
 
@@ -80,5 +80,5 @@ class TruncatedGCE(SingleNetwork):
         for index, image in self.data.passes(self.views, "pruning", self.current_epoch):
             likelihood = (self.targets(index) * predict(self.network, image).float().softmax(1)).sum(1)
             predicted.append((index, likelihood > self.truncation))
-        index, likely = (gather(torch.cat(column)) for column in zip(*predicted, strict=True))
+        index, likely = gathered(predicted)
         self.table["selected"][index] = likely

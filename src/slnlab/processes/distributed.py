@@ -148,20 +148,13 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)]).to(rows.dtype)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over the processes. Each value has an effect on all of their losses, so gradients are summed too."""
+def gathered(parts: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The columns of a pass: its parts (rows, …) joined, and those of all processes, see `gather`.
 
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        summed = values.clone()
-        dist.all_reduce(summed)
-        return summed
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (summed,) = (gradient.clone() for gradient in gradients)
-        dist.all_reduce(summed)
-        return summed
+    Args:
+        parts: tuples of one length, one for each batch of this process; at least one.
+    """
+    return tuple(gather(torch.cat(column)) for column in zip(*parts, strict=True))
 
 
 def sum_of_processes(values: Tensor) -> Tensor:
@@ -188,3 +181,19 @@ def average_buffers(networks: Iterable[nn.Module]) -> None:
     together /= world_size()
     for buffer, mean in zip(buffers, together.split([buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(mean.view_as(buffer))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes. Each value has an effect on all of their losses, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (summed,) = (gradient.clone() for gradient in gradients)
+        dist.all_reduce(summed)
+        return summed
