@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from slnlab import config
 from slnlab.config import check, compose
 from slnlab.config.container import container_of
+from slnlab.config.launching import check_options
 from slnlab.errors import ConfigError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.kinds import Count, Positive, Rate, allowed_by
@@ -96,7 +97,7 @@ def test_every_launcher_composes_and_builds(launcher: str, cluster: str | None) 
     assert type(built).__name__ == "SlnlabLauncher"
     engine = importlib.import_module(f"slnlab.launchers.{built.engine}")
     inspect.signature(engine.launch).bind([], folder=Path(), **built.options)
-    built.setup(hydra_context=None, task_function=None, config=composed)
+    check_options(composed.hydra.launcher)
     if launcher == "slurm":
         pytest.importorskip("submitit")
         ours = inspect.signature(engine.launch).parameters

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from slnlab.config import CONF_DIR
 from slnlab.errors import ConfigError
 from slnlab.schema.constructors import REQUIRED, UNKNOWN, Parameter, class_variable, constructor
-from slnlab.schema.kinds import Positive
+from slnlab.schema.kinds import FirstEpoch, FirstEpochs, Positive, Ramp, Timing, timing
 
 TARGETS = sorted(
     {
@@ -170,3 +170,14 @@ def test_a_class_variable_without_a_literal_is_named(module: Callable[[str], Non
     module("class Mine:\n    refuses = {'sam.rho': reason()}\n")
     with pytest.raises(ConfigError, match=r"of_mine.Mine.refuses: must be written as a literal"):
         class_variable("of_mine.Mine", "refuses")
+
+
+def test_only_marked_kinds_say_when_a_part_begins() -> None:
+    """A user's option may be called "ramp"."""
+    assert [timing(kind) for kind in (FirstEpochs, FirstEpoch | None, Ramp, Literal["ramp", "flat"], int)] == [
+        Timing.FIRST_PHASE,
+        Timing.BEGINNING,
+        Timing.RAMP,
+        None,
+        None,
+    ]

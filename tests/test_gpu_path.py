@@ -56,7 +56,8 @@ def test_a_compiled_run_equals_an_eager_one_without_recompiling(tmp_path: Path, 
 
 @pytest.mark.usefixtures("traced")
 def test_a_network_is_compiled_for_the_batch_sizes_of_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)  # PyTorch's own is 8
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+    monkeypatch.setattr(torch._dynamo.config, limit, 1)  # PyTorch's own is 8
     network = assemble.method(compose(["trainer.compile=true", "trainer.accelerator=cpu"])).network
     with torch.no_grad():
         for size in range(2, 5):
@@ -112,10 +113,22 @@ def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) ->
 
 
 def test_float32_convolutions_are_not_rounded_to_tf32() -> None:
-    for precision, rounded in (("32-true", False), ("bf16-mixed", True)):
-        with devices.threads(compose([f"trainer.precision={precision}"])):
-            assert torch.backends.cudnn.allow_tf32 == rounded
-        assert torch.backends.cudnn.allow_tf32, "PyTorch's own setting is back"
+    with devices.threads(compose()):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32, "PyTorch's own setting is back"
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch has this setting from 2.9 on")
+def test_a_callers_own_setting_of_float32_convolutions_stays() -> None:
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    conv.fp32_precision = "ieee"
+    try:
+        with devices.threads(compose()):
+            assert conv.fp32_precision == "ieee"
+    finally:
+        conv.fp32_precision = before
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_several_processes_on_a_mac_use_its_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import commands
 import pytest
 from commands import Command
+from omegaconf import OmegaConf
 
-from hydra_plugins.slnlab_launchers import SlnlabLauncher
 from slnlab.config import compose
 from slnlab.config.container import container_of
+from slnlab.config.launching import check_options
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.figures import surface
@@ -215,9 +216,9 @@ def test_idle_cores_are_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     ],
 )
 def test_a_launcher_refuses_impossible_options(engine: str, key: str, value: object, allowed: str) -> None:
-    launcher: Any = SlnlabLauncher(engine, **{key: value})
+    typed = {"_target_": "hydra_plugins.slnlab_launchers.SlnlabLauncher", "engine": engine, key: value}
     with pytest.raises(ConfigError, match=re.escape(f"hydra.launcher.{key}: {allowed}")):
-        launcher.setup(hydra_context=None, task_function=None, config=None)
+        check_options(OmegaConf.create(typed))
 
 
 @pytest.mark.parametrize(

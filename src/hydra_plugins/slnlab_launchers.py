@@ -28,27 +28,7 @@ class SlnlabLauncher(Launcher):
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Raises ConfigError if the launcher has no such option, or not with this value."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from slnlab.config.checks import refuse
-        from slnlab.schema.constructors import constructor
-        from slnlab.schema.kinds import allowed_by
-
         self.hydra_context, self.config = hydra_context, config
-        taken = constructor(f"slnlab.launchers.{self.engine}.launch")
-        assert taken is not None
-        found = []
-        for key, value in self.options.items():
-            if key in taken.parameters:
-                kind = taken.parameters[key].kind
-                try:
-                    TypeAdapter(kind).validate_python(value, strict=True)
-                except ValidationError:
-                    found.append((f"hydra.launcher.{key}", f"{value!r} is not allowed: {allowed_by(kind)}"))
-            elif not taken.more:
-                found.append((f"hydra.launcher.{key}", f"launcher={self.engine} has no such option"))
-        refuse(found)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from importlib import import_module

@@ -220,10 +220,14 @@ class SampleTable:
             self.columns["soft"] = one_hot(self["predicted"], self.num_classes).float()
         self["soft"][index] = prediction.to(self["soft"])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return copies of all columns but `true` and `wrong`, on the CPU. The given labels identify the table."""
+    def state_dict(self, copies: bool = True) -> dict[str, Any]:
+        """Return all columns but `true` and `wrong`, on the CPU. The given labels identify the table.
+
+        Args:
+            copies: False shares memory where the table is on the CPU, for a state that is written at once.
+        """
         saved = {name: column for name, column in self.columns.items() if name not in _TRUTH}
-        return {name: column.detach().to("cpu", copy=True) for name, column in saved.items()}
+        return {name: column.detach().to("cpu", copy=copies) for name, column in saved.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a saved state.

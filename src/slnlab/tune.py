@@ -68,6 +68,7 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
         )
     study.choose()
     assert study.chosen is not None
+    study.final_noisy_val = plan.final_noisy_val(study.chosen)
     save(study, plan.directory)  # the selection is stored before any run reads the test set
     log.info("chosen: %s", typed(study.chosen))
     for remark in study.remarks:
@@ -95,7 +96,9 @@ def _dry_run(plan: Plan) -> Iterator[str]:
     else:
         space = " ".join(override.input_line or "" for override in plan.space.values())
         yield f"trials    {plan.trials}, chosen by Optuna: {space}"
-    yield f"final     with the chosen values, {plan.final_overrides[0]}, seeds {', '.join(map(str, plan.final_seeds))}"
+    held_out = " or ".join(dict.fromkeys(str(plan.final_noisy_val(run.values)) for run in plan.trial_runs))
+    seeds_of_finals = ", ".join(map(str, plan.final_seeds))
+    yield f"final     with the chosen values, data.noisy_val={held_out}, seeds {seeds_of_finals}"
     yield f"study     {plan.directory}"
 
 

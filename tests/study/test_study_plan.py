@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.study.page import page
-from slnlab.study.plan import Plan, titles
+from slnlab.study.plan import Plan, titles, training_samples
 from slnlab.study.record import Final, Study
 
 
@@ -80,6 +81,20 @@ def test_each_method_is_judged_by_its_main_row() -> None:
     assert Plan(["method=ce,sln_mo_lc"], weights="network").row_of(plan.trial_runs[1]) == "network"
 
 
+def test_the_chosen_method_decides_on_the_held_out_samples_of_the_final_runs() -> None:
+    plan = Plan(["method=ce,early_stopping"])
+    assert [plan.final_noisy_val({"method": name}) for name in ("ce", "early_stopping")] == [0, 129]
+    assert plan.final_sweep({"method": "early_stopping"})[-3] == "data.noisy_val=129"
+    assert Plan(["best_epoch.enabled=true", "sln.sigma=0.1,0.2"]).final_noisy_val({"sln.sigma": "0.1"}) == 129
+
+
+def test_balanced_epochs_do_not_change_the_held_out_share(tmp_path: Path) -> None:
+    keys = ["data=clothing1m", f"data.source.root={tmp_path}", "data.per_class=1000"]
+    assert training_samples(compose(keys).data) == 1_000_000
+    with pytest.raises(ConfigError, match="2000000 of 1000000 training images held out leave none"):
+        check(compose([*keys, "data.noisy_val=2000000"]))
+
+
 def test_a_shuffled_list_keeps_its_order() -> None:
     plan = Plan(["sln.sigma=shuffle(0.1,0.2,0.3,0.4,0.5,0.6)"])
     assert plan.choices("sln.sigma") == plan.choices("sln.sigma")
@@ -101,22 +116,24 @@ def test_augmentation_can_be_searched() -> None:
 def test_an_experiments_sweep_is_searched_and_typed_values_win() -> None:
     plan = Plan(["experiment=digits_tune", "noise=asym"])
     assert plan.noisy_val == 260
-    assert plan.final_overrides == ("data.noisy_val=0", "data.test=true")
+    assert plan.final_overrides({"sln.sigma": "1"}) == ("data.noisy_val=0", "data.test=true")
     assert [values["sln.sigma"] for values in plan.grid()] == ["0.1", "0.2", "0.5", "1", "2"]
     assert plan.final_seeds == [0, 1]
 
 
 def test_final_runs_hold_out_what_their_method_chooses_by(tmp_path: Path) -> None:
     plan = Plan(["method=early_stopping", "optimizer.lr=0.01,0.02", "data.noisy_val=100", f"runs_dir={tmp_path}"])
-    assert plan.final_overrides == ("data.noisy_val=100", "data.test=true")
+    values = plan.trial_runs[0].values
+    assert plan.final_overrides(values) == ("data.noisy_val=100", "data.test=true")
     study = Study.begin(plan)
+    study.final_noisy_val = plan.final_noisy_val(values)
     study.finals = [Final(seed=1, directory="run", test_accuracy={"network": 0.5})]
     assert "\n\nRetrained on 1197 of the 1297 training samples, seed 1:\n" in page(study)
     assert plan.final(plan.trial_runs[0].values, 1).config.data.noisy_val == 100
     on_all = Plan(["sln.sigma=0.1,1"])
-    assert on_all.final_overrides == ("data.noisy_val=0", "data.test=true")
+    assert on_all.final_overrides({"sln.sigma": "1"}) == ("data.noisy_val=0", "data.test=true")
     by_label_wave = Plan(["sln.sigma=0.1,1", "best_epoch.enabled=true", "best_epoch.criterion=label_wave"])
-    assert by_label_wave.final_overrides == on_all.final_overrides
+    assert by_label_wave.final_noisy_val({"sln.sigma": "1"}) == 0
     older = Study.begin(on_all).model_dump(exclude={"final_noisy_val"})
     assert "\n\nRetrained on all 1297 training samples, seed 1:\n" in page(
         Study.model_validate({**older, "finals": study.finals})

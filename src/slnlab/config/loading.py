@@ -70,6 +70,8 @@ def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
         named = group.strip().lstrip("+").removesuffix(".name")
         if group.strip().endswith(".name") and (CONF_DIR / named).is_dir():
             raise ConfigError(f"{text}: the name follows from the option; type {named}={option.strip()}")
+        if re.match(r"\{(.*,)?\s*name\s*:", option.strip()) and (CONF_DIR / group.strip()).is_dir():
+            raise ConfigError(f"{text}: the name follows from the option; leave it out")
         if option.strip().startswith("[") and (CONF_DIR / group.strip()).is_dir():
             several = option.strip().strip("[]")
             raise ConfigError(f"{text}: a run has one option of {group.strip()}; for a sweep type -m {group}={several}")

@@ -17,6 +17,7 @@ from slnlab.errors import ConfigError
 from slnlab.models import timm_network
 from slnlab.models.features import last_layer, recording
 from slnlab.models.weight_files import fill, published, read_weights
+from slnlab.processes.float32 import float32_convolutions
 from slnlab.storage.hashes import file_hashes
 
 LIBRARIES = ("torchvision", "timm")
@@ -52,7 +53,7 @@ class Penultimate(nn.Module):
         Raises:
             ConfigError: the last linear layer's input is not one vector for each image.
         """
-        with recording(self.network) as penultimate:
+        with float32_convolutions(), recording(self.network) as penultimate:
             self.network(images)
             return penultimate.take(len(images))
 

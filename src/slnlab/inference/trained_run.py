@@ -22,6 +22,7 @@ from slnlab.inference.features import recording
 from slnlab.inference.preprocessing import Probabilities, decoded, pixels, stacked
 from slnlab.inference.weights import finished, trained_networks
 from slnlab.processes.cores import cores
+from slnlab.processes.float32 import float32_convolutions
 from slnlab.record.result import Preprocessing, Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.samples_file import read_samples
@@ -164,7 +165,11 @@ class TrainedRun:
         if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":  # of paths, such as a column of a table
             images = np.atleast_1d(images).tolist()
         if isinstance(images, Tensor | np.ndarray):
-            batches: Iterable[Tensor] = stacked(images, self.preprocessing).split(size)
+            if not images.ndim or not len(images):
+                stacked(images, self.preprocessing)  # which refuses another shape
+                return iter(())
+            starts = range(0, len(images), size)
+            batches: Iterable[Tensor] = (stacked(images[at : at + size], self.preprocessing) for at in starts)
         elif isinstance(images, str | os.PathLike | Image.Image):
             batches = self._stacks([images], size)
         else:
@@ -181,7 +186,8 @@ class TrainedRun:
     @torch.inference_mode()
     def _classify(self, images: Tensor) -> Tensor:
         device = next(self.model.parameters()).device
-        found: Tensor = self.probabilities.to(device).eval()(images.to(device))
+        with float32_convolutions():
+            found: Tensor = self.probabilities.to(device).eval()(images.to(device))
         return found.cpu()
 
 

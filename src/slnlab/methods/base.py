@@ -309,7 +309,7 @@ class Method(pl.LightningModule, ABC):
         self._log_evaluation()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sample_table"] = self.table.state_dict()
+        checkpoint["sample_table"] = self.table.state_dict(copies=False)
         checkpoint["steps"] = self.steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

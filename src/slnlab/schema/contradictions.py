@@ -8,7 +8,7 @@ from typing import Any
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import constructor
 from slnlab.schema.data_contradictions import NEEDS_IMAGES, Problems, data_contradictions
-from slnlab.schema.kinds import timing
+from slnlab.schema.kinds import Timing, timing
 from slnlab.schema.options import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
@@ -100,11 +100,13 @@ def _length_problems(config: dict[str, Any]) -> Problems:
     run = f"a run of trainer.max_epochs={epochs}"
     for key, parameter in ({} if stated is None else stated.parameters).items():
         mark, value = timing(parameter.kind), method.get(key)
-        if mark == "first phase" and value >= epochs:
+        if value is None:
+            continue
+        if mark is Timing.FIRST_PHASE and value >= epochs:
             yield f"method.{key}", f"{value}, but {run} ends before this first phase of {method['name']} does"
-        if mark == "ramp" and value[0] >= epochs:
+        if mark is Timing.RAMP and value[0] >= epochs:
             yield f"method.{key}", f"{list(value)}, but {run} ends before the ramp begins; choose earlier epochs"
-        if mark == "beginning" and value is not None and value > epochs:
+        if mark is Timing.BEGINNING and value > epochs:
             yield f"method.{key}", f"{value}, but {run} ends before; choose an earlier epoch, or null to leave it out"
 
 

@@ -46,6 +46,8 @@ def _size_problems(config: dict[str, Any]) -> Problems:
     train_size = data["train_size"] or data["num_train"]
     if train_size > data["num_train"]:
         yield "data.train_size", f"{data['name']} has {data['num_train']} training images, not {train_size}"
+    elif data["noisy_val"] >= train_size:
+        yield "data.noisy_val", f"{data['noisy_val']} of {train_size} training images held out leave none to train on"
     elif data.get("fold") and data["fold"][1] > train_size - data["noisy_val"]:
         yield "data.fold", f"{data['fold'][1]} folds of {train_size} training samples leave some without a sample"
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
@@ -63,11 +65,11 @@ def _batch_problems(config: dict[str, Any]) -> Problems:
     for key in ("batch_size", "eval_batch_size"):
         if data[key] < fewest:
             yield f"data.{key}", f"{data[key]} samples, {needs}"
-    if size is not None and size <= 0 < size + data["noisy_val"]:
-        held = f"{data['noisy_val']} of {size + data['noisy_val']} training samples held out"
-        yield "data.noisy_val", f"{held} leave none to train on"
-    elif size is not None and size < fewest:
-        yield "data.train_size", f"leaves {max(0, size)} sample(s) to train on, {needs}"
+    left = data.get("imbalance") and size is not None and size + data["noisy_val"]
+    if left and size is not None and size <= 0:
+        yield "data.noisy_val", f"{data['noisy_val']} of {left} training samples held out leave none to train on"
+    elif size is not None and 0 < size < fewest:  # data.noisy_val refuses 0
+        yield "data.train_size", f"leaves {size} sample(s) to train on, {needs}"
 
 
 def _label_problems(config: dict[str, Any]) -> Problems:

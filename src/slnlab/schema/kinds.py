@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum, auto
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -80,27 +81,32 @@ def _ascending(epochs: Sequence[int]) -> Sequence[int]:
     return epochs
 
 
-Timing = Literal["first phase", "beginning", "ramp"]
-"""Marks a kind whose value says when a part of a method begins. A run that ends before is refused."""
+class Timing(Enum):
+    """Marks a kind whose value says when a part of a method begins. A run that ends before is refused."""
 
-FirstEpochs = Annotated[int, Field(ge=0), "first phase"]
+    FIRST_PHASE = auto()
+    BEGINNING = auto()
+    RAMP = auto()
+
+
+FirstEpochs = Annotated[int, Field(ge=0), Timing.FIRST_PHASE]
 """The number of epochs of a first phase."""
 
-SomeFirstEpochs = Annotated[int, Field(ge=1), "first phase"]
+SomeFirstEpochs = Annotated[int, Field(ge=1), Timing.FIRST_PHASE]
 """The same of a first phase that a method cannot do without."""
 
-FirstEpoch = Annotated[int, Field(ge=1), "beginning"]
+FirstEpoch = Annotated[int, Field(ge=1), Timing.BEGINNING]
 """The epoch, counted from 1, in which a part of a method begins; None beside it leaves the part out."""
 
-Ramp = Annotated[Sequence[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending), "ramp"]
+Ramp = Annotated[Sequence[CountOrZero], Field(min_length=2, max_length=2), AfterValidator(_ascending), Timing.RAMP]
 """The first and the last epoch of a ramp. It is at 0 up to the first."""
 
 
 def timing(kind: Any) -> Timing | None:
     """The mark of a kind, also inside a union; None if it has none."""
     for part in get_args(kind):
-        if isinstance(part, str) and part in get_args(Timing):
-            return cast(Timing, part)
+        if isinstance(part, Timing):
+            return part
         if (inner := timing(part)) is not None:
             return inner
     return None

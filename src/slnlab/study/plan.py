@@ -118,8 +118,6 @@ class Plan:
             raise ConfigError(f"{self.intervals[0]}: a grid has no end in an interval; give --trials, or single values")
         self.noisy_val, self.noisy_val_given = self._held_out()
         self._trial_overrides = (f"data.noisy_val={self.noisy_val}", "data.test=false")
-        self.final_noisy_val = self._held_out_in_the_end()
-        self.final_overrides = (f"data.noisy_val={self.final_noisy_val}", "data.test=true")
         self.trial_runs = [self.trial(values, seed) for values in self._examples() for seed in self.trial_seeds]
         self.weights = self._weights(weights)
         self._check()
@@ -164,7 +162,18 @@ class Plan:
 
     def final(self, values: Values, seed: int) -> StudyRun:
         """A final run: on all training samples but `final_noisy_val`, with the test set."""
-        return self._run(values, *self.final_overrides, f"seed={seed}")
+        return self._run(values, *self.final_overrides(values), f"seed={seed}")
+
+    def final_overrides(self, values: Values) -> tuple[str, str]:
+        """The overrides of the final runs beside the values."""
+        return f"data.noisy_val={self.final_noisy_val(values)}", "data.test=true"
+
+    def final_noisy_val(self, values: Values) -> int:
+        """The number of samples held out in the final runs: 0, unless they choose the weights that are kept."""
+        config = self._composed(values, f"data.noisy_val={self.noisy_val}")
+        best = config.best_epoch
+        chooses = best.enabled and best.criterion != "label_wave" and not config.data.get("clean_val")
+        return self.noisy_val if chooses or "data.noisy_val" in law(config.method).needs else 0
 
     def _run(self, values: Values, *more: str) -> StudyRun:
         overrides = [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
@@ -214,30 +223,23 @@ class Plan:
     def final_sweep(self, values: Values) -> list[str]:
         """Overrides for `slnlab.train -m` that do the final runs."""
         chosen = [f"{key}={value}" for key, value in values.items()]
-        return [*self.fixed, *chosen, *self.final_overrides, _sweep(self.final_seeds)]
+        return [*self.fixed, *chosen, *self.final_overrides(values), _sweep(self.final_seeds)]
 
     # Checks
 
-    def _first(self) -> DictConfig:
-        """The configuration with the first searched values."""
-        return compose([*self.fixed, *(f"{key}={self._ends(key)[0]}" for key in self.space)])
+    def _composed(self, values: Values, *more: str) -> DictConfig:
+        return compose([*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more])
 
     def _held_out(self) -> tuple[int, bool]:
-        config = self._first()
-        check(config)
+        first = {key: self._ends(key)[0] for key in self.space}
+        config = self._composed(first)
+        check(config if config.data.noisy_val else self._composed(first, "data.noisy_val=1"))
         typed_key = any(text.lstrip("+").startswith("data.noisy_val=") for text in self.fixed)
         if typed_key and config.data.noisy_val == 0:
             raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
         if config.data.noisy_val:
             return config.data.noisy_val, True
         return max(1, training_samples(config.data) // 10), False
-
-    def _held_out_in_the_end(self) -> int:
-        """Final runs train on all samples, unless held-out ones choose the epoch whose weights are kept."""
-        config = self._first()
-        best = config.best_epoch
-        chooses = best.enabled and best.criterion != "label_wave" and not config.data.get("clean_val")
-        return self.noisy_val if chooses or "data.noisy_val" in law(config.method).needs else 0
 
     def _weights(self, wanted: str | None) -> str:
         if wanted is None:
@@ -251,7 +253,10 @@ class Plan:
         return wanted
 
     def _check(self) -> None:
-        for run in [*self.trial_runs, *(self.final(self.trial_runs[0].values, seed) for seed in self.final_seeds)]:
+        first, *others = {typed(run.values): run.values for run in self.trial_runs}.values()
+        finals = [self.final(first, seed) for seed in self.final_seeds]
+        finals += [self.final(values, self.final_seeds[0]) for values in others]
+        for run in [*self.trial_runs, *finals]:
             _ = run.spec
         if not 1 <= self.last <= (epochs := min(run.config.trainer.max_epochs for run in self.trial_runs)):
             raise ConfigError(f"--last: must lie in [1, {epochs}], as a run has {epochs} epochs, not {self.last}")
@@ -280,9 +285,10 @@ def titles(spec: RunSpec) -> dict[str, str]:
 
 
 def training_samples(data: Mapping[str, Any]) -> int:
-    """The number of training samples before any is held out; those of the whole set if the labels decide on it."""
-    size = epoch_size({**data, "noisy_val": 0, "fold": None})
-    return (data["train_size"] or data["num_train"]) if size is None else size
+    """The number of training samples before any is held out. Classes are not balanced before the hold-out."""
+    size = epoch_size({**data, "noisy_val": 0, "fold": None, "sampling": "standard"})
+    assert size is not None
+    return size
 
 
 def _rows(run: StudyRun) -> list[str]:

@@ -74,7 +74,6 @@ class Study(BaseModel):
             last=plan.last,
             noisy_val=plan.noisy_val,
             training_samples=training_samples(config.data),
-            final_noisy_val=plan.final_noisy_val,
             trial_seeds=plan.trial_seeds,
         )
 

@@ -123,7 +123,8 @@ def _network(config: DictConfig, number: int) -> torch.nn.Module:
         # (whole, last, evaluation) is compiled separately, as CUDA graphs have fixed shapes. SLN's noise and the
         # learning rate lie outside the network, so changing them compiles nothing again. Methods that select samples
         # have a last batch of another size in each epoch, and PyTorch compiles no more than 8 by itself.
-        dynamo.recompile_limit = 64
+        limit = "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"  # PyTorch 2.6
+        setattr(dynamo, limit, max(64, getattr(dynamo, limit)))
         network.compile(mode="reduce-overhead" if on_gpus(config) else "default", dynamic=False)
     return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
 

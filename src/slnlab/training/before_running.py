@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.config.composition import explain
+from slnlab.config.launching import check_options
 from slnlab.config.loader import Loader
 from slnlab.config.loading import search_in
 from slnlab.config.run_spec import RunSpec
@@ -86,10 +87,11 @@ def _refuse_sweep_as_run(config: DictConfig) -> None:
     Raises:
         ConfigError: a key of the sweep has no typed value.
     """
+    experiment = config.hydra.runtime.choices.get("experiment")
+    params = OmegaConf.select(config.hydra.sweeper, "params") if experiment else None
     typed = {text.lstrip("+").partition("=")[0] for text in _typed(config, "task")}
-    if left := [str(key) for key in config.hydra.sweeper.params or {} if key not in typed]:
-        name = config.hydra.runtime.choices.get("experiment")
-        raise ConfigError(f"experiment={name}: is a sweep over {', '.join(left)}; add -m, or give each one value")
+    if left := [str(key) for key in params or {} if key not in typed]:
+        raise ConfigError(f"experiment={experiment}: is a sweep over {', '.join(left)}; add -m, or give each one value")
 
 
 @contextmanager
@@ -140,6 +142,7 @@ class CheckBeforeRunning(Callback):
 
         try:
             search_in(searched_dirs(config))
+            check_options(config.hydra.launcher)
         except ConfigError as error:
             sys.exit(f"error: {error}")
         if any(text.lstrip("+").startswith("hydra.run.dir=") for text in _typed(config, "hydra")):

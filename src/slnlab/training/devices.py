@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from slnlab.errors import ConfigError
 from slnlab.processes.cores import cores, processes_here
 from slnlab.processes.distributed import world_size
+from slnlab.processes.float32 import float32_convolutions
 from slnlab.processes.starting import started_by
 
 
@@ -54,19 +55,16 @@ def one_gpu_each(config: DictConfig) -> bool:
 
 @contextmanager
 def threads(config: DictConfig) -> Iterator[None]:
-    """Set `trainer.threads` CPU threads inside the block, and with `trainer.precision=32-true` float32 convolutions.
+    """Set `trainer.threads` CPU threads inside the block, and float32 in its convolutions.
 
-    PyTorch by itself lets convolutions round their inputs to TF32 on newer GPUs. The default number of threads is the
-    number of cores granted to this process, at most PyTorch's own number (OMP_NUM_THREADS), divided among the processes
-    started within the block.
+    The default number of threads is the number of cores granted to this process, at most PyTorch's own number
+    (OMP_NUM_THREADS), divided among the processes started within the block.
     """
-    before, rounds = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    before = torch.get_num_threads()
     available = min(before, cores())
     torch.set_num_threads(config.trainer.threads or max(1, available // processes_here(config.trainer.devices)))
-    if config.trainer.precision == "32-true":
-        torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with float32_convolutions():
+            yield
     finally:
         torch.set_num_threads(before)
-        torch.backends.cudnn.allow_tf32 = rounds
