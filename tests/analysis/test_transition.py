@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -136,7 +134,6 @@ def test_the_comparison_of_two_matrices_by_hand() -> None:
     assert comparison.row_l1 == [0.5, 0.0, 0.25]
     assert compare(true, estimate) == comparison
     assert "0.2500 (true 0, given 0)" in str(comparison)
-    assert json.loads(json.dumps(comparison.summary())) == comparison.summary()
     worst = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     assert compare(worst, torch.eye(2)).row_l1 == [2.0, 0.0]
     assert compare(worst.flip(0, 1), torch.eye(2)).worst == (1, 0), "true class first"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
 
@@ -82,10 +82,6 @@ class TransitionComparison:
 
     row_l1: list[float]
     """For each true class i, Σ_j |T̂_ij − T_ij|, in [0, 2]: twice the total variation between the distributions."""
-
-    def summary(self) -> dict[str, Any]:
-        """The errors as plain JSON."""
-        return {**asdict(self), "worst": list(self.worst)}
 
     def __str__(self) -> str:
         i, j = self.worst

@@ -64,12 +64,11 @@ def for_class(node: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in node.items() if key not in OWN_KEYS}
 
 
-def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]:
+def digests(container: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key → digest for all files that a configuration names. A data source has the key of its node.
 
     Args:
         container: the resolved configuration.
-        fresh: True looks at the files again, however short the last look is ago.
 
     Raises:
         ConfigError: `files` of a data source is no list of paths.
@@ -77,7 +76,7 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
     """
     found: dict[str, str] = {}
     for key in SOURCES:
-        if (contents := source_contents(key, node_at(container, key), fresh)) is not None:
+        if (contents := source_contents(key, node_at(container, key))) is not None:
             found[key] = contents.digest
     for key, value in flat(dict(container)).items():
         section, _, name = key.rpartition(".")
@@ -90,7 +89,7 @@ def digests(container: Mapping[str, Any], fresh: bool = False) -> dict[str, str]
             if key == "noise.path" and path.is_dir():
                 path /= "noise.npz"
             if path.is_file():
-                found[key] = file_hashes(path.parent, [path.name], fresh)[path.name]
+                found[key] = file_hashes(path.parent, [path.name], fresh=False)[path.name]
     return found
 
 
@@ -103,7 +102,7 @@ def source_contents(key: str, node: Any, fresh: bool = False) -> Contents | None
             below `root`, perhaps with wildcards (`*`, `**`), or `image_folder` for the images of
             `slnlab.image_folder.listing`; without it all files below `root` count, if there are at most `MAX_FILES`.
             `published`: the digest of the published files; it also holds before their download.
-        fresh: see `digests`.
+        fresh: True looks at the files again, however short the last look is ago.
 
     Raises:
         ConfigError, DataError: see `digests`.

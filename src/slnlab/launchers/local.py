@@ -143,7 +143,7 @@ class Slots:
 
     def __init__(self, devices: list[str | None], each: int) -> None:
         self.names = [device for _ in range(each) for device in devices]
-        self.devices, self.each = len(devices), each
+        self.devices = len(devices)
         self.busy = [False] * len(self.names)
         self.pools: list[ProcessPoolExecutor | None] = [None] * len(self.names)
         # Threads that wait for the ends of processes, because an executor that Python's end interrupts prints an error.
