@@ -309,7 +309,22 @@ def test_the_drop_is_the_peak_minus_the_last_epoch(tmp_path: Path) -> None:
     lines += [line("SLN", last, seed=seed, test_oracle=peak / 100) for seed, _, _, peak, last in runs]
     write(tmp_path / "results.csv", *lines)
     assert judged(tmp_path, "avoids the drop") == ["holds"]  # 19, 17, 17
-    assert judged(tmp_path, "above CE's peak") == ["fails"]  # -3, -7, -5
+    assert judged(tmp_path, "SLN's last epoch is above CE's peak") == ["fails"]  # -3, -7, -5
+
+
+def test_the_parts_of_an_experiment_are_corrected_apart(tmp_path: Path) -> None:
+    runs = [(0, 80, 78.0), (1, 82, 80.6), (2, 81, 78.4)]  # 2 ± .6: p = .029, twice that .057
+    lines = [line("SLN", low, seed=seed) for seed, _, low in runs] + [
+        line("SLN-MO", high, seed=seed) for seed, high, _ in runs
+    ]
+    write(tmp_path / "results.csv", *lines)
+    (tmp_path / "retired").mkdir()
+    more = [{**each, "noise": noise} for each in lines for noise in ("asym", "dependent")]
+    write(tmp_path / "retired" / "results.csv", *more)
+    (claim,) = (claim for claim in CLAIMS if "momentum model adds" in claim.text)
+    assert [each.verdict for each in corrected([*claim.judge(tmp_path)])] == ["holds", "undecided", "undecided"]
+    write(tmp_path / "results.csv", *lines, *more)
+    assert corrected([*claim.judge(tmp_path)])[0].verdict == "undecided"
 
 
 def panel(label: str, seed: int = 0) -> dict[str, object]:
@@ -361,6 +376,8 @@ def test_files_of_analyze_become_verdicts(tmp_path: Path) -> None:
     assert judged(tmp_path, "less confident in wrong") == ["one run"]
     assert judged(tmp_path, "mostly on wrong") == ["one run"]
     assert judged(tmp_path, "Selection by small loss") == ["one run"]
+    assert judged(tmp_path, "predicted standard deviation") == ["one run", "one run", "fails"]
+    write(tmp_path / "propositions.csv", *three, *({**each, "seed": 1} for each in three))
     assert judged(tmp_path, "predicted standard deviation") == ["holds", "holds", "fails"]
 
 
