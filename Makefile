@@ -78,7 +78,7 @@ experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the we
 	  ls -d runs/minima_digits/digits/sym-0.4/$$method/*/seed0 | head -1; done) --points 17 --samples 500 --weights network --out $@
 	rm -r $@/*.svg $@/curves.png $@/landscape-points
 
-experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against its rivals on digits, and without its parts (200 runs)
+experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against its rivals on digits, and without its parts (251 runs)
 	for noise in sym asym; do \
 	  $(BIN)/python -m slnlab.tune data=digits data.noisy_val=260 noise=$$noise method=slnlab method.strength=3,6,10 \
 	    class_balance.strength=0,1,3 --trial-seeds 0,1 --last 10 seed=5,6,7,8,9 trainer.evaluate_every=60 runs_dir=runs/recipe_tuned && \
@@ -98,7 +98,9 @@ DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_m
 DIAGNOSED := $(DIAGNOSIS) experiment=fashion_mnist noise.rate=0.4,0.2 runs_dir=runs/diagnosis
 LOW := $(DIAGNOSIS) experiment=recipe_digits seed=5,6 runs_dir=runs/diagnosis_digits
 # CIFAR=DIR HUMAN=FILE add CIFAR-10 with human labels.
-experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (380 runs, 10 hours on a core)
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (410 runs, 10 hours on a core)
+	@test -d runs/minima_digits -a -d runs/recipe || { echo "first: make experiments/minima_digits experiments/recipe"; exit 1; }
+	@test -z "$(CIFAR)" -o -n "$(HUMAN)" || { echo "CIFAR needs HUMAN=FILE: see $@/README.md"; exit 1; }
 	for seed in 0 1 2; do \
 	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed noise=sym,asym && \
 	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed $(FIVE) && \
@@ -108,10 +110,9 @@ experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanla
 	$(LOW) noise=none
 	$(LOW) noise=sym noise.rate=0.1,0.2
 	$(LOW) noise=asym,dependent noise.rate=0.2
-	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis --folds
-	cd experiments && ../$(BIN)/python correcting.py ../runs/diagnosis/*/*-0.4 $(if $(CIFAR),../runs/diagnosis/cifar10) --policies
-	cd experiments && ../$(BIN)/python diagnosis.py ../runs/diagnosis ../runs/diagnosis_digits ../runs/minima_digits ../runs/recipe \
-	  --out diagnosis
+	$(BIN)/python experiments/correcting.py runs/diagnosis --folds
+	$(BIN)/python experiments/correcting.py runs/diagnosis/*/*-0.4 $(if $(CIFAR),runs/diagnosis/cifar10) --policies
+	$(BIN)/python experiments/diagnosis.py runs/diagnosis runs/diagnosis_digits runs/minima_digits runs/recipe --out $@
 
 TUNE := $(BIN)/python -m slnlab.tune data.noisy_val=260 seed=0,1,2,3,4 runs_dir=runs/digits_tuned
 experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its hyper-parameters chosen on noisy labels (106 runs)
@@ -135,16 +136,16 @@ SEEDS ?= 0,1,2,3,4
 SWEEPS ?= methods methods_memorising
 COMPARE ?=
 experiments/methods: $(STAMP)  ## every method but ni_erm after three trials each on noisy labels: digits, then Fashion-MNIST (hours, days)
-	for sweep in $(SWEEPS); do \
-	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep seed=$(SEEDS) $(COMPARE); \
+	failed=0; for sweep in $(SWEEPS); do \
+	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep seed=$(SEEDS) $(COMPARE) || failed=1; \
 	  mkdir -p $@/$$sweep && cp runs/$$sweep/chosen.csv $@/$$sweep && \
 	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true \
 	    --where seed=$(SEEDS) --compare ce --out $@/$$sweep && \
 	  for kind in pareto rank; do $(BIN)/python -m slnlab.analyze $$kind runs/$$sweep --where data.test=true \
 	    --where seed=$(SEEDS) --out $@/$$sweep || exit 1; done && \
-	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png || exit 1; done  # a hundred configurations: no curves to learn from
+	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png || exit 1; done; exit $$failed  # a hundred configurations: no curves to learn from
 
-experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (72 runs)
+experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (112 runs)
 	$(BIN)/python -m slnlab.train -m experiment=digits_sigma runs_dir=runs/digits_sigma
 	$(BIN)/python -m slnlab.report runs/digits_sigma --out $@
 	$(BIN)/python -m slnlab.analyze sigma runs/digits_sigma --out $@
@@ -205,7 +206,7 @@ experiments-check: $(STAMP)  ## every experiment's pipeline at toy size, and com
 
 MINUTES ?= 14
 PER_GPU ?= 4
-RUNS ?= runs/paper_cifar10
+RUNS ?= runs/paper_cifar10$(if $(LABELS),_labels)
 ARGS ?= trainer.compile=true
 TABLE1 = $(BIN)/python -m slnlab.train -m experiment=table1_cifar10 launcher=local \
   hydra.launcher.runs_per_device=$(PER_GPU) runs_dir=$(RUNS) $(ARGS)
@@ -222,7 +223,8 @@ table1-gpu: $(STAMP)  ## as many runs of the paper's Table 1 as MINUTES=14 allow
 	  case $$? in 0) ;; 124|137) break 2 ;; *) exit 1 ;; esac; \
 	done; done; \
 	find $(RUNS) -name result.json | grep -q . || { echo "no run has finished yet; the same command goes on"; exit; }; \
-	$(BIN)/python -m slnlab.report $(RUNS) --out $(RUNS)/report && \
+	$(BIN)/python -m slnlab.report $(RUNS) --where seed=0,1,2,3,4 \
+	  --where method=ce,sln_mo_lc,sln,truncated_gce,phuber_ce,label_smoothing,co_teaching --out $(RUNS)/report && \
 	cp $(RUNS)/report/results.csv experiments/table1_cifar10 && \
 	$(BIN)/python experiments/verdicts.py
 
@@ -245,7 +247,8 @@ experiments/table3_clothing1m: $(STAMP)  ## the paper's Table 3: CLOTHING=DIR (G
 
 experiments/table4_sln_first: $(STAMP)  ## the paper's Table 4 (GPU, days)
 	$(BIN)/python -m slnlab.train -m experiment=table4_sln_first launcher=local runs_dir=runs/paper_cifar10
-	$(BIN)/python -m slnlab.report runs/paper_cifar10 --out runs/paper_cifar10/report
+	$(BIN)/python -m slnlab.report runs/paper_cifar10 --where seed=0,1,2,3,4 --where method=co_teaching,sigua,dividemix \
+	  --out runs/paper_cifar10/report
 	cp runs/paper_cifar10/report/results.csv $@
 	$(BIN)/python experiments/verdicts.py
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from evidence import read
 
 from slnlab.analysis.csv_files import write_csv
 from slnlab.config.composition import compose_with_hydra
@@ -72,6 +73,12 @@ def lines(study: Study) -> Iterator[Mapping[str, object]]:
         }
 
 
+def with_earlier(found: Sequence[Mapping[str, object]], path: Path) -> list[Mapping[str, object]]:
+    """These lines, after those of earlier stages in the file that are of other studies."""
+    studied = {(line["data"], line["noise"], line["method"]) for line in found}
+    return [*(each for each in read(path) if (each["data"], each["noise"], each["method"]) not in studied), *found]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     print_anywhere()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{plan.directory.name}: {len(plan.trial_runs)} trials", flush=True)
             if not asked.dry_run:
                 found += lines(tune(plan))
-                write_csv(asked.runs / "chosen.csv", found)
+                write_csv(asked.runs / "chosen.csv", with_earlier(found, asked.runs / "chosen.csv"))
         except SlnlabError as error:  # the other methods go on
             log.error("%s: %s", " ".join(overrides[:2]), error)
             failed.append(f"{' '.join(overrides[:2])}: {error}")

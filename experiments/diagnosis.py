@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from slnlab.errors import DataError
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.trained_run import load
 from slnlab.record.result import Result
+from slnlab.storage.writing import replacing
 
 METHODS = ("ce", "sln", "sln_mo_lc", "elr", "slnlab")
 """The compared methods, in the order of the tables."""
@@ -41,6 +43,10 @@ KEYS = ("data", "noise", "seed", "noise_hash", "row", "score", "judge", "policy"
 
 OF_CLEANLAB = {"cleanlab: self-confidence": "self_confidence", "cleanlab: normalised margin": "normalized_margin"}
 """Title of a ranking by cleanlab, of out-of-fold probabilities → its name there. The first is cleanlab's default."""
+
+
+OF_FOLDS_ALONE = (*OF_CLEANLAB, "cleanlab's count", OF_FOLDS)
+"""Scores that a run without its folds does not have."""
 
 
 class Measured(NamedTuple):
@@ -129,8 +135,19 @@ def by_policies(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def with_earlier(lines: Iterable[dict[str, Any]], path: Path) -> list[Line]:
-    """These lines, and those of the file that none of them replaces, by data, noise, row, seed and labels."""
-    found = {tuple(line.get(name) for name in KEYS): line for line in (*read(path), *as_text(lines))}
+    """These lines, and those of the file for other runs.
+
+    The lines of a run that is measured again are replaced, but for cleanlab's: its folds may lie on another machine.
+    """
+    new = as_text(lines)
+
+    def of_run(line: Line) -> tuple[str | None, ...]:
+        return tuple(line.get(name) for name in ("data", "noise", "seed", "noise_hash", "row"))
+
+    again = {of_run(line) for line in new}
+    stays = [line for line in read(path) if "policy" in line or line["score"] in OF_FOLDS_ALONE]
+    kept = [line for line in read(path) if line in stays or of_run(line) not in again]
+    found = {tuple(line.get(name) for name in KEYS): line for line in (*kept, *new)}
 
     def place(line: Line) -> tuple[object, ...]:
         row = ROWS.index(line["row"]) if line.get("row") in ROWS else len(ROWS)
@@ -145,10 +162,13 @@ def as_text(lines: Iterable[dict[str, Any]]) -> list[Line]:
 
 def write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     texts = as_text(lines)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*texts[0]] if texts else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(texts)
+    columns = dict.fromkeys(name for line in texts for name in line)
+    made = io.StringIO(newline="")
+    writer = csv.DictWriter(made, [*columns], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(texts)
+    with replacing(path) as file:
+        file.write(made.getvalue().encode())
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +16,7 @@ from slnlab.analysis.costs import read_costs
 SETS = {
     "fashion_mnist": "Fashion-MNIST",
     "fashion_mnist_five": "Fashion-MNIST, five classes",
+    "cifar10": "CIFAR-10, 10,000 images",
     "cifar10 (unverified files)": "CIFAR-10, 10,000 images",
     "digits": "digits",
 }
@@ -57,20 +59,22 @@ def _settings(lines: Iterable[Line]) -> list[Setting]:
     """The settings of some lines in the order of `SETS` and `NOISES`, 40 % before lower rates."""
 
     def place(setting: Setting) -> tuple[int, int, float]:
-        name, rate = setting[1].split(" ")
-        return [*SETS].index(setting[0]), [*NOISES].index(name), -float(rate)
+        name, rate = setting[1].rsplit(" ", 1)
+        of_data, of_noise = ([*known, each].index(each) for known, each in ((SETS, setting[0]), (NOISES, name)))
+        return of_data, of_noise, -float(rate)
 
     return sorted({(line["data"], line["noise"]) for line in lines}, key=place)
 
 
 def _titled(setting: Setting) -> list[str]:
-    name, rate = setting[1].split(" ")
-    return [SETS[setting[0]], NOISES[name] + ("" if name == "human" else f", {100 * float(rate):.0f} %")]
+    name, rate = setting[1].rsplit(" ", 1)
+    known = f", {100 * float(rate):.0f} %" if float(rate) else ""
+    return [SETS.get(setting[0], setting[0]), NOISES.get(name, name) + known]
 
 
 def _mean(lines: Iterable[Line], value: Value, unit: str) -> float | None:
-    """The mean over units, see `unit_of`; None without lines."""
-    values = by_unit(lines, value, unit).values()
+    """The mean over units, see `unit_of`, that have the value; None without one."""
+    values = [found for found in by_unit(lines, value, unit).values() if not isnan(found)]
     return fmean(values) if values else None
 
 

@@ -60,8 +60,8 @@ MUTATIONS = [
     Mutation(
         "the momentum model takes ω of the new weights instead of 1 − ω",
         "callbacks/momentum.py",
-        "self._sources, 1 - self.decay)",
-        "self._sources, self.decay)",
+        "sources, 1 - self.decay)",
+        "sources, self.decay)",
         "callbacks/test_momentum.py",
     ),
     Mutation(
@@ -166,8 +166,8 @@ MUTATIONS = [
     Mutation(
         "hyper-parameters are chosen by test accuracy",
         "study/runs.py",
-        'key = f"val/{plan.weights}/accuracy"',
-        'key = f"test/{plan.weights}/accuracy"',
+        'key = f"val/{plan.row_of(run)}/accuracy"',
+        'key = f"test/{plan.row_of(run)}/accuracy"',
         "study/test_study_runs.py",
     ),
     Mutation(

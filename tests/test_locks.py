@@ -79,6 +79,7 @@ def test_without_flock_the_lock_of_a_killed_run_is_taken_at_once(tmp_path: Path)
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     run.config.write_text("trainer: {max_epochs: 10}\n")
+    run.identity.write_text("{}")
     left_behind(run.path)  # of this process, which lives
     assert [found.state for found in run_statuses(tmp_path)] == ["running"]
     left_behind(run.path, pid=dead_process())
@@ -149,6 +150,7 @@ def test_an_unresponsive_lock_service_is_named(tmp_path: Path, monkeypatch: pyte
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     run.config.write_text("trainer: {max_epochs: 10}\n")
+    run.identity.write_text("{}")
     with (
         pytest.raises(DataError, match=r"lock service .* \(No locks available, ENOLCK\).*rpc.statd.*runs_dir"),
         run.locked(),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from comparison import LAST, VALUES, studies
+from comparison import LAST, VALUES, studies, with_earlier
+from evidence import read
 
+from slnlab.analysis.csv_files import write_csv
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.composition import compose_with_hydra
 from slnlab.study.plan import Plan
@@ -56,3 +58,12 @@ def test_each_noise_of_an_experiment_has_a_study_that_can_train(
     for overrides in studies(experiment, [*typed, "method=ce", "seed=0,1", "runs_dir=runs"]):
         plan = Plan(overrides, last=LAST)
         assert len(plan.trial_runs) == 3
+
+
+def test_a_later_stage_keeps_the_trials_of_the_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "chosen.csv"
+    first = [{"data": "digits", "noise": noise, "method": "ce", "values": "a"} for noise in ("sym", "asym")]
+    write_csv(path, with_earlier(first, path))
+    again = [{"data": "digits", "noise": "sym", "method": "ce", "values": "b"}]
+    write_csv(path, with_earlier(again, path))
+    assert [(line["noise"], line["values"]) for line in read(path)] == [("asym", "a"), ("sym", "b")]

@@ -151,3 +151,23 @@ def test_new_lines_replace_those_of_the_same_run_and_others_stay(tmp_path: Path)
     diagnosis.write(path, diagnosis.with_earlier(again, path))
     found = [(line["seed"], line["score"], line["auroc"]) for line in diagnosis_page.read(path)]
     assert found == [("0", "aum", "0.5"), ("2", "loss", "0.75"), ("10", "aum", "0.75")]
+
+
+def test_a_run_measured_again_loses_what_it_no_longer_has(tmp_path: Path) -> None:
+    """A renamed score must not stay beside the new one; cleanlab's folds may lie on another machine."""
+    path = tmp_path / "scores.csv"
+    names = ("former name", "cleanlab: self-confidence")
+    diagnosis.write(path, diagnosis.with_earlier([{**RUN, "score": name, "auroc": 0.5} for name in names], path))
+    diagnosis.write(path, diagnosis.with_earlier([{**RUN, "score": "aum", "auroc": 0.75, "new": 1}], path))
+    found = [(line["score"], line["auroc"], line["new"]) for line in diagnosis_page.read(path)]
+    assert found == [("cleanlab: self-confidence", "0.5", ""), ("aum", "0.75", "1")]
+
+
+def test_settings_that_no_page_has_named_are_shown_as_they_are() -> None:
+    lines: list[Line] = [
+        {**RUN, "data": "my photos", "noise": "csv labels.csv 0", "score": "aum"},
+        {**RUN, "score": "aum"},
+    ]
+    settings = diagnosis_summary._settings(lines)
+    assert settings == [("digits", "sym 0.4"), ("my photos", "csv labels.csv 0")]
+    assert diagnosis_summary._titled(settings[1]) == ["my photos", "csv labels.csv"]
