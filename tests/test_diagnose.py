@@ -57,6 +57,21 @@ def test_the_score_of_training_finds_wrong_labels(found: Diagnosis) -> None:
     assert abs(found.estimate.rate.value - wrong.mean()) < 0.15
 
 
+def test_a_method_that_trusts_itself_is_said_to_have_a_narrow_interval(run: TrainedRun) -> None:
+    def said() -> int:
+        return sum(
+            "the interval of the share is too narrow" in remark for remark in diagnose(run, images=False).remarks
+        )
+
+    assert said() == 0
+    method = run.config.method
+    target, method._target_ = method._target_, "slnlab.methods.elr.ELR"
+    try:
+        assert said() == 1
+    finally:
+        method._target_ = target
+
+
 def test_confident_learning_is_cleanlabs_own_score(found: Diagnosis) -> None:
     from cleanlab.rank import get_label_quality_scores
 

@@ -22,6 +22,7 @@ from slnlab.config.contents import for_class
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.images import training_probabilities
 from slnlab.inference.trained_run import TrainedRun
+from slnlab.schema.constructors import class_variable
 from slnlab.storage.writing import replacing
 
 
@@ -138,6 +139,11 @@ def diagnose(
         and (warning := label_warning(issues, run.result.rows[issues.judge].title))
     ):
         remarks.append(warning)
+    if outside is None and class_variable(run.config.method._target_, "trusts_itself"):
+        remarks.append(
+            f"the interval of the share is too narrow: {run.config.method.title} makes its network sure of what it "
+            "predicts, also where it has taken over a wrong label; method=ce or sln_mo_lc estimates the share better"
+        )
     estimate = estimate_noise(suspicions[score], given, suggested, len(run.classes))
     if score == OF_THRESHOLD:
         estimate = estimate._replace(cut=columns["threshold_margin"] <= 0)

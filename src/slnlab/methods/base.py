@@ -75,6 +75,10 @@ class Method(pl.LightningModule, ABC):
     """True if the loss multiplies each sample's part by the column `sample_weight`, if there is one. Other methods
     refuse labels with weights. A class that defines `step`, `loss` or `batch_loss` states it anew."""
 
+    trusts_itself: ClassVar[bool] = False
+    """True if the loss makes the network sure of its own predictions. Then the training dynamics leave too few labels
+    undecided, and the interval of the noise rate is too narrow (experiments/diagnosis)."""
+
     trains_in_turn: ClassVar[bool] = False
     """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""
 

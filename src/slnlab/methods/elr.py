@@ -24,6 +24,7 @@ class ELR(SingleNetwork):
         options: see `SingleNetwork`.
     """
 
+    trusts_itself: ClassVar[bool] = True
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "ELR keeps a running target for each sample, and a mixture has two; ELR+ includes mixup",
     }

@@ -70,6 +70,7 @@ class ELRPlus(Method):
     """
 
     rows: ClassVar[dict[str, str]] = {**TWO_ROWS, "ensemble": "{}", "mean": "{} (mean of its networks)"}
+    trusts_itself: ClassVar[bool] = True
     refuses: ClassVar[dict[str, str]] = {
         "mixup.alpha": "ELR+ mixes its samples itself (method.alpha)",
         "sam.rho": ("SAM needs a second pass without side effects, and ELR+ moves its running targets in every pass"),
