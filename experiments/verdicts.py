@@ -24,9 +24,9 @@ longer follow. The rules are in [`claims.py`](claims.py).
 A claim is judged in every experiment that has its rows, on pairs of runs with the same seed and noisy labels.
 **holds**: the mean difference is on the claim's side, and p < 0.05; **fails**: on the other side; **undecided**:
 neither; **one run**: a single pair has no interval. p is that of the paired t-test, corrected by Holm's method over
-the comparisons of an experiment; the interval is that of 95 % before the correction. With several draws of noisy labels
-the draws are the independent units, and the seeds of a draw are averaged; otherwise the seeds are, and the interval
-holds for these labels only.
+the comparisons of an experiment, its parts (subfolders) apart; the interval is that of 95 % before the correction.
+With several draws of noisy labels the draws are the independent units, and the seeds of a draw are averaged;
+otherwise the seeds are, and the interval holds for these labels only.
 
 Accuracies are test accuracies in percent, peak → last epoch. The peak is chosen on the test set, as in the paper's
 figures. The experiments here are small; the paper's own (CIFAR with WRN-28-2 for 300 epochs, Clothing1M) are the four

@@ -88,6 +88,10 @@ MISTAKES = {
     "--force: keys have no dashes: force=VALUE": ["--force"],
     "noise.rate: '40%' is not allowed": ["noise.rate=40%", "method=dividemix"],
     "sln.sigma: \"Environment variable 'NOPE'": ["sln.sigma=${oc.env:NOPE}"],
+    "hydra.launcher.runs_per_device: Interpolation key": [
+        *("-m", "launcher=local", "seed=0,1", "hydra.launcher.runs_per_device=${nothing}"),
+    ],
+    "50 of 50 training samples held out leave none": ["data.train_size=100", "data.noisy_val=50", "data.fold=[0,2]"],
     "600 of 321 training samples held out leave none": ["data.imbalance=100", "data.noisy_val=600"],
 }
 """What the message must name → the arguments."""

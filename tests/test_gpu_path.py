@@ -18,6 +18,7 @@ from slnlab.config import compose
 from slnlab.embedding.backbones import backbone
 from slnlab.errors import ConfigError
 from slnlab.methods.pes import initialise_anew
+from slnlab.processes.float32 import float32_convolutions
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble, devices
@@ -116,6 +117,17 @@ def test_float32_convolutions_are_not_rounded_to_tf32() -> None:
     with devices.threads(compose()):
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32, "PyTorch's own setting is back"
+
+
+def test_overlapping_blocks_of_float32_convolutions_end_with_the_last() -> None:
+    """Two threads of a web service predict at once."""
+    first, second = float32_convolutions(), float32_convolutions()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32, "the second still computes"
+    second.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch has this setting from 2.9 on")

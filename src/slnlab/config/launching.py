@@ -23,10 +23,11 @@ def check_options(launcher: DictConfig) -> None:
     Raises:
         ConfigError: the launcher has no such option, or not with this value.
     """
+    if "hydra_plugins.slnlab_launchers" not in str(launcher.get("_target_")):
+        return
     options = OmegaConf.to_container(launcher, resolve=True)
     assert isinstance(options, dict)
-    if "hydra_plugins.slnlab_launchers" not in str(options.pop("_target_", "")):
-        return
+    del options["_target_"]
     engine = options.pop("engine")
     taken = constructor(f"slnlab.launchers.{engine}.launch")
     assert taken is not None

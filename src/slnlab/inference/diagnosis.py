@@ -141,8 +141,9 @@ def diagnose(
         remarks.append(warning)
     if outside is None and class_variable(run.config.method._target_, "trusts_itself"):
         remarks.append(
-            f"the interval of the share is too narrow: {run.config.method.title} makes its network sure of what it "
-            "predicts, also where it has taken over a wrong label; method=ce or sln_mo_lc estimates the share better"
+            f"the interval of the share may be too narrow: {run.config.method.title} makes its network sure of what it "
+            "predicts, also where it has taken over a wrong label; that of method=ce or sln_mo_lc holds the truth more "
+            "often"
         )
     estimate = estimate_noise(suspicions[score], given, suggested, len(run.classes))
     if score == OF_THRESHOLD:

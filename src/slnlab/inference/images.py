@@ -22,6 +22,7 @@ from slnlab.image_folder.decoding import read_rgb
 from slnlab.image_folder.survey import find_pixel_range
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.processes.cores import cores
+from slnlab.processes.float32 import float32_convolutions
 from slnlab.record.run_directory import RunDirectory
 from slnlab.streams import Streams
 from slnlab.training import assemble
@@ -96,7 +97,8 @@ def probabilities(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> Ten
     """Return the softmax (M, C) of the run's weights on training images (M,) without augmentation, streamed."""
     batches, device = rows.split(run.batch_size), next(run.model.parameters()).device
     read = data.reading(batches, whole=True)
-    return torch.cat([run.model(read(step).view().to(device)).softmax(1).cpu() for step in range(len(batches))])
+    with float32_convolutions():
+        return torch.cat([run.model(read(step).view().to(device)).softmax(1).cpu() for step in range(len(batches))])
 
 
 def check_labels(run: TrainedRun, data: IndexedDataModule, rows: Tensor) -> None:

@@ -102,7 +102,7 @@ def pixels(image: Image.Image | str | os.PathLike[str], preprocessing: Preproces
     return torch.from_numpy(np.array(fitted)).view(*preprocessing.resize, channels).permute(2, 0, 1)
 
 
-def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor:
+def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing, whole: tuple[int, ...] | None = None) -> Tensor:
     """An array of images as a batch: uint8 (N, channels, *resize); of vectors: float32 (N, D).
 
     Args:
@@ -110,13 +110,14 @@ def stacked(images: Tensor | np.ndarray, preprocessing: Preprocessing) -> Tensor
             where the shape allows both. Images of another size are resized like those from files. An array (N, H, W)
             whose width is 1, 3 or 4, unlike its height, is refused: it is likelier one image (H, W, channels).
         preprocessing: of the run.
+        whole: shape of the array of which `images` is a slice, for messages; None: `images` is the whole.
 
     Raises:
         ConfigError: the type or the shape is another.
     """
     # PyTorch takes no reversed arrays, and warns of those that cannot be written.
     batch = torch.from_numpy(np.require(images, requirements=["C", "W"])) if isinstance(images, np.ndarray) else images
-    channels, shape = len(preprocessing.mean), tuple(batch.shape)
+    channels, shape = len(preprocessing.mean), whole or tuple(batch.shape)
     if preprocessing.resize is None:
         if not batch.is_floating_point() or batch.ndim != 2 or batch.shape[1] != channels:
             raise ConfigError(f"images: the run classifies float vectors (N, {channels}), not {batch.dtype} {shape}")

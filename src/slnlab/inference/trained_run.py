@@ -169,7 +169,9 @@ class TrainedRun:
                 stacked(images, self.preprocessing)  # which refuses another shape
                 return iter(())
             starts = range(0, len(images), size)
-            batches: Iterable[Tensor] = (stacked(images[at : at + size], self.preprocessing) for at in starts)
+            batches: Iterable[Tensor] = (
+                stacked(images[at : at + size], self.preprocessing, tuple(images.shape)) for at in starts
+            )
         elif isinstance(images, str | os.PathLike | Image.Image):
             batches = self._stacks([images], size)
         else:

@@ -65,8 +65,9 @@ def _batch_problems(config: dict[str, Any]) -> Problems:
     for key in ("batch_size", "eval_batch_size"):
         if data[key] < fewest:
             yield f"data.{key}", f"{data[key]} samples, {needs}"
-    left = data.get("imbalance") and size is not None and size + data["noisy_val"]
-    if left and size is not None and size <= 0:
+    reduced = data.get("imbalance") or data.get("fold")
+    if reduced and size is not None and size <= 0 and data["noisy_val"] < (data["train_size"] or data["num_train"]):
+        left = size + data["noisy_val"]
         yield "data.noisy_val", f"{data['noisy_val']} of {left} training samples held out leave none to train on"
     elif size is not None and 0 < size < fewest:  # data.noisy_val refuses 0
         yield "data.train_size", f"leaves {size} sample(s) to train on, {needs}"

@@ -143,8 +143,8 @@ class CheckBeforeRunning(Callback):
         try:
             search_in(searched_dirs(config))
             check_options(config.hydra.launcher)
-        except ConfigError as error:
-            sys.exit(f"error: {error}")
+        except (ConfigError, OmegaConfBaseException) as error:
+            sys.exit(f"error: {explain(error)}")
         if any(text.lstrip("+").startswith("hydra.run.dir=") for text in _typed(config, "hydra")):
             sys.exit("error: hydra.run.dir: is the folder of a single run; for a sweep runs_dir=FOLDER holds all runs")
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
