@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,8 +22,8 @@ from slnlab.data.batches import Batch, EvaluationBatch
 from slnlab.data.datamodule import STEPS_PER_CALL, IndexedDataModule
 from slnlab.methods.ensemble import Ensemble
 from slnlab.methods.evaluation import Evaluation
+from slnlab.methods.stated import Stated
 from slnlab.processes.distributed import average_buffers, rank, stop_if_requested, world_size
-from slnlab.record.result import NoiseRateUsed, TransitionUsed
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams, derive
 
@@ -31,7 +31,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
-class Method(pl.LightningModule, ABC):
+class Method(Stated, pl.LightningModule, ABC):
     """A way to learn from noisy labels.
 
     A subclass writes `loss(batch)`, and `step` if one optimiser step is more than descending it. Several
@@ -58,42 +58,6 @@ class Method(pl.LightningModule, ABC):
             make a new optimiser there).
         clip_norm: largest norm of all gradients of a network together; None: no clipping.
     """
-
-    network_names: ClassVar[tuple[str, ...]] = ("network",)
-    """Names of the networks, in the order of the constructor's arguments."""
-
-    # Literals, read from the source; an option's YAML may add to the last three. See `slnlab.schema.options.Law`.
-    rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "{}-MO"}
-    refuses: ClassVar[dict[str, str]] = {}
-    needs: ClassVar[dict[str, str]] = {}
-    fixed: ClassVar[dict[str, Any]] = {}
-
-    learns_from_strong_views: ClassVar[bool] = False
-    """True if the method makes strong views of the samples (`IndexedDataModule.strong_view`)."""
-
-    weighs_samples: ClassVar[bool] = False
-    """True if the loss multiplies each sample's part by the column `sample_weight`, if there is one. Other methods
-    refuse labels with weights. A class that defines `step`, `loss` or `batch_loss` states it anew."""
-
-    trusts_itself: ClassVar[bool] = False
-    """True if the loss makes the network sure of its own predictions. Then the training dynamics leave too few labels
-    undecided, and the interval of the noise rate is too narrow (experiments/diagnosis)."""
-
-    trains_in_turn: ClassVar[bool] = False
-    """True if a step may leave networks, or parts of one, without a gradient; several processes need to know."""
-
-    in_three_epochs: ClassVar[dict[str, Any]] = {}
-    """Values of keys below `method` for which three epochs cover every phase, for a first look and for the tests.
-    The third epoch is like every later one."""
-
-    @classmethod
-    def batches_kept(cls, options: Mapping[str, Any]) -> int:
-        """Number of batches whose activations a step keeps until it differentiates, for the estimate of memory.
-
-        Args:
-            options: the node `method` of the configuration.
-        """
-        return len(cls.network_names)
 
     def __init__(
         self,
@@ -133,21 +97,6 @@ class Method(pl.LightningModule, ABC):
         self.whole_epoch: Callable[[], None] | None = None
         """Does and counts all steps of an epoch (`slnlab.training.together`); None: `step` does each."""
         self._named: Callable[[str], AbstractContextManager[Any]] = nullcontext  # for the profiler
-
-    @property
-    def saved_within_epoch(self) -> bool:
-        """True if the standard checkpoint covers the state that changes within this epoch."""
-        return True
-
-    @property
-    def noise_rate_used(self) -> NoiseRateUsed | None:
-        """Noise rate for the result; None: the method needs none."""
-        return None
-
-    @property
-    def transition_used(self) -> TransitionUsed | None:
-        """Transition matrix for the result; None: the method needs none."""
-        return None
 
     @property
     def data(self) -> IndexedDataModule:
