@@ -56,13 +56,13 @@ def test_a_compiled_run_equals_an_eager_one_without_recompiling(tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("traced")
-def test_a_network_is_compiled_for_the_batch_sizes_of_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_compiled_for_the_batch_sizes_of_many_epochs() -> None:
     limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
-    monkeypatch.setattr(torch._dynamo.config, limit, 1)  # PyTorch's own is 8
-    network = assemble.method(compose(["trainer.compile=true", "trainer.accelerator=cpu"])).network
-    with torch.no_grad():
-        for size in range(2, 5):
-            network(torch.zeros(size, 1, 8, 8))
+    with torch._dynamo.config.patch(**{limit: 1}):  # PyTorch's own is 8
+        network = assemble.method(compose(["trainer.compile=true", "trainer.accelerator=cpu"])).network
+        with torch.no_grad():
+            for size in range(2, 5):
+                network(torch.zeros(size, 1, 8, 8))
     assert counters["stats"]["unique_graphs"] == 3
 
 
