@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,22 @@ def test_autocast_leaves_noise_loss_and_average_in_float32(tiny_run: TinyRun) ->
     assert any((loss * 128) % 1 > 1e-3 for loss in losses)
 
 
+@pytest.fixture
+def rounding() -> Iterator[None]:
+    """PyTorch's own setting; the benchmarks, which other tests import, turn it off."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, True
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("rounding")
 def test_float32_convolutions_are_not_rounded_to_tf32() -> None:
     with devices.threads(compose()):
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32, "PyTorch's own setting is back"
 
 
+@pytest.mark.usefixtures("rounding")
 def test_overlapping_blocks_of_float32_convolutions_end_with_the_last() -> None:
     """Two threads of a web service predict at once."""
     first, second = float32_convolutions(), float32_convolutions()
@@ -130,6 +140,7 @@ def test_overlapping_blocks_of_float32_convolutions_end_with_the_last() -> None:
     assert torch.backends.cudnn.allow_tf32
 
 
+@pytest.mark.usefixtures("rounding")
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch has this setting from 2.9 on")
 def test_a_callers_own_setting_of_float32_convolutions_stays() -> None:
     conv = torch.backends.cudnn.conv
