@@ -9,8 +9,9 @@ import pytest
 
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
+from slnlab.schema.data_contradictions import training_samples
 from slnlab.study.page import page
-from slnlab.study.plan import Plan, titles, training_samples
+from slnlab.study.plan import Plan, titles
 from slnlab.study.record import Final, Study
 
 
@@ -91,7 +92,7 @@ def test_the_chosen_method_decides_on_the_held_out_samples_of_the_final_runs() -
 def test_balanced_epochs_do_not_change_the_held_out_share(tmp_path: Path) -> None:
     keys = ["data=clothing1m", f"data.source.root={tmp_path}", "data.per_class=1000"]
     assert training_samples(compose(keys).data) == 1_000_000
-    with pytest.raises(ConfigError, match="2000000 of 1000000 training images held out leave none"):
+    with pytest.raises(ConfigError, match="2000000 of 1000000 training samples held out leave none"):
         check(compose([*keys, "data.noisy_val=2000000"]))
 
 

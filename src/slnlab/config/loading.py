@@ -66,16 +66,19 @@ def refuse_incomplete(overrides: Sequence[str], multirun: bool = False) -> None:
     for text in filter(has_no_key, overrides):
         raise ConfigError(advice_on(overrides, FIRST_PARTS, multirun) or f"{text}: is not KEY=VALUE")
     for text in overrides:
-        group, _, option = text.partition("=")
-        named = group.strip().lstrip("+").removesuffix(".name")
-        if group.strip().endswith(".name") and (CONF_DIR / named).is_dir():
-            raise ConfigError(f"{text}: the name follows from the option; type {named}={option.strip()}")
-        if re.match(r"\{(.*,)?\s*name\s*:", option.strip()) and (CONF_DIR / group.strip()).is_dir():
+        key, _, option = (part.strip() for part in text.partition("="))
+        group = key.lstrip("+").removesuffix(".name")
+        if not (CONF_DIR / group).is_dir():
+            continue
+        if key.endswith(".name"):
+            raise ConfigError(f"{text}: the name follows from the option; type {group}={option}")
+        if re.match(r"\{(.*,)?\s*name\s*:", option):
             raise ConfigError(f"{text}: the name follows from the option; leave it out")
-        if option.strip().startswith("[") and (CONF_DIR / group.strip()).is_dir():
-            several = option.strip().strip("[]")
-            raise ConfigError(f"{text}: a run has one option of {group.strip()}; for a sweep type -m {group}={several}")
-        if any(map(_NO_NAME.fullmatch, option.split(","))) and (CONF_DIR / group).is_dir():
+        if option.startswith("["):
+            raise ConfigError(
+                f"{text}: a run has one option of {group}; for a sweep type -m {group}={option.strip('[]')}"
+            )
+        if any(map(_NO_NAME.fullmatch, option.split(","))):
             raise ConfigError(
                 f"{text}: names no option of {group}; without it the default is taken. A value belongs to a key: "
                 f"{group}.KEY=VALUE"

@@ -46,8 +46,8 @@ def _size_problems(config: dict[str, Any]) -> Problems:
     train_size = data["train_size"] or data["num_train"]
     if train_size > data["num_train"]:
         yield "data.train_size", f"{data['name']} has {data['num_train']} training images, not {train_size}"
-    elif data["noisy_val"] >= train_size:
-        yield "data.noisy_val", f"{data['noisy_val']} of {train_size} training images held out leave none to train on"
+    elif data["noisy_val"] >= (found := training_samples(data)):
+        yield "data.noisy_val", f"{data['noisy_val']} of {found} training samples held out leave none to train on"
     elif data.get("fold") and data["fold"][1] > train_size - data["noisy_val"]:
         yield "data.fold", f"{data['fold'][1]} folds of {train_size} training samples leave some without a sample"
     if data["classes"] is not None and len(data["classes"]) != data["num_classes"]:
@@ -65,11 +65,7 @@ def _batch_problems(config: dict[str, Any]) -> Problems:
     for key in ("batch_size", "eval_batch_size"):
         if data[key] < fewest:
             yield f"data.{key}", f"{data[key]} samples, {needs}"
-    reduced = data.get("imbalance") or data.get("fold")
-    if reduced and size is not None and size <= 0 and data["noisy_val"] < (data["train_size"] or data["num_train"]):
-        left = size + data["noisy_val"]
-        yield "data.noisy_val", f"{data['noisy_val']} of {left} training samples held out leave none to train on"
-    elif size is not None and 0 < size < fewest:  # data.noisy_val refuses 0
+    if size is not None and 0 < size < fewest:  # data.noisy_val refuses 0
         yield "data.train_size", f"leaves {size} sample(s) to train on, {needs}"
 
 
@@ -189,15 +185,19 @@ def _oversampling_problems(config: dict[str, Any]) -> Problems:
         yield "data.oversampling", f"method={method['name']} makes batches of its own, which repeat no sample"
 
 
-def epoch_size(data: Mapping[str, Any]) -> int | None:
-    """The number of training samples of an epoch; None if it depends on the size of the smallest class.
+def training_samples(data: Mapping[str, Any]) -> int:
+    """The number of training samples before any is held out, without those of the fold.
 
     With `data.imbalance` it is exact for classes of equal size before.
     """
+    samples = int((data["train_size"] or data["num_train"]) * _kept_share(data))
+    return samples - (fold_size(samples, *data["fold"]) if data.get("fold") else 0)
+
+
+def epoch_size(data: Mapping[str, Any]) -> int | None:
+    """The number of training samples of an epoch; None if it depends on the size of the smallest class."""
     if data.get("sampling") != "balanced":
-        samples = int((data["train_size"] or data["num_train"]) * _kept_share(data))
-        outside = fold_size(samples, *data["fold"]) if data.get("fold") else 0
-        return int(samples - outside - data["noisy_val"])
+        return training_samples(data) - int(data["noisy_val"])
     return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
 
 

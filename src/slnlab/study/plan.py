@@ -17,7 +17,7 @@ from slnlab.config import check, compose
 from slnlab.config.identity import digest
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError
-from slnlab.schema.data_contradictions import epoch_size
+from slnlab.schema.data_contradictions import training_samples
 from slnlab.schema.options import law
 from slnlab.study.overrides import seeds, split
 from slnlab.training.settling import settle
@@ -170,14 +170,17 @@ class Plan:
 
     def final_noisy_val(self, values: Values) -> int:
         """The number of samples held out in the final runs: 0, unless they choose the weights that are kept."""
-        config = self._composed(values, f"data.noisy_val={self.noisy_val}")
+        config = compose(self._overrides(values, f"data.noisy_val={self.noisy_val}"))
         best = config.best_epoch
         chooses = best.enabled and best.criterion != "label_wave" and not config.data.get("clean_val")
         return self.noisy_val if chooses or "data.noisy_val" in law(config.method).needs else 0
 
     def _run(self, values: Values, *more: str) -> StudyRun:
-        overrides = [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
+        overrides = self._overrides(values, *more)
         return StudyRun(dict(values), overrides, compose(overrides))
+
+    def _overrides(self, values: Values, *more: str) -> list[str]:
+        return [*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more]
 
     @property
     def title(self) -> str:
@@ -222,18 +225,14 @@ class Plan:
 
     def final_sweep(self, values: Values) -> list[str]:
         """Overrides for `slnlab.train -m` that do the final runs."""
-        chosen = [f"{key}={value}" for key, value in values.items()]
-        return [*self.fixed, *chosen, *self.final_overrides(values), _sweep(self.final_seeds)]
+        return self._overrides(values, *self.final_overrides(values), _sweep(self.final_seeds))
 
     # Checks
 
-    def _composed(self, values: Values, *more: str) -> DictConfig:
-        return compose([*self.fixed, *(f"{key}={value}" for key, value in values.items()), *more])
-
     def _held_out(self) -> tuple[int, bool]:
         first = {key: self._ends(key)[0] for key in self.space}
-        config = self._composed(first)
-        check(config if config.data.noisy_val else self._composed(first, "data.noisy_val=1"))
+        config = compose(self._overrides(first))
+        check(config if config.data.noisy_val else compose(self._overrides(first, "data.noisy_val=1")))
         typed_key = any(text.lstrip("+").startswith("data.noisy_val=") for text in self.fixed)
         if typed_key and config.data.noisy_val == 0:
             raise ConfigError("data.noisy_val: 0, but held-out samples choose; leave it out to hold out a tenth")
@@ -282,13 +281,6 @@ class Plan:
 def titles(spec: RunSpec) -> dict[str, str]:
     """Titles of the rows of a run, by name."""
     return {name: row.title for name, row in spec.rows.items()}
-
-
-def training_samples(data: Mapping[str, Any]) -> int:
-    """The number of training samples before any is held out. Classes are not balanced before the hold-out."""
-    size = epoch_size({**data, "noisy_val": 0, "fold": None, "sampling": "standard"})
-    assert size is not None
-    return size
 
 
 def _rows(run: StudyRun) -> list[str]:

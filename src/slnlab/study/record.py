@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from slnlab.errors import DataError
-from slnlab.study.plan import Plan, training_samples, typed
+from slnlab.schema.data_contradictions import training_samples
+from slnlab.study.plan import Plan, typed
 
 
 class Trial(BaseModel):
