@@ -12,6 +12,7 @@ from diagnosis_page import CLEANLAB, COSTS, METHOD_OF, OURS, Value, by_unit, num
 from evidence import Line, read, table
 
 from slnlab.analysis.costs import read_costs
+from slnlab.analysis.scores import RANKING
 
 SETS = {
     "fashion_mnist": "Fashion-MNIST",
@@ -27,6 +28,7 @@ NOISES = {
     "part_dependent": "part-dependent",
     "open_set": "open-set",
     "human": "human labels",
+    "none": "no noise",
 }
 ROWS = ("CE", "ELR", "SLN-MO", "SLN-MO-LC", "slnlab")
 MEASURES = {
@@ -48,6 +50,7 @@ def with_tables(text: str, folder: Path) -> str:
         "auroc": _by_method(scores),
         "dynamics": _by_method(scores, minus="loss"),
         "cleanlab": _beside_cleanlab(scores),
+        "shares": _far_off(read(folder / "rates.csv")),
         "policies": _policies(policies),
     }
     for name, made in tables.items():
@@ -148,6 +151,32 @@ def _beside_cleanlab(scores: list[Line]) -> str:
             body.append([*_titled(setting), title, str(len(_runs(lines[place]))), cost, *cells])
     header = ["data", "noise", "ranking", "runs", "cost", *MEASURES.values()]
     return table(header, body, frozenset(header[3:]))
+
+
+FAR = 0.08
+"""Mean error of the estimated share of wrong labels from which on a method is far off."""
+
+
+def _far_off(rates: list[Line]) -> str:
+    """For each setting the true share of wrong labels, and what the methods say that are far off on average."""
+    body = []
+    printed = _of(rates, RANKING)
+    for setting in _settings(printed):
+        here = [line for line in printed if (line["data"], line["noise"]) == setting]
+        said = []
+        for row in ("CE", "SLN", "SLN-MO-LC", "ELR", "slnlab"):  # SLN-MO is the same training as SLN
+            its = [line for line in here if line["row"] == row]
+            if its and abs(fmean(float(line["value"]) - float(line["true"]) for line in its)) >= FAR:
+                said.append(f"{row} {_between(line['value'] for line in its)}")
+        if said:
+            body.append([*_titled(setting), _between(line["true"] for line in here), ", ".join(said)])
+    return table(["data", "noise", "wrong, %", "estimate, %"], body, frozenset(["wrong, %"]))
+
+
+def _between(shares: Iterable[str]) -> str:
+    """The smallest and the largest share in percent, as `19–26`."""
+    percents = sorted(round(100 * float(share)) for share in shares)
+    return "–".join(dict.fromkeys(map(str, (percents[0], percents[-1]))))
 
 
 def _policies(lines: list[Line]) -> str:
