@@ -39,10 +39,10 @@ CLUSTERS = sorted(path.stem for path in (config.CONF_DIR / "cluster").glob("*.ya
 EXPERIMENTS = sorted(path.stem for path in (config.CONF_DIR / "experiment").glob("*.yaml"))
 NEEDED = {
     ("model", "timm"): ["model.architecture=test_resnet"],
-    ("noise", "csv"): ["noise.path=."],
-    ("noise", "human"): ["noise.path=.", "noise.annotation=worse"],
+    ("noise", "csv"): ["noise.path=README.md"],
+    ("noise", "human"): ["noise.path=README.md", "noise.annotation=worse"],
     ("noise", "real"): ["data=clothing1m"],
-    ("noise", "run"): ["noise.path=."],
+    ("noise", "run"): ["noise.path=README.md"],
     ("scheduler", "linear"): ["scheduler.constant_epochs=24"],  # the published 80 are of 200 epochs
 }
 """Overrides that an option requires."""
@@ -262,10 +262,11 @@ MISTAKES = [
     (["noise=asym", "noise.class_map=previous"], "noise.class_map", "next"),
     (["noise=csv"], "noise.path", "must be given"),
     (["noise=csv", "noise.path=nowhere.csv"], "noise.path", "no such file"),
-    (["noise=human", "noise.path=."], "noise.annotation", "must be given"),
-    (["noise=human", "noise.path=.", "noise.annotation=worst"], "noise.annotation", "'worse'"),
-    (["noise=human", "noise.path=.", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
-    (["noise=human", "noise.path=.", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
+    (["noise=run", "noise.path=docs"], "noise.path", "this folder has no noise.npz"),
+    (["noise=human", "noise.path=README.md"], "noise.annotation", "must be given"),
+    (["noise=human", "noise.path=README.md", "noise.annotation=worst"], "noise.annotation", "'worse'"),
+    (["noise=human", "noise.path=README.md", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
+    (["noise=human", "noise.path=README.md", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
     (["noise=real"], "noise", "the labels of digits have no real noise"),
     (["data=clothing1m", "noise=sym"], "noise", "noise=real"),
     (["data=clothing1m", "noise.rate=0.4"], "noise.rate", "leave it at 0"),

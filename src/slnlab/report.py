@@ -20,6 +20,7 @@ from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.selection import parse, select, select_unfinished
 from slnlab.analysis.table import make_rows
 from slnlab.errors import DataError, SlnlabError
+from slnlab.record.archive import write_archive
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 
 FORMATS = ("png", "svg", "pdf")
@@ -36,6 +37,7 @@ def report(
     formats: Sequence[str] = ("png",),
     page: Path | None = None,
     quality: bool = False,
+    archive: Path | None = None,
 ) -> tuple[str, int]:
     """Make tables of all finished runs at or below `paths`.
 
@@ -57,6 +59,7 @@ def report(
         formats: of the picture: png, svg, pdf.
         page: HTML file with tables and charts to explore; see `slnlab.page`.
         quality: add recall and calibration to the tables. The page always has them.
+        archive: file for the small files of the runs in the tables; see `slnlab.record.archive`.
 
     Returns:
         (tables in Markdown with a remark on every missing run, number of results left out).
@@ -64,7 +67,7 @@ def report(
     Raises:
         ConfigError: `where` or `reference` names what no run has.
         DataError: a path does not exist, there is no finished run (that fits `where`), `costs` has another format, or
-            `out` or `page` cannot be written.
+            `out`, `page` or `archive` cannot be written.
         SlnlabError: `page` needs the extra `html`.
     """
     ratios = None if costs is None else read_costs(costs)
@@ -75,6 +78,9 @@ def report(
     rows = make_rows(groups)
     tables = make_tables(rows, secondary, ratios, reference, quality)
     parts = [markdown(tables), *found.remarks()]
+    if archive is not None:
+        counted = (run for group in groups for run in group.runs)
+        write_archive(archive, ((run.directory, run.result.identity, run.result.group) for run in counted))
     if page is not None:
         from slnlab.page.writing import write_report
 
@@ -125,6 +131,9 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     parser.add_argument(
         "--html", action="store_true", help="write report.html, a page to explore, to --out or the current folder"
     )
+    parser.add_argument(
+        "--archive", type=Path, metavar="FILE.tar.xz", help="keep these runs: their text files, without weights"
+    )
     parser.add_argument("--all", action="store_true", help='show the rows "… (network)" too; the CSV always has them')
     parser.add_argument(
         "--costs", type=Path, metavar="JSON", help="file of `python -m benchmarks.methods --json`; adds a cost column"
@@ -153,6 +162,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             formats=asked.format,
             page=(asked.out or Path()) / "report.html" if asked.html else None,
             quality=asked.quality,
+            archive=asked.archive,
         )
     except SlnlabError as error:
         sys.exit(f"error: {error}")

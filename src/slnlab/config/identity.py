@@ -149,6 +149,23 @@ def group_of(identity: Mapping[str, Any]) -> str:
     return digest(without_seed)
 
 
+def noise_title(container: Mapping[str, Any]) -> str:
+    """The noise of a configuration or an identity as titles show it: `sym 0.4`."""
+    noise = container["noise"]
+    return f"{noise['name']} {noise['rate']}" if noise["rate"] else str(noise["name"])
+
+
+def subdir_of(container: Mapping[str, Any], group: str) -> str:
+    """The directory of a run below `runs_dir`, by its configuration or its identity.
+
+    Args:
+        container: the configuration or the identity.
+        group: digest of the identity without its seed.
+    """
+    noise = noise_title(container).replace(" ", "-")
+    return f"{container['data']['name']}/{noise}/{container['method']['name']}/{group}/seed{container['seed']}"
+
+
 def _relative(name: str, seed: int) -> str:
     """The name of a source run relative to a seed: `sln/1a2b3c4d5e/seed7` for seed 5 is `sln/1a2b3c4d5e/seed+2`."""
     group, _, number = name.rpartition("/seed")

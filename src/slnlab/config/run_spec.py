@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config.container import container_of
-from slnlab.config.identity import group_of
+from slnlab.config.identity import group_of, noise_title, subdir_of
 from slnlab.schema.options import RowTitle, law
 
 
@@ -46,8 +46,7 @@ class RunSpec:
     @property
     def noise(self) -> str:
         """The noise as titles show it: `sym 0.4`."""
-        noise = self.container["noise"]
-        return f"{noise['name']} {noise['rate']}" if noise["rate"] else str(noise["name"])
+        return noise_title(self.container)
 
     @property
     def title(self) -> str:
@@ -58,9 +57,7 @@ class RunSpec:
     @property
     def subdir(self) -> str:
         """The run's directory below `runs_dir`, the same for a single run and in a sweep."""
-        noise = self.noise.replace(" ", "-")
-        data, method = self.container["data"]["name"], self.container["method"]["name"]
-        return f"{data}/{noise}/{method}/{self.group}/seed{self.container['seed']}"
+        return subdir_of(self.container, self.group)
 
     @property
     def directory(self) -> Path:

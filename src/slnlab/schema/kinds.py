@@ -201,7 +201,15 @@ def _exists(path: str) -> str:
     return path
 
 
+def _labels(path: str) -> str:
+    if Path(path).is_dir() and not Path(path, "noise.npz").is_file():
+        raise ValueError("this folder has no noise.npz, which a run's directory has; name it, or a file of labels")
+    return path
+
+
 ExistingPath = Annotated[str, AfterValidator(_exists)]
+LabelsPath = Annotated[ExistingPath, AfterValidator(_labels)]
+"""A file of labels, or the directory of a run with its noise record."""
 
 
 def _transition(transition: str) -> str:

@@ -16,6 +16,7 @@ from slnlab.schema.kinds import (
     Betas,
     Count,
     ExistingPath,
+    LabelsPath,
     NonNegative,
     NothingDrawn,
     Positive,
@@ -57,7 +58,7 @@ def _needed(donor: dict[str, Any] | None) -> dict[str, Any]:
 
 
 BETTER_KINDS: dict[str, dict[str, Any]] = {
-    "noise": {"path": ExistingPath, "class_map": Any, "probabilities": ExistingPath | None},
+    "noise": {"path": LabelsPath, "class_map": Any, "probabilities": ExistingPath | None},
     "optimizer": {"momentum": Rate, "weight_decay": NonNegative, "betas": Betas},
     "scheduler": {"milestones": list[Count], "gamma": Positive, "T_max": Count, "eta_min": NonNegative},
 }
