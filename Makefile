@@ -131,16 +131,22 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
 	rm $@/curves.png $@/table.csv  # trials and final runs together: no picture to learn from
 
+# Finished runs are kept without weights (report --archive), so that a sweep trains only the missing ones. KEPT= trains all.
+KEPT ?= true
+unpack = test -z "$(KEPT)" -o -d $(2) -o ! -f $(1)/runs.tar.xz || { mkdir -p $(2) && tar -xf $(1)/runs.tar.xz -C $(2); }
+
 # Stages: SEEDS=0,1 and then more, which adds runs. COMPARE has overrides of every run, SWEEPS the sweeps.
 SEEDS ?= 0,1,2,3,4
 SWEEPS ?= methods methods_memorising
 COMPARE ?=
 experiments/methods: $(STAMP)  ## every method but ni_erm after three trials each on noisy labels: digits, then Fashion-MNIST (hours, days)
 	failed=0; for sweep in $(SWEEPS); do \
+	  $(call unpack,$@/$$sweep,runs/$$sweep); \
 	  $(BIN)/python experiments/comparison.py $$sweep --runs runs/$$sweep seed=$(SEEDS) $(COMPARE) || failed=1; \
 	  mkdir -p $@/$$sweep && cp runs/$$sweep/chosen.csv $@/$$sweep && \
 	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true \
 	    --where seed=$(SEEDS) --compare ce --out $@/$$sweep && \
+	  $(BIN)/python -m slnlab.report runs/$$sweep --archive $@/$$sweep/runs.tar.xz > /dev/null && \
 	  for kind in pareto rank; do $(BIN)/python -m slnlab.analyze $$kind runs/$$sweep --where data.test=true \
 	    --where seed=$(SEEDS) --out $@/$$sweep || exit 1; done && \
 	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png || exit 1; done; exit $$failed  # a hundred configurations: no curves to learn from
@@ -171,6 +177,7 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	  $(FASHION) $$noise method=sln sln.sigma=0.05,0.1,0.2,0.5,1,2 || exit 1; done
 	for study in runs/fashion_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
+	@$(call unpack,$@,runs/fashion_mnist)
 	$(FASHION_SWEEP)
 	$(FASHION_SWEEP) $(FIVE)
 	$(FASHION_SWEEP) noise=dependent noise.seed=0
@@ -178,12 +185,14 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	$(FASHION_SWEEP) noise=dependent noise.seed=0 $(RIVALS)
 	$(FASHION_SWEEP) init.from=sln method=co_teaching,sigua,dividemix  # Table 4
 	$(FASHION_SWEEP) data.padding=2 data.flip=true  # with augmentation
-	$(BIN)/python -m slnlab.report runs/fashion_mnist --compare ce --out $@
+	$(BIN)/python -m slnlab.report runs/fashion_mnist --compare ce --out $@ --archive $@/runs.tar.xz
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --where noise=sym --out runs/fashion_mnist && \
 	  cp runs/fashion_mnist/curves.png $@/sym.png  # for the README
-	for kind in density dissection; do $(BIN)/python -m slnlab.analyze $$kind runs/fashion_mnist --out $@ || exit 1; done
+	@find runs/fashion_mnist -name result.json ! -execdir test -e samples.npz \; -print | grep -q . && \
+	  { echo "not drawn without weights and samples: density, dissection, tsne; KEPT= trains all runs"; exit; }; \
+	for kind in density dissection; do $(BIN)/python -m slnlab.analyze $$kind runs/fashion_mnist --out $@ || exit 1; done; \
 	$(BIN)/python -m slnlab.analyze tsne $$(for method in ce sln_mo_lc slnlab; do \
-	  ls -d runs/fashion_mnist/fashion_mnist/sym-0.4/$$method/*/seed0 | head -1; done) --samples 1500 --out $@
+	  ls -d runs/fashion_mnist/fashion_mnist/sym-0.4/$$method/*/seed0 | head -1; done) --samples 1500 --out $@ && \
 	rm $@/*.svg
 
 CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
