@@ -226,6 +226,7 @@ def test_a_typed_model_wins_over_the_data_sets() -> None:
     assert compose(["data=cifar10", "model=cnn"]).model.name == "cnn"
 
 
+HUMAN = ["noise=human", "noise.path=README.md"]
 MISTAKES = [
     (["sln.sgima=1"], "sln.sgima", "sigma"),
     (["+sln.sgima=1"], "sln.sgima", "sigma"),
@@ -263,10 +264,18 @@ MISTAKES = [
     (["noise=csv"], "noise.path", "must be given"),
     (["noise=csv", "noise.path=nowhere.csv"], "noise.path", "no such file"),
     (["noise=run", "noise.path=docs"], "noise.path", "this folder has no noise.npz"),
-    (["noise=human", "noise.path=README.md"], "noise.annotation", "must be given"),
-    (["noise=human", "noise.path=README.md", "noise.annotation=worst"], "noise.annotation", "'worse'"),
-    (["noise=human", "noise.path=README.md", "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
-    (["noise=human", "noise.path=README.md", "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
+    (HUMAN, "noise.annotation", "must be given"),
+    ([*HUMAN, "noise.annotation=worst"], "noise.annotation", "'worse'"),
+    (
+        ["noise=human", "noise.path=README.md", "noise.annotation=worse", "noise.rate=0.4"],
+        "noise.rate",
+        "leave it at 0",
+    ),
+    (
+        ["noise=human", "noise.path=README.md", "noise.annotation=worse", "method=sigua"],
+        "method.forget_rate",
+        "estimated",
+    ),
     (["noise=real"], "noise", "the labels of digits have no real noise"),
     (["data=clothing1m", "noise=sym"], "noise", "noise=real"),
     (["data=clothing1m", "noise.rate=0.4"], "noise.rate", "leave it at 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "conf/noise/to_the_next.yaml",
         "conf/method/trimmed.yaml",
         "conf/data/rows.yaml",
+        "conf/model/one_layer.yaml",
     ]
     for name, text in texts:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +40,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def train(files: Path, option: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """The guide's command with this option, for two epochs."""
+    (command,) = re.findall(rf"^PYTHONPATH=\. python -m slnlab\.train (.*{option}.*)$", GUIDE, re.MULTILINE)
+    small = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
+    path = os.pathsep.join([str(files), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    return commands.run("slnlab.train", *command.split(), *small, *more, cwd=files, env=environment)
+
+
 @pytest.fixture(scope="module")
 def folder(files: Path) -> Path:
     """The run that its command has made."""
-    (command,) = re.findall(r"^PYTHONPATH=\. python -m slnlab\.train (.*trimmed.*)$", GUIDE, re.MULTILINE)
-    small = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.progress=false"]
-    arguments = [*command.split(), *small, "hydra.run.dir=run"]
-    path = os.pathsep.join([str(files), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = commands.run("slnlab.train", *arguments, cwd=files, env={**os.environ, "PYTHONPATH": path})
+    done = train(files, "trimmed", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     return files / "run"
 
@@ -71,7 +78,37 @@ def test_the_guides_noise_flips_to_the_next_class(folder: Path) -> None:
     assert ((record.given - record.true) % 8).unique().tolist() == [0, 1]
 
 
+def test_the_guides_network_trains(files: Path) -> None:
+    done = train(files, "one_layer", "hydra.run.dir=one_layer")
+    assert done.returncode == 0, done.stderr
+    assert Result.load(files / "one_layer" / "result.json").rows["network"].test_accuracy
+
+
 # Mistakes in what is one's own
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("model._target_=pair.Flat", r"pair\.Flat does not take a batch of shape \(2, 1, 8, 8\): mat1 and mat2"),
+        (
+            "model._target_=pair.Pair",
+            r"pair\.Pair gives tuple for a batch of .*; it must give \(2, 8\), a logit for each",
+        ),
+        ("model._target_=pair.Seven", r"pair\.Seven gives \(2, 7\) for a batch of .*; it must give \(2, 8\)"),
+    ],
+)
+def test_a_network_of_another_shape_is_refused_before_anything_is_written(files: Path, typed: str, said: str) -> None:
+    (files / "pair.py").write_text(
+        "from mine import OneLayer\n"
+        "class Pair(OneLayer):\n    def forward(self, images):\n        return super().forward(images), images\n"
+        "class Flat(OneLayer):\n    def forward(self, images):\n        return self[2](images)\n"
+        "class Seven(OneLayer):\n    def forward(self, images):\n        return super().forward(images)[:, :7]\n"
+    )
+    done = train(files, "one_layer", typed, "hydra.run.dir=refused")
+    assert done.returncode == 1
+    assert re.match(rf"error: model\._target_: {said}", done.stderr), done.stderr
+    assert not (files / "refused" / "config.yaml").exists()
 
 
 @pytest.fixture

@@ -159,6 +159,7 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Rea
     datamodule.prepare_data()
     refuse_changed(spec.container, run.identity)
     datamodule.setup()
+    assemble.try_network(config, datamodule)
     datamodule.inspect(run.path)
     if config.force:
         run.clear()

@@ -129,6 +129,28 @@ def _network(config: DictConfig, number: int) -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
 
 
+def try_network(config: DictConfig, data: IndexedDataModule) -> None:
+    """Pass two empty images through a network that is not slnlab's, so that a wrong shape is found before training.
+
+    Raises:
+        ConfigError: the network does not take them, or gives no logit for each class.
+    """
+    target = config.model._target_
+    if target.startswith("slnlab."):
+        return
+    shape = (2, config.data.channels, *(data.preprocessing.crop or ()))
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        network = _class("model", target, torch.nn.Module)(**_options(config.model)).eval()
+        try:
+            outputs = network(torch.zeros(shape))
+        except Exception as error:  # whatever a network of the user's raises
+            raise ConfigError(f"model._target_: {target} does not take a batch of shape {shape}: {error}") from error
+    found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if found != (2, config.data.num_classes):
+        wanted = f"it must give (2, {config.data.num_classes}), a logit for each class"
+        raise ConfigError(f"model._target_: {target} gives {found} for a batch of shape {shape}; {wanted}")
+
+
 def prepare_networks(config: DictConfig) -> None:
     """Fetch the pretrained weights of the networks, if their class has any; see `slnlab.models`.
 
