@@ -98,7 +98,7 @@ DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_m
 DIAGNOSED := $(DIAGNOSIS) experiment=fashion_mnist noise.rate=0.4,0.2 runs_dir=runs/diagnosis
 LOW := $(DIAGNOSIS) experiment=recipe_digits seed=5,6 runs_dir=runs/diagnosis_digits
 # CIFAR=DIR HUMAN=FILE add CIFAR-10 with human labels.
-experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (410 runs, 10 hours on a core)
+experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (550 runs, 12 hours on a core)
 	@test -d runs/minima_digits -a -d runs/recipe || { echo "first: make experiments/minima_digits experiments/recipe"; exit 1; }
 	@test -z "$(CIFAR)" -o -n "$(HUMAN)" || { echo "CIFAR needs HUMAN=FILE: see $@/README.md"; exit 1; }
 	for seed in 0 1 2; do \
@@ -110,8 +110,7 @@ experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanla
 	$(LOW) noise=none
 	$(LOW) noise=sym noise.rate=0.1,0.2
 	$(LOW) noise=asym,dependent noise.rate=0.2
-	$(BIN)/python experiments/correcting.py runs/diagnosis --folds
-	$(BIN)/python experiments/correcting.py runs/diagnosis/*/*-0.4 $(if $(CIFAR),runs/diagnosis/cifar10) --policies
+	$(BIN)/python experiments/correcting.py runs/diagnosis --folds --policies
 	$(BIN)/python experiments/diagnosis.py runs/diagnosis runs/diagnosis_digits runs/minima_digits runs/recipe --out $@
 
 TUNE := $(BIN)/python -m slnlab.tune data.noisy_val=260 seed=0,1,2,3,4 runs_dir=runs/digits_tuned
