@@ -15,6 +15,7 @@ from slnlab.data.folds import rows_of_fold
 from slnlab.diagnose import main
 from slnlab.errors import ConfigError
 from slnlab.inference import folds
+from slnlab.inference.diagnosis import diagnose
 from slnlab.inference.images import run_images
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.processes.batching import fold_size
@@ -72,6 +73,8 @@ def test_finished_folds_serve_again_and_the_list_is_ranked_by_them(
     said = capsys.readouterr().out
     given = run.samples["given"]
     assert "ranked by fold_loss: loss of a network that has not seen the label" in said
+    contradicted = 100 * (outside.argmax(1) != given).mean()
+    assert f"of 100 labels that it had not seen, a network contradicts {contradicted:.0f} %" in said
     assert f"cleanlab counts {num_label_issues(given, outside)} wrong labels out of fold" in said
     with (run.directory / "diagnosis" / "issues.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -87,6 +90,12 @@ def test_finished_folds_serve_again_and_the_list_is_ranked_by_them(
         others = outside[where].copy()
         others[given[where]] = -1
         assert row["suggested_label"] == run.classes[others.argmax()]
+
+
+def test_without_folds_the_held_out_labels_say_how_many_are_wrong_at_most(run: TrainedRun) -> None:
+    held_out = run.result.rows["network"].noisy_val_accuracy
+    assert held_out is not None
+    assert diagnose(run, images=False).unseen == (20, pytest.approx(1 - held_out.best.accuracy))
 
 
 def test_fold_runs_are_in_no_table(run: TrainedRun, outside: np.ndarray) -> None:

@@ -88,6 +88,8 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield from (f"warning: {remark}" for remark in diagnosis.remarks)
     yield ""
     yield str(estimate)
+    if diagnosis.unseen is not None:
+        yield str(diagnosis.unseen)
     if diagnosis.confident_count is not None:
         yield f"cleanlab counts {diagnosis.confident_count:,} wrong labels out of fold"
     if estimate.rate.value > 0.5:

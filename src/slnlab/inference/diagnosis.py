@@ -26,6 +26,24 @@ from slnlab.schema.constructors import class_variable
 from slnlab.storage.writing import replacing
 
 
+class Unseen(NamedTuple):
+    """Labels that a network had not seen when it judged them: out of fold, or held out (`data.noisy_val`).
+
+    At most about the contradicted share is wrong, if the network repeats no wrong label: with P(contradicted | wrong)
+    = 1 it is this share less P(right) P(contradicted | right). Noise that follows the image breaks the rule.
+    """
+
+    labels: int
+    contradicted: float
+    """Share of them, in [0, 1], of which the network predicts another class."""
+
+    def __str__(self) -> str:
+        return (
+            f"of {self.labels:,} labels that it had not seen, a network contradicts {100 * self.contradicted:.0f} %; "
+            "hardly more are wrong, unless it repeats wrong labels, as where they follow from the image"
+        )
+
+
 class Diagnosis(NamedTuple):
     """The training labels of a run, scored."""
 
@@ -46,6 +64,8 @@ class Diagnosis(NamedTuple):
     """What a reader must know about the list."""
     confident_count: int | None = None
     """cleanlab's number of wrong labels, out of fold; None without folds."""
+    unseen: Unseen | None = None
+    """None without folds and without held-out noisy labels."""
 
     @property
     def judge(self) -> str:
@@ -149,7 +169,15 @@ def diagnose(
     if score == OF_THRESHOLD:
         estimate = estimate._replace(cut=columns["threshold_margin"] <= 0)
     order = ranked(suspicions[score], suspicions["margin"])
-    return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks, count)
+    unseen = _unseen(run, columns)
+    return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks, count, unseen)
+
+
+def _unseen(run: TrainedRun, columns: Mapping[str, npt.NDArray[Any]]) -> Unseen | None:
+    if "fold_prediction" in columns:
+        return Unseen(len(columns["given"]), float((columns["fold_prediction"] != columns["given"]).mean()))
+    held_out = run.result.rows[run.weights].noisy_val_accuracy
+    return Unseen(run.config.data.noisy_val, 1 - held_out.best.accuracy) if held_out else None
 
 
 def _stated(run: TrainedRun, what: Literal["verdicts", "lines"]) -> Mapping[str, int]:
@@ -228,6 +256,7 @@ def summary(diagnosis: Diagnosis) -> dict[str, Any]:
         "suspected": int(estimate.suspected.sum()),
         "precision": estimate.precision,
         "confident_count": diagnosis.confident_count,
+        "unseen": None if diagnosis.unseen is None else diagnosis.unseen._asdict(),
         "wrong": plain(estimate.rate),
         "wrong_of_given": {name: plain(share) for name, share in zip(run.classes, estimate.of_given, strict=True)},
         "transition": estimate.transition.tolist(),
