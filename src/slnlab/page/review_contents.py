@@ -59,7 +59,7 @@ def review_contents(
         "place": _place(diagnosis),
         "droppable": droppable(run),
         "classes": run.classes,
-        "estimate": f"{str(estimate).capitalize()}.",
+        "estimate": " ".join(f"{str(each).capitalize()}." for each in (estimate, diagnosis.unseen) if each is not None),
         "judge": f"{diagnosis.judge} judges. {diagnosis.score} ranks: {RULES[diagnosis.score].says}.",
         "scores": list(diagnosis.suspicions),
         "samples": samples,
