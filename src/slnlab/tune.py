@@ -29,7 +29,7 @@ from slnlab.study.files import save
 from slnlab.study.page import page
 from slnlab.study.plan import Plan, titles, typed
 from slnlab.study.record import Final, Study
-from slnlab.study.runs import launched_result, sweep, train_run
+from slnlab.study.runs import launched_result, share, sweep, train_run
 from slnlab.text.numbers import count, seeds
 from slnlab.text.quoting import dashed_key, override
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
@@ -75,14 +75,19 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
         log.info("%s", remark)
     if plan.launcher:
         sweep(plan, plan.final_sweep(study.chosen))
-    for seed in plan.final_seeds:
-        run = plan.final(study.chosen, seed)
+    runs, finals = [plan.final(study.chosen, seed) for seed in plan.final_seeds], dict[int, Final]()
+
+    def do(number: int, wait: bool) -> None:
+        run, seed = runs[number], plan.final_seeds[number]
         log.info("final run: %s", run)
         study.titles = titles(run.spec)
-        result = launched_result(run) if plan.launcher else train_run(run, wait=True)
+        result = launched_result(run) if plan.launcher else train_run(run, wait)
         accuracies = {name: e.test_accuracy.last for name, e in result.rows.items() if e.test_accuracy}
-        study.finals.append(Final(seed=seed, directory=str(run.directory), test_accuracy=accuracies))
+        finals[number] = Final(seed=seed, directory=str(run.directory), test_accuracy=accuracies)
+        study.finals = [finals[i] for i in sorted(finals)]
         save(study, plan.directory)
+
+    share(len(runs), do)
     return study
 
 

@@ -32,6 +32,23 @@ DIVERGED = re.compile(rf"\b{Diverged.__name__}: ")
 """Pattern in the `failure.txt` of a diverged run."""
 
 
+def share(count: int, work: Callable[[int, bool], None]) -> None:
+    """Do works 0, 1, …, count − 1. Those that another process does now are awaited after the others.
+
+    Args:
+        count: number of works.
+        work: does the work of this number; its second argument says to wait for another process. Raises Busy otherwise.
+    """
+    later: list[int] = []
+    for wait, numbers in ((False, range(count)), (True, later)):
+        for number in numbers:
+            try:
+                work(number, wait)
+            except Busy as error:
+                log.info("%s; its turn comes later", error)
+                later.append(number)
+
+
 def train_run(run: StudyRun, wait: bool = False, watch: Watch | None = None) -> Result:
     """The result of a run, which is trained unless it is finished.
 
