@@ -97,7 +97,8 @@ def _picture(drawn: Sequence[Sequence[Point]]) -> Figure:
 def _name(panel: Axes, best: Sequence[Point]) -> None:
     """Number the front in the order of cost, and write the names below the panel, where they cover nothing."""
     for number, point in enumerate(best, 1):
-        offset = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+        # No point lies above and to the left of one on the front.
+        offset = {"xytext": (-3, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
         panel.annotate(str(number), _place(point), fontsize=8, **offset)  # type: ignore[arg-type]
-    names = ",  ".join(f"{number} {point.label}" for number, point in enumerate(best, 1))
+    names = ",  ".join(f"{number} {point.label}".replace(" ", "\u00a0") for number, point in enumerate(best, 1))
     panel.set_xlabel("training cost (× CE)\n" + wrapped(panel, names))
