@@ -1,0 +1,43 @@
+"""The runs kept beside a report (runs.tar.xz) are those of its results.csv, and name no folder of a machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evidence import EXPERIMENTS, read
+
+ARCHIVES = sorted(EXPERIMENTS.rglob("runs.tar.xz"))
+
+
+def results(archive: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    with tarfile.open(archive) as file:
+        texts = [file.extractfile(each) for each in file.getmembers() if each.name.endswith("/result.json")]
+        found = [json.load(text) for text in texts if text is not None]
+    return {(each["group"], each["seed"]): each for each in found}
+
+
+def test_there_are_kept_runs() -> None:
+    assert ARCHIVES
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: str(path.parent.relative_to(EXPERIMENTS)))
+def test_each_line_of_the_results_has_its_run(archive: Path) -> None:
+    kept, lines = results(archive), read(archive.parent / "results.csv")
+    assert lines
+    for line in lines:
+        row = kept[line["group"], int(line["seed"])]["rows"][line["evaluator"]]
+        assert float(line["test_last"]) == row["test_accuracy"]["last"]
+        assert line["auroc"] == ("" if row["findings"]["auroc"] is None else str(row["findings"]["auroc"]))
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: str(path.parent.relative_to(EXPERIMENTS)))
+def test_kept_runs_name_relative_paths_only(archive: Path) -> None:
+    with tarfile.open(archive) as file:
+        for member in (each for each in file.getmembers() if each.name.endswith((".yaml", ".json"))):
+            assert (text := file.extractfile(member)) is not None
+            assert re.findall(rb"[\s\"'=](/\w.*)", text.read()) == [], member.name
