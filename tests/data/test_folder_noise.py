@@ -23,7 +23,7 @@ from slnlab.training.settling import settle
 def test_noise_on_decoded_images_is_refused(folder: Path, noise: str) -> None:
     options = {
         "open_set": ["+noise.donor._target_=slnlab.data.digits.Digits"],
-        "human": [f"noise.path={folder}", "noise.annotation=worse"],
+        "human": [f"noise.path={__file__}", "noise.annotation=worse"],
     }
     with pytest.raises(ConfigError, match=f"{noise} .* those of folder stay in their files"):
         check(compose(composed(folder, f"noise={noise}", *options.get(noise, []))))

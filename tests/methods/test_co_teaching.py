@@ -184,7 +184,7 @@ def test_the_result_has_rows_for_networks_mean_and_ensemble(tiny_run: Callable[.
         (["method.forget_rate=1"], "method.forget_rate"),
         (["method.forget_rate=guessed"], "method.forget_rate"),
         (["method.ramp_epochs=-1"], "method.ramp_epochs"),
-        (["noise=csv", "noise.path=."], "method.forget_rate"),
+        (["noise=csv", "noise.path=README.md"], "method.forget_rate"),
         (["momentum.enabled=true", "correction.enabled=true"], "correction.enabled"),
     ],
 )
@@ -194,7 +194,7 @@ def test_impossible_settings_are_refused(overrides: list[str], key: str) -> None
 
 
 def test_an_estimated_rate_is_allowed_for_unknown_noise() -> None:
-    check(compose(["method=co_teaching", "noise=csv", "noise.path=.", "method.forget_rate=estimated"]))
+    check(compose(["method=co_teaching", "noise=csv", "noise.path=README.md", "method.forget_rate=estimated"]))
 
 
 def test_an_infinite_unselected_loss_has_no_effect() -> None:

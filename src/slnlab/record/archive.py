@@ -35,7 +35,7 @@ def write_archive(path: Path, runs: Iterable[tuple[RunDirectory, Mapping[str, An
     if not path.name.endswith(SUFFIX):
         raise DataError(f"{path}: an archive of runs ends with {SUFFIX}")
     named = sorted((subdir_of(identity, group), run) for run, identity, group in runs)
-    with replacing(path) as file, tarfile.open(fileobj=file, mode="w:xz") as archive:
+    with replacing(path) as file, tarfile.open(fileobj=file, mode="w:xz", encoding="utf-8") as archive:
         for name, run in named:
             for member in (run.config, run.overrides, run.environment, run.identity, run.metrics, run.result):
                 if member.exists() or member == run.result:
