@@ -45,7 +45,8 @@ OF_CLEANLAB = {"cleanlab: self-confidence": "self_confidence", "cleanlab: normal
 """Title of a ranking by cleanlab, of out-of-fold probabilities → its name there. The first is cleanlab's default."""
 
 
-OF_FOLDS_ALONE = (*OF_CLEANLAB, "cleanlab's count", OF_FOLDS)
+CONTRADICTED = "contradicted out of fold"
+OF_FOLDS_ALONE = (*OF_CLEANLAB, "cleanlab's count", CONTRADICTED, OF_FOLDS)
 """Scores that a run without its folds does not have."""
 
 
@@ -102,9 +103,13 @@ def by_cleanlab(common: dict[str, Any], found: Diagnosis, outside: np.ndarray) -
             recall = float((wrong & issues).sum() / wrong.sum())
             each = each._replace(precision_at_cut=float(wrong[issues].mean()), recall_at_cut=recall)
             scores.append({**common, "score": title, **each._asdict()})
-    count, true = found.confident_count or 0, wrong.mean()
-    counted = {**common, "score": "cleanlab's count", "value": count / len(given), "low": "", "high": "", "true": true}
-    return Measured(scores, [_rate(common, found, OF_FOLDS), counted])
+    assert found.unseen is not None
+    shares = {"cleanlab's count": (found.confident_count or 0) / len(given), CONTRADICTED: found.unseen.contradicted}
+    counted = [
+        {**common, "score": name, "value": share, "low": "", "high": "", "true": wrong.mean()}
+        for name, share in shares.items()
+    ]
+    return Measured(scores, [_rate(common, found, OF_FOLDS), *counted])
 
 
 def by_policies(setting: Setting) -> Iterator[dict[str, Any]]:
