@@ -266,16 +266,8 @@ MISTAKES = [
     (["noise=run", "noise.path=docs"], "noise.path", "this folder has no noise.npz"),
     (HUMAN, "noise.annotation", "must be given"),
     ([*HUMAN, "noise.annotation=worst"], "noise.annotation", "'worse'"),
-    (
-        ["noise=human", "noise.path=README.md", "noise.annotation=worse", "noise.rate=0.4"],
-        "noise.rate",
-        "leave it at 0",
-    ),
-    (
-        ["noise=human", "noise.path=README.md", "noise.annotation=worse", "method=sigua"],
-        "method.forget_rate",
-        "estimated",
-    ),
+    ([*HUMAN, "noise.annotation=worse", "noise.rate=0.4"], "noise.rate", "leave it at 0"),
+    ([*HUMAN, "noise.annotation=worse", "method=sigua"], "method.forget_rate", "estimated"),
     (["noise=real"], "noise", "the labels of digits have no real noise"),
     (["data=clothing1m", "noise=sym"], "noise", "noise=real"),
     (["data=clothing1m", "noise.rate=0.4"], "noise.rate", "leave it at 0"),

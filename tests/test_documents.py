@@ -133,6 +133,13 @@ def test_the_evidence_shows_committed_results() -> None:
     rows = last("methods_digits", "sym")
     best = max(rows, key=lambda row: float(rows[row]))
     assert f"{best} leads under symmetric noise at {rows[best]} %" in evidence
+    with (ROOT / "experiments" / "methods" / "methods" / "rank.csv").open(newline="") as file:
+        first, second, *_ = ranks = list(csv.DictReader(file))
+    assert (
+        f"{first['label']} has the best average rank, {float(first['average_rank']):.1f} of {len(ranks)} rows"
+        in evidence
+    )
+    assert f"{second['label']} {float(second['average_rank']):.1f} at seven times the cost" in evidence
     recipe = last("recipe", "asym")
     assert f"{recipe['slnlab']} % under asymmetric noise, SLN-MO-LC {recipe['SLN-MO-LC']} %" in evidence
     reliability = (ROOT / "docs" / "reliability.md").read_text()
