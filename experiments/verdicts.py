@@ -1,6 +1,7 @@
 """Does the paper hold? The verdict page and the paper's tables, from the committed result files.
 
-`make experiments` writes `experiments/README.md` and a `table.md` for each of the paper's tables.
+`make experiments` writes `experiments/README.md`, a `table.md` for each of the paper's tables, and the generated parts
+of `experiments/methods/README.md`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import leaders
 import paper_tables
 from claims import CLAIMS, Claim
 from evidence import EXPERIMENTS, table
@@ -83,7 +85,7 @@ def folders() -> list[Path]:
 
 def pages() -> dict[Path, str]:
     """File → text of every generated page."""
-    return {EXPERIMENTS / "README.md": page(folders()), **paper_tables.pages()}
+    return {EXPERIMENTS / "README.md": page(folders()), leaders.PAGE: leaders.page(), **paper_tables.pages()}
 
 
 def main() -> None:
