@@ -41,12 +41,12 @@ def test_the_block_of_three_rows(folder: Path) -> None:
         "| A | 2 | 2.0 | 60.0 | 88.0 | 1.0 |",
         "| CE | 3 | 2.8 | 80.0 | – | 1.0 |",
         "",
-        "- The critical difference of 3 rows over 4 blocks (a noise and a draw; Nemenyi's test) is 1.0 ranks: 2 rows are "
-        "within it from the first one.",
-        "- `asym`: of 2 rows 1 ahead of tuned CE (0 beyond chance) and 1 behind tuned CE (1 beyond chance); p < 0.05 after "
-        "Holm's correction.",
-        "- `sym`: of 2 rows 2 ahead of tuned CE (1 beyond chance) and 0 behind tuned CE (0 beyond chance); p < 0.05 after "
-        "Holm's correction.",
+        "- The critical difference of 3 rows over 4 blocks (a noise and a draw; Nemenyi's test) is 1.0 ranks: 2 rows "
+        "are within it from the first one.",
+        "- `asym`: of 2 rows 1 ahead of tuned CE (0 beyond chance) and 1 behind tuned CE (1 beyond chance); p < 0.05 "
+        "after Holm's correction.",
+        "- `sym`: of 2 rows 2 ahead of tuned CE (1 beyond chance) and 0 behind tuned CE (0 beyond chance); p < 0.05 "
+        "after Holm's correction.",
         "- A: 10 points or more ahead of CE under `sym`, and as much behind it under `asym`.",
     ]
 
