@@ -24,7 +24,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from slnlab.config import compose
 from slnlab.errors import ConfigError, SlnlabError
-from slnlab.processes import forkserver
+from slnlab.processes import distributed, forkserver
 from slnlab.processes import starting as processes
 from slnlab.processes.distributed import Shard, gather, shard
 from slnlab.processes.stopping import Stopped
@@ -117,6 +117,28 @@ def test_shards_are_a_partition() -> None:
     assert Shard(2, 5, 9).of(torch.arange(9)).tolist() == [2, 3, 4]
     rows = torch.arange(3)
     assert gather(rows) is rows
+    assert shard(3).gather(rows) is rows
+
+
+def test_a_shard_gathers_what_all_processes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three processes share 7 rows as 2, 2 and 3, and 5 rows as 2, 3 and 0. Only rows travel, and they are padded."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(dist, "get_backend", lambda: "gloo")
+    for total, sizes in ((7, (2, 2, 3)), (5, (2, 3, 0))):
+        rows, parts = torch.arange(total) % 2 == 0, list[Shard]()
+        for number in range(3):
+            monkeypatch.setattr(distributed, "rank", lambda number=number: number)
+            parts.append(shard(total))
+        assert tuple(map(len, parts)) == sizes
+
+        def exchanged(received: list[torch.Tensor], sent: torch.Tensor, rows=rows, parts=parts) -> None:  # type: ignore[no-untyped-def]
+            assert len(sent) == 3
+            for place, part in zip(received, parts, strict=True):
+                place[: len(part)] = part.of(rows)
+
+        monkeypatch.setattr(dist, "all_gather", exchanged)
+        for part in parts:
+            assert torch.equal(part.gather(part.of(rows)), rows)
 
 
 def test_a_warm_process_searches_for_garbage_of_its_own_only() -> None:

@@ -99,7 +99,7 @@ def test_two_processes_select_from_the_global_batch(monkeypatch: pytest.MonkeyPa
     for part in (Shard(0, 2, 4), Shard(2, 4, 4)):
         method = bare()
         answers = iter((torch.tensor(everyones[1]), torch.tensor(everyones[2])))
-        monkeypatch.setattr("slnlab.methods.small_loss.gather", lambda rows, answers=answers: next(answers))
+        monkeypatch.setattr(Shard, "gather", lambda part, rows, answers=answers: next(answers))
         rows = torch.arange(part.start, part.stop)
         shares += method.loss(Batch(rows, rows, part)).item()
         selected += method.table["selected"][rows].tolist()

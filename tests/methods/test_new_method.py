@@ -90,7 +90,6 @@ from slnlab.data.batches import Batch
 from slnlab.losses import expected_loss
 from slnlab.methods import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
-from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import Share
 
 
@@ -125,7 +124,7 @@ class Exchange(Method):
         targets = self.table.targets(batch.index)
         losses = [expected_loss(targets, self.class_losses(said)) for said in logits]
         count = max(1, int(self.keep * batch.shard.total))
-        easy = [each.detach() <= gather(each.detach()).kthvalue(count).values for each in losses]
+        easy = [each.detach() <= batch.shard.gather(each.detach()).kthvalue(count).values for each in losses]
         self.table["selected"][batch.index], self.table["selected_2"][batch.index] = easy[1], easy[0]
         return (losses[0] * easy[1] + losses[1] * easy[0]).sum() / count
 '''

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from slnlab.data.batches import Batch
 from slnlab.methods.co_teaching import CoTeaching
 from slnlab.methods.small_loss import global_ranks
-from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import FirstEpochs
 
 
@@ -75,7 +74,7 @@ class CoTeachingPlus(CoTeaching):
         """This process's share of the loss, and |D| of the global batch, both scalars; |D| = 0 gives a loss of 0."""
         logits = self.outputs(batch)
         disagree = logits[0].argmax(1) != logits[1].argmax(1)
-        size = gather(disagree).sum()
+        size = batch.shard.gather(disagree).sum()
         compared, losses = self.losses_of_both(logits, batch)
         exact = torch.float32 if size.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         count = ((1 - self.forget_rate) * size.to(exact) + 1e-9).long()

@@ -13,7 +13,6 @@ from slnlab.data.batches import Batch
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.single_network import Lesson
 from slnlab.methods.two_views import TwoViews
-from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import FirstEpochs, NonNegative, Positive, Rate
 from slnlab.streams import beta
 
@@ -96,13 +95,13 @@ class DISC(TwoViews):
                 rows, partners = self.pairs(batch, name)
                 share = beta(self.alpha, self.seed, f"DISC {name} share", self.steps)
                 share = max(share, 1 - share)
-                for parts, whole in ((images, gather(view)), (targets, gather(lesson.targets))):
+                for parts, whole in ((images, batch.shard.gather(view)), (targets, batch.shard.gather(lesson.targets))):
                     parts.append(share * whole[rows] + (1 - share) * whole[partners])
         return Lesson(torch.cat(images), torch.cat(targets), batch.index)
 
     def pairs(self, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
         """Rows of the global batch that this process mixes, (B,), and their partners (B,); all in M, if it has any."""
-        learned = self.disc.learned(gather(batch.index))
+        learned = self.disc.learned(batch.shard.gather(batch.index))
         drawn = torch.rand(
             len(learned), generator=self.streams(f"DISC {name} partners", self.steps), device=batch.index.device
         )
@@ -117,7 +116,7 @@ class DISC(TwoViews):
 
     def weights(self, batch: Batch) -> Tensor:
         """Weights (B,) of these rows: equal for all samples of M, with the sum 1 over all processes; 0 without any."""
-        learned = self.disc.learned(gather(batch.index))
+        learned = self.disc.learned(batch.shard.gather(batch.index))
         count, total = learned.sum().clamp(min=1), len(learned)
         turn = torch.arange(total, device=batch.index.device) % count
         times = total // count + (turn < total % count)

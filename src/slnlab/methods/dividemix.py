@@ -19,7 +19,7 @@ from slnlab.models.predicting import predict
 from slnlab.objectives import batch_prior_penalty, co_guess, co_refine, confidence_penalty
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
-from slnlab.processes.distributed import gather, gathered, shard
+from slnlab.processes.distributed import gathered, shard
 from slnlab.samples import margins
 from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, NonNegative, Positive, Rate
 
@@ -256,7 +256,7 @@ class DivideMix(Method):
         refined = co_refine(self.table["given"][rows], clean, views, self.temperature)
         guesses = [softmax(own, of_unlabelled.of(view)) for view in unlabelled]
         guesses += [softmax(partial(predict, other), of_unlabelled.of(view)) for view in unlabelled]
-        return gather(refined), gather(co_guess(guesses, self.temperature))
+        return of_labelled.gather(refined), of_unlabelled.gather(co_guess(guesses, self.temperature))
 
     def _mixing(self, rows: int, device: torch.device) -> tuple[float, Tensor]:
         return mixing(self.alpha, self.streams, self.steps, rows, device)

@@ -17,7 +17,6 @@ from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.mixup import mixup_partners
 from slnlab.objectives import early_learning
-from slnlab.processes.distributed import gather
 from slnlab.schema.kinds import NonNegative, Positive, Rate, Steps
 
 
@@ -168,8 +167,8 @@ class ELRPlus(Method):
     def _move_targets(self, number: int, batch: Batch) -> Tensor:
         """Move Q_k for all samples of the global batch, equally in all processes, and return it (N, C)."""
         running = self.table["elr" if number == 0 else "elr_2"]
-        softmax = gather(self.averages[1 - number](batch.image).float().softmax(1))
-        rows = gather(batch.index)
+        softmax = batch.shard.gather(self.averages[1 - number](batch.image).float().softmax(1))
+        rows = batch.shard.gather(batch.index)
         running[rows] = self.decay * running[rows] + (1 - self.decay) * softmax
         return running
 

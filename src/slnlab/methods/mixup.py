@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from slnlab.data.batches import Batch
-from slnlab.processes.distributed import gather
 from slnlab.streams import Streams, beta
 
 
@@ -30,4 +29,4 @@ def mixup_partners(batch: Batch, alpha: float, streams: Streams, step: int) -> t
     partner = batch.shard.of(
         torch.randperm(batch.shard.total, generator=streams("mixup", step), device=batch.index.device)
     )
-    return share, gather(batch.index)[partner], gather(batch.image)[partner]
+    return share, batch.shard.gather(batch.index)[partner], batch.shard.gather(batch.image)[partner]

@@ -17,7 +17,7 @@ from slnlab.methods.base import Method
 from slnlab.methods.single_network import SingleNetwork
 from slnlab.models.parts import parts_of
 from slnlab.models.predicting import predict
-from slnlab.processes.distributed import gather, gathered
+from slnlab.processes.distributed import gathered
 from slnlab.schema.kinds import Count, FirstEpochs, Names, Positive
 from slnlab.streams import derive
 
@@ -239,7 +239,7 @@ class PES(SingleNetwork):
             return losses
         weights = self.weights[self.table["given"][batch.index]]
         # `Batch.mean` divides by the batch size B; the divisor wanted is the sum of the weights.
-        return losses * weights * (batch.shard.total / gather(weights).sum())
+        return losses * weights * (batch.shard.total / batch.shard.gather(weights).sum())
 
     def take_step(self, network: int | None = None) -> None:
         if self.refiner is None:

@@ -17,7 +17,7 @@ from slnlab.methods.pes import PES, Refining
 from slnlab.objectives import co_guess, softmax
 from slnlab.objectives.mixmatch import mixing, ramp_up
 from slnlab.processes.batching import FEWEST
-from slnlab.processes.distributed import gather, shard
+from slnlab.processes.distributed import shard
 from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, Names, NonNegative, Positive, Steps
 
 
@@ -202,4 +202,4 @@ class PESSemi(PES):
     def _guess(self, views: Sequence[Tensor]) -> Tensor:
         """Targets of the unlabelled samples (U, C) of the global batch."""
         mine = shard(len(views[0]))
-        return gather(co_guess([softmax(self.network(mine.of(view))) for view in views], self.temperature))
+        return mine.gather(co_guess([softmax(self.network(mine.of(view))) for view in views], self.temperature))

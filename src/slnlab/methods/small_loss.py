@@ -59,7 +59,7 @@ def ranks(losses: Tensor) -> Tensor:
 
 def global_ranks(losses: Tensor, part: Shard) -> Tensor:
     """Ranks (B,) of this process's losses (B,) among those of the global batch."""
-    return part.of(ranks(gather(losses.detach())))
+    return part.of(ranks(part.gather(losses.detach())))
 
 
 def chosen(losses: Tensor, which: Tensor) -> Tensor:

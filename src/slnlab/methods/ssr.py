@@ -17,7 +17,7 @@ from slnlab.methods.single_network import Lesson, SingleNetwork
 from slnlab.models.features import head_on, logits_and_features
 from slnlab.models.modes import evaluating
 from slnlab.processes.batching import FEWEST
-from slnlab.processes.distributed import gather, gathered, sum_of_processes
+from slnlab.processes.distributed import gathered, sum_of_processes
 from slnlab.samples import margins
 from slnlab.schema.kinds import Count, NonNegative, Positive, Share
 from slnlab.streams import beta, derive
@@ -180,8 +180,8 @@ class SSR(SingleNetwork):
     def lesson(self, batch: Batch) -> Lesson:
         lesson, part, total = super().lesson(batch), batch.shard, batch.shard.total
         views = [self.second_view(batch, number) for number in (1, 2)]
-        everyones = torch.cat([gather(view) for view in views])
-        their_targets = gather(lesson.targets).repeat(2, 1)
+        everyones = torch.cat([part.gather(view) for view in views])
+        their_targets = part.gather(lesson.targets).repeat(2, 1)
         generator = self.streams("SSR partners", self.steps)
         partners = torch.randperm(2 * total, generator=generator, device=batch.index.device)
         mine = torch.cat([part.of(half) for half in partners.split(total)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import sum_of_processes
 
 
 def prior_penalty(mean: Tensor) -> Tensor:
@@ -23,5 +23,5 @@ def batch_prior_penalty(likely: Tensor, total: int) -> Tensor:
         total: number of rows of all processes.
     """
     sums = likely.sum(0)
-    elsewhere = gather(sums.detach().unsqueeze(0)).sum(0) - sums.detach()
+    elsewhere = sum_of_processes(sums.detach()) - sums.detach()
     return prior_penalty((sums + elsewhere) / total)

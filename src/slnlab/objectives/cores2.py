@@ -10,7 +10,7 @@ from torch import Tensor
 from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy, expected_loss
 from slnlab.objectives._softmax import softmax
-from slnlab.processes.distributed import gather
+from slnlab.processes.distributed import sum_of_processes
 from slnlab.samples import SampleTable
 
 
@@ -78,8 +78,8 @@ class CORES2:
         losses = expected_loss(targets, cross_entropy(logits))
         losses = losses - self.beta * (self.prior.to(every_class) * every_class).sum(1)
         kept = self.table["selected"][index]
-        all_kept = gather(kept)  # of all processes
-        return losses * kept * (len(all_kept) / all_kept.sum().clamp(min=1))
+        all_kept, size = sum_of_processes(torch.stack([kept.sum(), torch.ones_like(kept).sum()]))
+        return losses * kept * (size / all_kept.clamp(min=1))
 
 
 def _every_class(logits: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ shard and takes the others' results by sample index. In a run of one process the
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -110,6 +111,13 @@ class Shard(NamedTuple):
         """The shard's rows of a tensor with `total` rows."""
         return rows[self.start : self.stop]
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The `total` rows of all processes, from this process's `rows`: `of` undone.
+
+        As `gather`, but no process has to tell how many rows it has, so that none waits for its GPU.
+        """
+        return rows if world_size() == 1 else _joined(rows, [len(each) for each in _shards(self.total)])
+
 
 def shard(total: int) -> Shard:
     """This process's shard of `total` rows. Shards are contiguous and as even as possible.
@@ -117,15 +125,21 @@ def shard(total: int) -> Shard:
     No process gets a single row unless `total` is 1, because batch norm cannot train on it. If there are fewer than
     two rows for each process, the last processes get none.
     """
+    return _shards(total)[rank()]
+
+
+def _shards(total: int) -> list[Shard]:
+    """The shards of all processes."""
     sharing = max(1, min(world_size(), total // FEWEST))
-    start, stop = (min(place, sharing) * total // sharing for place in (rank(), rank() + 1))
-    return Shard(start, stop, total)
+    bounds = [min(place, sharing) * total // sharing for place in range(world_size() + 1)]
+    return [Shard(start, stop, total) for start, stop in pairwise(bounds)]
 
 
 def gather(rows: Tensor) -> Tensor:
     """The rows of all processes in the order of their ranks.
 
     Every process must call it, with the same dtype and trailing shape. The number of rows may differ, and may be 0.
+    `Shard.gather` is faster where the rows are a shard.
 
     Args:
         rows: this process's rows, (M, …).
@@ -135,17 +149,25 @@ def gather(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows
-    if dist.get_backend() == "nccl" and rows.device.type != "cuda":  # NCCL moves tensors of GPUs only
-        return gather(rows.cuda()).to(rows.device)
-    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
-    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    sizes = [int(count) for count in counts]
+    device = _meeting(rows)
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=device))
+    return _joined(rows, [int(count) for count in counts])
+
+
+def _joined(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The rows of all processes, which have these numbers of rows."""
     # `all_gather` needs equal shapes and knows no bool.
-    sent = rows.contiguous().to(torch.uint8) if rows.dtype == torch.bool else rows.contiguous()
+    sent = rows.contiguous().to(_meeting(rows), torch.uint8 if rows.dtype == torch.bool else rows.dtype)
     padded = torch.cat([sent, sent.new_zeros(max(sizes) - len(sent), *sent.shape[1:])])
     received = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(received, padded)
-    return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)]).to(rows.dtype)
+    return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)]).to(rows)
+
+
+def _meeting(rows: Tensor) -> torch.device:
+    """The device on which processes exchange rows: NCCL moves tensors of GPUs only."""
+    return torch.device("cuda") if dist.get_backend() == "nccl" else rows.device
 
 
 def gathered(parts: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
