@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slnlab.analysis.label_issues import chosen_judge, label_verdict, label_warning, write_label_issues
-from slnlab.record.result import BestEpoch, LabelFindings, LabelIssues, ResultRow, ValidationAccuracy
+from slnlab.record.result import ChosenEpoch, LabelFindings, LabelIssues, ResultRow, ValidationAccuracy
 
 COLUMNS = {
     "index": np.array([3, 5, 6, 9]),
@@ -68,7 +68,7 @@ def test_the_list_names_classes_and_files() -> None:
 
 def weights(agreement: float, noisy_val: float | None = None, clean_val: float | None = None) -> ResultRow:
     def accuracy(last: float | None) -> ValidationAccuracy | None:
-        best = BestEpoch(accuracy=1.0, epoch=1)  # of an epoch that is past
+        best = ChosenEpoch(accuracy=1.0, epoch=1)  # of an epoch that is past
         return None if last is None else ValidationAccuracy(last=last, mean_last_10=1.0, best=best)
 
     unknown = dict.fromkeys(("true_accuracy", "memorised", "recovered", "auroc", "average_precision"))

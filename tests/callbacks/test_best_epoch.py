@@ -17,7 +17,7 @@ from slnlab.config import check, compose
 from slnlab.errors import ConfigError
 from slnlab.record.label_wave import stopping_epoch
 from slnlab.record.metrics import read_metrics, summarise_test
-from slnlab.record.result import BestEpoch, Result
+from slnlab.record.result import ChosenEpoch, Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.train import train
 from slnlab.training import assemble
@@ -163,7 +163,7 @@ def test_your_own_data_keep_the_best_epoch_where_they_have_correct_validation_la
     assert best.kept is not None
     at = read_metrics(tmp_path / "with" / "metrics.csv")[best.kept.epoch - 1]
     assert best.clean_val_accuracy is not None
-    assert best.clean_val_accuracy.best == BestEpoch(
+    assert best.clean_val_accuracy.best == ChosenEpoch(
         accuracy=at[f"val_clean/{best.kept.row}/accuracy"], epoch=best.kept.epoch
     )
     assert best.clean_val_accuracy.mean_last_10 == best.clean_val_accuracy.last, "of the same weights"

@@ -8,16 +8,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn import functional
 
 from slnlab.analysis.mixture import fit_loss_mixture
 from slnlab.data.batches import Batch, Images, drawn, in_batches
-from slnlab.losses import expected_loss
+from slnlab.losses import cross_entropy, expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.models.predicting import predict
 from slnlab.objectives import batch_prior_penalty, co_guess, co_refine, confidence_penalty
-from slnlab.objectives.mixmatch import mixing, ramp_up
+from slnlab.objectives.mixmatch import mixed, mixing, mixmatch_loss, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gathered, shard
 from slnlab.samples import margins
@@ -149,7 +149,7 @@ class DivideMix(Method):
             for batches, network in zip(predicted, self.networks.values(), strict=True):
                 logits = predict(network, image).float()
                 given = self.table["given"][index]
-                losses = cross_entropy(logits, given, reduction="none")
+                losses = functional.cross_entropy(logits, given, reduction="none")
                 batches.append((index, losses, logits.argmax(1), margins(logits, given)))
         for number, batches in enumerate(predicted):
             index, losses, prediction, margin = gathered(batches)
@@ -226,17 +226,10 @@ class DivideMix(Method):
         count = 2 * len(labelled[0])
         trained = count if self.lambda_u is None else len(images)
         part = shard(trained)
-        mixed = share * part.of(images) + (1 - share) * images[part.of(partner)]
-        target = share * part.of(targets) + (1 - share) * targets[part.of(partner)]
-        log_s = log_softmax(own(mixed).float(), 1)
-        s = log_s.exp()
-        of_labelled = max(min(count, part.stop) - part.start, 0)
-        loss = -(target * log_s)[:of_labelled].sum() / count
+        losses = cross_entropy(own(mixed(images, share, partner, part)).float())
         weight = (self.lambda_u or 0.0) * ramp_up(turn.progress, self.lambda_u_ramp)
-        if weight and trained > count:
-            errors = ((s - target) ** 2)[of_labelled:]
-            loss = loss + weight * errors.sum() / ((trained - count) * s.shape[1])
-        return loss + batch_prior_penalty(s, trained)
+        loss = mixmatch_loss(losses, mixed(targets, share, partner, part), part, count, weight)
+        return loss + batch_prior_penalty(torch.exp(-losses), trained)
 
     @torch.no_grad()
     def _targets(

@@ -15,7 +15,7 @@ from slnlab.data.batches import Batch, Images, drawn
 from slnlab.losses import cross_entropy
 from slnlab.methods.pes import PES, Refining
 from slnlab.objectives import co_guess, softmax
-from slnlab.objectives.mixmatch import mixing, ramp_up
+from slnlab.objectives.mixmatch import mixed, mixing, mixmatch_loss, ramp_up
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import shard
 from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, Names, NonNegative, Positive, Steps
@@ -185,18 +185,11 @@ class PESSemi(PES):
         alpha = self.alpha_late if late else self.alpha
         share, partner = mixing(alpha, self.streams, self.steps, len(images), images.device)
         part, count = shard(len(images)), 2 * len(given)
-        mixed = share * part.of(images) + (1 - share) * images[part.of(partner)]
-        target = share * part.of(target) + (1 - share) * target[part.of(partner)]
-        losses = cross_entropy(self.network(mixed))
-        of_labelled = max(min(count, part.stop) - part.start, 0)
-        assert self.weights is not None
-        loss = (self.weights * target * losses)[:of_labelled].sum() / count
+        losses = cross_entropy(self.network(mixed(images, share, partner, part)))
         progress = self.current_epoch - self.early_epochs + number / self.mixing_steps
         weight = self.lambda_u * ramp_up(progress, self.lambda_u_ramp)
-        if weight and len(images) > count:
-            errors = ((torch.exp(-losses) - target) ** 2)[of_labelled:]
-            loss = loss + weight * errors.sum() / ((len(images) - count) * self.table.num_classes)
-        return loss
+        target = mixed(target, share, partner, part)
+        return mixmatch_loss(losses, target, part, count, weight, self.weights)
 
     @torch.no_grad()
     def _guess(self, views: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams, beta
 
 
@@ -46,3 +47,32 @@ def mixing(alpha: float, streams: Streams, step: int, rows: int, device: torch.d
     share = beta(alpha, streams.seed, "lambda", step)
     partner = torch.randperm(rows, generator=streams("partners", step), device=device)
     return max(share, 1 - share), partner
+
+
+def mixed(rows: Tensor, share: float, partner: Tensor, part: Shard) -> Tensor:
+    """This process's part (M, …) of the mixtures λ'·x_i + (1 − λ')·x_π(i) of all rows x (N, …)."""
+    return share * part.of(rows) + (1 - share) * rows[part.of(partner)]
+
+
+def mixmatch_loss(
+    losses: Tensor, targets: Tensor, part: Shard, labelled: int, weight: float, class_weights: Tensor | None = None
+) -> Tensor:
+    """This process's share of mean Σ_c w_c t_c ℓ_c + weight · mean (S_c − t_c)², a scalar.
+
+    The first mean is over the labelled rows, the second over the unlabelled rows and the classes.
+
+    Args:
+        losses: cross entropies ℓ = −log S of every class (M, C), of this process's rows.
+        targets: t (M, C), of the same rows.
+        part: the place of these rows in the batch, whose labelled rows come first.
+        labelled: number of labelled rows of the batch, at least 1.
+        weight: of the second mean, ≥ 0.
+        class_weights: w (C,); None: ones.
+    """
+    own = max(min(labelled, part.stop) - part.start, 0)
+    fit = targets * losses if class_weights is None else class_weights * targets * losses
+    loss = fit[:own].sum() / labelled
+    if weight and part.total > labelled:
+        errors = ((torch.exp(-losses) - targets) ** 2)[own:]
+        loss = loss + weight * errors.sum() / ((part.total - labelled) * losses.shape[1])
+    return loss

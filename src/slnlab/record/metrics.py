@@ -10,7 +10,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from slnlab.record.label_wave import AVERAGE, stopping_epoch
-from slnlab.record.result import BestEpoch, TestAccuracy, Timing, ValidationAccuracy
+from slnlab.record.result import ChosenEpoch, TestAccuracy, Timing, ValidationAccuracy
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -46,10 +46,10 @@ def summarise_test(
     of_momentum = clean.replace("/network", "/momentum")
     clean = of_momentum if of_momentum in rows[0] else clean
 
-    def at(row: dict[str, float]) -> BestEpoch:
-        return BestEpoch(accuracy=row[test], epoch=int(row["epoch"]))
+    def at(row: dict[str, float]) -> ChosenEpoch:
+        return ChosenEpoch(accuracy=row[test], epoch=int(row["epoch"]))
 
-    def at_best(key: str) -> BestEpoch:
+    def at_best(key: str) -> ChosenEpoch:
         return at(max(rows, key=lambda row: row[key]))  # the first of equals
 
     until = [row for row in rows if stopped is not None and row["epoch"] <= stopped]
@@ -81,7 +81,7 @@ def summarise_validation(
     return ValidationAccuracy(
         last=rows[-1][val],
         mean_last_10=fmean(row[val] for row in rows[-10:]),
-        best=BestEpoch(accuracy=best[val], epoch=int(best["epoch"])),
+        best=ChosenEpoch(accuracy=best[val], epoch=int(best["epoch"])),
     )
 
 

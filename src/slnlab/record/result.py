@@ -28,7 +28,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class BestEpoch(_Record):
+class ChosenEpoch(_Record):
     """The accuracy at a chosen epoch."""
 
     accuracy: float
@@ -42,20 +42,20 @@ class TestAccuracy(_Record):
 
     last: float = Field(description="at the last epoch, as in the paper's tables")
     mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
-    best_noisy_val: BestEpoch | None = Field(
+    best_noisy_val: ChosenEpoch | None = Field(
         description="at the first epoch of best accuracy on the held-out noisy labels; null if none were held out"
     )
-    best_clean_val: BestEpoch | None = Field(
+    best_clean_val: ChosenEpoch | None = Field(
         default=None,
         description="at the first epoch of best accuracy on a clean validation set, of the momentum model if there is "
         "one, as reported for Clothing1M; null without such a set",
     )
-    label_wave: BestEpoch | None = Field(
+    label_wave: ChosenEpoch | None = Field(
         default=None,
         description="where Label Wave stops by the changes of the training predictions, without held-out labels; at "
         "the last evaluated epoch until then. null without these counts",
     )
-    oracle: BestEpoch = Field(description="the best of all evaluated epochs, chosen on the test set: never a result")
+    oracle: ChosenEpoch = Field(description="the best of all evaluated epochs, chosen on the test set: never a result")
 
 
 class ValidationAccuracy(_Record):
@@ -63,7 +63,7 @@ class ValidationAccuracy(_Record):
 
     last: float = Field(description="at the last epoch")
     mean_last_10: float = Field(description="mean over the last 10 epochs (all, if there are fewer)")
-    best: BestEpoch
+    best: ChosenEpoch
 
 
 class LabelFindings(_Record):
