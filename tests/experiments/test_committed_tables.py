@@ -18,7 +18,7 @@ import pytest
 from evidence import EXPERIMENTS, Line, read
 
 from slnlab.analysis.latex import escaped
-from slnlab.analysis.statistics import holm, paired
+from slnlab.analysis.statistics import Summary, holm, paired, welch
 
 NAMES = ("data", "noise", "noise_rate", "label", "method", "evaluator", "setting")
 COLUMNS = {  # of table.md: measure, factor, digits, with a standard deviation
@@ -61,13 +61,17 @@ def values(row: Row, measure: str) -> list[float]:
     return found if len(found) == len(row) else []
 
 
+def decisive(rows: list[Row]) -> str:
+    return "test_last" if any(values(row, "test_last") for row in rows) else "noisy_val_last"
+
+
 def by_run(row: Row, measure: str) -> dict[tuple[str, str], float]:
     return {(run["seed"], run["noise_hash"]): 100 * float(run[measure]) for run in row if run[measure]}
 
 
 def compared(rows: list[Row], title: str) -> list[dict[str, Any]]:
     """The lines of comparison.csv of a table, without empty cells."""
-    measure = "test_last" if any(values(row, "test_last") for row in rows) else "noisy_val_last"
+    measure = decisive(rows)
     references = [row for row in rows if row[0]["label"] == title]
     assert len(references) < 2, "the reference has several settings: let this test choose one as comparison.py does"
     lines = []
@@ -186,6 +190,38 @@ def test_a_latex_table_has_the_cells_of_the_page(folder: Path) -> None:
     text = re.sub(r"\\textbf\{(.*?)\}", r"\1", (folder / "table.tex").read_text("utf-8"))
     found = re.findall(r"^ +(?:\\caption\{(.* epochs)\. .*|(.*) \\\\)$", text, re.MULTILINE)
     assert [title or line for title, line in found] == expected
+
+
+def by_draw(accuracies: dict[tuple[str, str], float]) -> list[float]:
+    """The independent values: means of the draws of noisy labels if there are several, else the runs."""
+    draws = defaultdict(list)
+    for (_, labels), value in accuracies.items():
+        draws[labels].append(value)
+    return [*map(fmean, draws.values())] if len(draws) > 1 else [*accuracies.values()]
+
+
+def tied(row: Row, best: Row, measure: str) -> bool:
+    mine, theirs = by_run(row, measure), by_run(best, measure)
+    differences = by_draw({run: mine[run] - theirs[run] for run in mine if run in theirs})
+    if len(differences) > 1:
+        found = paired(differences, [0.0] * len(differences))
+    else:
+        found = welch(Summary.of(by_draw(mine)), Summary.of(by_draw(theirs)))
+    return found is not None and found.low <= 0 <= found.high
+
+
+@every_folder_with("table.tex")
+def test_a_latex_table_has_the_best_row_and_its_ties_in_bold(folder: Path) -> None:
+    text = (folder / "table.tex").read_text("utf-8")
+    found = [re.findall(r"^ +(.*?) & .*\\textbf", table, re.MULTILINE) for table in text.split(r"\begin{table}")[1:]]
+    for rows, bold in zip(sections(folder), found, strict=True):
+        measure = decisive(rows)
+        measured = [(row, fmean(by_run(row, measure).values())) for row in rows if values(row, measure)]
+        if not measured:
+            assert bold == []
+            continue
+        best, _ = max(measured, key=lambda pair: pair[1])
+        assert bold == [escaped(row[0]["label"]) for row, _ in measured if row is best or tied(row, best, measure)]
 
 
 @every_folder_with("table.csv")
