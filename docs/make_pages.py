@@ -114,15 +114,19 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         parts = {name: f"({shown(at)})" if isinstance(at, dict) else shown(at) for name, at in value.items()}
         return "; ".join(f"{name}: {part}" for name, part in parts.items())
+    if isinstance(value, list) and any("${" in str(part) for part in value):
+        return "[" + ", ".join(map(shown, value)) + "]"
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = re.sub(r"\$\{slnlab\.times:\$\{([\w.]+)\},([\d.]+)\}", r"\2 · `\1`", text)
     text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+)\}", r"\1 of the training samples", text)
     most = r"\1 of the training samples, of \2 at most"
     text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+),(\d+)\}", most, text)
-    text = re.sub(r"\$\{slnlab\.epochs_of:(\d+),(\d+)\}", r"\1 epochs, in less than \2 their share", text)
+    text = re.sub(r"\$\{slnlab\.epochs_of:(\d+),(\d+)\}", r"\1 of \2 epochs", text)
     text = re.sub(r"\$\{slnlab\.part_of_side:([\d.]+)\}", r"\1 of the image's side", text)
     text = re.sub(r"\$\{slnlab\.part_of_epochs:([\d.]+)\}", r"\1 of the run's epochs", text)
     text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+)\}", r"\1 of the run's steps", text)
+    text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+),(\d+)\}", r"\1 of the run's steps, \2 at most", text)
+    text = re.sub(r"\$\{slnlab\.per_step:([\d.]+),([\d.]+),.*\}", r"\1 over the number of steps of \2 of the run", text)
     text = text.replace("${slnlab.steps_of_epoch:}", "the steps of an epoch")
     return re.sub(r"\$\{([\w.]+)\}", r"`\1`", text)
 

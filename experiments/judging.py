@@ -64,7 +64,7 @@ def judge_pairs(differences: Mapping[str, Sequence[float]], unit: str) -> Findin
     count = f"{sum(value > 0 for value in every)} of {len(every)} pairs{draws}"
     found = paired(units, [0.0] * len(units))
     if found is None:
-        return Finding("", f"{units[0]:+.2f} {unit}; {count}", "one run")
+        return Finding("", f"{fmean(units):+.2f} {unit}; {count}", "one run" if len(units) == 1 else "undecided")
     numbers = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {unit}; {count}"
     return Finding("", numbers, interval(found.low, found.high), found.p)
 

@@ -276,7 +276,7 @@ MISTAKES = [
     (["data=clothing1m", "data.per_class=1", "trainer.devices=8"], "data.train_size", "leaves 14 sample(s)"),
     (["method=pes", "trainer.max_epochs=8"], "method.early_epochs", "trainer.max_epochs=8"),
     (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "ends before"),
-    (["method=cores2", "method.sieve_from=null", "trainer.max_epochs=5"], "method.ramp", "before the ramp begins"),
+    (["method=cores2", "method.sieve_from=null", "method.ramp=[60,90]"], "method.ramp", "before the ramp begins"),
     (["method=truncated_gce", "method.first_pruning=61"], "method.first_pruning", "or null to leave it out"),
     (["method=co_teaching_plus", "method.init_epochs=60"], "method.init_epochs", "trainer.max_epochs=60"),
     (["data=clothing1m", "method=dividemix", "method.average_losses=5"], "method.average_losses", "balanced"),

@@ -131,10 +131,35 @@ def test_later_phases_begin_within_the_run(
         ("pes_semi", ["data=clothing1m"], "steps", 14 * 18976 // 32),
         ("elr_plus", ["data=fashion_mnist"], "ramp_steps", int(0.57 * 60 * 469)),
         ("elr_plus", ["data=cifar10"], "ramp_steps", 40000),
+        ("elr_plus", ["data=cifar10", "trainer.max_epochs=100"], "ramp_steps", int(0.57 * 100 * 391)),
+        ("elr_plus", ["data=noisy_imagenette"], "ramp_steps", int(0.57 * 80 * 148)),
+        ("pes_semi", ["data=mini_webvision"], "steps", 65944 // 32),
+        ("truncated_gce", ["data=animal10n"], "first_pruning", 100 * 50 // 300),
+        ("truncated_gce", ["data=mini_webvision"], "first_pruning", 50),  # CIFAR-100's half of the run
+        ("cores2", ["data=noisy_imagenette"], "ramp", [8, 32]),
+        ("cores2", ["data=red_mini_imagenet"], "ramp", [11, 40]),
+        ("cores2", ["trainer.max_epochs=5"], "ramp", [1, 2]),
     ],
 )
-def test_values_counted_in_steps_follow_the_run_length(method: str, chosen: list[str], key: str, steps: int) -> None:
+def test_values_counted_in_steps_and_epochs_follow_the_run_length(
+    method: str, chosen: list[str], key: str, steps: int
+) -> None:
+    """Of data sets with CIFAR's values too."""
     assert container_of(compose([*chosen, f"method={method}"]))["method"][key] == steps
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rate"),
+    [
+        (["data=cifar10", "trainer.max_epochs=400"], 4e-7),  # .035 / 78,200
+        (["data=cifar10", "trainer.max_epochs=300"], 5e-7),  # .035 / 58,650, rounded down
+        (["data=digits"], 5e-5),  # .035 / 630
+        (["data=fashion_mnist", "data.train_size=6000"], 2e-5),  # .035 / 1,410
+        (["data=clothing1m"], 5e-7),  # their number depends on the labels
+    ],
+)
+def test_a_transition_matrix_can_be_revised_as_far_in_a_run_of_any_length(chosen: list[str], rate: float) -> None:
+    assert container_of(compose([*chosen, "method=t_revision"]))["method"]["revision_lr"] == rate
 
 
 @pytest.mark.parametrize(

@@ -66,5 +66,6 @@ def test_the_noise_rate_is_estimated_in_eval_mode() -> None:
         yield Samples(torch.arange(10), logits_of([0.9] * 7 + [0.1] * 3))
 
     method._trainer = SimpleNamespace(datamodule=SimpleNamespace(passes=passes), current_epoch=1)  # type: ignore[assignment]
+    assert method.noise_rate_used is None, "0 would be no estimate"
     assert method._estimate() == pytest.approx(0.3, abs=0.01)
     assert all(network.training for network in method.networks.values()), "they are back in their mode"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from by_hand import Bare, probabilities
 from torch import Tensor
+from torch.optim import SGD, Adam
 
 from slnlab.config import compose
 from slnlab.errors import ConfigError
@@ -109,6 +110,19 @@ def test_the_method_has_the_known_matrix_and_two_phases(bare: Callable[..., Bare
     assert trained.loss(logits, [0]).item() == pytest.approx(-log(0.1) / 11, rel=1e-5)
     assert method.transition_used.matrix[1] == pytest.approx([1 / 11, 2 / 11] + [1 / 11] * 8)
     assert method.transition_used.max_error == pytest.approx(9 / 11)
+
+
+def test_sam_ascends_with_the_weight_decay_of_the_phase(bare: Callable[..., Bare]) -> None:
+    """The first phase steps the network's optimiser, the second Adam, which has no weight decay."""
+    method: Any = bare(
+        "method=t_revision", "method.transition=known", "sam.rho=0.1", given=[1, 0], num_classes=10
+    ).method
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    method._optimizers = [SGD(weights, weight_decay=5e-4), Adam(weights)]
+    found = []
+    for method.revising in (False, True):
+        found.append(method.stepping)
+    assert found == method._optimizers
 
 
 SMALL = (

@@ -73,7 +73,8 @@ def paired(ours: Sequence[float], theirs: Sequence[float], level: float = 0.95) 
         level: confidence level, in (0, 1).
 
     Returns:
-        None for fewer than two pairs, which have no interval.
+        None for fewer than two pairs, which have no interval, and for equal differences other than 0. Accuracies are
+        multiples of 1/N, so that a few differences are often equal by chance; the test would be certain of them.
 
     Raises:
         ConfigError: the numbers of values differ, or `level` is out of range.
@@ -85,6 +86,8 @@ def paired(ours: Sequence[float], theirs: Sequence[float], level: float = 0.95) 
         _check(level)
         return None
     mean, error = fmean(differences), stdev(differences) / sqrt(len(differences))
+    if 0 <= error <= 1e-9 * abs(mean) and mean:
+        return None
     return _difference(mean, error, len(differences) - 1, level, len(differences))
 
 

@@ -68,12 +68,28 @@ def steps_of_epoch(*, _root_: DictConfig) -> int | None:
     return None if size is None else max(1, size // _root_.data.batch_size)
 
 
-def part_of_steps(share: float, *, _root_: DictConfig) -> int | None:
-    """A share in [0, 1] of the run's steps, rounded down, at least 1; None if their number depends on the labels."""
+def part_of_steps(share: float, most: int | None = None, *, _root_: DictConfig) -> int | None:
+    """A share in [0, 1] of the run's steps, rounded down, at least 1 and at most `most`.
+
+    None if their number depends on the labels.
+    """
     size = epoch_size(_root_.data)
     if size is None:
         return None
-    return max(1, int(share * _root_.trainer.max_epochs * len(batch_sizes(size, _root_.data.batch_size))))
+    steps = max(1, int(share * _root_.trainer.max_epochs * len(batch_sizes(size, _root_.data.batch_size))))
+    return steps if most is None else min(steps, most)
+
+
+def per_step(way: float, share: float, unknown: float, *, _root_: DictConfig) -> float:
+    """The learning rate with which Adam moves a weight by about `way` at most, in a share in [0, 1] of the run's steps.
+
+    It is rounded down to one significant digit. `unknown` if the number of steps depends on the labels.
+    """
+    steps = part_of_steps(share, _root_=_root_)
+    if steps is None:
+        return unknown
+    digit, exponent = f"{way / steps:.15e}".split("e")
+    return float(f"{digit[0]}e{exponent}")
 
 
 def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
@@ -189,6 +205,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "part_of_steps": part_of_steps,
     "over": operator.floordiv,
     "part_of_training": part_of_training,
+    "per_step": per_step,
     "preset": preset_of,
     "start": start,
     "steps_of_epoch": steps_of_epoch,

@@ -128,12 +128,17 @@ class SingleNetwork(Method):
 
     # One optimiser step
 
+    @property
+    def stepping(self) -> Optimizer:
+        """The optimiser that the next step takes."""
+        return self._optimizers[0]
+
     def step(self, batch: Batch) -> None:
         batch = self.attached(batch)
         self._differentiate(self.loss, batch)
         if self.sam:
             batch = self.attached(batch)
-            with self.sam.perturbed(self.network, self._optimizers[0]):
+            with self.sam.perturbed(self.network, self.stepping):
                 self._differentiate(self._loss_again, batch)
         self.before_step(batch)
         self.take_step()

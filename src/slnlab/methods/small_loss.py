@@ -116,17 +116,17 @@ class SmallLoss(Method):
         self.sln = StochasticLabelNoise(sigma)
         self.ramp_epochs = ramp_epochs
         self.configured, self.estimate_from = forget_rate, estimate_from
-        self.noise_rate = 0.0 if isinstance(forget_rate, str) else forget_rate
+        self.noise_rate: float | None = None if isinstance(forget_rate, str) else forget_rate  # None: not yet estimated
 
     @property
-    def noise_rate_used(self) -> NoiseRateUsed:
+    def noise_rate_used(self) -> NoiseRateUsed | None:
         source = SOURCES[self.configured] if isinstance(self.configured, str) else "configured"
-        return NoiseRateUsed(value=self.noise_rate, source=source)
+        return None if self.noise_rate is None else NoiseRateUsed(value=self.noise_rate, source=source)
 
     @property
     def forget_rate(self) -> float:
         """R(e) of the current epoch."""
-        return ramp(self.current_epoch + 1, self.ramp_epochs) * self.noise_rate
+        return ramp(self.current_epoch + 1, self.ramp_epochs) * (self.noise_rate or 0.0)
 
     def seen_by_loss(self, logits: Tensor) -> Tensor:
         """What the class-wise loss gets of the logits (B, C)."""
@@ -167,7 +167,7 @@ class SmallLoss(Method):
         if self.configured == "estimated" and epoch <= last and ramp(epoch, self.ramp_epochs) > 0:
             self.noise_rate = self._estimate()
         self.log("train/forget_rate", self.forget_rate, logger=False)
-        self.log("train/noise_rate", self.noise_rate, logger=False)
+        self.log("train/noise_rate", self.noise_rate or 0.0, logger=False)
 
     @torch.no_grad()
     def _estimate(self) -> float:

@@ -100,8 +100,12 @@ class TRevision(GivenTransition):
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         return expected_loss(targets, self.revised(logits, self.revising))
 
+    @property
+    def stepping(self) -> Optimizer:
+        return self._optimizers[-1] if self.revising else super().stepping
+
     def take_step(self, network: int | None = None) -> None:
         if self.revising:
-            self.step_instead(self._optimizers[-1])
+            self.step_instead(self.stepping)
         else:
             super().take_step(0)

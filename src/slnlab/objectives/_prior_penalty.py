@@ -10,7 +10,8 @@ from slnlab.processes.distributed import sum_of_processes
 def prior_penalty(mean: Tensor) -> Tensor:
     """Mean softmax (C,) of a batch → KL(uniform ‖ mean) = Σ_c (1/C) log(1/(C·mean_c)), a scalar ≥ 0.
 
-    Equation 11 of DivideMix (Li, Socher & Hoi, 2020).
+    Equation 11 of DivideMix (Li, Socher & Hoi, 2020). Where a batch has hardly more samples than there are classes, the
+    penalty of right and confident predictions is not near 0 either.
     """
     return -(mean * len(mean)).clamp(min=1e-30).log().mean()  # a class of probability 0 has a finite penalty
 

@@ -237,7 +237,9 @@ class Result(_Record):
     preprocessing: Preprocessing
     rows: dict[str, ResultRow]
     label_issues: LabelIssues | None = Field(default=None, description="summary of label_issues.csv")
-    noise_rate_used: NoiseRateUsed | None = Field(default=None, description="null: the method needs none")
+    noise_rate_used: NoiseRateUsed | None = Field(
+        default=None, description="null: the method needs none, or had not estimated it yet"
+    )
     noise_rate_estimate: NoiseRateEstimate | None = Field(default=None, description="null: fewer than two samples")
     noise_rate_by_anchors: NoiseRateEstimate | None = Field(
         default=None, description="the same by anchor points; null: over 10⁸ probabilities of samples and classes"
