@@ -40,9 +40,14 @@ def decided(tmp_path: Path, *lines: str, header: str = "path,decision,label") ->
     return tmp_path / "decisions.csv"
 
 
+def ranking(found: Diagnosis) -> list[int]:
+    """The rows of images that no earlier correction changed, the likeliest wrong label first."""
+    return [row for row in found.order.tolist() if found.columns["path"][row] not in EARLIER]
+
+
 def name(found: Diagnosis, rank: int) -> str:
-    """The image at a place of the ranking, from 0."""
-    return str(found.columns["path"][found.order[rank]])
+    """The image at a place of this ranking, from 0."""
+    return str(found.columns["path"][ranking(found)[rank]])
 
 
 def test_images_left_out_stay_out(folder: Path, found: Diagnosis, tmp_path: Path) -> None:
@@ -70,8 +75,7 @@ def test_policies_treat_the_likeliest_wrong_labels(found: Diagnosis, tmp_path: P
     write_corrected(labels, tmp_path / "new.csv")
     assert labels.data.weights() == {"zero/6.png": 0.5}, "the weights of the run stay as they are"
     after = rows(tmp_path / "new.csv")
-    for rank in range(4):
-        row = found.order[rank]
+    for rank, row in enumerate(ranking(found)[:4]):
         given, suggested = (found.run.classes[of[row]] for of in (found.columns["given"], found.suggested))
         label = given if rank == 3 or policy == "weight" else {"relabel": suggested, "drop": ""}[policy]
         assert after[name(found, rank)]["label"] == label
@@ -87,15 +91,33 @@ def test_decisions_win_over_the_ranking(found: Diagnosis, tmp_path: Path) -> Non
     file = decided(
         tmp_path, f"{first},keep,", f"{second},drop,", f"{last},relabel,{other[given[last]]}", "one/4.png,keep,one"
     )
-    labels = corrected(found, top=3, decisions=decisions_of(found.run, file))
+    labels = corrected(found, top=1, decisions=decisions_of(found.run, file))
     write_corrected(labels, tmp_path / "new.csv")
     after = {path: row["label"] for path, row in rows(tmp_path / "new.csv").items()}
     assert after[first] == given[first]
     assert after[second] == ""
-    assert after[third] == other[given[third]], "without a decision the policy counts"
+    assert after[third] == other[given[third]], "the policy treats the others"
     assert after[last] == other[given[last]], "a decision needs no suspicion"
     assert after["one/4.png"] == "one", "a decision brings an image back"
     assert (labels.relabelled, labels.left_out, labels.earlier) == (3, 1, 1)
+
+
+def test_earlier_corrections_and_reviewed_images_are_settled(found: Diagnosis, tmp_path: Path) -> None:
+    """No policy reverts an earlier correction, and `--top 2` treats two images that nobody has looked at."""
+    assert corrected(found, top=38).labels["one/3.png"] == found.run.classes.index("zero")
+    keep = decisions_of(found.run, decided(tmp_path, *(f"{name(found, rank)},keep," for rank in range(3))))
+    labels = corrected(found, top=2, decisions=keep)
+    changed = {path for path, row in zip(found.columns["path"], found.columns["given"], strict=True)
+               if labels.labels[path] != row}  # fmt: skip
+    assert changed == {name(found, 3), name(found, 4)}
+
+
+def test_a_policy_leaves_the_last_image_of_a_class(found: Diagnosis) -> None:
+    labels = corrected(found, "drop", top=38)
+    ones = [row for row in ranking(found) if found.run.classes[found.columns["given"][row]] == "one"]
+    left = {path for path, label in labels.labels.items() if label is not None}
+    assert left == {"one/3.png", str(found.columns["path"][ones[-1]])}, "the least suspicious one"
+    assert "36 left out, 1 kept as the last of their class" in str(labels)
 
 
 def test_only_decisions_count_with_keep(found: Diagnosis, tmp_path: Path) -> None:
@@ -113,17 +135,17 @@ def test_only_decisions_count_with_keep(found: Diagnosis, tmp_path: Path) -> Non
 def test_a_class_keeps_an_image(found: Diagnosis, tmp_path: Path) -> None:
     ones = [f"one/{n}.png,drop," for n in range(20)]
     with pytest.raises(
-        ConfigError, match="would leave no training image of 'one', and training needs one of each class"
+        ConfigError, match="--reviewed: leaves no training sample of 'one', and training needs one of each class"
     ):
         corrected(found, "keep", decisions=decisions_of(found.run, decided(tmp_path, *ones)))
 
 
 def test_precision_is_the_mean_probability_of_the_chosen(found: Diagnosis) -> None:
     wrong = np.full(len(found.order), 0.1)
-    wrong[found.order[:4]] = 1, 0.9, 0.8, 0.5  # means: 1, .95, .9, .8, .66, …
+    wrong[ranking(found)[:4]] = 1, 0.9, 0.8, 0.5  # means: 1, .95, .9, .8, .66, …
     made = found._replace(estimate=found.estimate._replace(wrong=wrong))
     assert [corrected(made, precision=share).relabelled for share in (1, 0.95, 0.9, 0.81, 0.8)] == [1, 2, 3, 3, 4]
-    wrong[found.order[0]] = 0.9
+    wrong[ranking(found)[0]] = 0.9
     with pytest.raises(ConfigError, match=r"--precision: 0.95, but the likeliest wrong label has P\(wrong\) = 0.9"):
         corrected(made, precision=0.95)
 
@@ -191,6 +213,11 @@ def test_wrong_wishes_end_before_the_diagnosis(
     with pytest.raises(SystemExit) as stopped:
         main([str(found.run.directory), "--write", "new.csv", *words])
     assert message in str(stopped.value)
+
+
+def test_a_missing_folder_ends_before_the_diagnosis(found: Diagnosis, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--write: .*new.csv: there is no folder .*none"):
+        check_target(found.run, tmp_path / "none" / "new.csv")
 
 
 def test_files_that_are_read_are_not_overwritten(found: Diagnosis, folder: Path, tmp_path: Path) -> None:

@@ -43,6 +43,22 @@ def outside(run: TrainedRun) -> np.ndarray:
     return folds.out_of_fold(run, 3, train)
 
 
+def test_networks_of_folds_that_have_learned_nothing_are_said(run: TrainedRun) -> None:
+    constant = np.full((len(run.samples["given"]), 10), 0.05, np.float32)
+    constant[:, 3] = 0.55
+    remarks = diagnose(run, outside=constant, images=False).remarks
+    assert any("they have learned too little, or most labels are wrong" in remark for remark in remarks)
+
+
+def test_the_folds_of_an_earlier_training_are_replaced(
+    run: TrainedRun, outside: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = settle(folds.further(run.config))
+    directory = run.directory / ".folds" / "0-of-3"
+    assert folds.replacing(spec, directory).container["force"], "that run lacks a fold"
+    assert folds.replacing(spec, run.directory / "another") is spec
+
+
 def test_each_sample_is_judged_by_a_run_that_has_not_seen_it(run: TrainedRun, outside: np.ndarray) -> None:
     index = run.samples["index"]
     judged = np.zeros(len(index), bool)

@@ -37,6 +37,16 @@ def test_the_range_covers_all_training_images(tmp_path: Path) -> None:
     assert find_pixel_range([[tmp_path / "gone.png"], []]) is None
 
 
+def test_a_few_extreme_pixels_that_hide_the_others_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = [np.arange(1000, 1400, dtype=np.uint16).reshape(20, 20) for _ in range(4)]
+    assert find_pixel_range([put(tmp_path / "even", *images)]) == [1000, 1399]
+    assert not caplog.records
+    images[2][0, 0] = 65535
+    assert find_pixel_range([put(tmp_path / "hot", *images)]) == [1000, 65535]
+    assert "pixels from 1000 to 65535, but 99 % of them lie in 100" in caplog.text
+    assert "data.pixel_range=[100" in caplog.text
+
+
 def test_a_large_split_is_sampled_evenly(tmp_path: Path) -> None:
     """A sample suffices, as the configuration needs the range often."""
     (last,) = put(tmp_path, deep(0, 9))

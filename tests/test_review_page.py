@@ -18,6 +18,8 @@ from own_photos import EARLIER, photos, trained
 import slnlab
 from slnlab.config import compose
 from slnlab.diagnose import main
+from slnlab.errors import DataError
+from slnlab.inference import images
 from slnlab.inference.decisions import decisions_of
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.page import review_contents as module
@@ -324,6 +326,32 @@ def test_pictures_are_for_suspected_labels_of_each_class_in_turn(found: Diagnosi
         estimate=found.estimate._replace(wrong=wrong),
     )
     assert module._by_turns(made, 6).tolist() == [0, 3, 1, 2, 5, 4]
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_others(
+    found: Diagnosis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = str(found.columns["path"][found.order[2]])
+    real = images.read_rgb
+
+    def read(path: Path, **options: Any) -> Any:
+        if str(path).endswith(damaged):
+            raise DataError(f"{path}: is no readable image")
+        return real(path, **options)
+
+    monkeypatch.setattr(images, "read_rgb", read)
+    notes = write_review(tmp_path / "review.html", found)
+    (note,) = notes
+    assert re.fullmatch(rf"Without 1 picture\(s\), the first one because of .*{damaged}: is no readable image", note)
+    shown = module.review_contents(found, {})
+    assert len(shown["pictures"]) == len(found.order) - 1
+
+
+def test_names_that_are_not_utf8_are_exported_as_bytes(opened: Callable[..., Any]) -> None:
+    script = "return Promise.all([new Blob(bytes(arguments[0])).arrayBuffer()]).then(([b]) => [...new Uint8Array(b)])"
+    name = "é\udcff.png\udc80 \U0001f98a"
+    found = opened().execute_script(script.replace("arguments[0]", json.dumps(name)))
+    assert bytes(found) == name.encode("utf-8", "surrogateescape")
 
 
 def test_vectors_have_a_row_number(tmp_path: Path, browser: Any) -> None:

@@ -139,6 +139,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         from slnlab.page.writing import write_review
         from slnlab.train import train
 
+        if asked.images is not None and not asked.images.is_dir():
+            raise DataError(f"--images: there is no folder {asked.images}")
         run = load(asked.run, asked.weights, asked.device)
         if asked.write:
             check_target(run, asked.write, asked.reviewed)
@@ -154,17 +156,17 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
             raise DataError(f"{out}: cannot be written: {error.strerror}") from error
         write_issues(found, out / "issues.csv")
         write_summary(found, out / "diagnosis.json")
-        written = [f"{out / 'issues.csv'} and diagnosis.json written"]
+        print("\n".join([*lines(found), f"{out / 'issues.csv'} and diagnosis.json written"]), flush=True)
         if asked.html:
-            write_review(out / "review.html", found, decisions, not asked.no_images, asked.images)
-            written.append(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
+            notes = write_review(out / "review.html", found, decisions, not asked.no_images, asked.images)
+            print(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
+            print(*(f"review.html: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
         if asked.write:
             labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)
             write_corrected(labels, asked.write)
-            written.append(f"{asked.write}: {labels}; to train on them: {usage(run, asked.write)}")
+            print(f"{asked.write}: {labels}; to train on them: {usage(run, asked.write)}")
     except SlnlabError as error:
         sys.exit(f"error: {error}")
-    print("\n".join([*lines(found), *written]))
 
 
 if __name__ == "__main__":

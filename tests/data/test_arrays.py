@@ -12,10 +12,13 @@ from omegaconf import OmegaConf
 
 import slnlab
 from slnlab.arrays.contents import read_arrays, samples
+from slnlab.arrays.corrected import read_corrected
 from slnlab.config import check, compose
 from slnlab.config.container import container_of
 from slnlab.data import IndexedDataModule
 from slnlab.errors import ConfigError, DataError
+from slnlab.inference.corrections import corrected, usage, write_corrected
+from slnlab.inference.diagnosis import diagnose
 from slnlab.models import MLP, Linear
 from slnlab.train import train
 from slnlab.training import assemble
@@ -136,6 +139,26 @@ def test_known_true_labels_make_the_noise_known(tmp_path: Path) -> None:
     assert real.noise_summary()["realised_rate"] == 0.1
     spoiled = ready(file, "noise=sym", "noise.rate=0.5")
     assert spoiled.labels.true.tolist() == true.tolist(), "noise is added to the true labels"
+
+
+def test_labels_of_samples_without_names_are_corrected_by_their_rows(tmp_path: Path) -> None:
+    """The file of `slnlab diagnose --write` trains the next run, and nothing is taken for the truth."""
+    file, labels = own(tmp_path), tmp_path / "labels.csv"
+    train(composed(file, "method=ce", "trainer.max_epochs=2"), tmp_path / "run")
+    found = diagnose(slnlab.load(tmp_path / "run"), images=False)
+    write_corrected(corrected(found, top=2), labels)
+    assert usage(found.run, labels) == f"data.labels={labels}"
+    data, before = ready(file, f"data.labels={labels}"), ready(file)
+    changed = (data.labels.given != before.labels.given).nonzero().squeeze(1).tolist()
+    assert sorted(changed) == sorted(found.columns["index"][found.order[:2]].tolist())
+    assert data.labels.wrong is None
+    assert {*data.corrections()} == {str(row) for row in changed}
+    labels.write_text("index,label\n3,\n")
+    with pytest.raises(DataError, match=r"labels.csv: leaves out samples without names; .* train_paths"):
+        read_corrected(str(file), "features", str(labels))
+    labels.write_text("index,label\n60,ape\n")
+    with pytest.raises(DataError, match=r"line 2: '60' is no training image; 60 have an index from 0"):
+        read_corrected(str(file), "features", str(labels))
 
 
 def test_noise_can_be_injected_into_trusted_labels(tmp_path: Path) -> None:

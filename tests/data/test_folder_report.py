@@ -288,6 +288,7 @@ def test_duplicates_across_splits_are_listed_first(
     assert "copies of" not in caplog.text
     train = folder / "train"
     shutil.copy(train / "cat" / "0.png", train / "cat" / "again.png")
+    shutil.copy(train / "cat" / "1.png", train / "cat" / "1 again.png")
     shutil.copy(train / "cat" / "1.png", train / "dog" / "cat.png")
     shutil.copy(train / "dog" / "2.png", folder / "test" / "dog" / "leak.png")
     (folder / "val" / "cat").mkdir(parents=True)
@@ -297,12 +298,12 @@ def test_duplicates_across_splits_are_listed_first(
         r"1 of 5 images of test/ are copies of images of train/, so the accuracy there is too high "
         "('test/dog/leak.png', 'train/dog/2.png')",
         "1 of 5 images of test/ are copies of images of val/, so the choice favours them",
-        "1 image(s) lie in several classes, and at most one is right ('train/cat/1.png', 'train/dog/cat.png')",
+        "1 image(s) lie in several classes, and at most one is right ('train/cat/1 again.png', 'train/dog/cat.png')",
         "1 image(s) are copies of others of their class ('train/cat/0.png', 'train/cat/again.png')",
     ):
         assert said in caplog.text
     listed = rows(tmp_path / "duplicates.csv")
-    assert [row["kind"] for row in listed] == ["several splits"] * 4 + ["several classes"] * 2 + ["same class"] * 2
+    assert [row["kind"] for row in listed] == ["several splits"] * 4 + ["several classes"] * 3 + ["same class"] * 2
     assert {(row["split"], row["label"]) for row in listed if row["path"] == "test/dog/leak.png"} == {("test", "dog")}
 
 

@@ -224,6 +224,18 @@ def test_corrections_override_a_folders_labels(folder: Path, tmp_path: Path) -> 
     assert datamodule.noise_record is None, "corrected labels may still be wrong"
 
 
+def test_corrections_may_leave_a_class_empty_that_was_empty_before(tmp_path: Path) -> None:
+    """A class that only true labels have has no training image, with and without corrections."""
+    for name in ("a", "b", "c"):
+        Image.new("L", (4, 4), ord(name)).save(tmp_path / f"{name}.png")
+    (tmp_path / "list.csv").write_text("path,label,true_label\na.png,x,x\nb.png,y,rare\nc.png,y,y\n")
+    file = corrections(tmp_path, "b.png,x,")
+    found = read_image_folder(str(tmp_path / "list.csv"), labels=str(file)).splits["train"]
+    assert dict(zip(*found, strict=True)) == {"a.png": 1, "b.png": 1, "c.png": 2}
+    with pytest.raises(DataError, match="leaves no training image of 'x'"):
+        read_image_folder(str(tmp_path / "list.csv"), labels=str(corrections(tmp_path, "a.png,y,")))
+
+
 def test_corrections_are_part_of_the_identity(folder: Path, tmp_path: Path) -> None:
     def group(*overrides: str) -> str:
         return settle(compose(composed(folder, *overrides))).group

@@ -8,6 +8,7 @@ of the training samples.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import unicodedata
@@ -29,7 +30,10 @@ Kind = Literal["images", "features"]
 SPLITS = {"train": "train", "val_clean": "val", "test": "test"}
 """Split → prefix of its arrays' names."""
 
-_UNREAD = ("train_paths", "paths", "val_paths", "test_paths", "about")
+ABOUT = "about"
+"""Name of the array of `slnlab.embed` with the origin of the features, as JSON."""
+
+_UNREAD = ("train_paths", "paths", "val_paths", "test_paths", ABOUT)
 """Arrays of `slnlab.embed` beside samples and labels."""
 
 
@@ -223,6 +227,20 @@ def samples(root: str, kind: Kind, split: str) -> Array:
             raise DataError(f"{path}: {name} has the type {found.dtype}; images are uint8, from 0 to 255")
         return found[:, None] if found.ndim == 3 else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
     return finite(path, name, found)
+
+
+def origin(file: Path) -> dict[str, Any]:
+    """The origin of the features in a file, as `slnlab.embed` notes it; empty for a file of another program.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    arrays = open_arrays(file)
+    try:
+        found = json.loads(str(arrays.read(ABOUT)[()])) if ABOUT in arrays.names else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def finite(path: Path, name: str, found: Array) -> npt.NDArray[Any]:

@@ -37,35 +37,39 @@ def read_corrected(root: str, kind: Kind, labels: str | None) -> CorrectedArrays
 
     Args:
         root, kind: see `read_arrays`.
-        labels: CSV file, see `slnlab.image_folder.listed.corrected`; its column `path` has the names of the samples.
-            None: no file.
+        labels: CSV file, see `slnlab.image_folder.listed.corrected`; its column `path` has the names of the samples,
+            or its column `index` their rows, if they have no names. None: no file.
 
     Raises:
-        DataError: see `read_arrays` and `listed.corrected`; or the samples have no names.
+        DataError: see `read_arrays` and `listed.corrected`; or a sample without a name is left out, as the rows of the
+            others would change.
     """
     contents = read_arrays(root, kind)
     if labels is None:
         return CorrectedArrays(contents, np.arange(len(contents.labels["train"])), {}, {})
     file = Path(labels).expanduser()
-    if contents.paths is None:
-        raise DataError(f"data.labels: {root} has no array train_paths, by whose names {file} could change labels")
     changed = file.stat().st_mtime_ns if file.is_file() else -1
     found = _read.get((root, kind, labels))
     if found is None or found[0] is not contents or found[1] != changed:
-        found = _read[root, kind, labels] = (contents, changed, _corrected(Path(root), contents, contents.paths, file))
+        found = _read[root, kind, labels] = (contents, changed, _corrected(Path(root), contents, file))
     return found[2]
 
 
-def _corrected(root: Path, contents: ArrayContents, paths: list[str], file: Path) -> CorrectedArrays:
+def _corrected(root: Path, contents: ArrayContents, file: Path) -> CorrectedArrays:
+    paths = contents.paths or [str(row) for row in range(len(contents.labels["train"]))]
     train = Listing(paths, contents.labels["train"].tolist())
     named = ImageFolderContents(root, contents.classes, {"train": train}, {}, Counter(), [], [], {})
-    after = listed.corrected(named, file)
+    after = listed.corrected(named, file, "index" if contents.paths is None else "path")
     kept, labels = after.splits["train"]
+    if contents.paths is None and len(kept) < len(paths):
+        raise DataError(
+            f"{file}: leaves out samples without names; only those that {root} names in train_paths can be left out"
+        )
     row_of = {path: row for row, path in enumerate(paths)}
     rows = np.array([row_of[path] for path in kept], np.int64)
     left = contents._replace(
         labels={**contents.labels, "train": np.array(labels, np.int64)},
         true=None if contents.true is None else contents.true[rows],
-        paths=kept,
+        paths=None if contents.paths is None else kept,
     )
     return CorrectedArrays(left, rows, after.corrections or {}, after.weights or {})

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from slnlab.arrays.contents import ABOUT
 from slnlab.data.decoding import Paths
 from slnlab.embedding.backbones import Backbone
 from slnlab.errors import DataError
@@ -33,9 +34,6 @@ from slnlab.text.messages import quoted
 
 PREFIXES = {"train": "train", "val_clean": "val", "test": "test"}
 """Split → prefix of its arrays' names, as in `slnlab.arrays.contents`."""
-
-ABOUT = "about"
-"""Name of the array with the origin of the features, as JSON."""
 
 EVERY = 5.0
 """Seconds between two notes of the number of vectors. A killed embedding loses the vectors since the last one."""

@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from slnlab.errors import DataError
 from slnlab.image_folder.contents import ImageFolderContents, Listing, mixed
@@ -186,31 +186,38 @@ def _classes(file: Path, images: dict[str, _Image]) -> list[str]:
     return sorted(found, key=(lambda name: (int(name), name)) if integers else None)
 
 
-def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
+def corrected(
+    contents: ImageFolderContents, file: Path, place: Literal["path", "index"] = "path"
+) -> ImageFolderContents:
     """Override labels of training images by a CSV file with `path` and `label`, perhaps `weight`.
 
     Images without a row keep their labels. An empty label leaves the image out. A weight lies in [0, 1]; an empty one
     is 1. Other columns are ignored.
 
+    Args:
+        contents: of the folder or list.
+        file: the CSV file.
+        place: column that names an image; "index" for samples in memory without names.
+
     Raises:
         DataError: a column is missing; a row names no training image, one twice, or a class that does not exist; its
-            weight is none; or a class would have no image. The message names the file and the line.
+            weight is none; or a class would lose its last image. The message names the file and the line.
     """
-    header, rows = records(file, COLUMNS[:2])
+    header, rows = records(file, (place, "label"))
     paths, labels = contents.splits["train"]
     find = finder([*paths, *contents.unreadable])
     number_of = {name: number for number, name in enumerate(contents.classes)}
     new: dict[str, int | None] = {}
     weights = dict(contents.weights or {})
     for line, row in rows:
-        path, label = find(row["path"]), _label(row["label"])
+        path, label = find(row[place]), _label(row["label"])
         if path is None:
+            known = f"paths are relative to {contents.top}" if place == "path" else f"{len(paths)} have an index from 0"
             raise DataError(
-                f"{file}: line {line}: {row['path']!r} is no training image; paths are relative to {contents.top}, "
-                "as in label_issues.csv"
+                f"{file}: line {line}: {row[place]!r} is no training image; {known}, as in label_issues.csv"
             )
         if path in new:
-            raise DataError(f"{file}: line {line}: a second row of {row['path']!r}")
+            raise DataError(f"{file}: line {line}: a second row of {row[place]!r}")
         if label and label not in number_of:
             raise DataError(
                 f"{file}: line {line}: there is no class {label!r}; the classes are {quoted(contents.classes)}"
@@ -220,8 +227,7 @@ def corrected(contents: ImageFolderContents, file: Path) -> ImageFolderContents:
             weights[path] = _weight(f"{file}: line {line}", row["weight"])
     pairs = [(path, new.get(path, label)) for path, label in zip(paths, labels, strict=True)]
     kept = [(path, label) for path, label in pairs if label is not None]
-    present = {label for _, label in kept}
-    lost = [name for name, number in number_of.items() if number not in present]
+    lost = [contents.classes[number] for number in sorted({*labels} - {label for _, label in kept})]
     if lost:
         raise DataError(f"{file}: leaves no training image of {quoted(lost)}")
     both = ((path, (before, label)) for (path, label), before in zip(pairs, labels, strict=True))

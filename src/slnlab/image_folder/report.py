@@ -161,9 +161,12 @@ def _copy_remarks(
             )
     several = [g for g in copies if len({label[path][1] for path in g.paths}) > 1]
     if several:
+        of_class: dict[str, str] = {}
+        for path in several[0].paths:
+            of_class.setdefault(label[path][1], path)
         yield (
             f"{len(several)} image(s) lie in several classes, and at most one is right "
-            f"({', '.join(map(repr, several[0].paths[:2]))})"
+            f"({', '.join(map(repr, of_class.values()))})"
         )
     same = [g for g in copies if g.kind == "same class"]
     if same:

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from slnlab.errors import DataError
@@ -32,10 +33,16 @@ SAMPLE = 256
 """Most images of the sample of a split, evenly spaced over its list."""
 
 
-def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
-    """The range of deep images: the smallest and the largest value of the training images.
+MIDDLE = 0.99
+"""Share of the pixels that should use a large part of the range, `LEAST` of it or more."""
 
-    Unreadable images do not count.
+LEAST = 0.25
+
+
+def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
+    """The range of deep images: the smallest and the largest value of at most `SAMPLE` training images.
+
+    A few extreme pixels that leave the others a small part of the range get a warning. Unreadable images do not count.
 
     Args:
         splits: paths of the images of each split, training first. The range is that of the training images; depths are
@@ -116,6 +123,7 @@ def _sample(paths: Paths) -> list[Path]:
 
 def _extremes(paths: Sequence[Path]) -> list[float]:
     smallest, largest = np.inf, -np.inf
+    some: list[npt.NDArray[Any]] = []
     for path in paths:
         try:
             image = load(path)
@@ -124,8 +132,16 @@ def _extremes(paths: Sequence[Path]) -> list[float]:
         values = deep_pixels(path, image)
         if values is not None and not np.isnan(values).all():
             smallest, largest = min(smallest, np.nanmin(values)), max(largest, np.nanmax(values))
+            some.append(values.ravel()[:: values.size // 1000 or 1])
     if not smallest < largest:
         raise DataError(f"{paths[0]}: all pixels of the images of more than 8 bits have one value, {smallest:g}")
+    low, high = np.nanquantile(np.concatenate(some), [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
+    if high - low < LEAST * (largest - smallest):
+        log.warning(
+            "data.pixel_range: the images have pixels from %g to %g, but %g %% of them lie in %g to %g and become "
+            "nearly one grey; data.pixel_range=[%g,%g] keeps their differences",
+            *(smallest, largest, 100 * MIDDLE, low, high, low, high),
+        )
     return [float(smallest), float(largest)]
 
 

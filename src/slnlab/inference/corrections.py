@@ -14,7 +14,7 @@ import torch
 
 from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import ConfigError
-from slnlab.inference.decisions import Decisions, droppable
+from slnlab.inference.decisions import Decisions, droppable, place_of
 from slnlab.inference.diagnosis import Diagnosis
 from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
@@ -45,9 +45,13 @@ class Corrected(NamedTuple):
     """Number of samples that the run had left out already, and that stay so."""
     by_votes: frozenset[str]
     """Names of unchanged samples whose targets are the shares of their annotators; a row would replace these."""
+    last: int
+    """Number of samples that keep their label although the policy chose them, as the last ones of their class."""
 
     def __str__(self) -> str:
         parts = [f"{self.relabelled:,} of {len(self.labels):,} training samples relabelled, {self.left_out:,} left out"]
+        if self.last:
+            parts.append(f"{self.last:,} kept as the last of their class")
         if self.weights is not None:
             parts.append(f"{len(self.weights):,} weighted")
         if self.earlier:
@@ -92,9 +96,12 @@ def check_target(run: TrainedRun, path: Path, reviewed: Path | None = None) -> N
         reviewed: the file with a person's decisions.
 
     Raises:
-        ConfigError: no run could train with it; or this run did, or reads it, and needs it as it is.
+        ConfigError: its folder does not exist; no run could train with it; or this run did, or reads it, and needs it
+            as it is.
     """
     config = run.config
+    if not path.resolve().parent.is_dir():
+        raise ConfigError(f"--write: {path}: there is no folder {path.parent}")
     if config.preset.get("own_noise") is True:
         raise ConfigError(
             f"--write: {config.data.name} trains on its published labels only; make a list of its images for "
@@ -111,19 +118,26 @@ def check_target(run: TrainedRun, path: Path, reviewed: Path | None = None) -> N
             raise ConfigError(f"--write: {path} is read as {key} and needed as it is; choose another name")
 
 
-def chosen_rows(diagnosis: Diagnosis, top: int | None, precision: float | None) -> npt.NDArray[np.int64]:
+def chosen_rows(
+    diagnosis: Diagnosis, top: int | None, precision: float | None, settled: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
     """Rows (M,) of the samples that a policy treats, the likeliest wrong label first; see `corrected`.
+
+    Args:
+        diagnosis, top, precision: see `corrected`.
+        settled: (N,), True for samples that no policy treats; None: there are none.
 
     Raises:
         ConfigError: P(wrong) of the likeliest wrong label is below `precision`.
     """
+    order: npt.NDArray[np.int64] = diagnosis.order if settled is None else diagnosis.order[~settled[diagnosis.order]]
     if precision is None:
-        return diagnosis.order[: int(diagnosis.estimate.suspected.sum()) if top is None else top]
-    wrong = diagnosis.estimate.wrong[diagnosis.order]  # it falls along the ranking, and so does its mean
+        return order[diagnosis.estimate.suspected[order]] if top is None else order[:top]
+    wrong = diagnosis.estimate.wrong[order]  # it falls along the ranking, and so does its mean
     count = int((np.cumsum(wrong) >= precision * np.arange(1, len(wrong) + 1)).sum())
-    if not count:
+    if len(wrong) and not count:
         raise ConfigError(f"--precision: {precision:g}, but the likeliest wrong label has P(wrong) = {wrong[0]:.3g}")
-    return diagnosis.order[:count]
+    return order[:count]
 
 
 def treated(diagnosis: Diagnosis, policy: Policy, row: int) -> tuple[int | None, float]:
@@ -142,8 +156,9 @@ def corrected(
 ) -> Corrected:
     """Correct the training labels of a run.
 
-    A person's decisions win over the policy. Other samples keep the labels of the run: those held out, as nothing is
-    known about them, and those that `data.labels` changed, left out or weighted.
+    A policy treats neither samples that a person has decided about, nor those that `data.labels` changed before. Other
+    samples keep the labels of the run: those held out, as nothing is known about them, and those that `data.labels`
+    left out or weighted. Where a policy would take the last label of a class, the least suspicious one stays.
 
     Args:
         diagnosis: ranks the samples.
@@ -153,8 +168,8 @@ def corrected(
         decisions: of a person; None: there are none.
 
     Raises:
-        ConfigError: see `check_request` and `chosen_rows`; label noise replaced images; or a class would lose its last
-            image file.
+        ConfigError: see `check_request` and `chosen_rows`; label noise replaced images; or a person's decisions leave
+            a class without a training sample.
         DataError: the data set has changed since the run.
     """
     check_request(diagnosis.run, policy, top, precision, decisions is not None)
@@ -165,20 +180,29 @@ def corrected(
     names = sample_names(data)
     before: Decisions = dict(zip(names, data.labels.given.tolist(), strict=True))
     before |= {name: after for name, (_, after) in data.corrections().items() if name not in before}
-    labels, weights = dict(before), dict(data.weights())
-    for row in [] if policy == "keep" else chosen_rows(diagnosis, top, precision).tolist():
-        name = names[diagnosis.columns["index"][row]]
+    labels, weights, decided = dict(before), dict(data.weights()), decisions or {}
+    name_of = [names[index] for index in diagnosis.columns["index"].tolist()]
+    settled = np.array([name in decided or name in data.corrections() for name in name_of], bool)
+    rows = [] if policy == "keep" else chosen_rows(diagnosis, top, precision, settled).tolist()
+    for row in rows:
+        name = name_of[row]
         labels[name], weights[name] = treated(diagnosis, policy, row)  # an earlier weight judged the former label
-    decided = decisions or {}
     labels |= decided
+    last, present = 0, {*labels.values()}
+    for row in reversed(rows) if "labels" in diagnosis.run.config.data.source else []:  # the least suspicious first
+        name = name_of[row]
+        if before[name] not in present:
+            labels[name], weights[name] = before[name], data.weights().get(name, 1.0)
+            present.add(before[name])
+            last += 1
     weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in decided}
     votes: Mapping[str, Any] = getattr(getattr(data, "source", None), "targets", dict)()
     same = (name for name in votes if name in before and labels[name] == before[name])
     by_votes = frozenset(name for name in same if name not in decided and name not in weights)
     lost = {*before.values()} - {*labels.values()} - {None}
-    if lost and "path" in diagnosis.columns:
+    if lost and "labels" in diagnosis.run.config.data.source:
         emptied = quoted(diagnosis.run.classes[label] for label in lost if label is not None)
-        raise ConfigError(f"--write: would leave no training image of {emptied}, and training needs one of each class")
+        raise ConfigError(f"--reviewed: leaves no training sample of {emptied}, and training needs one of each class")
     pairs = [(was, labels[name]) for name, was in before.items()]
     return Corrected(
         diagnosis.run,
@@ -189,6 +213,7 @@ def corrected(
         left_out=sum(now is None and now != was for was, now in pairs),
         earlier=sum(now is None and now == was for was, now in pairs),
         by_votes=by_votes,
+        last=last,
     )
 
 
@@ -205,10 +230,10 @@ def usage(run: TrainedRun, path: Path) -> str:
 def write_corrected(corrected: Corrected, path: Path) -> None:
     """Write corrected labels as a CSV file.
 
-    - Images from files: `path,label`, a row for every training image, with class names, as `data.labels` reads it. An
-      empty label leaves an image out. Weights are a third column, `weight`. With `votes=frequency` unchanged images
-      have no row, which would replace the shares of their annotators.
-    - Samples in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
+    - The user's own files: `path,label`, a row for every training sample, with class names, as `data.labels` reads it;
+      `index,label` for samples without names. An empty label leaves a sample out. Weights are a third column, `weight`.
+      With `votes=frequency` unchanged images have no row, which would replace the shares of their annotators.
+    - Other samples in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
 
     Raises:
         ConfigError: see `check_target`.
@@ -216,13 +241,13 @@ def write_corrected(corrected: Corrected, path: Path) -> None:
     """
     check_target(corrected.run, path)
     data, labels, weights = corrected.data, corrected.labels, corrected.weights
-    if data.paths(data.rows(0)[:1]) is None:
+    if "labels" not in corrected.run.config.data.source:
         record = data.noise_record
         to_csv(path, data.labels.given if record is None else record.true, torch.tensor([*labels.values()]))
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", *(["weight"] if weights is not None else [])])
+    writer.writerow([place_of(data), "label", *(["weight"] if weights is not None else [])])
     for name, label in labels.items():
         if name in corrected.by_votes:
             continue

@@ -5,7 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import DataError
 from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
@@ -24,6 +26,11 @@ def droppable(run: TrainedRun) -> bool:
     return "path" in run.samples and "labels" in run.config.data.source
 
 
+def place_of(data: IndexedDataModule) -> Literal["path", "index"]:
+    """The column of a CSV file that names samples: "path" for image files and names, "index" for others in memory."""
+    return "index" if data.paths(data.rows(0)[:1]) is None else "path"
+
+
 def decisions_of(run: TrainedRun, file: Path) -> Decisions:
     """Read decisions about the training samples of a run, with those that its `data.labels` left out.
 
@@ -34,8 +41,7 @@ def decisions_of(run: TrainedRun, file: Path) -> Decisions:
     check_labels(run, data, data.rows(0))
     known = {name: before for name, (before, _) in data.corrections().items()}
     known |= dict(zip(sample_names(data), data.labels.given.tolist(), strict=True))
-    place = "index" if data.paths(data.rows(0)[:1]) is None else "path"
-    return read_decisions(file, place, known, run.classes, droppable(run))
+    return read_decisions(file, place_of(data), known, run.classes, droppable(run))
 
 
 def read_decisions(

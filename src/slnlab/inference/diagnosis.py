@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hydra.utils import instantiate
 
 from slnlab.analysis.confident import confident_count, confident_margin
-from slnlab.analysis.label_issues import label_warning
+from slnlab.analysis.label_issues import label_verdict, label_warning
 from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
 from slnlab.analysis.scores import NEEDS, OF_FOLDS, OF_THRESHOLD, RANKING, RULES, Quality, quality, ranked, suspicion
 from slnlab.config.container import container_of
@@ -170,6 +170,8 @@ def diagnose(
         estimate = estimate._replace(cut=columns["threshold_margin"] <= 0)
     order = ranked(suspicions[score], suspicions["margin"])
     unseen = _unseen(run, columns)
+    if unseen is not None:
+        remarks += _remarks_on_unseen(unseen, given, estimate, out_of_fold=outside is not None)
     return Diagnosis(run, score, columns, suspicions, estimate, order, suggested, remarks, count, unseen)
 
 
@@ -178,6 +180,23 @@ def _unseen(run: TrainedRun, columns: Mapping[str, npt.NDArray[Any]]) -> Unseen 
         return Unseen(len(columns["given"]), float((columns["fold_prediction"] != columns["given"]).mean()))
     held_out = run.result.rows[run.weights].noisy_val_accuracy
     return Unseen(run.config.data.noisy_val, 1 - held_out.best.accuracy) if held_out else None
+
+
+def _remarks_on_unseen(
+    unseen: Unseen, given: npt.NDArray[Any], estimate: NoiseEstimate, out_of_fold: bool
+) -> Iterator[str]:
+    agreement, commonest = 1 - unseen.contradicted, float(np.bincount(given).max() / len(given))
+    if out_of_fold and label_verdict(agreement, commonest, None) == "undertrained":
+        yield (
+            f"the networks disagree with {100 * unseen.contradicted:.1f} % of the labels that they had not seen: they "
+            "have learned too little, or most labels are wrong. Do not trust the suspected labels; more epochs or "
+            "another optimizer.lr may help"
+        )
+    elif estimate.rate.low > unseen.contradicted:
+        yield (
+            "the estimated share of wrong labels is above the share that a network contradicts, so it is probably too "
+            "high: hard samples look like wrong labels"
+        )
 
 
 def _stated(run: TrainedRun, what: Literal["verdicts", "lines"]) -> Mapping[str, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig, open_dict
 
 from slnlab.config import compose
+from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, DataError
 from slnlab.inference.images import data_of, probabilities
 from slnlab.inference.trained_run import TrainedRun, load
@@ -69,7 +71,7 @@ def out_of_fold(run: TrainedRun, folds: int, train: Train) -> npt.NDArray[np.flo
         config = further(run.config)
         with open_dict(config):
             config.data.fold = [number, folds]
-        train(settle(config), directory, [f"(fold {number} of {folds} of {run.directory})"])
+        train(replacing(settle(config), directory), directory, [f"(fold {number} of {folds} of {run.directory})"])
         judge = load(directory, run.weights, device)
         data = data_of(judge)
         rows = data.fold_index
@@ -81,6 +83,16 @@ def out_of_fold(run: TrainedRun, folds: int, train: Train) -> npt.NDArray[np.flo
     if np.isnan(found).any():
         raise DataError(f"{run.directory / FOLDER}: the folds do not cover all training samples of the run")
     return found
+
+
+def replacing(spec: RunSpec, directory: Path) -> RunSpec:
+    """The further run, which replaces one of another configuration in its directory: that of an earlier training."""
+    try:
+        RunDirectory(directory).refuse_another_run(spec)
+    except ConfigError:
+        log.info("%s: replaces the run of an earlier training", directory)
+        return spec.changed({"force": True})
+    return spec
 
 
 def further(config: DictConfig) -> DictConfig:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
@@ -146,41 +146,51 @@ def sample_names(data: IndexedDataModule) -> list[str]:
     return data.paths(rows) or [str(row) for row in rows.tolist()]
 
 
-def pictures(data: IndexedDataModule, rows: Sequence[int]) -> Iterator[Image.Image]:
+Picture = Image.Image | DataError
+"""An image as a person looks at it, or why its file cannot be read."""
+
+
+def pictures(data: IndexedDataModule, rows: Sequence[int]) -> Iterator[Picture]:
     """Yield training images as a person looks at them: upright, whole and without augmentation.
 
     Args:
         data: images, not vectors.
         rows: rows of the data set.
-
-    Raises:
-        DataError: a file cannot be read.
     """
     for few in (rows[start : start + 256] for start in range(0, len(rows), 256)):
         if isinstance(data, StreamedDataModule):
             read = partial(read_rgb, pixel_range=data.pixel_range, background=data.background)
             with ThreadPoolExecutor(cores()) as pool:  # Pillow decodes without Python's lock
-                yield from pool.map(read, map(data.file, few))
+                yield from pool.map(partial(_or_error, read), map(data.file, few))
         else:
             pixels = data.reading([torch.tensor(few)], whole=True)(0).pixels()
             yield from (to_pil_image(image) for image in pixels)
 
 
-def pictures_below(top: Path, paths: Sequence[str]) -> Iterator[Image.Image]:
+def pictures_below(top: Path, paths: Sequence[str], reading: Mapping[str, Any] | None = None) -> Iterator[Picture]:
     """Yield the images whose feature vectors have these names, as a person looks at them.
 
     Args:
         top: folder that the names are relative to.
         paths: names of the samples, see `slnlab.embed`.
+        reading: arguments of `read_rgb` with which `slnlab.embed` read them; None: unknown.
 
     Raises:
-        DataError: a file is missing or cannot be read.
+        DataError: without `reading`, see `find_pixel_range`.
     """
-    pixel_range = find_pixel_range([[top / path for path in paths]]) if paths else None
+    if reading is None:
+        reading = {"pixel_range": find_pixel_range([[top / path for path in paths]]) if paths else None}
+    read = partial(_or_error, partial(read_rgb, **reading))
     for first in range(0, len(paths), 256):
         with ThreadPoolExecutor(cores()) as pool:
-            read = partial(read_rgb, pixel_range=pixel_range)
             yield from pool.map(read, [top / path for path in paths[first : first + 256]])
+
+
+def _or_error(read: Callable[[Path], Image.Image], path: Path) -> Picture:
+    try:
+        return read(path)
+    except DataError as error:
+        return error
 
 
 def _chosen(rows: Tensor, count: int | None, seed: int) -> Tensor:

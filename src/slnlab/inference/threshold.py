@@ -9,7 +9,7 @@ import numpy.typing as npt
 from omegaconf import open_dict
 
 from slnlab.errors import ConfigError, DataError
-from slnlab.inference.folds import further
+from slnlab.inference.folds import further, replacing
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.samples_file import read_samples
@@ -57,7 +57,7 @@ def threshold_margin(run: TrainedRun, train: Train) -> npt.NDArray[np.float64]:
             config.data.classes = [*run.classes, "(threshold)"]
         directory = run.directory / FOLDER / str(number)
         log.info("threshold samples, run %d of 2, in %s", number, directory)
-        train(settle(config), directory, [f"(threshold samples {number} of {run.directory})"])
+        train(replacing(settle(config), directory), directory, [f"(threshold samples {number} of {run.directory})"])
         columns = read_samples(RunDirectory(directory).samples, needed=["aum"])
         if columns["index"].tolist() != index.tolist():
             raise DataError(f"{directory}: has other training samples than {run.directory}")

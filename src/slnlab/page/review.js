@@ -115,9 +115,15 @@ function csv() {
   return [[contents.place, "decision", "label", "given_label"], ...lines].map(line => line.map(cell).join(",") + "\n").join("");
 }
 
+// File names need not be UTF-8: Python passes each such byte as a lone surrogate, U+DC80 to U+DCFF.
+function bytes(text) {
+  const parts = text.split(/([\uDC80-\uDCFF])(?<![\uD800-\uDBFF][\uDC80-\uDCFF])/);
+  return parts.map((part, place) => place % 2 ? new Uint8Array([part.charCodeAt(0) - 0xDC00]) : part);
+}
+
 function exportDecisions() {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob(bytes(csv()), { type: "text/csv" }));
   link.download = "decisions.csv";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000); // some browsers read it later

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from slnlab.analysis.noise_estimate import Share
 from slnlab.analysis.scores import RULES
+from slnlab.arrays.contents import origin
 from slnlab.data.datamodule import IndexedDataModule
-from slnlab.errors import SlnlabError
+from slnlab.errors import DataError, SlnlabError
 from slnlab.inference.decisions import Decisions, droppable
 from slnlab.inference.diagnosis import Diagnosis, reason
 from slnlab.inference.images import data_of, pictures, pictures_below
@@ -136,21 +137,31 @@ def _pictures(
     if not data.vectors and len(data.preprocessing.mean) not in (1, 3):
         return {}, [f"There are no pictures of images with {len(data.preprocessing.mean)} channels."]
     found: dict[int, str] = {}
+    faulty: list[DataError] = []
     ranks = _by_turns(diagnosis, count)
     few = diagnosis.order[ranks[:MOST]]
     try:
         if images is not None and data.vectors:
-            shown = pictures_below(images, diagnosis.columns["path"][few].tolist())
+            known = origin(Path(diagnosis.run.config.data.source.root).expanduser())
+            reading: dict[str, Any] = {key: known[key] for key in ("pixel_range", "background") if key in known}
+            shown = pictures_below(images, diagnosis.columns["path"][few].tolist(), reading or None)
         else:
             shown = pictures(data, diagnosis.columns["index"][few].tolist())
         for rank, url in zip(ranks.tolist(), thumbnails(shown, room), strict=False):
-            found[rank] = url
+            if isinstance(url, DataError):
+                faulty.append(url)
+            else:
+                found[rank] = url
     except SlnlabError as error:
         return found, [f"Pictures are missing: {error}"]
-    if len(found) == count:
-        return found, []
+    notes = [f"Without {len(faulty):,} picture(s), the first one because of {faulty[0]}"] if faulty else []
+    if len(found) + len(faulty) == count:
+        return found, notes
     why = "a page has no more" if len(found) == MOST else f"more would make the file larger than {LARGEST // 10**6} MB"
-    return found, [f"{len(found):,} samples have a picture, the most suspicious of each given class first; {why}."]
+    return found, [
+        *notes,
+        f"{len(found):,} samples have a picture, the most suspicious of each given class first; {why}.",
+    ]
 
 
 def _by_turns(diagnosis: Diagnosis, count: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,10 @@ import io
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from PIL import Image, features
+from PIL import features
+
+from slnlab.errors import DataError
+from slnlab.inference.images import Picture
 
 SIDE = 128
 """Longest side of a thumbnail in pixels. Smaller pictures keep their size."""
@@ -19,17 +22,17 @@ MOST = 10_000
 """Most thumbnails of a page. Decoding ten thousand photographs takes a minute or two."""
 
 
-def thumbnails(pictures: Iterable[Image.Image], room: int) -> Iterator[str]:
+def thumbnails(pictures: Iterable[Picture], room: int) -> Iterator[str | DataError]:
     """Yield data URLs of at most `MOST` pictures, in this order, while there is room.
 
     Args:
-        pictures: of any size.
+        pictures: of any size; an error is yielded as it is.
         room: largest number of characters of all URLs with their quotes.
-
-    Raises:
-        DataError: a file cannot be read.
     """
     for picture in islice(pictures, MOST):
+        if isinstance(picture, DataError):
+            yield picture
+            continue
         picture.thumbnail((SIDE, SIDE))
         file = io.BytesIO()
         picture.save(file, FORMAT, quality=75)

@@ -45,7 +45,7 @@ def write_review(
     decisions: Decisions | None = None,
     pictures: bool = True,
     images: Path | None = None,
-) -> None:
+) -> list[str]:
     """Write the page for the review of training labels.
 
     Args:
@@ -55,10 +55,15 @@ def write_review(
         pictures: False reads no image.
         images: folder of the images that feature vectors were made of; None: vectors have no pictures.
 
+    Returns:
+        What the page lacks, such as pictures, in words.
+
     Raises:
         DataError: the file cannot be written.
     """
-    _write(path, "review.html", review_contents(diagnosis, decisions or {}, pictures, images), {})
+    shown = review_contents(diagnosis, decisions or {}, pictures, images)
+    _write(path, "review.html", shown, {})
+    return [note for note in shown["notes"] if note not in diagnosis.remarks]
 
 
 def _write(path: Path, template: str, contents: Mapping[str, Any], parts: Mapping[str, str]) -> None:
