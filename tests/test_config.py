@@ -274,6 +274,8 @@ MISTAKES = [
     (["data=clothing1m", "softmax_average.enabled=true"], "softmax_average.enabled", "unknown"),
     (["data=clothing1m", "data.sampling=random"], "data.sampling", "'standard' or 'balanced'"),
     (["data=clothing1m", "data.per_class=1", "trainer.devices=8"], "data.train_size", "leaves 14 sample(s)"),
+    (["data.augment=[]"], "data.augment", "an empty list; none leaves the images as they are"),
+    (["+scheduler.last_epoch=5"], "scheduler.last_epoch", "leave it out"),
     (["method=pes", "trainer.max_epochs=8"], "method.early_epochs", "trainer.max_epochs=8"),
     (["data=cifar100", "method=dividemix", "trainer.max_epochs=20"], "method.warm_up_epochs", "ends before"),
     (["method=cores2", "method.sieve_from=null", "method.ramp=[60,90]"], "method.ramp", "before the ramp begins"),

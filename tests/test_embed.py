@@ -14,8 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from slnlab.arrays.contents import origin
 from slnlab.embed import main
 from slnlab.embedding import features_file
+from slnlab.errors import DataError
+from slnlab.inference.images import pictures_below
 
 MODEL = "torchvision:shufflenet_v2_x0_5"
 
@@ -188,7 +191,7 @@ def test_a_run_on_features_names_the_image_files(place: Path, embedded: dict[str
     for file in ("label_issues.csv", "diagnosis/issues.csv"):
         with (tmp_path / "run" / file).open(newline="") as opened:
             assert {row["path"] for row in csv.DictReader(opened)} == {p.decode() for p in embedded["train_paths"]}
-    for images, pictures, note in ((place / "photos", 18, ""), (tmp_path, 0, "Pictures are missing: ")):
+    for images, pictures, note in ((place / "photos", 18, ""), (tmp_path, 0, "Without 18 picture(s), the first")):
         diagnose([str(tmp_path / "run"), "--html", "--images", str(images)])
         page = (tmp_path / "run" / "diagnosis" / "review.html").read_text()
         assert page.count("data:image/") == pictures
@@ -196,6 +199,14 @@ def test_a_run_on_features_names_the_image_files(place: Path, embedded: dict[str
     result = train(compose([*choices, *quick, f"data.labels={tmp_path / 'corrected.csv'}"]), tmp_path / "again")
     assert result.label_noise["corrections"] == {"changed": 0, "left_out": 2, "weighted": 0}
     assert result.label_noise["num_samples"] == 16
+
+
+def test_the_review_page_shows_images_as_they_were_embedded(place: Path, tmp_path: Path) -> None:
+    assert origin(place / "features.npz")["background"] == "white"
+    Image.new("RGBA", (4, 4), (255, 255, 255, 0)).save(tmp_path / "clear.png")
+    (shown,) = pictures_below(tmp_path, ["clear.png"], {"pixel_range": None, "background": "black"})
+    assert not isinstance(shown, DataError)
+    assert shown.getextrema() == ((0, 0),) * 3
 
 
 @pytest.mark.parametrize(

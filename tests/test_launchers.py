@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,8 @@ from slnlab.errors import ConfigError, SlnlabError
 from slnlab.figures import surface
 from slnlab.launchers import local, ray
 from slnlab.launchers.local import Slots, _work
-from slnlab.launchers.planned import Outcome, Planned, execute
+from slnlab.launchers.planned import Outcome, Planned, execute, missing
+from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import PLANS, RunStatus, run_statuses, time_left, write_plan
 from slnlab.sweep import table
 from slnlab.training.settling import settle
@@ -118,6 +121,47 @@ def test_ray_refuses_resources_that_no_node_has(tmp_path: Path) -> None:
 
 def planned(devices: int) -> Planned:
     return Planned(RunSpec({"trainer": {"devices": devices, "threads": None}}, {}), Path(), (), "")
+
+
+def test_another_run_in_a_planned_directory_is_not_taken_for_finished(tmp_path: Path) -> None:
+    """With `hydra.sweep.subdir` of the user's own, two sweeps can name one directory."""
+    mine, other = (settle(compose([f"method={name}", f"runs_dir={tmp_path}"])) for name in ("ce", "elr"))
+    run = RunDirectory(tmp_path / "mine" / "seed0")
+    run.path.mkdir(parents=True)
+    run.describe(mine, [])
+    run.result.write_text("{}")
+    assert missing([Planned(mine, run.path, (), "ce")]) == []
+    with pytest.raises(ConfigError, match=r"mine/seed0 holds another run \(method._target_="):
+        missing([Planned(other, run.path, (), "elr")])
+
+
+def test_the_logs_of_runs_side_by_side_have_their_lines_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run ends while the second is still going."""
+    first_ends, second_goes_on = threading.Event(), threading.Event()
+
+    def train(spec: Any, directory: Path, *_: Any, **__: Any) -> None:
+        logging.getLogger("slnlab").info("begins")
+        if directory.name == "first":
+            assert second_goes_on.wait(10)
+            return
+        second_goes_on.set()
+        assert first_ends.wait(10)
+        logging.getLogger("slnlab").info("ends")
+
+    monkeypatch.setattr("slnlab.train.train", train)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    spec = settle(compose([]))
+    runs = [Planned(spec, tmp_path / name, (), name) for name in ("second", "first")]
+    threads = [threading.Thread(target=execute, args=[run]) for run in runs]
+    for thread in threads:
+        thread.start()
+    threads[1].join()
+    first_ends.set()
+    threads[0].join()
+    assert [(tmp_path / name / "train.log").read_text().count("ends") for name in ("first", "second")] == [0, 1]
+    assert logging.getLogger().level == logging.WARNING
 
 
 def test_no_device_is_given_to_two_ranks() -> None:

@@ -60,6 +60,7 @@ def train(
     wait: bool = False,
     watch: Watch | None = None,
     callbacks: Sequence[Callback] = (),
+    wanted: Path | None = None,
 ) -> Result:
     """Train one run, resume a stopped one, or load the result of a finished one.
 
@@ -70,6 +71,7 @@ def train(
         wait: if another process trains the same run, wait for it and load its result.
         watch: receives each epoch's row of metrics.csv, and ends the run by raising; only with one process.
         callbacks: further callbacks of Lightning, likewise.
+        wanted: a file of the directory; a finished run that has lost it is trained anew.
 
     Returns:
         The result, as in `result.json`.
@@ -102,7 +104,7 @@ def train(
         stack.enter_context(joined(processes, config.trainer.num_nodes, on_gpus, run.note_failure))
         stack.enter_context(devices.threads(config))
         from_rank_zero(lambda: stack.enter_context(run.locked(wait)))
-        ready = from_rank_zero(lambda: _prepare(spec, run, overrides))
+        ready = from_rank_zero(lambda: _prepare(spec, run, overrides, wanted))
         if ready is None:
             return Result.load(run.result)
         stack.callback(_advise, config, run)
@@ -134,7 +136,7 @@ class _Ready(NamedTuple):
     datamodule: IndexedDataModule | None
 
 
-def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Ready | None:
+def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted: Path | None = None) -> _Ready | None:
     """Prepare a run for training; None: the run is finished.
 
     Errors of the data come before anything is written, and before a former run is removed.
@@ -142,10 +144,11 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Rea
     from slnlab.processes.distributed import world_size
     from slnlab.training import assemble
 
-    config = spec.config
+    config, anew = spec.config, spec.config.force
     if not config.force:
         run.refuse_another_run(spec)
-        if run.finished:
+        anew = run.finished and wanted is not None and not wanted.exists()
+        if run.finished and not anew:
             log.info("already finished: %s (force=true runs it again)", run.result)
             return None
         if (remark := run.nearly_the_same(spec)) is not None:
@@ -161,7 +164,7 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str]) -> _Rea
     datamodule.setup()
     assemble.try_network(config, datamodule)
     datamodule.inspect(run.path)
-    if config.force:
+    if anew:
         run.clear()
     checkpoint = assemble.checkpoints(spec, run).newest()
     run.describe(spec, overrides)

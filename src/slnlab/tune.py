@@ -81,7 +81,7 @@ def tune(plan: Plan, leave_out_failed: bool = False) -> Study:
         run, seed = runs[number], plan.final_seeds[number]
         log.info("final run: %s", run)
         study.titles = titles(run.spec)
-        result = launched_result(run) if plan.launcher else train_run(run, wait)
+        result = launched_result(run, wait) if plan.launcher else train_run(run, wait)
         accuracies = {name: e.test_accuracy.last for name, e in result.rows.items() if e.test_accuracy}
         finals[number] = Final(seed=seed, directory=str(run.directory), test_accuracy=accuracies)
         study.finals = [finals[i] for i in sorted(finals)]

@@ -85,6 +85,7 @@ def test_the_summary_is_plain_json() -> None:
         "transition_matrix": T,
         "hash": make().hash,
         "donor_source": "cifar100/train",
+        "options": None,
     }
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 

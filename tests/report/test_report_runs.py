@@ -218,6 +218,18 @@ def test_records_of_other_noise_draws_are_one_configuration(make_run, tmp_path):
     assert group.draws == [0, 1]
 
 
+def test_records_of_another_class_map_are_another_configuration(make_run, tmp_path):
+    """A record says how it was made; those of earlier versions do not."""
+    for draw, options in enumerate(
+        ('{"class_map": "next"}', '{"class_map": "next"}', '{"class_map": {"0": "1"}}', None)
+    ):
+        path = make_run(str(draw), noise="run", draw=draw, noise_seed=0, settings={"noise": {"path": f"digest{draw}"}})
+        result = json.loads((path / "result.json").read_text())
+        result["label_noise"]["options"] = options
+        (path / "result.json").write_text(json.dumps(result))
+    assert sorted(len(group.runs) for group in group_runs(find_runs([tmp_path]).runs)) == [1, 1, 2]
+
+
 def test_keys_of_a_differing_option_are_not_listed():
     sgd = {
         "seed": 0,

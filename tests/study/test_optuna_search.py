@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -14,6 +15,7 @@ from studies import TINY, sigmas
 
 from slnlab import tune
 from slnlab.analysis.runs import find_runs
+from slnlab.errors import Pruned
 from slnlab.processes.stopping import Stopped
 from slnlab.study import optuna_search, runs
 from slnlab.study.plan import Plan, StudyRun
@@ -83,6 +85,22 @@ def test_a_stopped_optuna_study_equals_an_uninterrupted_one(tmp_path: Path, monk
     train(plan.trial(pruned.values, 0).config)
     assert (directory / "result.json").exists(), "it can go on"
     assert not (directory / "pruned.json").exists()
+
+
+def test_each_trial_warms_up_for_a_third_of_its_own_epochs() -> None:
+    """A search over the length: the third epoch of 3 is the last, that of 9 is in the warm-up."""
+    plan = Plan(["trainer.max_epochs=3,9", *(text for text in TINY if "max_epochs" not in text)], trials=2)
+    asked: Any = SimpleNamespace(report=lambda *_: None, should_prune=lambda: True)
+    ended = []
+    for epochs in (3, 9):
+        watch = optuna_search._pruning(plan, asked, {"trainer.max_epochs": str(epochs)})
+        assert watch is not None
+        for epoch in range(1, epochs + 1):
+            try:
+                watch(0.1, epoch)
+            except Pruned:
+                ended.append((epochs, epoch))
+    assert ended == [(3, 2), *((9, epoch) for epoch in range(4, 9))]
 
 
 def test_a_study_takes_more_trials_and_mends_a_torn_journal(fake_runs: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from studies import sigmas, trials
 
-from slnlab.errors import Diverged
+from slnlab.errors import Busy, Diverged
 from slnlab.study import runs
 from slnlab.study.page import page
 from slnlab.study.plan import Plan, StudyRun
@@ -34,6 +34,19 @@ def test_diverging_values_are_excluded_and_named(monkeypatch: pytest.MonkeyPatch
     assert study.chosen == {"sln.sigma": "0.1"}
     assert "| 0.5 | – | diverged: the loss is nan in epoch 2 |" in page(study)
     assert "Not among the choices: sln.sigma=0.5" in page(study)
+
+
+def test_a_run_of_another_launcher_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then its result counts; a second process of the study does not take it for failed."""
+    plan = Plan([*sigmas("0.1", "0.5"), "hydra/launcher=basic"])
+    run = plan.trial({"sln.sigma": "0.1"}, 0)
+    waited = list[float]()
+    monkeypatch.setattr(runs, "is_held", lambda directory: len(waited) < 3)
+    monkeypatch.setattr(runs.time, "sleep", waited.append)
+    with pytest.raises(Busy, match="another process trains the run in "):
+        run_trial(plan, run.values, wait=False)
+    assert run_trial(plan, run.values, wait=True).state == "failed", "it has ended without a result"
+    assert len(waited) == 3
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def _configuration(result: Result, by_name: Mapping[str, Result]) -> dict[str, A
     noise = made.get("noise", {})
     noise.pop("seed", None)
     if noise.get("name") == "run":
-        noise["path"] = {key: result.label_noise.get(key) for key in ("name", "rate", "donor_source")}
+        noise["path"] = {key: result.label_noise.get(key) for key in ("name", "rate", "donor_source", "options")}
     names = made.get("init", {}).get("from", [])
     for place, name in enumerate(names):
         source, _, seed = name.rpartition("/seed")

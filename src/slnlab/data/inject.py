@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -179,6 +180,7 @@ class LabelNoise:
             "name": self.name,
             "rate": self.rate,
             "seed": self.seed if draws else None,
+            "options": self._stated_options(),
         }
         if isinstance(result, Tensor):
             return NoiseRecord(given=result, **common)
@@ -186,6 +188,11 @@ class LabelNoise:
         if donor is None:
             raise ConfigError(_NO_DONOR)
         return NoiseRecord(given=true, replaced=replaced, donor=donors, donor_source=donor, **common)
+
+    def _stated_options(self) -> str | None:
+        """The options that decide the noise, but for files and the donor, as JSON; None: there are none."""
+        stated = {k: v for k, v in self.options.items() if k not in _NOT_FOR_THE_FUNCTION and k not in _FILES}
+        return json.dumps(stated, sort_keys=True, default=dict) if stated else None
 
     @property
     def _donor_source(self) -> Source | None:
@@ -201,6 +208,8 @@ _NO_DONOR = "noise.donor: open-set noise needs a data set to take images from"
 
 _NOT_FOR_THE_FUNCTION = ("donor", "clean_run", "like")
 """Keys of a noise YAML that slnlab reads, not the function."""
+
+_FILES = ("path", "probabilities")
 
 
 def resolve_class_map(

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from slnlab import config
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, SlnlabError
+from slnlab.record.run_directory import RunDirectory
 from slnlab.text.terminal import log_file
 
 if TYPE_CHECKING:
@@ -73,6 +74,28 @@ class Outcome:
 _running: set[int] = set()
 """The threads of this process that do a run."""
 
+_level = logging.WARNING
+"""The level of the root logger before the first of them began."""
+
+_changing = threading.Lock()
+
+
+def _begin(thread: int) -> None:
+    """Note a thread that does a run. The logs of all runs have INFO lines, until the last of them ends."""
+    global _level
+    with _changing:
+        if not _running:
+            _level = logging.getLogger().level
+            logging.getLogger().setLevel(logging.INFO)
+        _running.add(thread)
+
+
+def _end(thread: int) -> None:
+    with _changing:
+        _running.discard(thread)
+        if not _running:
+            logging.getLogger().setLevel(_level)
+
 
 def execute(planned: Planned, wait: bool = False, callbacks: Sequence[Callback] = ()) -> Outcome:
     """Do one run in this process. Its log also goes to `train.log` in its directory.
@@ -95,11 +118,10 @@ def execute(planned: Planned, wait: bool = False, callbacks: Sequence[Callback] 
         return Outcome("failed", f"{path}: cannot be written: {error.strerror or error}")
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
     mine = threading.get_ident()
-    _running.add(mine)
+    _begin(mine)
     handler.addFilter(lambda record: record.thread == mine or record.thread not in _running)
-    root, level = logging.getLogger(), logging.getLogger().level
+    root = logging.getLogger()
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
     try:
         config.search_in(planned.config_dirs)
         train(planned.spec, planned.directory, planned.overrides, wait, callbacks=callbacks)
@@ -114,9 +136,8 @@ def execute(planned: Planned, wait: bool = False, callbacks: Sequence[Callback] 
         return Outcome("failed", f"{type(error).__name__}: {error}", str(path), sound=False)
     finally:
         root.removeHandler(handler)
-        root.setLevel(level)
         handler.close()
-        _running.discard(mine)
+        _end(mine)
 
 
 def execute_together(group: Sequence[Planned]) -> list[Outcome]:
@@ -141,7 +162,14 @@ def execute_together(group: Sequence[Planned]) -> list[Outcome]:
 
 
 def missing(plan: Sequence[Planned]) -> list[Planned]:
-    """The unfinished runs of a plan. The log counts the others."""
+    """The unfinished runs of a plan. The log counts the others.
+
+    Raises:
+        ConfigError: the directory of a finished run holds another one.
+    """
+    for planned in plan:
+        if planned.finished:
+            RunDirectory(planned.directory).refuse_another_run(planned.spec)
     left = [planned for planned in plan if not planned.finished]
     if len(left) < len(plan):
         log.info("%d of %d runs are finished already", len(plan) - len(left), len(plan))

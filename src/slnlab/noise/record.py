@@ -25,7 +25,7 @@ __all__ = ["NoiseRecord"]
 
 _FORMAT = "slnlab.noise.record/1"
 _ARRAYS = ("true", "given", "replaced", "donor")
-_META = ("num_classes", "name", "rate", "seed", "donor_source")
+_META = ("num_classes", "name", "rate", "seed", "donor_source", "options")
 
 
 def _no_samples() -> Tensor:
@@ -70,6 +70,9 @@ class NoiseRecord:
 
     donor_source: str | None = None
     """The donor data set, e.g. ``"cifar100/train"``; required if images were replaced."""
+
+    options: str | None = None
+    """Further options of the noise, such as its class map, as JSON; None: it has none, or they are unknown."""
 
     def __post_init__(self) -> None:
         num_classes = check_num_classes(self.num_classes)
@@ -184,6 +187,7 @@ class NoiseRecord:
             "transition_matrix": self.transition_matrix.tolist(),
             "hash": self.hash,
             "donor_source": self.donor_source,
+            "options": self.options,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -217,6 +221,7 @@ class NoiseRecord:
         arrays, meta = _read(Path(path))
         if meta.get("format") != _FORMAT:
             raise DataError(f"{path}: has the format {meta.get('format')!r}, this version reads {_FORMAT!r}")
+        meta.setdefault("options", None)  # earlier records lack them
         missing = [key for key in (*_META, "hash", "true_hash") if key not in meta]
         if missing:
             raise DataError(f"{path}: is no complete noise record, it lacks {', '.join(missing)}")

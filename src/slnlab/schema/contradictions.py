@@ -128,6 +128,8 @@ def _method_problems(config: dict[str, Any]) -> Problems:
 def _schedule_problems(config: dict[str, Any]) -> Problems:
     """The faults of a schedule. `slnlab.training.schedules` refuses them too, but only after a first phase."""
     scheduler, optimizer = config["scheduler"], config["optimizer"]
+    if "last_epoch" in scheduler:
+        yield "scheduler.last_epoch", "follows from the epoch at which a run goes on; leave it out"
     if scheduler["name"] != "linear":
         return
     constant, total = scheduler["constant_epochs"], scheduler["total_epochs"]

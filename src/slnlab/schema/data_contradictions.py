@@ -158,6 +158,8 @@ def _vector_problems(config: dict[str, Any]) -> Problems:
 def _augmentation_problems(config: dict[str, Any]) -> Problems:
     """Transforms of a list that do not exist, or lack a parameter."""
     augment = config["data"].get("augment")
+    if augment == []:
+        yield "data.augment", "an empty list; none leaves the images as they are"
     for number, node in enumerate(augment if isinstance(augment, list) else ()):
         key, target = f"data.augment[{number}]", node.get("_target_")
         if not isinstance(target, str):

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from slnlab.errors import Pruned, SlnlabError
 from slnlab.storage.locks import FolderLock
 from slnlab.study.files import save
-from slnlab.study.plan import Plan, typed
+from slnlab.study.plan import Plan, Values, typed
 from slnlab.study.record import Study, Trial
 from slnlab.study.runs import run_trial
 
@@ -78,7 +78,7 @@ def search(plan: Plan, study: Study) -> None:
             asked = journal.ask()
             values = {key: _suggest(plan, key, asked) for key in plan.space}
             log.info("trial %d of %d: %s", number + 1, plan.trials, typed(values))
-            trial = run_trial(plan, values, watch=_pruning(plan, asked))
+            trial = run_trial(plan, values, watch=_pruning(plan, asked, values))
             if trial.state == "failed":
                 failed.append(trial)
             else:
@@ -101,8 +101,7 @@ def _open(plan: Plan) -> optuna.Study:
     path = plan.directory / "optuna.journal"
     _mend(path)
     if plan.prune:
-        epochs = plan.example.config.trainer.max_epochs
-        pruner: Any = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_warmup_steps=int(WARM_UP * epochs))
+        pruner: Any = optuna.pruners.MedianPruner(STARTUP_TRIALS)  # `_pruning` warms up, as trials differ in length
     else:
         pruner = optuna.pruners.NopPruner()
     study = optuna.create_study(
@@ -152,15 +151,19 @@ def _suggest(plan: Plan, key: str, trial: optuna.Trial) -> str:
     return repr(trial.suggest_float(key, interval.start, interval.end, log=log_scale))
 
 
-def _pruning(plan: Plan, trial: optuna.Trial) -> Callable[[float, int], None] | None:
-    """A watch that reports each epoch's accuracy to Optuna and ends the run on its advice; None without pruning."""
-    config = plan.example.config
+def _pruning(plan: Plan, trial: optuna.Trial, values: Values) -> Callable[[float, int], None] | None:
+    """A watch that reports each epoch's accuracy to Optuna and ends the run on its advice; None without pruning.
+
+    Nothing ends in the first `WARM_UP` of the trial's own epochs, nor in the last one.
+    """
+    config = plan.trial(values, plan.trial_seeds[0]).config
+    epochs = config.trainer.max_epochs
     if not plan.prune or config.trainer.devices > 1:  # the other processes would not learn of the end
         return None
 
     def watch(accuracy: float, epoch: int) -> None:
         trial.report(accuracy, epoch)
-        if trial.should_prune() and epoch < config.trainer.max_epochs:
+        if int(WARM_UP * epochs) < epoch < epochs and trial.should_prune():
             raise Pruned(f"below the median of the other trials in epoch {epoch} ({100 * accuracy:.1f} %)")
 
     return watch

@@ -19,6 +19,7 @@ from slnlab.processes.stopping import obeying_signals, stop_if_requested
 from slnlab.record.metrics import read_metrics
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
+from slnlab.storage.locks import is_held
 from slnlab.storage.writing import replacing
 from slnlab.study.plan import Plan, StudyRun, Values
 from slnlab.study.record import Trial
@@ -89,14 +90,26 @@ def sweep(plan: Plan, overrides: Sequence[str]) -> None:
                 launcher.wait()
 
 
-def launched_result(run: StudyRun) -> Result:
-    """The result of a run that a launcher has done.
+def launched_result(run: StudyRun, wait: bool = False) -> Result:
+    """The result of a run that a launcher has done, this study's or another process's.
+
+    Args:
+        run: of the study.
+        wait: wait for another process that trains this run.
 
     Raises:
+        Busy: another process trains it, and `wait` is False.
         Diverged: the loss of the run became infinite or NaN.
         SlnlabError: the run is unfinished for another reason.
+        Stopped: a signal came while waiting.
     """
     directory = RunDirectory(run.directory)
+    with obeying_signals():
+        while not directory.finished and is_held(run.directory):
+            if not wait:
+                raise Busy(f"another process trains the run in {run.directory}")
+            stop_if_requested()
+            time.sleep(0.5)
     if directory.finished:
         return Result.load(directory.result)
     failure = run.directory / "failure.txt"
@@ -131,7 +144,7 @@ def run_trial(
         watched = _Watched(watch, key, plan.last) if watch and run is runs[0] else None
         try:
             if plan.launcher:
-                launched_result(run)
+                launched_result(run, wait)
             else:
                 train_run(run, wait, watched)
             trial.accuracies.append(_accuracy(run, key, plan.last))

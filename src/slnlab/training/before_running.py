@@ -22,7 +22,9 @@ from slnlab.config.loader import Loader
 from slnlab.config.loading import search_in
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError, DataError
+from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import write_plan
+from slnlab.text.messages import quoted
 from slnlab.training import dry_run
 from slnlab.training.settling import settle
 
@@ -64,6 +66,11 @@ def shared_directories(runs: Sequence[tuple[str, Path, RunSpec]]) -> Iterator[st
             raise ConfigError(
                 f"the runs {other!r} and {name!r} would share the directory {directory}; "
                 "leave hydra.sweep.subdir as it is, or name a key in it that differs"
+            )
+        if other_spec.container.get("label_wave") != spec.container.get("label_wave"):
+            raise ConfigError(
+                f"label_wave.average: {other!r} and {name!r} are the same training, of which it only chooses an epoch; "
+                "a finished run keeps its choice, so give each value a runs_dir of its own"
             )
         yield f"{name!r} is the same run as {other!r} and is done once: the difference does not change the result"
 
@@ -174,6 +181,12 @@ class CheckBeforeRunning(Callback):
             if self.dry_run:
                 dry_run.show(runs)
                 sys.exit()
+            for _, directory, spec in runs:
+                if not spec.config.force and RunDirectory(directory).finished:
+                    RunDirectory(directory).refuse_another_run(spec)
+            tops = {str(spec.container["runs_dir"]) for _, _, spec in runs}
+            if len(tops) > 1:
+                raise ConfigError(f"runs_dir: one folder holds all runs of a sweep, not {quoted(sorted(tops))}")
             write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
         except (ConfigError, DataError) as error:
             sys.exit(f"error: {error}")

@@ -54,6 +54,4 @@ def make(needed: NeededRun, train: Train, by: RunSpec) -> None:
     if needed.exists:
         return
     log.info("%s", needed.why)
-    # A finished run has lost the wanted file, so it is trained anew.
-    again = needed.spec.changed({"force": RunDirectory(needed.spec.directory).finished})
-    train(again, needed.spec.directory, [f"(made for {by.title})"], wait=True)
+    train(needed.spec, needed.spec.directory, [f"(made for {by.title})"], wait=True, wanted=needed.file)
