@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test-vectors help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: test-vectors help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/recipe/search experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -78,6 +78,11 @@ experiments/minima_digits: $(STAMP)  ## flat minima, the propositions and the we
 	  ls -d runs/minima_digits/digits/sym-0.4/$$method/*/seed0 | head -1; done) --points 17 --samples 500 --weights network --out $@
 	rm -r $@/*.svg $@/curves.png $@/landscape-points
 
+# Finished runs are kept without weights (report --archive), so that a sweep trains only the missing ones. KEPT= unpacks none.
+KEPT ?= true
+unpack = test -z "$(KEPT)" -o -d $(2) -o ! -f $(1)/runs.tar.xz || { mkdir -p $(2) && tar -xf $(1)/runs.tar.xz -C $(2); }
+
+RECIPE := $(BIN)/python -m slnlab.train -m experiment=recipe_digits launcher=local
 experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against its rivals on digits, and without its parts (251 runs)
 	for noise in sym asym; do \
 	  $(BIN)/python -m slnlab.tune data=digits data.noisy_val=260 noise=$$noise method=slnlab method.strength=3,6,10 \
@@ -86,20 +91,27 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 	    method.strength=6,10 class_balance.strength=1,3 --last 10 trainer.evaluate_every=80 runs_dir=runs/recipe_tuned || exit 1; done
 	for study in runs/recipe_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
-	$(BIN)/python -m slnlab.train -m experiment=recipe_digits launcher=local runs_dir=runs/recipe
+	@$(call unpack,$@,runs/recipe)
+	@$(call unpack,$@/parts,runs/recipe_parts)
+	$(RECIPE) runs_dir=runs/recipe
 	for part in class_balance.strength=0 correction.enabled=false method.strength=0; do \
-	  $(BIN)/python -m slnlab.train -m experiment=recipe_digits noise=sym,asym,dependent method=slnlab $$part launcher=local \
-	    runs_dir=runs/recipe_parts || exit 1; done
-	$(BIN)/python -m slnlab.report runs/recipe --compare slnlab --out $@
-	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts
+	  $(RECIPE) noise=sym,asym,dependent method=slnlab $$part runs_dir=runs/recipe_parts || exit 1; done
+	$(BIN)/python -m slnlab.report runs/recipe --compare slnlab --out $@ --archive $@/runs.tar.xz
+	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts --archive $@/parts/runs.tar.xz
 	rm $@/curves.png $@/parts/curves.png
+
+SEARCH := $(BIN)/python experiments/recipe_search.py runs_dir=runs/recipe_search
+experiments/recipe/search: $(STAMP)  ## additions to method=slnlab and other cores for it, on noisy labels: digits, Fashion-MNIST (hours)
+	$(SEARCH) experiment=recipe_digits data.noisy_val=260 trainer.evaluate_every=2 seed=0,1,2
+	$(SEARCH) experiment=fashion_mnist data.noisy_val=400 seed=0,1
 
 DIAGNOSIS := $(BIN)/python -m slnlab.train -m launcher=local method=ce,sln,sln_mo_lc,elr,slnlab
 DIAGNOSED := $(DIAGNOSIS) experiment=fashion_mnist noise.rate=0.4,0.2 runs_dir=runs/diagnosis
 LOW := $(DIAGNOSIS) experiment=recipe_digits seed=5,6 runs_dir=runs/diagnosis_digits
 # CIFAR=DIR HUMAN=FILE add CIFAR-10 with human labels.
 experiments/diagnosis: $(STAMP)  ## scores that find wrong labels beside cleanlab, and what corrections bring (550 runs, 12 hours on a core)
-	@test -d runs/minima_digits -a -d runs/recipe || { echo "first: make experiments/minima_digits experiments/recipe"; exit 1; }
+	@for runs in runs/minima_digits runs/recipe; do find $$runs -name samples.npz 2> /dev/null | grep -q . || \
+	  { echo "first, without $$runs: make experiments/minima_digits experiments/recipe KEPT="; exit 1; }; done
 	@test -z "$(CIFAR)" -o -n "$(HUMAN)" || { echo "CIFAR needs HUMAN=FILE: see $@/README.md"; exit 1; }
 	for seed in 0 1 2; do \
 	  $(DIAGNOSED) seed=$$seed noise.seed=$$seed noise=sym,asym && \
@@ -129,10 +141,6 @@ experiments/digits_tuned: $(STAMP)  ## what fell behind in methods_digits, its h
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
 	$(BIN)/python -m slnlab.report runs/digits_tuned --out $@
 	rm $@/curves.png $@/table.csv  # trials and final runs together: no picture to learn from
-
-# Finished runs are kept without weights (report --archive), so that a sweep trains only the missing ones. KEPT= trains all.
-KEPT ?= true
-unpack = test -z "$(KEPT)" -o -d $(2) -o ! -f $(1)/runs.tar.xz || { mkdir -p $(2) && tar -xf $(1)/runs.tar.xz -C $(2); }
 
 # Stages: SEEDS=0,1 and then more, which adds runs. COMPARE has overrides of every run, SWEEPS the sweeps.
 SEEDS ?= 0,1,2,3,4
@@ -188,7 +196,7 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --where noise=sym --out runs/fashion_mnist && \
 	  cp runs/fashion_mnist/curves.png $@/sym.png  # for the README
 	@find runs/fashion_mnist -name result.json ! -execdir test -e samples.npz \; -print | grep -q . && \
-	  { echo "not drawn without weights and samples: density, dissection, tsne; KEPT= trains all runs"; exit; }; \
+	  { echo "not drawn without weights and samples: density, dissection, tsne; without runs/fashion_mnist KEPT= trains all runs"; exit; }; \
 	for kind in density dissection; do $(BIN)/python -m slnlab.analyze $$kind runs/fashion_mnist --out $@ || exit 1; done; \
 	$(BIN)/python -m slnlab.analyze tsne $$(for method in ce sln_mo_lc slnlab; do \
 	  ls -d runs/fashion_mnist/fashion_mnist/sym-0.4/$$method/*/seed0 | head -1; done) --samples 1500 --out $@ && \
