@@ -85,7 +85,7 @@ MISTAKES = {
         "--dry-run",
     ],
     "for a sweep runs_dir=FOLDER holds all runs": ["-m", "seed=0,1", "hydra.run.dir=mine"],
-    "runs_dir: one folder holds all runs of a sweep, not 'a', 'b'": ["-m", "runs_dir=a,b"],
+    "runs_dir: one folder holds all runs of a sweep, not 'a', 'b'": ["-m", "runs_dir=a,b", "--dry-run"],
     "--force: keys have no dashes: force=VALUE": ["--force"],
     "noise.rate: '40%' is not allowed": ["noise.rate=40%", "method=dividemix"],
     "sln.sigma: \"Environment variable 'NOPE'": ["sln.sigma=${oc.env:NOPE}"],

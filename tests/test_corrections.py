@@ -15,7 +15,15 @@ import slnlab
 from slnlab.diagnose import main
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.inference.corrections import Policy, check_request, check_target, corrected, usage, write_corrected
+from slnlab.inference.corrections import (
+    Policy,
+    _last_of_their_class,
+    check_request,
+    check_target,
+    corrected,
+    usage,
+    write_corrected,
+)
 from slnlab.inference.decisions import decisions_of, read_decisions
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 
@@ -118,6 +126,15 @@ def test_a_policy_leaves_the_last_image_of_a_class(found: Diagnosis) -> None:
     left = {path for path, label in labels.labels.items() if label is not None}
     assert left == {"one/3.png", str(found.columns["path"][ones[-1]])}, "the least suspicious one"
     assert "36 left out, 1 kept as the last of their class" in str(labels)
+
+
+def test_a_sample_that_stays_may_empty_the_class_that_it_was_to_get() -> None:
+    """The only a was to become b, and all b become c: then a b stays too."""
+    before: dict[str, int | None] = {"a": 0, "b1": 1, "b2": 1, "c": 2}
+    after: dict[str, int | None] = {"a": 1, "b1": 2, "b2": 2, "c": 2}
+    assert _last_of_their_class(before, after, ["b2", "a", "b1"]) == {"a": 0, "b2": 1}
+    assert _last_of_their_class(before, {**after, "a": 0}, ["b2", "b1"]) == {"b2": 1}
+    assert _last_of_their_class(before, {**after, "a": None}, []) == {}, "a person has left it out"
 
 
 def test_only_decisions_count_with_keep(found: Diagnosis, tmp_path: Path) -> None:

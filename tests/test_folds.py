@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from omegaconf import open_dict
 
 import slnlab
 from slnlab.config import check, compose
+from slnlab.config.run_spec import RunSpec
 from slnlab.data.folds import rows_of_fold
 from slnlab.diagnose import main
-from slnlab.errors import ConfigError
-from slnlab.inference import folds
+from slnlab.errors import ConfigError, DataError
+from slnlab.inference import folds, threshold
 from slnlab.inference.diagnosis import diagnose
 from slnlab.inference.images import run_images
 from slnlab.inference.trained_run import TrainedRun
@@ -50,13 +53,24 @@ def test_networks_of_folds_that_have_learned_nothing_are_said(run: TrainedRun) -
     assert any("they have learned too little, or most labels are wrong" in remark for remark in remarks)
 
 
-def test_the_folds_of_an_earlier_training_are_replaced(
-    run: TrainedRun, outside: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = settle(folds.further(run.config))
-    directory = run.directory / ".folds" / "0-of-3"
-    assert folds.replacing(spec, directory).container["force"], "that run lacks a fold"
-    assert folds.replacing(spec, run.directory / "another") is spec
+def test_the_folds_of_an_earlier_training_are_replaced(run: TrainedRun, outside: np.ndarray) -> None:
+    """Fold 0 of 3 lies where fold 0 of another training would."""
+    forced = dict[str, bool]()
+
+    def noted(spec: RunSpec, directory: Path, _: list[str]) -> None:
+        forced[directory.name] = spec.container["force"]
+        raise DataError("enough")
+
+    for rate, expected in (("as it is", False), ("another", True)):
+        changed = copy.copy(run)
+        object.__setattr__(changed, "config", run.config.copy())
+        if rate == "another":
+            changed.config.optimizer.lr = 0.123
+        for judge in (folds.out_of_fold, lambda r, k, t: threshold.threshold_margin(r, t)):
+            forced.clear()
+            with pytest.raises(DataError, match="enough"):
+                judge(changed, 3, noted)  # type: ignore[operator]
+            assert forced in ({"0-of-3": expected}, {"1": False}), "no threshold samples were trained here"
 
 
 def test_each_sample_is_judged_by_a_run_that_has_not_seen_it(run: TrainedRun, outside: np.ndarray) -> None:

@@ -44,7 +44,12 @@ def test_a_few_extreme_pixels_that_hide_the_others_are_said(tmp_path: Path, capl
     images[2][0, 0] = 65535
     assert find_pixel_range([put(tmp_path / "hot", *images)]) == [1000, 65535]
     assert "pixels from 1000 to 65535, but 99 % of them lie in 100" in caplog.text
-    assert "data.pixel_range=[100" in caplog.text
+    assert "and become 2 of 256 grey levels; data.pixel_range=[100" in caplog.text
+    caplog.clear()
+    spots = np.zeros((40, 40), np.uint16)
+    spots[0, 0] = 60_000
+    assert find_pixel_range([put(tmp_path / "spots", spots)]) == [0, 60_000]
+    assert not caplog.records, "the spots are what the images show"
 
 
 def test_a_large_split_is_sampled_evenly(tmp_path: Path) -> None:

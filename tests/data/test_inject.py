@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,21 @@ def swapped_unasked(labels: Tensor) -> Replacement:
 
 def needs_temperature(labels: Tensor, temperature: float) -> Tensor:
     return labels
+
+
+@pytest.mark.parametrize(
+    ("class_map", "stated"),
+    [("next", "next"), ({0: 1, "b": "c"}, {"0": 1, "b": "c"}), (OmegaConf.create({"a": "b"}), {"a": "b"})],
+)
+def test_a_record_states_the_options_of_its_noise(class_map: Any, stated: Any, tmp_path: Path) -> None:
+    """Also the record of a run that reads it, by which the report tells one noise from another."""
+    node = {"_target_": "slnlab.noise.asymmetric", "name": "asym", "rate": 0.4, "seed": 0, "class_map": class_map}
+    _, record = LabelNoise.from_config(node).apply(pictures(), C, list("abcde"))
+    assert json.loads(record.options or "") == {"class_map": stated}
+    record.save(tmp_path / "noise.npz")
+    node = {"_target_": "slnlab.noise.from_record", "name": "run", "rate": 0.0, "seed": 0, "path": str(tmp_path)}
+    _, again = LabelNoise.from_config(node).apply(pictures(), C)
+    assert again.options == record.options == record.summary()["options"]
 
 
 def test_a_users_noise_function_gets_the_arguments_it_names() -> None:

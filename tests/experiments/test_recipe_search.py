@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 import recipe_search
@@ -46,6 +47,7 @@ def test_the_table_of_three_trials() -> None:
         *lines("slnlab", "", 60, 62, 70, 72),
         *lines("schedule", "scheduler=cosine", 61, 65, 71, 75, seconds=3),
         *lines("loss", "loss=gce", 90, 90, 90, None),
+        *lines("loss", "loss=sce", 90, 90),
     ]
     assert page(found).splitlines() == [
         "**digits**",
@@ -55,7 +57,9 @@ def test_the_table_of_three_trials() -> None:
         "| schedule | scheduler=cosine | 63.00 | 73.00 | 68.00 | +2.00 [+0.16, +3.84] | 1.50 |",
         "| slnlab |  | 61.00 | 71.00 | 66.00 | – | 1.00 |",
         "| loss | loss=gce | – | – | diverged | – | – |",
+        "| loss | loss=sce | – | – | begun | – | – |",
     ]
+    assert "| not run |" in page(found[4:8]), "the recipe has not run there"
 
 
 def test_a_search_of_tiny_runs(tmp_path: Path) -> None:
@@ -75,3 +79,44 @@ def test_the_committed_tables_follow_from_their_runs() -> None:
     found = read(FOLDER / "search.csv")
     assert found
     assert (FOLDER / "search.md").read_text("utf-8") == page(found) + "\n"
+
+
+NOISES = {
+    "symmetric": "sym", "asymmetric": "asym", "instance-dependent": "dependent", "part-dependent": "part_dependent",
+    "open-set": "open_set",
+}  # fmt: skip
+PARTS = {"without class balance": "class_balance.strength=0", "without label correction": "correction.enabled=false",
+         "without ELR": "method.strength=0"}  # fmt: skip
+
+
+def cell(found: list[Line]) -> str:
+    accuracies = [100 * float(line["test_last"]) for line in found]
+    assert [line["seed"] for line in found] == ["5", "6", "7", "8", "9"]
+    return f"{fmean(accuracies):.1f} ± {stdev(accuracies):.1f}"
+
+
+def table_of(mark: str) -> list[list[str]]:
+    """The cells of the table of the page whose header begins with these words."""
+    text = (FOLDER / "README.md").read_text("utf-8").partition(mark)[2].partition("\n\n")[0]
+    return [[each.strip(" *") for each in line.strip("|").split("|")] for line in f"{mark}{text}".splitlines()]
+
+
+def test_the_confirmation_follows_from_its_runs() -> None:
+    (_, *labels), _, *rows = table_of("| noise | CE |")
+    runs = read(FOLDER / "results.csv")
+    assert len(rows) == len(NOISES)
+    for name, *cells in rows:
+        of_noise = [line for line in runs if line["noise"] == NOISES[name] and line["test_last"]]
+        assert cells == [cell([line for line in of_noise if line["label"] == label]) for label in labels]
+
+
+def test_the_ablation_follows_from_its_runs() -> None:
+    (_, *noises), _, (whole, *cells), *rows = table_of("| | symmetric | asymmetric | instance-dependent |")
+    for noise, text in zip(noises, cells, strict=True):
+        runs = [line for line in read(FOLDER / "results.csv") if line["noise"] == NOISES[noise]]
+        assert text == cell([line for line in runs if line["label"] == whole])
+        runs = [line for line in read(FOLDER / "parts/results.csv") if line["noise"] == NOISES[noise]]
+        for name, *texts in rows:
+            key = PARTS[name.partition(" (")[0]]
+            its = [line for line in runs if line["label"] == "slnlab" and key in line["setting"].split(", ")]
+            assert texts[noises.index(noise)] == cell(its), name

@@ -140,7 +140,7 @@ def best_and_ties(rows: Sequence[Row]) -> set[int]:
     """Places of the row with the best accuracy, and of those whose 95 % interval of the difference from it holds zero.
 
     The differences are paired if two pairs can be made; otherwise Welch's interval counts. Units are as in `compare`.
-    A row without an interval is no tie.
+    A row without an interval is no tie, as one with equal differences (see `paired`).
     """
     measure = accuracy_measure(rows)
     means = {place: found.mean for place, row in enumerate(rows) if (found := row.statistics[measure])}
@@ -151,7 +151,7 @@ def best_and_ties(rows: Sequence[Row]) -> set[int]:
     for place in means.keys() - ties:
         differences, _, _ = _differences(rows[place], rows[best], measure)
         difference = paired(differences, [0.0] * len(differences))
-        if difference is None:
+        if len(differences) < 2:
             ours, theirs = (Summary.of(_by_draw(values_by_run(rows[at], measure))[0]) for at in (place, best))
             difference = welch(ours, theirs)
         if difference and difference.low <= 0 <= difference.high:

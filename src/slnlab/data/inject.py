@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from hydra.utils import get_method, instantiate
+from omegaconf import ListConfig
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -192,7 +193,7 @@ class LabelNoise:
     def _stated_options(self) -> str | None:
         """The options that decide the noise, but for files and the donor, as JSON; None: there are none."""
         stated = {k: v for k, v in self.options.items() if k not in _NOT_FOR_THE_FUNCTION and k not in _FILES}
-        return json.dumps(stated, sort_keys=True, default=dict) if stated else None
+        return json.dumps(_plain(stated), sort_keys=True) if stated else None
 
     @property
     def _donor_source(self) -> Source | None:
@@ -210,6 +211,13 @@ _NOT_FOR_THE_FUNCTION = ("donor", "clean_run", "like")
 """Keys of a noise YAML that slnlab reads, not the function."""
 
 _FILES = ("path", "probabilities")
+
+
+def _plain(value: Any) -> Any:
+    """A value of a configuration as JSON has it, with texts as keys."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple | ListConfig) else value
 
 
 def resolve_class_map(

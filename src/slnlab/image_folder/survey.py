@@ -34,9 +34,10 @@ SAMPLE = 256
 
 
 MIDDLE = 0.99
-"""Share of the pixels that should use a large part of the range, `LEAST` of it or more."""
+"""Share of the pixels that should use `LEAST` of the range or more."""
 
-LEAST = 0.25
+LEAST = 0.1
+"""Less than this share of the range leaves 25 of 256 grey levels."""
 
 
 def find_pixel_range(splits: Sequence[Paths]) -> list[float] | None:
@@ -136,11 +137,12 @@ def _extremes(paths: Sequence[Path]) -> list[float]:
     if not smallest < largest:
         raise DataError(f"{paths[0]}: all pixels of the images of more than 8 bits have one value, {smallest:g}")
     low, high = np.nanquantile(np.concatenate(some), [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
-    if high - low < LEAST * (largest - smallest):
+    share = (high - low) / (largest - smallest)
+    if 0 < share < LEAST:  # 0: a background of one value around small objects
         log.warning(
-            "data.pixel_range: the images have pixels from %g to %g, but %g %% of them lie in %g to %g and become "
-            "nearly one grey; data.pixel_range=[%g,%g] keeps their differences",
-            *(smallest, largest, 100 * MIDDLE, low, high, low, high),
+            "data.pixel_range: the images have pixels from %g to %g, but %g %% of them lie in %g to %g and become %d "
+            "of 256 grey levels; data.pixel_range=[%g,%g] gives them all",
+            *(smallest, largest, 100 * MIDDLE, low, high, 1 + int(255 * share), low, high),
         )
     return [float(smallest), float(largest)]
 

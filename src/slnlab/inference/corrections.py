@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -188,13 +189,12 @@ def corrected(
         name = name_of[row]
         labels[name], weights[name] = treated(diagnosis, policy, row)  # an earlier weight judged the former label
     labels |= decided
-    last, present = 0, {*labels.values()}
-    for row in reversed(rows) if "labels" in diagnosis.run.config.data.source else []:  # the least suspicious first
-        name = name_of[row]
-        if before[name] not in present:
-            labels[name], weights[name] = before[name], data.weights().get(name, 1.0)
-            present.add(before[name])
-            last += 1
+    last: dict[str, int | None] = {}
+    if "labels" in diagnosis.run.config.data.source:
+        least_suspicious_first = [name_of[row] for row in reversed(rows)]
+        last = _last_of_their_class(before, labels, least_suspicious_first)
+        labels |= last
+        weights |= {name: data.weights().get(name, 1.0) for name in last}
     weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in decided}
     votes: Mapping[str, Any] = getattr(getattr(data, "source", None), "targets", dict)()
     same = (name for name in votes if name in before and labels[name] == before[name])
@@ -213,8 +213,27 @@ def corrected(
         left_out=sum(now is None and now != was for was, now in pairs),
         earlier=sum(now is None and now == was for was, now in pairs),
         by_votes=by_votes,
-        last=last,
+        last=len(last),
     )
+
+
+def _last_of_their_class(before: Decisions, after: Decisions, names: Sequence[str]) -> Decisions:
+    """The samples, with their labels before, that must keep them so that no class loses its last label.
+
+    Args:
+        before, after: name → label.
+        names: of the samples that may keep their labels, in the order in which they do.
+    """
+    kept: Decisions = {}
+    count = Counter(after.values())
+    while True:  # a sample that keeps its label may be the last one of the class that it was to get
+        lost = {label for label in before.values() if label is not None and not count[label]}
+        found = next((name for name in names if before[name] in lost and name not in kept), None)
+        if found is None:
+            return kept
+        count[after[found]] -= 1
+        count[before[found]] += 1
+        kept[found] = before[found]
 
 
 def usage(run: TrainedRun, path: Path) -> str:

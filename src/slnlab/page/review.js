@@ -117,7 +117,7 @@ function csv() {
 
 // File names need not be UTF-8: Python passes each such byte as a lone surrogate, U+DC80 to U+DCFF.
 function bytes(text) {
-  const parts = text.split(/([\uDC80-\uDCFF])(?<![\uD800-\uDBFF][\uDC80-\uDCFF])/);
+  const parts = text.split(/([\uDC80-\uDCFF])/u); // not those of a pair
   return parts.map((part, place) => place % 2 ? new Uint8Array([part.charCodeAt(0) - 0xDC00]) : part);
 }
 

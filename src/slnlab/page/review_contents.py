@@ -157,7 +157,11 @@ def _pictures(
     notes = [f"Without {len(faulty):,} picture(s), the first one because of {faulty[0]}"] if faulty else []
     if len(found) + len(faulty) == count:
         return found, notes
-    why = "a page has no more" if len(found) == MOST else f"more would make the file larger than {LARGEST // 10**6} MB"
+    why = (
+        "a page has no more"
+        if len(found) + len(faulty) == MOST
+        else f"more would make the file larger than {LARGEST // 10**6} MB"
+    )
     return found, [
         *notes,
         f"{len(found):,} samples have a picture, the most suspicious of each given class first; {why}.",

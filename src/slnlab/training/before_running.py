@@ -178,15 +178,15 @@ class CheckBeforeRunning(Callback):
         try:
             for line in shared_directories(runs):
                 log.warning("%s", line)
+            tops = {str(spec.container["runs_dir"]) for _, _, spec in runs}
+            if len(tops) > 1:
+                raise ConfigError(f"runs_dir: one folder holds all runs of a sweep, not {quoted(sorted(tops))}")
             if self.dry_run:
                 dry_run.show(runs)
                 sys.exit()
             for _, directory, spec in runs:
                 if not spec.config.force and RunDirectory(directory).finished:
                     RunDirectory(directory).refuse_another_run(spec)
-            tops = {str(spec.container["runs_dir"]) for _, _, spec in runs}
-            if len(tops) > 1:
-                raise ConfigError(f"runs_dir: one folder holds all runs of a sweep, not {quoted(sorted(tops))}")
             write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
         except (ConfigError, DataError) as error:
             sys.exit(f"error: {error}")
