@@ -126,6 +126,13 @@ def last(study: str, noise: str) -> dict[str, str]:
     return dict(re.findall(r"^\| (\S.*?) +\| +\d+ \([^|]*\| +([\d.]+) ±", table, re.MULTILINE))
 
 
+def test_the_readme_says_what_a_tuned_rival_reaches() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    with (ROOT / "experiments" / "methods" / "methods_memorising" / "pareto.csv").open(newline="") as file:
+        (tuned,) = (float(line["test_last_percent_mean"]) for line in csv.DictReader(file) if line["label"] == "ELR")
+    assert f"ELR with a λ chosen on noisy labels](experiments/methods/README.md) ends at {tuned:.1f})" in text
+
+
 def test_the_evidence_shows_committed_results() -> None:
     evidence = (ROOT / "README.md").read_text().partition("## Evidence")[2]
     demo = last("demo", "sym")
