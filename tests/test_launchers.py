@@ -30,6 +30,7 @@ from slnlab.launchers.planned import Outcome, Planned, execute, missing
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import PLANS, RunStatus, run_statuses, time_left, write_plan
 from slnlab.sweep import table
+from slnlab.training.before_running import shared_directories
 from slnlab.training.settling import settle
 
 SMALL = ("data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", "launcher=local")
@@ -130,9 +131,10 @@ def test_another_run_in_a_planned_directory_is_not_taken_for_finished(tmp_path: 
     run.path.mkdir(parents=True)
     run.describe(mine, [])
     run.result.write_text("{}")
+    assert list(shared_directories([("ce", run.path, mine)])) == []
     assert missing([Planned(mine, run.path, (), "ce")]) == []
     with pytest.raises(ConfigError, match=r"mine/seed0 holds another run \(method._target_="):
-        missing([Planned(other, run.path, (), "elr")])
+        list(shared_directories([("elr", run.path, other)]))
 
 
 def test_the_logs_of_runs_side_by_side_have_their_lines_to_the_end(

@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from slnlab import config
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, SlnlabError
-from slnlab.record.run_directory import RunDirectory
 from slnlab.text.terminal import log_file
 
 if TYPE_CHECKING:
@@ -162,14 +161,7 @@ def execute_together(group: Sequence[Planned]) -> list[Outcome]:
 
 
 def missing(plan: Sequence[Planned]) -> list[Planned]:
-    """The unfinished runs of a plan. The log counts the others.
-
-    Raises:
-        ConfigError: the directory of a finished run holds another one.
-    """
-    for planned in plan:
-        if planned.finished:
-            RunDirectory(planned.directory).refuse_another_run(planned.spec)
+    """The unfinished runs of a plan. The log counts the others."""
     left = [planned for planned in plan if not planned.finished]
     if len(left) < len(plan):
         log.info("%d of %d runs are finished already", len(plan) - len(left), len(plan))

@@ -55,12 +55,15 @@ def shared_directories(runs: Sequence[tuple[str, Path, RunSpec]]) -> Iterator[st
         runs: (name, directory, run) of all runs.
 
     Raises:
-        ConfigError: two different runs would have one directory.
+        ConfigError: two different runs would have one directory, or another finished run has it.
+        DataError: the identity of a finished run cannot be read.
     """
     first: dict[Path, tuple[str, RunSpec]] = {}
     for name, directory, spec in runs:
         other, other_spec = first.setdefault(directory, (name, spec))
         if other_spec is spec:
+            if RunDirectory(directory).finished and not spec.config.force:
+                RunDirectory(directory).refuse_another_run(spec)
             continue
         if other_spec.identity != spec.identity:
             raise ConfigError(
@@ -184,9 +187,6 @@ class CheckBeforeRunning(Callback):
             if self.dry_run:
                 dry_run.show(runs)
                 sys.exit()
-            for _, directory, spec in runs:
-                if not spec.config.force and RunDirectory(directory).finished:
-                    RunDirectory(directory).refuse_another_run(spec)
             write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
         except (ConfigError, DataError) as error:
             sys.exit(f"error: {error}")
