@@ -138,7 +138,8 @@ def test_later_phases_begin_within_the_run(
         ("truncated_gce", ["data=mini_webvision"], "first_pruning", 50),  # CIFAR-100's half of the run
         ("cores2", ["data=noisy_imagenette"], "ramp", [8, 32]),
         ("cores2", ["data=red_mini_imagenet"], "ramp", [11, 40]),
-        ("cores2", ["trainer.max_epochs=5"], "ramp", [1, 2]),
+        ("cores2", ["trainer.max_epochs=5"], "ramp", [0, 2]),
+        ("cores2", ["trainer.max_epochs=1"], "ramp", [0, 1]),
     ],
 )
 def test_values_counted_in_steps_and_epochs_follow_the_run_length(

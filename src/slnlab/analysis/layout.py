@@ -22,15 +22,19 @@ Test accuracy in percent, mean ± sample standard deviation over runs: at the la
 oracle*: at the best epoch, chosen on the test set, so not a result. memorised: percent of the wrongly labelled samples
 predicted as their given label. recovered: percent of the flipped ones predicted as their true label. AUROC: of finding
 wrong labels by their loss. s/epoch: training time."""
-VAL_NOTE = "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels."
-CLEAN_VAL_NOTE = "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set."
-BALANCED_NOTE = "\nbalanced: mean test accuracy over the classes at the last epoch."
-LABEL_WAVE_NOTE = "\nlabel wave: where the training predictions' changes from epoch to epoch have their first minimum."
-BEST_NOTE = "\n(best epoch): the weights that best_epoch.criterion has chosen, which all its columns describe."
-COST_NOTE = """
+COLUMN_NOTES = {
+    "best val": "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels.",
+    "best clean val": "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set.",
+    "label wave": "\nlabel wave: where the training predictions' changes from epoch to epoch have their first minimum.",
+    "balanced": "\nbalanced: mean test accuracy over the classes at the last epoch.",
+    "ECE": QUALITY_NOTE,
+    "noisy val": "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels.",
+    "cost": """
 cost: a run's computing time as a multiple of cross entropy's, measured side by side for each method; a run of cross
-entropy that it needs first counts as 1. –: not measured for such a run (init.from, sam.rho, other epochs)."""
-NOISY_VAL_NOTE = "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels."
+entropy that it needs first counts as 1. –: not measured for such a run (init.from, sam.rho, other epochs).""",
+}
+"""Name of a column that not every table has → its meaning."""
+BEST_NOTE = "\n(best epoch): the weights that best_epoch.criterion has chosen, which all its columns describe."
 COMPARISON_NOTE = """
 vs: mean difference in percentage points at the last epoch [95 % interval], from pairs of runs on the same seed and
 noisy labels. With several noise draws, differences are averaged over the seeds of a draw, and draws are the independent
@@ -103,25 +107,12 @@ def make_tables(
 
 def note(tables: Sequence[Table]) -> str:
     """The meaning of the columns of all tables."""
-    statistics = [row.statistics for table in tables for row in table.rows]
-    names = {name for table in tables for name in table.columns}
-    text = NOTE
-    if any(found["test_best_noisy_val"] for found in statistics):
-        text += VAL_NOTE
-    if any(found["test_best_clean_val"] for found in statistics):
-        text += CLEAN_VAL_NOTE
+    shown = {name for table in tables for name in table.columns}
+    if "ECE" in shown:
+        shown.discard("balanced")  # the note on ECE names it too
+    text = NOTE + "".join(each for name, each in COLUMN_NOTES.items() if name in shown)
     if any(row.title.endswith(OF_BEST_EPOCH) for table in tables for row in table.rows):
         text += BEST_NOTE
-    if any(found["test_label_wave"] for found in statistics):
-        text += LABEL_WAVE_NOTE
-    if "ECE" in names:
-        text += QUALITY_NOTE
-    elif "balanced" in names:
-        text += BALANCED_NOTE
-    if any(found["noisy_val_last"] and not found["test_last"] for found in statistics):
-        text += NOISY_VAL_NOTE
-    if "cost" in names:
-        text += COST_NOTE
     if any(table.comparisons for table in tables):
         text += COMPARISON_NOTE
     return text

@@ -97,9 +97,9 @@ def part_of_epochs(share: float, *, _root_: DictConfig) -> int:
     return max(1, int(share * _root_.trainer.max_epochs))
 
 
-def epochs_of(count: int, of: int, *, _root_: DictConfig) -> int:
-    """So many epochs, published for runs of `of` epochs; in a shorter run the same share of it, at least 1."""
-    return max(1, min(count, count * int(_root_.trainer.max_epochs) // of))
+def epochs_of(count: int, of: int, least: int = 1, *, _root_: DictConfig) -> int:
+    """So many epochs, published for runs of `of` epochs; in a shorter run the same share of it, at least `least`."""
+    return max(least, min(count, count * int(_root_.trainer.max_epochs) // of))
 
 
 def part_of_side(share: float, *, _root_: DictConfig) -> int:
