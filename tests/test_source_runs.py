@@ -133,6 +133,7 @@ def test_init_options_change_the_first_stage(tmp_path: Path) -> None:
         "init.from=sln",
         'init.overrides=["sln.sigma=0.5","trainer.max_epochs=3","optimizer=adam","optimizer.lr=0.01"]',
         "noise=asym",
+        "clip_norm=1",
         "seed=2",
     )
     (run,) = settle(config).sources
@@ -143,6 +144,7 @@ def test_init_options_change_the_first_stage(tmp_path: Path) -> None:
     assert made["optimizer"]["lr"] == 0.01
     assert made["data"]["train_size"] == 60, "what is not said otherwise is shared"
     assert made["noise"]["name"] == "asym"
+    assert made["clip_norm"] == 1
 
 
 @pytest.mark.parametrize("typed", [[], ["data.noisy_val=8", "data.split_seed=3"]])

@@ -52,6 +52,8 @@ def test_the_other_samples_keep_their_noisy_labels() -> None:
     assert extra.labels.wrong[chosen].all()
     assert torch.equal(extra.labels.wrong[~chosen], plain.labels.wrong[~chosen])
     assert torch.equal(extra.labels.true, plain.labels.true)
+    assert torch.equal(extra.noise_record.given, extra.labels.given)
+    assert extra.noise_record.transition_matrix.shape == (11, 11), "methods compare their matrix with it"
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ def test_the_estimating_run_ignores_keys_of_the_correcting_method(tmp_path: Path
     made = [noisy(f"method={name}") for name in ("forward", "backward")]
     assert [run.config.best_epoch.criterion for run in made] == ["loss", "loss"]
     assert made[0].subdir == made[1].subdir
+    assert noisy("method=forward", "clip_norm=1").config.clip_norm == 1
     by_accuracy = compose(["method=forward", "method.criterion=accuracy", f"runs_dir={tmp_path}"])
     assert noisy("method=forward", "method.criterion=accuracy").config.best_epoch.criterion == "accuracy"
     assert settle(by_accuracy).subdir != settle(compose(["method=forward"])).subdir

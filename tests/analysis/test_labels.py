@@ -88,7 +88,10 @@ def test_judge_by_hand() -> None:
     table.correct(torch.tensor([2]), torch.tensor([0.0]), torch.tensor([2]))
     network = Lookup().train()
     batches = [(torch.tensor([2, 0]), torch.tensor([[2.0], [0.0]])), (torch.tensor([1]), torch.tensor([[1.0]]))]
-    rows, losses, predictions, margins, others, probabilities = judge(network, batches, table)
+    other = Lookup()
+    other.logits = other.logits.roll(1, 0)
+    judgements = judge({"network": network, "other": other}, batches, table)
+    rows, losses, predictions, margins, others, probabilities = judgements["network"]
     assert rows.tolist() == [0, 1, 2], "in the order of the table"
     assert losses.tolist() == pytest.approx([log(4), log(4 / 3), log(8)])
     assert predictions.tolist() == [0, 1, 2]
@@ -96,6 +99,7 @@ def test_judge_by_hand() -> None:
     assert others.tolist() == [0, 0, 2], "that class, the first of equals"
     assert probabilities.tolist() == [pytest.approx(row) for row in network.logits.exp().tolist()]
     assert network.training, "put back"
+    assert judgements["other"].prediction.tolist() == [2, 0, 1]
 
 
 def test_a_diverged_network_is_not_judged() -> None:
@@ -103,4 +107,4 @@ def test_a_diverged_network_is_not_judged() -> None:
     network.logits[1] = float("nan")
     batches = [(torch.tensor([0, 1]), torch.tensor([[0.0], [1.0]]))]
     with pytest.raises(SlnlabError, match="not finite"):
-        judge(network, batches, SampleTable(torch.tensor([1, 1]), 3))
+        judge({"network": network}, batches, SampleTable(torch.tensor([1, 1]), 3))

@@ -123,6 +123,11 @@ def test_without_a_test_set_held_out_accuracy_is_shown(lines: Callable[..., list
     assert "noisy val: network 50.0 %, labels 90.0 %, " in lines(1, 1.0, metrics)[0]
 
 
+def test_top_five_accuracy_is_no_second_row(lines: Callable[..., list[str]]) -> None:
+    metrics = {"test/student/accuracy": 0.1, "test/student/top5_accuracy": 0.5}
+    assert lines(1, 1.0, metrics)[0].count("student") == 1
+
+
 def test_correct_validation_labels_are_shown_before_a_test_set(lines: Callable[..., list[str]]) -> None:
     metrics = {"test/network/accuracy": 0.4, "val_clean/network/accuracy": 0.7}
     assert ": epoch 1/1, val: network 70.0 %, " in lines(1, 1.0, metrics)[0]

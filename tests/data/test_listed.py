@@ -171,6 +171,8 @@ def test_weights_are_read_and_corrected(tmp_path: Path) -> None:
     assert read(file).weights == {"img/0.png": 0.5, "img/1.png": 0.5}
     labels = corrections(tmp_path, "img/1.png,dog,", "img/2.png,cat,0", header="path,label,weight")
     assert read_image_folder(str(file), labels=str(labels)).weights == {"img/0.png": 0.5, "img/2.png": 0}
+    without = corrections(tmp_path, "img/0.png,,", "img/1.png,,0.5", header="path,label,weight")
+    assert read_image_folder(str(file), labels=str(without)).weights == {}, "images left out have none"
     with pytest.raises(
         ConfigError, match=r"data.source.root: has a column weight, which method=dividemix does not use"
     ):
@@ -197,10 +199,15 @@ def test_a_run_on_a_list_reports_its_paths(tmp_path: Path) -> None:
     assert result.label_noise["realised_rate"] == 0.0
     issues = (tmp_path / "run" / "label_issues.csv").read_text(encoding="utf-8")
     assert all(f"img/{n}.png" in issues for n in range(10))
-    diagnose([str(tmp_path / "run"), "--no-images"])
-    with (tmp_path / "run" / "diagnosis" / "issues.csv").open(encoding="utf-8", newline="") as table:
-        lines = {row["path"]: int(row["line"]) for row in csv.DictReader(table)}
-    assert lines == {f"img/{n}.png": n + 2 for n in range(10)}, "the header is line 1"
+
+    def lines() -> dict[str, int]:
+        diagnose([str(tmp_path / "run"), "--no-images"])
+        with (tmp_path / "run" / "diagnosis" / "issues.csv").open(encoding="utf-8", newline="") as table:
+            return {row["path"]: int(row["line"]) for row in csv.DictReader(table)}
+
+    assert lines() == {f"img/{n}.png": n + 2 for n in range(10)}, "the header is line 1"
+    listed(tmp_path, *rows[1:], header="path,label,true_label,split")
+    assert lines() == {f"img/{n}.png": n + 1 if n else 0 for n in range(10)}, "its first image has left the list"
 
 
 # Corrections

@@ -320,6 +320,39 @@ def test_noisy_imagenette_trains_on_a_column_and_knows_the_truth(imagenette: Pat
         check(compose(["data=noisy_imagenette", "data.source.percent=10"]))
 
 
+@pytest.mark.parametrize("data", ["noisy_imagenette", "tiny_imagenet"])
+def test_corrected_labels_of_a_published_set_train_the_next_run(data: str, tmp_path: Path) -> None:
+    """Streamed images, and images decoded into memory."""
+    from slnlab import load
+    from slnlab.diagnose import main
+    from slnlab.training import assemble
+
+    overrides = [f"data={data}", f"data.source.root={tmp_path}", "data.num_classes=2", "data.num_train=8"]
+    overrides += ["data.image_size=8", "model=cnn", "model.widths=[2,2,2,2]", "data.workers=0", "data.batch_size=4"]
+    files = [f"train/n{n % 2}/images/n{n % 2}_{n}.JPEG" for n in range(8)]
+    if data == "noisy_imagenette":
+        header = ",".join(["path", *(f"noisy_labels_{percent}" for percent in (0, 1, 5, 25, 50)), "is_valid"])
+        labels = [",".join([file, *[f"n{n % 2}"] * 5, "False"]) for n, file in enumerate(files)]
+        write(tmp_path / "noisy_imagenette.csv", header, *labels, "val/v.JPEG,n0,n0,n0,n0,n0,True")
+        overrides.append("data.classes=[n0,n1]")
+        put(tmp_path, "val/v.JPEG")
+    else:
+        overrides = [each for each in overrides if "workers" not in each]
+        write(tmp_path / "wnids.txt", "n0", "n1")
+        write(tmp_path / "val" / "val_annotations.txt", "v.JPEG\tn0\t0\t32\t44\t62")
+        put(tmp_path, "val/images/v.JPEG")
+    put(tmp_path, *files)
+    plain = ["method=ce", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
+    train(compose([*overrides, *plain, "noise=sym", "noise.rate=0.5"]), tmp_path / "run")
+    main([str(tmp_path / "run"), "--write", str(file := tmp_path / "corrected.csv"), "--top", "3"])
+    next_run = assemble.datamodule(compose([*overrides, *plain, "noise=csv", f"noise.path={file}"]))
+    next_run.prepare_data()
+    next_run.setup()
+    before = load(tmp_path / "run").samples
+    assert next_run.paths(torch.arange(8)) == before["path"].tolist()
+    assert (next_run.labels.given.numpy() != before["given"]).sum() == 3
+
+
 def test_imagewoof_has_a_file_of_another_name(imagenette: Path) -> None:
     (imagenette / "noisy_imagenette.csv").rename(imagenette / "noisy_imagewoof.csv")
     assert len(labels_of(NoisyImagenette(str(imagenette)))) == 2

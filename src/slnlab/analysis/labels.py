@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from slnlab.record.result import LabelFindings
 from slnlab.samples import SampleTable, margins
 
 MOST_PROBABILITIES = 100_000_000
-"""Probabilities of all samples and classes that are kept: 400 MB."""
+"""Probabilities of all networks, samples and classes that are kept: 400 MB."""
 
 
 class SampleJudgements(NamedTuple):
@@ -39,26 +39,36 @@ class SampleJudgements(NamedTuple):
 
 
 @torch.no_grad()
-def judge(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable) -> SampleJudgements:
-    """Judge every sample in `batches` in eval mode. A process group joins the samples of all processes.
+def judge(
+    networks: Mapping[str, nn.Module], batches: Iterable[tuple[Tensor, Tensor]], table: SampleTable
+) -> dict[str, SampleJudgements]:
+    """Judge every sample in `batches` in eval mode, by several networks in one pass.
+
+    A process group joins the samples of all processes.
 
     Args:
-        network: images → logits (B, C). Its mode is restored afterwards.
+        networks: name → images → logits (B, C). Their modes are restored afterwards.
         batches: pairs of rows of the table (B,), int64, and images.
         table: holds the given labels.
 
     Raises:
         Diverged: a loss is not finite.
     """
-    parts: list[tuple[Tensor, ...]] = []
-    kept = table.num_classes if len(table) * table.num_classes <= MOST_PROBABILITIES else 0
+    parts: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in networks}
+    kept = table.num_classes if len(networks) * len(table) * table.num_classes <= MOST_PROBABILITIES else 0
     for index, image in batches:
-        logits = predict(network, image).float()
         given = table["given"][index]
-        loss = cross_entropy(logits, given, reduction="none")
-        other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
-        probabilities = logits.softmax(1)[:, :kept]
-        parts.append((index, loss, logits.argmax(1), margins(logits, given), other, probabilities))
+        for name, network in networks.items():
+            logits = predict(network, image).float()
+            loss = cross_entropy(logits, given, reduction="none")
+            other = logits.scatter(1, given.unsqueeze(1), -torch.inf).argmax(1)
+            probabilities = logits.softmax(1)[:, :kept]
+            parts[name].append((index, loss, logits.argmax(1), margins(logits, given), other, probabilities))
+    return {name: _joined(each) for name, each in parts.items()}
+
+
+def _joined(parts: list[tuple[Tensor, ...]]) -> SampleJudgements:
+    """The judgements by one network of the batches of all processes."""
     judged = SampleJudgements(*(column.cpu() for column in gathered(parts)))
     if not judged.loss.isfinite().all():
         raise Diverged("the final loss is not finite: training has diverged; a smaller optimizer.lr may help")

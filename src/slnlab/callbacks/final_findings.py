@@ -128,16 +128,16 @@ def _judge(method: Method) -> tuple[dict[str, _Judged], Columns]:
     tested: dict[str, TestQuality] = {}
     if data.test:
         tested = measured_qualities(networks, data.evaluation_batches("test"), data.num_classes)
+    judgements = judge(networks, data.passes("clean", "judge", 0), table)
+    index = next(iter(judgements.values())).rows  # all judged the same samples
+    rows = index.to(table.device)
+    known = {key: table[key][rows].cpu() for key in ("given", "true", "wrong") if key in table}
     judged: dict[str, _Judged] = {}
-    columns: Columns = {}
-    for name, network in networks.items():
-        index, loss, prediction, margin, other, probabilities = judge(network, data.passes("clean", "judge", 0), table)
-        rows = index.to(table.device)
-        known = {key: table[key][rows].cpu() for key in ("given", "true", "wrong") if key in table}
+    columns: Columns = {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
+    for name, (_, loss, prediction, margin, other, probabilities) in judgements.items():
         found = findings(loss, prediction, known["given"], known.get("true"), known.get("wrong"))
         anchors = estimate_rate_by_anchors(probabilities, known["given"]) if probabilities.numel() else None
         judged[name] = _Judged(found, tested.get(name), anchors)
-        columns |= {"index": index.numpy(), **{key: value.numpy() for key, value in known.items()}}
         columns |= {f"{name}_loss": loss.numpy(), f"{name}_prediction": prediction.numpy()}
         columns |= {f"{name}_margin": margin.numpy(), f"{name}_other": other.numpy()}
     columns |= {key: column.cpu().numpy() for key, column in dynamics(table, rows).items()}

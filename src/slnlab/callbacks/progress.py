@@ -116,7 +116,7 @@ class EpochProgress(pl.Callback):
         for split, before in (("val_clean", "val: "), ("test", ""), ("val", "noisy val: ")):
             key = f"{split}/{{}}/accuracy"
             names = [
-                name.split("/")[1] for name in metrics if name.startswith(f"{split}/") and name.endswith("accuracy")
+                name.split("/")[1] for name in metrics if name.startswith(f"{split}/") and name.endswith("/accuracy")
             ]
             names = [*(name for name in self.rows if name in names), *(n for n in names if n not in self.rows)]
             # The sort is stable: main rows first, each in the order of the rows. They are shown in that order.

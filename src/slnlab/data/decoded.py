@@ -53,6 +53,9 @@ class DecodedFiles:
                 stop_if_requested()
         return LabelledImages(images, labels)
 
+    def names(self) -> list[str]:
+        return [self.train_paths.relative(row) for row in range(len(self.train_paths))]
+
     def true_labels(self) -> Tensor | None:
         return true_labels(self.files)
 
@@ -76,12 +79,4 @@ class DecodedDataModule(ImageDataModule):
     def __init__(
         self, source: FileSource, noise: LabelNoise | Mapping[str, Any], *, image_size: Count, **options: Any
     ) -> None:
-        self.decoded = DecodedFiles(source, image_size)
-        super().__init__(self.decoded, noise, **options)
-
-    def _kept(self, labels: Tensor) -> Tensor:
-        self._files = super()._kept(labels)
-        return self._files
-
-    def paths(self, rows: Tensor) -> list[str]:
-        return [self.decoded.train_paths.relative(file) for file in self._files[rows.cpu()].tolist()]
+        super().__init__(DecodedFiles(source, image_size), noise, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -158,6 +159,8 @@ class TrainingSamples:
             chosen[rows] = True
             given, wrong = self.labels.given.masked_fill(chosen, self.own_classes), self.labels.wrong
             self.labels = self.labels._replace(given=given, wrong=None if wrong is None else wrong | chosen)
+            if self.noise_record is not None:
+                self.noise_record = replace(self.noise_record, given=given, num_classes=self.num_classes)
 
     def _check_labels(self, split: str, labels: Tensor) -> None:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:

@@ -240,7 +240,7 @@ def corrected(
         splits=splits,
         remarks=remarks,
         corrections=changes,
-        weights={path: weight for path, weight in weights.items() if weight != 1},
+        weights={path: weights[path] for path, _ in kept if weights.get(path, 1) != 1},
         stated=frozenset(new),
     )
 

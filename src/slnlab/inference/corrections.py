@@ -249,10 +249,13 @@ def usage(run: TrainedRun, path: Path) -> str:
 def write_corrected(corrected: Corrected, path: Path) -> None:
     """Write corrected labels as a CSV file.
 
-    - The user's own files: `path,label`, a row for every training sample, with class names, as `data.labels` reads it;
-      `index,label` for samples without names. An empty label leaves a sample out. Weights are a third column, `weight`.
-      With `votes=frequency` unchanged images have no row, which would replace the shares of their annotators.
-    - Other samples in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
+    - Image files and other samples with names: `path,label`, a row for every training sample, with class names, as
+      `data.labels` and `noise=csv` read it.
+    - The user's own samples without names: `index,label`, as `data.labels` reads it.
+    - Samples of a built-in data set in memory: `label,label_noisy`, as `noise=csv` reads it, in data set order.
+
+    An empty label leaves a sample out. Weights are a third column, `weight`. With `votes=frequency` unchanged images
+    have no row, which would replace the shares of their annotators.
 
     Raises:
         ConfigError: see `check_target`.
@@ -260,13 +263,14 @@ def write_corrected(corrected: Corrected, path: Path) -> None:
     """
     check_target(corrected.run, path)
     data, labels, weights = corrected.data, corrected.labels, corrected.weights
-    if "labels" not in corrected.run.config.data.source:
+    place = place_of(data)
+    if place == "index" and "labels" not in corrected.run.config.data.source:
         record = data.noise_record
         to_csv(path, data.labels.given if record is None else record.true, torch.tensor([*labels.values()]))
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([place_of(data), "label", *(["weight"] if weights is not None else [])])
+    writer.writerow([place, "label", *(["weight"] if weights is not None else [])])
     for name, label in labels.items():
         if name in corrected.by_votes:
             continue

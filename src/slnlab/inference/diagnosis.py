@@ -51,8 +51,8 @@ class Diagnosis(NamedTuple):
     score: str
     """Name of the score that ranks the samples."""
     columns: Mapping[str, npt.NDArray[Any]]
-    """`run.samples`, with `confident_learning` where it could be computed, `line` of a list of images, and `verdict`
-    where people judged labels of the data set: 1 wrong, 0 right, -1 not judged."""
+    """`run.samples`, with `confident_learning` where it could be computed, `line` of a list of images (0: no longer
+    there), and `verdict` where people judged labels of the data set: 1 wrong, 0 right, -1 not judged."""
     suspicions: dict[str, npt.NDArray[Any]]
     """Scores (N,) by name, high: suspicious."""
     estimate: NoiseEstimate
@@ -146,7 +146,7 @@ def diagnose(
         if "wrong" not in columns and (people := _stated(run, "verdicts")):
             columns["verdict"] = np.array([1 - people.get(path, 2) for path in columns["path"]], np.int8)
         if lines := _stated(run, "lines"):
-            columns["line"] = np.array([lines[path] for path in columns["path"]])
+            columns["line"] = np.array([lines.get(path, 0) for path in columns["path"]])
     except SlnlabError as error:
         remarks.append(f"without human verdicts or lines of a list: {error}")
     suspicions = suspicion(columns, run.weights)
@@ -232,9 +232,9 @@ def reason(diagnosis: Diagnosis, row: int) -> str:
 def write_issues(diagnosis: Diagnosis, path: Path) -> None:
     """Write `issues.csv`: a line per training sample, the likeliest wrong label first.
 
-    The columns are `rank`, `index`, `path` (images from files), `line` (of a list of images), `given_label`,
-    `suggested_label`, `wrong_probability` in [0, 1], `suspected`, each score of `RULES` as it was computed, and
-    `reason`.
+    The columns are `rank`, `index`, `path` (images from files), `line` (of a list of images; 0: no longer there),
+    `given_label`, `suggested_label`, `wrong_probability` in [0, 1], `suspected`, each score of `RULES` as it was
+    computed, and `reason`.
 
     Raises:
         DataError: the file cannot be written.

@@ -171,16 +171,13 @@ class SmallLoss(Method):
 
     @torch.no_grad()
     def _estimate(self) -> float:
-        total: Tensor | None = None
-        for network in self.networks.values():
-            parts: list[Tensor] = []
-            for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
-                given = self.table["given"][index]
-                parts.append(cross_entropy(predict(network, image).float(), given, reduction="none"))
-            losses = gather(torch.cat(parts))
-            total = losses if total is None else total + losses
-        assert total is not None
-        return fit_loss_mixture(total / len(self.networks)).noise_rate
+        parts: list[Tensor] = []
+        for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
+            given = self.table["given"][index]
+            logits = [predict(network, image).float() for network in self.networks.values()]
+            losses = [cross_entropy(each, given, reduction="none") for each in logits]
+            parts.append(torch.stack(losses).mean(0))
+        return fit_loss_mixture(gather(torch.cat(parts))).noise_rate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -28,8 +28,8 @@ SAME = ("noise", "model")
 """Groups that the source run copies from the run that needs it, unless `init.overrides` sets them."""
 
 BUDGET = ("data", "optimizer", "scheduler", "trainer")
-"""Groups in which the source run copies only the user's choices: values that differ from the default of the run's
-method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
+"""Groups in which, like `clip_norm`, the source run copies only the user's choices: values that differ from the default
+of the run's method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
 
 SPLIT = ("train_size", "noisy_val", "split_seed")
 """Keys of `data` that decide which samples are held out."""
@@ -122,6 +122,8 @@ def _compose(own: dict[str, Any], method: str, number: int) -> DictConfig:
             for key in SPLIT:
                 if f"data.{key}" not in typed:
                     made.data[key] = own["data"][key]
+        if own["clip_norm"] != usual["clip_norm"] and "clip_norm" not in typed:
+            made.clip_norm = own["clip_norm"]
         made.runs_dir = own["runs_dir"]
         if "seed" not in typed:
             made.seed = own["seed"]

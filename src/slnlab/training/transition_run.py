@@ -15,8 +15,8 @@ from slnlab.training import probability_run
 from slnlab.training.needed import NeededRun
 from slnlab.training.settling import settle
 
-SHARED = ("data", "noise", "model", "optimizer", "scheduler", "trainer", "seed", "runs_dir")
-"""Groups that the run on noisy labels copies from the run that needs it."""
+SHARED = ("data", "noise", "model", "optimizer", "scheduler", "trainer", "clip_norm", "seed", "runs_dir")
+"""Groups and keys that the run on noisy labels copies from the run that needs it."""
 
 
 def needed(spec: RunSpec) -> Iterator[NeededRun]:
