@@ -18,6 +18,7 @@ COLUMNS = {
     "given": np.array([0, 1, 2, 0]),
     "network_prediction": np.array([1, 2, 2, 2]),
     "network_margin": np.log([1 / 3, 1 / 9, 4.0, 1e-4], dtype=np.float32),
+    "probability_mean": np.array([0.25, 0.125, 0.75, 0.0]),
 }
 
 
@@ -27,30 +28,33 @@ def written(columns: dict[str, np.ndarray], classes: list[str] | None = None) ->
     return count, file.getvalue().decode("utf-8", "surrogateescape").splitlines()
 
 
-def test_label_issues_lists_all_samples_by_ascending_margin() -> None:
+def test_label_issues_lists_all_samples_by_ascending_mean_probability() -> None:
     """The margin m is log(p / q), so the quality p / (p + q) is 1 / (1 + exp(-m)): 1/10,001, 1/10, 1/4 and 4/5."""
     assert written(COLUMNS) == (
         3,
         [
-            "rank,index,given_label,predicted_label,label_quality,is_label_issue",
-            "1,9,0,2,9.999e-05,True",
-            "2,5,1,2,0.1,True",
-            "3,3,0,1,0.25,True",
-            "4,6,2,2,0.8,False",
+            "rank,index,given_label,predicted_label,mean_probability,label_quality,is_label_issue",
+            "1,9,0,2,0,9.999e-05,True",
+            "2,5,1,2,0.125,0.1,True",
+            "3,3,0,1,0.25,0.25,True",
+            "4,6,2,2,0.75,0.8,False",
         ],
     )
 
 
-def test_memorised_labels_with_probability_1_are_still_ranked() -> None:
+def test_memorised_labels_are_ranked_by_their_past_and_equal_ones_by_their_margin() -> None:
     """A float64 cannot tell 1 / (1 + exp(-50)) from 1, and a float32 overflows in exp(-(-1000))."""
-    margins = np.array([900, 50, 1000, 40], dtype=np.float32)
-    count, lines = written(COLUMNS | {"network_prediction": COLUMNS["given"], "network_margin": margins})
+    margins = np.array([50, 900, 1000, 40], dtype=np.float32)
+    memorised = COLUMNS | {"network_prediction": COLUMNS["given"], "network_margin": margins}
+    count, lines = written(memorised)
     assert count == 0
     rows = list(csv.DictReader(lines))
-    assert [row["index"] for row in rows] == ["9", "5", "3", "6"]
+    assert [row["index"] for row in rows] == ["9", "5", "3", "6"], "by their past"
     assert {row["label_quality"] for row in rows} == {"1"}
-    _, lines = written(COLUMNS | {"network_margin": -margins})
-    assert [row["index"] for row in csv.DictReader(lines)] == ["3", "5", "9", "6"], "suspected ones first in any case"
+    _, lines = written(memorised | {"probability_mean": np.full(4, 0.5)})
+    assert [row["index"] for row in csv.DictReader(lines)] == ["9", "3", "5", "6"]
+    _, lines = written(memorised | {"probability_mean": np.full(4, 0.5), "network_margin": -margins})
+    assert [row["index"] for row in csv.DictReader(lines)] == ["6", "5", "3", "9"]
 
 
 def test_the_list_names_classes_and_files() -> None:
@@ -58,11 +62,11 @@ def test_the_list_names_classes_and_files() -> None:
     paths = {"path": np.array([b"a.png", b'b, "c".png', b"d.png", b"\xff.png"])}
     _, lines = written(COLUMNS | paths, classes=["cat", "døg", "owl"])
     assert lines == [
-        "rank,index,path,given_label,predicted_label,label_quality,is_label_issue",
-        f"1,9,{not_utf8},cat,owl,9.999e-05,True",
-        '2,5,"b, ""c"".png",døg,owl,0.1,True',
-        "3,3,a.png,cat,døg,0.25,True",
-        "4,6,d.png,owl,owl,0.8,False",
+        "rank,index,path,given_label,predicted_label,mean_probability,label_quality,is_label_issue",
+        f"1,9,{not_utf8},cat,owl,0,9.999e-05,True",
+        '2,5,"b, ""c"".png",døg,owl,0.125,0.1,True',
+        "3,3,a.png,cat,døg,0.25,0.25,True",
+        "4,6,d.png,owl,owl,0.75,0.8,False",
     ]
 
 

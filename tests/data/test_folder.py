@@ -264,7 +264,8 @@ def test_a_run_lists_suspected_labels(tmp_path: Path) -> None:
     assert {row["path"] for row in ranked} == set(read_image_folder(str(root)).splits["train"][0]), "all, once"
     assert len(ranked) == 600
     issues = [row for row in ranked if row["is_label_issue"] == "True"]
-    assert ranked[: len(issues)] == issues, "suspected ones first"
+    first = {row["path"] for row in ranked[: len(wrong)]}
+    assert len(first & wrong) / len(wrong) > 0.8, "wrong ones first"
     assert result.label_issues is not None
     assert result.label_issues.model_dump(include={"judge", "samples", "suspected", "verdict"}) == {
         "judge": "momentum",
@@ -276,8 +277,8 @@ def test_a_run_lists_suspected_labels(tmp_path: Path) -> None:
     assert len(set(listed) & wrong) / len(wrong) > 0.8, "found"
     assert len(set(listed) & wrong) / len(listed) > 0.8, "and few that are right"
     assert [issue["given_label"] for issue in issues] == [Path(path).parts[1] for path in listed]
-    qualities = [float(row["label_quality"]) for row in ranked]
-    assert qualities == sorted(qualities)
+    past = [float(row["mean_probability"]) for row in ranked]
+    assert past == sorted(past)
     with np.load(tmp_path / "run" / "samples.npz") as samples:
         assert {os.fsdecode(samples["path"][int(issue["index"])]) for issue in issues} == set(listed)
         assert len(samples["path"]) == 600

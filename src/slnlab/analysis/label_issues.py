@@ -1,4 +1,4 @@
-"""`label_issues.csv`: training labels ranked by trained weights, and how far to trust the ranking.
+"""`label_issues.csv`: training labels ranked by the training, judged by its weights, and how far to trust the list.
 
 This module sees neither test samples nor true labels.
 """
@@ -14,11 +14,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from slnlab.analysis.scores import RANKING, RULES, ranked, suspicion
 from slnlab.record.result import LabelIssues, LabelVerdict, ResultRow
 
 Columns = Mapping[str, npt.NDArray[Any]]
-"""Columns of `samples.npz`: `index`, `given`, each row's loss, prediction and margin, and for images from files
-`path`, as bytes relative to the root of the data set."""
+"""Columns of `samples.npz`: `index`, `given`, `probability_mean`, each row's loss, prediction and margin, and for
+images from files `path`, as bytes relative to the root of the data set."""
 
 PREFERRED = ("best", "ensemble", "momentum")
 """Preferred judges among equals. Averages of logits or of weights rank labels better than one network."""
@@ -123,10 +124,12 @@ def write_label_issues(file: BinaryIO, columns: Columns, judge: str, classes: Se
     - `rank`: from 1.
     - `index`, and `path` for images from files.
     - `given_label`, `predicted_label`: class names, or class numbers without names.
-    - `label_quality`: p / (p + q) in [0, 1]; p is the probability of the given label, q the largest other one.
+    - `mean_probability`: of the given label, over the epochs, in [0, 1]. It ranks the samples (`RANKING`), as it
+      still finds wrong labels that the network has memorised at the end.
+    - `label_quality`: p / (p + q) in [0, 1]; p is the final probability of the given label, q the largest other one.
     - `is_label_issue`: True if another label is predicted, i.e. `label_quality` is below 0.5.
 
-    The margin log(p / q) of the logits ranks the samples, as it still separates labels whose `label_quality` is 1.
+    The margin log(p / q) of the final logits ranks samples of equal mean probability.
 
     Args:
         file: open for writing.
@@ -139,17 +142,20 @@ def write_label_issues(file: BinaryIO, columns: Columns, judge: str, classes: Se
     """
     margin, predicted, given = columns[f"{judge}_margin"], columns[f"{judge}_prediction"], columns["given"]
     suspected = predicted != given
-    order = np.lexsort((margin, ~suspected))  # the margin alone does not decide a tie of logits
+    suspicions = suspicion(columns, judge)
+    order = ranked(suspicions[RANKING], suspicions["margin"])
+    seen = columns[RULES[RANKING].column]
     quality = 1 / (1 + np.exp(-margin.astype(np.float64).clip(-700, 700)))
     name = classes.__getitem__ if classes else str
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     places = [key for key in ("index", "path") if key in columns]
-    writer.writerow(["rank", *places, "given_label", "predicted_label", "label_quality", "is_label_issue"])
+    judgements = ["given_label", "predicted_label", "mean_probability", "label_quality", "is_label_issue"]
+    writer.writerow(["rank", *places, *judgements])
     for rank, row in enumerate(order.tolist(), 1):
         where = [os.fsdecode(value) if isinstance(value := columns[key][row], bytes) else value for key in places]
         labels = name(given[row]), name(predicted[row])
-        writer.writerow([rank, *where, *labels, f"{quality[row]:.6g}", bool(suspected[row])])
+        writer.writerow([rank, *where, *labels, f"{seen[row]:.6g}", f"{quality[row]:.6g}", bool(suspected[row])])
     file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
     return int(suspected.sum())
 
