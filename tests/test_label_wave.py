@@ -38,13 +38,13 @@ def test_runs_without_comparable_counts_have_no_choice() -> None:
 
 def test_the_result_has_the_accuracy_of_that_epoch_or_the_last_evaluated_one_until_then() -> None:
     rows = rows_of([9, 7, 5, 6, 2, 8, 8])
-    found = summarise_test(rows, "network", 3)
+    found = summarise_test(rows, "network")
     assert found is not None
     assert found.label_wave is not None
     assert (found.label_wave.epoch, found.label_wave.accuracy) == (6, 0.06)
     for unevaluated in (rows[5], rows[4]):
         del unevaluated["test/network/accuracy"]
-    found = summarise_test(rows, "network", 3)
+    found = summarise_test(rows, "network")
     assert found is not None
     assert found.label_wave is not None
     assert (found.label_wave.epoch, found.label_wave.accuracy) == (4, 0.04)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slnlab.methods.base import Method
 from slnlab.record.checkpoints import BEST_EPOCH
-from slnlab.record.label_wave import AVERAGE, CHANGES, stopping_epoch
+from slnlab.record.label_wave import CHANGES, stopping_epoch
 from slnlab.record.result import KeptWeights
 
 ROW = "best"
@@ -33,18 +33,15 @@ class BestEpoch(pl.Callback):
             several networks, else the network or the momentum model, whichever is better.
         criterion: the best epoch has the largest "accuracy", or the smallest "loss" (cross entropy), which also asks
             for calibrated probabilities; or "label_wave" chooses it, of the momentum model if there is one.
-        average: number of epochs in Label Wave's moving average, ≥ 1.
     """
 
     def __init__(
         self,
         weights: Literal["network", "momentum", "ensemble"] | None = None,
         criterion: Literal["accuracy", "loss", "label_wave"] = "accuracy",
-        average: int = AVERAGE,
     ) -> None:
         self.weights = weights
         self.criterion = criterion
-        self.average = average
         self.changes: list[dict[str, float]] = []
         """Epoch and prediction changes of each epoch, for Label Wave."""
         self.score = -math.inf
@@ -74,7 +71,7 @@ class BestEpoch(pl.Callback):
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.changes.append(row | {name: value for name, value in measured.items() if name == CHANGES})
-        if stopping_epoch(self.changes, self.average) in (None, row["epoch"]):  # no later epoch has been found worse
+        if stopping_epoch(self.changes) in (None, row["epoch"]):  # no later epoch has been found worse
             self._keep(pl_module, self._candidates(pl_module)[0], measured)
         pl_module.note(self.measured)
 

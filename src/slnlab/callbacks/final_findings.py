@@ -70,7 +70,6 @@ def final_findings(
     run: RunDirectory,
     epochs: Sequence[dict[str, float]],
     titles: Mapping[str, RowTitle],
-    label_wave_average: int,
 ) -> FinalFindings:
     """Judge the training labels by all weights of a trained method. All processes must call it.
 
@@ -81,7 +80,6 @@ def final_findings(
         run: the directory of the run.
         epochs: the rows of metrics.csv.
         titles: titles of the rows, by name.
-        label_wave_average: see `slnlab.record.label_wave.stopping_epoch`.
 
     Raises:
         DataError: a file cannot be written.
@@ -95,7 +93,7 @@ def final_findings(
     rows = {}
     for name, each in judged.items():
         title = titles.get(name, RowTitle(name))
-        rows[name] = _row(name, title, each, epochs, kept if name == BEST else None, label_wave_average)
+        rows[name] = _row(name, title, each, epochs, kept if name == BEST else None)
     found = FinalFindings(rows, method.data.preprocessing, method.noise_rate_used, method.transition_used)
     if not trainer.is_global_zero:
         return found
@@ -150,7 +148,6 @@ def _row(
     judged: _Judged,
     epochs: Sequence[dict[str, float]],
     kept: KeptWeights | None,
-    label_wave_average: int,
 ) -> ResultRow:
     if kept is not None:  # earlier epochs had other weights
         epochs = [{**epochs[-1], "epoch": kept.epoch}]
@@ -158,7 +155,7 @@ def _row(
         title=title.title,
         secondary=title.secondary,
         kept=kept,
-        test_accuracy=summarise_test(epochs, name, label_wave_average),
+        test_accuracy=summarise_test(epochs, name),
         noisy_val_accuracy=summarise_validation(epochs, name),
         clean_val_accuracy=summarise_validation(epochs, name, "val_clean"),
         test_quality=judged.quality,

@@ -62,7 +62,7 @@ class MemorisationMonitor(pl.Callback):
             if "wrong" in table:
                 means[f"{name}_correct"] = (~table["wrong"][rows])[selected].float().mean()
         last_step = total(pl_module.judged.values())
-        *values, weights = torch.stack([*means.values(), last_step]).tolist()  # the epoch's one wait for the device
+        *values, weights = torch.stack([*means.values(), last_step]).tolist()
         pl_module.note({f"train/{name}": value for name, value in zip(means, values, strict=True)})
         if not (math.isfinite(values[0]) and math.isfinite(weights)):
             fault = "some weights are not finite after" if math.isfinite(values[0]) else f"the loss is {values[0]} in"

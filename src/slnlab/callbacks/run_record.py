@@ -16,7 +16,6 @@ from slnlab.callbacks.final_findings import FinalFindings, final_findings
 from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.processes.stopping import received_signal
-from slnlab.record.label_wave import AVERAGE
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.options import RowTitle
 from slnlab.storage.writing import replacing
@@ -38,17 +37,10 @@ class RunRecord(pl.Callback):
         titles: titles of the rows, by name.
         watch: called with the row of each epoch, after its checkpoint; an exception ends the run, which can be resumed.
             A resumed run calls it with the rows of the earlier epochs first.
-        label_wave_average: see `slnlab.record.label_wave.stopping_epoch`.
     """
 
-    def __init__(
-        self,
-        run: RunDirectory,
-        titles: Mapping[str, RowTitle],
-        watch: Watch | None = None,
-        label_wave_average: int = AVERAGE,
-    ) -> None:
-        self.run, self.titles, self.watch, self.label_wave_average = run, titles, watch, label_wave_average
+    def __init__(self, run: RunDirectory, titles: Mapping[str, RowTitle], watch: Watch | None = None) -> None:
+        self.run, self.titles, self.watch = run, titles, watch
         self.save_every = 0.0
         """Seconds between two saves; 0: after each epoch. The last epoch, and the one at whose end the run stops, are
         always saved."""
@@ -112,7 +104,7 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Method)
-        self.findings = final_findings(trainer, pl_module, self.run, self.epochs, self.titles, self.label_wave_average)
+        self.findings = final_findings(trainer, pl_module, self.run, self.epochs, self.titles)
         if trainer.is_global_zero:
             with self.run.writing_result():
                 self._write_metrics()

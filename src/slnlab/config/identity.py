@@ -77,9 +77,6 @@ def identity(container: Mapping[str, Any], sources: Sequence[str] = ()) -> dict[
     _put_contents(made, made.pop("contents"))
     for dotted in NOT_IDENTITY:
         _drop(made, dotted)
-    best = made.get("best_epoch") or {}
-    if not (best.get("enabled") and best["criterion"] == "label_wave"):
-        made.pop("label_wave", None)  # only chooses among the epochs of a trained run, whose weights are not kept
     for dotted, switch in COUNTS_WITH.items():
         if node_at(made, switch) == OFF[switch]:
             _drop(made, dotted)

@@ -14,7 +14,7 @@ CHANGES = "train/prediction_changes"
 """Column of metrics.csv: the number PC of training samples with another prediction than in the epoch before."""
 
 AVERAGE = 3
-"""Default number k of epochs in the moving average."""
+"""The number k of epochs in the moving average of a run."""
 
 
 def stopping_epoch(rows: Sequence[dict[str, float]], average: int = AVERAGE) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Literal
 
-from slnlab.record.label_wave import AVERAGE, stopping_epoch
+from slnlab.record.label_wave import stopping_epoch
 from slnlab.record.result import ChosenEpoch, TestAccuracy, Timing, ValidationAccuracy
 
 
@@ -24,10 +24,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
 
-def summarise_test(
-    rows: Sequence[dict[str, float]], weights: str, label_wave_average: int = AVERAGE
-) -> TestAccuracy | None:
+def summarise_test(rows: Sequence[dict[str, float]], weights: str) -> TestAccuracy | None:
     """The reported test accuracies of a run; None if it was never tested.
+
+    Label Wave goes by the predictions of the first network, and chooses the epoch of all weights.
 
     Args:
         rows: one per epoch, with `epoch`, and after an evaluation with `test/<weights>/accuracy`,
@@ -35,10 +35,8 @@ def summarise_test(
             validation set. The last ten epochs are evaluated.
         weights: e.g. `network`. A momentum model's accuracy on the clean validation set chooses the epoch of its
             network too, as in the paper's Clothing1M results.
-        label_wave_average: see `slnlab.record.label_wave.stopping_epoch`. The counts are the first network's, and
-            choose the epoch of all weights.
     """
-    stopped = stopping_epoch(rows, label_wave_average)
+    stopped = stopping_epoch(rows)
     test, val, clean = (f"{split}/{weights}/accuracy" for split in ("test", "val", "val_clean"))
     rows = [row for row in rows if test in row]
     if not rows:

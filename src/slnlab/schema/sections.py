@@ -114,10 +114,6 @@ class Init(Section):
     weights: Literal["raw", "momentum"]
 
 
-class LabelWave(Section):
-    average: Count
-
-
 class SoftmaxAverage(Section):
     enabled: bool
 
@@ -147,7 +143,6 @@ class _Always(Section):
     trainer: Trainer
     init: Init
     softmax_average: SoftmaxAverage
-    label_wave: LabelWave
 
 
 Root = create_model("Root", __base__=_Always, **{each.section: (each.schema, ...) for each in COMPOSABLE})  # type: ignore[call-overload]

@@ -242,7 +242,7 @@ def trainer(
         more: further callbacks.
     """
     config = spec.config
-    record = RunRecord(run, spec.rows, watch, config.label_wave.average)
+    record = RunRecord(run, spec.rows, watch)
     timer, files = EpochTimer(), checkpoints(spec, run)
     callbacks: list[pl.Callback] = [timer, OwnSignals(), EvaluationSchedule(config.trainer.evaluate_every)]
     if config.momentum.enabled:
@@ -253,7 +253,7 @@ def trainer(
         callbacks.append(SoftmaxAverage(run.probabilities))
     callbacks += [*more, MemorisationMonitor(), TrainingDynamics()]
     if config.best_epoch.enabled:
-        callbacks.append(BestEpoch(**_options(config.best_epoch, "enabled"), average=config.label_wave.average))
+        callbacks.append(BestEpoch(**_options(config.best_epoch, "enabled")))
     if config.trainer.progress and rank() == 0:
         callbacks.append(EpochProgress(spec.title, spec.rows))
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]

@@ -70,11 +70,6 @@ def shared_directories(runs: Sequence[tuple[str, Path, RunSpec]]) -> Iterator[st
                 f"the runs {other!r} and {name!r} would share the directory {directory}; "
                 "leave hydra.sweep.subdir as it is, or name a key in it that differs"
             )
-        if other_spec.container.get("label_wave") != spec.container.get("label_wave"):
-            raise ConfigError(
-                f"label_wave.average: {other!r} and {name!r} are the same training, of which it only chooses an epoch; "
-                "a finished run keeps its choice, so give each value a runs_dir of its own"
-            )
         yield f"{name!r} is the same run as {other!r} and is done once: the difference does not change the result"
 
 
@@ -135,10 +130,13 @@ class CheckBeforeRunning(Callback):
             spec = settle(config)
             if not config.hydra.run.dir:
                 raise ConfigError("hydra.run.dir: is empty; name a folder, or leave it out")
+            directory = Path(config.hydra.run.dir)
+            with open_dict(config):  # Hydra reads it several times, and each would settle the run anew
+                config.hydra.run.dir = str(directory)
             if self.dry_run:
-                dry_run.show([("", Path(config.hydra.run.dir), spec)])
+                dry_run.show([("", directory, spec)])
                 sys.exit()
-            Path(config.hydra.run.dir).mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
         except (ConfigError, DataError, OmegaConfBaseException) as error:
             sys.exit(f"error: {explain(error)}")
         except OSError as error:

@@ -32,6 +32,7 @@ def with_first_runs(spec: RunSpec, train: Train) -> RunSpec:
         log.warning("%s", remark)
     for first in needed(spec):
         make(first, train, spec)
+    # The run on noisy labels is found by the unfilled noise, so the probabilities come last.
     for kind in (source_runs, transition_run, probability_run):
         spec = kind.filled(spec)
     return spec
