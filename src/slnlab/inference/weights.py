@@ -15,7 +15,7 @@ from slnlab.callbacks.momentum import MomentumModel
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
 from slnlab.methods import Method
-from slnlab.record.checkpoints import Checkpoints
+from slnlab.record.checkpoints import read_checkpoint
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble
@@ -61,7 +61,7 @@ def trained_networks(run: RunDirectory, config: DictConfig, result: Result) -> d
     """
     if not run.checkpoint.exists():
         raise DataError(f"{run.path}: has lost its weights: {run.checkpoint.relative_to(run.path)} is missing")
-    checkpoint = Checkpoints(run.checkpoint, digest(result.identity)).load_checkpoint(run.checkpoint)
+    checkpoint = read_checkpoint(run.checkpoint, digest(result.identity))
     if len(checkpoint["metrics"]) != result.epochs:  # a full disk kept the last checkpoint from being written
         raise DataError(
             f"{run.checkpoint}: holds epoch {len(checkpoint['metrics'])}, but the result is of epoch {result.epochs}; "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -15,7 +15,7 @@ from slnlab.losses import expected_loss
 from slnlab.methods.given_transition import GivenTransition
 from slnlab.models.features import last_layer
 from slnlab.objectives import RevisedTransition
-from slnlab.record.checkpoints import best_weights
+from slnlab.record.checkpoints import best_weights, read_checkpoint
 from slnlab.record.result import TransitionUsed
 from slnlab.schema.kinds import FilledIn, Positive, SomeFirstEpochs
 
@@ -76,11 +76,11 @@ class TRevision(GivenTransition):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit" and self.start_from is not None:
+            checkpoint = read_checkpoint(Path(self.start_from))
             try:
-                checkpoint = torch.load(self.start_from, map_location="cpu", weights_only=True)
                 self.network.load_state_dict(best_weights(checkpoint))
-            except Exception as error:  # torch and pickle raise many types for a broken file
-                raise DataError(f"{self.start_from}: cannot be read as the run that estimates T̂ ({error})") from error
+            except (KeyError, RuntimeError) as error:
+                raise DataError(f"{self.start_from}: is no run that estimates T̂ for this network ({error})") from error
 
     def new_optimizers(self) -> list[Optimizer]:
         (own,) = super().new_optimizers()

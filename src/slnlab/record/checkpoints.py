@@ -35,6 +35,42 @@ def best_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
+def read_checkpoint(path: Path, identity: str | None = None, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values only.
+
+    Args:
+        path: the file.
+        identity: hash of the configuration to which it must belong; None: any.
+        map_location: see `torch.load`.
+
+    Raises:
+        DataError: the file is truncated, damaged, holds code, or belongs to another configuration or slnlab.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.save stores checksums, torch.load ignores them
+        if damaged is not None:
+            raise DataError(f"{path}: is damaged (the checksum of {damaged} is wrong)")
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except DataError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: holds more than tensors and plain values, and is not executed") from error
+    except Exception as error:  # zipfile and torch raise many kinds of error for a broken archive
+        raise DataError(f"{path}: is truncated, damaged, or no checkpoint at all ({error})") from error
+    stamp = checkpoint.get(STAMP) if isinstance(checkpoint, dict) else None
+    if not isinstance(stamp, dict):
+        raise DataError(f"{path}: was not written by slnlab: its mark is missing")
+    if stamp.get("format") != FORMAT:
+        raise DataError(
+            f"{path}: was written by slnlab {stamp.get('version')} in format {stamp.get('format')}; "
+            f"this slnlab {metadata.version('slnlab')} reads format {FORMAT}"
+        )
+    if identity not in (None, stamp.get("identity")):
+        raise DataError(f"{path}: belongs to another configuration (hash {stamp.get('identity')}, not {identity})")
+    return dict(checkpoint)
+
+
 class Checkpoints(CheckpointIO):
     """The newest checkpoint `last.ckpt`, and `previous.ckpt`, the one before.
 
@@ -104,36 +140,8 @@ class Checkpoints(CheckpointIO):
                 path.replace(self.previous)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint: tensors and plain values only, even with `weights_only=False`.
-
-        Raises:
-            DataError: the file is truncated, damaged, holds code, or belongs to another configuration or slnlab.
-        """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch.save stores checksums, torch.load ignores them
-            if damaged is not None:
-                raise DataError(f"{path}: is damaged (the checksum of {damaged} is wrong)")
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        except DataError:
-            raise
-        except pickle.UnpicklingError as error:
-            raise DataError(f"{path}: holds more than tensors and plain values, and is not executed") from error
-        except Exception as error:  # zipfile and torch raise many kinds of error for a broken archive
-            raise DataError(f"{path}: is truncated, damaged, or no checkpoint at all ({error})") from error
-        stamp = checkpoint.get(STAMP) if isinstance(checkpoint, dict) else None
-        if not isinstance(stamp, dict):
-            raise DataError(f"{path}: was not written by slnlab: its mark is missing")
-        if stamp.get("format") != FORMAT:
-            raise DataError(
-                f"{path}: was written by slnlab {stamp.get('version')} in format {stamp.get('format')}; "
-                f"this slnlab {metadata.version('slnlab')} reads format {FORMAT}"
-            )
-        if stamp.get("identity") != self.identity:
-            raise DataError(
-                f"{path}: belongs to another configuration (hash {stamp.get('identity')}, not {self.identity})"
-            )
-        return dict(checkpoint)
+        """Read a checkpoint of this run, see `read_checkpoint`, also with `weights_only=False`."""
+        return read_checkpoint(Path(path), self.identity, map_location)
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove the file, if it exists."""

@@ -259,11 +259,10 @@ def trainer(
     callbacks += [record, WithinEpoch(files, timer, config.trainer.checkpoint_every_steps)]
     _quieten()
     made = pl.Trainer(
-        **_options(
-            config.trainer,
-            *("accelerator", "devices", "progress", "threads", "compile", "profile"),
-            *("evaluate_every", "checkpoint_every_steps"),
-        ),
+        **{
+            key: config.trainer[key]
+            for key in ("max_epochs", "num_nodes", "precision", "sync_batchnorm", "deterministic")
+        },
         devices="auto" if one_gpu_each(config) else config.trainer.devices,
         accelerator=accelerator(config),
         profiler=_profiler(run) if config.trainer.profile and rank() == 0 else None,

@@ -208,11 +208,11 @@ def start_from(method: Method, sources: Sequence[SourceRun], weights: str) -> No
         DataError: a checkpoint cannot be read.
         SlnlabError: a checkpoint lacks these weights, or has them in another shape.
     """
-    from slnlab.record.checkpoints import Checkpoints
+    from slnlab.record.checkpoints import read_checkpoint
 
     for network, source in zip(method.networks.values() if sources else (), sources, strict=True):
         try:
-            checkpoint = Checkpoints(source.checkpoint, digest(source.identity)).load_checkpoint(source.checkpoint)
+            checkpoint = read_checkpoint(source.checkpoint, digest(source.identity))
         except DataError as error:
             raise DataError(f"init.from: {error}") from error
         try:
