@@ -580,7 +580,7 @@ def test_a_run_stopped_within_an_epoch_reads_only_the_rest(
     assert kill_matrix.differences(whole, stopped, epochs=3) == []
     epoch, done, evaluation = 3 * 7, 7 * 2, SIZES["clean_val"] + SIZES["clean_test"]
     second, third = epoch + (epoch - done), epoch + epoch  # an epoch: correction, training
-    judged = 2 * epoch + SIZES["clean_test"]  # the labels by each of the two models, the test set once by both
+    judged = epoch + SIZES["clean_test"]  # the labels once by both models, and so the test set
     assert len(decoded()) == second + evaluation + third + evaluation + judged
 
 

@@ -79,7 +79,14 @@ def spoil(
 ) -> tuple[LabelledImages, NoiseRecord]:
     made = LabelNoise.from_config(noise)
     made.prepare()
-    return made.apply(data or pictures(), C, classes)
+    return added(made, data or pictures(), C, classes)
+
+
+def added(
+    noise: LabelNoise, data: LabelledImages, num_classes: int, classes: list[str] | None = None
+) -> tuple[LabelledImages, NoiseRecord]:
+    record = noise.record(data.labels, num_classes, classes, images=lambda: data.images)
+    return LabelledImages(noise.with_donors(data.images, record), record.given), record
 
 
 # Class maps
@@ -185,11 +192,11 @@ def needs_temperature(labels: Tensor, temperature: float) -> Tensor:
 def test_a_record_states_the_options_of_its_noise(class_map: Any, stated: Any, tmp_path: Path) -> None:
     """Also the record of a run that reads it, by which the report tells one noise from another."""
     node = {"_target_": "slnlab.noise.asymmetric", "name": "asym", "rate": 0.4, "seed": 0, "class_map": class_map}
-    _, record = LabelNoise.from_config(node).apply(pictures(), C, list("abcde"))
+    _, record = added(LabelNoise.from_config(node), pictures(), C, list("abcde"))
     assert json.loads(record.options or "") == {"class_map": stated}
     record.save(tmp_path / "noise.npz")
     node = {"_target_": "slnlab.noise.from_record", "name": "run", "rate": 0.0, "seed": 0, "path": str(tmp_path)}
-    _, again = LabelNoise.from_config(node).apply(pictures(), C)
+    _, again = added(LabelNoise.from_config(node), pictures(), C)
     assert again.options == record.options == record.summary()["options"]
 
 
@@ -275,7 +282,7 @@ def test_every_noise_option_has_only_keys_of_its_function(name: str, tmp_path: P
     config = compose([f"noise={name}", *extra.get(name, [])])
     made = LabelNoise.from_config(OmegaConf.to_container(config.noise, resolve=True))  # type: ignore[arg-type]
     made.prepare()
-    spoiled, record = made.apply(data, 10, config.data.classes)
+    spoiled, record = added(made, data, 10, config.data.classes)
     assert record.num_samples == 50
     assert torch.equal(spoiled.labels, record.given)
     if name in ("sym", "asym", "part_dependent", "dependent", "open_set", "csv", "human"):
@@ -399,7 +406,7 @@ def test_probabilities_reach_the_noise_function(tmp_path: Path) -> None:
     save_probabilities(tmp_path / "p.npz", MATRIX, LABELS)
     data = LabelledImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), LABELS)
     noise = node("instance_dependent", rate=0.5, probabilities=str(tmp_path / "p.npz"), clean_run=["model=cnn"])
-    _, record = LabelNoise.from_config(noise).apply(data, 3)
+    _, record = added(LabelNoise.from_config(noise), data, 3)
     assert record.given.tolist() == [0, 2, 2, 2]
 
 

@@ -19,7 +19,7 @@ from slnlab.data.decoding import Paths
 from slnlab.data.food101n import Food101N
 from slnlab.data.mini_imagenet import NoisyMiniImageNet
 from slnlab.data.noisy_imagenette import NoisyImagenette
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.data.tiny_imagenet import TinyImageNet
 from slnlab.data.webvision import WebVision
 from slnlab.diagnose import main as diagnose
@@ -39,7 +39,7 @@ def names(paths: Paths) -> list[str]:
     return [paths.relative(row) for row in range(len(paths))]
 
 
-def labels_of(source: Any, split: FileSplit = "train") -> dict[str, int]:
+def labels_of(source: Any, split: Split = "train") -> dict[str, int]:
     """Path → label."""
     paths, labels = source.load(split)
     assert labels.dtype == torch.int64

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from slnlab.data.published import Published, PublishedFiles
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.errors import DataError
 from slnlab.image_folder.layout import walk, why_no_image
 
@@ -37,7 +37,7 @@ class Animal10N(PublishedFiles):
     def __init__(self, root: str) -> None:
         super().__init__(root)
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         folder = self.about.find(self.root, "training|train" if split == "train" else "testing|test")
         pairs = []
         for where, files in walk(folder):

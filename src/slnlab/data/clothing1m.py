@@ -8,10 +8,11 @@ import torch
 
 from slnlab.data.decoding import Paths
 from slnlab.data.published import Published, PublishedFiles, list_lines
-from slnlab.data.streamed import FileSplit, LabelledPaths
+from slnlab.data.source import Split
+from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
 
-_FILES: dict[FileSplit, tuple[str, str]] = {
+_FILES: dict[Split, tuple[str, str]] = {
     "train": ("noisy_train_key_list.txt", "noisy_label_kv.txt"),
     "val_clean": ("clean_val_key_list.txt", "clean_label_kv.txt"),
     "test": ("clean_test_key_list.txt", "clean_label_kv.txt"),
@@ -45,18 +46,18 @@ class Clothing1M(PublishedFiles):
         },
         "Its authors give it out on request, for research: https://github.com/Cysu/noisy_label.",
     )
-    splits: ClassVar[tuple[FileSplit, ...]] = ("train", "val_clean", "test")
+    splits: ClassVar[tuple[Split, ...]] = ("train", "val_clean", "test")
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
 
-    def load(self, split: FileSplit) -> LabelledPaths:
+    def load(self, split: Split) -> LabelledPaths:
         """Return the images of a split in the order of its list. It does not look for a million files."""
         self.prepare()
         paths, labels = zip(*self.listed(split), strict=True)
         return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         keys_file, labels_file = (self.about.find(self.root, f"{name}|annotations/{name}") for name in _FILES[split])
         keys = [key for _, (key,) in list_lines(keys_file, columns=None)]
         wanted = set(keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import Batch, EvaluationBatches, Images, Samples, in_batches
+from slnlab.data.inject import LabelNoise
 from slnlab.data.oversampling import equally_often
 from slnlab.data.strong_view import SecondView, StrongView
 from slnlab.data.training_samples import TrainingSamples
@@ -50,6 +51,7 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
     with *noisy* labels), `val_clean` (validation samples with clean labels, if the data set has them) and `test`.
 
     Args:
+        source, noise: see `TrainingSamples`.
         batch_size: size of the global training batch, ≥ 2; see `slnlab.processes.batching` for the last batch.
         eval_batch_size: batch size of evaluation passes. Label correction, SSR, PES and the softmax average also draw
             random views by batches of this size, so it changes their training.
@@ -64,7 +66,6 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
         test: use the test set; False: it is never read.
         clean_val: evaluate on cleanly labelled validation samples, as `val_clean`.
         seed: seed of order and augmentation.
-        classes: names of the classes.
         samples: see `TrainingSamples`.
 
     After `setup` there are `labels` (in data set order); `train_index`, `val_index` and `fold_index` (rows of them);
@@ -82,6 +83,8 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
     def __init__(
         self,
+        source: Any,
+        noise: LabelNoise | Mapping[str, Any],
         *,
         batch_size: Count,
         eval_batch_size: Count,
@@ -95,11 +98,9 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
         test: bool = True,
         clean_val: bool = False,
         seed: int = 0,
-        classes: Sequence[str] | None = None,
         **samples: Any,
     ) -> None:
-        super().__init__(**samples)
-        self.classes = list(classes) if classes else None
+        super().__init__(source, noise, **samples)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.oversampling = oversampling
         self.test, self.clean_val = test, clean_val
@@ -121,7 +122,7 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
     @abstractmethod
     def _read(self) -> None:
-        """Set `noise_record`, `labels`, `_size` (H, W), and call `_hold_out`."""
+        """Set `_size` (H, W), and call `_kept`, `_use_labels` and `_hold_out`."""
 
     @abstractmethod
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from slnlab.data.decoding import Paths
-from slnlab.data.streamed import FileSplit, LabelledPaths
+from slnlab.data.source import Split
+from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
 from slnlab.image_folder.contents import ImageFolderContents
 from slnlab.image_folder.listing import Unreadable, read_image_folder
@@ -45,7 +46,7 @@ class ImageFolder:
         unreadable, duplicates = directory / "unreadable.csv", directory / "duplicates.csv"
         report(self.root, self._read(), workers, unreadable, duplicates, mixed_depths)
 
-    def load(self, split: FileSplit) -> LabelledPaths:
+    def load(self, split: Split) -> LabelledPaths:
         contents = self._read()
         paths, labels = contents.splits[split]
         if not paths:

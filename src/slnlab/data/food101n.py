@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from slnlab.data.published import Missing, Published, PublishedFiles, list_lines
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.errors import DataError
 from slnlab.text.messages import quoted
 
@@ -50,7 +50,7 @@ class Food101N(PublishedFiles):
         super().__init__(root, missing)
         self.classes = list(classes)
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         number_of = self._numbers()
         if split == "train":
             file, folder, suffix = self.root / _NOISY / "meta" / "imagelist.tsv", f"{_NOISY}/images", ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from slnlab.data.augment import CropFlip, Normalise
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import LabelledImages, Source, Split, replaced_images, sample_names, true_labels
+from slnlab.data.source import LabelledImages, Source, Split, sample_names
 from slnlab.errors import ConfigError, DataError
 from slnlab.processes.distributed import shard
 
@@ -24,28 +24,16 @@ class ImageDataModule(IndexedDataModule):
     Label noise is added once, in `setup`.
 
     Args:
-        source: the data set.
-        noise: the label noise; a mapping is a node of `conf/noise/`.
-        name: name of the data set; None: that of `source`.
+        source, noise: see `TrainingSamples`.
         channels: required number of image channels; None: any.
-        num_train: required number of training images; None: any.
         options: see `IndexedDataModule`.
     """
 
     def __init__(
-        self,
-        source: Source,
-        noise: LabelNoise | Mapping[str, Any],
-        *,
-        name: str | None = None,
-        channels: int | None = None,
-        num_train: int | None = None,
-        **options: Any,
+        self, source: Source, noise: LabelNoise | Mapping[str, Any], *, channels: int | None = None, **options: Any
     ) -> None:
-        super().__init__(name=name or source.name, **options)
-        self.source = source
-        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
-        self.expected = {"channels": channels, "num_train": num_train}
+        super().__init__(source, noise, **options)
+        self.channels = channels
         self._images: Tensor
         self._evaluated: dict[EvaluationSplit, LabelledImages] = {}
         self._pixels_hash: str | None = None
@@ -94,34 +82,23 @@ class ImageDataModule(IndexedDataModule):
         self._agree(data)
         if not getattr(self.source, "verify", True):
             self._pixels_hash = hashlib.sha256(data.images.numpy().tobytes()).hexdigest()
-        available = len(data.labels)
-        true = true_labels(self.source)
-        rows = self._kept(data.labels if true is None else true)
-        if len(rows) < available:  # copies free the memory of the rest
-            data = LabelledImages(data.images[rows], data.labels[rows])
-        self._check_labels("training", data.labels)
+        kept, available = self._kept(data.labels), len(data.labels)
+        images = data.images
+        if len(kept.rows) < available:  # copies free the memory of the rest
+            images = images[kept.rows]
+        del data
         if not hasattr(self, "normalise"):
-            self.normalise = self._measured(data.images)
-        images, true = data.images, None if true is None else true[rows]
+            self.normalise = self._measured(images)
         every = sample_names(self.source)
-        self._names = None if every is None else [every[row] for row in rows.tolist()]
-        if self.noise.name == "real":
-            replaced = replaced_images(self.source)
-            self._use_real(data.labels, true, None if replaced is None else replaced[rows])
-        else:
-            trusted = data if true is None else LabelledImages(images, true)
-            (images, _), record = self.noise.apply(trusted, self.own_classes, self.classes, available, self._names)
-            self._use(record)
-        if self._names is not None and (weights := self.weights()):
-            self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in self._names]))
-        self._hold_out(len(rows))
+        names = self._names = None if every is None else [every[row] for row in kept.rows.tolist()]
+        made = None if names is None else lambda: names
+        added = self._use_labels(kept, made, images=lambda: images, num_train=lambda: available)
+        if added is not None:
+            images = self.noise.with_donors(images, added)
+        self._hold_out(len(kept.rows))
         self._size, self._images = self._size_of(images), images.contiguous()
-        clean_splits: list[tuple[Literal["val_clean", "test"], bool]] = [
-            ("val_clean", self.clean_val),
-            ("test", self.test),
-        ]
-        for split, used in clean_splits:
-            if used:
+        for split in self.evaluation_splits:
+            if split != "val":
                 self._evaluated[split] = self._load(split)
                 self._check_labels(split, self._evaluated[split].labels)
 
@@ -164,9 +141,8 @@ class ImageDataModule(IndexedDataModule):
 
     def _agree(self, data: LabelledImages) -> None:
         channels = data.images.shape[1]
-        for key, found in (("channels", channels), ("num_train", len(data.images))):
-            if self.expected[key] not in (None, found):
-                raise DataError(f"data.{key}: the configuration says {self.expected[key]}, the files hold {found}")
+        if self.channels not in (None, channels):
+            raise DataError(f"data.channels: the configuration says {self.channels}, the files hold {channels}")
         if hasattr(self, "normalise") and len(self.normalise.mean) != channels:
             raise ConfigError(f"data.mean: has {len(self.normalise.mean)} values, the images {channels} channels")
         if len(data.labels) != len(data.images):

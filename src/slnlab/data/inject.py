@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from slnlab.config.contents import for_class
 from slnlab.data.probabilities import load_probabilities
-from slnlab.data.source import LabelledImages, Source
+from slnlab.data.source import Source
 from slnlab.errors import ConfigError
 from slnlab.noise import NoiseRecord, next_class
 from slnlab.streams import Streams
@@ -46,6 +46,7 @@ class LabelNoise:
     rate: float
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
+    _donors: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> LabelNoise:
@@ -54,77 +55,22 @@ class LabelNoise:
         function = get_method(options.pop("_target_"))
         return cls(function, options.pop("name"), options.pop("rate"), options.pop("seed"), options)
 
-    def apply(
-        self,
-        clean: LabelledImages,
-        num_classes: int,
-        classes: list[str] | None = None,
-        num_train: int | None = None,
-        names: list[str] | None = None,
-    ) -> tuple[LabelledImages, NoiseRecord]:
-        """Add the noise to images in memory; return the noisy data and the noise record.
-
-        Args:
-            clean: images (N, channels, H, W) uint8 and true labels (N,) int64.
-            num_classes: C.
-            classes: names of the classes, for class maps.
-            num_train: size of the whole training set, which begins with `clean`; None: N.
-            names: names of the samples, such as paths; None: they have none.
-
-        Raises:
-            ConfigError: an option does not fit the data set.
-            DataError: a noise file or donor data set cannot be read.
-        """
-        donor_images = cache(self._donor_images)
-        record = self._call(
-            clean.labels,
-            num_classes,
-            classes,
-            donor_images,
-            images=lambda: clean.images,
-            num_train=lambda: num_train or len(clean.labels),
-            **({} if names is None else {"paths": lambda: names}),
-        )
-        images = clean.images
-        if len(record.replaced):
-            donor = self._donor_source
-            if donor and donor.name != record.donor_source:
-                raise ConfigError(f"noise.donor: the record's donors are of {record.donor_source}, not of {donor.name}")
-            offered, last = donor_images(), int(record.donor.max())
-            if last >= len(offered):
-                raise ConfigError(f"noise.donor: the record uses image {last}, but the data set has {len(offered)}")
-            images = images.clone()
-            images[record.replaced] = conform(offered[record.donor], images.shape[1:])
-        return LabelledImages(images, record.given), record
-
     def record(
         self, labels: Tensor, num_classes: int, classes: list[str] | None = None, **more: Callable[[], Any]
     ) -> NoiseRecord:
-        """Add the noise to the labels of image files; return the noise record.
+        """Draw the noise of a data set; return the noise record. `with_donors` puts its images in place.
 
         Args:
             labels: true labels (N,) int64.
             num_classes: C.
-            classes: names of the classes.
-            more: more arguments for the noise function by name, such as `paths`; each value makes its argument.
+            classes: names of the classes, for class maps.
+            more: more arguments for the noise function by name, such as `images` and `paths`; each value makes its
+                argument.
 
         Raises:
-            ConfigError: an option does not fit the data set, an argument is unknown, or the noise replaces images.
-            DataError: a noise file cannot be read.
+            ConfigError: an option does not fit the data set, or an argument is unknown.
+            DataError: a noise file or donor data set cannot be read.
         """
-        record = self._call(labels, num_classes, classes, self._donor_images, **more)
-        if len(record.replaced):
-            raise ConfigError(f"noise: {self.name} replaces images, but these images stay in their files")
-        return record
-
-    def _call(
-        self,
-        labels: Tensor,
-        num_classes: int,
-        classes: list[str] | None,
-        donor_images: Callable[[], Tensor],
-        **more: Callable[[], Any],
-    ) -> NoiseRecord:
         supplies: dict[str, Callable[[], Any]] = {
             **{key: partial(self.options.get, key) for key in self.options},
             "labels": lambda: labels.clone(),  # the function may edit its labels in place
@@ -133,7 +79,7 @@ class LabelNoise:
             "classes": lambda: classes,
             "rate": lambda: self.rate,
             "generator": lambda: Streams(self.seed)("label noise"),
-            "num_donors": lambda: len(donor_images()),
+            "num_donors": lambda: len(self._donor_images()),
             **more,
         }
         if "class_map" in self.options:
@@ -145,13 +91,35 @@ class LabelNoise:
         donor = self._donor_source
         return self._record(result, labels, num_classes, donor.name if donor else None)
 
-    def _donor_images(self) -> Tensor:
+    def with_donors(self, images: Tensor, record: NoiseRecord) -> Tensor:
+        """Return images (N, channels, H, W) uint8 with the donors of a record in place of the replaced ones.
+
+        Raises:
+            ConfigError: the donors are of another data set than `noise.donor`.
+            DataError: the donor data set cannot be read.
+        """
+        if not len(record.replaced):
+            return images
         donor = self._donor_source
-        if donor is None:
-            raise ConfigError(_NO_DONOR)
-        if not self._needs_donors:  # `prepare` did not fetch it
-            donor.prepare()
-        return donor.load("train").images
+        if donor and donor.name != record.donor_source:
+            raise ConfigError(f"noise.donor: the record's donors are of {record.donor_source}, not of {donor.name}")
+        offered, last = self._donor_images(), int(record.donor.max())
+        self._donors = None  # they are not needed again
+        if last >= len(offered):
+            raise ConfigError(f"noise.donor: the record uses image {last}, but the data set has {len(offered)}")
+        images = images.clone()
+        images[record.replaced] = conform(offered[record.donor], images.shape[1:])
+        return images
+
+    def _donor_images(self) -> Tensor:
+        if self._donors is None:
+            donor = self._donor_source
+            if donor is None:
+                raise ConfigError(_NO_DONOR)
+            if not self._needs_donors:  # `prepare` did not fetch it
+                donor.prepare()
+            self._donors = donor.load("train").images
+        return self._donors
 
     def prepare(self) -> None:
         """Fetch the donor data set if the function draws donors. A stored record may turn out to need none."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from slnlab.data.published import Missing, Published, PublishedFiles, labelled_lines
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.errors import DataError
 from slnlab.schema.kinds import Rate
 
@@ -48,7 +48,7 @@ class NoisyMiniImageNet(PublishedFiles):
         super().__init__(root, missing)
         self.colour, self.level = colour, level
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         if split == "train":
             return self._list(self.level)
         pairs = labelled_lines(self.root / "split" / "clean_validation")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 
 from slnlab.data.published import Missing, Published, PublishedFiles
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.errors import DataError
 from slnlab.storage.tables import records
 
@@ -42,7 +42,7 @@ class NoisyImagenette(PublishedFiles):
         super().__init__(root, missing)
         self.percent = percent
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         return self._rows(split, self.percent if split == "train" else 0)
 
     def true_labels(self) -> torch.Tensor:
@@ -50,7 +50,7 @@ class NoisyImagenette(PublishedFiles):
         true = dict(self._rows("train", 0))
         return torch.tensor([true[paths.relative(row)] for row in range(len(paths))], dtype=torch.int64)
 
-    def _rows(self, split: FileSplit, percent: int) -> list[tuple[str, int]]:
+    def _rows(self, split: Split, percent: int) -> list[tuple[str, int]]:
         file = self.about.find(self.root, _CSV)
         column = f"noisy_labels_{percent}"
         _, lines = records(file, ("path", "noisy_labels_0", column, "is_valid"))

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 
 from slnlab.data.decoding import Paths
-from slnlab.data.streamed import FileSplit, LabelledPaths
+from slnlab.data.source import Split
+from slnlab.data.streamed import LabelledPaths
 from slnlab.errors import DataError
 from slnlab.image_folder.contents import mixed
 from slnlab.text.messages import quoted
@@ -131,13 +132,13 @@ class PublishedFiles(ABC):
 
     name: ClassVar[str]
     about: ClassVar[Published]
-    splits: ClassVar[tuple[FileSplit, ...]] = ("train", "test")
+    splits: ClassVar[tuple[Split, ...]] = ("train", "test")
 
     def __init__(self, root: str, missing: Missing = "refuse") -> None:
         self.root, self.missing = Path(root).expanduser(), missing
 
     @abstractmethod
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         """Return the pairs (path below the root, label) of a split, whether or not the files are there.
 
         Raises:
@@ -147,7 +148,7 @@ class PublishedFiles(ABC):
     def prepare(self) -> None:
         self.about.require(self.root)
 
-    def load(self, split: FileSplit) -> LabelledPaths:
+    def load(self, split: Split) -> LabelledPaths:
         self.prepare()
         if split not in self.splits:
             raise DataError(f"data.clean_val: {self.about.title} has no clean validation images; data.clean_val=false")
@@ -155,7 +156,7 @@ class PublishedFiles(ABC):
         paths, labels = mixed(pairs) if split == "train" else zip(*pairs, strict=True)
         return LabelledPaths(Paths(self.root, paths), torch.tensor(labels, dtype=torch.int64))
 
-    def present(self, split: FileSplit) -> list[tuple[str, int]]:
+    def present(self, split: Split) -> list[tuple[str, int]]:
         """Return those of `listed` whose files are there.
 
         Raises:
@@ -174,7 +175,7 @@ class PublishedFiles(ABC):
             log.warning("%s: %d of %d listed %s images are missing", self.root, len(gone), len(pairs), split)
         return left
 
-    def survey(self, splits: Sequence[FileSplit], num_train: int, num_classes: int) -> Iterator[tuple[bool, str]]:
+    def survey(self, splits: Sequence[Split], num_train: int, num_classes: int) -> Iterator[tuple[bool, str]]:
         """Yield what is expected, and what is there: pairs (True if all is well, text).
 
         Args:

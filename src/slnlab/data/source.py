@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,18 @@ class LabelledImages(NamedTuple):
         numbers[list(classes)] = torch.arange(len(classes))
         kept = numbers[self.labels] >= 0
         return LabelledImages(self.images[kept], numbers[self.labels[kept]])
+
+
+def stated(source: object, what: str) -> Mapping[str, Any]:
+    """What a source states about its samples by their names; empty if it has no such method.
+
+    Args:
+        what: `corrections` and `weights`, see `slnlab.data.training_samples.TrainingSamples`; `targets`: first target
+            (C,) of training, where it is not the given label; `verdicts` of people: True for a right label; or
+            `lines`: of the images in a list, from 1.
+    """
+    known = getattr(source, what, None)
+    return {} if known is None else known()
 
 
 def true_labels(source: object) -> Tensor | None:
@@ -53,7 +65,7 @@ class Source(Protocol):
     """A data set in memory. A new one is a class with these members, and a file in `conf/data/`.
 
     It may also have `true_labels()` and `replaced()`, see `true_labels` and `replaced_images`; `names()`, see
-    `sample_names`; and `corrections()` and `weights()`, see `IndexedDataModule`.
+    `sample_names`; and what `stated` names.
     """
 
     name: str

@@ -9,15 +9,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from slnlab.data.augment import view
 from slnlab.data.batches import EvaluationBatch, EvaluationBatches
 from slnlab.data.datamodule import EvaluationSplit, IndexedDataModule, Stored
 from slnlab.data.decoding import Decoder, Paths, Reader
 from slnlab.data.inject import LabelNoise
-from slnlab.data.source import replaced_images, true_labels
-from slnlab.errors import ConfigError, DataError
+from slnlab.data.source import Split
+from slnlab.errors import ConfigError
 from slnlab.image_folder.decoding import Background
 from slnlab.image_folder.survey import check_visible
 from slnlab.processes.cores import cores, processes_here
@@ -29,7 +28,6 @@ from slnlab.streams import Streams
 log = logging.getLogger(__name__)
 
 Sampling = Literal["standard", "balanced"]
-FileSplit = Literal["train", "val_clean", "test"]
 
 
 class LabelledPaths(NamedTuple):
@@ -42,10 +40,9 @@ class LabelledPaths(NamedTuple):
 class FileSource(Protocol):
     """A data set of image files. A new one is a class with these members, and a file in `conf/data/`.
 
-    It may also have `true_labels()` and `replaced()`, see `slnlab.data.source`; `corrections()` and `weights()`, see
-    `IndexedDataModule`; `targets()`, image → first target (C,) of training, where it is not the given label; and
-    `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows images of 8 bits
-    and of more together, because the user gave the pixel range of the latter.
+    It may also have `true_labels()` and `replaced()`, see `slnlab.data.source`; what `slnlab.data.source.stated`
+    names; and `inspect(directory, workers, mixed_depths)`, see `IndexedDataModule.inspect`. `mixed_depths` allows
+    images of 8 bits and of more together, because the user gave the pixel range of the latter.
     """
 
     name: str
@@ -57,7 +54,7 @@ class FileSource(Protocol):
             slnlab.errors.DataError: files are missing.
         """
 
-    def load(self, split: FileSplit) -> LabelledPaths:
+    def load(self, split: Split) -> LabelledPaths:
         """Return the images of a split. The labels of `train` may be noisy, those of the others are clean.
 
         Raises:
@@ -77,9 +74,7 @@ class StreamedDataModule(IndexedDataModule):
     Only the middle square of an image is used.
 
     Args:
-        source: the data set.
-        noise: a node of `conf/noise/`. `real`: the labels have noise of an unknown kind. Any other noise takes the
-            labels for true ones; it cannot use the images, which are not in memory.
+        source, noise: see `TrainingSamples`. The noise cannot use the images, which are not in memory.
         image_size: height and width s of the network's input: a random crop (in evaluation the middle) of the image at
             s + 2·padding.
         padding: mean margin of the crop on each side, in pixels.
@@ -88,12 +83,10 @@ class StreamedDataModule(IndexedDataModule):
             size.
         clean_val: evaluate on the cleanly labelled validation images, as `val_clean`.
         workers: number of decoding processes for each process of the run; None: one per CPU, 0: none.
-        num_train: required number of training images; None: any.
         channels: 3.
         pixel_range, background: see `slnlab.image_folder.decoding.read_rgb`.
         mixed_depths: with `pixel_range`, allow images of 8 bits and of more together.
         read_timeout: longest time for one image, in seconds; None: no limit.
-        name: name of the data set; None: that of `source`.
         options: see `IndexedDataModule`.
 
     Raises:
@@ -115,22 +108,18 @@ class StreamedDataModule(IndexedDataModule):
         per_class: Count | None = None,
         clean_val: bool = True,
         workers: CountOrZero | None = None,
-        num_train: int | None = None,
         channels: int = 3,
         pixel_range: PixelRange | None = None,
         mixed_depths: bool = True,
         background: Background = "white",
         read_timeout: Positive | None = None,
-        name: str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(padding=padding, mean=mean, std=std, clean_val=clean_val, name=name or source.name, **options)
+        super().__init__(source, noise, padding=padding, mean=mean, std=std, clean_val=clean_val, **options)
         if channels != 3 or len(self.normalise.mean) != 3:
             raise ConfigError(f"data.channels, data.mean: images from files have 3 channels, not {channels}")
-        self.source = source
-        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
         self.sampling, self.per_class = sampling, per_class
-        self.workers, self.num_train = workers, num_train
+        self.workers = workers
         self.pixel_range, self.mixed_depths, self.background = pixel_range, mixed_depths, background
         self.read_timeout = read_timeout
         self._size = (image_size, image_size)
@@ -204,58 +193,27 @@ class StreamedDataModule(IndexedDataModule):
 
     def _read(self) -> None:
         paths, labels = self.source.load("train")
-        if self.num_train not in (None, len(labels)):
-            raise DataError(f"data.num_train: the configuration says {self.num_train}, the files hold {len(labels)}")
-        self._check_labels("training", labels)
+        kept = self._kept(labels)
         if self.pixel_range is not None:
             log.info(
                 "data.pixel_range: pixels from %g to %g become 0 to 255 in images of more than 8 bits",
                 *self.pixel_range,
             )
-        paths = self._use_labels(paths, labels)
-        self._hold_out(len(self.labels.given))
+        if len(kept.rows) < len(labels):
+            paths = Paths(paths.root, map(paths.relative, kept.rows.tolist()))
+        added = self._use_labels(kept, lambda: [paths.relative(row) for row in range(len(paths))])
+        if added is not None and len(added.replaced):
+            raise ConfigError(f"noise: {self.noise.name} replaces images, but these images stay in their files")
+        self._hold_out(len(kept.rows))
         check_visible(paths, self.background)
         self._train = self._decoder(paths)
         if self.sampling == "balanced":
             self._of_each_class = self._balanced_size()
-        clean_splits: tuple[tuple[Literal["val_clean", "test"], bool], ...] = (
-            ("val_clean", self.clean_val),
-            ("test", self.test),
-        )
-        for split, wanted in clean_splits:
-            if wanted:
+        for split in self.evaluation_splits:
+            if split != "val":
                 files, clean = self.source.load(split)
                 self._check_labels(split, clean)
                 self._evaluated[split] = (self._decoder(files), clean)
-
-    def _use_labels(self, paths: Paths, labels: Tensor) -> Paths:
-        """Set `labels` and `noise_record` of the kept samples; return their paths."""
-        true = true_labels(self.source)
-        rows = self._kept(labels if true is None else true)
-        size = len(rows)
-        if size < len(labels):
-            paths = Paths(paths.root, map(paths.relative, rows.tolist()))
-        labels, true = labels[rows], None if true is None else true[rows]
-
-        def names() -> list[str]:
-            return [paths.relative(row) for row in range(size)]
-
-        if self.noise.name == "real":
-            replaced = replaced_images(self.source)
-            self._use_real(labels, true, None if replaced is None else replaced[rows])
-        else:
-            trusted = labels if true is None else true
-            self._use(self.noise.record(trusted, self.own_classes, self.classes, paths=names))
-        if weights := self.weights():
-            self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in names()]))
-        targets: Mapping[str, Any] = getattr(self.source, "targets", dict)()
-        if targets:
-            each = one_hot(self.labels.given, self.num_classes).float()
-            for row, name in enumerate(names()):
-                if (target := targets.get(name)) is not None:
-                    each[row] = torch.from_numpy(target)
-            self.labels = self.labels._replace(target=each)
-        return paths
 
     def _balanced_size(self) -> int:
         """The number of images of each class in a balanced epoch."""

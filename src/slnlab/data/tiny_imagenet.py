@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from slnlab.data.published import Published, PublishedFiles, list_lines
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.errors import DataError
 from slnlab.image_folder.layout import entries, why_no_image
 
@@ -38,7 +38,7 @@ class TinyImageNet(PublishedFiles):
         """Return the synsets of the labels 0, 1, …"""
         return sorted({name for _, (name,) in list_lines(self.root / "wnids.txt", columns=1)})
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         number_of = {name: number for number, name in enumerate(self.synsets())}
         if split == "train":
             folders = {name: self.root / "train" / name / "images" for name in number_of}

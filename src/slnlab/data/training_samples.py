@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from slnlab.data.batches import Labels
 from slnlab.data.folds import rows_of_fold
 from slnlab.data.imbalance import ImbalanceKind, imbalanced_rows
+from slnlab.data.inject import LabelNoise
+from slnlab.data.source import replaced_images, stated, true_labels
 from slnlab.data.threshold import threshold_rows
 from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
@@ -19,12 +22,30 @@ from slnlab.schema.kinds import Classes, Count, CountOrZero, Fold, OneOrMore
 from slnlab.streams import Streams
 
 
+class Kept(NamedTuple):
+    """The M training samples in use, with what their source states about them."""
+
+    rows: Tensor
+    """Rows (M,) of the source, ascending."""
+    given: Tensor
+    """Their labels (M,) int64."""
+    true: Tensor | None
+    """Their true labels (M,) int64; None: unknown, so `given` may be true ones."""
+    replaced: Tensor | None
+    """Mask (M,) bool of images that show none of the classes; None: unknown."""
+
+
 class TrainingSamples:
     """The choice of the training samples, and their labels; a datamodule inherits it.
 
     Args:
-        name: name of the data set.
+        source: the data set, see `slnlab.data.source.Source` and `slnlab.data.streamed.FileSource`.
+        noise: the label noise, or its node of `conf/noise/`. `real`: the labels stay as they are, with noise of an
+            unknown kind. Any other noise takes them for true ones.
+        name: name of the data set; None: that of `source`.
         num_classes: C.
+        classes: names of the classes.
+        num_train: required number of training samples of the source; None: any.
         train_size: number of training samples, from the first; None: all.
         noisy_val: number of training samples held out for selection, with noisy labels.
         split_seed: seed of the held-out samples, of the folds, and of the part of each class.
@@ -41,9 +62,13 @@ class TrainingSamples:
 
     def __init__(
         self,
+        source: Any,
+        noise: LabelNoise | Mapping[str, Any],
         *,
-        name: str,
         num_classes: Classes,
+        name: str | None = None,
+        classes: Sequence[str] | None = None,
+        num_train: int | None = None,
         train_size: Count | None = None,
         noisy_val: CountOrZero = 0,
         split_seed: CountOrZero = 0,
@@ -53,13 +78,15 @@ class TrainingSamples:
         threshold: Literal[1, 2] | None = None,
     ) -> None:
         super().__init__()
-        self.name: str | None = name  # Lightning's type
-        self.num_classes = num_classes
+        self.source = source
+        self.noise = noise if isinstance(noise, LabelNoise) else LabelNoise.from_config(noise)
+        self.name: str | None = name or source.name  # Lightning's type
+        self.num_classes, self.num_train = num_classes, num_train
+        self.classes = list(classes) if classes else None
         self.train_size, self.noisy_val, self.split_seed = train_size, noisy_val, split_seed
         self.imbalance, self.imbalance_kind = imbalance, imbalance_kind
         self.fold, self.threshold = fold, threshold
         self.own_classes = num_classes - (threshold is not None)
-        self.source: Any = None
         self.noise_record: NoiseRecord | None
         self.labels: Labels
         self.val_index: Tensor
@@ -87,13 +114,11 @@ class TrainingSamples:
 
     def corrections(self) -> Mapping[str, tuple[int, int | None]]:
         """Return the changes by `data.labels`: image file → label before and after, None for an image left out."""
-        known = getattr(self.source, "corrections", None)
-        return {} if known is None else known()
+        return stated(self.source, "corrections")
 
     def weights(self) -> Mapping[str, float]:
         """Return the weights in [0, 1] that a CSV file states: image file → weight, where it is not 1."""
-        known = getattr(self.source, "weights", None)
-        return {} if known is None else known()
+        return stated(self.source, "weights")
 
     # Subclasses call these
 
@@ -106,43 +131,64 @@ class TrainingSamples:
             raise ConfigError(f"data.noisy_val: must lie in [0, {size}), not {self.noisy_val}")
         return size
 
-    def _kept(self, labels: Tensor) -> Tensor:
-        """The rows (M,) of the training samples in use, ascending, by the labels (N,) of all, true if known."""
+    def _kept(self, labels: Tensor) -> Kept:
+        """Choose the training samples in use, by the labels (N,) int64 of the whole source."""
+        if self.num_train not in (None, len(labels)):
+            raise DataError(f"data.num_train: the configuration says {self.num_train}, the files hold {len(labels)}")
+        self._check_labels("training", labels)
+        true, replaced = true_labels(self.source), replaced_images(self.source)
         size = self._training_size(len(labels))
-        if self.imbalance is None:
-            return torch.arange(size)
-        self._check_labels("training", labels[:size])
-        generator = Streams(self.split_seed)("imbalance")
-        rows = imbalanced_rows(labels[:size], self.own_classes, self.imbalance, self.imbalance_kind, generator)
-        if self.noisy_val >= len(rows):
-            raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
-        return rows
+        rows = torch.arange(size)
+        if self.imbalance is not None:
+            known, generator = labels if true is None else true, Streams(self.split_seed)("imbalance")
+            rows = imbalanced_rows(known[:size], self.own_classes, self.imbalance, self.imbalance_kind, generator)
+            if self.noisy_val >= len(rows):
+                raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
+        stated = (None if column is None else column[rows] for column in (true, replaced))
+        return Kept(rows, labels[rows], *stated)
 
-    def _use(self, record: NoiseRecord) -> None:
-        """Train on the labels of a noise record."""
-        self.noise_record, self.labels = record, Labels(record.given, record.true, record.wrong)
+    def _use_labels(
+        self, kept: Kept, names: Callable[[], list[str]] | None, **more: Callable[[], Any]
+    ) -> NoiseRecord | None:
+        """Add the label noise, and set `labels` and `noise_record`; return the added noise (`real`: None).
 
-    def _use_real(self, given: Tensor, true: Tensor | None, replaced: Tensor | None = None) -> None:
-        """Train on labels (N,) int64 as they are. Known true labels (N,) make their noise known.
-
-        `replaced` (N,) bool marks images of no class, whose labels are wrong whatever `true` says.
+        Args:
+            kept: the samples.
+            names: makes their names, such as paths; None: they have none.
+            more: makes more arguments for the noise function, see `LabelNoise.record`.
         """
-        if true is not None:
-            rows = torch.empty(0, dtype=torch.int64) if replaced is None else replaced.nonzero().flatten()
-            self._use(
-                NoiseRecord(
-                    true=true,
-                    given=given,
-                    replaced=rows,
-                    donor=rows,
-                    donor_source=f"{self.name}/replaced" if len(rows) else None,
-                    num_classes=self.num_classes,
-                    name="real",
-                    rate=0.0,
-                )
-            )
-        else:
-            self.noise_record, self.labels = None, Labels(given)
+        added = None
+        if self.noise.name != "real":
+            more |= {} if names is None else {"paths": names}
+            clean = kept.given if kept.true is None else kept.true
+            added = self.noise.record(clean, self.own_classes, self.classes, **more)
+        record = self.noise_record = added or self._real_noise(kept)
+        self.labels = Labels(kept.given) if record is None else Labels(record.given, record.true, record.wrong)
+        if names is not None and (weights := self.weights()):
+            self.labels = self.labels._replace(weight=torch.tensor([weights.get(name, 1.0) for name in names()]))
+        if names is not None and (targets := stated(self.source, "targets")):
+            each = one_hot(self.labels.given, self.num_classes).float()
+            for row, name in enumerate(names()):
+                if (target := targets.get(name)) is not None:
+                    each[row] = torch.from_numpy(target)
+            self.labels = self.labels._replace(target=each)
+        return added
+
+    def _real_noise(self, kept: Kept) -> NoiseRecord | None:
+        """The noise of labels as they are, by their known true labels; images of no class are wrong in any case."""
+        if kept.true is None:
+            return None
+        rows = torch.empty(0, dtype=torch.int64) if kept.replaced is None else kept.replaced.nonzero().flatten()
+        return NoiseRecord(
+            true=kept.true,
+            given=kept.given,
+            replaced=rows,
+            donor=rows,
+            donor_source=f"{self.name}/replaced" if len(rows) else None,
+            num_classes=self.num_classes,
+            name="real",
+            rate=0.0,
+        )
 
     def _hold_out(self, size: int) -> None:
         """Leave out the fold, and choose the samples of `val` among the rest of the first `size` training samples."""

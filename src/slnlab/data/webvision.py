@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from slnlab.data.published import Missing, Published, PublishedFiles, labelled_lines, list_lines
-from slnlab.data.streamed import FileSplit
+from slnlab.data.source import Split
 from slnlab.errors import DataError
 from slnlab.image_folder.layout import entries, why_no_image
 from slnlab.schema.kinds import Classes
@@ -46,13 +46,13 @@ class WebVision(PublishedFiles):
         "in imagenet/val/<synset>/, are, on registration, at https://image-net.org.",
     )
 
-    splits: ClassVar[tuple[FileSplit, ...]] = ("train", "val_clean", "test")
+    splits: ClassVar[tuple[Split, ...]] = ("train", "val_clean", "test")
 
     def __init__(self, root: str, classes: Classes = 50, missing: Missing = "refuse") -> None:
         super().__init__(root, missing)
         self.classes = classes
 
-    def listed(self, split: FileSplit) -> list[tuple[str, int]]:
+    def listed(self, split: Split) -> list[tuple[str, int]]:
         if split == "test":
             return [pair for label, synset in enumerate(self.synsets()) for pair in self._of_ilsvrc(label, synset)]
         name, folder = {

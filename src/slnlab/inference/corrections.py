@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from slnlab.data.datamodule import IndexedDataModule
+from slnlab.data.source import stated
 from slnlab.errors import ConfigError
 from slnlab.inference.decisions import Decisions, droppable, place_of
 from slnlab.inference.diagnosis import Diagnosis
@@ -196,7 +197,7 @@ def corrected(
         labels |= last
         weights |= {name: data.weights().get(name, 1.0) for name in last}
     weights = {name: weight for name, weight in weights.items() if weight < 1 and name not in decided}
-    votes: Mapping[str, Any] = getattr(getattr(data, "source", None), "targets", dict)()
+    votes = stated(data.source, "targets")
     same = (name for name in votes if name in before and labels[name] == before[name])
     by_votes = frozenset(name for name in same if name not in decided and name not in weights)
     lost = {*before.values()} - {*labels.values()} - {None}

@@ -19,6 +19,7 @@ from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
 from slnlab.analysis.scores import NEEDS, OF_FOLDS, OF_THRESHOLD, RANKING, RULES, Quality, quality, ranked, suspicion
 from slnlab.config.container import container_of
 from slnlab.config.contents import for_class
+from slnlab.data.source import stated
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.images import training_probabilities
 from slnlab.inference.trained_run import TrainedRun
@@ -204,9 +205,7 @@ def _stated(run: TrainedRun, what: Literal["verdicts", "lines"]) -> Mapping[str,
 
     `verdicts` of people are True for a right label; `lines` are those of the images in a list, from 1.
     """
-    source = instantiate(for_class(container_of(run.config)["data"]["source"]))
-    known = getattr(source, what, None)
-    return {} if known is None else known()
+    return stated(instantiate(for_class(container_of(run.config)["data"]["source"])), what)
 
 
 def reason(diagnosis: Diagnosis, row: int) -> str:
