@@ -31,6 +31,12 @@ CONF = ROOT / "conf"
 SOURCE = ROOT / "src" / "slnlab"
 CLASS_WISE = ROOT / "tests" / "losses" / "test_class_wise.py"
 
+FOLLOWERS = {
+    "momentum.enabled": ("momentum.decay", "momentum_decay"),
+    "correction.enabled": ("correction.last_epochs", "correction_epochs"),
+}
+"""Switch → a key that matters once it is on, and its preset by data set."""
+
 MADE = "<!-- Made by docs/make_pages.py; `make docs` makes it anew. -->\n\n"
 
 
@@ -121,12 +127,13 @@ def shown(value: Any) -> str:
     text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+)\}", r"\1 of the training samples", text)
     most = r"\1 of the training samples, of \2 at most"
     text = re.sub(r"\$\{slnlab\.part_of_training:([\d.]+),(\d+)\}", most, text)
-    text = re.sub(r"\$\{slnlab\.epochs_of:(\d+),(\d+)\}", r"\1 of \2 epochs", text)
+    text = re.sub(r"\$\{slnlab\.epochs_of:(\d+),(\d+)(,\d+)?\}", r"\1 of \2 epochs", text)
     text = re.sub(r"\$\{slnlab\.part_of_side:([\d.]+)\}", r"\1 of the image's side", text)
     text = re.sub(r"\$\{slnlab\.part_of_epochs:([\d.]+)\}", r"\1 of the run's epochs", text)
     text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+)\}", r"\1 of the run's steps", text)
     text = re.sub(r"\$\{slnlab\.part_of_steps:([\d.]+),(\d+)\}", r"\1 of the run's steps, \2 at most", text)
     text = re.sub(r"\$\{slnlab\.per_step:([\d.]+),([\d.]+),.*\}", r"\1 over the number of steps of \2 of the run", text)
+    text = re.sub(r"\$\{slnlab\.memory:([\d.]+)\}", r"an average over \1 of the run's steps", text)
     text = text.replace("${slnlab.steps_of_epoch:}", "the steps of an epoch")
     return re.sub(r"\$\{([\w.]+)\}", r"`\1`", text)
 
@@ -156,8 +163,15 @@ def sigmas(path: Path) -> Any:
     return preset["fine_tuning"]["sigma"] if isinstance(preset["sigma"], str) else preset["sigma"]
 
 
+def of_each_data_set(name: str) -> str:
+    """The values of a preset that data sets state, and that of the others."""
+    options = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted((CONF / "data").glob("*.yaml"))}
+    stated = {stem: value for stem, option in options.items() if (value := option.get("preset", {}).get(name))}
+    return shown(stated | {"others": yaml.safe_load((CONF / "train.yaml").read_text("utf-8"))["preset"][name]})
+
+
 def key_rows(found: Method) -> list[list[str]]:
-    """Key, value, meaning and source of each key that the method sets."""
+    """Key, value, meaning and remark of each key that the method sets."""
     everywhere = {key.path: key.comment for key in keys((CONF / "train.yaml").read_text("utf-8"))[1]}
     of_class = arguments(found.method["_target_"])
     loss = found.law.fixed.get("loss.name")
@@ -170,6 +184,9 @@ def key_rows(found: Method) -> list[list[str]]:
             continue
         meaning = {"method": of_class, "loss": of_loss}.get(group, {}).get(name) or everywhere.get(key.path, "")
         rows.append([code(key.path), cell(value_of(found, key.value)), cell(meaning), cell(source(key, found.keys))])
+        if key.path in FOLLOWERS:
+            follower, preset = FOLLOWERS[key.path]
+            rows.append([code(follower), cell(of_each_data_set(preset)), cell(everywhere[follower]), ""])
     return rows
 
 
@@ -200,12 +217,15 @@ def card(found: Method) -> str:
         "## Keys",
     ]
     rows = key_rows(found)
-    sections.append(table("key | value | meaning | source", rows) if rows else "None of its own.")
-    notes = [found.head, *(key.comment for key in found.keys if key.path.startswith("preset") and not key.value)]
-    sections.append("\n\n".join(cell(note) for note in notes if note))
+    sections.append(table("key | value | meaning | remark", rows) if rows else "None of its own.")
+    remarks = " ".join(row[-1] for row in rows)
+    notes = [key.comment for key in found.keys if key.path.startswith("preset") and key.comment and not key.value]
+    notes = [cell(note) for note in notes if cell(note) not in remarks]
+    sections += [cell(found.head), *(f"Values: {note}." if note[0].islower() else note for note in notes)]
+    fits_once = found.config.get("preset", {}).get("epochs") == 1
     sections += [
         f"[`conf/method/{found.name}.yaml`](../../conf/method/{found.name}.yaml) sets these values.",
-        quick_look(found.name, class_variable(kind, "in_three_epochs") or {}),
+        quick_look(found.name, {} if fits_once else class_variable(kind, "in_three_epochs") or {}),
         "## Composition",
         f"Composes with {', '.join(composes)}." if composes else "",
         "\n".join(f"- It refuses `{key}`: {cell(why)}." for key, why in laws.refuses.items()),

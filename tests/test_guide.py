@@ -25,8 +25,8 @@ GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files of the guide."""
     made = tmp_path_factory.mktemp("guide")
-    texts = re.findall(r"```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)```", GUIDE, re.DOTALL)
-    assert [name for name, _ in texts] == [
+    texts = re.findall(r"```(?:python|yaml)\n((?:# @\S+ \S+\n)?# (\S+\.(?:py|yaml))\n.*?)```", GUIDE, re.DOTALL)
+    assert [name for _, name in texts] == [
         "mine.py",
         "conf/loss/focal.yaml",
         "conf/noise/to_the_next.yaml",
@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "conf/data/rows.yaml",
         "conf/model/one_layer.yaml",
     ]
-    for name, text in texts:
+    for text, name in texts:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text)
     return made

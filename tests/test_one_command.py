@@ -157,7 +157,7 @@ def test_a_users_own_options_are_listed_and_shown(own: Path, says: Says) -> None
     shown = says("show", "trimmed", "--config-dir", str(own))
     assert shown.startswith("trimmed: CE\n"), "the title in its YAML"
     assert "Learns from the samples of smallest loss." in shown
-    assert "method.keep = 0.7\n      fraction in (0, 1].\n      source: ours" in shown
+    assert "method.keep = 0.7\n      fraction in (0, 1].\n      remark: ours" in shown
     assert config.extra_config_dirs == [str(own)]
 
 
@@ -168,7 +168,7 @@ def test_show_prints_a_method_with_its_effective_keys() -> None:
     shown = show("elr", ["data=cifar100", "noise=asym"])
     strength = compose(["method=elr", "data=cifar100", "noise=asym"]).method.strength
     assert f"method.strength = {strength}\n      weight λ of the regulariser, ≥ 0." in shown
-    assert re.search(r"source: .*authors'\s+configuration files", shown)
+    assert re.search(r"remark: .*authors'\s+configuration files", shown)
     assert "Liu et al. 2020" in shown
     assert "ELR (network), ELR-MO (momentum)" in shown
     assert "Refuses mixup.alpha: ELR keeps a running target" in shown

@@ -1,7 +1,7 @@
 """Describe an option: `slnlab show elr`, or `slnlab show noise=asym`. Nothing here imports torch.
 
 The description comes from the method's card, or from the docstring of the option's class. Keys and values come from
-the composed configuration, their meanings from docstrings, and their sources from comments in YAML.
+the composed configuration, their meanings from docstrings, and remarks such as their sources from comments in YAML.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _keys(config: Mapping[str, Any], found: Mapping[str, Option]) -> list[str]:
         meaning = of_class.get(key) if group == "method" else everywhere.get(path)
         known = comments.get(path)
         origin = source(known, comments.values()) if known else ""
-        lines += _key(path, value, meaning, origin and f"source: {origin}")
+        lines += _key(path, value, meaning, origin and f"remark: {origin}")
     return lines
 
 

@@ -16,17 +16,25 @@ class Key(NamedTuple):
 
 
 def keys(text: str) -> tuple[str, list[Key]]:
-    """Return the head comment of a YAML file, and its keys with the comments beside and above each."""
+    """Return the head comment of a YAML file, and its keys with the comments beside and above each.
+
+    A comment below one beside a key, in the same column, continues it.
+    """
     head: list[str] = []
+    column = None
     found: list[Key] = []
     parents: list[tuple[int, str]] = []
     above: list[str] = []
     for line in text.splitlines():
         comment_line = re.match(r"( *)# ?(.*)", line)
+        if comment_line and len(comment_line[1]) == column:
+            found.append(found[-1]._replace(comment=f"{found.pop().comment} {comment_line[2]}"))
+            continue
         if comment_line and not comment_line[2].startswith("@package"):
             (above if found else head).append(comment_line[2])
         named = re.match(r"( *)([\w/@]+):(?: +(.*))?$", line)
         item = re.match(r" *- (.*)", line)
+        column = line.find(" #") + 1 if (named or item) and " #" in line else None
         if named:
             depth = len(named[1])
             parents = [*((d, name) for d, name in parents if d < depth), (depth, named[2])]
