@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from slnlab.config.container import container_of, flat
 from slnlab.errors import ConfigError
 from slnlab.schema.contradictions import class_map_errors, contradictions, redefinitions
-from slnlab.schema.kinds import SECTION, Section, allowed_by
+from slnlab.schema.kinds import SECTION, Section, allowed_by, type_at
 from slnlab.schema.options import keys_of, schema_of
 from slnlab.schema.sections import GROUPS, SOURCES, Root, node_at
 
@@ -120,8 +120,7 @@ def _place(schema: type[Section], loc: Sequence[int | str]) -> tuple[list[str], 
     path = [str(part) for part in loc]
     node: Any = schema
     for number, part in enumerate(loc[:-1]):
-        fields = node.model_fields if isinstance(node, type) and issubclass(node, Section) else {}
-        node = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+        node = type_at(node, str(part))
         if get_origin(node) in (Union, UnionType) and len({*get_args(node)} - {NoneType}) > 1:
             return path[: number + 1], node
     return path, None

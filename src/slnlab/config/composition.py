@@ -20,7 +20,7 @@ from slnlab.config.checks import near
 from slnlab.config.container import flat, hydra_message
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
 from slnlab.errors import ConfigError
-from slnlab.schema.kinds import Section
+from slnlab.schema.kinds import type_at
 from slnlab.schema.options import keys_of, schema_of
 from slnlab.schema.sections import GROUPS, Root
 from slnlab.text.quoting import advice_on
@@ -142,8 +142,7 @@ def _kinds(key: str, overrides: Sequence[str]) -> set[type]:
     else:
         path = [group, *path]
     for part in path:
-        fields = node.model_fields if isinstance(node, type) and issubclass(node, Section) else {}
-        node = next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+        node = type_at(node, part)
     return set() if node is None else set(_single_types(node))
 
 

@@ -32,8 +32,7 @@ def preset_of(table: str, *, _root_: DictConfig) -> Any:
     Args:
         table: dotted key of the table below `preset`: data set → value, data set → noise → value, or data set → noise
             → rate → value, each with `default` for any other. A data set's own name comes before `preset.like`. A
-            rate, as in `"0.8": 0.65`, stands for itself and
-            the rates up to the next.
+            rate, as in `"0.8": 0.65`, stands for itself and the rates up to the next.
     """
     found = OmegaConf.select(_root_, f"preset.{table}")
     for names in ((str(_root_.data.name), data_kind(_root_=_root_)), (noise_kind(_root_=_root_),)):

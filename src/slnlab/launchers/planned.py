@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from slnlab import config
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, SlnlabError
+from slnlab.record.run_directory import RunDirectory
 from slnlab.text.terminal import log_file
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Planned:
 
     @property
     def finished(self) -> bool:
-        return (self.directory / "result.json").exists() and not self.config.force
+        return RunDirectory(self.directory).finished and not self.config.force
 
     @property
     def config(self) -> DictConfig:

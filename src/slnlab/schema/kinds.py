@@ -240,6 +240,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def type_at(section: Any, key: str) -> Any:
+    """The type of a section's key; None if it has no such key, or is no section."""
+    fields = section.model_fields if isinstance(section, type) and issubclass(section, Section) else {}
+    return next((field.annotation for name, field in fields.items() if key in (name, field.alias)), None)
+
+
 class Component(Section):
     """A node that builds an object: `_target_` is a dotted path, `name` the option's file name."""
 

@@ -112,10 +112,9 @@ def launched_result(run: StudyRun, wait: bool = False) -> Result:
             time.sleep(0.5)
     if directory.finished:
         return Result.load(directory.result)
-    failure = run.directory / "failure.txt"
     why = "the launcher has left no result; see its log"
-    if failure.exists():
-        why = failure.read_text(encoding="utf-8").strip()
+    if directory.failure.exists():
+        why = directory.failure.read_text(encoding="utf-8").strip()
     if DIVERGED.search(why):
         raise Diverged(why)
     raise SlnlabError(f"{run.directory}: {why}")
