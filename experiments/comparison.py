@@ -25,9 +25,9 @@ from typing import Any
 import yaml
 from evidence import read
 
-from slnlab.analysis.csv_files import write_csv
 from slnlab.config.composition import compose_with_hydra
 from slnlab.errors import SlnlabError
+from slnlab.storage.tables import write_csv
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Study
 from slnlab.text.terminal import print_anywhere

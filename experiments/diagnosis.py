@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +29,7 @@ from slnlab.errors import DataError
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.trained_run import load
 from slnlab.record.result import Result
-from slnlab.storage.writing import replacing
+from slnlab.storage.tables import write_csv
 
 METHODS = ("ce", "sln", "sln_mo_lc", "elr", "slnlab")
 """The compared methods, in the order of the tables."""
@@ -168,12 +167,7 @@ def as_text(lines: Iterable[dict[str, Any]]) -> list[Line]:
 def write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     texts = as_text(lines)
     columns = dict.fromkeys(name for line in texts for name in line)
-    made = io.StringIO(newline="")
-    writer = csv.DictWriter(made, [*columns], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(texts)
-    with replacing(path) as file:
-        file.write(made.getvalue().encode())
+    write_csv(path, [{name: line.get(name, "") for name in columns} for line in texts])
 
 
 def main() -> None:

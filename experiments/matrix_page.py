@@ -5,20 +5,18 @@ A cell is a dataclass; its last field, `differences`, says what was not the same
 
 from __future__ import annotations
 
-import csv
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slnlab.storage.tables import write_csv
+
 
 def write(out: Path, cells: Sequence[Any], page: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(cells[0])), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, cells))
+    write_csv(out / "results.csv", [asdict(cell) for cell in cells])
     (out / "README.md").write_text(page)
 
 

@@ -180,8 +180,8 @@ MUTATIONS = [
     Mutation(
         "the most plausible labels come first among the suspected",
         "analysis/label_issues.py",
-        "np.lexsort((margin, ~suspected))",
-        "np.lexsort((-margin, ~suspected))",
+        'ranked(suspicions[RANKING], suspicions["margin"])',
+        'ranked(-suspicions[RANKING], suspicions["margin"])',
         "analysis/test_label_issues.py",
     ),
     Mutation(

@@ -21,12 +21,12 @@ from typing import Any
 import yaml
 from evidence import Line, read, table
 
-from slnlab.analysis.csv_files import write_csv
 from slnlab.analysis.statistics import paired
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.locks import FolderLock
+from slnlab.storage.tables import write_csv
 from slnlab.study.grid_search import search
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Study

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 import sys
 import time
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from slnlab.errors import DataError, SlnlabError
 from slnlab.image_folder.layout import why_no_image
+from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 from slnlab.text.numbers import count
 from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
@@ -174,9 +173,7 @@ def predict_vectors(
 
 
 def _write(file: BinaryIO, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    file.write(csv_bytes(rows))
     file.flush()
 
 

@@ -87,10 +87,10 @@ def test_the_log_names_the_judge_and_its_agreement(
     with (path / "label_issues.csv").open(newline="", encoding="utf-8") as file:
         ranked = list(csv.DictReader(file))
     with np.load(path / "samples.npz") as samples:
-        margin = dict(zip(samples["index"], samples[f"{issues.judge}_margin"], strict=True))
+        past = dict(zip(samples["index"], samples["probability_mean"], strict=True))
         prediction = dict(zip(samples["index"], samples[f"{issues.judge}_prediction"], strict=True))
     assert [int(row["rank"]) for row in ranked] == list(range(1, issues.samples + 1))
-    assert [int(row["index"]) for row in ranked] == sorted(margin, key=margin.__getitem__)
+    assert [int(row["index"]) for row in ranked] == sorted(past, key=past.__getitem__)
     assert all(row["predicted_label"] == str(prediction[int(row["index"])]) for row in ranked)
     assert sum(row["is_label_issue"] == "True" for row in ranked) == issues.suspected
     label = result.rows[issues.judge].title

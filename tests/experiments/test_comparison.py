@@ -10,9 +10,9 @@ import yaml
 from comparison import LAST, VALUES, studies, with_earlier
 from evidence import read
 
-from slnlab.analysis.csv_files import write_csv
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.composition import compose_with_hydra
+from slnlab.storage.tables import write_csv
 from slnlab.study.plan import Plan
 
 

@@ -8,7 +8,7 @@ import leaders
 import pytest
 from evidence import read
 
-from slnlab.analysis.csv_files import write_csv
+from slnlab.storage.tables import write_csv
 
 
 @pytest.fixture

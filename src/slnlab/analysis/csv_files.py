@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from slnlab.analysis.comparison import Comparison
 from slnlab.analysis.runs import Group
 from slnlab.analysis.table import LABELS, MEASURES, TEST, VAL, Row, make_rows, measured
 from slnlab.record.result import Result
+from slnlab.storage.tables import write_csv
 
 
 def write_results(path: Path, groups: Iterable[Group]) -> None:
@@ -120,11 +120,3 @@ def _names(row: Row) -> dict[str, Any]:
         "setting": row.group.full_setting,
         "group": " ".join(dict.fromkeys(run.result.group for run in row.group.runs)),
     }
-
-
-def write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Write lines with equal keys as CSV with a header. None is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, list(lines[0]) if lines else [])
-        writer.writeheader()
-        writer.writerows(lines)

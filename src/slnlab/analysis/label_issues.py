@@ -5,8 +5,6 @@ This module sees neither test samples nor true labels.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
@@ -16,6 +14,7 @@ import numpy.typing as npt
 
 from slnlab.analysis.scores import RANKING, RULES, ranked, suspicion
 from slnlab.record.result import LabelIssues, LabelVerdict, ResultRow
+from slnlab.storage.tables import csv_bytes
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Columns of `samples.npz`: `index`, `given`, `probability_mean`, each row's loss, prediction and margin, and for
@@ -147,16 +146,14 @@ def write_label_issues(file: BinaryIO, columns: Columns, judge: str, classes: Se
     seen = columns[RULES[RANKING].column]
     quality = 1 / (1 + np.exp(-margin.astype(np.float64).clip(-700, 700)))
     name = classes.__getitem__ if classes else str
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
     places = [key for key in ("index", "path") if key in columns]
     judgements = ["given_label", "predicted_label", "mean_probability", "label_quality", "is_label_issue"]
-    writer.writerow(["rank", *places, *judgements])
+    rows: list[list[object]] = [["rank", *places, *judgements]]
     for rank, row in enumerate(order.tolist(), 1):
         where = [os.fsdecode(value) if isinstance(value := columns[key][row], bytes) else value for key in places]
         labels = name(given[row]), name(predicted[row])
-        writer.writerow([rank, *where, *labels, f"{seen[row]:.6g}", f"{quality[row]:.6g}", bool(suspected[row])])
-    file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
+        rows.append([rank, *where, *labels, f"{seen[row]:.6g}", f"{quality[row]:.6g}", bool(suspected[row])])
+    file.write(csv_bytes(rows))
     return int(suspected.sum())
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ from slnlab.methods.base import Method
 from slnlab.processes.stopping import received_signal
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.options import RowTitle
+from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)
@@ -118,10 +117,7 @@ class RunRecord(pl.Callback):
         if not self.epochs:
             self.run.metrics.unlink(missing_ok=True)
             return
-        text = io.StringIO(newline="")
-        names = sorted({name for row in self.epochs for name in row} - {"epoch", "step"})
-        writer = csv.DictWriter(text, ["epoch", "step", *names])  # blank: not evaluated after this epoch
-        writer.writeheader()
-        writer.writerows(self.epochs)
+        names = ["epoch", "step", *sorted({name for row in self.epochs for name in row} - {"epoch", "step"})]
+        rows = ([row.get(name) for name in names] for row in self.epochs)  # blank: not evaluated after this epoch
         with replacing(self.run.metrics) as file:
-            file.write(text.getvalue().encode())
+            file.write(csv_bytes([names, *rows]))

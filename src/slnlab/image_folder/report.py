@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +14,7 @@ from slnlab.image_folder.contents import ImageFolderContents
 from slnlab.image_folder.listing import list_left_out
 from slnlab.image_folder.survey import check_depths
 from slnlab.storage.hashes import file_hashes
+from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 from slnlab.text.messages import quoted
 
@@ -183,9 +181,5 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
     if not rows:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
     with replacing(path) as file:
-        file.write(os.fsencode(text.getvalue()))  # file names may hold bytes outside UTF-8
+        file.write(csv_bytes([header, *rows]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from slnlab.inference.diagnosis import Diagnosis
 from slnlab.inference.images import check_labels, data_of, sample_names
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.noise import to_csv
+from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 from slnlab.text.messages import quoted
 from slnlab.text.quoting import override
@@ -269,13 +268,11 @@ def write_corrected(corrected: Corrected, path: Path) -> None:
         record = data.noise_record
         to_csv(path, data.labels.given if record is None else record.true, torch.tensor([*labels.values()]))
         return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([place, "label", *(["weight"] if weights is not None else [])])
+    rows = [[place, "label", *(["weight"] if weights is not None else [])]]
     for name, label in labels.items():
         if name in corrected.by_votes:
             continue
         weight = [f"{weights.get(name, 1):g}"] if weights is not None else []
-        writer.writerow([name, "" if label is None else corrected.run.classes[label], *weight])
+        rows.append([name, "" if label is None else corrected.run.classes[label], *weight])
     with replacing(path) as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
+        file.write(csv_bytes(rows))

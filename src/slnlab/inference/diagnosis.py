@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.images import training_probabilities
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.schema.constructors import class_variable
+from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 
 
@@ -241,13 +240,12 @@ def write_issues(diagnosis: Diagnosis, path: Path) -> None:
     run, columns = diagnosis.run, diagnosis.columns
     scores = {name: columns[RULES[name].column.format(run.weights)] for name in diagnosis.suspicions}
     places = [name for name in ("index", "path", "line") if name in columns]
-    estimate, text = diagnosis.estimate, io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    estimate = diagnosis.estimate
     labels = ["given_label", "suggested_label", "wrong_probability", "suspected"]
-    writer.writerow(["rank", *places, *labels, *scores, "reason"])
+    rows: list[list[object]] = [["rank", *places, *labels, *scores, "reason"]]
     for rank, row in enumerate(diagnosis.order.tolist(), 1):
         given, suggested = (run.classes[of[row]] for of in (columns["given"], diagnosis.suggested))
-        writer.writerow(
+        rows.append(
             [
                 *(rank, *(columns[place][row] for place in places), given, suggested),
                 *(f"{estimate.wrong[row]:.4g}", bool(estimate.suspected[row])),
@@ -256,7 +254,7 @@ def write_issues(diagnosis: Diagnosis, path: Path) -> None:
             ]
         )
     with replacing(path) as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
+        file.write(csv_bytes(rows))
 
 
 def summary(diagnosis: Diagnosis) -> dict[str, Any]:

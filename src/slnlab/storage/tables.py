@@ -1,4 +1,4 @@
-"""CSV files by other programs: any line ends, a byte order mark, quotes, blanks around cells."""
+"""CSV files: ours, and those of other programs with any line ends, a byte order mark, quotes, blanks around cells."""
 
 from __future__ import annotations
 
@@ -7,14 +7,38 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from slnlab.errors import DataError
+from slnlab.storage.writing import replacing
 from slnlab.text.messages import quoted
 
 OTHER_BYTES = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as Python reads them from file names."""
+
+
+def csv_bytes(rows: Iterable[Iterable[object]], errors: str = "surrogateescape") -> bytes:
+    """Rows as CSV in UTF-8 with LF. None is an empty cell.
+
+    Args:
+        rows: with the header.
+        errors: as of `str.encode`; by default names of files keep bytes that are not UTF-8.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", errors)
+
+
+def write_csv(path: Path, lines: Sequence[Mapping[str, object]]) -> None:
+    """Write lines with equal keys as CSV with a header. An existing file is replaced atomically.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    header = list(lines[0]) if lines else []
+    with replacing(path) as file:
+        file.write(csv_bytes([header, *([line[key] for key in header] for line in lines)], "backslashreplace"))
 
 
 def csv_rows(path: Path) -> list[list[str]]:

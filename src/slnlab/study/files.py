@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 
 from slnlab.errors import DataError
+from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 from slnlab.study.page import page
 from slnlab.study.record import Study
@@ -31,13 +30,13 @@ def save(study: Study, directory: Path) -> None:
 
 
 def _write_trials(study: Study, path: Path) -> None:
-    text = io.StringIO(newline="")
     keys = list(study.trials[0].values) if study.trials else []
-    writer = csv.writer(text)
-    writer.writerow([*keys, "state", *(f"noisy_val_accuracy_seed{seed}" for seed in study.trial_seeds), "mean"])
+    rows: list[list[object]] = [
+        [*keys, "state", *(f"noisy_val_accuracy_seed{seed}" for seed in study.trial_seeds), "mean"]
+    ]
     for trial in study.trials:
         missing = [None] * (len(study.trial_seeds) - len(trial.accuracies))
         mean = trial.accuracy if trial.state == "finished" else None
-        writer.writerow([*trial.values.values(), trial.state, *trial.accuracies, *missing, mean])
+        rows.append([*trial.values.values(), trial.state, *trial.accuracies, *missing, mean])
     with replacing(path) as file:
-        file.write(text.getvalue().encode(errors="backslashreplace"))
+        file.write(csv_bytes(rows, "backslashreplace"))
