@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, groupby, product
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary
     Args:
         runs: searched for finished runs.
         out: folder for `cost.png`, `cost.svg` and `cost.csv`, which has a line per row.
-        costs: a file of `python -m benchmarks.methods --json`; None: the recorded training time of the runs, divided by
+        costs: a file of `python -m benchmarks.methods --json`; None: the median recorded training time of the runs, divided by
             that of the `ce` runs with the same data, noise, epochs and model.
         secondary: draw secondary rows too.
 
@@ -122,7 +122,7 @@ def _measured(rows: Sequence[Row], ratios: Mapping[str, float], file: Path | Non
 
 
 def _recorded(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
-    """Costs from the mean total training time, over that of the panel's `ce` runs with the same epochs and model."""
+    """Costs from the median total training time, over that of the panel's `ce` runs with the same epochs and model."""
     baseline = {id(run): run.result for row in rows if row.group.first.method == "ce" for run in row.group.runs}
     if not baseline:
         group = rows[0].group
@@ -132,8 +132,8 @@ def _recorded(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
     for row in rows:
         alike = [each.timing.total_seconds for each in baseline.values() if _size(each) == _size(row.group.first)]
         if alike:
-            seconds = fmean(run.result.timing.total_seconds for run in row.group.runs)
-            points.append(Point(row, seconds / fmean(alike)))
+            seconds = median(run.result.timing.total_seconds for run in row.group.runs)
+            points.append(Point(row, seconds / median(alike)))
         else:
             missing.append(row)
     unlike = f"not drawn, as no run of method=ce has their epochs and model: {_named(missing)}"
