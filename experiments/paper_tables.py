@@ -65,12 +65,12 @@ def cells(folder: Path, measure: str = "test_last") -> tuple[list[Cell], list[Li
     found, used = [], set[str]()
     for paper in read(folder / "paper.csv"):
         mine = [line for line in lines if _belongs(line, paper)]
-        if len(groups := {line["group"] for line in mine}) > 1:
+        if len(settings := {line["setting"] for line in mine}) > 1:  # a group has one noise draw
             raise DataError(
-                f"{folder / 'results.csv'}: {paper['method']}, {paper['column']} has runs of {len(groups)} "
-                f"configurations ({', '.join(sorted(groups))}); report one of them"
+                f"{folder / 'results.csv'}: {paper['method']}, {paper['column']} has runs of {len(settings)} "
+                f"configurations ({'; '.join(text or 'the default' for text in sorted(settings))}); report one of them"
             )
-        used |= groups
+        used |= {line["group"] for line in mine}
         found.append(Cell(paper, tuple(percent(line, measure) for line in mine)))
     return found, [line for line in lines if line["group"] not in used]
 

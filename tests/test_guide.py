@@ -119,6 +119,7 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (files / "unfinished.py").write_text(
         "from mine import Trimmed\nclass Rows:\n    def prepare(self): ...\n"
         "class Forgetful(Trimmed):\n    def setup(self, stage):\n        self.column = None\n"
+        "class Unsaved(Trimmed):\n    def on_save_checkpoint(self, checkpoint):\n        checkpoint['mine'] = 1\n"
     )
     monkeypatch.setattr(loading, "extra_config_dirs", [str(files / "conf")])
 
@@ -153,7 +154,11 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "method=trimmed method._target_=unfinished.Forgetful",
-            "method._target_: unfinished.Forgetful.setup must call super().setup(stage)",
+            "method._target_: unfinished.Forgetful.setup must call super().setup, which makes the sample table",
+        ),
+        (
+            "method=trimmed method._target_=unfinished.Unsaved",
+            "unfinished.Unsaved.on_save_checkpoint must call super().on_save_checkpoint, which saves the sample table",
         ),
         ("data=rows data.bach_size=3", "data.bach_size: there is no such key (did you mean batch_size?)"),
     ],

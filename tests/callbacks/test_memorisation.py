@@ -11,6 +11,7 @@ from torch.optim import SGD
 
 from slnlab import SampleTable
 from slnlab.callbacks.memorisation import MemorisationMonitor
+from slnlab.errors import SlnlabError
 from slnlab.losses import cross_entropy
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
@@ -24,13 +25,14 @@ EPOCH = [0, 1, 2, 3, 4]
 """The sixth is none of the epoch's samples."""
 
 
-def logged(columns: dict[str, list[bool]]) -> dict[str, float]:
+def logged(columns: dict[str, list[bool]], observed: bool = True) -> dict[str, float]:
     table = SampleTable(torch.tensor(GIVEN), 3, true=torch.tensor(TRUE), wrong=torch.tensor(WRONG))
     network = SmallCNN(in_channels=1, num_classes=3, widths=(2, 2, 2, 2))
     method = SingleNetwork(network, class_losses=cross_entropy, sigma=0.0, optimizer=SGD)
     method.table = table
     table.add("loss")[:] = torch.tensor(LOSS)
     table.add("prediction", dtype=torch.int64)[:] = torch.tensor(PREDICTED)
+    table.add("observed", dtype=torch.bool)[:] = observed
     for name, values in columns.items():
         table.add(name, dtype=torch.bool)[:] = torch.tensor(values)
     found: dict[str, float] = {}
@@ -69,3 +71,9 @@ def test_the_monitor_logs_the_selection_and_its_precision() -> None:
     assert found["train/selected_correct"] == pytest.approx(3 / 4)
     assert found["train/selected_2"] == pytest.approx(2 / 5)
     assert found["train/selected_2_correct"] == 0
+
+
+def test_a_method_that_records_nothing_is_named() -> None:
+    """Its zeros would look like labels learned by heart."""
+    with pytest.raises(SlnlabError, match=r"SingleNetwork.loss records no sample: it must call self\.observe"):
+        logged({}, observed=False)

@@ -51,6 +51,14 @@ class Donors:
         return pictures(self.shape, self.size, seed=1)
 
 
+def as_an_array(labels: torch.Tensor) -> Any:
+    return labels.numpy()
+
+
+def as_nothing(labels: torch.Tensor) -> None:
+    """Noise whose author has forgotten to return it."""
+
+
 class NoDonors(Donors):
     """A donor data set that cannot be had."""
 
@@ -213,6 +221,12 @@ def test_a_users_noise_function_gets_the_arguments_it_names() -> None:
     # The stream is of noise.seed.
     assert torch.equal(spoil(node(f"{HERE}.shifted", rate=0.5, seed=3, shift=2))[1].given, record.given)
     assert not torch.equal(spoil(node(f"{HERE}.shifted", rate=0.5, seed=4, shift=2))[1].given, record.given)
+
+
+@pytest.mark.parametrize("function", ["as_an_array", "as_nothing"])
+def test_a_users_noise_function_that_returns_something_else_is_refused(function: str) -> None:
+    with pytest.raises(ConfigError, match=r"noise: its name must return noisy labels .* not (ndarray|NoneType)"):
+        spoil(node(f"{HERE}.{function}"))
 
 
 def test_a_users_noise_function_can_read_the_images() -> None:

@@ -186,8 +186,16 @@ def test_the_results_of_a_subfolder_belong_to_its_part(folder: Path) -> None:
 
 def test_two_configurations_of_a_cell_are_refused(folder: Path) -> None:
     write(folder / "results.csv", line("CE", 53), line("CE", 50, group="other", setting="optimizer.lr=1"))
-    with pytest.raises(DataError, match=r"CE, Symmetric has runs of 2 configurations \(CE, other\)"):
+    with pytest.raises(DataError, match=r"CE, Symmetric has runs of 2 configurations \(the default; optimizer\.lr=1\)"):
         paper_tables.cells(folder)
+
+
+def test_several_noise_draws_belong_to_one_cell(folder: Path) -> None:
+    """The draw is a part of a run's group."""
+    write(folder / "results.csv", line("CE", 52), line("CE", 54, group="another draw"))
+    (cell,), others = paper_tables.cells(folder)
+    assert cell.ours is not None
+    assert (cell.ours.mean, cell.ours.n, others) == (53, 2, [])
 
 
 def test_runs_on_the_authors_label_file_belong_to_the_noise_of_the_file(folder: Path) -> None:

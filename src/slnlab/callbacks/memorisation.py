@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from slnlab.errors import Diverged
+from slnlab.errors import Diverged, SlnlabError
 from slnlab.methods.base import Method
 
 
@@ -33,6 +33,7 @@ class MemorisationMonitor(pl.Callback):
     Raises:
         Diverged: the loss or a weight is not finite (the losses do not show the epoch's last step or a second network).
             The message names the epoch, the step and the learning rate.
+        SlnlabError: the method has recorded no sample of the epoch.
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,8 +63,13 @@ class MemorisationMonitor(pl.Callback):
             if "wrong" in table:
                 means[f"{name}_correct"] = (~table["wrong"][rows])[selected].float().mean()
         last_step = total(pl_module.judged.values())
-        *values, weights = torch.stack([*means.values(), last_step]).tolist()
+        seen = table["observed"][rows].any()
+        *values, weights, observed = torch.stack([*means.values(), last_step, seen.float()]).tolist()
         pl_module.note({f"train/{name}": value for name, value in zip(means, values, strict=True)})
+        if not observed:
+            raise SlnlabError(
+                f"{type(pl_module).__name__}.loss records no sample: it must call self.observe(batch.index, logits)"
+            )
         if not (math.isfinite(values[0]) and math.isfinite(weights)):
             fault = "some weights are not finite after" if math.isfinite(values[0]) else f"the loss is {values[0]} in"
             raise Diverged(

@@ -153,6 +153,11 @@ class LabelNoise:
         }
         if isinstance(result, Tensor):
             return NoiseRecord(given=result, **common)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ConfigError(
+                f"noise: {self.name} must return noisy labels (N,) as a tensor, a pair of tensors (replaced, donor) or "
+                f"a NoiseRecord, not {type(result).__name__}"
+            )
         replaced, donors = result
         if donor is None:
             raise ConfigError(_NO_DONOR)

@@ -47,8 +47,8 @@ def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary
     Args:
         runs: searched for finished runs.
         out: folder for `cost.png`, `cost.svg` and `cost.csv`, which has a line per row.
-        costs: a file of `python -m benchmarks.methods --json`; None: the median recorded training time of the runs, divided by
-            that of the `ce` runs with the same data, noise, epochs and model.
+        costs: a file of `python -m benchmarks.methods --json`; None: the median recorded training time of the runs,
+            divided by that of the `ce` runs with the same data, noise, epochs and model.
         secondary: draw secondary rows too.
 
     Returns:
@@ -90,6 +90,12 @@ def drawn_points(
         remarks += missing
         if points:
             drawn.append(points)
+        lengths = sorted({point.row.group.first.epochs for point in points})
+        if len(lengths) > 1:
+            remarks.append(
+                f"{same[0].group.noise}: runs of {' and '.join(map(str, lengths))} epochs share a panel, each with its "
+                "cost in runs of CE of its own length; compare equal lengths only"
+            )
     if not drawn:
         raise DataError("\n  ".join(["no finished run has a test accuracy and a cost", *remarks]))
     if ratios is None:

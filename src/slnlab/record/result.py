@@ -231,7 +231,9 @@ class Result(_Record):
     noise_rate: float = Field(description="as configured; see label_noise.realised_rate")
     method: str
     seed: int
-    group: str = Field(description="hash of the configuration without its seed; averages cover equal groups")
+    group: str = Field(
+        description="hash of the configuration without its seed, but with noise.seed; averages cover several draws too"
+    )
     identity: dict[str, Any] = Field(description="the resolved keys of the configuration that can change a result")
     epochs: int
     preprocessing: Preprocessing

@@ -47,6 +47,15 @@ WRITTEN_AS = {"method": (ast.ClassDef, "a class"), "loss": (ast.FunctionDef, "a 
 SOURCE_METHODS = ("prepare", "load")
 """Methods that every data source defines."""
 
+MUST_CALL_SUPER = {
+    "__init__": "keeps the networks",
+    "setup": "makes the sample table",
+    "on_train_epoch_start": "begins the epoch",
+    "on_save_checkpoint": "saves the sample table",
+    "on_load_checkpoint": "reads the sample table",
+}
+"""Functions in which a user's method must call the base's → what the base does there."""
+
 POSITIONAL = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
 """Group → number of parameters that slnlab passes by place. A method has one for each network."""
 
@@ -86,7 +95,7 @@ def schema_of(group: str, node: Any) -> type[Section]:
 
     Raises:
         ConfigError: its `_target_` cannot be found, or is a class in place of a function, or the reverse; or a data
-            source lacks a method, or a method's `setup` makes no sample table.
+            source lacks a method, or a method does not call the base's in one of `MUST_CALL_SUPER`.
     """
     base = GROUPS.get(group, Source)
     target = node.get("_target_") if isinstance(node, Mapping) else None
@@ -97,8 +106,9 @@ def schema_of(group: str, node: Any) -> type[Section]:
         raise ConfigError(f"{target} is not {WRITTEN_AS[group][1]}, as a {group} must be")
     if base is Source and (lacking := [name for name in SOURCE_METHODS if not defined(target, name)]):
         raise ConfigError(f"{target} lacks {' and '.join(lacking)}; a data source has `prepare()` and `load(split)`")
-    if group == "method" and not calls_super(target, "setup"):
-        raise ConfigError(f"{target}.setup must call super().setup(stage), which makes the sample table")
+    for name, what in MUST_CALL_SUPER.items() if group == "method" else ():
+        if not calls_super(target, name):
+            raise ConfigError(f"{target}.{name} must call super().{name}, which {what}")
     if found is None:
         return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
     leading = len(_networks(target)) if group == "method" else POSITIONAL.get(group, 0)

@@ -60,14 +60,14 @@ def datamodule(config: DictConfig) -> IndexedDataModule:
     """The data module, with its label noise."""
     options = _options(config.data, "source", "unreadable", "labels")  # the last two are arguments of the source
     noise = OmegaConf.to_container(config.noise, resolve=True)
-    module = get_class(config.data._target_)(
+    kind: type[Any] = _class("data", config.data._target_, IndexedDataModule)
+    module: IndexedDataModule = kind(
         source=instantiate(for_class(container_of(config)["data"]["source"])),
         noise=noise,
         seed=config.seed,
         name=config.data.name,
         **options,
     )
-    assert isinstance(module, IndexedDataModule)
     return module
 
 
