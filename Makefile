@@ -154,8 +154,9 @@ experiments/methods: $(STAMP)  ## every method but ni_erm after three trials eac
 	  $(BIN)/python -m slnlab.report runs/$$sweep --where data.test=true \
 	    --where seed=$(SEEDS) --compare ce --out $@/$$sweep && \
 	  $(BIN)/python -m slnlab.report runs/$$sweep --archive $@/$$sweep/runs.tar.xz > /dev/null && \
-	  for kind in pareto rank; do $(BIN)/python -m slnlab.analyze $$kind runs/$$sweep --where data.test=true \
-	    --where seed=$(SEEDS) --out $@/$$sweep || exit 1; done && \
+	  $(BIN)/python -m slnlab.analyze rank runs/$$sweep --where data.test=true --where seed=$(SEEDS) --out $@/$$sweep && \
+	  $(BIN)/python -m slnlab.analyze pareto runs/$$sweep --where data.test=true --where seed=$(SEEDS) --out $@/$$sweep \
+	    --costs experiments/methods_digits/costs.json && \
 	  rm $@/$$sweep/*.svg $@/$$sweep/curves.png || exit 1; done; exit $$failed  # a hundred configurations: no curves to learn from
 
 experiments/digits_sigma: $(STAMP)  ## the sweep of sigma over four kinds of noise on digits (112 runs)

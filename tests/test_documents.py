@@ -146,7 +146,7 @@ def test_the_evidence_shows_committed_results() -> None:
         f"{first['label']} has the best average rank, {float(first['average_rank']):.1f} of {len(ranks)} rows"
         in evidence
     )
-    assert f"{second['label']} {float(second['average_rank']):.1f} at eight times the cost" in evidence
+    assert f"{second['label']} {float(second['average_rank']):.1f} at seven times the cost" in evidence
     recipe = last("recipe", "asym")
     said = f"{recipe['slnlab']} % under asymmetric noise, DivideMix {recipe['DivideMix (ensemble)']} % at six times"
     assert f"{said} the cost, SLN-MO-LC {recipe['SLN-MO-LC']} %" in evidence

@@ -99,12 +99,13 @@ class LabelNoise:
             DataError: the donor data set cannot be read.
         """
         if not len(record.replaced):
+            self._donors = None
             return images
         donor = self._donor_source
         if donor and donor.name != record.donor_source:
             raise ConfigError(f"noise.donor: the record's donors are of {record.donor_source}, not of {donor.name}")
         offered, last = self._donor_images(), int(record.donor.max())
-        self._donors = None  # they are not needed again
+        self._donors = None  # none is needed again
         if last >= len(offered):
             raise ConfigError(f"noise.donor: the record uses image {last}, but the data set has {len(offered)}")
         images = images.clone()

@@ -144,8 +144,8 @@ class TrainingSamples:
             rows = imbalanced_rows(known[:size], self.own_classes, self.imbalance, self.imbalance_kind, generator)
             if self.noisy_val >= len(rows):
                 raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
-        stated = (None if column is None else column[rows] for column in (true, replaced))
-        return Kept(rows, labels[rows], *stated)
+        columns = (None if column is None else column[rows] for column in (true, replaced))
+        return Kept(rows, labels[rows], *columns)
 
     def _use_labels(
         self, kept: Kept, names: Callable[[], list[str]] | None, **more: Callable[[], Any]
