@@ -222,7 +222,7 @@ class DivideMix(Method):
         images = torch.cat([*labelled, *unlabelled])
         targets = torch.cat([refined, refined, guessed, guessed])
 
-        share, partner = mixing(self.alpha, self.streams, self.steps, len(images), images.device)
+        share, partner = self._mixing(len(images), images.device)
         count = 2 * len(labelled[0])
         trained = count if self.lambda_u is None else len(images)
         part = shard(trained)
@@ -250,3 +250,6 @@ class DivideMix(Method):
         guesses = [softmax(own, of_unlabelled.of(view)) for view in unlabelled]
         guesses += [softmax(partial(predict, other), of_unlabelled.of(view)) for view in unlabelled]
         return of_labelled.gather(refined), of_unlabelled.gather(co_guess(guesses, self.temperature))
+
+    def _mixing(self, rows: int, device: torch.device) -> tuple[float, Tensor]:
+        return mixing(self.alpha, self.streams, self.steps, rows, device)
