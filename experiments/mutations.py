@@ -110,7 +110,8 @@ MUTATIONS = [
         "the test labels are noisy",
         "data/images.py",
         "self._evaluated[split] = self._load(split)",
-        "self._evaluated[split], _ = self.noise.apply(self._load(split), self.num_classes, self.classes)",
+        "data = self._load(split); self._evaluated[split] = data._replace(labels=self.noise.record("
+        "data.labels, self.num_classes, self.classes, images=lambda: data.images).given)",
         "data/test_datamodule.py",
     ),
     Mutation(

@@ -152,9 +152,10 @@ def test_the_key_is_part_of_a_run_only_if_it_is_given() -> None:
 
 
 def test_a_run_from_before_a_feature_existed_gets_folds(run: TrainedRun) -> None:
-    """Its config.yaml has no section of the feature."""
+    """Its config.yaml has no section of the feature, and one that is gone."""
     older = run.config.copy()
     with open_dict(older):
         del older["best_epoch"], older["class_balance"]
+        older["label_wave"] = {"average": 3}
     spec = settle(folds.further(older))
     assert spec.identity == settle(folds.further(run.config)).identity

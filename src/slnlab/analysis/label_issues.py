@@ -128,7 +128,8 @@ def write_label_issues(file: BinaryIO, columns: Columns, judge: str, classes: Se
     - `label_quality`: p / (p + q) in [0, 1]; p is the final probability of the given label, q the largest other one.
     - `is_label_issue`: True if another label is predicted, i.e. `label_quality` is below 0.5.
 
-    The margin log(p / q) of the final logits ranks samples of equal mean probability.
+    The margin log(p / q) of the final logits ranks samples of equal mean probability. A sample that the training never
+    saw has no mean probability (nan), and stands last.
 
     Args:
         file: open for writing.

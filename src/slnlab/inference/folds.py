@@ -102,6 +102,7 @@ def further(config: DictConfig) -> DictConfig:
         for each in COMPOSABLE:
             if each.section not in changed:  # an older run does not know it
                 changed[each.section] = compose([])[each.section]
+        changed.pop("label_wave", None)  # only an older run has it
         changed.contents, changed.data.test = None, False
         changed.force, changed.logger = False, {"name": "none"}
         changed.trainer.profile = False
