@@ -190,8 +190,7 @@ def test_new_methods_pass_the_tier(folder: Path) -> None:
         "no:cacheprovider",
         "-p",
         "no:xdist",
-        "--config-dir",
-        str(folder / "conf"),
+        f"--config-dir={folder / 'conf'}",
         f"--basetemp={folder / 'temp'}",
     ]
     done = commands.run("pytest", "-v", *own, *tests, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
