@@ -120,6 +120,7 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from mine import Trimmed\nclass Rows:\n    def prepare(self): ...\n"
         "class Forgetful(Trimmed):\n    def setup(self, stage):\n        self.column = None\n"
         "class Unsaved(Trimmed):\n    def on_save_checkpoint(self, checkpoint):\n        checkpoint['mine'] = 1\n"
+        "def of_targets(logits, targets): ...\n"
     )
     monkeypatch.setattr(loading, "extra_config_dirs", [str(files / "conf")])
 
@@ -141,6 +142,10 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "_target_: mine.focal is not a class, as a method must be",
         ),
         ("loss=focal loss._target_=mine.Trimmed", "loss._target_: mine.Trimmed is not a function, as a loss must be"),
+        (
+            "loss=focal ~loss.gamma loss._target_=unfinished.of_targets",
+            "loss.targets: is missing; a loss is called with the logits (B, C) alone, and returns",
+        ),
         ("loss=focal loss.gamma=much", "loss.gamma: 'much' is not allowed: input should be a valid number"),
         ("loss=bare loss.gamma=3", "loss.gamma: is not in the YAML, which leaves it at its default; +loss.gamma=VALUE"),
         ("loss=focal ~loss.gamma +loss.gama=1", "loss.gama: there is no such key (did you mean gamma?)"),

@@ -149,7 +149,12 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted:
         run.refuse_another_run(spec)
         anew = run.finished and wanted is not None and not wanted.exists()
         if run.finished and not anew:
-            log.info("already finished: %s (force=true runs it again)", run.result)
+            changed = run.changed_code(spec)
+            other = f", with another version of {', '.join(changed)}" if changed else ""
+            log.log(
+                logging.WARNING if changed else logging.INFO,
+                "already finished%s: %s (force=true runs it again)", other, run.result,
+            )  # fmt: skip
             return None
         if (remark := run.nearly_the_same(spec)) is not None:
             log.info("%s", remark)
@@ -167,7 +172,13 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted:
     if anew:
         run.clear()
     checkpoint = assemble.checkpoints(spec, run).newest()
-    run.describe(spec, overrides)
+    if checkpoint is not None and (changed := run.changed_code(spec)):
+        log.warning(
+            "%s: %s changed since this run began, so that its result belongs to neither version; force=true begins it "
+            "anew",
+            run.path, ", ".join(changed),
+        )  # fmt: skip
+    run.describe(spec, overrides, resumes=checkpoint is not None)
     alone = world_size() == 1 and config.trainer.devices == 1
     return _Ready(ready, checkpoint, datamodule if alone else None)
 

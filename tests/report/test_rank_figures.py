@@ -44,6 +44,15 @@ def test_the_ranks_of_blocks(runs, tmp_path, read_csv, capsys):
     assert next(iter(read_csv(tmp_path / "out/rank.csv")))["label"] == "SLN-MO"
 
 
+def test_means_are_over_the_seeds_that_all_methods_have(runs, make_run, tmp_path, read_csv):
+    """A third seed of CE alone would lift its mean above SLN's."""
+    assert not any("other seeds" in remark for remark in rank.figure([runs], tmp_path))
+    before = (tmp_path / "rank.csv").read_text()
+    make_run("runs/third", [1.0], seed=2, draw=0)
+    assert "in 1 of 4 blocks methods have runs of other seeds" in "".join(rank.figure([runs], tmp_path))
+    assert (tmp_path / "rank.csv").read_text() == before
+
+
 def test_a_method_without_all_blocks_is_not_ranked(runs, make_run, tmp_path, read_csv):
     make_run("runs/more", [0.9], method="sln_mo_lc")
     remarks = rank.figure([runs], tmp_path)

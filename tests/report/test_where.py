@@ -39,11 +39,13 @@ def test_runs_fit_all_conditions(runs, where, count):
     assert len(select(runs, parse(where))) == count
 
 
-def test_a_run_without_the_key_does_not_fit(make_run, tmp_path):
+@pytest.mark.parametrize(("typed", "seeds"), [("0.7", [1]), ("null", [0]), ("0.7,null", [0, 1])])
+def test_a_run_without_the_key_is_null(make_run, tmp_path, typed, seeds):
+    """So that one value of a method can be kept beside methods that have no such key."""
     make_run("a")
-    make_run("b", settings={"method": {"q": 0.7}}, seed=1)
-    (run,) = select(find_runs([tmp_path]).runs, parse(["method.q=0.7"]))
-    assert run.result.seed == 1
+    for seed, q in ((1, 0.7), (2, 0.9)):
+        make_run(f"b{seed}", settings={"method": {"q": q}}, seed=seed)
+    assert [run.result.seed for run in select(find_runs([tmp_path]).runs, parse([f"method.q={typed}"]))] == seeds
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,9 @@ def average_ranks(accuracies: Mapping[str, Sequence[float]], level: float = 0.95
 def accuracies_by_block(rows: Sequence[Row]) -> tuple[dict[str, list[float]], list[str]]:
     """The test accuracies in percent of methods in blocks that are independent draws, and remarks on missing ones.
 
-    Each data set and noise has a block per draw of noisy labels, with the mean over seeds; or a block per seed if all
-    its runs share their labels. A method counts by its title, and by title and setting where several settings share it.
+    Each data set and noise has a block per draw of noisy labels, with the mean over the seeds that all methods have
+    there, or over each one's own if they share none; or a block per seed if all its runs share their labels. A method
+    counts by its title, and by title and setting where several settings share it.
 
     Args:
         rows: from `make_rows`, to be ranked; rows without a test accuracy are left out.
@@ -82,7 +83,7 @@ def accuracies_by_block(rows: Sequence[Row]) -> tuple[dict[str, list[float]], li
     Returns:
         (title → accuracy in each block, for titles with all blocks; remarks).
     """
-    blocks: dict[str, dict[Hashable, float]] = defaultdict(dict)
+    blocks: dict[str, dict[Hashable, dict[int, float]]] = defaultdict(dict)  # title → block → seed → accuracy
     tested = [row for row in rows if row.statistics["test_last"]]
     for section, same in groupby(tested, key=lambda row: row.section):
         of_section = [(row, values_by_run(row, "test_last")) for row in same]
@@ -90,12 +91,21 @@ def accuracies_by_block(rows: Sequence[Row]) -> tuple[dict[str, list[float]], li
         several = len({labels for _, values in of_section for _, labels in values}) > 1
         for row, values in of_section:
             title = row.title if titles[row.title] == 1 else f"{row.title} {row.group.setting}"
-            units = defaultdict(list)
             for (seed, labels), value in values.items():
-                units[labels if several else seed].append(value)
-            blocks[title] |= {(section, unit): fmean(found) for unit, found in units.items()}
+                blocks[title].setdefault((section, labels if several else seed), {})[seed] = value
     every = sorted({block for found in blocks.values() for block in found}, key=str)
     lacking = {title: len(every) - len(found) for title, found in blocks.items() if len(found) < len(every)}
     remarks = [f"not ranked: {title} lacks {count} of {len(every)} blocks" for title, count in lacking.items()]
     whole = {title: [found[block] for block in every] for title, found in blocks.items() if title not in lacking}
-    return whole, remarks
+    seeds = [[{*found} for found in same] for same in zip(*whole.values(), strict=True)]
+    common = [set.intersection(*same) for same in seeds]
+    if uneven := sum(any(each != shared for each in same) for same, shared in zip(seeds, common, strict=True)):
+        remarks.append(
+            f"in {uneven} of {len(every)} blocks methods have runs of other seeds: those that all have count, or each "
+            "method's own where they share none"
+        )
+    means = {
+        title: [fmean(found[seed] for seed in shared or found) for found, shared in zip(row, common, strict=True)]
+        for title, row in whole.items()
+    }
+    return means, remarks

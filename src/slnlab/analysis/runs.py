@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ from slnlab.errors import DataError
 from slnlab.record.metrics import read_metrics
 from slnlab.record.result import Result, ResultRow
 from slnlab.record.run_directory import RunDirectory
+from slnlab.text.messages import quoted
 
 METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")
 """Order of the paper's tables: the baseline, other methods, stochastic label noise."""
@@ -136,11 +137,14 @@ class Found:
     """Results that are not counted, each with the reason."""
     repeated: list[str] = field(default_factory=list)
     """Runs that repeat another one: their noise seed draws nothing, or they were made twice. They count once."""
+    code_changed: list[str] = field(default_factory=list)
+    """Configurations whose runs were trained with different versions of the user's own code."""
 
     def remarks(self) -> list[str]:
         """Lines about runs that a table does not show."""
         lines = [f"left out: {what}" for what in self.left_out]
         lines += [f"counted once: {what}" for what in self.repeated]
+        lines += [f"not of one version: {what}" for what in self.code_changed]
         if self.unfinished:
             lines.append(f"{len(self.unfinished)} unfinished: {', '.join(map(str, self.unfinished))}")
         return lines
@@ -187,7 +191,19 @@ def find_runs(paths: Sequence[Path]) -> Found:
         where = ", ".join(map(str, paths))
         many = f"{len(unfinished)} unfinished run director{'y' if len(unfinished) == 1 else 'ies'}"
         raise DataError("\n  ".join([f"no finished run in {where}; {many} there", *left_out]))
-    return Found(list(runs.values()), unfinished, left_out, repeated)
+    return Found(list(runs.values()), unfinished, left_out, repeated, list(_code_changed(runs.values())))
+
+
+def _code_changed(runs: Iterable[FinishedRun]) -> Iterator[str]:
+    """A line for each configuration whose runs had different versions of the user's code, or a run that had two."""
+    for same in _by_configuration(runs):
+        versions: dict[str, set[str]] = defaultdict(set)
+        for run in same:
+            for module, digests in run.result.environment.get("user_code", {}).items():
+                versions[module] |= {*digests.split()}
+        if changed := quoted([module for module, digests in versions.items() if len(digests) > 1]):
+            group = Group(tuple(same))
+            yield f"{group.first.data}, {group.noise}, {group.first.method}: {changed} changed between or in these runs"
 
 
 def _searched(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -241,13 +257,17 @@ def _configuration(result: Result, by_name: Mapping[str, Result]) -> dict[str, A
 
 def group_runs(runs: Iterable[FinishedRun]) -> list[Group]:
     """Group the runs that differ only in their seeds, ordered by data, noise, method (as in the paper) and settings."""
-    by_configuration: dict[str, list[FinishedRun]] = defaultdict(list)
-    for run in runs:
-        by_configuration[run.configuration].append(run)
-    groups = [Group(tuple(sorted(same, key=_seeds))) for same in by_configuration.values()]
+    groups = [Group(tuple(sorted(same, key=_seeds))) for same in _by_configuration(runs)]
     settings = [_settings(group, groups) for group in groups]
     names = short_names({key for setting in settings for key in setting})
     return sorted((Group(g.runs, setting, names) for g, setting in zip(groups, settings, strict=True)), key=_order)
+
+
+def _by_configuration(runs: Iterable[FinishedRun]) -> Iterable[list[FinishedRun]]:
+    found: dict[str, list[FinishedRun]] = defaultdict(list)
+    for run in runs:
+        found[run.configuration].append(run)
+    return found.values()
 
 
 def _seeds(run: FinishedRun) -> tuple[int, int]:

@@ -53,7 +53,8 @@ def _values(override: Override) -> list[Any]:
 def select(runs: Sequence[FinishedRun], conditions: Conditions) -> list[FinishedRun]:
     """The runs whose configuration has one of the allowed values for every key.
 
-    A key is one of the run's identity, e.g. `sln.sigma`, or a group, e.g. `noise`. A run without the key does not fit.
+    A key is one of the run's identity, e.g. `sln.sigma`, or a group, e.g. `noise`. A run without the key has
+    the value `null`: `method.strength=7,null` keeps the methods that have no such key.
 
     Args:
         runs: at least one.
@@ -97,11 +98,8 @@ def select_unfinished(directories: Sequence[Path], conditions: Conditions) -> li
 
 
 def _fits(configuration: Mapping[str, Any], conditions: Conditions) -> bool:
-    def value(key: str) -> Any:
-        return configuration[key if key in configuration else f"{key}.name"]
-
     return all(
-        (key in configuration or f"{key}.name" in configuration) and as_typed(value(key)) in allowed
+        as_typed(configuration.get(key, configuration.get(f"{key}.name"))) in allowed
         for key, allowed in conditions.items()
     )
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -162,10 +163,17 @@ def execute_together(group: Sequence[Planned]) -> list[Outcome]:
 
 
 def missing(plan: Sequence[Planned]) -> list[Planned]:
-    """The unfinished runs of a plan. The log counts the others."""
-    left = [planned for planned in plan if not planned.finished]
-    if len(left) < len(plan):
-        log.info("%d of %d runs are finished already", len(plan) - len(left), len(plan))
+    """The unfinished runs of a plan. The log counts the others, and those of other versions of the user's code."""
+    done: list[Planned] = []
+    left: list[Planned] = []
+    for planned in plan:
+        (done if planned.finished else left).append(planned)
+    if done:
+        log.info("%d of %d runs are finished already", len(done), len(plan))
+    changed = [modules for each in done if (modules := RunDirectory(each.directory).changed_code(each.spec))]
+    if changed:
+        names = ", ".join(sorted({*chain.from_iterable(changed)}))
+        log.warning("%d of them with another version of %s; force=true trains them anew", len(changed), names)
     return left
 
 

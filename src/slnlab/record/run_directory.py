@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import NoneType
@@ -20,6 +20,7 @@ from slnlab.processes.stopping import Stopped, stop_if_requested
 from slnlab.record.environment import environment
 from slnlab.schema.options import law
 from slnlab.schema.sections import SOURCES
+from slnlab.schema.user_code import user_code
 from slnlab.storage.locks import FolderLock
 from slnlab.storage.writing import remove_unfinished, replacing
 from slnlab.text.messages import short
@@ -140,11 +141,7 @@ class RunDirectory:
         Args:
             slurm_job: the number of the job, which it keeps when it is requeued.
         """
-        try:
-            found = json.loads(self.environment.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(found.get("slurm_job") == slurm_job)
+        return bool(self._stored_environment().get("slurm_job") == slurm_job)
 
     def note_failure(self, reason: str) -> None:
         """Write the reason to `failure.txt`, if the directory can be written."""
@@ -211,6 +208,22 @@ class RunDirectory:
                     return f"the same run on other contents of {names} is {other.path}; this one begins anew"
         return None
 
+    def changed_code(self, spec: RunSpec) -> list[str]:
+        """The modules of the user's own code that have changed since the run began, or that it had not, or no more has.
+
+        Empty if that is unknown.
+        """
+        then = self._stored_environment().get("user_code")
+        return [] if then is None else _differing(then, user_code(spec.container))
+
+    def _stored_environment(self) -> dict[str, Any]:
+        """The environment of the last start; empty if it cannot be read."""
+        try:
+            stored = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return stored if isinstance(stored, dict) else {}
+
     def _stored_identity(self) -> dict[str, Any]:
         """
         Raises:
@@ -252,12 +265,13 @@ class RunDirectory:
                 f"{error}. All epochs are done; once this is mended, the same command writes the result"
             ) from error
 
-    def describe(self, spec: RunSpec, overrides: Sequence[str]) -> None:
+    def describe(self, spec: RunSpec, overrides: Sequence[str], resumes: bool = False) -> None:
         """Write configuration, overrides, identity and environment of a run that begins.
 
         Args:
             spec: of the run.
             overrides: as typed.
+            resumes: True keeps the digests of the user's code with which it was trained before, beside today's.
 
         Raises:
             DataError: a file cannot be written.
@@ -265,16 +279,19 @@ class RunDirectory:
         self.pruned.unlink(missing_ok=True)
         self.failure.unlink(missing_ok=True)
         stored = {"identity": spec.identity, "files": parts(spec.container)}
+        code = user_code(spec.container)
+        for module, before in self._stored_environment().get("user_code", {}).items() if resumes else ():
+            code[module] = " ".join(dict.fromkeys([*before.split(), *code.get(module, "").split()]))
         for path, text in (
             (self.identity, json.dumps(stored, indent=1) + "\n"),  # first, as config.yaml marks the run as begun
             (self.config, OmegaConf.to_yaml(spec.config)),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),
-            (self.environment, json.dumps(environment(), indent=2) + "\n"),
+            (self.environment, json.dumps(environment(code), indent=2) + "\n"),
         ):
             with replacing(path) as file:
                 file.write(text.encode())
         self._described = True
 
 
-def _differing(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def _differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return [key for key in sorted(stored.keys() | wanted.keys()) if stored.get(key) != wanted.get(key)]

@@ -59,6 +59,9 @@ MUST_CALL_SUPER = {
 POSITIONAL = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
 """Group → number of parameters that slnlab passes by place. A method has one for each network."""
 
+IF_MISSING = {"loss": "a loss is called with the logits (B, C) alone, and returns the loss of every class, (B, C)"}
+"""Group → advice for a parameter without a key."""
+
 
 def _needed(donor: dict[str, Any] | None) -> dict[str, Any]:
     if not donor:

@@ -116,11 +116,25 @@ _found: dict[tuple[str, ...], Path] = {}
 
 
 def _module(name: str, wanted: str) -> Module:
+    found = module_file(name, wanted)
+    return _parsed(name, found, found.stat().st_mtime_ns)
+
+
+def module_file(name: str, wanted: str = "") -> Path:
+    """The file of a module, which is not imported.
+
+    Args:
+        name: dotted path of the module.
+        wanted: what the message says cannot be found; by default the module.
+
+    Raises:
+        ConfigError: there is no such module.
+        LookupError: it is not written in Python.
+    """
     place = (name, *sys.path)
     if place not in _found or not _found[place].is_file():
-        _found[place] = _file_of(name, wanted)
-    found = _found[place]
-    return _parsed(name, found, found.stat().st_mtime_ns)
+        _found[place] = _file_of(name, wanted or name)
+    return _found[place]
 
 
 def _file_of(name: str, wanted: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -39,7 +40,6 @@ from slnlab.methods import Method
 from slnlab.models import stacked
 from slnlab.processes.distributed import rank, world_size
 from slnlab.record.checkpoints import Checkpoints
-from slnlab.record.environment import environment
 from slnlab.record.metrics import summarise_timing
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
@@ -305,7 +305,7 @@ def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
         epochs=len(rows),
         label_noise=data.noise_summary(),
         timing=summarise_timing(rows),
-        environment=environment(),
+        environment=json.loads(record.run.environment.read_text(encoding="utf-8")),
         **record.findings._asdict(),
     )
 
