@@ -144,10 +144,10 @@ def _difference(ours: dict[str, float], theirs: dict[str, float]) -> str:
     units = [unit for unit in ours if unit in theirs]
     if not units:
         return "–"
-    first, second = [ours[unit] for unit in units], [theirs[unit] for unit in units]
-    found = paired(first, second)
+    differences = [ours[unit] - theirs[unit] for unit in units]
+    found = paired(differences)
     if found is None:
-        return f"{first[0] - second[0]:+.3f}"
+        return f"{differences[0]:+.3f}"
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 

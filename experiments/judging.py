@@ -62,7 +62,7 @@ def judge_pairs(differences: Mapping[str, Sequence[float]], unit: str) -> Findin
     units = [fmean(values) for values in differences.values()] if len(differences) > 1 else every
     draws = f" on {len(differences)} draws" if 1 < len(differences) < len(every) else ""
     count = f"{sum(value > 0 for value in every)} of {len(every)} pairs{draws}"
-    found = paired(units, [0.0] * len(units))
+    found = paired(units)
     if found is None:
         return Finding("", f"{fmean(units):+.2f} {unit}; {count}", "one run" if len(units) == 1 else "undecided")
     numbers = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {unit}; {count}"

@@ -132,7 +132,7 @@ def _table(found: Sequence[Line]) -> str:
 
 
 def _gain(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    found = paired(ours, theirs)
+    found = paired([a - b for a, b in zip(ours, theirs, strict=True)])
     interval = f" [{found.low:+.2f}, {found.high:+.2f}]" if found else ""
     return f"{fmean(ours) - fmean(theirs):+.2f}{interval}"
 

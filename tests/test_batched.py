@@ -267,7 +267,7 @@ def test_a_run_that_waits_for_another_does_not_train_in_its_company(features: Pa
     first = replace(first, directory=first.spec.directory)
     second = planned(features, tmp_path / "second", *words, "method=gce", "init.from=sln")
     assert batched._groups([first, second], most=100, devices=1) == [[0], [1]]
-    assert [outcome.state for outcome in batched.launch([first, second], folder=tmp_path, devices=1)] == [
+    assert [outcome.state for outcome in batched.launch([first, second], tmp_path, devices=1)] == [
         "done",
         "done",
     ]
@@ -278,7 +278,7 @@ def test_one_run_makes_what_the_others_need_and_they_train_together(features: Pa
     words = ("model=linear", "trainer.max_epochs=2", f"runs_dir={tmp_path}", "init.from=sln")
     plan = [planned(features, tmp_path / f"{q}", *words, "method=gce", f"loss.q={q}") for q in (0.1, 0.2, 0.3)]
     assert batched._followers(plan) == {1, 2}
-    outcomes = batched.launch(plan, folder=tmp_path, devices=1)
+    outcomes = batched.launch(plan, tmp_path, devices=1)
     assert [outcome.state for outcome in outcomes] == ["done"] * 3
     assert batched._followers(plan) == set()
 
@@ -361,5 +361,5 @@ def test_outcomes_come_in_the_order_of_the_plan(features: Path, monkeypatch: pyt
         return [[Outcome("failed", planned.name) for planned in group] for group in groups]
 
     monkeypatch.setattr(batched, "launch_groups", launch_groups)
-    outcomes = batched.launch(plan, folder=Path(), devices=1)
+    outcomes = batched.launch(plan, Path(), devices=1)
     assert [outcome.message for outcome in outcomes] == [planned.name for planned in plan]

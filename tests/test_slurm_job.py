@@ -248,7 +248,7 @@ echo "Submitted batch job $((100 + n))"
         monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
         spec = settle(compose([]))
         plan = [Planned(spec, tmp_path / str(number), (), str(number)) for number in range(runs)]
-        outcomes = slurm.launch(plan, folder=tmp_path, wait=False, **options)  # type: ignore[arg-type]
+        outcomes = slurm.launch(plan, tmp_path, wait=False, **options)  # type: ignore[arg-type]
         return outcomes, [" ".join(line.split()[1:]) for line in asked.read_text().splitlines()]
 
     return submit

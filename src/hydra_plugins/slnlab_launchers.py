@@ -54,7 +54,7 @@ class SlnlabLauncher(Launcher):
         left = missing(list(reversed(once.values())))
         launch = import_module(f"slnlab.launchers.{self.engine}").launch
         folder = Path(self.config.hydra.sweep.dir)
-        outcomes = launch(left, folder=folder, **self.options) if left else []
+        outcomes = launch(left, folder, **self.options) if left else []
         failed = summary(zip(left, outcomes, strict=True))
         returned = [JobReturn(status=JobStatus.COMPLETED, _return_value=None) for _ in plan]
         if failed:

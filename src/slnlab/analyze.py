@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slnlab.errors import SlnlabError
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 KINDS = {
     "curves": "Fig. 1: test accuracy and loss on correct and on wrong labels, by epoch",
@@ -32,10 +31,9 @@ KINDS = {
 """Kind of figure, with its module in `slnlab.figures` → description."""
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.analyze") -> None:
     """Run the command line."""
-    print_anywhere()
     words = list(sys.argv[1:] if arguments is None else arguments)
     kinds = argparse.ArgumentParser(
         program,
@@ -58,10 +56,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
         module.add_arguments(parser)
     options = vars(parser.parse_args(words[1:]))
     runs, out = options.pop("runs"), options.pop("out")
-    try:
-        remarks = module.figure(runs, out, **options)
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    remarks = module.figure(runs, out, **options)
     print("\n".join([f"{out / kind}.png, .svg and .csv written", *remarks]))
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from slnlab.errors import SlnlabError
 from slnlab.loggers.wandb_recordings import Recording, recordings
 from slnlab.schema.wandb.settings import PROJECT
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws
@@ -253,18 +253,14 @@ def _dashboard_command(arguments: Sequence[str], program: str) -> None:
     print(save(workspace(keys["project"], keys["entity"] or _default_entity())))
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.dashboard") -> None:
     """Run the command line."""
-    print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if given[:1] == ["sync"]:
-            _sync_command(given[1:], program)
-        else:
-            _dashboard_command(given, program)
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    if given[:1] == ["sync"]:
+        _sync_command(given[1:], program)
+    else:
+        _dashboard_command(given, program)
 
 
 if __name__ == "__main__":

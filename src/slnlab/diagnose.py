@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slnlab.errors import DataError, SlnlabError
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.errors import DataError
+from slnlab.text.terminal import command
 
 if TYPE_CHECKING:
     from slnlab.inference.diagnosis import Diagnosis
@@ -124,49 +123,45 @@ def _qualities(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"{name:20} " + " ".join(f"{cell:>7}" for cell in cells)
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.diagnose") -> None:
     """Run the command line. A user's error is one message and exit code 1."""
-    print_anywhere()
     asked = _arguments(arguments, program)
-    try:
-        from slnlab.inference.corrections import check_request, check_target, corrected, usage, write_corrected
-        from slnlab.inference.decisions import decisions_of
-        from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
-        from slnlab.inference.folds import out_of_fold
-        from slnlab.inference.threshold import threshold_margin
-        from slnlab.inference.trained_run import load
-        from slnlab.page.writing import write_review
-        from slnlab.train import train
+    from slnlab.inference.corrections import check_request, check_target, corrected, usage, write_corrected
+    from slnlab.inference.decisions import decisions_of
+    from slnlab.inference.diagnosis import diagnose, write_issues, write_summary
+    from slnlab.inference.folds import out_of_fold
+    from slnlab.inference.threshold import threshold_margin
+    from slnlab.inference.trained_run import load
+    from slnlab.page.writing import write_review
+    from slnlab.train import train
 
-        if asked.images is not None and not asked.images.is_dir():
-            raise DataError(f"--images: there is no folder {asked.images}")
-        run = load(asked.run, asked.weights, asked.device)
-        if asked.write:
-            check_target(run, asked.write, asked.reviewed)
-            check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
-        decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
-        outside = out_of_fold(run, asked.folds, train) if asked.folds is not None else None
-        margin = threshold_margin(run, train) if asked.threshold_samples else None
-        found = diagnose(run, asked.score, not asked.no_images, outside, margin)
-        out: Path = asked.out or asked.run / "diagnosis"
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{out}: cannot be written: {error.strerror}") from error
-        write_issues(found, out / "issues.csv")
-        write_summary(found, out / "diagnosis.json")
-        print("\n".join([*lines(found), f"{out / 'issues.csv'} and diagnosis.json written"]), flush=True)
-        if asked.html:
-            notes = write_review(out / "review.html", found, decisions, not asked.no_images, asked.images)
-            print(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
-            print(*(f"review.html: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
-        if asked.write:
-            labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)
-            write_corrected(labels, asked.write)
-            print(f"{asked.write}: {labels}; to train on them: {usage(run, asked.write)}")
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    if asked.images is not None and not asked.images.is_dir():
+        raise DataError(f"--images: there is no folder {asked.images}")
+    run = load(asked.run, asked.weights, asked.device)
+    if asked.write:
+        check_target(run, asked.write, asked.reviewed)
+        check_request(run, asked.policy, asked.top, asked.precision, asked.reviewed is not None)
+    decisions = decisions_of(run, asked.reviewed) if asked.reviewed else None
+    outside = out_of_fold(run, asked.folds, train) if asked.folds is not None else None
+    margin = threshold_margin(run, train) if asked.threshold_samples else None
+    found = diagnose(run, asked.score, not asked.no_images, outside, margin)
+    out: Path = asked.out or asked.run / "diagnosis"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror}") from error
+    write_issues(found, out / "issues.csv")
+    write_summary(found, out / "diagnosis.json")
+    print("\n".join([*lines(found), f"{out / 'issues.csv'} and diagnosis.json written"]), flush=True)
+    if asked.html:
+        notes = write_review(out / "review.html", found, decisions, not asked.no_images, asked.images)
+        print(f"{out / 'review.html'} written: open it in a browser, and export your decisions")
+        print(*(f"review.html: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
+    if asked.write:
+        labels = corrected(found, asked.policy, asked.top, asked.precision, decisions)
+        write_corrected(labels, asked.write)
+        print(f"{asked.write}: {labels}; to train on them: {usage(run, asked.write)}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from slnlab.catalogue.options import options, search_also
 from slnlab.config import check, compose
 from slnlab.errors import SlnlabError
 from slnlab.processes.cores import cores
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 BREAKS: dict[tuple[str, ...], str] = {
     ("python>=3.14", "hydra-core<=1.3.6"): "Hydra cannot read a command line on this Python; use Python 3.13",
@@ -259,10 +259,9 @@ def slurm() -> Iterator[Finding]:
     yield Finding("ok", "SLURM", done.stdout.strip() + job)
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.doctor") -> None:
     """Run the command line; exit code 1 if something is wrong."""
-    print_anywhere()
     parser = argparse.ArgumentParser(
         program,
         description="Check the installation, this machine, and a run's folders and data. Nothing is written or sent.",
@@ -272,13 +271,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")
     asked = parser.parse_intermixed_args(arguments)
     wrong = 0
-    try:
-        search_also(asked.config_dir)
-        for finding in findings(asked.overrides):
-            print(finding, flush=True)
-            wrong += finding.state == "wrong"
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    search_also(asked.config_dir)
+    for finding in findings(asked.overrides):
+        print(finding, flush=True)
+        wrong += finding.state == "wrong"
     if wrong:
         sys.exit(f"error: {wrong} thing{'s' * (wrong > 1)} to fix, see above")
 

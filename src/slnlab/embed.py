@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slnlab.errors import ConfigError, DataError, SlnlabError
+from slnlab.errors import ConfigError, DataError
 from slnlab.text.numbers import count
 from slnlab.text.quoting import override
-from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import ProgressLine, command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,15 +128,11 @@ def _embed(asked: argparse.Namespace) -> str:
     return f"{asked.out}: features of {count:,} images; train with data=features {root}"
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.embed") -> None:
     """Run the command line. A user's error is one message and exit code 1."""
-    print_anywhere()
     asked = _arguments(arguments, program)
-    try:
-        print(_embed(asked))
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    print(_embed(asked))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slnlab.errors import SlnlabError
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 FORMATS = {
     "torch": "the weights alone, a state_dict",
@@ -34,18 +32,14 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return parser.parse_args(arguments)
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.export") -> None:
     """Run the command line. A user's error is one message and exit code 1."""
-    print_anywhere()
     asked = _arguments(arguments, program)
-    try:
-        from slnlab.inference.exporting import export
-        from slnlab.inference.trained_run import load
+    from slnlab.inference.exporting import export
+    from slnlab.inference.trained_run import load
 
-        difference = export(load(asked.run, asked.weights), asked.format, asked.out)
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    difference = export(load(asked.run, asked.weights), asked.format, asked.out)
     print(f"{asked.out}, and {asked.out}.json beside it; probabilities differ from the run's by {difference:.1g}")
 
 

@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from slnlab.errors import DataError, SlnlabError
+from slnlab.errors import DataError
 from slnlab.image_folder.layout import why_no_image
 from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 from slnlab.text.numbers import count
-from slnlab.text.terminal import ProgressLine, print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import ProgressLine, command
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun
@@ -206,33 +206,27 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return parser.parse_intermixed_args(arguments)
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.predict") -> None:
     """Run the command line; `--help` lists the exit codes."""
-    print_anywhere()
     asked = _arguments(arguments, program)
-    try:
-        files = Files(asked.paths)
-        if asked.out and asked.out.is_dir():
-            raise DataError(f"{asked.out}: cannot be written: it is a folder")
-        target: AbstractContextManager[BinaryIO] = replacing(asked.out) if asked.out else nullcontext(sys.stdout.buffer)
-        with target as file:  # opened first, so that an error comes before any classification
-            from slnlab.inference.trained_run import load
+    files = Files(asked.paths)
+    if asked.out and asked.out.is_dir():
+        raise DataError(f"{asked.out}: cannot be written: it is a folder")
+    target: AbstractContextManager[BinaryIO] = replacing(asked.out) if asked.out else nullcontext(sys.stdout.buffer)
+    with target as file:  # opened first, so that an error comes before any classification
+        from slnlab.inference.trained_run import load
 
-            run = load(asked.run, asked.weights, asked.device)
-            progress = Progress()
-            try:
-                options = {"every_class": asked.all, "batch_size": asked.batch_size, "progress": progress}
-                if run.preprocessing.resize is None:
-                    summary = predict_vectors(run, asked.paths, file, **options)
-                else:
-                    summary = predict(run, files, file, **options)
-            finally:
-                progress.close()
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+        run = load(asked.run, asked.weights, asked.device)
+        progress = Progress()
+        try:
+            options = {"every_class": asked.all, "batch_size": asked.batch_size, "progress": progress}
+            if run.preprocessing.resize is None:
+                summary = predict_vectors(run, asked.paths, file, **options)
+            else:
+                summary = predict(run, files, file, **options)
+        finally:
+            progress.close()
     label = run.result.rows[run.weights].title
     what = "vectors" if run.preprocessing.resize is None else "images"
     lines = [f"{summary.classified:,} {what} classified by {label} ({run.weights}){f': {asked.out}' * bool(asked.out)}"]

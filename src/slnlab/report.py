@@ -19,9 +19,9 @@ from slnlab.analysis.markdown import markdown
 from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.analysis.selection import parse, select, select_unfinished
 from slnlab.analysis.table import make_rows
-from slnlab.errors import DataError, SlnlabError
+from slnlab.errors import DataError
 from slnlab.record.archive import write_archive
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -146,26 +146,22 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return parser.parse_args(arguments)
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.report") -> None:
     """Run the command line. The exit code is also 1 if the tables leave out a result."""
-    print_anywhere()
     asked = _arguments(arguments, program)
-    try:
-        text, left_out = report(
-            asked.runs,
-            asked.out,
-            secondary=asked.all,
-            costs=asked.costs,
-            where=asked.where,
-            reference=asked.compare,
-            formats=asked.format,
-            page=(asked.out or Path()) / "report.html" if asked.html else None,
-            quality=asked.quality,
-            archive=asked.archive,
-        )
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    text, left_out = report(
+        asked.runs,
+        asked.out,
+        secondary=asked.all,
+        costs=asked.costs,
+        where=asked.where,
+        reference=asked.compare,
+        formats=asked.format,
+        page=(asked.out or Path()) / "report.html" if asked.html else None,
+        quality=asked.quality,
+        archive=asked.archive,
+    )
     print(text)
     if left_out:
         sys.exit(f"error: {left_out} result{'s' if left_out > 1 else ''} left out, see above")

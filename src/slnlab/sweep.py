@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from slnlab.errors import SlnlabError
 from slnlab.record.sweep_plan import ENDED, STATES, RunStatus, duration, run_statuses, time_left
 from slnlab.text.numbers import seconds
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 
 def table(runs: Sequence[RunStatus]) -> str:
@@ -30,29 +29,25 @@ def table(runs: Sequence[RunStatus]) -> str:
     return "\n".join(lines)
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.sweep") -> None:
     """Run the command line."""
-    print_anywhere()
     parser = argparse.ArgumentParser(program, description="Show which runs of a sweep are done.")
     parser.add_argument("what", choices=["status"])
     parser.add_argument("folder", type=Path, help="runs_dir of the sweep")
     parser.add_argument("--watch", type=seconds, metavar="SECONDS", help="repeat at this interval until all have ended")
     parser.add_argument("--json", action="store_true", help="print every run as JSON")
     options = parser.parse_args(arguments)
-    try:
-        while True:
-            runs = run_statuses(options.folder)
-            if options.json:
-                print(json.dumps([vars(run) for run in runs], indent=1))
-            else:
-                clear = "\033[2J\033[H" if options.watch and sys.stdout.isatty() else ""
-                print(f"{clear}{table(runs)}", flush=True)
-            if not options.watch or all(run.state in ENDED for run in runs):
-                break
-            time.sleep(options.watch)
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    while True:
+        runs = run_statuses(options.folder)
+        if options.json:
+            print(json.dumps([vars(run) for run in runs], indent=1))
+        else:
+            clear = "\033[2J\033[H" if options.watch and sys.stdout.isatty() else ""
+            print(f"{clear}{table(runs)}", flush=True)
+        if not options.watch or all(run.state in ENDED for run in runs):
+            break
+        time.sleep(options.watch)
 
 
 if __name__ == "__main__":

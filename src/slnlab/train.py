@@ -34,6 +34,7 @@ from slnlab.processes.cores import wait_without_spinning
 from slnlab.processes.heap import keep_freed_memory
 from slnlab.text.quoting import dashed_key
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.training.before_running import settled_runs
 from slnlab.training.first_runs import with_first_runs
 from slnlab.training.settling import settle
 
@@ -239,8 +240,9 @@ def _fit_in_process(run: RunDirectory, ready: _Ready) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
 def _hydra_main(config: DictConfig) -> None:
     running = HydraConfig.get()
+    settled, _ = settled_runs.get(tuple(running.overrides.task), (config, None))
     try:
-        result = train(config, Path(running.runtime.output_dir), running.overrides.task)
+        result = train(settled, Path(running.runtime.output_dir), running.overrides.task)
     except SlnlabError as error:
         if running.mode is RunMode.MULTIRUN:
             log.error("failed: %s", error)

@@ -32,7 +32,7 @@ from slnlab.study.record import Final, Study
 from slnlab.study.runs import launched_result, share, sweep, train_run
 from slnlab.text.numbers import count, seeds
 from slnlab.text.quoting import dashed_key, override
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 from slnlab.training import dry_run
 
 log = logging.getLogger(__name__)
@@ -157,10 +157,9 @@ def _arguments(arguments: Sequence[str] | None, program: str) -> argparse.Namesp
     return asked
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.tune") -> None:
     """Run the command line."""
-    print_anywhere()
     asked = _arguments(arguments, program)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stderr)
     try:
@@ -182,8 +181,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
                 print(line, flush=True)
             return
         study = tune(plan, asked.leave_out_failed)
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:  # many places read a key's value
         sys.exit(f"error: {config.explain(error, asked.overrides, multirun=True)}")
     print(page(study))

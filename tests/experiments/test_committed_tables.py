@@ -89,7 +89,7 @@ def compared(rows: list[Row], title: str) -> list[dict[str, Any]]:
                 pairs = [value for same in draws.values() for value in same]
                 units, unit = ([*map(fmean, draws.values())], "noise draw") if len(draws) > 1 else (pairs, "seed")
                 line |= {"pairs": len(pairs), "units": len(units), "unit": unit, "difference_points_mean": fmean(units)}
-                if interval := paired(units, [0.0] * len(units)):
+                if interval := paired(units):
                     line |= {"low": interval.low, "high": interval.high, "p": interval.p}
             elif mine and theirs:
                 line["remark"] = "no run of the reference has the same seed and noisy labels"
@@ -204,7 +204,7 @@ def tied(row: Row, best: Row, measure: str) -> bool:
     mine, theirs = by_run(row, measure), by_run(best, measure)
     differences = by_draw({run: mine[run] - theirs[run] for run in mine if run in theirs})
     if len(differences) > 1:
-        found = paired(differences, [0.0] * len(differences))
+        found = paired(differences)
     else:
         found = welch(Summary.of(by_draw(mine)), Summary.of(by_draw(theirs)))
     return found is not None and found.low <= 0 <= found.high

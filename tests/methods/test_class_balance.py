@@ -23,7 +23,7 @@ def test_the_penalty_is_added_to_the_loss(strength: float, penalty: float, bare:
     made = bare("method=ce", f"class_balance.strength={strength}", given=[0, 1], num_classes=2)
     cross_entropy = (log(4 / 3) + log(4)) / 2
     assert made.loss(LOGITS).item() == pytest.approx(cross_entropy + penalty)
-    assert made.method._loss_again(made.batch(LOGITS)).item() == pytest.approx(cross_entropy + penalty), "SAM"
+    assert made.method.loss(made.batch(LOGITS), again=True).item() == pytest.approx(cross_entropy + penalty), "SAM"
 
 
 def test_balanced_predictions_have_no_penalty_and_no_gradient(bare: Callable[..., Bare]) -> None:

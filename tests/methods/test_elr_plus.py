@@ -60,7 +60,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, *, weigh: bool = False, ramp: bool = F
 def test_a_step_by_hand(number: int, own: list[float], other: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Q moves by .3 towards what the *other* network's average says, then is mixed ¾ to ¼ with the partner's."""
     method = bare(monkeypatch)
-    loss = method.loss_of(Turn(number, 1, batch_of(2)))
+    loss = method.loss(Turn(number, 1, batch_of(2)))
     running = [[0.3 * p, 0.3 * (1 - p)] for p in other]
     total = 0.0
     for i, j in ((0, 1), (1, 0)):
@@ -97,7 +97,7 @@ def test_networks_see_mixed_images_and_averages_unmixed_ones(number: int, monkey
 
     monkeypatch.setattr("slnlab.methods.elr_plus.mixup_partners", partners)
     images = torch.tensor([[4 * math.log(3), 0.0], [0.0, 0.0]])
-    loss = method.loss_of(Turn(number, 1, Batch(torch.tensor([0, 1]), images, shard(2))))
+    loss = method.loss(Turn(number, 1, Batch(torch.tensor([0, 1]), images, shard(2))))
     # Labels are 0 and 1, and ¾ of each stays.
     first = -0.75 * math.log(1 / 28) - 0.25 * math.log(27 / 28)
     second = -0.25 * math.log(1 / 4) - 0.75 * math.log(3 / 4)
@@ -109,9 +109,9 @@ def test_networks_see_mixed_images_and_averages_unmixed_ones(number: int, monkey
 def test_running_targets_over_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """From zeros: .3·s, then .7·.3·s + .3·s'."""
     method = bare(monkeypatch)
-    method.loss_of(Turn(0, 1, batch_of(2)))
+    method.loss(Turn(0, 1, batch_of(2)))
     method.averages[1].logits.data = logits_of([0.5, 0.5])
-    method.loss_of(Turn(0, 2, batch_of(2)))
+    method.loss(Turn(0, 2, batch_of(2)))
     expected = [[0.21 * p + 0.15, 0.21 * (1 - p) + 0.15] for p in AVERAGE_2]
     torch.testing.assert_close(method.table["elr"], torch.tensor(expected))
 
@@ -119,7 +119,7 @@ def test_running_targets_over_two_steps(monkeypatch: pytest.MonkeyPatch) -> None
 def test_regulariser_ramp_and_label_weighting_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the first of 10 steps the regulariser counts e^(−5·.81); labels (¾, ¼) weighed by q."""
     method = bare(monkeypatch, weigh=True, ramp=True)
-    loss = method.loss_of(Turn(0, 1, batch_of(2))).item()
+    loss = method.loss(Turn(0, 1, batch_of(2))).item()
     running = [[0.3 * p, 0.3 * (1 - p)] for p in AVERAGE_2]
     total = 0.0
     for i, j in ((0, 1), (1, 0)):

@@ -31,7 +31,7 @@ def test_the_loss_sees_clipped_logits_and_the_record_does_not(
 ) -> None:
     made = bare(method, "logit_clip.tau=1", given=[0], num_classes=2)
     assert made.loss(LOGITS).item() == pytest.approx(expected)
-    assert made.method._loss_again(made.batch(LOGITS)).item() == pytest.approx(expected), "SAM's second pass"
+    assert made.method.loss(made.batch(LOGITS), again=True).item() == pytest.approx(expected), "SAM's second pass"
     assert made.table["loss"].tolist() == pytest.approx([log(1 + exp(1))])
 
 

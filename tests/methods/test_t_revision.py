@@ -121,7 +121,7 @@ def test_sam_ascends_with_the_optimiser_of_the_phase(
     method._optimizers, found = ["SGD", "Adam"], list[Any]()
     monkeypatch.setattr(method.sam, "perturbed", lambda _, optimizer: nullcontext(found.append(optimizer)))
     for name in ("_differentiate", "before_step", "take_step"):
-        monkeypatch.setattr(method, name, lambda *_: None)
+        monkeypatch.setattr(method, name, lambda *_, **__: None)
     for method.revising in (False, True):
         method.step(None)
     assert found == ["SGD", "Adam"]

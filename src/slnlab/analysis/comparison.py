@@ -89,7 +89,7 @@ def _compared(row: Row, references: Sequence[Row], measure: str) -> Comparison:
     differences, pairs, unit = _differences(row, reference, measure)
     if not differences:
         return Comparison(row, measure, reference, remark="no run of the reference has the same seed and noisy labels")
-    mean, interval = fmean(differences), paired(differences, [0.0] * len(differences))
+    mean, interval = fmean(differences), paired(differences)
     return Comparison(row, measure, reference, mean, interval, pairs, len(differences), unit)
 
 
@@ -150,7 +150,7 @@ def best_and_ties(rows: Sequence[Row]) -> set[int]:
     ties = {best} | {place for place in means if means[place] == means[best]}
     for place in means.keys() - ties:
         differences, _, _ = _differences(rows[place], rows[best], measure)
-        difference = paired(differences, [0.0] * len(differences))
+        difference = paired(differences)
         if len(differences) < 2:
             ours, theirs = (Summary.of(_by_draw(values_by_run(rows[at], measure))[0]) for at in (place, best))
             difference = welch(ours, theirs)

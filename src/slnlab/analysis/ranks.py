@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from slnlab.analysis.comparison import values_by_run
+from slnlab.analysis.statistics import LEVEL
 from slnlab.analysis.table import Row
 from slnlab.errors import ConfigError
 
@@ -42,14 +43,13 @@ class Ranks(NamedTuple):
         return self.difference is not None and abs(self.average[one] - self.average[other]) < self.difference
 
 
-def average_ranks(accuracies: Mapping[str, Sequence[float]], level: float = 0.95) -> Ranks:
+def average_ranks(accuracies: Mapping[str, Sequence[float]]) -> Ranks:
     """Rank the methods in each block, equal accuracies with their mean rank, and average.
 
     The critical difference is q·√(k(k + 1)/(6N)), with the quantile q of the studentised range over √2.
 
     Args:
         accuracies: method → its accuracy in each block, of equal order and number.
-        level: 1 − α of Nemenyi's test, in (0, 1).
 
     Raises:
         ConfigError: there are fewer than two methods, or they have different numbers of blocks, or none.
@@ -63,7 +63,7 @@ def average_ranks(accuracies: Mapping[str, Sequence[float]], level: float = 0.95
     average = dict(sorted(means.items(), key=lambda item: item[1]))
     if blocks == 1:
         return Ranks(average, blocks, None, None)
-    quantile = float(studentized_range.ppf(level, k, np.inf)) / np.sqrt(2)
+    quantile = float(studentized_range.ppf(LEVEL, k, np.inf)) / np.sqrt(2)
     p = None
     if k > 2:  # with equal methods the statistic is 0/0
         p = 1.0 if (table == table[0]).all() else float(friedmanchisquare(*table).pvalue)

@@ -50,6 +50,10 @@ class Summary:
         return cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
+LEVEL = 0.95
+"""Confidence level of every interval and test."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A difference of two means with its confidence interval, in the unit of the values."""
@@ -63,58 +67,42 @@ class Difference:
     """Number of pairs; 0 for unpaired values."""
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float], level: float = 0.95) -> Difference | None:
-    """Mean of `ours − theirs` over pairs, with Student's interval and the paired t-test (n − 1 degrees of freedom).
+def paired(differences: Sequence[float]) -> Difference | None:
+    """Mean difference over pairs, with Student's 95 % interval and the paired t-test (n − 1 degrees of freedom).
 
     The differences count as independent draws of one normal distribution.
-
-    Args:
-        ours, theirs: values of the same pairs, in the same order.
-        level: confidence level, in (0, 1).
 
     Returns:
         None for fewer than two pairs, which have no interval, and for equal differences other than 0. Accuracies are
         multiples of 1/N, so that a few differences are often equal by chance; the test would be certain of them.
-
-    Raises:
-        ConfigError: the numbers of values differ, or `level` is out of range.
     """
-    if len(ours) != len(theirs):
-        raise ConfigError(f"{len(ours)} and {len(theirs)} values are no pairs")
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     if len(differences) < 2:
-        _check(level)
         return None
     mean, error = fmean(differences), stdev(differences) / sqrt(len(differences))
     if 0 <= error <= 1e-9 * abs(mean) and mean:
         return None
-    return _difference(mean, error, len(differences) - 1, level, len(differences))
+    return _difference(mean, error, len(differences) - 1, len(differences))
 
 
-def welch(ours: Summary, theirs: Summary, level: float = 0.95) -> Difference | None:
+def welch(ours: Summary, theirs: Summary) -> Difference | None:
     """Mean of `ours − theirs` of independent samples with unequal variances (Welch, 1947).
 
     A single value has no variance of its own: it takes that of the other sample (Student's test of a new observation).
 
     Args:
         ours, theirs: mean, std and n.
-        level: confidence level, in (0, 1).
 
     Returns:
         None for two single values, which cannot be compared.
-
-    Raises:
-        ConfigError: `level` is out of range.
     """
-    _check(level)
     mean = ours.mean - theirs.mean
     if ours.std is None or theirs.std is None:
         std, n = (theirs.std, theirs.n) if ours.std is None else (ours.std, ours.n)
-        return None if std is None else _difference(mean, std * sqrt(1 + 1 / n), n - 1, level)
+        return None if std is None else _difference(mean, std * sqrt(1 + 1 / n), n - 1)
     a, b = ours.std**2 / ours.n, theirs.std**2 / theirs.n
     # Welch–Satterthwaite; without spread the degrees of freedom do not matter.
     freedom = (a + b) ** 2 / (a**2 / (ours.n - 1) + b**2 / (theirs.n - 1)) if a + b else 1
-    return _difference(mean, sqrt(a + b), freedom, level)
+    return _difference(mean, sqrt(a + b), freedom)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,7 +118,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def verdict(ours: Summary | None, published: Summary, level: float = 0.95) -> Verdict:
+def verdict(ours: Summary | None, published: Summary) -> Verdict:
     """Verdict on a measured mean beside a published one, by Welch's test.
 
     `agrees` means that the test finds no difference; few runs with a wide spread agree with much.
@@ -138,14 +126,13 @@ def verdict(ours: Summary | None, published: Summary, level: float = 0.95) -> Ve
     Args:
         ours: None: not run.
         published: mean, std and n as published, in the same unit.
-        level: 1 − α, in (0, 1).
 
     Raises:
-        ConfigError: both are single values, or `level` is out of range.
+        ConfigError: both are single values.
     """
     if ours is None:
         return "not run"
-    found = welch(ours, published, level)
+    found = welch(ours, published)
     if found is None:
         raise ConfigError("two single values cannot be compared: the published mean needs its std and n")
     if found.low <= 0 <= found.high:
@@ -153,17 +140,11 @@ def verdict(ours: Summary | None, published: Summary, level: float = 0.95) -> Ve
     return "above" if found.mean > 0 else "below"
 
 
-def _difference(mean: float, error: float, freedom: float, level: float, n: int = 0) -> Difference:
+def _difference(mean: float, error: float, freedom: float, n: int = 0) -> Difference:
     """The difference from its standard error. Values without spread have an interval of width 0."""
-    _check(level)
-    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
     if error > 0 and isfinite(mean / error):
         p = 2 * float(stdtr(freedom, -abs(mean) / error))
     else:
         p = 1.0 if mean == 0 else 0.0
     return Difference(mean, mean - half, mean + half, p, n)
-
-
-def _check(level: float) -> None:
-    if not 0 < level < 1:
-        raise ConfigError(f"level = {level}, but a confidence level lies in (0, 1)")

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from slnlab.catalogue.card_texts import card_text
 from slnlab.catalogue.yaml_keys import keys
 from slnlab.config import CONF_DIR, extra_config_dirs, search_in
-from slnlab.errors import ConfigError, SlnlabError
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.errors import ConfigError
+from slnlab.text.terminal import command
 
 KINDS = {
     "methods": "method",
@@ -93,10 +93,9 @@ def _table(found: Sequence[Option]) -> str:
     return "\n".join(f"{option.name:{width}}  {text}" for option, text in zip(found, texts, strict=True))
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.options") -> None:
     """Run the command line."""
-    print_anywhere()
     parser = argparse.ArgumentParser(
         program,
         description="List the options of a group: methods, losses, noise, data sets and so on.",
@@ -108,11 +107,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     asked = parser.parse_args(arguments)
     if not asked.kind and asked.format != "text":
         parser.error(f"--format {asked.format}: goes with one of {', '.join(KINDS)}")
-    try:
-        search_also(asked.config_dir)
-        found = {kind: options(KINDS[kind]) for kind in ([asked.kind] if asked.kind else KINDS)}
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    search_also(asked.config_dir)
+    found = {kind: options(KINDS[kind]) for kind in ([asked.kind] if asked.kind else KINDS)}
     if not asked.kind:
         print("\n\n".join(f"{kind}\n{indent(_table(each), '  ')}" for kind, each in found.items()))
     elif asked.format == "text":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, indent
@@ -24,12 +23,12 @@ from slnlab.catalogue.yaml_keys import Key, keys, source
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.checks import near
 from slnlab.config.container import container_of, flat, shown
-from slnlab.errors import ConfigError, SlnlabError
+from slnlab.errors import ConfigError
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import Law, law
 from slnlab.schema.options import fill as fill_in
 from slnlab.schema.sections import node_at
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 STRUCTURE = {"_target_", "name", "title", "rows", "refuses", "needs", "fixed"}
 """Keys below `method` that all methods share."""
@@ -181,10 +180,9 @@ def _law(law: Law) -> Iterator[str]:
     yield from (f"Fixes {key}={value}." for key, value in law.fixed.items())
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None, program: str = "python -m slnlab.catalogue.show") -> None:
     """Run the command line."""
-    print_anywhere()
     parser = argparse.ArgumentParser(program, description="Describe a method or another option, and its keys.")
     parser.add_argument(
         "choice", nargs="?", metavar="OPTION", help="a method, or GROUP=NAME such as noise=asym; `slnlab list` has them"
@@ -196,11 +194,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     asked = parser.parse_intermixed_args(arguments)
     if asked.choice is None:
         parser.error("name an OPTION, such as sln_mo_lc or noise=asym; `slnlab list` has them")
-    try:
-        search_also(asked.config_dir)
-        print(show(asked.choice, asked.overrides))
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    search_also(asked.config_dir)
+    print(show(asked.choice, asked.overrides))
 
 
 if __name__ == "__main__":

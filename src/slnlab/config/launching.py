@@ -33,7 +33,7 @@ def check_options(launcher: DictConfig) -> None:
     assert taken is not None
     found: list[tuple[str, Any]] = []
     for key, value in ((str(key), value) for key, value in options.items()):
-        if key in taken.parameters:
+        if key in taken.parameters and not taken.parameters[key].positional:
             kind = taken.parameters[key].kind
             try:
                 TypeAdapter(kind).validate_python(value, strict=True)

@@ -7,15 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from slnlab.config import compose
-from slnlab.errors import SlnlabError
 from slnlab.text.quoting import override
-from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
+from slnlab.text.terminal import command
 
 
-@quiet_on_broken_pipe
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 1 if files are missing."""
-    print_anywhere()
     parser = argparse.ArgumentParser(
         "python -m slnlab.data", description="Print the expected files of a data set, what is there, and its origin."
     )
@@ -24,14 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", metavar="DIR", help="data.source.root")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="keys of the data set")
     asked = parser.parse_intermixed_args(arguments)
-    try:
-        from slnlab.data.check import published
+    from slnlab.data.check import published
 
-        root = override("data.source.root", asked.folder)
-        config = compose([f"data={asked.name}", *([root] if root else []), *asked.overrides])
-        found = [*published(config)]
-    except SlnlabError as error:
-        sys.exit(f"error: {error}")
+    root = override("data.source.root", asked.folder)
+    config = compose([f"data={asked.name}", *([root] if root else []), *asked.overrides])
+    found = [*published(config)]
     if not found:
         sys.exit(
             f"error: data={asked.name} is not checked file by file; `slnlab doctor data={asked.name}` looks for it"

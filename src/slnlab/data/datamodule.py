@@ -122,7 +122,7 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
     @abstractmethod
     def _read(self) -> None:
-        """Set `_size` (H, W), and call `_kept`, `_use_labels` and `_hold_out`."""
+        """Set `_size` (H, W), and call `_kept`, `_use_labels`, `_hold_out` and `_add_threshold_samples`."""
 
     @abstractmethod
     def _stored_in(self, batches: Sequence[Tensor]) -> Callable[[int], Stored]:

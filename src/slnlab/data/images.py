@@ -96,6 +96,7 @@ class ImageDataModule(IndexedDataModule):
         if added is not None:
             images = self.noise.with_donors(images, added)
         self._hold_out(len(kept.rows))
+        self._add_threshold_samples()
         self._size, self._images = self._size_of(images), images.contiguous()
         for split in self.evaluation_splits:
             if split != "val":

@@ -205,6 +205,7 @@ class StreamedDataModule(IndexedDataModule):
         if added is not None and len(added.replaced):
             raise ConfigError(f"noise: {self.noise.name} replaces images, but these images stay in their files")
         self._hold_out(len(kept.rows))
+        self._add_threshold_samples()
         check_visible(paths, self.background)
         self._train = self._decoder(paths)
         if self.sampling == "balanced":

@@ -199,14 +199,18 @@ class TrainingSamples:
             shuffled = shuffled[~torch.isin(shuffled, self.fold_index)]
         self.val_index = shuffled[: self.noisy_val].sort().values
         self._pool = shuffled[self.noisy_val :].sort().values
-        if self.threshold is not None:
-            rows = threshold_rows(self._pool, self.own_classes, self.threshold, self.split_seed)
-            chosen = torch.zeros(len(self.labels.given), dtype=torch.bool)
-            chosen[rows] = True
-            given, wrong = self.labels.given.masked_fill(chosen, self.own_classes), self.labels.wrong
-            self.labels = self.labels._replace(given=given, wrong=None if wrong is None else wrong | chosen)
-            if self.noise_record is not None:
-                self.noise_record = replace(self.noise_record, given=given, num_classes=self.num_classes)
+
+    def _add_threshold_samples(self) -> None:
+        """Give threshold samples, chosen among the samples to train on, the label of their class of their own."""
+        if self.threshold is None:
+            return
+        rows = threshold_rows(self._pool, self.own_classes, self.threshold, self.split_seed)
+        chosen = torch.zeros(len(self.labels.given), dtype=torch.bool)
+        chosen[rows] = True
+        given, wrong = self.labels.given.masked_fill(chosen, self.own_classes), self.labels.wrong
+        self.labels = self.labels._replace(given=given, wrong=None if wrong is None else wrong | chosen)
+        if self.noise_record is not None:
+            self.noise_record = replace(self.noise_record, given=given, num_classes=self.num_classes)
 
     def _check_labels(self, split: str, labels: Tensor) -> None:
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:

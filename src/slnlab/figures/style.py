@@ -141,14 +141,12 @@ def _count(runs: Collection[int]) -> str:
     return f" (n={'–'.join(dict.fromkeys(map(str, (min(runs), max(runs)))))})"
 
 
-FORMATS = ("png", "svg", "pdf")
-
 _UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Metadata that would differ between equal pictures."""
 
 
 def save_picture(figure: Figure, out: Path, name: str, formats: Sequence[str] = ("png",)) -> None:
-    """Write `<name>.<format>` into the folder `out` for some of `FORMATS`. Call it within `style()`.
+    """Write `<name>.<format>` into the folder `out` for some formats of matplotlib. Call it within `style()`.
 
     Raises:
         OSError: a file cannot be written.

@@ -94,10 +94,14 @@ def first_seeds(groups: Sequence[Sequence[Subject]]) -> tuple[list[Subject], lis
     return [same[0] for same in groups], remarks
 
 
-def in_a_row(drawn: Sequence[Subject], most: int = 4) -> int:
+IN_A_ROW = 4
+"""Most panels in a row."""
+
+
+def in_a_row(drawn: Sequence[Subject]) -> int:
     """Return the number of panels in a row: a row for each data set and noise, if all have equally many subjects."""
     counts = set(Counter((each.group.first.data, each.group.noise) for each in drawn).values())
-    return counts.pop() if len(counts) == 1 and max(counts) <= most else most
+    return counts.pop() if len(counts) == 1 and max(counts) <= IN_A_ROW else IN_A_ROW
 
 
 def panel_titles(drawn: Sequence[Subject]) -> list[str]:

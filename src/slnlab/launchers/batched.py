@@ -24,7 +24,7 @@ FEWEST = 4
 
 
 def launch(
-    plan: Sequence[Planned], *, folder: Path, runs_together: Count = 100, devices: Count | None = None
+    plan: Sequence[Planned], folder: Path, *, runs_together: Count = 100, devices: Count | None = None
 ) -> list[Outcome]:
     """Do the runs in groups that train together, a group on each core or GPU at a time.
 

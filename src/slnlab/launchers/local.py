@@ -30,7 +30,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def launch(
-    plan: Sequence[Planned], *, folder: Path, runs_per_device: Count = 1, devices: Count | None = None
+    plan: Sequence[Planned], folder: Path, *, runs_per_device: Count = 1, devices: Count | None = None
 ) -> list[Outcome]:
     """Do the runs in the order of the plan, several at a time. A run of several processes takes as many slots.
 

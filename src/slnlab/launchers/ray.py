@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 def launch(
     plan: Sequence[Planned],
-    *,
     folder: Path,
+    *,
     address: str | None = None,
     gpus_per_run: NonNegative | None = None,
     cpus_per_run: NonNegative = 1.0,

@@ -48,8 +48,8 @@ UNFINISHED |= {"RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT"}
 
 def launch(
     plan: Sequence[Planned],
-    *,
     folder: Path,
+    *,
     poll_s: Positive = 10.0,
     wait: bool = True,
     array_size: Count | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -120,9 +120,15 @@ class Method(Stated, pl.LightningModule, ABC):
 
     def step(self, batch: Batch) -> None:
         """One optimiser step."""
-        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
+        with self.forward_pass():
             loss = self.loss(batch)
         self.descend(loss)
+
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """Around networks and loss of a step: the precision of the run, and a name in profiles."""
+        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
+            yield
 
     def descend(self, loss: Tensor, network: int | None = None) -> None:
         """One step down the sum of all processes' losses; `loss` is this process's share. See `take_step`."""

@@ -59,7 +59,7 @@ class CoTeachingPlus(CoTeaching):
         if self.current_epoch < self.init_epochs:
             super().step(batch)
             return
-        with self.trainer.precision_plugin.forward_context():
+        with self.forward_pass():
             loss, disagreements = self.loss_of_disagreements(batch)
         if disagreements:
             self.descend(loss)

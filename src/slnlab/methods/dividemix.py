@@ -202,7 +202,7 @@ class DivideMix(Method):
         if isinstance(batch, Batch):
             super().step(batch)
             return
-        with self.trainer.precision_plugin.forward_context():
+        with self.forward_pass():
             loss = self.mixmatch(batch)
         self.descend(loss, batch.number)
 

@@ -133,16 +133,12 @@ class ELRPlus(Method):
         return Turn(number, since, batch)
 
     def step(self, turn: Turn) -> None:  # type: ignore[override]
-        with self.trainer.precision_plugin.forward_context():
-            loss = self.loss_of(turn)
+        with self.forward_pass():
+            loss = self.loss(turn)
         self.descend(loss, turn.number)
         self.move_average(turn)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The loss of a first step of network 1."""
-        return self.loss_of(Turn(0, 1, batch))
-
-    def loss_of(self, turn: Turn) -> Tensor:
+    def loss(self, turn: Turn) -> Tensor:  # type: ignore[override]
         """This process's share of the loss, after moving Q_k."""
         number, batch = turn.number, turn.batch
         running = self._move_targets(number, batch)

@@ -165,7 +165,7 @@ class PESSemi(PES):
             self.settle()
         if not self.labelled.shape[1]:
             return
-        with self.trainer.precision_plugin.forward_context():
+        with self.forward_pass():
             loss = self.mixmatch(batch.number)
         self.descend(loss)
 

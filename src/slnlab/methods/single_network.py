@@ -135,11 +135,11 @@ class SingleNetwork(Method):
 
     def step(self, batch: Batch) -> None:
         batch = self.attached(batch)
-        self._differentiate(self.loss, batch)
+        self._differentiate(batch)
         if self.sam:
             batch = self.attached(batch)
             with self.sam.perturbed(self.network, self.stepping):
-                self._differentiate(self._loss_again, batch)
+                self._differentiate(batch, again=True)
         self.before_step(batch)
         self.take_step()
 
@@ -154,24 +154,32 @@ class SingleNetwork(Method):
         own.zero_grad(set_to_none=True)
         own.step()
 
-    def _differentiate(self, loss: Callable[[Batch], Tensor], batch: Batch) -> None:
-        with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
-            value = loss(batch)
-        self.differentiate(value)
+    def _differentiate(self, batch: Batch, again: bool = False) -> None:
+        with self.forward_pass():
+            loss = self.loss(batch, again)
+        self.differentiate(loss)
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, again: bool = False) -> Tensor:
+        """See `Method`.
+
+        Args:
+            batch: rows of the sample table, and their images.
+            again: True for SAM's second pass over a batch, which observes and remembers nothing.
+        """
         lesson = self.lesson(batch)
-        outputs = self._outputs(lesson)
-        self.observe(lesson.seen, outputs.detach()[: len(batch.index), : self.table.num_classes])
+        if self.sam:  # so that dropout drops the same in both passes
+            self.seed_globally("SAM", self.steps)
+        outputs = self.outputs(lesson.images)
+        if not again:
+            self.observe(lesson.seen, outputs.detach()[: len(batch.index), : self.table.num_classes])
         outputs = self._clipped(outputs)
-        self.remember(batch, outputs.detach())
-        return self._with_balance(batch, outputs, self.batch_loss(batch, outputs, lesson.targets))
-
-    def _loss_again(self, batch: Batch) -> Tensor:
-        """The loss of SAM's second pass, which observes and remembers nothing."""
-        lesson = self.lesson(batch)
-        outputs = self._clipped(self._outputs(lesson))
-        return self._with_balance(batch, outputs, self.batch_loss(batch, outputs, lesson.targets))
+        if not again:
+            self.remember(batch, outputs.detach())
+        loss = self.batch_loss(batch, outputs, lesson.targets)
+        if self.class_balance:
+            likely = softmax(outputs[: len(batch.index), : self.table.num_classes])
+            loss = loss + self.class_balance * batch_prior_penalty(likely, batch.shard.total)
+        return loss
 
     def lesson(self, batch: Batch) -> Lesson:
         """The batch, mixed with mixup, with SLN's noise on its targets."""
@@ -185,21 +193,9 @@ class SingleNetwork(Method):
             targets = self.sln(targets, noise=self.normal("SLN", batch))
         return Lesson(images, targets, seen)
 
-    def _outputs(self, lesson: Lesson) -> Tensor:
-        if self.sam:  # so that dropout drops the same in both passes
-            self.seed_globally("SAM", self.steps)
-        return self.outputs(lesson.images)
-
     def _clipped(self, outputs: Tensor) -> Tensor:
         """The outputs with clipped logits; columns of the method's own stay as they are."""
         if not self.logit_clip:
             return outputs
         logits, own = outputs.tensor_split([self.table.num_classes], 1)
         return torch.cat([logit_clip(logits, self.logit_clip), own], 1)
-
-    def _with_balance(self, batch: Batch, outputs: Tensor, loss: Tensor) -> Tensor:
-        """The loss with the penalty on predictions that prefer some classes over the whole batch."""
-        if not self.class_balance:
-            return loss
-        likely = softmax(outputs[: len(batch.index), : self.table.num_classes])
-        return loss + self.class_balance * batch_prior_penalty(likely, batch.shard.total)

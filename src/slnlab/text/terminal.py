@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
 
+from slnlab.errors import SlnlabError
+
 P = ParamSpec("P")
 
 
@@ -33,7 +35,7 @@ def quiet_on_broken_pipe(main: Callable[P, None]) -> Callable[P, None]:
     """
 
     @functools.wraps(main)
-    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             try:
                 main(*args, **kwargs)
@@ -49,7 +51,21 @@ def quiet_on_broken_pipe(main: Callable[P, None]) -> Callable[P, None]:
                 sys.exit(141)
             raise
 
-    return command
+    return quiet
+
+
+def command(main: Callable[P, None]) -> Callable[P, None]:
+    """A command that prints anywhere, ends quietly, and whose user's error is one message and exit code 1."""
+
+    @functools.wraps(main)
+    def framed(*args: P.args, **kwargs: P.kwargs) -> None:
+        print_anywhere()
+        try:
+            main(*args, **kwargs)
+        except SlnlabError as error:
+            sys.exit(f"error: {error}")
+
+    return quiet_on_broken_pipe(framed)
 
 
 def can_print(text: str) -> bool:

@@ -21,7 +21,7 @@ from slnlab.config.launching import check_options
 from slnlab.config.loader import Loader
 from slnlab.config.loading import search_in
 from slnlab.config.run_spec import RunSpec
-from slnlab.errors import ConfigError, DataError
+from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import write_plan
 from slnlab.text.messages import quoted
@@ -31,8 +31,8 @@ from slnlab.training.settling import settle
 log = logging.getLogger(__name__)
 
 settled_runs: dict[tuple[str, ...], tuple[RunSpec, Path]] = {}
-"""Runs of the sweep that this process starts: overrides → (run, directory). Launchers reuse them, as composing takes
-about a tenth of a second a run."""
+"""Runs that this process starts: overrides → (run, directory). Training and launchers reuse them, as settling takes a
+tenth of a second a run."""
 
 
 def directory_in_sweep(config: DictConfig, number: int) -> Path:
@@ -101,9 +101,11 @@ def _refuse_sweep_as_run(config: DictConfig) -> None:
 
 @contextmanager
 def _ending_the_command() -> Iterator[None]:
-    """Make an unexpected error end the command. Hydra would turn it into a warning, and begin the runs."""
+    """Make an error end the command. Hydra would turn it into a warning, and begin the runs."""
     try:
         yield
+    except (SlnlabError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {error if isinstance(error, SlnlabError) else explain(error)}")
     except Exception:
         traceback.print_exc()
         sys.exit(1)
@@ -124,67 +126,72 @@ class CheckBeforeRunning(Callback):
     @_ending_the_command()
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the run, and make its directory."""
+        search_in(searched_dirs(config))
+        _refuse_sweep_as_run(config)
+        spec = settle(config)
+        written: str = config.hydra.run.dir  # by default it follows from the settled run, anew at each look
+        if not written:
+            raise ConfigError("hydra.run.dir: is empty; name a folder, or leave it out")
+        with open_dict(config):
+            config.hydra.run.dir = written
+        directory = Path(written)
+        if self.dry_run:
+            dry_run.show([("", directory, spec)])
+            sys.exit()
+        settled_runs[tuple(_typed(config, "task"))] = spec, directory
         try:
-            search_in(searched_dirs(config))
-            _refuse_sweep_as_run(config)
-            spec = settle(config)
-            if not config.hydra.run.dir:
-                raise ConfigError("hydra.run.dir: is empty; name a folder, or leave it out")
-            directory = Path(config.hydra.run.dir)
-            with open_dict(config):  # Hydra reads it several times, and each would settle the run anew
-                config.hydra.run.dir = str(directory)
-            if self.dry_run:
-                dry_run.show([("", directory, spec)])
-                sys.exit()
             directory.mkdir(parents=True, exist_ok=True)
-        except (ConfigError, DataError, OmegaConfBaseException) as error:
-            sys.exit(f"error: {explain(error)}")
         except OSError as error:
-            sys.exit(f"error: the run's directory {config.hydra.run.dir} cannot be made: {error.strerror or error}")
+            raise DataError(f"the run's directory {directory} cannot be made: {error.strerror or error}") from error
 
     @_ending_the_command()
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check every run of the sweep, so that the last does not fail after hours of the others."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-        from hydra.core.override_parser.overrides_parser import OverridesParser
 
-        try:
-            search_in(searched_dirs(config))
-            check_options(config.hydra.launcher)
-        except (ConfigError, OmegaConfBaseException) as error:
-            sys.exit(f"error: {explain(error)}")
+        search_in(searched_dirs(config))
+        check_options(config.hydra.launcher)
         if any(text.lstrip("+").startswith("hydra.run.dir=") for text in _typed(config, "hydra")):
-            sys.exit("error: hydra.run.dir: is the folder of a single run; for a sweep runs_dir=FOLDER holds all runs")
+            raise ConfigError("hydra.run.dir: is the folder of one run; for a sweep runs_dir=FOLDER holds all runs")
         if config.hydra.sweeper._target_ != f"{BasicSweeper.__module__}.BasicSweeper":
             if self.dry_run:
-                sys.exit("error: --dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
+                raise ConfigError("--dry-run: this sweeper chooses its runs as it goes; use Hydra's own")
             return  # such a sweeper chooses its runs as it goes; each is checked when it starts
         overrides = [
             *(f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()),
             *_typed(config, "task"),
         ]
-        runs: list[tuple[str, Path, RunSpec]] = []
-        hydras = GlobalHydra.instance().config_loader()
-        parsed = OverridesParser.create(hydras).parse_overrides(overrides)  # `glob(*)` needs its groups
-        loader = Loader(hydras.get_search_path())  # with the user's --config-dir
-        for batch in BasicSweeper.split_arguments(parsed, None):
-            for run in batch:
-                try:
-                    composed = loader.load_sweep_config(config, list(run))
-                    spec, directory = settle(composed), directory_in_sweep(composed, len(runs))
-                except (HydraException, OmegaConfBaseException, ConfigError, DataError) as error:
-                    sys.exit(f"error: in the run {' '.join(run)}: {explain(error)}")
-                settled_runs[tuple(run)] = spec, directory
-                runs.append((" ".join(run), directory, spec))
+        runs = list(_runs_of_sweep(config, overrides))
+        for line in shared_directories(runs):
+            log.warning("%s", line)
+        tops = {str(spec.container["runs_dir"]) for _, _, spec in runs}
+        if len(tops) > 1:
+            raise ConfigError(f"runs_dir: one folder holds all runs of a sweep, not {quoted(sorted(tops))}")
+        if self.dry_run:
+            dry_run.show(runs)
+            sys.exit()
+        write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
+
+
+def _runs_of_sweep(config: DictConfig, overrides: Sequence[str]) -> Iterator[tuple[str, Path, RunSpec]]:
+    """(name, directory, run) for each run of Hydra's own sweeper; `settled_runs` keeps them.
+
+    Raises:
+        ConfigError: a run cannot work; the message names it.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    hydras = GlobalHydra.instance().config_loader()
+    parsed = OverridesParser.create(hydras).parse_overrides(list(overrides))  # `glob(*)` needs its groups
+    loader = Loader(hydras.get_search_path())  # with the user's --config-dir
+    every = [run for batch in BasicSweeper.split_arguments(parsed, None) for run in batch]
+    for number, run in enumerate(every):
+        name = " ".join(run)
         try:
-            for line in shared_directories(runs):
-                log.warning("%s", line)
-            tops = {str(spec.container["runs_dir"]) for _, _, spec in runs}
-            if len(tops) > 1:
-                raise ConfigError(f"runs_dir: one folder holds all runs of a sweep, not {quoted(sorted(tops))}")
-            if self.dry_run:
-                dry_run.show(runs)
-                sys.exit()
-            write_plan(Path(config.hydra.sweep.dir), dict.fromkeys(path for _, path, _ in runs), overrides)
-        except (ConfigError, DataError) as error:
-            sys.exit(f"error: {error}")
+            composed = loader.load_sweep_config(config, list(run))
+            spec, directory = settle(composed), directory_in_sweep(composed, number)
+        except (SlnlabError, HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"in the run {name}: {explain(error)}") from error
+        settled_runs[tuple(run)] = spec, directory
+        yield name, directory, spec
