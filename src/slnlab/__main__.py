@@ -62,7 +62,7 @@ def _unknown(word: str) -> str:
     """Return the message for a first word that is no command."""
     if "=" in word:
         return f"{word}: is no command; keys belong to one: slnlab train {word}"
-    from slnlab.config.checks import near
+    from slnlab.text.messages import near
 
     return f"{word}: there is no such command{near(word, list(COMMANDS))}; the commands are {', '.join(COMMANDS)}"
 

@@ -7,6 +7,8 @@ its stream anew, so a resumed run draws the same numbers as an uninterrupted one
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -27,6 +29,14 @@ def derive(seed: int, purpose: str, *position: int) -> int:
 def beta(alpha: float, seed: int, purpose: str, *position: int) -> float:
     """Draw λ ~ Beta(α, α) on the host, because a number from the device would make the host wait."""
     return float(np.random.default_rng(derive(seed, purpose, *position)).beta(alpha, alpha))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw the weights of layers made within from this seed, on the CPU. PyTorch's generator is as before after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 class Streams:

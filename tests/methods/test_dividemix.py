@@ -27,7 +27,7 @@ from slnlab.errors import ConfigError
 from slnlab.losses import cross_entropy as class_losses
 from slnlab.methods.dividemix import DivideMix, Turn
 from slnlab.objectives import co_guess, co_refine, prior_penalty, sharpen
-from slnlab.objectives.mixmatch import ramp_up
+from slnlab.objectives.mixmatch import linear_ramp
 from slnlab.streams import Streams
 
 WARM = ("method=dividemix", "method.warm_up_epochs=2")
@@ -64,7 +64,7 @@ def test_co_guess_by_hand() -> None:
     [(0, 16, 0), (4, 16, 0.25), (0.5, 16, 1 / 32), (16, 16, 1), (99, 16, 1), (0, 0, 1)],
 )
 def test_ramp_up_by_hand(progress: float, epochs: int, expected: float) -> None:
-    assert ramp_up(progress, epochs) == expected
+    assert linear_ramp(progress, epochs) == expected
 
 
 def test_prior_penalty_by_hand() -> None:

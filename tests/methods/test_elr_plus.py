@@ -16,7 +16,7 @@ from slnlab.config import check, compose
 from slnlab.config.container import container_of
 from slnlab.data.batches import Batch
 from slnlab.errors import ConfigError
-from slnlab.methods.elr_plus import ELRPlus, Turn, ramp_up, weighted_by
+from slnlab.methods.elr_plus import ELRPlus, Turn, exponential_ramp, weighted_by
 from slnlab.processes.distributed import shard
 from slnlab.streams import Streams
 
@@ -139,7 +139,7 @@ def test_labels_without_a_positive_product_stay_unchanged() -> None:
 
 @pytest.mark.parametrize(("step", "expected"), [(0, math.exp(-5)), (5, math.exp(-1.25)), (10, 1.0), (99, 1.0)])
 def test_ramp_up_by_hand(step: int, expected: float) -> None:
-    assert ramp_up(step, 10) == pytest.approx(expected)
+    assert exponential_ramp(step, 10) == pytest.approx(expected)
 
 
 def test_the_weight_average_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

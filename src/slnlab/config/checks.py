@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
@@ -17,6 +16,7 @@ from slnlab.schema.contradictions import class_map_errors, contradictions, redef
 from slnlab.schema.kinds import SECTION, Section, allowed_by, type_at
 from slnlab.schema.options import IF_MISSING, keys_of, schema_of
 from slnlab.schema.sections import GROUPS, SOURCES, Root, node_at
+from slnlab.text.messages import near
 
 
 def check(config: DictConfig) -> None:
@@ -138,9 +138,3 @@ def _keys_at(schema: type[Section], path: Sequence[str]) -> Iterator[str]:
         assert isinstance(annotation, type)
         schema = annotation
     yield from keys_of(schema)
-
-
-def near(word: str, known: Sequence[str]) -> str:
-    """The hint ` (did you mean …?)` for a misspelt word; empty if no known word is close."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from slnlab.config.checks import near
 from slnlab.config.container import flat, hydra_message
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import type_at
 from slnlab.schema.options import keys_of, schema_of
 from slnlab.schema.sections import GROUPS, Root
+from slnlab.text.messages import near
 from slnlab.text.quoting import advice_on
 
 

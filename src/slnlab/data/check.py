@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from slnlab.config.container import container_of
-from slnlab.config.contents import for_class
 from slnlab.data.published import PublishedFiles
+from slnlab.data.source import made_source
 
 
 def published(config: DictConfig) -> Iterator[tuple[Literal["ok", "wrong", "note"], str]]:
     """The findings on the files of a published data set, and its origin; nothing for other data sets."""
-    data = container_of(config)["data"]
-    source = instantiate(for_class(data["source"]))
+    data, source = container_of(config)["data"], made_source(config)
     if not isinstance(source, PublishedFiles):
         return
     used = {"val_clean": data["clean_val"], "test": data["test"]}

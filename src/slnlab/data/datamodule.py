@@ -260,16 +260,28 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
         """Return the rows (B,) of each whole training batch of an epoch."""
-        rows = self._drawn_rows(epoch)
-        order = rows[torch.randperm(len(rows), generator=self._streams("order", epoch), device=rows.device)]
-        return in_batches(order, self.batch_size)
+        return self._shuffled(self._drawn_rows(epoch), "order", epoch)
 
     def epoch(self, epoch: int) -> Iterator[Callable[[], Batch]]:
         """Yield functions that make the training batches of an epoch, in its order; this process's part of each."""
-        batches = self.order(epoch)
+        return self.shuffled(self._drawn_rows(epoch), "", epoch)
+
+    def shuffled(self, rows: Tensor, name: str, *position: int) -> Iterator[Callable[[], Batch]]:
+        """Yield functions that make the training batches of a pass over these rows (M,); this process's part of each.
+
+        Args:
+            rows: of the samples.
+            name: of the method whose pass it is; begins the names of its random streams, `order` and `augmentation`.
+            position: of the pass in the run, such as its epoch.
+        """
+        batches = self._shuffled(rows, f"{name}order", *position)
         read = self.reading(batches)
         for step in range(len(batches)):
-            yield partial(self._training_batch, read, epoch, step)
+            yield partial(self._training_batch, read, f"{name}augmentation", *position, step)
+
+    def _shuffled(self, rows: Tensor, purpose: str, *position: int) -> tuple[Tensor, ...]:
+        order = torch.randperm(len(rows), generator=self._streams(purpose, *position), device=rows.device)
+        return in_batches(rows[order], self.batch_size)
 
     def _drawn_rows(self, epoch: int) -> Tensor:
         """The rows (M,) that training draws in an epoch; with oversampling some repeat and some are missing."""
@@ -278,8 +290,8 @@ class IndexedDataModule(TrainingSamples, pl.LightningDataModule, ABC):
             return rows
         return rows[equally_often(self.labels.given[rows], self._streams("oversampling", epoch))]
 
-    def _training_batch(self, read: Callable[[int], Images], epoch: int, step: int) -> Batch:
-        return read(step).batch(self._streams("augmentation", epoch, step))
+    def _training_batch(self, read: Callable[[int], Images], purpose: str, *position: int) -> Batch:
+        return read(position[-1]).batch(self._streams(purpose, *position))
 
     def in_order(self, epoch: int) -> Iterator[tuple[int, Images]]:
         """Yield numbered batches of an epoch's training samples in data set order; this process's part of each.

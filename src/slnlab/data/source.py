@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor
+
+from slnlab.config.container import container_of
+from slnlab.config.contents import for_class
 
 Split = Literal["train", "val_clean", "test"]
 
@@ -59,6 +64,11 @@ def replaced_images(source: object) -> Tensor | None:
     """
     known = getattr(source, "replaced", None)
     return None if known is None else known()
+
+
+def made_source(config: DictConfig) -> Any:
+    """The data source of a configuration."""
+    return instantiate(for_class(container_of(config)["data"]["source"]))
 
 
 class Source(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from slnlab.models.features import last_layer, recording
 from slnlab.models.weight_files import fill, published, read_weights
 from slnlab.processes.float32 import float32_convolutions
 from slnlab.storage.hashes import file_hashes
+from slnlab.text.messages import near
 
 LIBRARIES = ("torchvision", "timm")
 
@@ -79,9 +79,9 @@ def backbone(model: str, weights: Path | None) -> Backbone:
 def _of_torchvision(name: str, file: Path | None) -> Backbone:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(f"--model: torchvision has no {name!r}{hint}; torchvision.models.list_models() lists all")
+        raise ConfigError(
+            f"--model: torchvision has no {name!r}{near(name, known)}; torchvision.models.list_models() lists all"
+        )
     entries: Any = torchvision.models.get_model_weights(name)
     entry = next((each for each in entries if file and file.name == each.url.rsplit("/", 1)[1]), entries.DEFAULT)
     with torch.random.fork_rng(devices=[]):

@@ -9,15 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from hydra.utils import instantiate
 
 from slnlab.analysis.confident import confident_count, confident_margin
 from slnlab.analysis.label_issues import label_verdict, label_warning
 from slnlab.analysis.noise_estimate import NoiseEstimate, Share, estimate_noise
 from slnlab.analysis.scores import NEEDS, OF_FOLDS, OF_THRESHOLD, RANKING, RULES, Quality, quality, ranked, suspicion
-from slnlab.config.container import container_of
-from slnlab.config.contents import for_class
-from slnlab.data.source import stated
+from slnlab.data.source import made_source, stated
 from slnlab.errors import ConfigError, DataError, SlnlabError
 from slnlab.inference.images import training_probabilities
 from slnlab.inference.trained_run import TrainedRun
@@ -204,7 +201,7 @@ def _stated(run: TrainedRun, what: Literal["verdicts", "lines"]) -> Mapping[str,
 
     `verdicts` of people are True for a right label; `lines` are those of the images in a list, from 1.
     """
-    return stated(instantiate(for_class(container_of(run.config)["data"]["source"])), what)
+    return stated(made_source(run.config), what)
 
 
 def reason(diagnosis: Diagnosis, row: int) -> str:

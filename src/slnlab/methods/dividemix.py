@@ -17,7 +17,7 @@ from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.models.predicting import predict
 from slnlab.objectives import batch_prior_penalty, co_guess, co_refine, confidence_penalty
-from slnlab.objectives.mixmatch import mixed, mixing, mixmatch_loss, ramp_up
+from slnlab.objectives.mixmatch import linear_ramp, mixed, mixing, mixmatch_loss
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gathered, shard
 from slnlab.samples import margins
@@ -227,7 +227,7 @@ class DivideMix(Method):
         trained = count if self.lambda_u is None else len(images)
         part = shard(trained)
         losses = cross_entropy(own(mixed(images, share, partner, part)).float())
-        weight = (self.lambda_u or 0.0) * ramp_up(turn.progress, self.lambda_u_ramp)
+        weight = (self.lambda_u or 0.0) * linear_ramp(turn.progress, self.lambda_u_ramp)
         loss = mixmatch_loss(losses, mixed(targets, share, partner, part), part, count, weight)
         return loss + batch_prior_penalty(torch.exp(-losses), trained)
 

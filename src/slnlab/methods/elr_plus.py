@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, log_softmax, nn
 from torch.nn.functional import one_hot
 
-from slnlab.data.batches import Batch, Images, in_batches
+from slnlab.data.batches import Batch
 from slnlab.methods.base import Method
 from slnlab.methods.ensemble import TWO_NETWORKS, TWO_ROWS
 from slnlab.methods.mixup import mixup_partners
@@ -20,7 +20,7 @@ from slnlab.objectives import early_learning
 from slnlab.schema.kinds import NonNegative, Positive, Rate, Steps
 
 
-def ramp_up(step: int, length: int) -> float:
+def exponential_ramp(step: int, length: int) -> float:
     """exp(−5(1 − min(t, L)/L)²): from e⁻⁵ at t = 0 to 1 from t = L on."""
     return math.exp(-5 * (1 - min(step, length) / length) ** 2)
 
@@ -52,7 +52,7 @@ class ELRPlus(Method):
         loss = mean −Σ y' log S + r(n) · strength · mean log(1 − ⟨q, S⟩), S in the second term clipped,
 
     and after the optimiser's step the weight average θ̄_k ← a·θ̄_k + (1 − a)·θ_k, with
-    a = average_decay · ramp_up(n + 1, ramp_steps); n counts the network's own steps from 1. (Liu et al., 2020,
+    a = average_decay · exponential_ramp(n + 1, ramp_steps); n counts the network's own steps from 1. (Liu et al., 2020,
     section 4.3 and appendix; details as in their code.) The result of ELR+ is the ensemble of the two networks, not of
     their averages. The columns `elr` and `elr_2` are Q_1 and Q_2 (N, C), float32.
 
@@ -63,7 +63,7 @@ class ELRPlus(Method):
         alpha: α of mixup's Beta(α, α), > 0.
         average_decay: final decay a of the weight average, in [0, 1).
         ramp_steps: number of steps L of both ramps, that of the average and that of the regulariser.
-        ramp_regulariser: True: r(n) = ramp_up(n, L); False: r = 1.
+        ramp_regulariser: True: r(n) = exponential_ramp(n, L); False: r = 1.
         weight_labels_by_target: True: y' ← y' ⊙ q, renormalised, before the cross entropy.
         options: see `Method`.
     """
@@ -118,19 +118,15 @@ class ELRPlus(Method):
                 average.load_state_dict(network.state_dict())
 
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
-        return [turn for number in (0, 1) for turn in self._turns(epoch, number)]
+        def turn(make: Callable[[], Batch], number: int, step: int) -> Turn:
+            return Turn(number, step, make())
 
-    def _turns(self, epoch: int, number: int) -> Iterator[Callable[[], Turn]]:
-        rows = self.data.train_index
-        order = torch.randperm(len(rows), generator=self.streams("ELR+ order", epoch, number), device=rows.device)
-        batches = in_batches(rows[order], self.data.batch_size)
-        read = self.data.reading(batches)
-        for step in range(len(batches)):
-            yield partial(self._turn, read, epoch, number, step, epoch * len(batches) + step + 1)
-
-    def _turn(self, read: Callable[[int], Images], epoch: int, number: int, step: int, since: int) -> Turn:
-        batch = read(step).batch(self.streams("ELR+ augmentation", epoch, number, step))
-        return Turn(number, since, batch)
+        passes = [[*self.data.shuffled(self.data.train_index, "ELR+ ", epoch, number)] for number in (0, 1)]
+        return [
+            partial(turn, make, number, epoch * len(batches) + step)
+            for number, batches in enumerate(passes)
+            for step, make in enumerate(batches, start=1)
+        ]
 
     def step(self, turn: Turn) -> None:  # type: ignore[override]
         with self.forward_pass():
@@ -153,7 +149,7 @@ class ELRPlus(Method):
         if self.weight_labels_by_target:
             labels = weighted_by(labels, q)
         log_s = log_softmax(logits.float(), 1)
-        ramp = ramp_up(turn.step, self.ramp_steps) if self.ramp_regulariser else 1.0
+        ramp = exponential_ramp(turn.step, self.ramp_steps) if self.ramp_regulariser else 1.0
         return batch.mean(-(labels * log_s).sum(1) + ramp * self.strength * early_learning(log_s.exp(), q))
 
     def _one_hot(self, labels: Tensor) -> Tensor:
@@ -171,6 +167,6 @@ class ELRPlus(Method):
     @torch.no_grad()
     def move_average(self, turn: Turn) -> None:
         """θ̄_k ← a·θ̄_k + (1 − a)·θ_k after step n of network k, for parameters only."""
-        a = self.average_decay * ramp_up(turn.step + 1, self.ramp_steps)
+        a = self.average_decay * exponential_ramp(turn.step + 1, self.ramp_steps)
         averages: list[Tensor] = [*self.averages[turn.number].parameters()]
         torch._foreach_lerp_(averages, [*self.networks[TWO_NETWORKS[turn.number]].parameters()], 1 - a)

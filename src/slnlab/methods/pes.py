@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Adam
 
-from slnlab.data.batches import Batch, in_batches
+from slnlab.data.batches import Batch
 from slnlab.losses import expected_loss
 from slnlab.methods.base import Method
 from slnlab.methods.single_network import SingleNetwork
@@ -167,7 +167,7 @@ class PES(SingleNetwork):
             return super().batches(epoch)
         rows = self.data.train_index
         if epoch > self.early_epochs:
-            return self._pass(rows[self.table["selected"][rows]], epoch, 0)
+            return self.data.shuffled(rows[self.table["selected"][rows]], "PES ", epoch, 0)
         return self._refining(rows, epoch)
 
     def _refining(self, rows: Tensor, epoch: int) -> Iterator[Callable[[], Refining]]:
@@ -176,20 +176,8 @@ class PES(SingleNetwork):
 
         for number, part in enumerate(self.passes):
             new = number == self.passes.index(part)
-            for step, make in enumerate(self._pass(rows, epoch, number)):
+            for step, make in enumerate(self.data.shuffled(rows, "PES ", epoch, number)):
                 yield partial(turn, make, part, new and step == 0, number + 1 == len(self.passes))
-
-    def _pass(self, rows: Tensor, epoch: int, number: int) -> Iterator[Callable[[], Batch]]:
-        """One pass over these samples, in its own order."""
-        order = torch.randperm(len(rows), generator=self.streams("PES order", epoch, number), device=rows.device)
-        batches = in_batches(rows[order], self.data.batch_size)
-        read = self.data.reading(batches)
-
-        def make(step: int) -> Batch:
-            return read(step).batch(self.streams("PES augmentation", epoch, number, step))
-
-        for step in range(len(batches)):
-            yield partial(make, step)
 
     @torch.no_grad()
     def select(self) -> None:

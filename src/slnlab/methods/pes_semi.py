@@ -15,7 +15,7 @@ from slnlab.data.batches import Batch, Images, drawn
 from slnlab.losses import cross_entropy
 from slnlab.methods.pes import PES, Refining
 from slnlab.objectives import co_guess, softmax
-from slnlab.objectives.mixmatch import mixed, mixing, mixmatch_loss, ramp_up
+from slnlab.objectives.mixmatch import linear_ramp, mixed, mixing, mixmatch_loss
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import shard
 from slnlab.schema.kinds import Count, CountOrZero, FirstEpochs, Names, NonNegative, Positive, Steps
@@ -187,7 +187,7 @@ class PESSemi(PES):
         part, count = shard(len(images)), 2 * len(given)
         losses = cross_entropy(self.network(mixed(images, share, partner, part)))
         progress = self.current_epoch - self.early_epochs + number / self.mixing_steps
-        weight = self.lambda_u * ramp_up(progress, self.lambda_u_ramp)
+        weight = self.lambda_u * linear_ramp(progress, self.lambda_u_ramp)
         target = mixed(target, share, partner, part)
         return mixmatch_loss(losses, target, part, count, weight, self.weights)
 

@@ -20,7 +20,7 @@ from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gathered, sum_of_processes
 from slnlab.samples import margins
 from slnlab.schema.kinds import Count, NonNegative, Positive, Share
-from slnlab.streams import beta, derive
+from slnlab.streams import beta, derive, seeded
 
 
 class SSR(SingleNetwork):
@@ -78,8 +78,7 @@ class SSR(SingleNetwork):
         if consistency:
             first = head_on(network, derive(self.seed, "SSR projector"), 256)
             self.heads["projector"] = _two_layers(first, derive(self.seed, "SSR projector 2"))
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(derive(self.seed, "SSR predictor"))
+            with seeded(derive(self.seed, "SSR predictor")):
                 second = nn.Linear(128, 256, dtype=first.weight.dtype)
             self.heads["predictor"] = _two_layers(second, derive(self.seed, "SSR predictor 2"))
 
@@ -242,7 +241,6 @@ class _GlobalBatchNorm(nn.Module):
 
 def _two_layers(first: nn.Linear, seed: int) -> nn.Sequential:
     """Linear, batch norm, ReLU, and a linear layer with 128 outputs."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         second = nn.Linear(first.out_features, 128, dtype=first.weight.dtype)
     return nn.Sequential(first, _GlobalBatchNorm(first.out_features, first.weight.dtype), nn.ReLU(), second)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from slnlab.errors import ConfigError
+from slnlab.streams import seeded
 
 
 class Penultimate:
@@ -92,7 +92,6 @@ def head_on(network: nn.Module, seed: int, outputs: int | None = None) -> nn.Lin
     Raises:
         ConfigError: see `last_layer`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         last = last_layer(network)
         return nn.Linear(last.in_features, outputs or last.out_features, dtype=last.weight.dtype)

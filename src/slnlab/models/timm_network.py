@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import logging
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from slnlab.errors import ConfigError, DataError
 from slnlab.models.weight_files import read_weights, refuse_unfit
+from slnlab.text.messages import near
 
 NOT_INSTALLED = "timm is not installed: pip install 'slnlab[timm]'"
 
@@ -89,9 +89,9 @@ def create(architecture: str, in_channels: int, num_classes: int, key: str) -> n
     except ImportError as error:
         raise ConfigError(f"{key}: {NOT_INSTALLED}") from error
     if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(f"{key}: timm has no {architecture!r}{hint}; timm.list_models() lists all")
+        raise ConfigError(
+            f"{key}: timm has no {architecture!r}{near(architecture, timm.list_models())}; timm.list_models() lists all"
+        )
     try:
         network: nn.Module = timm.create_model(architecture, in_chans=in_channels, num_classes=num_classes)
     except RuntimeError as error:  # such as an unknown tag behind the name

@@ -37,7 +37,7 @@ def co_guess(views: Sequence[Tensor], temperature: float) -> Tensor:
     return sharpen(torch.stack(list(views)).mean(0), temperature)
 
 
-def ramp_up(progress: float, epochs: int) -> float:
+def linear_ramp(progress: float, epochs: int) -> float:
     """Share of λ_u at `progress` epochs (with fractions) after the warm-up, clip(progress / epochs, 0, 1)."""
     return min(max(progress / epochs, 0.0), 1.0) if epochs else 1.0
 

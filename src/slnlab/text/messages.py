@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -26,3 +27,9 @@ _short.maxstring = _short.maxother = 120
 def short(value: Any) -> str:
     """A configuration value as a message shows it: at most 8 items, and texts of at most 120 characters."""
     return _short.repr(value)
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """The hint ` (did you mean …?)` for a misspelt word; empty if no known word is close."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_class, get_method, instantiate
+from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
@@ -30,11 +30,11 @@ from slnlab.callbacks.run_record import RunRecord, Watch
 from slnlab.callbacks.signals import OwnSignals
 from slnlab.callbacks.softmax_average import SoftmaxAverage
 from slnlab.callbacks.within_epoch import WithinEpoch
-from slnlab.config.container import container_of
-from slnlab.config.contents import for_class, unverified
+from slnlab.config.contents import unverified
 from slnlab.config.identity import digest
 from slnlab.config.run_spec import RunSpec
 from slnlab.data import IndexedDataModule
+from slnlab.data.source import made_source
 from slnlab.errors import ConfigError
 from slnlab.methods import Method
 from slnlab.models import stacked
@@ -45,7 +45,7 @@ from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.options import law
-from slnlab.streams import derive
+from slnlab.streams import derive, seeded
 from slnlab.training.devices import accelerator, on_gpus, one_gpu_each, strategy
 
 
@@ -62,7 +62,7 @@ def datamodule(config: DictConfig) -> IndexedDataModule:
     noise = OmegaConf.to_container(config.noise, resolve=True)
     kind: type[Any] = _class("data", config.data._target_, IndexedDataModule)
     module: IndexedDataModule = kind(
-        source=instantiate(for_class(container_of(config)["data"]["source"])),
+        source=made_source(config),
         noise=noise,
         seed=config.seed,
         name=config.data.name,
@@ -112,10 +112,14 @@ def _composed(config: DictConfig) -> dict[str, Any]:
     return {name: value for name, value in offered.items() if takes is None or name in takes}
 
 
+def _new_network(config: DictConfig) -> torch.nn.Module:
+    network: torch.nn.Module = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
+    return network
+
+
 def _network(config: DictConfig, number: int) -> torch.nn.Module:
-    with torch.random.fork_rng(devices=[]):  # layers are made on the CPU
-        torch.default_generator.manual_seed(derive(config.seed, "initialisation", number))
-        network: torch.nn.Module = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
+    with seeded(derive(config.seed, "initialisation", number)):
+        network = _new_network(config)
     if config.trainer.compile:
         from torch._dynamo import config as dynamo
 
@@ -140,7 +144,7 @@ def try_network(config: DictConfig, data: IndexedDataModule) -> None:
         return
     shape = (2, config.data.channels, *(data.preprocessing.crop or ()))
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        network = _class("model", target, torch.nn.Module)(**_options(config.model)).eval()
+        network = _new_network(config).eval()
         try:
             outputs = network(torch.zeros(shape))
         except Exception as error:  # whatever a network of the user's raises
@@ -166,8 +170,7 @@ def prepare_networks(config: DictConfig) -> None:
 def why_not_stacked(config: DictConfig) -> str | None:
     """See `slnlab.models.stacked.why_not_stacked`; the network is made without memory."""
     with torch.device("meta"):
-        network = _class("model", config.model._target_, torch.nn.Module)(**_options(config.model))
-    reason = stacked.why_not_stacked(network)
+        reason = stacked.why_not_stacked(_new_network(config))
     return None if reason is None else f"model={config.model.name}: {reason}"
 
 
