@@ -23,7 +23,7 @@ from slnlab.catalogue.show import STRUCTURE
 from slnlab.catalogue.yaml_keys import Key, keys, preset_of, source
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import class_variable
-from slnlab.schema.options import Law, law
+from slnlab.schema.law import Law, law
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

@@ -18,8 +18,9 @@ from PIL import Image
 import slnlab.storage.cache
 from slnlab.config import CONF_DIR, compose, contents
 from slnlab.config.container import container_of
-from slnlab.config.contents import changes, digests, parts, refuse_changed, source_contents, unverified
+from slnlab.config.contents import changes, digests, parts, source_contents, unverified
 from slnlab.errors import ConfigError, DataError
+from slnlab.record.input_files import refuse_changed
 from slnlab.record.run_directory import RunDirectory
 from slnlab.record.sweep_plan import run_statuses
 from slnlab.storage import hashes as file_hashes
@@ -216,7 +217,7 @@ def test_files_must_be_a_list_of_existing_paths(tmp_path: Path, own: Any) -> Non
         settle(own(root=str(tmp_path), files="labels.csv"))
     config = settle(own(root=str(tmp_path), files=["labels.csv"])).container
     with pytest.raises(DataError, match=r"^data\.source\.files: there is no labels\.csv in '"):
-        refuse_changed(config, tmp_path / "identity.json")
+        refuse_changed(config, RunDirectory(tmp_path))
 
 
 # At start and at resume
@@ -242,14 +243,14 @@ def test_a_finished_run_is_not_reused_for_other_images(tmp_path: Path) -> None:
 def test_a_queued_run_refuses_changed_images(tmp_path: Path) -> None:
     root = images(tmp_path / "photos")
     container = settle(folder(root)).container
-    stored = tmp_path / "identity.json"
-    stored.write_text(json.dumps({"files": parts(container)}))
-    refuse_changed(container, stored)
+    run = RunDirectory(tmp_path)
+    run.identity.write_text(json.dumps({"files": parts(container)}))
+    refuse_changed(container, run)
     blank(root / "test" / "cat" / "1.png")
     (root / "train" / "cat" / "new.png").write_bytes((root / "train" / "cat" / "0.png").read_bytes())
-    assert changes(container, stored, "data.source") == " ('test/cat/1.png', 'train/cat/new.png')"
+    assert changes(container, run.stored_files(), "data.source") == " ('test/cat/1.png', 'train/cat/new.png')"
     with pytest.raises(DataError, match=r"^data\.source: .*photos has changed since this run was configured \('test/"):
-        refuse_changed(container, stored)
+        refuse_changed(container, run)
 
 
 def test_a_change_among_many_files_is_reported_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,9 +265,9 @@ def test_unpublished_files_are_refused_unless_verify_is_off(tmp_path: Path) -> N
     (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").write_text("other")
     asked = ["data=fashion_mnist", f"data.source.root={tmp_path}"]
     with pytest.raises(DataError, match=r"are not the published ones; data\.source\.verify=false reads them all the"):
-        refuse_changed(settle(compose(asked)).container, tmp_path / "none")
+        refuse_changed(settle(compose(asked)).container, RunDirectory(tmp_path / "none"))
     spec = settle(compose([*asked, "data.source.verify=false"]))
-    refuse_changed(spec.container, tmp_path / "none")
+    refuse_changed(spec.container, RunDirectory(tmp_path / "none"))
     assert unverified(spec.container)
     assert spec.subdir == settle(compose(asked)).subdir, "whether they are verified does not change what they are"
 

@@ -22,7 +22,7 @@ from slnlab.inference.diagnosis import diagnose
 from slnlab.inference.images import run_images
 from slnlab.inference.trained_run import TrainedRun
 from slnlab.processes.batching import fold_size
-from slnlab.schema.data_contradictions import epoch_size
+from slnlab.schema.sample_counts import epoch_size
 from slnlab.train import train
 from slnlab.training.settling import settle
 

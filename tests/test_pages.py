@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from slnlab.config import CONF_DIR, check, compose
 from slnlab.schema.composable import COMPOSABLE
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))

@@ -25,7 +25,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from slnlab.config.composition import explain
-from slnlab.config.contents import refuse_changed, refuse_replaced
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, refuse_incomplete, search_in
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Pruned, SlnlabError
@@ -143,6 +142,7 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted:
     Errors of the data come before anything is written, and before a former run is removed.
     """
     from slnlab.processes.distributed import world_size
+    from slnlab.record.input_files import refuse_changed
     from slnlab.training import assemble
 
     config, anew = spec.config, spec.config.force
@@ -166,7 +166,7 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted:
     assemble.prepare_networks(config)
     datamodule = assemble.datamodule(ready.config)
     datamodule.prepare_data()
-    refuse_changed(spec.container, run.identity)
+    refuse_changed(spec.container, run)
     datamodule.setup()
     assemble.try_network(config, datamodule)
     datamodule.inspect(run.path)
@@ -200,6 +200,7 @@ def _refuse_to_begin(needed: RunSpec, *_: Any, **__: Any) -> Result:
 def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None, callbacks: Sequence[Callback] = ()) -> None:
     """Train; the first process writes the result."""
     from slnlab.processes.distributed import rank
+    from slnlab.record.input_files import refuse_replaced
     from slnlab.training import assemble
     from slnlab.training.source_runs import start_from
 
@@ -217,7 +218,7 @@ def _fit(run: RunDirectory, ready: _Ready, watch: Watch | None = None, callbacks
         trainer.fit(method, datamodule, ckpt_path=ready.checkpoint, weights_only=True)
         if rank() == 0:
             if datamodule.reads_while_training:
-                refuse_replaced(spec.container, run.identity)
+                refuse_replaced(spec.container, run)
             result = assemble.result(spec, datamodule, record)
             with run.writing_result():
                 result.save(run.result)

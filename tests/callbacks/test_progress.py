@@ -22,7 +22,7 @@ from slnlab.callbacks import progress
 from slnlab.callbacks.progress import EpochProgress
 from slnlab.record.metrics import read_metrics
 from slnlab.record.result import Result
-from slnlab.schema.options import RowTitle
+from slnlab.schema.law import RowTitle
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

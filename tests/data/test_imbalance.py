@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from slnlab.config import check, compose
 from slnlab.data.imbalance import imbalanced_rows
 from slnlab.errors import ConfigError
-from slnlab.schema.data_contradictions import epoch_size
+from slnlab.schema.sample_counts import epoch_size
 from slnlab.training import assemble
 from slnlab.training.probability_run import needed
 from slnlab.training.settling import settle

@@ -24,7 +24,7 @@ from slnlab.data.batches import Batch
 from slnlab.errors import ConfigError
 from slnlab.methods import SingleNetwork
 from slnlab.methods.fitted import FittedMethod
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 from slnlab.train import train
 from slnlab.training import assemble
 

@@ -17,7 +17,7 @@ from slnlab.config import CONF_DIR
 from slnlab.data.batches import Samples
 from slnlab.methods import SingleNetwork
 from slnlab.models import SmallCNN
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 from slnlab.streams import derive
 
 METHODS = {

@@ -22,7 +22,7 @@ from slnlab.config import CONF_DIR, compose
 from slnlab.config.container import container_of, flat
 from slnlab.methods import Method, SingleNetwork
 from slnlab.schema.composable import COMPOSABLE
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 
 BESIDE = {each.switch: each.some for each in COMPOSABLE}
 """A value of each key that a method may refuse."""

@@ -9,7 +9,7 @@ import pytest
 
 from slnlab.config import check, compose
 from slnlab.errors import ConfigError
-from slnlab.schema.data_contradictions import training_samples
+from slnlab.schema.sample_counts import training_samples
 from slnlab.study.page import page
 from slnlab.study.plan import Plan, titles
 from slnlab.study.record import Final, Study

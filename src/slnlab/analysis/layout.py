@@ -15,7 +15,7 @@ from slnlab.analysis.quality_columns import quality_columns
 from slnlab.analysis.runs import Group, differing_keys
 from slnlab.analysis.table import Row, sections
 from slnlab.config.identity import flat_identity
-from slnlab.schema.options import OF_BEST_EPOCH
+from slnlab.schema.law import OF_BEST_EPOCH
 
 NOTE = """\
 Test accuracy in percent, mean ± sample standard deviation over runs: at the last epoch (last), mean of the last 10.

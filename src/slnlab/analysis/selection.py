@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,9 +87,8 @@ def select_unfinished(directories: Sequence[Path], conditions: Conditions) -> li
     chosen = []
     for directory in directories:
         try:
-            stored = json.loads(RunDirectory(directory).identity.read_text(encoding="utf-8"))["identity"]
-            fits = _fits(flat_identity(stored), conditions)
-        except (OSError, ValueError, KeyError, TypeError):
+            fits = _fits(flat_identity(RunDirectory(directory).stored_identity()), conditions)
+        except DataError:
             fits = True
         if fits:
             chosen.append(directory)

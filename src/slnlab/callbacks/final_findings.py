@@ -35,7 +35,7 @@ from slnlab.record.result import (
     TransitionUsed,
 )
 from slnlab.record.run_directory import RunDirectory
-from slnlab.schema.options import RowTitle
+from slnlab.schema.law import RowTitle
 from slnlab.storage.writing import replacing
 
 log = logging.getLogger(__name__)

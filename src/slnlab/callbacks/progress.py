@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm  # type: ignore[import-untyped]
 from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-untyped]
 
-from slnlab.schema.options import RowTitle
+from slnlab.schema.law import RowTitle
 
 log = logging.getLogger(__name__)
 

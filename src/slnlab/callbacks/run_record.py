@@ -15,7 +15,7 @@ from slnlab.errors import DataError
 from slnlab.methods.base import Method
 from slnlab.processes.stopping import received_signal
 from slnlab.record.run_directory import RunDirectory
-from slnlab.schema.options import RowTitle
+from slnlab.schema.law import RowTitle
 from slnlab.storage.tables import csv_bytes
 from slnlab.storage.writing import replacing
 

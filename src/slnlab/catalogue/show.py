@@ -25,7 +25,7 @@ from slnlab.config.checks import near
 from slnlab.config.container import container_of, flat, shown
 from slnlab.errors import ConfigError
 from slnlab.schema.composable import COMPOSABLE
-from slnlab.schema.options import Law, law
+from slnlab.schema.law import Law, law
 from slnlab.schema.options import fill as fill_in
 from slnlab.schema.sections import node_at
 from slnlab.text.terminal import command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -83,6 +83,11 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
         for key, value in node.items()
         for inner, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
     }
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys, in order, that two mappings do not have with equal values; None is as good as no key."""
+    return [key for key in sorted(one.keys() | other.keys()) if one.get(key) != other.get(key)]
 
 
 def hydra_message(error: BaseException) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import logging
 import os
 import unicodedata
@@ -22,12 +21,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slnlab.config.container import flat
+from slnlab.config.container import differing, flat
 from slnlab.errors import ConfigError, DataError
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.schema.sections import SOURCES, node_at
 from slnlab.storage.hashes import file_hashes
-from slnlab.text.messages import quoted
 
 log = logging.getLogger(__name__)
 
@@ -174,39 +172,10 @@ def _below(root: Path, name: str) -> list[str]:
     return [path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file()]
 
 
-# Checks of a run at its start and end
-
-
-def refuse_changed(container: Mapping[str, Any], stored: Path) -> None:
-    """Check that the files are those of the configuration, and, with `verify`, the published ones.
-
-    Args:
-        container: the settled configuration with its `contents`.
-        stored: `identity.json` of the run directory; it may be missing.
-
-    Raises:
-        DataError: files are missing, changed, or not the published ones; the message names the key.
-    """
-    for key in SOURCES:
-        contents = source_contents(key, node_at(container, key), fresh=True)
-        missing = [name for name, found in contents.parts.items() if found == MISSING] if contents else []
-        if missing:
-            raise DataError(f"{key}.files: there is no {missing[0]} in {_where(container, key)!r}")
-    now, then = digests(container), container["contents"]
-    for key in sorted(then.keys() | now.keys()):
-        if then.get(key) != now.get(key):
-            raise DataError(
-                f"{key}: {_where(container, key)} has changed since this run was configured"
-                f"{changes(container, stored, key)}; a run never resumes with other data. The same command begins a "
-                "new run with them"
-            )
-    for key in SOURCES:
-        node = node_at(container, key)
-        if isinstance(node, Mapping) and node.get("verify") and now.get(key) not in (None, node.get("published")):
-            raise DataError(
-                f"{key}: the files in {node['root']} are not the published ones; {key}.verify=false reads them all "
-                "the same, and the result says so"
-            )
+def where(container: Mapping[str, Any], key: str) -> str:
+    """The place of a data source or a file of a configuration, for messages."""
+    node = node_at(container, key)
+    return str(node.get("root")) if isinstance(node, Mapping) else str(node)
 
 
 def unverified(container: Mapping[str, Any]) -> bool:
@@ -221,51 +190,20 @@ def parts(container: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return {key: contents.parts for key, contents in found.items() if contents is not None}
 
 
-def changes(container: Mapping[str, Any], stored: Path, key: str) -> str:
-    """The changes in a data source since the run began, such as ` ('a.png', 'b.png')`; empty if unknown.
+def changes(container: Mapping[str, Any], then: Mapping[str, Mapping[str, str]], key: str) -> str:
+    """The changes in a data source since its `parts` were stored, such as ` ('a.png', 'b.png')`; empty if unknown.
 
     Args:
-        container, stored: see `refuse_changed`.
+        container: the configuration.
+        then: the stored `parts`.
         key: dotted key of the data source's node.
     """
-    try:
-        then = json.loads(stored.read_text(encoding="utf-8"))["files"][key]
-        contents = source_contents(key, node_at(container, key))
-        now = contents.parts if contents else {}
-    except (OSError, ValueError, KeyError, ConfigError, DataError):
+    if key not in then:
         return ""
-    names = [repr(name) for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+    try:
+        contents = source_contents(key, node_at(container, key))
+    except (ConfigError, DataError):
+        return ""
+    names = [repr(name) for name in differing(then[key], contents.parts if contents else {})]
     more = f" and {len(names) - 3} more" if names[3:] else ""
     return f" ({', '.join(names[:3])}{more})" if names else ""
-
-
-def refuse_replaced(container: Mapping[str, Any], stored: Path) -> None:
-    """Check after training that the files are those of the start. New files do not count.
-
-    For many files only the hashes of folders are known; a change there is a warning.
-
-    Args:
-        container, stored: see `refuse_changed`.
-
-    Raises:
-        DataError: files changed or disappeared; the message names them.
-    """
-    try:
-        then = json.loads(stored.read_text(encoding="utf-8"))["files"]["data.source"]
-    except (OSError, ValueError, KeyError):
-        return
-    contents = source_contents("data.source", node_at(container, "data.source"), fresh=True)
-    now = contents.parts if contents else {}
-    names = [name for name, found in then.items() if now.get(name) != found]
-    if not names:
-        return
-    changed = f"{_where(container, 'data.source')}: {quoted(names, 3)} changed while the run trained"
-    if any(name.endswith("/") for name in then):
-        log.warning("%s, so that its result may belong to neither state", changed)
-    else:
-        raise DataError(f"{changed}, so that its result would belong to neither state; force=true begins it anew")
-
-
-def _where(container: Mapping[str, Any], key: str) -> str:
-    node = node_at(container, key)
-    return str(node.get("root")) if isinstance(node, Mapping) else str(node)

@@ -13,7 +13,7 @@ from slnlab.errors import ConfigError
 from slnlab.image_folder.contents import ImageFolderContents
 from slnlab.image_folder.listing import read_image_folder
 from slnlab.processes.batching import batch_sizes
-from slnlab.schema.data_contradictions import epoch_size
+from slnlab.schema.sample_counts import epoch_size
 
 
 def preset_of(table: str, *, _root_: DictConfig) -> Any:

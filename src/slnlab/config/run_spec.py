@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from slnlab.config.container import container_of
 from slnlab.config.identity import group_of, noise_title, subdir_of
-from slnlab.schema.options import RowTitle, law
+from slnlab.schema.law import RowTitle, law
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ class Stated:
     network_names: ClassVar[tuple[str, ...]] = ("network",)
     """Names of the networks, in the order of the constructor's arguments."""
 
-    # Literals, read from the source; an option's YAML may add to the last three. See `slnlab.schema.options.Law`.
+    # Literals, read from the source; an option's YAML may add to the last three. See `slnlab.schema.law.Law`.
     rows: ClassVar[dict[str, str]] = {"network": "{}", "momentum": "{}-MO"}
     refuses: ClassVar[dict[str, str]] = {}
     needs: ClassVar[dict[str, str]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import NoneType
@@ -12,13 +12,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from slnlab.config.container import flat
+from slnlab.config.container import differing, flat
 from slnlab.config.contents import changes, parts
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import Busy, ConfigError, DataError, Pruned
 from slnlab.processes.stopping import Stopped, stop_if_requested
 from slnlab.record.environment import environment
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 from slnlab.schema.sections import SOURCES
 from slnlab.schema.user_code import user_code
 from slnlab.storage.locks import FolderLock
@@ -166,14 +166,14 @@ class RunDirectory:
         """
         if not self.config.exists():
             return
-        stored, wanted = flat(self._stored_identity()), flat(spec.identity)
-        differing = _differing(stored, wanted)
-        if differing:
-            first = ", ".join(f"{k}={short(stored.get(k))} there, {short(wanted.get(k))} here" for k in differing[:3])
-            more = f", and {len(differing) - 3} more" if differing[3:] else ""
-            for key in (key for key in differing if key.endswith(".contents")):
-                more += changes(spec.container, self.identity, key.removesuffix(".contents"))
-            advice = self._longer(spec) if LENGTH in differing else ""
+        stored, wanted = flat(self.stored_identity()), flat(spec.identity)
+        keys = differing(stored, wanted)
+        if keys:
+            first = ", ".join(f"{k}={short(stored.get(k))} there, {short(wanted.get(k))} here" for k in keys[:3])
+            more = f", and {len(keys) - 3} more" if keys[3:] else ""
+            for key in (key for key in keys if key.endswith(".contents")):
+                more += changes(spec.container, self.stored_files(), key.removesuffix(".contents"))
+            advice = self._longer(spec) if LENGTH in keys else ""
             raise ConfigError(
                 f"{self.path} holds another run ({first}{more}); "
                 f"name another hydra.run.dir, or force=true to replace it{advice}"
@@ -194,17 +194,17 @@ class RunDirectory:
             beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for other in (RunDirectory(path.parent) for path in beside[:LATEST]):
             with suppress(DataError):
-                stored = flat(other._stored_identity())
-                differing = _differing(stored, wanted)
-                if LENGTH in differing and other.finished:
+                stored = flat(other.stored_identity())
+                keys = differing(stored, wanted)
+                if LENGTH in keys and other.finished:
                     lengths = (stored[LENGTH], wanted[LENGTH])
-                    if all((stored.get(key), wanted.get(key)) == lengths for key in differing):  # such as T_max
+                    if all((stored.get(key), wanted.get(key)) == lengths for key in keys):  # such as T_max
                         return (
                             f"the same with {LENGTH}={lengths[0]} is finished in {other.path}; this run begins anew"
                             f"{other._longer(spec)}"
                         )
-                elif files & set(differing) and set(differing) <= files | OF_IMAGES:
-                    names = ", ".join(key.removesuffix(".contents") for key in differing if key in files)
+                elif files & set(keys) and set(keys) <= files | OF_IMAGES:
+                    names = ", ".join(key.removesuffix(".contents") for key in keys if key in files)
                     return f"the same run on other contents of {names} is {other.path}; this one begins anew"
         return None
 
@@ -214,7 +214,7 @@ class RunDirectory:
         Empty if that is unknown.
         """
         then = self._stored_environment().get("user_code")
-        return [] if then is None else _differing(then, user_code(spec.container))
+        return [] if then is None else differing(then, user_code(spec.container))
 
     def _stored_environment(self) -> dict[str, Any]:
         """The environment of the last start; empty if it cannot be read."""
@@ -224,15 +224,28 @@ class RunDirectory:
             return {}
         return stored if isinstance(stored, dict) else {}
 
-    def _stored_identity(self) -> dict[str, Any]:
-        """
+    def stored_identity(self) -> dict[str, Any]:
+        """The identity of the run that has begun here.
+
         Raises:
             DataError: it cannot be read.
         """
         try:
-            stored: dict[str, Any] = json.loads(self.identity.read_text(encoding="utf-8"))["identity"]
-        except (OSError, ValueError, KeyError) as error:
+            stored: dict[str, Any] = self._stored()["identity"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.identity}: cannot be read, so the run of this directory is unknown") from error
+        return stored
+
+    def stored_files(self) -> dict[str, dict[str, str]]:
+        """The `slnlab.config.contents.parts` of the run that has begun here; empty if they cannot be read."""
+        try:
+            files: dict[str, dict[str, str]] = self._stored()["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return files
+
+    def _stored(self) -> dict[str, Any]:
+        stored: dict[str, Any] = json.loads(self.identity.read_text(encoding="utf-8"))
         return stored
 
     def _longer(self, spec: RunSpec) -> str:
@@ -291,7 +304,3 @@ class RunDirectory:
             with replacing(path) as file:
                 file.write(text.encode())
         self._described = True
-
-
-def _differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    return [key for key in sorted(stored.keys() | wanted.keys()) if stored.get(key) != wanted.get(key)]

@@ -9,7 +9,7 @@ from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.constructors import constructor
 from slnlab.schema.data_contradictions import NEEDS_IMAGES, Problems, data_contradictions
 from slnlab.schema.kinds import Timing, timing
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 from slnlab.schema.sections import node_at
 from slnlab.text.messages import quoted
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from slnlab.errors import ConfigError
 from slnlab.image_folder.listing import read_image_folder
-from slnlab.processes.batching import FEWEST, fold_size
+from slnlab.processes.batching import FEWEST
 from slnlab.schema.constructors import class_variable, constructor, defined_in
-from slnlab.schema.options import law
+from slnlab.schema.law import law
+from slnlab.schema.sample_counts import epoch_size, training_samples
 
 Problems = Iterator[tuple[str, str]]
 """Pairs (key, fault with the allowed values)."""
@@ -185,30 +186,3 @@ def _oversampling_problems(config: dict[str, Any]) -> Problems:
         yield "data.oversampling", "an epoch of data.sampling=balanced has equal classes already; choose one of the two"
     if defined_in(method["_target_"], "batches") not in (None, "slnlab.methods.base"):
         yield "data.oversampling", f"method={method['name']} makes batches of its own, which repeat no sample"
-
-
-def training_samples(data: Mapping[str, Any]) -> int:
-    """The number of training samples before any is held out, without those of the fold.
-
-    With `data.imbalance` it is exact for classes of equal size before.
-    """
-    samples = int((data["train_size"] or data["num_train"]) * _kept_share(data))
-    return samples - (fold_size(samples, *data["fold"]) if data.get("fold") else 0)
-
-
-def epoch_size(data: Mapping[str, Any]) -> int | None:
-    """The number of training samples of an epoch; None if it depends on the size of the smallest class."""
-    if data.get("sampling") != "balanced":
-        return training_samples(data) - int(data["noisy_val"])
-    return None if data["per_class"] is None else int(data["per_class"] * data["num_classes"])
-
-
-def _kept_share(data: Mapping[str, Any]) -> float:
-    """The share of equal classes that `slnlab.data.imbalance.imbalanced_rows` keeps."""
-    ratio, classes = data.get("imbalance"), data["num_classes"]
-    if not isinstance(ratio, int | float) or ratio < 1 or classes < 2:  # wrong values are refused elsewhere
-        return 1.0
-    classes -= data.get("threshold") is not None
-    exponential = data.get("imbalance_kind") != "step"
-    places = [c / (classes - 1) if exponential else float(c >= classes / 2) for c in range(classes)]
-    return sum(ratio**-place for place in places) / classes

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, create_model
 
 from slnlab.errors import ConfigError
 from slnlab.schema.composable import COMPOSABLE
-from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, calls_super, class_variable, constructor, defined
+from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, calls_super, constructor, defined
 from slnlab.schema.kinds import (
     Betas,
     Count,
@@ -24,6 +24,7 @@ from slnlab.schema.kinds import (
     Section,
     unused,
 )
+from slnlab.schema.law import network_names
 from slnlab.schema.sections import GROUPS, SOURCES, Source, node_at
 from slnlab.schema.source_code import definition
 
@@ -114,7 +115,7 @@ def schema_of(group: str, node: Any) -> type[Section]:
             raise ConfigError(f"{target}.{name} must call super().{name}, which {what}")
     if found is None:
         return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
-    leading = len(_networks(target)) if group == "method" else POSITIONAL.get(group, 0)
+    leading = len(network_names(target)) if group == "method" else POSITIONAL.get(group, 0)
     return _schema(group, base, found, leading, library=target.startswith("torch."))
 
 
@@ -167,68 +168,3 @@ def fill(container: dict[str, Any]) -> None:
             sets = name.startswith(PREFIX) or field.default is not None  # a section's null sets nothing
             if sets and not field.is_required() and field.default_factory is None:
                 node.setdefault(field.alias or name, field.default)
-
-
-class RowTitle(NamedTuple):
-    """How tables name a row.
-
-    Args:
-        title: as shown.
-        secondary: shown on request only: a network beside the model that it serves.
-    """
-
-    title: str
-    secondary: bool = False
-
-
-SECONDARY = " (network)"
-"""Ends the title of a secondary row."""
-
-
-OF_BEST_EPOCH = " (best epoch)"
-"""Ends the title of the row `best`, unless the method's YAML names it."""
-
-
-class Law(NamedTuple):
-    """The rules of a method for its configuration, from its class and its option in YAML.
-
-    Args:
-        rows: key of a row → its title in tables.
-        networks: names of its networks.
-        refuses: keys that must be off (0, false, null), each with the reason.
-        needs: keys that must be on, each with the reason.
-        fixed: keys with the one value of the method's definition.
-        takes: parameters of the class; None if it takes any.
-        weighs_samples: True if its loss counts samples by their weight.
-    """
-
-    rows: dict[str, RowTitle]
-    networks: tuple[str, ...]
-    refuses: dict[str, str]
-    needs: dict[str, str]
-    fixed: dict[str, Any]
-    takes: frozenset[str] | None
-    weighs_samples: bool
-
-
-def law(method: Mapping[str, Any]) -> Law:
-    """The law of a method, from the node `method` of a configuration."""
-    target, found = str(method["_target_"]), constructor(str(method["_target_"]))
-    takes = None if found is None or found.more else frozenset(found.parameters)
-    stated = {
-        key: {**(class_variable(target, key) or {}), **(method.get(key) or {})} for key in ("refuses", "needs", "fixed")
-    }
-    refuses = dict(stated["refuses"])
-    for each in COMPOSABLE:
-        if takes is not None and each.parameter not in {None, *takes}:
-            refuses.setdefault(each.switch, f"method={method['name']} does not take it; leave it at 0")
-    rows = {**(method.get("rows") or class_variable(target, "rows") or {})}
-    rows.setdefault("best", "{}" + OF_BEST_EPOCH)
-    titles = {name: str(row).replace("{}", str(method["title"])) for name, row in rows.items()}
-    named = {name: RowTitle(title, title.endswith(SECONDARY)) for name, title in titles.items()}
-    weighs = bool(class_variable(target, "weighs_samples", unless=("step", "loss", "batch_loss")))
-    return Law(named, _networks(target), refuses, stated["needs"], stated["fixed"], takes, weighs)
-
-
-def _networks(target: str) -> tuple[str, ...]:
-    return tuple(class_variable(target, "network_names") or ("network",))

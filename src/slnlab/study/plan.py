@@ -17,8 +17,8 @@ from slnlab.config import check, compose
 from slnlab.config.identity import digest
 from slnlab.config.run_spec import RunSpec
 from slnlab.errors import ConfigError
-from slnlab.schema.data_contradictions import training_samples
-from slnlab.schema.options import law
+from slnlab.schema.law import law
+from slnlab.schema.sample_counts import training_samples
 from slnlab.study.overrides import seeds, split
 from slnlab.training.settling import settle
 

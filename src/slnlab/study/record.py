@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from slnlab.errors import DataError
-from slnlab.schema.data_contradictions import training_samples
+from slnlab.schema.sample_counts import training_samples
 from slnlab.study.plan import Plan, typed
 
 

@@ -44,7 +44,7 @@ from slnlab.record.metrics import summarise_timing
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.composable import COMPOSABLE
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 from slnlab.streams import derive, seeded
 from slnlab.training.devices import accelerator, on_gpus, one_gpu_each, strategy
 

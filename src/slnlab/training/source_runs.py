@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from slnlab.config import compose
-from slnlab.config.container import container_of, flat
+from slnlab.config.container import container_of, differing, flat
 from slnlab.config.identity import digest
 from slnlab.config.run_spec import RunSpec, SourceRun
 from slnlab.errors import ConfigError, DataError, SlnlabError
-from slnlab.schema.options import law
+from slnlab.schema.law import law
 from slnlab.training.needed import NeededRun
 
 if TYPE_CHECKING:
@@ -142,9 +142,8 @@ def misfits(spec: RunSpec) -> Iterator[tuple[str, str]]:
         )
     for source in spec.sources:
         theirs, own = flat(source.identity["model"]), flat(spec.identity["model"])
-        differing = [key for key in sorted(theirs.keys() | own.keys()) if theirs.get(key) != own.get(key)]
-        if differing:
-            shown = ", ".join(f"model.{key}={theirs.get(key)!r} there, {own.get(key)!r} here" for key in differing)
+        if keys := differing(theirs, own):
+            shown = ", ".join(f"model.{key}={theirs.get(key)!r} there, {own.get(key)!r} here" for key in keys)
             yield "init.from", f"{source.directory} holds another network ({shown})"
         if spec.config.init.weights == "momentum" and not source.identity["momentum"]["enabled"]:
             yield "init.weights", f"{source.directory} has no momentum model; use init.weights=raw"
