@@ -33,6 +33,4 @@ def with_first_runs(spec: RunSpec, train: Train) -> RunSpec:
     for first in needed(spec):
         make(first, train, spec)
     # The run on noisy labels is found by the unfilled noise, so the probabilities come last.
-    for kind in (source_runs, transition_run, probability_run):
-        spec = kind.filled(spec)
-    return spec
+    return probability_run.filled(transition_run.filled(spec))

@@ -174,12 +174,6 @@ def needed(spec: RunSpec) -> Iterator[NeededRun]:
             yield NeededRun(source.spec, source.checkpoint, by, f"{by}: training {source.directory} first")
 
 
-def filled(spec: RunSpec) -> RunSpec:
-    """The run with the directories of its source runs in place of their method."""
-    directories = [str(source.directory) for source in spec.sources]
-    return spec.changed({"init.from": directories}) if directories else spec
-
-
 def _other_split(source: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Keys by which the source run may train on held-out samples of this run: (key, source's value, own value).
 
