@@ -14,16 +14,16 @@ import numpy as np
 from filelock import FileLock
 
 from benchmarks.measure import Figure, Spread, compare
-from slnlab.analysis.layout import make_tables
-from slnlab.analysis.markdown import markdown
-from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.table import make_rows
 from slnlab.config import compose
 from slnlab.launchers.local import _begin, _work
 from slnlab.launchers.planned import Planned
 from slnlab.processes.forkserver import Surroundings
 from slnlab.record.sweep_plan import run_statuses, write_plan
 from slnlab.sweep import table
+from slnlab.tables.layout import make_tables
+from slnlab.tables.markdown import markdown
+from slnlab.tables.runs import find_runs, group_runs
+from slnlab.tables.table import make_rows
 from slnlab.training.settling import settle
 
 IMPORTS = "import torch, pytorch_lightning"

@@ -73,7 +73,7 @@ class Method(NamedTuple):
 
     @property
     def cost(self) -> str:
-        """`costs` with the run that it needs first, as `slnlab.analysis.costs.cost_of` counts; empty: not measured."""
+        """`costs` with the run that it needs first, as `slnlab.tables.costs.cost_of` counts; empty: not measured."""
         return f"{self.costs + self.estimates:.2f}" if self.costs else ""
 
     @property

@@ -24,7 +24,6 @@ import numpy.typing as npt
 import torch
 from omegaconf import DictConfig, open_dict
 
-from slnlab.analysis.runs import FinishedRun, find_runs
 from slnlab.config import compose
 from slnlab.errors import DataError
 from slnlab.inference.corrections import Policy, chosen_rows, treated
@@ -34,6 +33,7 @@ from slnlab.inference.images import data_of
 from slnlab.inference.trained_run import TrainedRun, load
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.writing import replacing
+from slnlab.tables.runs import FinishedRun, find_runs
 from slnlab.train import train
 from slnlab.training.settling import settle
 

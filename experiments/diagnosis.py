@@ -23,13 +23,13 @@ from diagnosis_summary import with_tables
 from evidence import Line, read
 
 from slnlab.analysis.noise_estimate import estimate_rate
-from slnlab.analysis.runs import FinishedRun, find_runs
 from slnlab.analysis.scores import OF_FOLDS, quality
 from slnlab.errors import DataError
 from slnlab.inference.diagnosis import Diagnosis, diagnose
 from slnlab.inference.trained_run import load
 from slnlab.record.result import Result
 from slnlab.storage.tables import write_csv
+from slnlab.tables.runs import FinishedRun, find_runs
 
 METHODS = ("ce", "sln", "sln_mo_lc", "elr", "slnlab")
 """The compared methods, in the order of the tables."""

@@ -9,9 +9,9 @@ from statistics import fmean, stdev
 
 from evidence import Line, read, table
 
-from slnlab.analysis.costs import read_costs
 from slnlab.analysis.scores import RANKING, RULES
-from slnlab.analysis.statistics import paired
+from slnlab.tables.costs import read_costs
+from slnlab.tables.statistics import paired
 
 OF_DYNAMICS = ("aum", "ema_loss", "mean_probability")
 """Scores of the whole training that are compared with the final loss."""

@@ -11,8 +11,8 @@ from statistics import fmean
 from diagnosis_page import CLEANLAB, COSTS, METHOD_OF, OURS, Value, by_unit, number, unit_of
 from evidence import Line, read, table
 
-from slnlab.analysis.costs import read_costs
 from slnlab.analysis.scores import RANKING
+from slnlab.tables.costs import read_costs
 
 SETS = {
     "fashion_mnist": "Fashion-MNIST",

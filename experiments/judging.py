@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from evidence import Line, percent, read, results
 
-from slnlab.analysis.statistics import Summary, holm, paired, welch
+from slnlab.tables.statistics import Summary, holm, paired, welch
 
 
 class Finding(NamedTuple):

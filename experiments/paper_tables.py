@@ -12,8 +12,8 @@ from pathlib import Path
 
 from evidence import EXPERIMENTS, Line, percent, read, results, table
 
-from slnlab.analysis.statistics import Summary, verdict, welch
 from slnlab.errors import DataError
+from slnlab.tables.statistics import Summary, verdict, welch
 
 MEASURES = {
     "table1_cifar10": "test_last",

@@ -21,7 +21,6 @@ from typing import Any
 import yaml
 from evidence import Line, read, table
 
-from slnlab.analysis.statistics import paired
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
@@ -30,6 +29,7 @@ from slnlab.storage.tables import write_csv
 from slnlab.study.grid_search import search
 from slnlab.study.plan import Plan, typed
 from slnlab.study.record import Study
+from slnlab.tables.statistics import paired
 from slnlab.text.terminal import print_anywhere
 
 FOLDER = Path(__file__).parent / "recipe"

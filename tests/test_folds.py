@@ -129,7 +129,7 @@ def test_without_folds_the_held_out_labels_say_how_many_are_wrong_at_most(run: T
 
 
 def test_fold_runs_are_in_no_table(run: TrainedRun, outside: np.ndarray) -> None:
-    from slnlab.analysis.runs import find_runs
+    from slnlab.tables.runs import find_runs
 
     assert len(find_runs([run.directory]).runs) == 1
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from slnlab.analysis.runs import find_runs
 from slnlab.record.result import Result
 from slnlab.schema import user_code as module
 from slnlab.schema.user_code import user_code
+from slnlab.tables.runs import find_runs
 
 TinyRun = Callable[..., tuple[Result, Path]]
 

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from slnlab.analysis.costs import read_costs
-from slnlab.analysis.csv_files import write_comparison, write_results, write_table
-from slnlab.analysis.latex import latex
-from slnlab.analysis.layout import make_tables
-from slnlab.analysis.markdown import markdown
-from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.selection import parse, select, select_unfinished
-from slnlab.analysis.table import make_rows
 from slnlab.errors import DataError
 from slnlab.record.archive import write_archive
+from slnlab.tables.costs import read_costs
+from slnlab.tables.csv_files import write_comparison, write_results, write_table
+from slnlab.tables.latex import latex
+from slnlab.tables.layout import make_tables
+from slnlab.tables.markdown import markdown
+from slnlab.tables.runs import find_runs, group_runs
+from slnlab.tables.selection import parse, select, select_unfinished
+from slnlab.tables.table import make_rows
 from slnlab.text.terminal import command
 
 FORMATS = ("png", "svg", "pdf")
@@ -54,8 +54,8 @@ def report(
         secondary: also show the rows and lines "… (network)", the network beside its momentum model. `results.csv` and
             `table.csv` always hold them.
         costs: a file of `python -m benchmarks.methods --json`; its cost ratios become a column of the tables.
-        where: `key=value` or `key=value,value`; only runs that fit all count. See `slnlab.analysis.selection`.
-        reference: title of a row or name of a method; each row is compared with it. See `slnlab.analysis.comparison`.
+        where: `key=value` or `key=value,value`; only runs that fit all count. See `slnlab.tables.selection`.
+        reference: title of a row or name of a method; each row is compared with it. See `slnlab.tables.comparison`.
         formats: of the picture: png, svg, pdf.
         page: HTML file with tables and charts to explore; see `slnlab.page`.
         quality: add recall and calibration to the tables. The page always has them.

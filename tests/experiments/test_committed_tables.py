@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from evidence import EXPERIMENTS, Line, read
 
-from slnlab.analysis.latex import escaped
-from slnlab.analysis.statistics import Summary, holm, paired, welch
+from slnlab.tables.latex import escaped
+from slnlab.tables.statistics import Summary, holm, paired, welch
 
 NAMES = ("data", "noise", "noise_rate", "label", "method", "evaluator", "setting")
 COLUMNS = {  # of table.md: measure, factor, digits, with a standard deviation

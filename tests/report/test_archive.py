@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from slnlab.analysis.runs import find_runs
 from slnlab.errors import DataError
 from slnlab.record.result import Result
 from slnlab.report import report
+from slnlab.tables.runs import find_runs
 from slnlab.training.settling import settle
 
 

@@ -6,11 +6,11 @@ from math import sqrt
 
 import pytest
 
-from slnlab.analysis.comparison import compare, reference_names
-from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.table import make_rows
 from slnlab.errors import ConfigError
 from slnlab.report import report
+from slnlab.tables.comparison import compare, reference_names
+from slnlab.tables.runs import find_runs, group_runs
+from slnlab.tables.table import make_rows
 
 
 def compared(path, reference="ce"):

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from slnlab.analysis.comparison import best_and_ties
-from slnlab.analysis.latex import escaped
-from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.table import make_rows
 from slnlab.report import report
+from slnlab.tables.comparison import best_and_ties
+from slnlab.tables.latex import escaped
+from slnlab.tables.runs import find_runs, group_runs
+from slnlab.tables.table import make_rows
 
 
 @pytest.mark.parametrize(

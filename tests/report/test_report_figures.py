@@ -7,10 +7,10 @@ import math
 import pytest
 from matplotlib.image import imread
 
-from slnlab.analysis.runs import find_runs, group_runs
 from slnlab.errors import DataError
 from slnlab.figures.panels import epochs
 from slnlab.report import main, report
+from slnlab.tables.runs import find_runs, group_runs
 
 
 def size(path) -> tuple[int, int]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from slnlab import report as report_module
-from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.selection import parse, select
-from slnlab.analysis.settings import differing_keys, short_names
 from slnlab.errors import DataError
 from slnlab.report import report
+from slnlab.tables.runs import find_runs, group_runs
+from slnlab.tables.selection import parse, select
+from slnlab.tables.settings import differing_keys, short_names
 
 
 def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from slnlab.analysis.costs import cost_of
-from slnlab.analysis.layout import Table, _ranges
-from slnlab.analysis.markdown import _lines
-from slnlab.analysis.runs import find_runs
 from slnlab.errors import DataError
 from slnlab.report import report
+from slnlab.tables.costs import cost_of
+from slnlab.tables.layout import Table, _ranges
+from slnlab.tables.markdown import _lines
+from slnlab.tables.runs import find_runs
 
 
 def lines_of(text: str) -> list[list[str]]:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from slnlab.analysis.runs import find_runs, group_runs
-from slnlab.analysis.selection import parse, select
 from slnlab.errors import ConfigError, DataError
 from slnlab.report import report
+from slnlab.tables.runs import find_runs, group_runs
+from slnlab.tables.selection import parse, select
 
 
 @pytest.fixture

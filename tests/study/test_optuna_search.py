@@ -14,12 +14,12 @@ import pytest
 from studies import TINY, sigmas
 
 from slnlab import tune
-from slnlab.analysis.runs import find_runs
 from slnlab.errors import Pruned
 from slnlab.processes.stopping import Stopped
 from slnlab.study import optuna_search, runs
 from slnlab.study.plan import Plan, StudyRun
 from slnlab.study.record import Study
+from slnlab.tables.runs import find_runs
 from slnlab.train import train
 
 

@@ -1,1 +1,1 @@
-"""Analysis of runs: findings on labels, tables, the transition matrix."""
+"""What predictions say about labels: findings, issues, the share of wrong ones, the transition matrix."""

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, lines_by_epoch
 from slnlab.figures.style import COLOURS, DASHES, again, grid, mean_line, place_legend, wrapped
+from slnlab.tables.runs import Group
 
 
 class Curve(NamedTuple):

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.accuracy import Curve, curve, numbers, picture
 from slnlab.figures.panels import found_groups, main_row, other_differences, panels, refuse_other_differences
 from slnlab.figures.style import save, style
 from slnlab.figures.subjects import at_least
+from slnlab.tables.runs import Group
 
 WEIGHTINGS = ("loss", "inverse")
 """Values of correction.weighting: the weight of the given label grows, or falls, with the loss."""

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from slnlab.analysis.costs import UNKNOWN, cost_of, epochs_of_cross_entropy, read_costs
-from slnlab.analysis.table import Row, make_rows
 from slnlab.errors import DataError
 from slnlab.figures.panels import found_groups, place
 from slnlab.figures.style import COLOURS, MARKERS, grid, place_legend, save, style, wrapped
 from slnlab.record.result import Result
+from slnlab.tables.costs import UNKNOWN, cost_of, epochs_of_cross_entropy, read_costs
+from slnlab.tables.table import Row, make_rows
 
 
 class Point(NamedTuple):
@@ -70,7 +70,7 @@ def drawn_points(
 
     Args:
         runs, costs, secondary: see `figure`.
-        where: conditions on the runs, see `slnlab.analysis.selection`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Raises:
         ConfigError: a condition cannot be read.

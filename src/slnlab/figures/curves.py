@@ -15,7 +15,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from slnlab.analysis.runs import Group
 from slnlab.errors import DataError
 from slnlab.figures.panels import Columns, epochs, found_groups, lines_by_epoch, panels
 from slnlab.figures.style import (
@@ -30,6 +29,7 @@ from slnlab.figures.style import (
     style,
     wrapped,
 )
+from slnlab.tables.runs import Group
 
 LOSSES = ("train/loss_correct", "train/loss_wrong")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from slnlab.analysis.runs import Group, differing_keys, find_runs, group_runs
-from slnlab.analysis.selection import parse, select, select_unfinished
 from slnlab.config.identity import flat_identity
 from slnlab.errors import DataError
+from slnlab.tables.runs import Group, find_runs, group_runs
+from slnlab.tables.selection import parse, select, select_unfinished
+from slnlab.tables.settings import differing_keys
 
 Columns = dict[str, npt.NDArray[np.float64]]
 """Metrics of a group by name, each (runs, epochs); accuracies in percent."""
@@ -25,7 +26,7 @@ def found_groups(paths: Sequence[Path], where: Sequence[str] = ()) -> tuple[list
 
     Args:
         paths: directories to search, or files.
-        where: conditions on the runs, see `slnlab.analysis.selection`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Raises:
         ConfigError: a condition cannot be read.

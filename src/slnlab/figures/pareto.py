@@ -34,7 +34,7 @@ def figure(
     Args:
         runs, costs, secondary: see `slnlab.figures.cost.figure`.
         out: folder for `pareto.png`, `pareto.svg` and `pareto.csv`, which has a line per row.
-        where: conditions on the runs, see `slnlab.analysis.selection`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Raises:
         ConfigError, DataError: see `slnlab.figures.cost.drawn_points`.

@@ -9,11 +9,11 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from slnlab.analysis.ranks import Ranks, accuracies_by_block, average_ranks
-from slnlab.analysis.table import make_rows
 from slnlab.errors import ConfigError, DataError
 from slnlab.figures.panels import found_groups
 from slnlab.figures.style import COLOURS, DPI, WIDTH, save, style
+from slnlab.tables.ranks import Ranks, accuracies_by_block, average_ranks
+from slnlab.tables.table import make_rows
 
 
 def figure(runs: Sequence[Path], out: Path, where: Sequence[str] = ()) -> list[str]:
@@ -25,7 +25,7 @@ def figure(runs: Sequence[Path], out: Path, where: Sequence[str] = ()) -> list[s
     Args:
         runs: searched for finished runs.
         out: folder for `rank.png`, `rank.svg` and `rank.csv`, which has a line per method.
-        where: conditions on the runs, see `slnlab.analysis.selection`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks: what is not ranked, and the tests.

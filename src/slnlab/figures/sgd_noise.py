@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from slnlab.analysis.runs import Group
 from slnlab.config.container import flat
 from slnlab.errors import DataError
 from slnlab.figures.accuracy import Curve, curve, numbers, picture
 from slnlab.figures.panels import found_groups, panels
 from slnlab.figures.style import save, style
+from slnlab.tables.runs import Group
 
 VARIANTS = ("sgd_noise_parameters", "sgd_noise_outputs")
 """Methods of Eq. 1 and Eq. 2."""

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from slnlab.analysis.runs import FinishedRun, Group, find_runs, group_runs
-from slnlab.analysis.settings import SEEDS
-from slnlab.analysis.table import Row, make_rows
 from slnlab.config.container import flat
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
 from slnlab.figures.panels import panels, place, refuse_other_differences
 from slnlab.figures.style import MARKERS, grid, place_legend, save, style, wrapped
+from slnlab.tables.runs import FinishedRun, Group, find_runs, group_runs
+from slnlab.tables.settings import SEEDS
+from slnlab.tables.table import Row, make_rows
 
 COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
 """Colours of the rows in order. SLN and SLN-MO are blue, as in the curves."""

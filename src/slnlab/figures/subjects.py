@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slnlab.analysis.runs import FinishedRun, Group
 from slnlab.errors import ConfigError
 from slnlab.figures.panels import found_groups, main_row, place
+from slnlab.tables.runs import FinishedRun, Group
 
 if TYPE_CHECKING:
     from slnlab.inference.trained_run import TrainedRun

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from slnlab.analysis.layout import TEXT_COLUMNS, Table, note
-from slnlab.analysis.runs import Found, Group
-from slnlab.analysis.table import Row
 from slnlab.errors import DataError
 from slnlab.figures.panels import epochs
 from slnlab.figures.subjects import Subject
 from slnlab.figures.training_samples import read_training_samples
 from slnlab.record.sweep_plan import run_status
+from slnlab.tables.layout import TEXT_COLUMNS, Table, note
+from slnlab.tables.runs import Found, Group
+from slnlab.tables.table import Row
 
 OF_A_ROW = {
     "test/{}/accuracy": "test accuracy (%)",

@@ -9,14 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from slnlab.analysis.layout import Table
-from slnlab.analysis.runs import Found, Group
 from slnlab.errors import DataError, SlnlabError
 from slnlab.inference.decisions import Decisions
 from slnlab.inference.diagnosis import Diagnosis
 from slnlab.page.report_contents import contents
 from slnlab.page.review_contents import review_contents
 from slnlab.storage.writing import replacing
+from slnlab.tables.layout import Table
+from slnlab.tables.runs import Found, Group
 
 
 def write_report(path: Path, tables: Sequence[Table], found: Found, groups: Sequence[Group]) -> None:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-from slnlab.analysis.comparison import values_by_run
-from slnlab.analysis.statistics import LEVEL
-from slnlab.analysis.table import Row
 from slnlab.errors import ConfigError
+from slnlab.tables.comparison import values_by_run
+from slnlab.tables.statistics import LEVEL
+from slnlab.tables.table import Row
 
 
 class Ranks(NamedTuple):

@@ -11,11 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from hydra.errors import HydraException
 
-from slnlab.analysis.runs import FinishedRun
-from slnlab.analysis.settings import as_typed
 from slnlab.config.identity import flat_identity
 from slnlab.errors import ConfigError, DataError
 from slnlab.record.run_directory import RunDirectory
+from slnlab.tables.runs import FinishedRun
+from slnlab.tables.settings import as_typed
 
 Conditions = Mapping[str, Sequence[str]]
 """Key → the allowed values, as typed on a command line."""

@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from slnlab.analysis.settings import as_typed, differing_keys, short_names, without_followers
 from slnlab.config.identity import digest, flat_identity
 from slnlab.errors import DataError
 from slnlab.record.metrics import read_metrics
 from slnlab.record.result import Result, ResultRow
 from slnlab.record.run_directory import RunDirectory
+from slnlab.tables.settings import as_typed, differing_keys, short_names, without_followers
 from slnlab.text.messages import quoted
 
 METHODS_FIRST, METHODS_LAST = ("ce",), ("sln", "sln_mo_lc")

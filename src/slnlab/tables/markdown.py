@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slnlab.analysis.layout import TEXT_COLUMNS, Table, note
+from slnlab.tables.layout import TEXT_COLUMNS, Table, note
 
 
 def markdown(tables: Sequence[Table]) -> str:

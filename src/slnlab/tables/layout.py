@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from slnlab.analysis.comparison import Comparison, compare, reference_names
-from slnlab.analysis.costs import cost_of, epochs_of_cross_entropy
-from slnlab.analysis.quality_columns import NOTE as QUALITY_NOTE
-from slnlab.analysis.quality_columns import quality_columns
-from slnlab.analysis.runs import Group, differing_keys
-from slnlab.analysis.table import Row, sections
 from slnlab.config.identity import flat_identity
 from slnlab.schema.law import OF_BEST_EPOCH
+from slnlab.tables.comparison import Comparison, compare, reference_names
+from slnlab.tables.costs import cost_of, epochs_of_cross_entropy
+from slnlab.tables.quality_columns import NOTE as QUALITY_NOTE
+from slnlab.tables.quality_columns import quality_columns
+from slnlab.tables.runs import Group
+from slnlab.tables.settings import differing_keys
+from slnlab.tables.table import Row, sections
 
 NOTE = """\
 Test accuracy in percent, mean ± sample standard deviation over runs: at the last epoch (last), mean of the last 10.

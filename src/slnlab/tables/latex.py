@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from slnlab.analysis.comparison import best_and_ties
-from slnlab.analysis.layout import TEXT_COLUMNS, Table, note
+from slnlab.tables.comparison import best_and_ties
+from slnlab.tables.layout import TEXT_COLUMNS, Table, note
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

@@ -8,8 +8,8 @@ from itertools import groupby
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from slnlab.analysis.runs import Group
 from slnlab.record.result import Result
+from slnlab.tables.runs import Group
 
 TEST = (
     *("test_last", "test_mean_last_10", "test_best_noisy_val", "test_best_clean_val"),

@@ -6,8 +6,8 @@ from math import sqrt
 
 import pytest
 
-from slnlab.analysis.statistics import Summary, holm, paired, verdict, welch
 from slnlab.errors import ConfigError
+from slnlab.tables.statistics import Summary, holm, paired, verdict, welch
 
 OURS, THEIRS = [71.2, 68.9, 74.0, 70.3, 69.5], [66.0, 67.1, 68.2, 70.9, 61.4]
 DIFFERENCES = [ours - theirs for ours, theirs in zip(OURS, THEIRS, strict=True)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from slnlab.analysis.ranks import Ranks, average_ranks
 from slnlab.errors import ConfigError
+from slnlab.tables.ranks import Ranks, average_ranks
 
 
 def test_average_ranks_by_hand() -> None:

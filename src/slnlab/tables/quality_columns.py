@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from slnlab.analysis.table import Row, Statistic
+from slnlab.tables.table import Row, Statistic
 
 MOST_CLASSES = 20
 """Largest number of classes that have a column each."""

@@ -7,11 +7,11 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from slnlab.analysis.settings import as_typed
-from slnlab.analysis.statistics import Difference, Summary, holm, paired, welch
-from slnlab.analysis.table import Row, accuracy_measure, measured
 from slnlab.config.identity import flat_identity
 from slnlab.errors import ConfigError
+from slnlab.tables.settings import as_typed
+from slnlab.tables.statistics import Difference, Summary, holm, paired, welch
+from slnlab.tables.table import Row, accuracy_measure, measured
 
 MEASURED = {"test_last": "test accuracy at the last epoch", "noisy_val_last": "accuracy on held-out noisy labels"}
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from slnlab.analysis.comparison import Comparison
-from slnlab.analysis.runs import Group
-from slnlab.analysis.table import LABELS, MEASURES, TEST, VAL, Row, make_rows, measured
 from slnlab.record.result import Result
 from slnlab.storage.tables import write_csv
+from slnlab.tables.comparison import Comparison
+from slnlab.tables.runs import Group
+from slnlab.tables.table import LABELS, MEASURES, TEST, VAL, Row, make_rows, measured
 
 
 def write_results(path: Path, groups: Iterable[Group]) -> None:

@@ -1,0 +1,1 @@
+"""Tables of finished runs: rows, means, comparisons, ranks, and their formats."""
