@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,18 @@ def as_an_array(labels: torch.Tensor) -> Any:
 
 def as_nothing(labels: torch.Tensor) -> None:
     """Noise whose author has forgotten to return it."""
+
+
+def from_the_global_torch(labels: torch.Tensor) -> torch.Tensor:
+    return torch.randint_like(labels, C)
+
+
+def from_the_global_numpy(labels: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.random.randint(0, C, len(labels)))  # noqa: NPY002
+
+
+def from_the_global_random(labels: torch.Tensor) -> torch.Tensor:
+    return labels.roll(random.randint(0, 5))
 
 
 class NoDonors(Donors):
@@ -221,6 +234,13 @@ def test_a_users_noise_function_gets_the_arguments_it_names() -> None:
     # The stream is of noise.seed.
     assert torch.equal(spoil(node(f"{HERE}.shifted", rate=0.5, seed=3, shift=2))[1].given, record.given)
     assert not torch.equal(spoil(node(f"{HERE}.shifted", rate=0.5, seed=4, shift=2))[1].given, record.given)
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy", "random"])
+def test_noise_that_no_seed_repeats_is_refused(library: str) -> None:
+    """Each run of a sweep would have other labels."""
+    with pytest.raises(ConfigError, match=rf"noise: its name draws from the global generator of {library}, so that"):
+        spoil(node(f"{HERE}.from_the_global_{library}"))
 
 
 @pytest.mark.parametrize("function", ["as_an_array", "as_nothing"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.utils import get_method, instantiate
 from omegaconf import ListConfig
@@ -87,7 +90,15 @@ class LabelNoise:
         if "probabilities" in self.options:
             path = self.options["probabilities"]
             supplies["probabilities"] = partial(load_probabilities, path, labels, num_classes)
-        result = self.function(**{name: supplies[name]() for name in self._arguments(supplies)})
+        arguments = {name: supplies[name]() for name in self._arguments(supplies)}
+        before = _global_states()
+        result = self.function(**arguments)
+        for library, state in _global_states().items():
+            if state != before[library]:
+                raise ConfigError(
+                    f"noise: {self.name} draws from the global generator of {library}, so that every run would have "
+                    "other labels; give it a parameter `generator`, a torch.Generator seeded by noise.seed"
+                )
         donor = self._donor_source
         return self._record(result, labels, num_classes, donor.name if donor else None)
 
@@ -177,6 +188,15 @@ class LabelNoise:
     @property
     def _needs_donors(self) -> bool:
         return "num_donors" in inspect.signature(self.function).parameters
+
+
+def _global_states() -> dict[str, object]:
+    """The states of the generators that a noise function must not draw from."""
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002
+        "random": random.getstate(),
+    }
 
 
 _NO_DONOR = "noise.donor: open-set noise needs a data set to take images from"
