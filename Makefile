@@ -232,18 +232,18 @@ TABLE1_NOISES = $(foreach noise,sym asym dependent,$(if $(LABELS),\
   'noise=csv noise.like=$(noise) noise.path=$(LABELS)/cifar10_$(noise)0.4.csv',noise=$(noise))) noise=open_set
 # The first methods are the most telling. A signal stops the runs at the limit, and 60 s later a kill.
 table1-gpu: $(STAMP)  ## as many runs of the paper's Table 1 as MINUTES=14 allow, on a GPU; resumes: experiments/table1_cifar10
-	end=$$(($$(date +%s) + 60 * $(MINUTES))); \
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); failed=0; \
 	for methods in method=ce,sln_mo_lc method=sln,truncated_gce,phuber_ce,label_smoothing \
 	  'method=co_teaching method.forget_rate=0.4'; do for noise in $(TABLE1_NOISES); do \
 	  left=$$((end - $$(date +%s))); test $$left -gt 0 || break 2; \
 	  timeout --foreground --signal=USR2 --kill-after=60 $$left $(TABLE1) $$noise $$methods; \
-	  case $$? in 0) ;; 124|137) break 2 ;; *) exit 1 ;; esac; \
+	  case $$? in 0) ;; 124|137) break 2 ;; *) failed=1 ;; esac; \
 	done; done; \
-	find $(RUNS) -name result.json | grep -q . || { echo "no run has finished yet; the same command goes on"; exit; }; \
+	find $(RUNS) -name result.json | grep -q . || { echo "no run has finished yet; the same command goes on"; exit $$failed; }; \
 	$(BIN)/python -m slnlab.report $(RUNS) --where seed=0,1,2,3,4 \
 	  --where method=ce,sln_mo_lc,sln,truncated_gce,phuber_ce,label_smoothing,co_teaching --out $(RUNS)/report && \
 	cp $(RUNS)/report/results.csv experiments/table1_cifar10 && \
-	$(BIN)/python experiments/verdicts.py
+	$(BIN)/python experiments/verdicts.py && exit $$failed
 
 experiments/table2_cifar100: $(STAMP)  ## the paper's Table 2 (GPU, days)
 	$(BIN)/python -m slnlab.train -m experiment=table2_cifar100 launcher=local runs_dir=runs/paper_cifar100

@@ -58,7 +58,7 @@ def _prepared(model: str, size: int, overrides: tuple[str, ...], width: int) -> 
     held: list[Parts] = []
     parts = run(config, held.append)  # compiles, and fills the momentum buffers
     method = parts.method
-    method.to(DEVICE)
+    parts.return_to_device()
     (average,) = next(c for c in parts.trainer.callbacks if isinstance(c, MomentumModel)).averages.values()  # type: ignore[attr-defined]
     average.module.to(DEVICE)
     average.follow(method._optimizers[0])

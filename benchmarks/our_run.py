@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.measure import DEVICE
@@ -61,6 +62,13 @@ class Parts:
     trainer: pl.Trainer
     method: Method
     datamodule: Any
+
+    def return_to_device(self) -> None:
+        """Undo what Lightning does at the end of a run: it moves networks and optimiser states to the CPU."""
+        self.method.to(DEVICE)
+        for optimizer in self.method._optimizers:
+            for state in optimizer.state.values():
+                state |= {key: value.to(DEVICE) for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def run(config: DictConfig, prepare: Callable[[Parts], None] | None = None) -> Parts:

@@ -192,6 +192,7 @@ def _over_classes(quick: bool) -> list[Figure]:
 
 
 def _parts_of_a_step(parts: Parts) -> dict[str, Callable[[], object]]:
+    parts.return_to_device()
     method, datamodule = parts.method, parts.datamodule
     batch = next(datamodule.epoch(0))()
     network, table = method.network.train(), method.table

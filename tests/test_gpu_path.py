@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from kill_matrix import differences
+from pytorch_lightning.plugins.precision.amp import MixedPrecision
 from torch import nn
 from torch._dynamo.utils import counters
 
 from slnlab.config import compose
 from slnlab.embedding.backbones import backbone
 from slnlab.errors import ConfigError
+from slnlab.launchers.local import devices_here
 from slnlab.methods.pes import initialise_anew
-from slnlab.processes.float32 import float32_convolutions
+from slnlab.processes.float32 import float32_convolutions, without_autocast
+from slnlab.processes.forkserver import Surroundings, context
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
 from slnlab.training import assemble, devices
@@ -170,3 +176,83 @@ def test_several_processes_on_a_mac_use_its_cpu(tmp_path: Path, monkeypatch: pyt
             monkeypatch.setattr(module, "world_size", lambda processes=processes: processes)
         assemble.trainer(settle(config), RunDirectory(tmp_path), [])
     assert given == ["auto", "cpu"]
+
+
+# Processes of GPUs, which are new interpreters
+
+
+def _speak(around: Surroundings) -> None:
+    around.take_over()
+    print("heard", os.environ["SPOKEN"], flush=True)
+    os.write(2, b"still open")
+
+
+def test_a_new_interpreter_keeps_its_outputs(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """spawn hands them over in their places; the server's forks get them elsewhere."""
+    monkeypatch.setenv("SPOKEN", "aloud")
+    around = Surroundings()
+    child = context(False, []).Process(target=_speak, args=(around,))  # type: ignore[attr-defined]
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    said = capfd.readouterr()
+    assert "heard aloud" in said.out
+    assert "still open" in said.err
+
+
+@pytest.mark.parametrize(
+    ("visible", "there", "expected"),
+    [("0,7", 1, ["0"]), ("3", 1, ["3"]), (None, 2, ["0", "1"]), ("MIG-a,MIG-b", 1, ["MIG-a", "MIG-b"])],
+)
+def test_slots_are_gpus_that_exist(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, there: int, expected: list[str]
+) -> None:
+    """A process with a GPU that does not exist would train on the CPU in silence."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    plan: Any = [SimpleNamespace(config=SimpleNamespace(trainer=SimpleNamespace(accelerator="auto")))]
+    assert devices_here(None, plan) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "fused"), [([], True), (["+optimizer.foreach=true"], None), (["+optimizer.fused=false"], False)]
+)
+def test_optimisers_are_fused_unless_another_way_is_typed(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], fused: bool | None
+) -> None:
+    """PyTorch refuses two ways at once."""
+    monkeypatch.setattr(assemble, "on_gpus", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    made = assemble._optimizer(compose(["method=ce", *typed]))([nn.Parameter(torch.zeros(1))])
+    assert made.defaults["fused"] is fused
+
+
+def test_the_backward_pass_is_outside_of_autocast() -> None:
+    """Lightning's autocast is around the whole of a step; products would lose two digits."""
+    device = torch.device("cpu")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with without_autocast(device):
+            assert (torch.eye(2) @ torch.eye(2)).dtype == torch.float32
+        assert (torch.eye(2) @ torch.eye(2)).dtype == torch.bfloat16
+    with without_autocast(device):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("sam", [0, 0.05])
+def test_a_forward_pass_sees_the_weights_of_the_last_step(
+    sam: float, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the autocast around all steps of a call keeps copies of the weights in half precision."""
+    found = []
+    for cached in (False, True):
+        around = partial(torch.autocast, "cpu", dtype=torch.bfloat16, cache_enabled=cached)
+        monkeypatch.setattr(MixedPrecision, "autocast_context_manager", lambda _, around=around: around())
+        keys = ("method=ce", f"sam.rho={sam}", "trainer.precision=bf16-mixed")
+        result, _ = tiny_run(*keys, directory=tmp_path / f"{cached}")
+        found.append(result.rows)
+    assert found[0] == found[1]

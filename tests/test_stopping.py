@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -192,3 +193,11 @@ def test_a_run_waiting_for_another_process_can_be_stopped(tmp_path: Path) -> Non
         wait()
     assert second.is_alive(), "it took the second signal"
     second.cancel()
+
+
+def test_the_reason_of_a_stop_travels_between_processes() -> None:
+    """The first of several processes tells the others."""
+    stopped = Stopped(signal.SIGUSR2)
+    stopped.between_steps = True
+    copied = pickle.loads(pickle.dumps(stopped))
+    assert (copied.code, copied.signal, copied.between_steps) == (CODES[signal.SIGUSR2], signal.SIGUSR2, True)

@@ -148,3 +148,14 @@ def test_a_run_has_a_result_weights_and_a_ranking(name: str, features: Path, tmp
         scaler = StandardScaler().fit(vectors)
         reference = Reference(max_iter=1000).fit(scaler.transform(vectors), given)
         assert tested.last == reference.score(scaler.transform(new), labels)
+
+
+@pytest.mark.filterwarnings("ignore:for .*meta parameter")
+def test_a_stored_fit_comes_to_the_device_of_the_classifier() -> None:
+    """Checkpoints are read on the CPU; a resumed run on a GPU has its classifier there already."""
+    fitted = LogisticRegression(1.0)
+    fitted.fit(*clusters(20), 5, None)
+    stored = fitted.state_dict()
+    resumed = LogisticRegression(1.0).to("meta")
+    resumed.load_state_dict(stored)
+    assert {name: value.device.type for name, value in resumed.state_dict().items()} == dict.fromkeys(stored, "meta")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,10 @@ from saying import OppositeInTraining, logits_of
 from torch import Tensor
 
 from slnlab.config import compose
+from slnlab.data.datamodule import IndexedDataModule
 from slnlab.errors import ConfigError
 from slnlab.methods.pes import PES, Refining, class_weights
+from slnlab.streams import Streams
 
 SHORT = ("method=pes", "method.early_epochs=1", "method.stage_epochs=2", "method.classifier_epochs=1")
 """Epoch 0: early. Epoch 1: three passes, of 10 steps with `resuming.SMALL`. From epoch 2 on: the confident samples."""
@@ -83,8 +86,11 @@ def test_the_selection_is_in_eval_mode(name: str, bare: Callable[..., Bare]) -> 
 @pytest.mark.parametrize(("confident", "sizes"), [(0, []), (1, []), (2, [2]), (9, [4, 5]), (10, [4, 4, 2])])
 def test_no_pass_has_a_batch_of_a_single_sample(confident: int, sizes: list[int], bare: Callable[..., Bare]) -> None:
     made = bare("method=pes", given=[0] * 12, num_classes=2)
-    made.trainer.datamodule.batch_size = 4
-    made.trainer.datamodule.reading = lambda batches: lambda step: SimpleNamespace(batch=lambda _: batches[step])
+    data = made.trainer.datamodule
+    data.batch_size, data._streams = 4, Streams(0)
+    data.reading = lambda batches: lambda step: SimpleNamespace(batch=lambda _: batches[step])
+    for name in ("shuffled", "_shuffled", "_training_batch"):
+        setattr(data, name, partial(getattr(IndexedDataModule, name), data))
     made.table["selected"][confident:] = False
     batches = [make() for make in made.method.batches(90)]
     assert [len(batch) for batch in batches] == sizes
@@ -209,6 +215,15 @@ def test_trained_replaced_parts_resume_bit_for_bit(tmp_path: Path) -> None:
     whole = made(config, tmp_path / "whole")
     whole.fit()
     assert_the_same(in_pieces(config, tmp_path / "pieces", (1, None), (2, 1)), whole)
+
+
+def test_a_fused_optimiser_takes_replaced_parts(tmp_path: Path) -> None:
+    """GPUs have fused optimisers, which need a state for all parameters or for none."""
+    keys = (*SHORT, "method.replaced_parts=trained", "trainer.max_epochs=4")
+    _, plain, _ = trained(tmp_path / "plain", *keys)
+    _, fused, _ = trained(tmp_path / "fused", *keys, "+optimizer.fused=true")
+    for ours, theirs in zip(plain.network.parameters(), fused.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_an_empty_selection_trains_on_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,8 +221,10 @@ def devices_here(count: int | None, plan: Sequence[Planned]) -> list[str | None]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     cpu_only = all(planned.config.trainer.accelerator == "cpu" for planned in plan)
     if torch.cuda.is_available() and not cpu_only:
-        gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-        found: list[str | None] = list(gpus)
+        count_here = torch.cuda.device_count()
+        found: list[str | None] = [*visible.split(",")] if visible else [str(i) for i in range(count_here)]
+        if not str(found[0]).startswith("MIG-"):  # CUDA sees one part of a divided GPU at a time
+            del found[count_here:]
     else:
         found = [None] * cores()
     if count is not None and not 1 <= count <= len(found):

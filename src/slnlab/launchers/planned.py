@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -139,6 +141,8 @@ def execute(planned: Planned, wait: bool = False, callbacks: Sequence[Callback] 
         root.removeHandler(handler)
         handler.close()
         _end(mine)
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+            gc.collect()  # a trainer and its method refer to each other, and hold the GPU's memory
 
 
 def execute_together(group: Sequence[Planned]) -> list[Outcome]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from slnlab.errors import ConfigError
 from slnlab.losses._check import check_transition
 from slnlab.losses._corrected import Corrected
+from slnlab.processes.float32 import without_autocast
 
 LARGEST_CONDITION = 1e6
 """Largest condition number of T. Beyond it a float32 loss would have no correct digit, so T counts as singular."""
@@ -52,7 +53,7 @@ class Backward(Corrected):
         """Logits (B, C) → losses (B, C), of either sign, float32 or float64."""
         losses = self.clipped(logits)
         inverse = self.matrix_for(losses)
-        with torch.autocast(losses.device.type, enabled=False):  # autocast would multiply in half precision
+        with without_autocast(losses.device):  # which would multiply in half precision
             return losses @ inverse.T
 
 

@@ -24,6 +24,7 @@ from slnlab.methods.ensemble import Ensemble
 from slnlab.methods.evaluation import Evaluation
 from slnlab.methods.stated import Stated
 from slnlab.processes.distributed import average_buffers, rank, stop_if_requested, world_size
+from slnlab.processes.float32 import without_autocast
 from slnlab.samples import SampleTable
 from slnlab.streams import Streams, derive
 
@@ -127,6 +128,7 @@ class Method(Stated, pl.LightningModule, ABC):
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """Around networks and loss of a step: the precision of the run, and a name in profiles."""
+        torch.clear_autocast_cache()  # it may hold weights in half precision from before the last step
         with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
             yield
 
@@ -144,7 +146,7 @@ class Method(Stated, pl.LightningModule, ABC):
 
     def differentiate(self, loss: Tensor) -> None:
         """Replace the gradients by those of the sum of all processes' losses."""
-        with self._named("backward"):
+        with self._named("backward"), without_autocast(self.device):
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
             if world_size() > 1:

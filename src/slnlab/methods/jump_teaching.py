@@ -13,6 +13,7 @@ from slnlab.methods.single_network import Lesson
 from slnlab.methods.two_views import TwoViews
 from slnlab.models.features import head_on, logits_and_features
 from slnlab.objectives import bit_losses, label_codes
+from slnlab.processes.float32 import without_autocast
 from slnlab.schema.kinds import FirstEpochs, NonNegative, Positive, PowerOfTwo
 from slnlab.streams import beta, derive
 
@@ -93,11 +94,15 @@ class JumpTeaching(TwoViews):
     def remember(self, batch: Batch, logits: Tensor) -> None:
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]
         targets = self.targets(batch.index)
-        varies = bit_losses(bits, targets @ self.codes).var(1)
+        varies = self._bit_losses(bits, targets).var(1)
         flagged = (logits.argmax(1) == targets.argmax(1)) | (varies < self.variance)
         self.table.write(batch.index, flagged=flagged)
 
     def objective(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         logits, bits = logits[:, : -self.bits], logits[:, -self.bits :]
         losses = expected_loss(targets, self.class_losses(logits / self.temperature))
-        return (losses + bit_losses(bits, targets @ self.codes).mean(1)) * self.table["selected"][batch.index]
+        return (losses + self._bit_losses(bits, targets).mean(1)) * self.table["selected"][batch.index]
+
+    def _bit_losses(self, bits: Tensor, targets: Tensor) -> Tensor:
+        with without_autocast(bits.device):
+            return bit_losses(bits, targets @ self.codes)

@@ -202,8 +202,10 @@ class PES(SingleNetwork):
             module.requires_grad_(True)
         replaced = [parameter for module in modules for parameter in module.parameters()]
         for optimizer in self._optimizers:
-            for parameter in replaced:
-                optimizer.state.pop(parameter, None)
+            for parameter in replaced:  # zeros are a new state; a fused optimiser needs one for all parameters or none
+                for value in optimizer.state[parameter].values() if parameter in optimizer.state else ():
+                    if isinstance(value, Tensor):
+                        value.zero_()
         self.refiner = Adam(replaced, lr=self.refining_lr)
 
     # One step

@@ -156,7 +156,7 @@ class SingleNetwork(Method):
 
     def _differentiate(self, batch: Batch, again: bool = False) -> None:
         with self.forward_pass():
-            loss = self.loss(batch, again)
+            loss = self.loss(batch, again=True) if again else self.loss(batch)
         self.differentiate(loss)
 
     def loss(self, batch: Batch, again: bool = False) -> Tensor:

@@ -174,8 +174,11 @@ class SmallLoss(Method):
         parts: list[Tensor] = []
         for index, image in self.data.passes("clean", "noise rate", self.current_epoch):
             given = self.table["given"][index]
-            logits = [predict(network, image).float() for network in self.networks.values()]
-            losses = [cross_entropy(each, given, reduction="none") for each in logits]
+            # The loss of each network at once: the next one's CUDA graph may overwrite its logits (trainer.compile).
+            losses = [
+                cross_entropy(predict(network, image).float(), given, reduction="none")
+                for network in self.networks.values()
+            ]
             parts.append(torch.stack(losses).mean(0))
         return fit_loss_mixture(gather(torch.cat(parts))).noise_rate
 

@@ -54,7 +54,8 @@ class Fitted(nn.Module, ABC):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        self.keep(**{name: torch.empty_like(value) for name, value in own.items() if name not in self._parameters})
+        fitted = {name: value for name, value in own.items() if name not in self._parameters}
+        self.keep(**{name: torch.empty_like(value, device=self.unused.device) for name, value in fitted.items()})
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,7 +42,7 @@ def from_rank_zero(compute: Callable[[], T]) -> T:
         compute: called in rank 0 only; returns a value that pickle can store.
 
     Raises:
-        SlnlabError: `compute` raised it in rank 0; every process raises it.
+        SlnlabError, Stopped: `compute` raised it in rank 0; every process raises it.
     """
     if world_size() == 1:
         return compute()
@@ -49,9 +50,9 @@ def from_rank_zero(compute: Callable[[], T]) -> T:
     if rank() == 0:
         try:
             outcome = [(compute(), None)]
-        except SlnlabError as error:
+        except (SlnlabError, stopping.Stopped) as error:
             outcome = [(None, error)]
-    dist.broadcast_object_list(outcome)
+    dist.broadcast_object_list(outcome, group=_together)  # on the CPU: NCCL gives up after ten minutes of waiting
     value, failure = outcome[0]
     if failure is not None:
         raise failure
@@ -70,7 +71,8 @@ def stopping_together() -> Iterator[dist.ProcessGroup]:
         The CPU group (gloo) of all processes.
     """
     global _together
-    group = dist.new_group(backend="gloo")  # on the CPU, so that no process waits for a GPU
+    # On the CPU, so that no process waits for a GPU. The others may wait long for the first to prepare the data.
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
     assert isinstance(group, dist.ProcessGroup)
     _together = group
     try:

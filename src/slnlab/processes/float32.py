@@ -1,14 +1,21 @@
-"""Convolutions on GPUs in float32."""
+"""Computations in float32, where PyTorch or Lightning would choose less."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
 _lock, _inside, _before = threading.Lock(), 0, True
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in the types of the tensors. Lightning's lower precision is around the whole of its training step."""
+    inside = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if inside else nullcontext()
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def context(warm: bool, modules: Sequence[str], environment: Mapping[str, str] |
 
 
 class Surroundings:
-    """The environment, standard output and standard error of the starting process, for a child that the server forks.
+    """The environment, standard output and standard error of the starting process, for a child process.
 
     It travels as a pickled argument of the child.
     """
@@ -69,8 +69,9 @@ class Surroundings:
         os.environ.update(self.environment)
         for number, output in enumerate(vars(self).pop("outputs"), 1):
             opened = output.detach()
-            os.dup2(opened, number)
-            os.close(opened)
+            if opened != number:  # a new interpreter (spawn) has them in their places already
+                os.dup2(opened, number)
+                os.close(opened)
 
 
 def end_with_parent(number: signal.Signals) -> None:

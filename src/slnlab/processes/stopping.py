@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class Stopped(SystemExit):
         """True if the run stopped between two steps, False if an impatient signal interrupted one."""
         self.waiting = False
         """True if this process only waited for another process's run, and could make no progress."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.signal,), vars(self)
 
 
 def received_signal() -> signal.Signals | None:

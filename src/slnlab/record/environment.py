@@ -6,7 +6,6 @@ import functools
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,8 @@ PACKAGES = (
 )
 
 
-def environment(code: Mapping[str, str]) -> dict[str, Any]:
-    """Versions, machine, git state and SLURM job, as plain JSON.
-
-    Args:
-        code: module → digest of the user's own code.
-    """
+def environment() -> dict[str, Any]:
+    """Versions, machine, git state and SLURM job, as plain JSON."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -40,7 +35,6 @@ def environment(code: Mapping[str, str]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         "git": git_state(),
-        "user_code": dict(code),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
 

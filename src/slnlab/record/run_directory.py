@@ -299,7 +299,7 @@ class RunDirectory:
             (self.identity, json.dumps(stored, indent=1) + "\n"),  # first, as config.yaml marks the run as begun
             (self.config, OmegaConf.to_yaml(spec.config)),
             (self.overrides, OmegaConf.to_yaml(OmegaConf.create(list(overrides)))),
-            (self.environment, json.dumps(environment(code), indent=2) + "\n"),
+            (self.environment, json.dumps({**environment(), "user_code": code}, indent=2) + "\n"),
         ):
             with replacing(path) as file:
                 file.write(text.encode())

@@ -188,8 +188,9 @@ def start_networks(method: Method) -> None:
 
 def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
     kind, options = get_class(config.optimizer._target_), _options(config.optimizer, "reset_each_epoch")
-    if on_gpus(config) and torch.cuda.is_available() and "fused" in inspect.signature(kind).parameters:
-        options.setdefault("fused", True)  # one kernel for all parameters
+    chosen = {"fused", "foreach", "differentiable"} & options.keys()  # of these PyTorch allows one
+    if on_gpus(config) and torch.cuda.is_available() and not chosen and "fused" in inspect.signature(kind).parameters:
+        options["fused"] = True  # one kernel for all parameters
     return partial(kind, **options)
 
 
