@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -31,8 +32,7 @@ class Evaluation:
             if (split, name) not in self.metrics:
                 made: dict[str, Metric] = {
                     "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-                    # Its checks for NaN wait for the GPU, and by default leave NaNs out.
-                    "loss": MeanMetric(nan_strategy="disable"),
+                    "loss": MeanMetric(nan_strategy=math.nan),  # by default it leaves NaNs out and is finite
                 }
                 if num_classes >= TOP5_CLASSES:
                     made["top5_accuracy"] = MulticlassAccuracy(
