@@ -26,7 +26,10 @@ wrong labels by their loss. s/epoch: training time."""
 COLUMN_NOTES = {
     "best val": "\nbest val: test accuracy at the epoch of best accuracy on held-out noisy labels.",
     "best clean val": "\nbest clean val: test accuracy at the epoch of best accuracy on a clean validation set.",
-    "label wave": "\nlabel wave: at the first minimum of the changes of training predictions from epoch to epoch, else at the last epoch.",
+    "label wave": (
+        "\nlabel wave: at the first minimum of the changes of training predictions from epoch to epoch, else at the "
+        "last epoch."
+    ),
     "balanced": "\nbalanced: mean test accuracy over the classes at the last epoch.",
     "ECE": QUALITY_NOTE,
     "noisy val": "\nnoisy val: accuracy at the last epoch on held-out training samples against their noisy labels.",
