@@ -239,7 +239,7 @@ table1-gpu: $(STAMP)  ## as many runs of the paper's Table 1 as MINUTES=14 allow
 	  timeout --foreground --signal=USR2 --kill-after=60 $$left $(TABLE1) $$noise $$methods; \
 	  case $$? in 0) ;; 124|137) break 2 ;; *) failed=1 ;; esac; \
 	done; done; \
-	find $(RUNS) -name result.json | grep -q . || { echo "no run has finished yet; the same command goes on"; exit $$failed; }; \
+	find $(RUNS) -name result.json | grep -q . || { test $$failed = 1 || echo "no run has finished yet; the same command goes on"; exit $$failed; }; \
 	$(BIN)/python -m slnlab.report $(RUNS) --where seed=0,1,2,3,4 \
 	  --where method=ce,sln_mo_lc,sln,truncated_gce,phuber_ce,label_smoothing,co_teaching --out $(RUNS)/report && \
 	cp $(RUNS)/report/results.csv experiments/table1_cifar10 && \

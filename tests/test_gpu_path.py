@@ -243,6 +243,18 @@ def test_the_backward_pass_is_outside_of_autocast() -> None:
         assert not torch.is_autocast_enabled("cpu")
 
 
+def test_a_run_differentiates_outside_of_autocast(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def expected(targets: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+        losses.register_hook(lambda _: seen.append(torch.is_autocast_enabled("cpu")))
+        return (targets * losses).sum(1)
+
+    monkeypatch.setattr("slnlab.methods.single_network.expected_loss", expected)
+    tiny_run("method=ce", "trainer.precision=bf16-mixed")
+    assert seen == [False] * 4
+
+
 @pytest.mark.parametrize("sam", [0, 0.05])
 def test_a_forward_pass_sees_the_weights_of_the_last_step(
     sam: float, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

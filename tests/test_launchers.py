@@ -375,7 +375,7 @@ def test_odd_files_do_not_hide_the_status_of_other_runs(tmp_path: Path) -> None:
         ("seed0", "done", 10),
         ("seed1", "failed", 1),
         ("seed2", "failed", 1),
-        ("seed3", "stopped", 0),
+        ("seed3", "stopped", 4),
     ]
     assert found[1].message == "config.yaml cannot be read"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import os
+import pickle
 import re
 import signal
 import socket
@@ -109,6 +110,29 @@ def test_all_processes_hold_the_same_state(tmp_path: Path) -> None:
         for part in one:
             assert kill_matrix.same(one[part], other[part]), part
     assert not kill_matrix.same(first["indices"], second["indices"]), "each did its own part"
+
+
+def test_a_stop_of_the_first_process_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a signal while it prepares the data: the others would wait for the value."""
+    sent: list[Any] = []
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    for number, raised in enumerate((Stopped(signal.SIGUSR2), ConfigError("wrong"))):
+
+        def compute(raised: BaseException = raised) -> None:
+            raise raised
+
+        monkeypatch.setattr(distributed, "rank", lambda: 0)
+        monkeypatch.setattr(distributed.dist, "broadcast_object_list", lambda outcome, group: sent.append(outcome[0]))
+        with pytest.raises(type(raised)):
+            distributed.from_rank_zero(compute)
+
+        def receive(outcome: list[Any], group: Any, number: int = number) -> None:
+            outcome[0] = pickle.loads(pickle.dumps(sent[number]))
+
+        monkeypatch.setattr(distributed, "rank", lambda: 1)
+        monkeypatch.setattr(distributed.dist, "broadcast_object_list", receive)
+        with pytest.raises(type(raised), match=str(raised)):
+            distributed.from_rank_zero(compute)
 
 
 def test_shards_are_a_partition() -> None:

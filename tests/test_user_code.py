@@ -6,14 +6,20 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from slnlab.config import compose
+from slnlab.launchers.planned import Planned, missing
 from slnlab.record.result import Result
 from slnlab.schema import user_code as module
 from slnlab.schema.user_code import user_code
 from slnlab.tables.runs import find_runs
+from slnlab.train import train
+from slnlab.training.needed import NeededRun, make
+from slnlab.training.settling import settle
 
 TinyRun = Callable[..., tuple[Result, Path]]
 
@@ -59,6 +65,17 @@ def test_no_other_code_is_the_users(target: str) -> None:
     assert user_code({"data": {"augment": [{"_target_": target}]}}) == {}
 
 
+def test_members_of_classes_and_libraries_at_odd_places(package: Path) -> None:
+    """A library stays one on PYTHONPATH; reading all of PyTorch would take minutes."""
+    (package.parent / "torch").mkdir()
+    (package.parent / "torch" / "__init__.py").write_text("")
+    (package / "scaled.py").write_text("import torch\nclass Outer:\n    @staticmethod\n    def loss(logits): ...\n")
+    assert list(user_code({"loss": {"_target_": "own_losses.scaled.Outer.loss"}})) == [
+        "own_losses",
+        "own_losses.scaled",
+    ]
+
+
 def test_code_in_a_list_counts(package: Path) -> None:
     assert "own_losses.scale" in user_code({"data": {"augment": [{"_target_": "own_losses.scale.factor"}]}})
 
@@ -101,6 +118,24 @@ def test_a_resumed_run_keeps_both_versions(
     anew, _ = tiny_run(*LOSS_OVERRIDES, "force=true")
     assert " " not in anew.environment["user_code"]["own_losses.scale"]
     assert find_runs([path]).remarks() == []
+
+
+def test_a_sweep_and_a_run_that_needs_another_say_so_too(
+    package: Path, tiny_run: TinyRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, path = tiny_run(*LOSS_OVERRIDES)
+    spec = settle(compose(["data.train_size=100", "trainer.max_epochs=2", "trainer.accelerator=cpu", *LOSS_OVERRIDES]))
+    plan = [Planned(spec, path, (), "a run")]
+    assert missing(plan) == []
+    assert "another version" not in caplog.text
+    change(package / "scale.py", "factor = 2")
+    assert missing(plan) == []
+    assert "1 of them with another version of own_losses.scale; force=true trains them anew" in caplog.text
+    caplog.clear()
+    make(
+        NeededRun(SimpleNamespace(directory=path, container=spec.container), path / "result.json", "", ""), train, spec
+    )  # type: ignore[arg-type]
+    assert "is of another version of own_losses.scale" in caplog.text
 
 
 @pytest.mark.parametrize(("other", "remarks"), [("aa", 0), ("bb", 1)])

@@ -31,6 +31,7 @@ from slnlab.errors import Pruned, SlnlabError
 from slnlab.processes import importing
 from slnlab.processes.cores import wait_without_spinning
 from slnlab.processes.heap import keep_freed_memory
+from slnlab.schema.user_code import user_code
 from slnlab.text.quoting import dashed_key
 from slnlab.text.terminal import print_anywhere, quiet_on_broken_pipe
 from slnlab.training.before_running import settled_runs
@@ -146,6 +147,7 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted:
     from slnlab.training import assemble
 
     config, anew = spec.config, spec.config.force
+    user_code(spec.container)  # the digests of now stay: the code is imported soon, and first runs may take hours
     if not config.force:
         run.refuse_another_run(spec)
         anew = run.finished and wanted is not None and not wanted.exists()

@@ -68,6 +68,11 @@ def from_the_global_numpy(labels: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.random.randint(0, C, len(labels)))  # noqa: NPY002
 
 
+def seeds_itself(labels: torch.Tensor) -> torch.Tensor:
+    np.random.seed(1)  # noqa: NPY002
+    return torch.from_numpy(np.random.randint(0, C, len(labels)))  # noqa: NPY002
+
+
 def from_the_global_random(labels: torch.Tensor) -> torch.Tensor:
     return labels.roll(random.randint(0, 5))
 
@@ -241,6 +246,11 @@ def test_noise_that_no_seed_repeats_is_refused(library: str) -> None:
     """Each run of a sweep would have other labels."""
     with pytest.raises(ConfigError, match=rf"noise: its name draws from the global generator of {library}, so that"):
         spoil(node(f"{HERE}.from_the_global_{library}"))
+
+
+def test_noise_may_seed_a_global_generator_itself() -> None:
+    first, second = (spoil(node(f"{HERE}.seeds_itself"))[1] for _ in range(2))
+    assert torch.equal(first.given, second.given)
 
 
 @pytest.mark.parametrize("function", ["as_an_array", "as_nothing"])

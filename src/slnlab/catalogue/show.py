@@ -21,13 +21,13 @@ from slnlab.catalogue.docstrings import arguments, docstring
 from slnlab.catalogue.options import KINDS, Option, options, search_also
 from slnlab.catalogue.yaml_keys import Key, keys, source
 from slnlab.config import CONF_DIR, compose
-from slnlab.config.checks import near
 from slnlab.config.container import container_of, flat, shown
 from slnlab.errors import ConfigError
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.law import Law, law
 from slnlab.schema.options import fill as fill_in
 from slnlab.schema.sections import node_at
+from slnlab.text.messages import near
 from slnlab.text.terminal import command
 
 STRUCTURE = {"_target_", "name", "title", "rows", "refuses", "needs", "fixed"}

@@ -90,17 +90,21 @@ class LabelNoise:
         if "probabilities" in self.options:
             path = self.options["probabilities"]
             supplies["probabilities"] = partial(load_probabilities, path, labels, num_classes)
-        arguments = {name: supplies[name]() for name in self._arguments(supplies)}
+        names, donor = self._arguments(supplies), self._donor_source
+
+        def drawn() -> NoiseRecord:
+            result = self.function(**{name: supplies[name]() for name in names})
+            return self._record(result, labels, num_classes, donor.name if donor else None)
+
         before = _global_states()
-        result = self.function(**arguments)
-        for library, state in _global_states().items():
-            if state != before[library]:
-                raise ConfigError(
-                    f"noise: {self.name} draws from the global generator of {library}, so that every run would have "
-                    "other labels; give it a parameter `generator`, a torch.Generator seeded by noise.seed"
-                )
-        donor = self._donor_source
-        return self._record(result, labels, num_classes, donor.name if donor else None)
+        record = drawn()
+        used = [library for library, state in _global_states().items() if state != before[library]]
+        if used and drawn().hash != record.hash:
+            raise ConfigError(
+                f"noise: {self.name} draws from the global generator of {used[0]}, so that every run would have other "
+                "labels; give it a parameter `generator`, a torch.Generator seeded by noise.seed"
+            )
+        return record
 
     def with_donors(self, images: Tensor, record: NoiseRecord) -> Tensor:
         """Return images (N, channels, H, W) uint8 with the donors of a record in place of the replaced ones.
@@ -191,7 +195,7 @@ class LabelNoise:
 
 
 def _global_states() -> dict[str, object]:
-    """The states of the generators that a noise function must not draw from."""
+    """The states of the generators that must not decide a noise function's labels."""
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002

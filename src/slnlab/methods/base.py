@@ -128,7 +128,9 @@ class Method(Stated, pl.LightningModule, ABC):
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """Around networks and loss of a step: the precision of the run, and a name in profiles."""
-        torch.clear_autocast_cache()  # it may hold weights in half precision from before the last step
+        # Of copies of the weights in half precision from before the last step. Lightning 2.6 makes none; by its pull
+        # request 21616 a later one keeps them until the end of its training step.
+        torch.clear_autocast_cache()
         with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
             yield
 

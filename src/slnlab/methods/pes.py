@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torch.optim import Adam
+from torch.optim import SGD, Adam
 
 from slnlab.data.batches import Batch
 from slnlab.losses import expected_loss
@@ -202,10 +202,11 @@ class PES(SingleNetwork):
             module.requires_grad_(True)
         replaced = [parameter for module in modules for parameter in module.parameters()]
         for optimizer in self._optimizers:
-            for parameter in replaced:  # zeros are a new state; a fused optimiser needs one for all parameters or none
-                for value in optimizer.state[parameter].values() if parameter in optimizer.state else ():
-                    if isinstance(value, Tensor):
-                        value.zero_()
+            for parameter in replaced:
+                velocity = optimizer.state.pop(parameter, {}).get("momentum_buffer")
+                # PyTorch's fused SGD, the default on GPUs, needs a momentum for all parameters or for none.
+                if isinstance(optimizer, SGD) and optimizer.defaults["fused"] and velocity is not None:
+                    optimizer.state[parameter] = {"momentum_buffer": velocity.zero_()}
         self.refiner = Adam(replaced, lr=self.refining_lr)
 
     # One step

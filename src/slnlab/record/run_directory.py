@@ -141,7 +141,7 @@ class RunDirectory:
         Args:
             slurm_job: the number of the job, which it keeps when it is requeued.
         """
-        return bool(self._stored_environment().get("slurm_job") == slurm_job)
+        return bool(self.stored_environment().get("slurm_job") == slurm_job)
 
     def note_failure(self, reason: str) -> None:
         """Write the reason to `failure.txt`, if the directory can be written."""
@@ -213,10 +213,10 @@ class RunDirectory:
 
         Empty if that is unknown.
         """
-        then = self._stored_environment().get("user_code")
-        return [] if then is None else differing(then, user_code(spec.container))
+        then = self.stored_environment().get("user_code")
+        return differing(then, user_code(spec.container)) if isinstance(then, dict) else []
 
-    def _stored_environment(self) -> dict[str, Any]:
+    def stored_environment(self) -> dict[str, Any]:
         """The environment of the last start; empty if it cannot be read."""
         try:
             stored = json.loads(self.environment.read_text(encoding="utf-8"))
@@ -231,7 +231,7 @@ class RunDirectory:
             DataError: it cannot be read.
         """
         try:
-            stored: dict[str, Any] = self._stored()["identity"]
+            stored: dict[str, Any] = {**self._stored()["identity"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.identity}: cannot be read, so the run of this directory is unknown") from error
         return stored
@@ -239,7 +239,7 @@ class RunDirectory:
     def stored_files(self) -> dict[str, dict[str, str]]:
         """The `slnlab.config.contents.parts` of the run that has begun here; empty if they cannot be read."""
         try:
-            files: dict[str, dict[str, str]] = self._stored()["files"]
+            files: dict[str, dict[str, str]] = {**self._stored()["files"]}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return files
@@ -293,8 +293,9 @@ class RunDirectory:
         self.failure.unlink(missing_ok=True)
         stored = {"identity": spec.identity, "files": parts(spec.container)}
         code = user_code(spec.container)
-        for module, before in self._stored_environment().get("user_code", {}).items() if resumes else ():
-            code[module] = " ".join(dict.fromkeys([*before.split(), *code.get(module, "").split()]))
+        then = self.stored_environment().get("user_code")
+        for module, before in then.items() if resumes and isinstance(then, dict) else ():
+            code[module] = " ".join(dict.fromkeys([*str(before).split(), *code.get(module, "").split()]))
         for path, text in (
             (self.identity, json.dumps(stored, indent=1) + "\n"),  # first, as config.yaml marks the run as begun
             (self.config, OmegaConf.to_yaml(spec.config)),

@@ -6,6 +6,7 @@ stopped, failed, …) is read from its directory. This module does not import to
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from slnlab.errors import DataError
-from slnlab.record.metrics import read_metrics
 from slnlab.record.run_directory import RunDirectory
 from slnlab.storage.locks import is_held
 from slnlab.storage.writing import replacing
@@ -128,10 +128,15 @@ def _message(run: RunDirectory) -> str:
 def _progress(run: RunDirectory) -> tuple[int, float]:
     """(finished epochs, their training time in seconds)."""
     try:
-        rows = read_metrics(run.metrics)
-        return len(rows), sum(row["seconds"] for row in rows)
-    except (OSError, ValueError, TypeError, KeyError):
+        with run.metrics.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError:
         return 0, 0.0
+    seconds = []
+    for row in rows:
+        with suppress(ValueError, TypeError, KeyError):  # a copy of the file may end within a line
+            seconds.append(float(row["seconds"]))
+    return len(seconds), sum(seconds)
 
 
 def time_left(runs: Sequence[RunStatus]) -> float | None:

@@ -21,18 +21,25 @@ from slnlab.schema.source_code import module_file
 
 INSTALLED = ("site-packages", "dist-packages")
 
+LIBRARIES = {
+    *("slnlab", "torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning", "lightning_fabric", "hydra"),
+    *("omegaconf", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "PIL", "pydantic", "yaml", "timm", "wandb"),
+    *("cleanlab", "optuna", "ray", "submitit", "rich", "tqdm"),
+}
+"""Packages that are no user's code, wherever they are installed: a reading of all of PyTorch would take minutes."""
+
 
 def user_code(container: Mapping[str, Any]) -> dict[str, str]:
     """Module → 10 hex digits of its file's SHA-256, for the modules of each `_target_` and all that they import.
 
     slnlab, the standard library and installed packages are no user's code. Imports that only the running module knows
-    are not followed.
+    are not followed, and code of `__main__` is unknown.
 
     Args:
         container: the resolved configuration.
     """
     found: dict[str, str] = {}
-    left = {target.rpartition(".")[0] for target in _targets(container)}
+    left = {prefix for target in _targets(container) for prefix in _prefixes(target.rpartition(".")[0])}
     while left:
         name = left.pop()
         if name not in found and (file := _own_file(name)) is not None:
@@ -51,7 +58,7 @@ def _targets(node: Any) -> Iterator[str]:
 
 def _own_file(name: str) -> Path | None:
     """The file of a module of the user's; None for another module, or for what is no module."""
-    if name.partition(".")[0] in {"slnlab", *sys.stdlib_module_names}:
+    if name.partition(".")[0] in LIBRARIES | sys.stdlib_module_names:
         return None
     try:
         file = module_file(name)
@@ -76,6 +83,11 @@ def _read(name: str, file: Path) -> tuple[str, frozenset[str]]:
             elif isinstance(node, ast.ImportFrom):
                 origin = resolve_name("." * node.level + (node.module or ""), package)
                 imported |= {f"{origin}.{alias.name}" for alias in node.names}
-    parts = [each.split(".") for each in imported]
-    around = {".".join(each[:count]) for each in parts for count in range(1, len(each) + 1)}
-    return hashlib.sha256(code).hexdigest()[:10], frozenset(around)
+    around = frozenset(prefix for each in imported for prefix in _prefixes(each))
+    return hashlib.sha256(code).hexdigest()[:10], around
+
+
+def _prefixes(dotted: str) -> Iterator[str]:
+    """The packages around a module, the module, and perhaps a class in it: each beginning of a dotted path."""
+    parts = dotted.split(".")
+    return (".".join(parts[:count]) for count in range(1, len(parts) + 1))

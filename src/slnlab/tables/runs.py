@@ -198,9 +198,10 @@ def _code_changed(runs: Iterable[FinishedRun]) -> Iterator[str]:
     """A line for each configuration whose runs had different versions of the user's code, or a run that had two."""
     for same in _by_configuration(runs):
         versions: dict[str, set[str]] = defaultdict(set)
-        for run in same:
-            for module, digests in run.result.environment.get("user_code", {}).items():
-                versions[module] |= {*digests.split()}
+        codes = [code for run in same if (code := run.result.environment.get("user_code")) is not None]
+        for code in codes:
+            for module in set().union(*codes):
+                versions[module] |= {*code.get(module, "none").split()}
         if changed := quoted([module for module, digests in versions.items() if len(digests) > 1]):
             group = Group(tuple(same))
             yield f"{group.first.data}, {group.noise}, {group.first.method}: {changed} changed between or in these runs"

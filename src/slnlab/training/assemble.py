@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from slnlab.methods import Method
 from slnlab.models import stacked
 from slnlab.processes.distributed import rank, world_size
 from slnlab.record.checkpoints import Checkpoints
+from slnlab.record.environment import environment
 from slnlab.record.metrics import summarise_timing
 from slnlab.record.result import Result
 from slnlab.record.run_directory import RunDirectory
@@ -188,9 +188,9 @@ def start_networks(method: Method) -> None:
 
 def _optimizer(config: DictConfig) -> partial[torch.optim.Optimizer]:
     kind, options = get_class(config.optimizer._target_), _options(config.optimizer, "reset_each_epoch")
-    chosen = {"fused", "foreach", "differentiable"} & options.keys()  # of these PyTorch allows one
-    if on_gpus(config) and torch.cuda.is_available() and not chosen and "fused" in inspect.signature(kind).parameters:
-        options["fused"] = True  # one kernel for all parameters
+    other = options.get("foreach") or options.get("differentiable")  # PyTorch refuses fused beside them
+    if on_gpus(config) and torch.cuda.is_available() and not other and "fused" in inspect.signature(kind).parameters:
+        options.setdefault("fused", True)  # one kernel for all parameters
     return partial(kind, **options)
 
 
@@ -309,7 +309,7 @@ def result(spec: RunSpec, data: IndexedDataModule, record: RunRecord) -> Result:
         epochs=len(rows),
         label_noise=data.noise_summary(),
         timing=summarise_timing(rows),
-        environment=json.loads(record.run.environment.read_text(encoding="utf-8")),
+        environment=record.run.stored_environment() or environment(),
         **record.findings._asdict(),
     )
 

@@ -106,6 +106,8 @@ def _ending_the_command() -> Iterator[None]:
         yield
     except (SlnlabError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {error if isinstance(error, SlnlabError) else explain(error)}")
+    except OSError as error:
+        sys.exit(f"error: {error}")
     except Exception:
         traceback.print_exc()
         sys.exit(1)

@@ -52,6 +52,8 @@ def make(needed: NeededRun, train: Train, by: RunSpec) -> None:
         SlnlabError: the run failed.
     """
     if needed.exists:
+        if changed := RunDirectory(needed.spec.directory).changed_code(needed.spec):
+            log.warning("%s: is of another version of %s", needed.spec.directory, ", ".join(changed))
         return
     log.info("%s", needed.why)
     train(needed.spec, needed.spec.directory, [f"(made for {by.title})"], wait=True, wanted=needed.file)
