@@ -130,7 +130,8 @@ def _network(config: DictConfig, number: int) -> torch.nn.Module:
         limit = "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"  # PyTorch 2.6
         setattr(dynamo, limit, max(64, getattr(dynamo, limit)))
         network.compile(mode="reduce-overhead" if on_gpus(config) else "default", dynamic=False)
-    return network.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+    # Faster convolutions on CPUs, and on GPUs in half precision; in float32 on a GPU it has not been measured.
+    return network.to(memory_format=torch.channels_last)
 
 
 def try_network(config: DictConfig, data: IndexedDataModule) -> None:
