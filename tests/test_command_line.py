@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import commands
 import pytest
-from omegaconf import DictConfig
 
 TINY = ["data.train_size=100", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
 
@@ -167,14 +166,15 @@ def test_a_chosen_directory_refuses_a_second_configuration(tmp_path: Path) -> No
 
 
 def test_a_command_without_arguments_runs_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from slnlab import train as command
+    from slnlab.config.run_spec import RunSpec
+from slnlab import train as command
 
-    seen: list[DictConfig] = []
+    seen: list[RunSpec] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["slnlab.train"])
-    monkeypatch.setattr(command, "train", lambda config, *_: seen.append(config) or SimpleNamespace(rows={}))
+    monkeypatch.setattr(command, "train", lambda spec, *_: seen.append(spec) or SimpleNamespace(rows={}))
     command.main()
-    assert (seen[0].data.name, seen[0].method.name) == ("digits", "sln")
+    assert (seen[0].config.data.name, seen[0].config.method.name) == ("digits", "sln")
 
 
 def test_help_lists_choices_and_keys(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 from kill_matrix import differences
 from pytorch_lightning.plugins.precision.amp import MixedPrecision
+from speaking import speak
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -181,19 +181,13 @@ def test_several_processes_on_a_mac_use_its_cpu(tmp_path: Path, monkeypatch: pyt
 # Processes of GPUs, which are new interpreters
 
 
-def _speak(around: Surroundings) -> None:
-    around.take_over()
-    print("heard", os.environ["SPOKEN"], flush=True)
-    os.write(2, b"still open")
-
-
 def test_a_new_interpreter_keeps_its_outputs(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """spawn hands them over in their places; the server's forks get them elsewhere."""
     monkeypatch.setenv("SPOKEN", "aloud")
     around = Surroundings()
-    child = context(False, []).Process(target=_speak, args=(around,))  # type: ignore[attr-defined]
+    child = context(False, []).Process(target=speak, args=(around,))  # type: ignore[attr-defined]
     child.start()
     child.join()
     assert child.exitcode == 0

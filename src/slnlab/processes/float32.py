@@ -14,7 +14,7 @@ _lock, _inside, _before = threading.Lock(), 0, True
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Compute in the types of the tensors. Lightning's lower precision is around the whole of its training step."""
-    inside = torch.is_autocast_enabled(device.type)
+    inside = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if inside else nullcontext()
 
 
