@@ -166,8 +166,8 @@ def test_a_chosen_directory_refuses_a_second_configuration(tmp_path: Path) -> No
 
 
 def test_a_command_without_arguments_runs_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slnlab import train as command
     from slnlab.config.run_spec import RunSpec
-from slnlab import train as command
 
     seen: list[RunSpec] = []
     monkeypatch.chdir(tmp_path)
