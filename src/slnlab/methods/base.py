@@ -128,8 +128,8 @@ class Method(Stated, pl.LightningModule, ABC):
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """Around networks and loss of a step: the precision of the run, and a name in profiles."""
-        # Of copies of the weights in half precision from before the last step. Lightning 2.6 makes none; by its pull
-        # request 21616 a later one keeps them until the end of its training step.
+        # Copies of the weights in half precision may be older than the last step. Lightning 2.6 keeps none. By its pull
+        # request 21616 a later one does, until the end of its training step, which has many of ours.
         torch.clear_autocast_cache()
         with self._named("forward and loss"), self.trainer.precision_plugin.forward_context():
             yield

@@ -58,7 +58,8 @@ def _targets(node: Any) -> Iterator[str]:
 
 def _own_file(name: str) -> Path | None:
     """The file of a module of the user's; None for another module, or for what is no module."""
-    if name.partition(".")[0] in LIBRARIES | sys.stdlib_module_names:
+    top = name.partition(".")[0]
+    if top in LIBRARIES or top in sys.stdlib_module_names:
         return None
     try:
         file = module_file(name)
