@@ -205,16 +205,20 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	rm $@/*.svg
 
 CIFAR_CPU := $(BIN)/python -m slnlab.train -m experiment=cifar10_cpu launcher=local data.source.root=$(CIFAR) \
-  data.source.verify=false runs_dir=runs/cifar10_cpu
+  data.source.verify=false
 # A file does not state its noise rate, which co-teaching needs.
 DROPPING := method=co_teaching method.forget_rate=0.4
 experiments/cifar10_cpu: $(STAMP)  ## CIFAR-10 on CPU cores, published labels: CIFAR=DIR LABELS=DIR HUMAN=FILE (hours)
 	@test -n "$(CIFAR)" -a -n "$(LABELS)" -a -n "$(HUMAN)" || { echo "CIFAR, LABELS, HUMAN: see $@/README.md"; exit 1; }
+	@$(call unpack,$@,runs/cifar10_cpu)
+	@$(call unpack,$@/human,runs/cifar10_human)
 	for chosen in "" "$(DROPPING)"; do \
 	  for noise in sym asym dependent; do \
-	    $(CIFAR_CPU) noise=csv noise.like=$$noise noise.path=$(LABELS)/cifar10_$${noise}0.4.csv $$chosen || exit 1; done; \
-	  $(CIFAR_CPU) noise=human noise.annotation=worse noise.path=$(HUMAN) $$chosen || exit 1; done
-	$(BIN)/python -m slnlab.report runs/cifar10_cpu --all --compare ce --out $@
+	    $(CIFAR_CPU) noise=csv noise.like=$$noise noise.path=$(LABELS)/cifar10_$${noise}0.4.csv $$chosen \
+	      runs_dir=runs/cifar10_cpu || exit 1; done; \
+	  $(CIFAR_CPU) noise=human noise.annotation=worse noise.path=$(HUMAN) $$chosen runs_dir=runs/cifar10_human || exit 1; done
+	$(BIN)/python -m slnlab.report runs/cifar10_cpu --all --compare ce --out $@ --archive $@/runs.tar.xz
+	$(BIN)/python -m slnlab.report runs/cifar10_human --all --compare ce --out $@/human --archive $@/human/runs.tar.xz
 
 experiments: $(STAMP)  ## does the paper hold? The verdicts and the paper's tables, from committed results: experiments/README.md
 	$(BIN)/python experiments/verdicts.py

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tier import class_of, composed, in_three_epochs, names
+from tier import in_three_epochs, own_classes
 
 from slnlab.data.augment import Normalise
 from slnlab.data.strong_view import DroppedFeatures
@@ -16,13 +16,11 @@ from slnlab.processes.distributed import Shard
 from slnlab.streams import Streams
 from slnlab.train import train
 
-
-def _param(name: str) -> object:
-    strong = class_of(composed(f"method={name}")).learns_from_strong_views
-    return pytest.param(name, marks=() if strong else pytest.mark.slow)
-
-
-SINGLE = [_param(name) for name in names(None) if issubclass(class_of(composed(f"method={name}")), SingleNetwork)]
+SINGLE = [
+    pytest.param(name, marks=() if kind.learns_from_strong_views else pytest.mark.slow)
+    for name, kind in own_classes().items()
+    if issubclass(kind, SingleNetwork)
+]
 
 
 @pytest.mark.parametrize("name", SINGLE)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from by_hand import Bare
-from hydra.utils import get_class
 from omegaconf import OmegaConf
+from tier import own_classes
 from torch import Tensor
 from torch.optim import SGD
 
@@ -20,14 +20,10 @@ from slnlab.models import SmallCNN
 from slnlab.schema.law import law
 from slnlab.streams import derive
 
-METHODS = {
-    path.stem: yaml.method
-    for path in (CONF_DIR / "method").glob("*.yaml")
-    if "_target_" in (yaml := OmegaConf.load(path)).method  # sln_mo_lc takes it from another option
-}
-"""The YAML of each method, not composed: each of pytest's processes reads this when it collects the tests."""
+METHODS = {name: OmegaConf.load(CONF_DIR / "method" / f"{name}.yaml").method for name in own_classes()}
 
-SINGLE = sorted(name for name, node in METHODS.items() if issubclass(get_class(node._target_), SingleNetwork))
+SINGLE = [name for name, kind in own_classes().items() if issubclass(kind, SingleNetwork) and name != "sln_mo_lc"]
+"""`sln_mo_lc` adds a callback, and no objective, to `sln`."""
 
 WITH_SAM = [name for name in SINGLE if "sam.rho" not in law(METHODS[name]).refuses]
 

@@ -40,6 +40,17 @@ def names(config_dir: str | None) -> list[str]:
     return sorted(path.stem for path in (Path(config_dir or CONF_DIR) / "method").glob("*.yaml"))
 
 
+@cache
+def own_classes() -> dict[str, type[Method]]:
+    """Option of `method` → its class, not composed: each of pytest's processes asks for it when it collects."""
+    files = {path.stem: OmegaConf.load(path) for path in (CONF_DIR / "method").glob("*.yaml")}
+
+    def target(name: str) -> str:
+        return files[name].method.get("_target_") or target(files[name].defaults[0])  # sln_mo_lc is sln with more
+
+    return {name: get_class(target(name)) for name in sorted(files)}
+
+
 ONLY_LOSS = re.compile(r"(loss|preset)\..*|clip_norm|method\.(name|title|(fixed|refuses)\..*)")
 """Keys in which a method differs from cross entropy if it is another loss of single samples, and nothing else."""
 
