@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test-vectors help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/recipe/search experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: test-vectors help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/recipe/half experiments/recipe/search experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -100,6 +100,26 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 	$(BIN)/python -m slnlab.report runs/recipe_parts --out $@/parts --archive $@/parts/runs.tar.xz
 	rm $@/curves.png $@/parts/curves.png
 
+# slnlab in half the epochs costs a fifth of a run of SOP+.
+HALF_FASHION := $(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local method=slnlab trainer.max_epochs=40 \
+  runs_dir=runs/recipe_half_fashion
+experiments/recipe/half: $(STAMP)  ## method=slnlab in half the epochs beside SOP+ and DivideMix (37 runs, and those of recipe, fashion_mnist)
+	@$(call unpack,experiments/recipe,runs/recipe)
+	@$(call unpack,experiments/fashion_mnist,runs/fashion_mnist)
+	@$(call unpack,$@,runs/recipe_half)
+	@$(call unpack,$@/fashion_mnist,runs/recipe_half_fashion)
+	$(RECIPE) method=slnlab trainer.max_epochs=30 runs_dir=runs/recipe_half
+	for seed in 0 1 2; do for noise in noise=sym noise=asym "$(FIVE)"; do \
+	  $(HALF_FASHION) seed=$$seed noise.seed=$$seed $$noise || exit 1; done; done
+	$(HALF_FASHION) noise=dependent noise.seed=0
+	$(BIN)/python -m slnlab.report runs/recipe runs/recipe_half --where method=slnlab,sop_plus,dividemix \
+	  --compare sop_plus --out $@
+	$(BIN)/python -m slnlab.report runs/fashion_mnist runs/recipe_half_fashion --where method=slnlab,sop_plus,dividemix \
+	  --compare sop_plus --out $@/fashion_mnist
+	$(BIN)/python -m slnlab.report runs/recipe_half --archive $@/runs.tar.xz > /dev/null
+	$(BIN)/python -m slnlab.report runs/recipe_half_fashion --archive $@/fashion_mnist/runs.tar.xz > /dev/null
+	rm $@/curves.png $@/fashion_mnist/curves.png
+
 SEARCH := $(BIN)/python experiments/recipe_search.py runs_dir=runs/recipe_search
 experiments/recipe/search: $(STAMP)  ## additions to method=slnlab and other cores for it, on noisy labels: digits, Fashion-MNIST (hours)
 	$(SEARCH) experiment=recipe_digits data.noisy_val=260 trainer.evaluate_every=2 seed=0,1,2
@@ -176,6 +196,8 @@ experiments/digits_study: $(STAMP)  ## sigma chosen on held-out noisy labels, th
 FASHION := $(BIN)/python -m slnlab.tune experiment=fashion_mnist data.noisy_val=400 seed=0 noise.seed=0 runs_dir=runs/fashion_tuned
 FASHION_SWEEP := $(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local runs_dir=runs/fashion_mnist
 FIVE := data=fashion_mnist_five noise=open_set
+FASHION_AUGMENTED := $(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local data.padding=2 data.flip=true \
+  runs_dir=runs/fashion_augmented
 RIVALS := method=elr,gce,phuber_ce,label_smoothing,forward,co_teaching,sigua,dividemix,sop_plus
 experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memorises: eight studies, then the sweep (hours)
 	for noise in noise=sym noise=asym noise=dependent "$(FIVE)"; do \
@@ -186,14 +208,16 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	for study in runs/fashion_tuned/studies/*; do \
 	  cp $$study/study.md $@/$$(basename $$study).md && cp $$study/trials.csv $@/$$(basename $$study).csv || exit 1; done
 	@$(call unpack,$@,runs/fashion_mnist)
+	@$(call unpack,$@/augmented,runs/fashion_augmented)
 	$(FASHION_SWEEP)
 	$(FASHION_SWEEP) $(FIVE)
 	$(FASHION_SWEEP) noise=dependent noise.seed=0
 	$(FASHION_SWEEP) $(RIVALS)
 	$(FASHION_SWEEP) noise=dependent noise.seed=0 $(RIVALS)
 	$(FASHION_SWEEP) init.from=sln method=co_teaching,sigua,dividemix  # Table 4
-	$(FASHION_SWEEP) data.padding=2 data.flip=true  # with augmentation
+	$(FASHION_AUGMENTED)
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --compare ce --out $@ --archive $@/runs.tar.xz
+	$(BIN)/python -m slnlab.report runs/fashion_augmented --compare ce --out $@/augmented --archive $@/augmented/runs.tar.xz
 	$(BIN)/python -m slnlab.report runs/fashion_mnist --where noise=sym --out runs/fashion_mnist && \
 	  cp runs/fashion_mnist/curves.png $@/sym.png  # for the README
 	@find runs/fashion_mnist -name result.json ! -execdir test -e samples.npz \; -print | grep -q . && \

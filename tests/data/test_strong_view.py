@@ -44,6 +44,23 @@ def test_randaugment_leaves_the_expected_share_of_images_as_they_are() -> None:
     assert not torch.equal(seen, view(many, Shard(0, 400, 400), Streams(3), 0, number=2))
 
 
+def test_the_strengths_of_randaugment_lie_below_its_magnitude() -> None:
+    """Of magnitude 3, an operation is torchvision's of strength 1 or 2 of 10, never of 3."""
+    once, image, found = randaugment(1, 3), IMAGES[0], set()
+    stronger = [v2.RandAugment(1, magnitude=3 * strength, num_magnitude_bins=31) for strength in (1, 2, 3)]
+    for seed in range(200):
+        torch.manual_seed(seed)
+        seen, possible = once(image), []
+        for policy in stronger:
+            torch.manual_seed(seed)
+            torch.rand(1)  # whether there is an operation
+            torch.multinomial(torch.ones(2), 1)  # its strength
+            possible.append(policy(image))
+        if not any(torch.equal(possible[a], possible[b]) for a, b in ((0, 1), (0, 2), (1, 2))):
+            found |= {number for number, image_then in enumerate(possible, 1) if torch.equal(seen, image_then)}
+    assert found == {1, 2}
+
+
 def test_samples_and_steps_differ() -> None:
     view = StrongView(autoaugment(), CropFlip(2, True), PLAIN, 8)
     same = IMAGES[:1].expand(6, -1, -1, -1)

@@ -102,6 +102,15 @@ def test_a_step_by_hand(bare: Callable[..., Bare]) -> None:
     assert loss_of(made, weak, strong) == pytest.approx((-log(0.5) - 2 * log(0.1) - 3 * log(0.2)) / 3)
 
 
+def test_both_plain_views_share_the_statistics_of_a_batch(bare: Callable[..., Bare]) -> None:
+    """One pass over the weak and the strong views, and one over the mixtures of either."""
+    made, sizes = mixing(bare, [1, 0, 0]), []
+    made.method.network.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    logits = probabilities([[0.5, 0.5]] * 3)
+    loss_of(made, logits, logits)
+    assert sizes == [6, 3, 3]
+
+
 def test_the_docstring_example_holds() -> None:
     done = doctest.testmod(disc)
     assert (done.attempted > 0, done.failed) == (True, 0)

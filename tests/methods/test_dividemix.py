@@ -374,4 +374,5 @@ def test_extreme_logits_give_finite_losses() -> None:
     """Sharpening that underflows every class, and a class that no row gives any probability to."""
     assert sharpen(torch.tensor([[0.02, 0.01, 0.01]]), 0.01)[0].tolist() == pytest.approx([1, 0, 0])
     assert sharpen(torch.tensor([[1e-3] * 1000]), 0.02).sum().item() == pytest.approx(1)
-    assert prior_penalty(torch.tensor([1.0, 0.0])).isfinite()
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        assert prior_penalty(torch.tensor([1.0, 0.0], dtype=dtype)).isfinite()

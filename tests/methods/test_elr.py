@@ -9,6 +9,8 @@ import pytest
 import torch
 from by_hand import Bare, probabilities
 
+from slnlab.objectives import early_learning
+
 
 def test_two_steps_by_hand(bare: Callable[..., Bare]) -> None:
     """β = ¾, λ = 2, two classes; sample 1 of two is met twice, first at S = (.8, .2), then at (.4, .6)."""
@@ -48,3 +50,10 @@ def test_a_certain_prediction_is_clipped(bare: Callable[..., Bare]) -> None:
     loss.backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_certain_prediction_in_half_precision_is_clipped(dtype: torch.dtype) -> None:
+    """1 − 1e-4 is 1 in half precision, whose logarithm of 1 − 1 would be −∞."""
+    likely = torch.tensor([[1.0, 0.0]], dtype=dtype)
+    assert early_learning(likely, likely.float()).item() == pytest.approx(log(1e-4), rel=1e-3)

@@ -97,7 +97,11 @@ def test_presets_are_the_published_values(method: str, data: str, noise: str, ex
         (["data=fashion_mnist", "method=sop_plus"], {"method.cutout": 14}),
         (["data=tiny_imagenet", "method=sop_plus"], {"method.cutout": 32, "method.view2_norm": "own"}),
         (["data=tiny_imagenet", "method=ssr"], {"method.neighbours": 200, "method.references": 50000}),
-        (["data=clothing1m", "method=ssr_plus"], {"method.neighbours": 200}),
+        (["data=clothing1m", "method=ssr_plus"], {"method.neighbours": 200, "method.alpha": 0.5}),
+        (["data=mini_webvision", "method=ssr"], {"method.relabel_above": 0.95, "method.alpha": 0.5}),
+        (["data=cifar10", "method=ssr"], {"method.alpha": 4}),
+        (["data=clothing1m", "method=jal_ce"], {"clip_norm": None}),
+        (["data=clothing1m", "method=eps_softmax"], {"clip_norm": None}),
         (["data=digits", "method=disc"], {"method.cutout": 2}),
     ],
 )

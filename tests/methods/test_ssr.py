@@ -103,9 +103,19 @@ def test_each_class_is_repeated_to_the_size_of_the_largest(bare: Callable[..., B
     method = sorting(bare)
     method.table["relabelled"].copy_(torch.tensor([0, 0, 0, 1]))
     kept = torch.tensor([0, 1, 2, 3])
-    assert method._balanced(kept, 0, 0).sort().values.tolist() == [0, 1, 2, 3, 3, 3]
+    assert method._balanced(kept, 0, 6).sort().values.tolist() == [0, 1, 2, 3, 3, 3]
     assert len(method._balanced(kept, 0, 10)) == 10
     assert len(method._balanced(kept[:1], 0, 10)) == 0, "one sample makes no batch"
+
+
+@pytest.mark.parametrize("name", ["ssr", "ssr_plus"])
+def test_an_epoch_is_as_long_as_all_samples(bare: Callable[..., Bare], name: str) -> None:
+    """Two of four samples are selected: batches of two go round them twice."""
+    method = sorting(bare, name)
+    method.data.batch_size = 2
+    method.data.reading = lambda parts: parts.__getitem__  # type: ignore[assignment, method-assign]
+    method.table["selected"].copy_(torch.tensor([True, False, False, True]))
+    assert len([*method.batches(0)]) == 2
 
 
 def test_strong_views_are_mixed_with_their_targets(bare: Callable[..., Bare]) -> None:

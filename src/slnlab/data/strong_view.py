@@ -48,14 +48,14 @@ def autoaugment() -> v2.Transform:
 
 
 def randaugment(operations: int, magnitude: int) -> v2.Transform:
-    """torchvision's RandAugment (Cubuk et al. 2020), each operation with probability ½.
+    """torchvision's RandAugment (Cubuk et al. 2020), each operation with probability ½ and a strength of its own.
 
     Args:
         operations: number of operations, ≥ 1.
-        magnitude: strength of each, in [0, 10].
+        magnitude: m in [2, 10]. Each strength is drawn from 1 … m − 1, of 10, as in FixMatch's and DISC's code.
     """
-    once = v2.RandAugment(num_ops=1, magnitude=3 * magnitude, num_magnitude_bins=31)
-    return v2.Compose([v2.RandomApply([once], p=0.5) for _ in range(operations)])
+    strengths = [v2.RandAugment(1, magnitude=3 * strength, num_magnitude_bins=31) for strength in range(1, magnitude)]
+    return v2.Compose([v2.RandomApply([v2.RandomChoice(strengths)], p=0.5) for _ in range(operations)])
 
 
 class StrongView:

@@ -20,11 +20,11 @@ from slnlab.streams import beta
 class DISC(TwoViews):
     """The mean of `slnlab.objectives.DISC` over the batch, plus for either view the mixup loss of its learned samples.
 
-    A weak and a strong view of each image are predicted in passes of their own, each with its own batch statistics.
-    After the warm-up a third and a fourth pass predict mixtures of the learned samples M of the batch (clean, hard and
-    purified ones): weak with weak views, strong with strong ones, with the larger share max(λ, 1 − λ), λ ~ Beta(α, α).
-    Their loss is the mean over M. To keep its size, this pass repeats samples of M with other partners; each sample of
-    M weighs the same. `selected` marks M.
+    One pass predicts a weak and a strong view of each image, with batch statistics over both, as the authors' does.
+    After the warm-up two more passes predict mixtures of the learned samples M of the batch (clean, hard and purified
+    ones): weak views with weak ones, strong with strong ones, with the larger share max(λ, 1 − λ), λ ~ Beta(α, α).
+    Their loss is the mean over M. To keep its size, a pass repeats samples of M with other partners; each sample of M
+    weighs the same. `selected` marks M.
 
     Args:
         network: see `SingleNetwork`.
@@ -80,8 +80,8 @@ class DISC(TwoViews):
         self.table["selected"].copy_(self.table["disc_set"] > 0)
 
     @property
-    def passes(self) -> int:
-        """Number of passes in a step of the current epoch."""
+    def parts(self) -> int:
+        """Number of parts of a lesson in the current epoch: weak and strong views, then mixtures of either."""
         return 2 if self.current_epoch < self.warm_up_epochs else 4
 
     def targets(self, index: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class DISC(TwoViews):
     def lesson(self, batch: Batch) -> Lesson:
         lesson = super().lesson(batch)
         images, targets = [lesson.images, self.second_view(batch)], [lesson.targets, lesson.targets]
-        if self.passes > 2:
+        if self.parts > 2:
             for name, view in zip(("weak", "strong"), images[:2], strict=True):
                 rows, partners = self.pairs(batch, name)
                 share = beta(self.alpha, self.seed, f"DISC {name} share", self.steps)
@@ -123,15 +123,16 @@ class DISC(TwoViews):
         return batch.shard.of(learned.any() / (count * times))
 
     def outputs(self, images: Tensor) -> Tensor:
-        return torch.cat([self.network(part) for part in images.tensor_split(self.passes)])
+        weak, strong, *mixed = images.tensor_split(self.parts)
+        return torch.cat([self.network(part) for part in (torch.cat([weak, strong]), *mixed)])
 
     def remember(self, batch: Batch, logits: Tensor) -> None:
-        weak, strong, *_ = logits.tensor_split(self.passes)
+        weak, strong, *_ = logits.tensor_split(self.parts)
         self.disc.remember(batch.index, weak, strong)
 
     def batch_loss(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        weak, strong, *mixed = logits.tensor_split(self.passes)
-        first, _, *of_mixed = targets.tensor_split(self.passes)
+        weak, strong, *mixed = logits.tensor_split(self.parts)
+        first, _, *of_mixed = targets.tensor_split(self.parts)
         loss = batch.mean(self.disc(batch.index, weak, strong, first))
         for part, its in zip(mixed, of_mixed, strict=True):
             loss = loss + (self.weights(batch) * expected_loss(its, cross_entropy(part))).sum()

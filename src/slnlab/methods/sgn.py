@@ -23,8 +23,9 @@ class SGN(SingleNetwork):
 
     The loss of a label is `slnlab.objectives.shifted_gaussian`; soft targets and SLN's noise weigh those of all
     classes. A second linear head beside the classifier gives the direction r of a likely error. The momentum model
-    predicts the same images in train mode; its running statistics stay. The shift f = 1 − α^e, with the epochs e done
-    so far (a fraction within an epoch), moves the target from the label to that prediction.
+    predicts the same images in train mode. Its running statistics are averaged like its weights; the authors' are those
+    of its own passes, which only its evaluation sees. The shift f = 1 − α^e, with the epochs e done so far (a fraction
+    within an epoch), moves the target from the label to that prediction.
 
     Args:
         network: see `SingleNetwork`.

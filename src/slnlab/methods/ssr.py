@@ -16,6 +16,7 @@ from slnlab.data.strong_view import autoaugment
 from slnlab.methods.single_network import Lesson, SingleNetwork
 from slnlab.models.features import head_on, logits_and_features
 from slnlab.models.modes import evaluating
+from slnlab.objectives._precision import in_full
 from slnlab.processes.batching import FEWEST
 from slnlab.processes.distributed import gathered, sum_of_processes
 from slnlab.samples import margins
@@ -32,13 +33,13 @@ class SSR(SingleNetwork):
        (`relabelled`; nothing compounds).
     2. A sample is `selected` if the vote of its nearest neighbours for its label, divided by the label's share of all
        samples, is at least `agreement` times the largest such vote of a class.
-    3. An epoch has the selected samples, each class repeated to the size of the largest. A step mixes all strong views
-       of its batch, two of each sample: the larger share max(λ, 1 − λ), λ ~ Beta(α, α). ℓ is any class-wise loss.
+    3. An epoch has as many steps as one over all samples. They go round the selected samples, each class repeated to
+       the size of the largest. A step mixes all strong views of its batch, two of each sample: the larger share
+       max(λ, 1 − λ), λ ~ Beta(α, α). ℓ is any class-wise loss.
 
     SSR+ adds `consistency` · mean −cos(h(g(f(strong))), sg g(f(weak))) over a batch of *all* samples, with features f,
-    a projector g and a predictor h; a pass over all samples is then the epoch. Both views have a pass of their own.
-    `loss` and `prediction` are those of this evaluation, for Label Wave too. Without two selected samples an epoch has
-    no step.
+    a projector g and a predictor h. Both views have a pass of their own. `loss` and `prediction` are those of this
+    evaluation, for Label Wave too. Without two selected samples an epoch has no step.
 
     Args:
         network: see `SingleNetwork`.
@@ -133,7 +134,7 @@ class SSR(SingleNetwork):
     def batches(self, epoch: int) -> Iterable[Callable[[], Any]]:
         rows, size = self.data.train_index, self.data.batch_size
         every = self._shuffled(rows, "all", epoch) if self.consistency else rows[:0]
-        parts = in_batches(self._balanced(rows[self.table["selected"][rows]], epoch, len(every)), size)
+        parts = in_batches(self._balanced(rows[self.table["selected"][rows]], epoch, len(rows)), size)
         others = in_batches(every, size) if self.consistency else [every] * len(parts)
         read = self.data.reading([rows for pair in zip(parts, others, strict=False) for rows in pair])
         return [partial(self._batch, read, epoch, step) for step in range(len(parts))]
@@ -143,7 +144,7 @@ class SSR(SingleNetwork):
         return rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
 
     def _balanced(self, kept: Tensor, epoch: int, length: int) -> Tensor:
-        """The selected rows in random order, each class as often as the largest; `length` > 0: in so many places."""
+        """The selected rows in random order, each class as often as the largest, in so many places."""
         if len(kept) < FEWEST:
             return kept[:0]
         labels = self.table["relabelled"][kept]
@@ -152,9 +153,8 @@ class SSR(SingleNetwork):
         # Shuffled, so that in each epoch other samples have one place more than the rest of their class.
         members = [self._shuffled(kept[labels == label], "class", epoch, label) for label in present.tolist()]
         whole = torch.cat([own.repeat(-(-most // len(own)))[:most] for own in members])
-        rounds = max(1, -(-length // len(whole)))
-        drawn = torch.cat([self._shuffled(whole, "selected", epoch, number) for number in range(rounds)])
-        return drawn[:length] if length else drawn
+        rounds = -(-length // len(whole))
+        return torch.cat([self._shuffled(whole, "selected", epoch, number) for number in range(rounds)])[:length]
 
     def _batch(self, read: Callable[[int], Images], epoch: int, step: int) -> Batch:
         batch = read(2 * step).batch(self.streams("SSR augmentation", epoch, step))
@@ -204,7 +204,7 @@ class SSR(SingleNetwork):
         with torch.no_grad():
             _, weak = logits_and_features(self.network, batch.image)
             target = projector(weak)
-        return -cosine_similarity(predictor(projector(strong)), target)
+        return -cosine_similarity(in_full(predictor(projector(strong))), in_full(target))
 
 
 def agreeing(votes: Tensor, labels: Tensor, agreement: float) -> Tensor:
@@ -233,6 +233,7 @@ class _GlobalBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = in_full(x)  # half precision has no 257, and its sums lose digits
         count = sum_of_processes(x.new_full((1,), len(x)))
         above = x - sum_of_processes(x.sum(0)) / count
         variance = sum_of_processes((above**2).sum(0)) / count

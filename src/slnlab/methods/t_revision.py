@@ -30,6 +30,7 @@ class TRevision(GivenTransition):
 
     The authors' vectorised code detaches the weights in phase 2, so that ΔT never moves; this is the paper's formula.
     Their phase 2 starts from the epoch of phase 1 that is best on held-out noisy labels; here it starts from the last.
+    Their Adam has a weight decay of 1e-4; here it has none.
 
     Args:
         network: its last layer is a `torch.nn.Linear` with an output per class.

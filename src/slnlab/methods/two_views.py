@@ -18,7 +18,7 @@ class TwoViews(SingleNetwork):
 
     Args:
         network: see `SingleNetwork`.
-        magnitude: strength of RandAugment's two operations in the strong view, in [0, 10].
+        magnitude: of RandAugment's two operations in the strong view, in [2, 10]; see `slnlab.data.strong_view`.
         cutout: side of the square cut out of the strong view, in pixels.
         options: see `SingleNetwork`.
     """

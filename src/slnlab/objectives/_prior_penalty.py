@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from slnlab.objectives._precision import in_full
 from slnlab.processes.distributed import sum_of_processes
 
 
@@ -13,7 +14,7 @@ def prior_penalty(mean: Tensor) -> Tensor:
     Equation 11 of DivideMix (Li, Socher & Hoi, 2020). Where a batch has hardly more samples than there are classes, the
     penalty of right and confident predictions is not near 0 either.
     """
-    return -(mean * len(mean)).clamp(min=1e-30).log().mean()  # a class of probability 0 has a finite penalty
+    return -(in_full(mean) * len(mean)).clamp(min=1e-30).log().mean()  # a class of probability 0 has a finite penalty
 
 
 def batch_prior_penalty(likely: Tensor, total: int) -> Tensor:
@@ -23,6 +24,6 @@ def batch_prior_penalty(likely: Tensor, total: int) -> Tensor:
         likely: S of this process's rows (B, C). The gradient is theirs, so the sum of all processes' is the batch's.
         total: number of rows of all processes.
     """
-    sums = likely.sum(0)
+    sums = in_full(likely).sum(0)
     elsewhere = sum_of_processes(sums.detach()) - sums.detach()
     return prior_penalty((sums + elsewhere) / total)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from slnlab.losses import cross_entropy, expected_loss
+from slnlab.objectives._precision import in_full
 from slnlab.objectives._softmax import softmax
 from slnlab.samples import SampleTable
 
@@ -19,10 +20,10 @@ def early_learning(likely: Tensor, running: Tensor) -> Tensor:
     """Regulariser log(1 − ⟨q, S⟩) of each sample (B,), in (−∞, 0].
 
     Args:
-        likely: S (B, C); this function clips it to [1e-4, 1 − 1e-4].
+        likely: S (B, C); this function clips it to [1e-4, 1 − 1e-4], in float32 if it is in half precision.
         running: running targets q (B, C).
     """
-    return torch.log(1 - (running * likely.clamp(CLIP, 1 - CLIP)).sum(1))
+    return torch.log(1 - (running * in_full(likely).clamp(CLIP, 1 - CLIP)).sum(1))
 
 
 class ELR:

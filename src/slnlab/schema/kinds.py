@@ -49,7 +49,7 @@ Augmentation = Literal["crop_flip", "random_resized", "trivial", "randaugment", 
 EvenPixels = Annotated[int, Field(ge=0, multiple_of=2)]
 """The even side of a square, in pixels."""
 
-Magnitude = Annotated[int, Field(ge=0, le=10)]
+Magnitude = Annotated[int, Field(ge=2, le=10)]
 """The strength of an augmentation."""
 
 
