@@ -370,6 +370,13 @@ def test_impossible_settings_are_refused_before_training(
     assert torch.equal(module.network.weight, before)
 
 
+def test_a_run_without_a_number_of_epochs_is_refused(quiet_trainer: MakeTrainer) -> None:
+    module = Somebody()
+    correction = LabelCorrection(1, batches=lambda epoch: module.loader())
+    with pytest.raises(ConfigError, match=r"label correction needs the number of epochs: give the Trainer max_epochs"):
+        quiet_trainer(MomentumModel(0.9), correction, max_epochs=-1, max_steps=2).fit(module, module.loader())
+
+
 # The callback, in one of our runs
 
 

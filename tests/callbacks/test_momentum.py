@@ -395,14 +395,15 @@ def test_testing_a_checkpoint_tests_its_momentum_model(fresh: bool, quiet_traine
         trainer.fit_loop.max_epochs = 5
         trainer.fit(module, loader())
         assert not same(module.net, torch.load(tmp_path / "early.ckpt", weights_only=True)["state_dict"])
-    (logged,) = trainer.test(
-        module,
-        DataLoader(data(), batch_size=12),
-        ckpt_path=tmp_path / "early.ckpt",
-        weights_only=True,
-        verbose=False,
-    )
+    given = {"ckpt_path": tmp_path / "early.ckpt", "weights_only": True}
+    (logged,) = trainer.test(module, DataLoader(data(), batch_size=12), verbose=False, **given)
     assert logged == pytest.approx(expected)
+    if fresh:
+        module, callback = Somebody(seed=9), MomentumModel(0.9, network="net")
+        trainer = quiet_trainer(callback)
+    module.predict_step = lambda batch, batch_idx: module.judged["momentum"](batch[0])  # type: ignore[method-assign]
+    (predicted,) = trainer.predict(module, DataLoader(data(), batch_size=12), **given)
+    assert cross_entropy(predicted, labels).item() == pytest.approx(expected["momentum"])
 
 
 class Two(pl.LightningModule):

@@ -277,6 +277,7 @@ def test_parquet_refuses_what_it_cannot_tell(tmp_path: Path) -> None:
     for columns, message in (
         ({"x": [1.0]}, r"has no column 'label'; its columns are 'x'"),
         ({**good, "label": ["a", None]}, r"row 1 \(from 0\) has no value in the column 'label'"),
+        ({**good, "Clean_Label": [0, 1]}, r"the column 'Clean_Label' would be a feature, as all columns of numbers"),
         ({**good, "name": ["u", "v"]}, r"the column 'name' holds no numbers"),
         ({**good, "split": ["train", "holdout"]}, r"row 1 \(from 0\) has the split 'holdout'; allowed: 'train', 'val'"),
         ({**good, "features": [[1.0], [1.0, 2.0]]}, r"row 1 \(from 0\) has 2 features, row 0 has 1"),

@@ -214,6 +214,30 @@ def test_train_size_takes_the_first() -> None:
     assert len(datamodule.val_dataloader()["test"]) == 1  # the test set is whole
 
 
+def test_a_part_of_a_sorted_file_without_all_classes_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    source = Pictures()
+    train = source.splits["train"]
+    source.splits["train"] = train._replace(labels=train.labels.sort().values)
+    ready(source, train_size=4)
+    assert "data.train_size=4: 4 classes have no training sample; if the file is sorted by label" in caplog.text
+    caplog.clear()
+    ready(source)
+    assert not caplog.text
+
+
+def blacks_out(images: Tensor, labels: Tensor) -> Tensor:
+    images.zero_()
+    return labels
+
+
+def test_a_noise_function_cannot_edit_the_images() -> None:
+    source = Pictures()
+    noise = {"_target_": f"{__name__}.blacks_out", "name": "own", "rate": 0.0, "seed": 0}
+    datamodule = ready(source, noise=noise)
+    for batch in batches(datamodule):
+        assert torch.equal(pixels(batch.image), source.splits["train"].images[batch.index])
+
+
 def test_held_out_samples_are_disjoint_and_keep_noisy_labels() -> None:
     source = Pictures(train=1000)
     datamodule = ready(source, noise=SYMMETRIC, noisy_val=200)

@@ -176,6 +176,16 @@ def test_the_matrix_is_copied_and_inverted_once(monkeypatch: pytest.MonkeyPatch)
         assert loss(RANDOM_LOGITS).dtype == torch.float64, "the float32 matrix is not taken for the float64 one"
 
 
+@pytest.mark.parametrize("kind", [Forward, Backward])
+def test_training_after_an_evaluation_has_gradients(kind: type[Forward | Backward]) -> None:
+    loss, logits = kind([[0.8, 0.2], [0.2, 0.8]]), torch.zeros(1, 2, requires_grad=True)
+    with torch.inference_mode():
+        expected = loss(logits)
+    loss(logits).sum().backward()
+    assert torch.equal(loss(logits).detach(), expected)
+    assert logits.grad is not None
+
+
 def test_arrays_and_lists_are_accepted_as_matrices() -> None:
     for made in (CYCLE.numpy(), CYCLE.tolist(), CYCLE.float()):
         torch.testing.assert_close(forward(LOGITS, made), forward(LOGITS, CYCLE))

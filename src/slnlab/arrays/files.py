@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 from slnlab.errors import DataError
 from slnlab.text.messages import quoted
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +95,8 @@ _SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 class _Parquet:
     """A table with a row for each sample: `label`, perhaps `split` and `true_label`, and the features.
 
-    The features are one column `features` of equally long lists, or else all columns of numbers.
+    The features are one column `features` of equally long lists, or else all columns of numbers. A further column that
+    is named like a label is refused, because a network would learn from it.
     """
 
     def __init__(self, path: Path, labelled: bool) -> None:
@@ -111,6 +115,14 @@ class _Parquet:
         columns = [name for name in table.column_names if name not in {"label", "split", "true_label", *index}]
         if "features" in columns:
             columns = ["features"]
+        for name in columns:
+            if "label" in name.casefold():
+                raise DataError(
+                    f"{path}: the column {name!r} would be a feature, as all columns of numbers beside label, split "
+                    "and true_label are; drop or rename it, or put the features into a column 'features' of lists"
+                )
+        if columns != ["features"]:
+            log.info("%s: %d features, the columns %s", path, len(columns), quoted(columns))
         for name in [*columns, *(["label"] if labelled else [])]:
             if table[name].null_count:
                 row = table[name].is_null().to_numpy().argmax()

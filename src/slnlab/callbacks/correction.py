@@ -148,7 +148,9 @@ class LabelCorrection(pl.Callback):
         self.table, self.batches = table, batches
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.max_epochs is None or self.last_epochs > trainer.max_epochs:
+        if trainer.max_epochs is None or trainer.max_epochs < 0:
+            raise ConfigError("label correction needs the number of epochs: give the Trainer max_epochs")
+        if self.last_epochs > trainer.max_epochs:
             raise ConfigError(
                 f"correction.last_epochs={self.last_epochs}: the run has only {trainer.max_epochs} epochs"
             )

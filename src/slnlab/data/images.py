@@ -92,7 +92,8 @@ class ImageDataModule(IndexedDataModule):
         every = sample_names(self.source)
         names = self._names = None if every is None else [every[row] for row in kept.rows.tolist()]
         made = None if names is None else lambda: names
-        added = self._use_labels(kept, made, images=lambda: images, num_train=lambda: available)
+        copied = images.clone  # the function may edit its images in place
+        added = self._use_labels(kept, made, images=copied, num_train=lambda: available)
         if added is not None:
             images = self.noise.with_donors(images, added)
         self._hold_out(len(kept.rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,8 @@ from slnlab.errors import ConfigError, DataError
 from slnlab.noise import NoiseRecord
 from slnlab.schema.kinds import Classes, Count, CountOrZero, Fold, OneOrMore
 from slnlab.streams import Streams
+
+log = logging.getLogger(__name__)
 
 
 class Kept(NamedTuple):
@@ -144,6 +147,11 @@ class TrainingSamples:
             rows = imbalanced_rows(known[:size], self.own_classes, self.imbalance, self.imbalance_kind, generator)
             if self.noisy_val >= len(rows):
                 raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
+        if missing := len(labels.unique()) - len(labels[rows].unique()):
+            log.warning(
+                "data.train_size=%d: %d classes have no training sample; if the file is sorted by label, shuffle it",
+                size, missing,
+            )  # fmt: skip
         columns = (None if column is None else column[rows] for column in (true, replaced))
         return Kept(rows, labels[rows], *columns)
 

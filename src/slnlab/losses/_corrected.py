@@ -50,5 +50,6 @@ class Corrected:
             raise ConfigError(f"{self._name}: a transition matrix of {size} classes, but logits {tuple(losses.shape)}")
         key = (losses.device, losses.dtype)
         if key not in self._copies:  # a copy in every step would wait for the device
-            self._copies[key] = self.matrix.to(losses.device, losses.dtype)
+            with torch.inference_mode(False):  # a copy made in an evaluation serves training too
+                self._copies[key] = self.matrix.to(losses.device, losses.dtype)
         return self._copies[key]
