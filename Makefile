@@ -223,7 +223,8 @@ experiments/fashion_mnist: $(STAMP)  ## Fashion-MNIST with a network that memori
 	@find runs/fashion_mnist -name result.json ! -execdir test -e samples.npz \; -print | grep -q . && \
 	  { echo "not drawn without weights and samples: density, dissection, tsne; without runs/fashion_mnist KEPT= trains all runs"; exit; }; \
 	for kind in density dissection; do \
-	  $(BIN)/python -m slnlab.analyze $$kind $(foreach method,ce sln sln_mo_lc slnlab,runs/fashion_mnist/*/*-0.4/$(method)) --out $@ || exit 1; done; \
+	  $(BIN)/python -m slnlab.analyze $$kind runs/fashion_mnist --where method=ce,sln,sln_mo_lc,slnlab \
+	    --where noise=sym,asym,dependent,open_set --out $@ || exit 1; done; \
 	$(BIN)/python -m slnlab.analyze tsne $$(for method in ce sln_mo_lc slnlab; do \
 	  ls -d runs/fashion_mnist/fashion_mnist/sym-0.4/$$method/*/seed0 | head -1; done) --samples 1500 --out $@ && \
 	rm $@/*.svg

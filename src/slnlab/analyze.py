@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help=f"write {kind}.png, {kind}.svg and {kind}.csv there"
     )
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs: noise=sym, …; repeatable"
+    )
     if hasattr(module, "add_arguments"):
         module.add_arguments(parser)
     options = vars(parser.parse_args(words[1:]))

@@ -72,6 +72,15 @@ def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
         make_run(f"runs/{i}", method="sln", sigma=value, settings={"optimizer": {"lr": lr}})
     with pytest.raises(DataError, match=r"digits, sym 0.4: .* not only in sln.sigma, but also in optimizer.lr; give"):
         sigma.figure([tmp_path / "runs"], tmp_path)
+    assert sigma.figure([tmp_path / "runs"], tmp_path, where=["optimizer.lr=0.1"]) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_draws_chosen_runs(kind, make_run, tmp_path, capsys):
+    make_run("runs/0", noise="sym")
+    with pytest.raises(SystemExit) as ended:
+        main([kind, str(tmp_path / "runs"), "--out", str(tmp_path), "--where", "noise=asym"])
+    assert "noise=asym" in str(ended.value)
 
 
 def test_sigma_without_a_sweep_is_refused(make_run, tmp_path):

@@ -20,7 +20,7 @@ WEIGHTINGS = ("loss", "inverse")
 BEFORE = 5
 
 
-def figure(runs: Sequence[Path], out: Path, before: int = BEFORE) -> list[str]:
+def figure(runs: Sequence[Path], out: Path, before: int = BEFORE, where: Sequence[str] = ()) -> list[str]:
     """Draw test accuracy in the epochs of label correction for both weightings.
 
     Each data set and noise has a panel, with means over runs and bands of one sample standard deviation. A vertical
@@ -31,24 +31,25 @@ def figure(runs: Sequence[Path], out: Path, before: int = BEFORE) -> list[str]:
         runs: searched for finished runs. Runs without label correction are not drawn.
         out: folder for `correction.png`, `correction.svg` and `correction.csv`, which has a line per curve and epoch.
         before: epochs before the correction that are drawn too, ≥ 0.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn.
 
     Raises:
-        ConfigError: `before` is out of range.
+        ConfigError: `before` is out of range, or a condition cannot be read.
         DataError: no finished runs have both weightings, runs of one panel differ in more, or a file cannot be written.
     """
     at_least(0, before=before)
-    groups, remarks = found_groups(runs)
+    groups, remarks = found_groups(runs, where)
     drawn: list[list[Curve]] = []
     for same in panels(groups):
         corrected = [group for group in same if _correction(group).get("enabled")]
         if not corrected:
             continue
-        where = f"{same[0].first.data}, {same[0].noise}"
+        title = f"{same[0].first.data}, {same[0].noise}"
         if missing := set(WEIGHTINGS) - {_correction(group)["weighting"] for group in corrected}:
-            remarks.append(f"not drawn: {where} has no run with correction.weighting={' or '.join(sorted(missing))}")
+            remarks.append(f"not drawn: {title} has no run with correction.weighting={' or '.join(sorted(missing))}")
             continue
         refuse_other_differences(corrected, "correction.weighting")
         try:

@@ -38,7 +38,9 @@ class Point(NamedTuple):
         return f"{self.row.title} {self.row.group.setting}".strip()
 
 
-def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary: bool = False) -> list[str]:
+def figure(
+    runs: Sequence[Path], out: Path, costs: Path | None = None, secondary: bool = False, where: Sequence[str] = ()
+) -> list[str]:
     """Draw test accuracy at the last epoch against training cost as a multiple of cross entropy's.
 
     Each data set and noise has a panel with a point per row, the mean over runs with one sample standard deviation.
@@ -50,14 +52,16 @@ def figure(runs: Sequence[Path], out: Path, costs: Path | None = None, secondary
         costs: a file of `python -m benchmarks.methods --json`; None: the median recorded training time of the runs,
             divided by that of the `ce` runs with the same data, noise, epochs and model.
         secondary: draw secondary rows too.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn, and on the source of the costs.
 
     Raises:
+        ConfigError: a condition cannot be read.
         DataError: no finished run has a test accuracy and a cost, or a file cannot be read or written.
     """
-    drawn, remarks = drawn_points(runs, costs, secondary)
+    drawn, remarks = drawn_points(runs, costs, secondary, where)
     with style():
         save(_picture(drawn), out, "cost", [numbers(point, costs) for same in drawn for point in same])
     return remarks

@@ -36,7 +36,7 @@ LOSSES = ("train/loss_correct", "train/loss_wrong")
 Drawn = Sequence[tuple[Group, Columns]]
 
 
-def figure(runs: Sequence[Path], out: Path, secondary: bool = False) -> list[str]:
+def figure(runs: Sequence[Path], out: Path, secondary: bool = False, where: Sequence[str] = ()) -> list[str]:
     """Draw a row of panels per data set and noise: test accuracy, loss on correct labels, loss on wrong labels.
 
     Lines are means over seeds, bands reach one sample standard deviation to either side. A colour is a configuration.
@@ -49,14 +49,16 @@ def figure(runs: Sequence[Path], out: Path, secondary: bool = False) -> list[str
         out: folder for `curves.png`, `curves.svg` and `curves.csv`, which has a line per configuration, weights and
             epoch.
         secondary: draw the test accuracy of secondary rows too.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn.
 
     Raises:
+        ConfigError: a condition cannot be read.
         DataError: there are no finished runs, none has metrics, or a file cannot be written.
     """
-    groups, remarks = found_groups(runs)
+    groups, remarks = found_groups(runs, where)
     drawn, undrawn = _with_columns(groups)
     if not drawn:
         raise DataError("\n  ".join(["no run has metrics to draw", *undrawn]))

@@ -44,7 +44,7 @@ class Probabilities(NamedTuple):
     density: npt.NDArray[np.float64]
 
 
-def figure(runs: Sequence[Path], out: Path, weights: str | None = None) -> list[str]:
+def figure(runs: Sequence[Path], out: Path, weights: str | None = None, where: Sequence[str] = ()) -> list[str]:
     """Draw the density of P(given label | image) of training samples, with correct against wrong labels.
 
     Each configuration has a panel with the mean over its runs. The vertical lines are the mean probabilities. The
@@ -55,15 +55,16 @@ def figure(runs: Sequence[Path], out: Path, weights: str | None = None) -> list[
         out: folder for `density.png`, `density.svg` and `density.csv`, which has a line per run, kind of label and
             interval.
         weights: see `add_weights_argument`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn, and the mean probabilities with the shares above `CONFIDENT`.
 
     Raises:
-        ConfigError: no run has these weights.
+        ConfigError: no run has these weights, or a condition cannot be read.
         DataError: no finished run has samples with correct and with wrong labels, or a file cannot be written.
     """
-    judged, remarks = judged_samples(runs, weights)
+    judged, remarks = judged_samples(runs, weights, where)
     measured = [(same, [probabilities(each) for each in samples]) for same, samples in judged]
     with style():
         numbers = [

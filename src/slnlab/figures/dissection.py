@@ -46,7 +46,9 @@ class Dissection(NamedTuple):
     correct: float
 
 
-def figure(runs: Sequence[Path], out: Path, intervals: int = INTERVALS, weights: str | None = None) -> list[str]:
+def figure(
+    runs: Sequence[Path], out: Path, intervals: int = INTERVALS, weights: str | None = None, where: Sequence[str] = ()
+) -> list[str]:
     """Draw the shares of four kinds of samples in intervals of equally many samples, from the smallest loss.
 
     A kind is: given label correct or wrong, true label predicted or not. Each configuration has a panel with the mean
@@ -57,16 +59,17 @@ def figure(runs: Sequence[Path], out: Path, intervals: int = INTERVALS, weights:
         out: folder for `dissection.png`, `dissection.svg` and `dissection.csv`, which has a line per run and interval.
         intervals: K ≥ 2, at most the number of training samples.
         weights: see `add_weights_argument`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn, and the purity of the half with the smallest loss.
 
     Raises:
-        ConfigError: `intervals` is out of range, or no run has these weights.
+        ConfigError: `intervals` is out of range, a condition cannot be read, or no run has these weights.
         DataError: no finished run has samples with correct and with wrong labels, or a file cannot be written.
     """
     at_least(2, intervals=intervals)
-    judged, remarks = judged_samples(runs, weights)
+    judged, remarks = judged_samples(runs, weights, where)
     for same, found in judged:
         for subject, samples in zip(same, found, strict=True):
             if intervals > len(samples.loss):

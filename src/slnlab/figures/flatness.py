@@ -45,6 +45,7 @@ def figure(
     device: str = "cpu",
     samples: int = 1000,
     seed: int = 0,
+    where: Sequence[str] = (),
 ) -> list[str]:
     """Draw the largest Hessian eigenvalue, and SAM's rise of the loss against its radius; all seeds and their mean.
 
@@ -56,19 +57,20 @@ def figure(
         out: folder for `flatness.png`, `flatness.svg` and `flatness.csv`, which has a line per run.
         radii: of SAM's ball, each ≥ 0; at least one.
         weights, device, samples, seed: see `add_arguments`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are left out, and the means with sample standard deviations.
 
     Raises:
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or a condition cannot be read.
         DataError: there are no finished runs, a run's data are missing, or a file cannot be written.
     """
     if not radii:
         raise ConfigError("radii: at least one is needed")
     at_least(1, samples=samples)
     at_least(0, radii=min(radii))
-    groups, remarks = subjects(runs, weights)
+    groups, remarks = subjects(runs, weights, where)
     radii = sorted(set(radii))
     measured = [(same, [_measure(each, radii, device, samples, seed) for each in same]) for same in groups]
     with style():

@@ -42,6 +42,7 @@ def figure(
     device: str = "cpu",
     samples: int = 1000,
     seed: int = 0,
+    where: Sequence[str] = (),
 ) -> list[str]:
     """Draw the loss around the weights of each configuration's first seed: a surface on one z-axis, and contours.
 
@@ -58,12 +59,13 @@ def figure(
         z_max: upper end of the z-axis in nats; higher losses are cut off. None: the highest loss of all planes.
         workers: number of processes; above 1 on the CPU only.
         weights, device, samples, seed: see `add_arguments`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn, and the loss at the centre of each plane.
 
     Raises:
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or a condition cannot be read.
         DataError: there are no finished runs, a run's data are missing, or a file cannot be written.
     """
     at_least(3, points=points)
@@ -73,7 +75,7 @@ def figure(
         raise ConfigError(f"points: must be odd, so that one is the trained network, not {points}")
     if workers > 1 and device != "cpu":
         raise ConfigError(f"workers: {workers} processes need device=cpu, not {device}")
-    groups, remarks = subjects(runs, weights)
+    groups, remarks = subjects(runs, weights, where)
     drawn, more = first_seeds(groups)
     axis = np.linspace(-range, range, points)
     planes = [_plane(each, axis, out / POINTS, workers, device, samples, seed) for each in drawn]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from slnlab.config.identity import flat_identity
 from slnlab.errors import DataError
-from slnlab.tables.runs import Group, find_runs, group_runs
+from slnlab.tables.runs import FinishedRun, Group, find_runs, group_runs
 from slnlab.tables.selection import parse, select, select_unfinished
 from slnlab.tables.settings import differing_keys
 
@@ -21,8 +21,8 @@ Columns = dict[str, npt.NDArray[np.float64]]
 """Metrics of a group by name, each (runs, epochs); accuracies in percent."""
 
 
-def found_groups(paths: Sequence[Path], where: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
-    """The finished runs at or below `paths`, grouped over seeds, and remarks on runs that a figure cannot show.
+def found_runs(paths: Sequence[Path], where: Sequence[str]) -> tuple[list[FinishedRun], list[str]]:
+    """The finished runs at or below `paths`, and remarks on runs that a figure cannot show.
 
     Args:
         paths: directories to search, or files.
@@ -34,7 +34,13 @@ def found_groups(paths: Sequence[Path], where: Sequence[str] = ()) -> tuple[list
     """
     found, conditions = find_runs(paths), parse(where)
     unfinished = select_unfinished(found.unfinished, conditions)
-    return group_runs(select(found.runs, conditions)), replace(found, unfinished=unfinished).remarks()
+    return select(found.runs, conditions), replace(found, unfinished=unfinished).remarks()
+
+
+def found_groups(paths: Sequence[Path], where: Sequence[str] = ()) -> tuple[list[Group], list[str]]:
+    """The runs of `found_runs`, grouped over seeds, and its remarks."""
+    found, remarks = found_runs(paths, where)
+    return group_runs(found), remarks
 
 
 def panels(groups: Sequence[Group]) -> list[list[Group]]:

@@ -54,9 +54,6 @@ def figure(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `figure`."""
     _add_costs(parser)
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs: noise=sym, …; repeatable"
-    )
 
 
 def _accuracy(point: Point) -> float:

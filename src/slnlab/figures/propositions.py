@@ -61,6 +61,7 @@ def figure(
     device: str = "cpu",
     samples: int = 8,
     seed: int = 0,
+    where: Sequence[str] = (),
 ) -> list[str]:
     """Draw measured against predicted standard deviations, a row for the first seed of each configuration.
 
@@ -73,17 +74,18 @@ def figure(
         out: folder for `propositions.png`, `propositions.svg` and `propositions.csv`, which has a line per point.
         draws: of the noise for each image, ≥ 2.
         weights, device, samples, seed: see `add_arguments`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn; R² and largest relative deviation of each proposition.
 
     Raises:
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or a condition cannot be read.
         DataError: there are no finished runs, a run's data are missing, or a file cannot be written.
     """
     at_least(2, draws=draws)
     at_least(1, samples=samples)
-    groups, remarks = subjects(runs, weights)
+    groups, remarks = subjects(runs, weights, where)
     drawn, more = first_seeds(groups)
     compared = [_compare(each, draws, device, samples, seed) for each in drawn]
     with style():

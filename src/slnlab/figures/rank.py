@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -43,13 +42,6 @@ def figure(runs: Sequence[Path], out: Path, where: Sequence[str] = ()) -> list[s
     with style():
         save(_picture(ranks), out, "rank", _numbers(ranks, accuracies))
     return [*remarks, *lacking, _summary(ranks)]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `figure`."""
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs: noise=sym, …; repeatable"
-    )
 
 
 def _summary(ranks: Ranks) -> str:

@@ -25,7 +25,7 @@ SIGMA = {
 """Drawn method → the key of its σ."""
 
 
-def figure(runs: Sequence[Path], out: Path) -> list[str]:
+def figure(runs: Sequence[Path], out: Path, where: Sequence[str] = ()) -> list[str]:
     """Draw test accuracy by epoch of cross entropy, noise on parameters, noise on logits, and SLN.
 
     All curves are the network's, without a momentum model. Each data set and noise has a panel, with means over runs
@@ -34,15 +34,17 @@ def figure(runs: Sequence[Path], out: Path) -> list[str]:
     Args:
         runs: searched for finished runs. Other methods are not drawn.
         out: folder for `sgd_noise.png`, `sgd_noise.svg` and `sgd_noise.csv`, which has a line per curve and epoch.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn.
 
     Raises:
+        ConfigError: a condition cannot be read.
         DataError: there are no finished runs with noise on the gradient and test accuracies, or a file cannot be
             written.
     """
-    groups, remarks = found_groups(runs)
+    groups, remarks = found_groups(runs, where)
     drawn: list[list[Curve]] = []
     for same in panels([group for group in groups if group.first.method in SIGMA]):
         if not any(group.first.method in VARIANTS for group in same):

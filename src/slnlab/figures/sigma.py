@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from slnlab.config.container import flat
 from slnlab.config.identity import digest
 from slnlab.errors import DataError
-from slnlab.figures.panels import panels, place, refuse_other_differences
+from slnlab.figures.panels import found_runs, panels, place, refuse_other_differences
 from slnlab.figures.style import MARKERS, grid, place_legend, save, style, wrapped
-from slnlab.tables.runs import FinishedRun, Group, find_runs, group_runs
+from slnlab.tables.runs import FinishedRun, Group, group_runs
 from slnlab.tables.settings import SEEDS
 from slnlab.tables.table import Row, make_rows
 
@@ -25,7 +25,7 @@ COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
 SWEPT = "sln.sigma"
 
 
-def figure(runs: Sequence[Path], out: Path) -> list[str]:
+def figure(runs: Sequence[Path], out: Path, where: Sequence[str] = ()) -> list[str]:
     """Draw test accuracy at the last epoch against σ.
 
     Each data set and noise has a panel, with the mean over seeds and noise draws, and a band of one sample standard
@@ -34,16 +34,18 @@ def figure(runs: Sequence[Path], out: Path) -> list[str]:
     Args:
         runs: searched for finished runs. Runs outside a sweep over σ are not drawn.
         out: folder for `sigma.png`, `sigma.svg` and `sigma.csv`, which has a line per σ and row.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn.
 
     Raises:
+        ConfigError: a condition cannot be read.
         DataError: no finished runs with test accuracies differ in σ, runs of one panel differ in more than σ and
             seeds, or a file cannot be written.
     """
-    found = find_runs(runs)
-    rows = [row for row in make_rows(sweeps(found.runs)) if row.statistics["test_last"]]
+    found, remarks = found_runs(runs, where)
+    rows = [row for row in make_rows(sweeps(found)) if row.statistics["test_last"]]
     if not rows:
         raise DataError(
             f"no finished runs with test accuracies that differ in sln.sigma in {', '.join(map(str, runs))}"
@@ -51,8 +53,7 @@ def figure(runs: Sequence[Path], out: Path) -> list[str]:
     with style():
         save(_picture(rows), out, "sigma", [_numbers(row) for row in rows])
     drawn = {run.directory.path for row in rows for run in row.group.runs}
-    remarks = found.remarks()
-    if missing := len(found.runs) - len(drawn):
+    if missing := len(found) - len(drawn):
         remarks.append(
             f"not drawn: {missing} run{'s' if missing > 1 else ''} without another that differs only in sln.sigma"
         )

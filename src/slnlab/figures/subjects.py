@@ -55,29 +55,30 @@ class Subject:
         return load(self.finished.directory.path, self.weights, device)
 
 
-def subjects(paths: Sequence[Path], weights: str | None) -> tuple[list[list[Subject]], list[str]]:
+def subjects(paths: Sequence[Path], weights: str | None, where: Sequence[str]) -> tuple[list[list[Subject]], list[str]]:
     """Find the weights to look at in the finished runs at or below `paths`.
 
     Args:
         paths: searched for finished runs.
         weights: a row of the results; None: the main row of each, the first that is not secondary.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         (the subjects of each configuration, ordered by seed, remarks on runs that are left out).
 
     Raises:
         DataError: a path does not exist, or no finished run was found.
-        ConfigError: no run has these weights.
+        ConfigError: no run has these weights, or a condition cannot be read.
     """
-    groups, remarks = found_groups(paths)
+    groups, remarks = found_groups(paths, where)
     found: list[list[Subject]] = []
     for group in groups:
         chosen = weights or main_row(group)
         if chosen in group.rows:
             found.append([Subject(group, run, chosen) for run in group.runs])
         else:
-            where = group.runs[0].directory.path
-            remarks.append(f"left out: {where} has no weights {chosen!r}; it has {', '.join(group.rows)}")
+            first = group.runs[0].directory.path
+            remarks.append(f"left out: {first} has no weights {chosen!r}; it has {', '.join(group.rows)}")
     if not found:
         raise ConfigError("\n  ".join([f"weights: no run has {weights!r}", *remarks]))
     return found, remarks

@@ -35,21 +35,21 @@ Judged = list[tuple[list[Subject], list[TrainingSamples]]]
 """The runs of each configuration, with their samples."""
 
 
-def judged_samples(paths: Sequence[Path], weights: str | None) -> tuple[Judged, list[str]]:
+def judged_samples(paths: Sequence[Path], weights: str | None, where: Sequence[str]) -> tuple[Judged, list[str]]:
     """Read the samples of the finished runs at or below `paths`.
 
     Args:
         paths: searched for finished runs.
-        weights: see `subjects`.
+        weights, where: see `subjects`.
 
     Returns:
         (the samples of each configuration with correct and wrong labels, remarks on runs that are left out).
 
     Raises:
         DataError: no finished run has samples with correct and with wrong labels.
-        ConfigError: no run has these weights.
+        ConfigError: no run has these weights, or a condition cannot be read.
     """
-    groups, remarks = subjects(paths, weights)
+    groups, remarks = subjects(paths, weights, where)
     judged: Judged = []
     for same in groups:
         found = []

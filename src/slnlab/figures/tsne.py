@@ -65,6 +65,7 @@ def figure(
     device: str = "cpu",
     samples: int = 2000,
     seed: int = 0,
+    where: Sequence[str] = (),
 ) -> list[str]:
     """Draw a panel for the first seed of each configuration: images by t-SNE of their features, coloured by true class.
 
@@ -78,17 +79,18 @@ def figure(
         split: "train", as in the paper, or "test".
         perplexity: of t-SNE, > 0 and below the number of images.
         weights, device, samples, seed: see `add_arguments`.
+        where: conditions on the runs, see `slnlab.tables.selection`.
 
     Returns:
         Remarks on runs that are not drawn.
 
     Raises:
-        ConfigError: an option is out of range, or no network has penultimate features.
+        ConfigError: an option is out of range, a condition cannot be read, or no network has penultimate features.
         DataError: there are no finished runs, a run's data are missing, or a file cannot be written.
     """
     at_least(4, samples=samples)
     above_zero(perplexity=perplexity)
-    groups, remarks = subjects(runs, weights)
+    groups, remarks = subjects(runs, weights, where)
     first, more = first_seeds(groups)
     drawn: list[tuple[Subject, Embedded]] = []
     for each in first:
