@@ -243,7 +243,7 @@ experiments/cifar10_cpu: $(STAMP)  ## CIFAR-10 on CPU cores, published labels: C
 	      runs_dir=runs/cifar10_cpu || exit 1; done; \
 	  $(CIFAR_CPU) noise=human noise.annotation=worse noise.path=$(HUMAN) $$chosen runs_dir=runs/cifar10_human || exit 1; done
 	$(BIN)/python -m slnlab.report runs/cifar10_cpu --all --compare ce --out $@ --archive $@/runs.tar.xz
-	$(BIN)/python -m slnlab.report runs/cifar10_human --all --compare ce --out $@/human --archive $@/human/runs.tar.xz
+	$(BIN)/python -m slnlab.report runs/cifar10_human --compare ce --out $@/human --archive $@/human/runs.tar.xz
 
 experiments: $(STAMP)  ## does the paper hold? The verdicts and the paper's tables, from committed results: experiments/README.md
 	$(BIN)/python experiments/verdicts.py

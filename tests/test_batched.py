@@ -244,6 +244,15 @@ def test_the_reason_why_a_run_trains_alone(features: Path, overrides: Sequence[s
     assert found is None if reason is None else found is not None and found.startswith(reason)
 
 
+def test_a_users_loss_trains_alone(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may look at its whole batch, and a batch of a company has the samples of several runs."""
+    code = "def centred(logits):\n    return -(logits - logits.mean(0)).log_softmax(1)\n"
+    (tmp_path / "users_losses.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = planned(features, Path(), *RUNS["ce"], "loss._target_=users_losses.centred").spec.config
+    assert together.why_alone(config) == "loss._target_=users_losses.centred may look at its whole batch"
+
+
 def test_images_train_alone() -> None:
     assert together.why_alone(settle(compose([])).config) == "data=digits has images, not feature vectors"
     assert assemble.why_not_stacked(settle(compose([])).config) == "model=cnn: SmallCNN does not list its `layers`"

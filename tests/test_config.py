@@ -22,6 +22,7 @@ from slnlab import config
 from slnlab.config import check, compose
 from slnlab.config.container import container_of
 from slnlab.config.launching import check_options
+from slnlab.config.loading import load
 from slnlab.errors import ConfigError
 from slnlab.record.run_directory import RunDirectory
 from slnlab.schema.kinds import Count, Positive, Rate, allowed_by
@@ -469,6 +470,32 @@ def test_folders_named_by_the_command_are_searched(tmp_path: Path) -> None:
     config.extra_config_dirs[:] = [str(tmp_path)]
     assert compose(["noise=mine"]).noise.name == "mine"
     assert compose().noise.name == "sym"
+
+
+NAMED = {
+    "data": "# @package _global_\ndefaults: [/data/digits, _self_]\ndata: {name: NAME}\n",
+    "method": "# @package _global_\ndefaults: [/method/ce, _self_]\nmethod: {name: NAME}\n",
+    "noise": "_target_: mine.noise\nname: NAME\nrate: 0.1\nseed: 0\n",
+    "loss": "_target_: slnlab.losses.GCE\nname: NAME\nq: 0.5\n",
+    "logger": "name: NAME\n",
+}
+
+
+@pytest.mark.parametrize("group", NAMED)
+@pytest.mark.parametrize("option", ["mine", "of/mine"])
+def test_the_name_of_an_option_is_that_of_its_file(group: str, option: str, tmp_path: Path) -> None:
+    """Or a run that this run needs would be composed of another option, or of none."""
+    file = tmp_path / group / f"{option}.yaml"
+    file.parent.mkdir(parents=True)
+    config.extra_config_dirs[:] = [str(tmp_path)]
+    file.write_text(NAMED[group].replace("NAME", option))
+    assert compose([f"{group}={option}"])[group].name == option
+    file.write_text(NAMED[group].replace("NAME", "digits"))
+    said = f"{group}.name: 'digits' is not the name of its file; write `name: {option}` in {group}/{option}.yaml"
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        compose([f"{group}={option}"])
+    with pytest.raises(ConfigError, match=f"^{said}"):  # Hydra composes a single run, and `settle` is first to see it
+        settle(load([f"{group}={option}"]))
 
 
 def test_threads_can_compose_concurrently() -> None:

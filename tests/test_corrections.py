@@ -232,6 +232,17 @@ def test_wrong_wishes_end_before_the_diagnosis(
     assert message in str(stopped.value)
 
 
+def test_names_tell_the_samples_of_a_part_apart(found: Diagnosis, tmp_path: Path) -> None:
+    """Numbers would count another set than that of the file."""
+    run = copy.copy(found.run)
+    object.__setattr__(run, "config", run.config.copy())
+    run.config.data.imbalance = 2
+    check_target(run, tmp_path / "new.csv")
+    run.samples = {name: column for name, column in found.run.samples.items() if name != "path"}
+    with pytest.raises(ConfigError, match=r"^--write: data\.imbalance=2 leaves a part of folder"):
+        check_target(run, tmp_path / "new.csv")
+
+
 def test_a_missing_folder_ends_before_the_diagnosis(found: Diagnosis, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--write: .*new.csv: there is no folder .*none"):
         check_target(found.run, tmp_path / "none" / "new.csv")

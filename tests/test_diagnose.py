@@ -168,6 +168,18 @@ def test_labels_of_unknown_noise_are_the_data_sets_own(found: Diagnosis, tmp_pat
     assert set(changed) == set(found.order[:3].tolist())
 
 
+def test_no_file_is_written_that_no_run_can_read(found: Diagnosis, tmp_path: Path) -> None:
+    """`noise=csv` has a label for each image of the whole set, and refuses data.imbalance."""
+    labels, data = corrected(found, top=1), found.run.config.data
+    data.imbalance = 3
+    try:
+        with pytest.raises(ConfigError, match=r"^--write: data\.imbalance=3 leaves a part of digits"):
+            write_corrected(labels, tmp_path / "new.csv")
+    finally:
+        data.imbalance = None
+    assert not (tmp_path / "new.csv").exists()
+
+
 @pytest.mark.parametrize("policy", ["drop", "weight"])
 def test_images_in_memory_are_neither_dropped_nor_weighted(found: Diagnosis, policy: Policy) -> None:
     with pytest.raises(ConfigError, match=f"--policy {policy}: .* use relabel"):

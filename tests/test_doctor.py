@@ -38,6 +38,19 @@ def test_usable_folders_are_reported(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("data", "file"), [
+    ("cifar10", "cifar-10-batches-py/data_batch_1"), ("fashion_mnist", "FashionMNIST/raw/train-labels-idx1-ubyte"),
+])  # fmt: skip
+def test_files_that_are_not_the_published_ones_are_wrong(tmp_path: Path, data: str, file: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("other")
+    for words, state in (([], "wrong"), (["data.source.verify=false"], "ok")):
+        overrides = [f"data={data}", f"data.source.root={tmp_path}", *words]
+        (found,) = (each for each in doctor.folders(compose(overrides), overrides) if each.what == "data")
+        assert found.state == state
+    assert found.says == f"{data}: looked for in {tmp_path}"
+
+
 def test_data_check_names_the_expected_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2 things to fix"):
         check_data(["check", "animal10n", str(tmp_path)])

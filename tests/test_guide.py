@@ -120,7 +120,10 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from mine import Trimmed\nclass Rows:\n    def prepare(self): ...\n"
         "class Forgetful(Trimmed):\n    def setup(self, stage):\n        self.column = None\n"
         "class Unsaved(Trimmed):\n    def on_save_checkpoint(self, checkpoint):\n        checkpoint['mine'] = 1\n"
+        "class Closed(Trimmed):\n    def __init__(self, network, seed, keep):\n        super().__init__(network)\n"
+        "class Plain:\n    def __init__(self, network, **options): ...\n"
         "def of_targets(logits, targets): ...\n"
+        "def focused(logits, *, gamma): ...\n"
     )
     monkeypatch.setattr(loading, "extra_config_dirs", [str(files / "conf")])
 
@@ -165,6 +168,14 @@ def own(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "method=trimmed method._target_=unfinished.Unsaved",
             "unfinished.Unsaved.on_save_checkpoint must call super().on_save_checkpoint, which saves the sample table",
         ),
+        (
+            "method=trimmed method._target_=unfinished.Closed",
+            "unfinished.Closed does not take optimizer, scheduler, clip_norm, reset_optimizer_each_epoch; the ",
+        ),
+        (
+            "method=trimmed method._target_=unfinished.Plain",
+            "method._target_: unfinished.Plain is no slnlab.methods.Method, as a method must be",
+        ),
         ("data=rows data.bach_size=3", "data.bach_size: there is no such key (did you mean batch_size?)"),
     ],
 )
@@ -174,6 +185,21 @@ def test_a_mistake_in_a_users_class_is_one_message_without_import(typed: str, sa
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert "mine" not in sys.modules
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("loss=bare ~loss.name", "loss.name: is missing"),
+        ("loss=bare ~loss._target_", "loss._target_: is missing"),
+        ("loss=bare loss._target_=unfinished.focused", "loss.gamma: is missing; give loss.gamma"),
+    ],
+)
+def test_only_a_parameter_that_may_go_by_place_gets_the_advice_on_losses(typed: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check(compose(typed.split()))
+    assert str(error.value) == said
 
 
 @pytest.mark.usefixtures("own")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -20,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from slnlab.config import check, compose
+from slnlab.config import CONF_DIR, check, compose, search_in
 from slnlab.errors import ConfigError, SlnlabError
 from slnlab.loggers import wandb as wandb_logging
 from slnlab.loggers.tensorboard import tensorboard_logger
@@ -564,6 +566,38 @@ def test_the_logger_does_not_change_the_identity(tiny_run: TinyRun, seen: list[S
     assert second == first
     assert seen == []
     assert not (path / "wandb").exists()
+
+
+# One's own
+
+
+@pytest.mark.parametrize("name", ["CSVLogger", "TensorBoardLogger", "WandbLogger"])
+def test_a_logger_class_of_lightnings_is_refused(name: str) -> None:
+    """They take other arguments than those of slnlab, and would fail once the data are prepared."""
+    with pytest.raises(ConfigError) as error:
+        check(compose(["logger=tensorboard", f"logger._target_=pytorch_lightning.loggers.{name}"]))
+    said = f"logger._target_: pytorch_lightning.loggers.{name} does not take group, title, about, config; a logger is"
+    assert str(error.value).startswith(said)
+
+
+def test_the_pages_own_logger_gets_the_rows_of_metrics_csv(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (CONF_DIR.parent / "docs" / "wandb.md").read_text()
+    for text, name in re.findall(r"```(?:python|yaml)\n(# (\S+)\n.*?)```", page, re.DOTALL):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    search_in([str(tmp_path / "conf")])
+    _, path = tiny_run("method=ce", "logger=csv_files")
+    del sys.modules["mine"]
+    with (path / "lightning" / "version_0" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        logged = list(csv.DictReader(file))
+    assert [row["step"] for row in logged] == ["1", "2"]
+    rows = read_metrics(path / "metrics.csv")
+    assert [float(row["test/network/accuracy"]) for row in logged] == [row["test/network/accuracy"] for row in rows]
+    assert "title: digits sym 0.4 ce" in (path / "lightning" / "version_0" / "hparams.yaml").read_text()
 
 
 # TensorBoard

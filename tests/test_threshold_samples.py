@@ -107,6 +107,26 @@ def test_a_balanced_run_is_refused(run: TrainedRun, monkeypatch: pytest.MonkeyPa
         threshold_margin(run, train)
 
 
+@pytest.mark.parametrize("transition", ["matrix.npy", "known", "estimated"])
+def test_a_matrix_of_other_classes_is_refused_before_training(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch, transition: str
+) -> None:
+    def train(*_: object) -> None:
+        raise InterruptedError("it trains")
+
+    config = run.config.copy()
+    with open_dict(config):
+        config.method = compose(["method=forward"]).method
+        config.method.transition = transition
+    monkeypatch.setattr(run, "config", config)
+    message = (
+        r"^--threshold-samples: .* method.transition=matrix.npy has no row of it; train with transition=known or est"
+    )
+    error, said = (ConfigError, message) if transition == "matrix.npy" else (InterruptedError, "it trains")
+    with pytest.raises(error, match=said):
+        threshold_margin(run, train)  # type: ignore[arg-type]
+
+
 def test_the_run_on_correct_labels_knows_no_extra_class(tmp_path: Path) -> None:
     """Instance-dependent noise is drawn before the threshold samples, by the run of the first training."""
     names = ",".join(f"'{name}'" for name in [*compose([]).data.classes, "x"])

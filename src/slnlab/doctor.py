@@ -1,7 +1,8 @@
 """Check the installation, this machine and the folders of a run: `python -m slnlab.doctor data=cifar10 runs_dir=runs`.
 
 With `data=animal10n data.source.root=DIR` it also counts the files of a published data set and names what is missing.
-The doctor writes nothing and asks no server. It tells whether a W&B key exists, but never shows it.
+The doctor writes nothing but slnlab's cache, and asks no server. It tells whether a W&B key exists, but never shows it.
+It decodes no image and reads no file of label noise: a run checks these before it trains.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from packaging.version import Version
 
 from slnlab.catalogue.options import options, search_also
 from slnlab.config import check, compose
+from slnlab.config.container import container_of
+from slnlab.config.contents import digests, unverified
 from slnlab.errors import SlnlabError
 from slnlab.processes.cores import cores
 from slnlab.text.terminal import command
@@ -186,6 +189,13 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
             yield Finding("ok", "data", f"{name}: inside a package")
         elif typed and (checked := list(published_files(config))):
             yield from checked
+        elif typed and unpublished(config):
+            yield Finding(
+                "wrong",
+                "data",
+                f"{name}: the files in {source.root} are not the published ones; data.source.verify=false reads them "
+                "all the same",
+            )
         elif (root := Path(source.root).expanduser()).exists():
             yield Finding("ok", "data", f"{name}: looked for in {root}")
         else:
@@ -198,6 +208,15 @@ def published_files(config: DictConfig) -> Iterator[Finding]:
     from slnlab.data.check import published  # with torch, whose installation may be broken
 
     yield from (Finding(state, "data", text) for state, text in published(config))
+
+
+def unpublished(config: DictConfig) -> bool:
+    """True if a run would compare the files of its data set with the published ones, and they differ."""
+    source = config.data.source
+    if not source.get("verify") or source.get("published") is None:
+        return False
+    container = container_of(config)
+    return unverified({**container, "contents": digests(container)})
 
 
 def pretrained_weights(config: DictConfig) -> Iterator[Finding]:
@@ -264,8 +283,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m slnla
     """Run the command line; exit code 1 if something is wrong."""
     parser = argparse.ArgumentParser(
         program,
-        description="Check the installation, this machine, and a run's folders and data. Nothing is written or sent.",
-        epilog="Exit codes: 0 nothing is wrong, 1 something is, 2 usage.",
+        description="Check the installation, this machine, and a run's folders and data. Nothing is sent.",
+        epilog="It decodes no image and reads no file of label noise: a run checks these before it trains. "
+        "Exit codes: 0 nothing is wrong, 1 something is, 2 usage.",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="keys of the run, such as data=cifar10")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder of your own options")

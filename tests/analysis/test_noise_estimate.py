@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from slnlab.analysis.noise_estimate import (
+    Column,
     NoiseEstimate,
     Share,
+    _share,
     estimate_noise,
     estimate_rate,
     estimate_rate_by_anchors,
@@ -48,6 +50,21 @@ def test_one_rate_is_that_of_the_whole_estimate(estimate: NoiseEstimate) -> None
     scores = np.random.default_rng(0).normal(0.5, 0.3, 400)
     given = np.repeat([0, 1], 200)
     assert estimate_rate(scores, given) == estimate_noise(scores, given, 1 - given, num_classes=2).rate
+
+
+@pytest.mark.parametrize(
+    ("wrong", "low", "high"),
+    [
+        (np.zeros(5), 0, 0.4345),  # Wilson: z² / (n + z²) = 3.8416 / 8.8416
+        (np.ones(5), 0.5655, 1),
+        (np.ones(1), 0.2065, 1),  # n / (n + z²) = 1 / 4.8416
+        (np.full(20, 0.04), 0, 0.2222),  # (.04 + .09604 + 1.96·√(.00192 + .00240)) / 1.19208
+    ],
+)
+def test_a_share_without_wrong_or_without_right_labels_is_uncertain_too(wrong: Column, low: float, high: float) -> None:
+    share = _share(wrong)
+    assert share.value == wrong.mean()
+    assert share[1:] == pytest.approx((low, high), abs=1e-4)
 
 
 def test_the_interval_leaves_undecided_labels_open() -> None:
@@ -109,7 +126,7 @@ def test_a_rare_class_is_judged_by_the_mixture_of_all_labels() -> None:
     given = np.repeat([0, 1], [195, 5])
     scores = np.random.default_rng(0).normal(0.2, 0.05, 200) + 2 * (np.arange(200) < 50)
     estimate = estimate_noise(scores, given, 1 - given, num_classes=2)
-    assert estimate.of_given[1] == Share(pytest.approx(0, abs=1e-3), 0, pytest.approx(0, abs=1e-3))
+    assert estimate.of_given[1] == Share(pytest.approx(0, abs=1e-3), 0, pytest.approx(0.4345, abs=2e-3))
 
 
 def test_samples_that_training_never_saw_do_not_count() -> None:

@@ -387,7 +387,27 @@ def test_a_cifar_file_with_another_checksum_is_refused(cifar_root: Path, classes
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    assert "corrupt" in refused(classes, cifar_root)
+    said = refused(classes, cifar_root)
+    assert said.startswith(f"CIFAR{classes}: {file.name!r} in {file.parent} differ from the published files")
+    assert "corrupt; data.source.verify=false reads them all the same; or remove them" in said
+
+
+def test_cifar_files_with_other_checksums_are_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor that only their download failed."""
+
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    (tmp_path / FOLDERS[10]).mkdir()
+    for name in cifar_files(10):
+        (tmp_path / FOLDERS[10] / name).write_bytes(b"other")
+    with pytest.raises(DataError) as caught:
+        CIFAR(10, str(tmp_path)).prepare()
+    assert "CIFAR10: 'data_batch_1', 'data_batch_2', 'data_batch_3' and 4 more in" in str(caught.value)
+    assert "is not in" not in str(caught.value)
 
 
 @both

@@ -27,6 +27,20 @@ def test_differences_within_chance_are_named(fake_runs: list[str]) -> None:
     assert "(± 15.3 points with 10 held-out samples): sln.sigma=0.1." in page(study)
 
 
+def test_a_perfect_choice_from_a_few_samples_is_uncertain_too() -> None:
+    """Agresti and Coull: 22 of 24, √(22/24 · 2/24 / 24) = .0564, more than the one sample of 20."""
+    study = Study.begin(Plan([*sigmas("0.1", "0.2", "0.3"), "data.noisy_val=20"]))
+    study.trials = [
+        Trial(values={"sln.sigma": sigma}, state="finished", accuracies=[accuracy], directories=[])
+        for sigma, accuracy in (("0.1", 1.0), ("0.2", 0.95), ("0.3", 0.9))
+    ]
+    study.choose()
+    assert study.remarks[0].startswith(
+        "Within one standard error of it (± 5.6 points with 20 held-out samples): sln.sigma=0.2. "
+    )
+    assert study.standard_error(0) == pytest.approx(study.standard_error(1))
+
+
 def test_without_finished_runs_there_is_no_choice() -> None:
     study = Study.begin(Plan(sigmas()))
     study.trials = [Trial(values={"sln.sigma": "0.1"}, state="diverged", accuracies=[], directories=[], message="nan")]

@@ -118,9 +118,21 @@ def _share(wrong: Column) -> Share:
     if not len(wrong):
         return Share(0.0, 0.0, 1.0)
     value = float(wrong.mean())
-    chance = 1.96 * (value * (1 - value) / len(wrong)) ** 0.5
+    low, high = _chance(value, len(wrong))
     undecided = float((wrong > DECIDED).mean()), float((wrong >= 1 - DECIDED).mean())
-    return Share(value, max(0.0, min(value - chance, undecided[0])), min(1.0, max(value + chance, undecided[1])))
+    return Share(value, max(0.0, min(low, undecided[0])), min(1.0, max(high, undecided[1])))
+
+
+def _chance(share: float, size: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion among `size` drawn labels: the normal one, or Wilson's score interval."""
+    z, spread = 1.96, share * (1 - share) / size
+    if min(share, 1 - share) * size >= 1:  # with less than one label of either kind its width goes to 0
+        half = z * spread**0.5
+        return share - half, share + half
+    whole = 1 + z**2 / size
+    middle = (share + z**2 / (2 * size)) / whole
+    half = z * (spread + (z / (2 * size)) ** 2) ** 0.5 / whole
+    return middle - half, middle + half
 
 
 def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
@@ -157,7 +169,7 @@ def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
 def estimate_noise(suspicions: Column, given: Column, suggested: Column, num_classes: int) -> NoiseEstimate:
     """Estimate the shares of wrong labels by `wrong_probability`.
 
-    An interval covers ±1.96 standard errors of a drawn proportion, and the labels that the mixtures leave undecided:
+    An interval covers a drawn proportion by 95 %, and the labels that the mixtures leave undecided:
     all of them may be right, or all wrong. It does not cover a wrong model: two Gaussians fit no score exactly.
 
     Args:

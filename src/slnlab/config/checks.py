@@ -14,7 +14,7 @@ from slnlab.config.container import container_of, flat
 from slnlab.errors import ConfigError
 from slnlab.schema.contradictions import class_map_errors, contradictions, redefinitions
 from slnlab.schema.kinds import SECTION, Section, allowed_by, type_at
-from slnlab.schema.options import IF_MISSING, keys_of, schema_of
+from slnlab.schema.options import PREFIX, keys_of, schema_of
 from slnlab.schema.sections import GROUPS, SOURCES, Root, node_at
 from slnlab.text.messages import near
 
@@ -104,7 +104,8 @@ def _explain_validation(
             if item["type"] == SECTION:
                 yield prefix, message
             elif item["type"] == "missing":
-                yield key, "is missing" + (f"; {IF_MISSING[prefix]}" if prefix in IF_MISSING else "")
+                parameter = schema.model_fields.get(PREFIX + path[-1])
+                yield key, "is missing" + (f"; {parameter.description}" if parameter else "")
             elif item["type"] == "model_type":
                 inner = ", ".join(f"{key}.{name}" for name in _keys_at(schema, path))
                 yield key, f"{item['input']!r} is not allowed: it has the keys {inner}"

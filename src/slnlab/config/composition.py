@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from slnlab.config.container import flat, hydra_message
+from slnlab.config.container import flat, hydra_message, refuse_other_names
 from slnlab.config.loading import CONF_DIR, FIRST_PARTS, load
 from slnlab.errors import ConfigError
 from slnlab.schema.kinds import type_at
@@ -35,7 +35,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         overrides: Hydra overrides, such as `["noise=asym", "sln.sigma=0.5"]`.
 
     Raises:
-        ConfigError: a key or an option does not exist; the message names it and a close match.
+        ConfigError: a key or an option does not exist; the message names it and a close match. Or the name of an
+            option is not that of its file.
     """
     config = compose_with_hydra(overrides)
     with open_dict(config):
@@ -50,9 +51,11 @@ def compose_with_hydra(overrides: Sequence[str] = ()) -> DictConfig:
         ConfigError: see `compose`.
     """
     try:
-        return load(overrides)
+        config = load(overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(explain(error, overrides)) from error
+    refuse_other_names(config)
+    return config
 
 
 def explain(error: BaseException, overrides: Sequence[str] = (), multirun: bool = False) -> str:

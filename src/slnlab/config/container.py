@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slnlab.errors import ConfigError
 from slnlab.schema.options import fill
+from slnlab.schema.sections import GROUPS
 
 
 def container_of(config: DictConfig) -> dict[str, Any]:
@@ -19,8 +20,10 @@ def container_of(config: DictConfig) -> dict[str, Any]:
     Interpolations are resolved, and the defaults of constructors are filled in. `preset` needs only its used values.
 
     Raises:
-        ConfigError: interpolations lead nowhere, or values are missing; the message names all.
+        ConfigError: interpolations lead nowhere, or values are missing; the message names all. See also
+            `refuse_other_names`.
     """
+    refuse_other_names(config)
     keys = [str(key) for key in config if key != "hydra"]
     for key in keys:
         node = config._get_node(key)
@@ -40,6 +43,28 @@ def container_of(config: DictConfig) -> dict[str, Any]:
         container["preset"] = OmegaConf.to_container(config.preset)
     fill(container)
     return container
+
+
+def refuse_other_names(config: DictConfig) -> None:
+    """Refuse an option whose `name` is not that of its file. Runs that a run needs are composed by these names.
+
+    Args:
+        config: with Hydra's own node, which knows the files; without it nothing is checked.
+
+    Raises:
+        ConfigError: names the option's file, its `name`, and the right one.
+    """
+    choices = OmegaConf.select(config, "hydra.runtime.choices") or {}
+    for group in GROUPS:
+        chosen, name = choices.get(group), OmegaConf.select(config, f"{group}.name", throw_on_resolution_failure=False)
+        if not (isinstance(chosen, str) and isinstance(name, str)):  # `check` names a missing one
+            continue
+        file = chosen.removesuffix(".yaml")
+        if name != file:
+            raise ConfigError(
+                f"{group}.name: {name!r} is not the name of its file; write `name: {file}` in {group}/{file}.yaml, as "
+                f"the runs that a run needs are composed by {group}=NAME"
+            )
 
 
 def _resolved(config: DictConfig, key: str) -> Any:

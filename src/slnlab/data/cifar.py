@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
 
 from slnlab.data.source import LabelledImages, Split
 from slnlab.data.torchvision_files import read
 from slnlab.errors import DataError
+from slnlab.text.messages import quoted
 
 _RECONSTRUCT = np.zeros(1, np.uint8).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -60,13 +62,21 @@ class CIFAR:
         return Path(os.path.expanduser(self.root)) / self._reader.base_folder
 
     def _read(self, *, train: bool, download: bool) -> Any:
-        has_files = self._folder.is_dir()
         try:
             return read(self._reader, self.root, train=train, download=download)
         except DataError as error:
-            if not has_files:
+            meta = self._reader.meta["filename"], self._reader.meta["md5"]
+            present = [
+                (self._folder / name, md5) for name, md5 in (*self._reader.train_list, *self._reader.test_list, meta)
+            ]
+            other = [path.name for path, md5 in present if path.is_file() and not check_integrity(path, md5)]
+            if not other:
                 raise
-            raise DataError(f"{error}; data.source.verify=false reads files with other checksums") from error
+            raise DataError(
+                f"{self._reader.__name__}: {quoted(other, 3)} in {self._folder} differ from the published files, or "
+                "are corrupt; data.source.verify=false reads them all the same; or remove them and allow "
+                "data.source.download=true, or name another directory with data.source.root"
+            ) from error
 
 
 class _Arrays(pickle.Unpickler):

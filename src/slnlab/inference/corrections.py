@@ -108,6 +108,11 @@ def check_target(run: TrainedRun, path: Path, reviewed: Path | None = None) -> N
             f"--write: {config.data.name} trains on its published labels only; make a list of its images for "
             "data=csv, whose labels can be corrected"
         )
+    if config.data.get("imbalance") and not droppable(run):
+        raise ConfigError(
+            f"--write: data.imbalance={config.data.imbalance:g} leaves a part of {config.data.name}, and a file "
+            "without the names of its samples has the labels of the whole set"
+        )
     needed = {
         "data.labels": config.data.get("labels"),
         "data.source.root": config.data.source.get("root"),

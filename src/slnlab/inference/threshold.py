@@ -39,7 +39,8 @@ def threshold_margin(run: TrainedRun, train: Train) -> npt.NDArray[np.float64]:
         sample; at most 0: suspected.
 
     Raises:
-        ConfigError: the run starts from trained weights, or has data.sampling=balanced.
+        ConfigError: the run starts from trained weights, has data.sampling=balanced, or a file with its transition
+            matrix.
         DataError: the data set has changed since the run.
         SlnlabError: a run fails.
     """
@@ -47,6 +48,12 @@ def threshold_margin(run: TrainedRun, train: Train) -> npt.NDArray[np.float64]:
         raise ConfigError("--threshold-samples: the run starts from trained weights, which know no extra class")
     if run.config.data.get("sampling") == "balanced":
         raise ConfigError("--threshold-samples: the run draws equally many of each label, and they change labels")
+    matrix = run.config.method.get("transition")
+    if isinstance(matrix, str) and matrix not in ("known", "estimated"):
+        raise ConfigError(
+            f"--threshold-samples: they add a class, and the matrix in method.transition={matrix} has no row of it; "
+            "train with transition=known or estimated"
+        )
     index, extra = run.samples["index"], len(run.classes)
     found = np.full(len(index), np.nan)
     for number in (1, 2):

@@ -29,10 +29,14 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Constructor:
-    """The parameters of a constructor or function. `more` is true if its `**options` cannot be followed."""
+    """The parameters of a constructor or function.
+
+    `more` is true if its `**options` cannot be followed, `ignores` if it leaves them unused (`**_`).
+    """
 
     parameters: dict[str, Parameter]
     more: bool
+    ignores: bool = False
 
 
 def constructor(target: str) -> Constructor | None:
@@ -117,6 +121,28 @@ def defined_in(target: str, name: str) -> str | None:
     return found[0][0].name if found and found[0][1] is not None else None
 
 
+def derives(target: str, base: str) -> bool:
+    """True if a class is another one or derives from it, or if that is unknown.
+
+    Args:
+        target: dotted path of the class.
+        base: dotted path of the other one, in the module that defines it.
+
+    Raises:
+        ConfigError: see `constructor`.
+    """
+    try:
+        return not {None, base}.isdisjoint(_lineage(*definition(target)))
+    except LookupError:
+        return True
+
+
+@cache
+def _lineage(module: Module, node: Any) -> frozenset[str | None]:
+    """The dotted paths of a class and its bases; None for an unreadable base."""
+    return frozenset(each and f"{where.name}.{each.name}" for where, each in with_bases(module, node))
+
+
 def calls_super(target: str, name: str) -> bool:
     """False if a user's class overrides a method and does not call the overridden one.
 
@@ -165,7 +191,7 @@ def _handed_on(init: ast.FunctionDef, found: Constructor, below: Constructor) ->
             positional = [name for name, parameter in below.parameters.items() if parameter.positional]
             given = {keyword.arg for keyword in call.keywords} | {*positional[: len(call.args)]}
             open_ones = {name: each for name, each in below.parameters.items() if name not in given}
-            return Constructor({**open_ones, **found.parameters}, below.more)
+            return Constructor({**open_ones, **found.parameters}, below.more, below.ignores)
     return found
 
 
@@ -178,7 +204,8 @@ def _from_signature(module: Module, node: ast.FunctionDef, skip: int) -> Constru
         name.arg: Parameter(_type(module, name.annotation), _default(module, default), name in positional)
         for name, default in either
     }
-    return Constructor(taken, arguments.kwarg is not None and not arguments.kwarg.arg.startswith("_"))
+    ignores = arguments.kwarg is not None and arguments.kwarg.arg.startswith("_")
+    return Constructor(taken, arguments.kwarg is not None and not ignores, ignores)
 
 
 def _type(module: Module, annotation: ast.expr | None) -> Any:

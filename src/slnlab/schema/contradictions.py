@@ -32,8 +32,10 @@ def _feature_problems(config: dict[str, Any]) -> Problems:
     """Features without what they need."""
     last, epochs = config["correction"]["last_epochs"], config["trainer"]["max_epochs"]
     if config["correction"]["enabled"] and last > epochs:
-        fault = f"{last} epochs of label correction do not fit in a run of trainer.max_epochs={epochs}"
-        yield "correction.last_epochs", fault
+        yield (
+            "correction.last_epochs",
+            f"{last} epochs of label correction do not fit in a run of trainer.max_epochs={epochs}; give it fewer",
+        )
     for each in COMPOSABLE:
         if node_at(config, each.switch):
             yield from ((each.switch, reason) for key, reason in each.needs.items() if not node_at(config, key))

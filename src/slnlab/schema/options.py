@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, create_model
 
 from slnlab.errors import ConfigError
 from slnlab.schema.composable import COMPOSABLE
-from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, calls_super, constructor, defined
+from slnlab.schema.constructors import REQUIRED, UNKNOWN, Constructor, calls_super, constructor, defined, derives
 from slnlab.schema.kinds import (
     Betas,
     Count,
@@ -28,14 +28,26 @@ from slnlab.schema.law import network_names
 from slnlab.schema.sections import GROUPS, SOURCES, Source, node_at
 from slnlab.schema.source_code import definition
 
+MUST_TAKE = {
+    "method": (
+        ("optimizer", "scheduler", "clip_norm", "seed", "reset_optimizer_each_epoch"),
+        "the __init__ of a method takes **options and calls super().__init__ with them",
+    ),
+    "logger": (
+        ("group", "title", "about", "config"),
+        "a logger is called with (run, *, group, title, about, config), see docs/wandb.md",
+    ),
+}
+"""Group → parameters that slnlab always passes by name, and advice for a `_target_` without one of them."""
+
 SUPPLIED = {
     "method": {
-        *("optimizer", "scheduler", "seed", "clip_norm", "class_losses", "reset_optimizer_each_epoch"),
+        *(*MUST_TAKE["method"][0], "class_losses"),
         *(parameter for each in COMPOSABLE for parameter in each.parameters),
     },
     "noise": {"labels", "images", "num_classes", "num_train", "generator", "num_donors", "classes", "paths"},
     "data": {"noise", "seed"},
-    "logger": {"group", "title", "about", "config"},
+    "logger": {*MUST_TAKE["logger"][0]},
 }
 """Group → parameters that slnlab passes by name. They are no keys of the configuration."""
 
@@ -61,7 +73,7 @@ POSITIONAL = {"loss": 1, "optimizer": 1, "scheduler": 1, "logger": 1}
 """Group → number of parameters that slnlab passes by place. A method has one for each network."""
 
 IF_MISSING = {"loss": "a loss is called with the logits (B, C) alone, and returns the loss of every class, (B, C)"}
-"""Group → advice for a parameter without a key."""
+"""Group → advice for a parameter without a key, if slnlab could be meant to pass it by place."""
 
 
 def _needed(donor: dict[str, Any] | None) -> dict[str, Any]:
@@ -98,8 +110,9 @@ def schema_of(group: str, node: Any) -> type[Section]:
         node: the option's node.
 
     Raises:
-        ConfigError: its `_target_` cannot be found, or is a class in place of a function, or the reverse; or a data
-            source lacks a method, or a method does not call the base's in one of `MUST_CALL_SUPER`.
+        ConfigError: its `_target_` cannot be found, or is a class in place of a function, or the reverse, or does not
+            take one of `MUST_TAKE`; or a data source lacks a method, or a method is no `Method`, or does not call the
+            base's in one of `MUST_CALL_SUPER`.
     """
     base = GROUPS.get(group, Source)
     target = node.get("_target_") if isinstance(node, Mapping) else None
@@ -110,11 +123,18 @@ def schema_of(group: str, node: Any) -> type[Section]:
         raise ConfigError(f"{target} is not {WRITTEN_AS[group][1]}, as a {group} must be")
     if base is Source and (lacking := [name for name in SOURCE_METHODS if not defined(target, name)]):
         raise ConfigError(f"{target} lacks {' and '.join(lacking)}; a data source has `prepare()` and `load(split)`")
+    if found is not None and group == "method" and not derives(target, "slnlab.methods.base.Method"):
+        raise ConfigError(f"{target} is no slnlab.methods.Method, as a method must be")
     for name, what in MUST_CALL_SUPER.items() if group == "method" else ():
         if not calls_super(target, name):
             raise ConfigError(f"{target}.{name} must call super().{name}, which {what}")
     if found is None:
         return type(base.__name__, (base,), {"model_config": {**base.model_config, "extra": "allow"}})
+    names, advice = MUST_TAKE.get(group, ((), ""))
+    untaken = [name for name in names if name not in found.parameters]
+    lightnings = target.startswith(("pytorch_lightning.", "lightning."))  # its loggers hand their options to libraries
+    if untaken and (lightnings or not (found.more or found.ignores)):
+        raise ConfigError(f"{target} does not take {', '.join(untaken)}; {advice}")
     leading = len(network_names(target)) if group == "method" else POSITIONAL.get(group, 0)
     return _schema(group, base, found, leading, library=target.startswith("torch."))
 
@@ -128,7 +148,8 @@ def _schema(group: str, base: type[Section], found: Constructor, leading: int, l
             continue
         kind = BETTER_KINDS.get(group, {}).get(name, parameter.kind)
         if parameter.default is REQUIRED:
-            default = Field(alias=name)
+            advice = IF_MISSING.get(group) if parameter.positional else None
+            default = Field(alias=name, description=advice or f"give {group}.{name}")
         elif parameter.default is UNKNOWN or library:
             default = Field(alias=name, default_factory=lambda: None)
         else:

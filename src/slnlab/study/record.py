@@ -107,10 +107,16 @@ class Study(BaseModel):
     def standard_error(self, accuracy: float) -> float:
         """Standard error of a held-out accuracy as a binomial proportion. Seeds share the samples and do not reduce it.
 
+        At 0 and 1 the formula would give 0, as if a few samples proved it. There two right and two wrong samples are
+        added, as in the interval of Agresti and Coull (1998).
+
         Args:
             accuracy: in [0, 1].
         """
-        return math.sqrt(accuracy * (1 - accuracy) / self.noisy_val)
+        size = self.noisy_val
+        if accuracy in (0, 1):
+            accuracy, size = (accuracy * size + 2) / (size + 4), size + 4
+        return math.sqrt(accuracy * (1 - accuracy) / size)
 
     def _unfinished(self) -> list[str]:
         return [f"{typed(t.values)} ({t.state}: {t.message})" for t in self.trials if t.state in ("diverged", "failed")]

@@ -61,6 +61,8 @@ def why_alone(config: DictConfig) -> str | None:
     for key, value in wanted.items():
         if (found := OmegaConf.select(config, key, default=value)) != value:
             return f"{key}={found}"
+    if not config.loss._target_.startswith("slnlab."):
+        return f"loss._target_={config.loss._target_} may look at its whole batch"
     if config.logger.name == "wandb":
         return "W&B records one run of a process at a time"
     return assemble.why_not_stacked(config)
