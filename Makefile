@@ -103,7 +103,7 @@ experiments/recipe: $(STAMP)  ## method=slnlab: chosen on noisy labels, against 
 # slnlab in half the epochs costs a fifth of a run of SOP+.
 HALF_FASHION := $(BIN)/python -m slnlab.train -m experiment=fashion_mnist launcher=local method=slnlab trainer.max_epochs=40 \
   runs_dir=runs/recipe_half_fashion
-experiments/recipe/half: $(STAMP)  ## method=slnlab in half the epochs beside SOP+ and DivideMix (37 runs, and those of recipe, fashion_mnist)
+experiments/recipe/half: $(STAMP)  ## method=slnlab in half the epochs beside SOP+ and DivideMix (39 runs, and those of recipe, fashion_mnist)
 	@$(call unpack,experiments/recipe,runs/recipe)
 	@$(call unpack,experiments/fashion_mnist,runs/fashion_mnist)
 	@$(call unpack,$@,runs/recipe_half)

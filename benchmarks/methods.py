@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="e.g. data=fashion_mnist data.train_size=6000")
     parser.add_argument("--methods", default="", help="names with commas; default: all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the costs there; with --methods, beside those of the others")
     chosen = parser.parse_args()
     every = sorted((path.stem for path in (CONF_DIR / "method").glob("*.yaml")), key=lambda name: (name != "ce", name))
     methods = chosen.methods.split(",") if chosen.methods else every
@@ -122,6 +122,8 @@ def main() -> None:
     for name, found in ratios.items():
         print(f"| {name} | {median(found):.2f} | {min(found):.2f}, {max(found):.2f} |")
     if chosen.json:
+        if chosen.methods and chosen.json.exists():  # each cost is a ratio to the cross entropy beside it
+            ratios = json.loads(chosen.json.read_text(encoding="utf-8"))["rounds"] | ratios
         about = {"processor": processor_name(), "overrides": chosen.overrides, "rounds": ratios}
         cost = {name: median(found) for name, found in ratios.items()}
         chosen.json.write_text(json.dumps(about | {"cost": cost}, indent=2) + "\n", encoding="utf-8")

@@ -491,7 +491,7 @@ def test_the_name_of_an_option_is_that_of_its_file(group: str, option: str, tmp_
     file.write_text(NAMED[group].replace("NAME", option))
     assert compose([f"{group}={option}"])[group].name == option
     file.write_text(NAMED[group].replace("NAME", "digits"))
-    said = f"{group}.name: 'digits' is not the name of its file; write `name: {option}` in {group}/{option}.yaml"
+    said = f"{group}.name: 'digits', but the chosen option is {group}={option}, and"
     with pytest.raises(ConfigError, match=f"^{said}"):
         compose([f"{group}={option}"])
     with pytest.raises(ConfigError, match=f"^{said}"):  # Hydra composes a single run, and `settle` is first to see it

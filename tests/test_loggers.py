@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import logging
 import os
@@ -590,8 +591,8 @@ def test_the_pages_own_logger_gets_the_rows_of_metrics_csv(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     search_in([str(tmp_path / "conf")])
+    monkeypatch.setitem(sys.modules, "mine", importlib.import_module("mine"))  # it is undone
     _, path = tiny_run("method=ce", "logger=csv_files")
-    del sys.modules["mine"]
     with (path / "lightning" / "version_0" / "metrics.csv").open(encoding="utf-8", newline="") as file:
         logged = list(csv.DictReader(file))
     assert [row["step"] for row in logged] == ["1", "2"]

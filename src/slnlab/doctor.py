@@ -187,15 +187,8 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
             yield Finding("note", "data", f"{name}: data.source.root must be given")
         elif "root" not in source:
             yield Finding("ok", "data", f"{name}: inside a package")
-        elif typed and (checked := list(published_files(config))):
+        elif typed and (checked := list(data_files(config))):
             yield from checked
-        elif typed and unpublished(config):
-            yield Finding(
-                "wrong",
-                "data",
-                f"{name}: the files in {source.root} are not the published ones; data.source.verify=false reads them "
-                "all the same",
-            )
         elif (root := Path(source.root).expanduser()).exists():
             yield Finding("ok", "data", f"{name}: looked for in {root}")
         else:
@@ -203,11 +196,17 @@ def folders(config: DictConfig, overrides: Sequence[str]) -> Iterator[Finding]:
             yield Finding("note", "data", f"{name}: there is no {root}{fetched}")
 
 
-def published_files(config: DictConfig) -> Iterator[Finding]:
-    """Check the files of a published data set; nothing for other data sets."""
+def data_files(config: DictConfig) -> Iterator[Finding]:
+    """Check the files of the run's data set; nothing if it has no published files."""
     from slnlab.data.check import published  # with torch, whose installation may be broken
 
-    yield from (Finding(state, "data", text) for state, text in published(config))
+    try:
+        yield from (Finding(state, "data", text) for state, text in published(config))
+        if unpublished(config):
+            found = f"{config.data.name}: the files in {config.data.source.root} are not the published ones"
+            yield Finding("wrong", "data", f"{found}; data.source.verify=false reads them all the same")
+    except SlnlabError as error:
+        yield Finding("wrong", "data", f"{config.data.name}: {error}")
 
 
 def unpublished(config: DictConfig) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from slnlab.analysis.noise_estimate import (
     Column,
@@ -40,10 +41,10 @@ def test_the_drawn_share_is_found_for_all_and_for_each_class(estimate: NoiseEsti
 
 
 def test_the_interval_of_separate_scores_is_that_of_a_drawn_proportion(estimate: NoiseEstimate) -> None:
-    """Standard errors are sqrt(p (1 - p) / N): 4.3 % of all labels, 5.6 % of the 60 labels 0."""
+    """A quarter of all 100 labels, and of the 60 labels 0."""
     for share, size in ((estimate.rate, 100), (estimate.of_given[0], 60)):
-        half = 1.96 * np.sqrt(0.25 * 0.75 / size)
-        assert tuple(share) == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=2e-3)
+        wilson = binomtest(size // 4, size).proportion_ci(method="wilson")
+        assert tuple(share) == pytest.approx((0.25, wilson.low, wilson.high), abs=2e-3)
 
 
 def test_one_rate_is_that_of_the_whole_estimate(estimate: NoiseEstimate) -> None:

@@ -219,7 +219,7 @@ def test_a_part_of_a_sorted_file_without_all_classes_is_noticed(caplog: pytest.L
     train = source.splits["train"]
     source.splits["train"] = train._replace(labels=train.labels.sort().values)
     ready(source, train_size=4)
-    assert "data.train_size=4: 4 classes have no training sample; if the file is sorted by label" in caplog.text
+    assert "data.train_size=4: 4 of the 5 classes have no sample among the first ones; shuffle a file" in caplog.text
     caplog.clear()
     ready(source)
     assert not caplog.text

@@ -388,8 +388,8 @@ def test_a_cifar_file_with_another_checksum_is_refused(cifar_root: Path, classes
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     said = refused(classes, cifar_root)
-    assert said.startswith(f"CIFAR{classes}: {file.name!r} in {file.parent} differ from the published files")
-    assert "corrupt; data.source.verify=false reads them all the same; or remove them" in said
+    assert said.startswith(f"CIFAR{classes}: not the published files, or corrupt: {file.name!r} in {file.parent}")
+    assert "; data.source.verify=false reads them all the same; or remove them" in said
 
 
 def test_cifar_files_with_other_checksums_are_not_said_to_be_missing(
@@ -406,7 +406,8 @@ def test_cifar_files_with_other_checksums_are_not_said_to_be_missing(
         (tmp_path / FOLDERS[10] / name).write_bytes(b"other")
     with pytest.raises(DataError) as caught:
         CIFAR(10, str(tmp_path)).prepare()
-    assert "CIFAR10: 'data_batch_1', 'data_batch_2', 'data_batch_3' and 4 more in" in str(caught.value)
+    said = "CIFAR10: not the published files, or corrupt: 'data_batch_1', 'data_batch_2', 'data_batch_3' and 4 more in"
+    assert said in str(caught.value)
     assert "is not in" not in str(caught.value)
 
 

@@ -20,14 +20,18 @@ ARCHIVES = sorted(EXPERIMENTS.rglob("runs.tar.xz"))
 
 
 @cache
+def results(archive: Path) -> list[dict[str, Any]]:
+    with tarfile.open(archive) as file:
+        texts = [file.extractfile(each) for each in file.getmembers() if each.name.endswith("/result.json")]
+        return [json.load(text) for text in texts if text is not None]
+
+
+@cache
 def kept() -> dict[tuple[str, int], list[dict[str, Any]]]:
     """Group and seed → the kept results. Other versions of slnlab may have repeated a run, with the same numbers."""
     found = defaultdict[tuple[str, int], list[dict[str, Any]]](list)
-    for archive in ARCHIVES:
-        with tarfile.open(archive) as file:
-            texts = [file.extractfile(each) for each in file.getmembers() if each.name.endswith("/result.json")]
-            for result in (json.load(text) for text in texts if text is not None):
-                found[result["group"], result["seed"]].append(result)
+    for result in (result for archive in ARCHIVES for result in results(archive)):
+        found[result["group"], result["seed"]].append(result)
     return found
 
 
@@ -38,7 +42,7 @@ def test_there_are_kept_runs() -> None:
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: str(path.parent.relative_to(EXPERIMENTS)))
 def test_each_line_of_the_results_has_its_run(archive: Path) -> None:
     lines = read(archive.parent / "results.csv")
-    assert lines
+    assert {result["group"] for result in results(archive)} & {line["group"] for line in lines}
     for line in lines:
         runs = kept()[line["group"], int(line["seed"])]
         assert runs

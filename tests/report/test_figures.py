@@ -76,7 +76,7 @@ def test_sigma_refuses_two_sweeps_in_one_panel(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_draws_chosen_runs(kind, make_run, tmp_path, capsys):
+def test_every_kind_says_that_no_run_fits(kind, make_run, tmp_path, capsys):
     make_run("runs/0", noise="sym")
     with pytest.raises(SystemExit) as ended:
         main([kind, str(tmp_path / "runs"), "--out", str(tmp_path), "--where", "noise=asym"])

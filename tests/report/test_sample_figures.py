@@ -69,6 +69,7 @@ def test_runs_without_what_the_figure_needs_are_named(make_run, tmp_path):
     assert f"{clean / 'samples.npz'}: none of the given labels are wrong" in message
     add_samples(make_run("runs/ce", seed=1), [0, 1], [0, 0], [0, 1], [0.1, 0.2])
     remarks = density.figure([tmp_path / "runs"], tmp_path)
+    assert not any("not drawn" in line for line in density.figure([tmp_path / "runs"], tmp_path, where=["seed=1"]))
     assert sum("not drawn" in line for line in remarks) == 3
     with pytest.raises(ConfigError, match="weights: no run has 'best'"):
         density.figure([tmp_path / "runs"], tmp_path, weights="best")

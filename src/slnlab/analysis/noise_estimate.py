@@ -124,14 +124,11 @@ def _share(wrong: Column) -> Share:
 
 
 def _chance(share: float, size: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion among `size` drawn labels: the normal one, or Wilson's score interval."""
-    z, spread = 1.96, share * (1 - share) / size
-    if min(share, 1 - share) * size >= 1:  # with less than one label of either kind its width goes to 0
-        half = z * spread**0.5
-        return share - half, share + half
+    """Wilson's score interval (95 %) of a proportion among `size` drawn labels. It has a width at 0 and 1 too."""
+    z = 1.96
     whole = 1 + z**2 / size
     middle = (share + z**2 / (2 * size)) / whole
-    half = z * (spread + (z / (2 * size)) ** 2) ** 0.5 / whole
+    half = z * (share * (1 - share) / size + (z / (2 * size)) ** 2) ** 0.5 / whole
     return middle - half, middle + half
 
 

@@ -105,7 +105,8 @@ def _explain_validation(
                 yield prefix, message
             elif item["type"] == "missing":
                 parameter = schema.model_fields.get(PREFIX + path[-1])
-                yield key, "is missing" + (f"; {parameter.description}" if parameter else "")
+                advice = parameter.description if parameter else None
+                yield key, "is missing" + (f"; {advice}" if advice else "")
             elif item["type"] == "model_type":
                 inner = ", ".join(f"{key}.{name}" for name in _keys_at(schema, path))
                 yield key, f"{item['input']!r} is not allowed: it has the keys {inner}"

@@ -62,8 +62,9 @@ def refuse_other_names(config: DictConfig) -> None:
         file = chosen.removesuffix(".yaml")
         if name != file:
             raise ConfigError(
-                f"{group}.name: {name!r} is not the name of its file; write `name: {file}` in {group}/{file}.yaml, as "
-                f"the runs that a run needs are composed by {group}=NAME"
+                f"{group}.name: {name!r}, but the chosen option is {group}={file}, and the runs that a run needs are "
+                f"composed by this name; give {group}/{file}.yaml the name {file}, or make {group}/{name}.yaml and "
+                "choose it"
             )
 
 

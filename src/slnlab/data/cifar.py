@@ -73,8 +73,8 @@ class CIFAR:
             if not other:
                 raise
             raise DataError(
-                f"{self._reader.__name__}: {quoted(other, 3)} in {self._folder} differ from the published files, or "
-                "are corrupt; data.source.verify=false reads them all the same; or remove them and allow "
+                f"{self._reader.__name__}: not the published files, or corrupt: {quoted(other, 3)} in {self._folder}; "
+                "data.source.verify=false reads them all the same; or remove them and allow "
                 "data.source.download=true, or name another directory with data.source.root"
             ) from error
 

@@ -34,7 +34,7 @@ class LabelNoise:
     instead of `images`, samples with names have both.
 
     Args:
-        function: the noise model.
+        function: the noise model. One that is not slnlab's is called twice, and must return the same.
         name: short name of the noise, e.g. "sym".
         rate: nominal noise rate, in [0, 1).
         seed: seed of the label noise alone.

@@ -142,16 +142,17 @@ class TrainingSamples:
         true, replaced = true_labels(self.source), replaced_images(self.source)
         size = self._training_size(len(labels))
         rows = torch.arange(size)
+        if missing := len(labels.unique()) - len(labels[:size].unique()):
+            log.warning(
+                "data.train_size=%d: %d of the %d classes have no sample among the first ones; shuffle a file that is "
+                "sorted by label",
+                size, missing, self.own_classes,
+            )  # fmt: skip
         if self.imbalance is not None:
             known, generator = labels if true is None else true, Streams(self.split_seed)("imbalance")
             rows = imbalanced_rows(known[:size], self.own_classes, self.imbalance, self.imbalance_kind, generator)
             if self.noisy_val >= len(rows):
                 raise ConfigError(f"data.noisy_val: must be below {len(rows)}, the samples that data.imbalance leaves")
-        if missing := len(labels.unique()) - len(labels[rows].unique()):
-            log.warning(
-                "data.train_size=%d: %d classes have no training sample; if the file is sorted by label, shuffle it",
-                size, missing,
-            )  # fmt: skip
         columns = (None if column is None else column[rows] for column in (true, replaced))
         return Kept(rows, labels[rows], *columns)
 

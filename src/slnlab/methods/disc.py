@@ -95,8 +95,8 @@ class DISC(TwoViews):
                 rows, partners = self.pairs(batch, name)
                 share = beta(self.alpha, self.seed, f"DISC {name} share", self.steps)
                 share = max(share, 1 - share)
-                for parts, whole in ((images, batch.shard.gather(view)), (targets, batch.shard.gather(lesson.targets))):
-                    parts.append(share * whole[rows] + (1 - share) * whole[partners])
+                for grown, whole in ((images, batch.shard.gather(view)), (targets, batch.shard.gather(lesson.targets))):
+                    grown.append(share * whole[rows] + (1 - share) * whole[partners])
         return Lesson(torch.cat(images), torch.cat(targets), batch.index)
 
     def pairs(self, batch: Batch, name: str) -> tuple[Tensor, Tensor]:

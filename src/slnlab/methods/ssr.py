@@ -233,7 +233,7 @@ class _GlobalBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = in_full(x)  # half precision has no 257, and its sums lose digits
+        x = in_full(x)  # bfloat16 has no 257, and its sums lose digits
         count = sum_of_processes(x.new_full((1,), len(x)))
         above = x - sum_of_processes(x.sum(0)) / count
         variance = sum_of_processes((above**2).sum(0)) / count

@@ -149,7 +149,7 @@ def _schema(group: str, base: type[Section], found: Constructor, leading: int, l
         kind = BETTER_KINDS.get(group, {}).get(name, parameter.kind)
         if parameter.default is REQUIRED:
             advice = IF_MISSING.get(group) if parameter.positional else None
-            default = Field(alias=name, description=advice or f"give {group}.{name}")
+            default = Field(alias=name, description=advice)
         elif parameter.default is UNKNOWN or library:
             default = Field(alias=name, default_factory=lambda: None)
         else:
