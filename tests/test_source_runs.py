@@ -292,6 +292,20 @@ def test_removed_weights_are_made_again(done: Runs, tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in weights(one, "raw").items())
 
 
+def test_the_first_stage_takes_the_values_of_an_experiment(tmp_path: Path) -> None:
+    """An experiment gives its data set a σ of its own, which is that of the SLN run in the same sweep."""
+    own = ("preset.sigma.sym=0.7", "preset.correction_epochs=1")
+    (first, _) = settle(tiny(tmp_path, "method=co_teaching", "init.from=sln", *own)).sources
+    assert first.spec is not None
+    assert first.spec.config.sln.sigma == 0.7
+    assert first.spec.identity | {"seed": 0} == settle(tiny(tmp_path, "method=sln", *own)).identity | {"seed": 0}
+    (first, _) = settle(
+        tiny(tmp_path, "method=co_teaching", "init.from=sln", "init.overrides=[sln.sigma=0.1]", *own)
+    ).sources
+    assert first.spec is not None
+    assert first.spec.config.sln.sigma == 0.1
+
+
 def test_the_first_stage_uses_its_own_methods_values(tmp_path: Path) -> None:
     """The second method's loss and budget do not apply; only keys chosen by the user do."""
     (first, _) = settle(

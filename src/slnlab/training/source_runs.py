@@ -28,8 +28,8 @@ SAME = ("noise", "model")
 """Groups that the source run copies from the run that needs it, unless `init.overrides` sets them."""
 
 BUDGET = ("data", "optimizer", "scheduler", "trainer")
-"""Groups in which, like `clip_norm`, the source run copies only the user's choices: values that differ from the default
-of the run's method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
+"""Groups in which, like `clip_norm` and `preset`, the source run copies only the user's choices: values that differ from
+the default of the run's method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
 
 SPLIT = ("train_size", "noisy_val", "split_seed")
 """Keys of `data` that decide which samples are held out."""
@@ -114,6 +114,10 @@ def _compose(own: dict[str, Any], method: str, number: int) -> DictConfig:
                 for key in own[section].keys() | usual[section].keys():
                     if own[section].get(key) != usual[section].get(key):
                         made[section][key] = own[section].get(key)
+        if "data" not in typed:
+            for key, value in own["preset"].items():  # an experiment's own tables, such as preset.sigma
+                if value != usual["preset"].get(key):
+                    made.preset[key] = value
         for key, value in chosen.items():
             OmegaConf.update(made, key, value)
         if own["data"]["noisy_val"] and "data" not in typed:
