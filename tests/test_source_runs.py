@@ -300,7 +300,7 @@ def test_the_first_stage_takes_the_values_of_an_experiment(tmp_path: Path) -> No
     assert first.spec.config.sln.sigma == 0.7
     assert first.spec.identity | {"seed": 0} == settle(tiny(tmp_path, "method=sln", *own)).identity | {"seed": 0}
     (first, _) = settle(
-        tiny(tmp_path, "method=co_teaching", "init.from=sln", "init.overrides=[sln.sigma=0.1]", *own)
+        tiny(tmp_path, "method=co_teaching", "init.from=sln", 'init.overrides=["sln.sigma=0.1"]', *own)
     ).sources
     assert first.spec is not None
     assert first.spec.config.sln.sigma == 0.1

@@ -28,8 +28,8 @@ SAME = ("noise", "model")
 """Groups that the source run copies from the run that needs it, unless `init.overrides` sets them."""
 
 BUDGET = ("data", "optimizer", "scheduler", "trainer")
-"""Groups in which, like `clip_norm` and `preset`, the source run copies only the user's choices: values that differ from
-the default of the run's method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
+"""Groups in which, like `clip_norm` and `preset`, the source run copies only the user's choices: values that differ
+from the default of the run's method. DivideMix has a budget of its own for Clothing1M, which must not become SLN's."""
 
 SPLIT = ("train_size", "noisy_val", "split_seed")
 """Keys of `data` that decide which samples are held out."""
