@@ -166,8 +166,8 @@ def estimate_rate_by_anchors(probabilities: Tensor, given: Tensor) -> Share:
 def estimate_noise(suspicions: Column, given: Column, suggested: Column, num_classes: int) -> NoiseEstimate:
     """Estimate the shares of wrong labels by `wrong_probability`.
 
-    An interval covers a drawn proportion by 95 %, and the labels that the mixtures leave undecided:
-    all of them may be right, or all wrong. It does not cover a wrong model: two Gaussians fit no score exactly.
+    An interval covers a drawn proportion (95 %, Wilson) and the labels that the mixtures leave undecided: all of them
+    may be right, or all wrong. It does not cover a wrong model: two Gaussians fit no score exactly.
 
     Args:
         suspicions: (N,), N ≥ 2, high: suspicious.

@@ -123,8 +123,8 @@ class DISC(TwoViews):
         return batch.shard.of(learned.any() / (count * times))
 
     def outputs(self, images: Tensor) -> Tensor:
-        weak, strong, *mixed = images.tensor_split(self.parts)
-        return torch.cat([self.network(part) for part in (torch.cat([weak, strong]), *mixed)])
+        size = len(images) // self.parts
+        return torch.cat([self.network(part) for part in images.split([2 * size, *[size] * (self.parts - 2)])])
 
     def remember(self, batch: Batch, logits: Tensor) -> None:
         weak, strong, *_ = logits.tensor_split(self.parts)
