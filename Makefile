@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test-vectors help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/recipe/half experiments/recipe/search experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
+.PHONY: test-methods help demo experiments experiments-check table1-gpu experiments/table2_cifar100 experiments/table3_clothing1m experiments/table4_sln_first test test-cluster test-slow bench bench-gpu bench-methods lint types docs check kill-matrix requeue-matrix build clean experiments/demo experiments/methods_digits experiments/methods experiments/digits_tuned experiments/digits_sigma experiments/digits_study experiments/minima_digits experiments/recipe experiments/recipe/half experiments/recipe/search experiments/diagnosis experiments/fashion_mnist experiments/cifar10_cpu
 
 help:  ## show this list
 	@grep -hE '^[a-zA-Z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 28
@@ -27,8 +27,8 @@ test: $(STAMP)  ## the suite, without the tests on SLURM and Ray (test-cluster) 
 test-cluster: $(STAMP)  ## the launchers on Ray and on a real SLURM cluster of one node (root; slurmctld, slurmd, munge)
 	$(BIN)/python -m pytest -m 'cluster and not slow' --durations=10
 
-test-vectors: $(STAMP)  ## every method with one network on feature vectors, and a list of a million samples (a minute)
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests/methods tests/data
+test-methods: $(STAMP)  ## every method in two processes and on feature vectors, and a list of a million samples (two minutes)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow tests/methods tests/data
 
 test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time limit within an epoch, two processes killed
 	$(BIN)/python -m pytest -m slow
@@ -54,7 +54,7 @@ docs: $(STAMP)  ## the pages of docs/, with the API: docs/_build/index.html
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
-check: lint docs types test test-vectors test-cluster  ## everything that CI runs
+check: lint docs types test test-methods test-cluster  ## everything that CI runs
 
 experiments/demo: demo  ## the demo's table and picture, as committed
 	$(BIN)/python -m slnlab.report runs/demo --out $@

@@ -496,7 +496,10 @@ OWN_BATCHES = {
 """Methods that choose their batches or need more than one view of them."""
 
 
-@pytest.mark.parametrize("method", OWN_BATCHES)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=() if name in ("dividemix", "pes_semi") else pytest.mark.slow) for name in OWN_BATCHES],
+)
 def test_workers_change_no_result_of_any_method(
     shared: Path, tmp_path: Path, method: str, decoded: Callable[[], list[tuple[int, str]]]
 ) -> None:

@@ -13,9 +13,13 @@ from slnlab import config
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for a `method_name` is done for every method."""
+    """A test that asks for a `method_name` is done for every method; slow, unless the module's STANDING names it."""
     if "method_name" in metafunc.fixturenames:
-        metafunc.parametrize("method_name", tier.names(metafunc.config.getoption("--config-dir")), scope="module")
+        own = metafunc.config.getoption("--config-dir")
+        names = tier.names(own)
+        standing = names if own else getattr(metafunc.module, "STANDING", names)
+        marked = [pytest.param(name, marks=() if name in standing else pytest.mark.slow) for name in names]
+        metafunc.parametrize("method_name", marked, scope="module")
 
 
 @pytest.fixture(scope="module", autouse=True)

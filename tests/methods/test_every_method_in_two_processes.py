@@ -1,7 +1,8 @@
 """The tier in two processes: every method equals itself in one process, after a stop if it has state of its own.
 
-What all methods share is stopped and gone on with by those. In one process every method is: test_every_method.py. Two
-losses of single samples stand for all of them (`LOSSES`).
+What all methods share is stopped and gone on with by those. In one process every method is: test_every_method.py. Three
+losses of single samples stand for all of them (`LOSSES`). `make test` runs one method of each kind (`STANDING`), `make
+test-methods` the others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tier import by_loss_alone, changed, in_three_epochs, names, refused_by
+from tier import by_loss_alone, changed, in_three_epochs, refused_by
 from together import come_to, fit_each
 
 from slnlab.processes.starting import in_processes
@@ -33,11 +34,30 @@ COMMON = (
 LOSSES = ("ce", "gce", "nce_rce")
 """Methods that stand for those which differ by their loss alone; the last one clips gradients."""
 
+STANDING = (
+    *LOSSES,
+    "sln_mo_lc",
+    "co_teaching",  # selects
+    "dividemix",  # two networks, a mixture, pairs of samples
+    "early_stopping",
+    "elr",  # a table
+    "logistic",
+    "pes_semi",  # replaces parts
+    "sgn",  # an average of its own
+    "sop_plus",  # parameters of samples
+    "ssr_plus",  # features and neighbours
+    "t_revision",  # stages
+)
+"""A method of each kind of state, and with it of what processes exchange."""
+
 COMBINED = {
     "everything": ("method=elr", "sln.sigma=0.5", "sam.rho=0.1"),
     "mixed": ("method=anl_ce", "sln.sigma=0.5", "sam.rho=0.1", "mixup.alpha=1"),
     "dividemix_labelled_rows": ("method=dividemix", "method.lambda_u=null"),
 }
+
+SINGLE = ("co_teaching", "dividemix")
+"""Methods whose own batches could leave a process a single sample."""
 
 ONE_PIXEL = {"model._target_": "two_processes.OnePixel", "data.noisy_val": 14}
 """33 samples to train on, batches of 16 and 17, and a network whose batch norm needs two in each process."""
@@ -49,21 +69,25 @@ def trained(name: str) -> bool:
 
 @pytest.fixture(scope="module")
 def folders(
-    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, searched: list[str]
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, searched: list[str]
 ) -> tuple[Path, Path]:
-    """All runs in one pair of processes, since starting them takes longer than training."""
+    """All runs that are asked for in one pair of processes, since starting them takes longer than training."""
     alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
-    own = pytestconfig.getoption("--config-dir")
+    parameter = ("method_name", "name")[: 1 if request.config.getoption("--config-dir") else 2]
+    asked = {
+        item.callspec.params[key]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == request.path
+        for key in item.callspec.params.keys() & parameter
+    }
     runs = {}
-    for name in filter(trained, names(own)):
+    for name in sorted(filter(trained, asked - COMBINED.keys())):
         run = in_three_epochs(*COMMON, f"method={name}")
         runs[name] = run if "sln.sigma" in refused_by(run) else changed(run, {"sln.sigma": 0.3})
-    if not own:
-        runs |= {name: in_three_epochs(*COMMON, *options) for name, options in COMBINED.items()}
+    runs |= {name: in_three_epochs(*COMMON, *options) for name, options in COMBINED.items() if name in asked}
     fit_each(runs, alone, None, searched)
     in_two = {name: changed(run, {"trainer.devices": 2}) for name, run in runs.items()}
-    if not own:
-        in_two |= {f"{name} one pixel": changed(in_two[name], ONE_PIXEL) for name in ("co_teaching", "dividemix")}
+    in_two |= {f"{name} one pixel": changed(in_two[name], ONE_PIXEL) for name in SINGLE if name in asked}
     in_processes(2, False, ["slnlab.training.assemble"], fit_each, in_two, together, 2, searched)
     return alone, together
 
@@ -105,15 +129,16 @@ def test_two_processes_equal_one_with_composed_options(name: str, folders: tuple
     assert_the_same(name, folders)
 
 
+@pytest.mark.parametrize(
+    ("name", "stopped"), [("elr", True), ("dividemix", True), ("early_stopping", True), ("gce", False)]
+)
 @pytest.mark.usefixtures("ours")
-def test_methods_with_state_were_stopped(folders: tuple[Path, Path]) -> None:
+def test_methods_with_state_were_stopped(name: str, stopped: bool, folders: tuple[Path, Path]) -> None:
     """A table (ELR), a second network (DivideMix) and a kept model (early stopping) are state; a loss is not."""
-    expected = {"elr": True, "dividemix": True, "early_stopping": True, "gce": False}
-    found = {name: torch.load(folders[1] / f"{name}.rank0.pt", weights_only=True)["stopped"] for name in expected}
-    assert found == expected
+    assert torch.load(folders[1] / f"{name}.rank0.pt", weights_only=True)["stopped"] is stopped
 
 
-@pytest.mark.parametrize("name", ["co_teaching", "dividemix"])
+@pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.usefixtures("ours")
 def test_no_process_gets_a_single_sample(name: str, folders: tuple[Path, Path]) -> None:
     """Batch norm would raise."""

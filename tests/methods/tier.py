@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
 from slnlab.callbacks.best_epoch import BestEpoch
 from slnlab.callbacks.dynamics import COLUMNS as DYNAMICS
 from slnlab.config import CONF_DIR, compose
 from slnlab.config.container import container_of, flat
 from slnlab.methods import Method, SingleNetwork
+from slnlab.models.parts import Parts
 from slnlab.schema.composable import COMPOSABLE
 from slnlab.schema.law import law
 
@@ -33,6 +35,23 @@ COLUMNS = {"given", "true", "wrong", "predicted", "weight", "soft", *OBSERVED}
 
 STATEFUL = ("on_", "state_dict", "load_state_dict", "get_extra_state", "configure_optimizers")
 """Beginnings of the names of methods through which a class keeps state of its own."""
+
+
+class Shallow(nn.Module):
+    """As little as a method may ask of a network: stages, batch norm, features and a classifier."""
+
+    parts = Parts(last_stage=("normalised",), classifier=("classifier",))
+
+    def __init__(self, in_channels: int, num_classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, widths[0], 3, stride=2, bias=False)
+        self.normalised = nn.BatchNorm2d(widths[0])
+        self.classifier = nn.Linear(widths[0], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.normalised(self.convolution(images)).relu().mean((2, 3))
+        logits: Tensor = self.classifier(features)
+        return logits
 
 
 def names(config_dir: str | None) -> list[str]:
