@@ -44,6 +44,7 @@ NEEDED = {
     ("noise", "human"): ["noise.path=README.md", "noise.annotation=worse"],
     ("noise", "real"): ["data=clothing1m"],
     ("noise", "run"): ["noise.path=README.md"],
+    ("noise", "transition"): ["noise.path=README.md"],
     ("scheduler", "linear"): ["scheduler.constant_epochs=24"],  # the published 80 are of 200 epochs
 }
 """Overrides that an option requires."""

@@ -313,6 +313,7 @@ def test_every_noise_option_has_only_keys_of_its_function(name: str, tmp_path: P
     )
     save_probabilities(tmp_path / "p.npz", torch.rand(50, 10, generator=generator).softmax(1), data.labels)
     (tmp_path / "labels.csv").write_text("label,label_noisy\n" + "".join(f"{y},{(y + 1) % 10}\n" for y in data.labels))
+    (tmp_path / "matrix.csv").write_text("\n".join(",".join(["0.1"] * 10) for _ in range(10)))
     y = data.labels.numpy()
     torch.save({"clean_label": y, "worse_label": (y + 1) % 10}, tmp_path / "human.pt")
     NoiseRecord(true=data.labels, given=data.labels, num_classes=10, name="none", rate=0.0).save(tmp_path / "noise.npz")
@@ -321,6 +322,7 @@ def test_every_noise_option_has_only_keys_of_its_function(name: str, tmp_path: P
         "csv": [f"noise.path={tmp_path / 'labels.csv'}"],
         "human": [f"noise.path={tmp_path / 'human.pt'}", "noise.annotation=worse"],
         "run": [f"noise.path={tmp_path}"],
+        "transition": [f"noise.path={tmp_path / 'matrix.csv'}"],
     }
     config = compose([f"noise={name}", *extra.get(name, [])])
     made = LabelNoise.from_config(OmegaConf.to_container(config.noise, resolve=True))  # type: ignore[arg-type]
@@ -328,7 +330,7 @@ def test_every_noise_option_has_only_keys_of_its_function(name: str, tmp_path: P
     spoiled, record = added(made, data, 10, config.data.classes)
     assert record.num_samples == 50
     assert torch.equal(spoiled.labels, record.given)
-    if name in ("sym", "asym", "part_dependent", "dependent", "open_set", "csv", "human"):
+    if name in ("sym", "asym", "part_dependent", "dependent", "open_set", "csv", "human", "transition"):
         assert 0 < record.realised_rate <= 1
     if name in ("dependent", "open_set"):
         assert int(record.wrong.sum()) == int(0.4 * 50)

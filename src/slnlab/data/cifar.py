@@ -34,7 +34,7 @@ class CIFAR:
     Args:
         classes: 10 or 100 (fine labels).
         root: directory of `cifar-10-batches-py/` or `cifar-100-python/`.
-        download: fetch missing files.
+        download: fetch missing files. Files that are there are never written over.
         verify: compare checksums with the published files. False: read any files in the published format; their
             pickles execute nothing.
     """
@@ -62,21 +62,25 @@ class CIFAR:
         return Path(os.path.expanduser(self.root)) / self._reader.base_folder
 
     def _read(self, *, train: bool, download: bool) -> Any:
+        if download:  # which would write over files of the user's own
+            self._refuse_other_files()
         try:
             return read(self._reader, self.root, train=train, download=download)
-        except DataError as error:
-            meta = self._reader.meta["filename"], self._reader.meta["md5"]
-            present = [
-                (self._folder / name, md5) for name, md5 in (*self._reader.train_list, *self._reader.test_list, meta)
-            ]
-            other = [path.name for path, md5 in present if path.is_file() and not check_integrity(path, md5)]
-            if not other:
-                raise
+        except DataError:
+            self._refuse_other_files()
+            raise
+
+    def _refuse_other_files(self) -> None:
+        meta = self._reader.meta["filename"], self._reader.meta["md5"]
+        names = (*self._reader.train_list, *self._reader.test_list, meta)
+        present = [(self._folder / name, md5) for name, md5 in names]
+        other = [path.name for path, md5 in present if path.is_file() and not check_integrity(path, md5)]
+        if other:
             raise DataError(
                 f"{self._reader.__name__}: not the published files, or corrupt: {quoted(other, 3)} in {self._folder}; "
                 "data.source.verify=false reads them all the same; or remove them and allow "
                 "data.source.download=true, or name another directory with data.source.root"
-            ) from error
+            )
 
 
 class _Arrays(pickle.Unpickler):

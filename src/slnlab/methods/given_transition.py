@@ -6,14 +6,13 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from slnlab.analysis.transition import estimate_transition, transition_used
 from slnlab.data.probabilities import read_probabilities
-from slnlab.errors import ConfigError, DataError
+from slnlab.errors import ConfigError
 from slnlab.methods.single_network import SingleNetwork
+from slnlab.noise import read_transition
 from slnlab.record.result import TransitionUsed
 from slnlab.schema.kinds import FilledIn, Quantile, Transition
 
@@ -86,23 +85,10 @@ class GivenTransition(SingleNetwork):
 
     def _matrix(self) -> Tensor:
         if self.transition != "estimated":
-            return read_transition(Path(self.transition))
+            return read_transition(Path(self.transition), "method.transition")
         if self.estimate_from is None:
             raise ConfigError(
                 "method.transition: estimated, but there are no predictions to estimate from; slnlab.train makes them, "
                 "a method outside of it takes them from estimate_from"
             )
         return estimate_transition(read_probabilities(self.estimate_from), self.drop_above)
-
-
-def read_transition(path: Path) -> Tensor:
-    """Read a transition matrix (C, C) from an `.npy` file, or from a text file with comma-separated numbers.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        matrix = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"method.transition: {path} cannot be read as a matrix ({error})") from error
-    return torch.from_numpy(np.asarray(matrix, dtype=np.float64))

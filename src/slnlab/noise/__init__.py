@@ -24,6 +24,7 @@ from slnlab.noise._part_dependent import part_dependent
 from slnlab.noise._symmetric import symmetric
 from slnlab.noise._symmetric_exact import symmetric_exact
 from slnlab.noise._symmetric_inclusive import symmetric_inclusive
+from slnlab.noise._transition import read_transition, transition
 from slnlab.noise.label_csv import from_csv, to_csv
 from slnlab.noise.record import NoiseRecord
 
@@ -40,8 +41,10 @@ __all__ = [
     "next_class",
     "open_set",
     "part_dependent",
+    "read_transition",
     "symmetric",
     "symmetric_exact",
     "symmetric_inclusive",
     "to_csv",
+    "transition",
 ]

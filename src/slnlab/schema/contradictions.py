@@ -73,7 +73,7 @@ def _best_epoch_problems(config: dict[str, Any]) -> Problems:
 def _noise_problems(config: dict[str, Any]) -> Problems:
     """Noise that the data or the method do not go with."""
     data, noise = config["data"], config["noise"]["name"]
-    if noise in ("csv", "human", "real", "run") and config["method"].get("forget_rate") == 0:
+    if noise in ("csv", "human", "real", "run", "transition") and config["method"].get("forget_rate") == 0:
         yield (
             "method.forget_rate",
             f"noise={noise} does not state how many labels are wrong; give a rate, `anchor_points` or `estimated`",

@@ -36,9 +36,9 @@ class FinishedRun:
 
     @cached_property
     def noise(self) -> str:
-        """The name of the noise. Labels from a file also have its name, e.g. `csv cifar10_sym0.4`."""
+        """The name of the noise. Labels from a file, or by a matrix, also have its name, e.g. `csv cifar10_sym0.4`."""
         name = self.result.noise
-        if "path" not in self.result.identity.get("noise", {}) or name != "csv":
+        if "path" not in self.result.identity.get("noise", {}) or name not in ("csv", "transition"):
             return name
         try:
             path = yaml.safe_load(self.directory.config.read_text(encoding="utf-8"))["noise"]["path"]
