@@ -104,12 +104,38 @@ def _class(section: str, target: str, kind: type[Any]) -> type[Any]:
 
 def _composed(config: DictConfig) -> dict[str, Any]:
     """The loss and the additions to a method's objective (σ, mixup, SAM and so on) that its class takes."""
-    offered = {"class_losses": partial(get_method(config.loss._target_), **_options(config.loss))}
+    offered: dict[str, Any] = {"class_losses": _loss(config)}
     for each in COMPOSABLE:
         if each.section in config:  # finished runs may not know it
             offered |= {parameter: config[each.section][key] for parameter, key in each.parameters.items()}
     takes = law(config.method).takes
     return {name: value for name, value in offered.items() if takes is None or name in takes}
+
+
+def _loss(config: DictConfig) -> partial[torch.Tensor]:
+    return partial(get_method(config.loss._target_), **_options(config.loss))
+
+
+def try_loss(config: DictConfig) -> None:
+    """Pass the logits of two samples to a loss that is not slnlab's, so that another shape is found before training.
+
+    Raises:
+        ConfigError: the loss does not take them, or gives no loss for each class.
+    """
+    target, shape = config.loss._target_, (2, config.data.num_classes)
+    if target.startswith("slnlab."):
+        return
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            losses: Any = _loss(config)(torch.zeros(shape))
+        except Exception as error:  # whatever a loss of the user's raises
+            raise ConfigError(f"loss._target_: {target} does not take logits of shape {shape}: {error}") from error
+    found = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+    if found != shape:
+        raise ConfigError(
+            f"loss._target_: {target} gives {found} for logits of shape {shape}; it must give {shape}, the loss of "
+            "every class as the label, which the targets weigh"
+        )
 
 
 def _new_network(config: DictConfig) -> torch.nn.Module:
