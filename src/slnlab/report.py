@@ -19,7 +19,7 @@ from slnlab.tables.latex import latex
 from slnlab.tables.layout import make_tables
 from slnlab.tables.markdown import markdown
 from slnlab.tables.runs import find_runs, group_runs
-from slnlab.tables.selection import parse, select, select_unfinished
+from slnlab.tables.selection import parse, select, select_unfinished, tested
 from slnlab.tables.table import make_rows
 from slnlab.text.terminal import command
 
@@ -42,7 +42,8 @@ def report(
     """Make tables of all finished runs at or below `paths`.
 
     The tables leave out unreadable results, and results that contradict another one of the same configuration and
-    seeds. The text names them.
+    seeds. The text names them. So are a method's runs without a test if it
+    has tested ones, but for their number.
 
     Args:
         paths: directories to search for `result.json`, or such files.
@@ -59,7 +60,7 @@ def report(
         formats: of the picture: png, svg, pdf.
         page: HTML file with tables and charts to explore; see `slnlab.page`.
         quality: add recall and calibration to the tables. The page always has them.
-        archive: file for the small files of the runs in the tables; see `slnlab.record.archive`.
+        archive: file for the small files of these runs, shown or not; see `slnlab.record.archive`.
 
     Returns:
         (tables in Markdown with a remark on every missing run, number of results left out).
@@ -73,14 +74,19 @@ def report(
     ratios = None if costs is None else read_costs(costs)
     conditions = parse(where)
     found = find_runs(paths)
-    groups = group_runs(select(found.runs, conditions))
+    fitting = select(found.runs, conditions)
+    runs = tested(fitting, conditions)
+    groups = group_runs(runs)
     found = replace(found, unfinished=select_unfinished(found.unfinished, conditions))
     rows = make_rows(groups)
     tables = make_tables(rows, secondary, ratios, reference, quality)
     parts = [markdown(tables), *found.remarks()]
+    if (trials := len(fitting) - len(runs)) > 0:
+        what = "untested beside tested ones, as a study's trials are"
+        parts.append(f"not shown: {trials} {what}; --where data.test=false shows them")
     if archive is not None:
-        counted = (run for group in groups for run in group.runs)
-        write_archive(archive, ((run.directory, run.result.identity, run.result.group) for run in counted))
+        kept = (run for group in group_runs(fitting) for run in group.runs)
+        write_archive(archive, ((run.directory, run.result.identity, run.result.group) for run in kept))
     if page is not None:
         from slnlab.page.writing import write_report
 

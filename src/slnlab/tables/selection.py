@@ -82,6 +82,26 @@ def select(runs: Sequence[FinishedRun], conditions: Conditions) -> list[Finished
     return chosen
 
 
+def tested(runs: Sequence[FinishedRun], conditions: Conditions) -> list[FinishedRun]:
+    """The runs without a study's trials, which stand in its own table: they were not tested, and its final runs were.
+
+    Args:
+        runs: those that fit the conditions.
+        conditions: from `parse`. One on `data.test` chooses by itself.
+    """
+    if "data.test" in conditions:
+        return list(runs)
+
+    def kind(run: FinishedRun) -> tuple[str, str, str]:
+        return run.result.data, run.noise, run.result.method
+
+    def has_test(run: FinishedRun) -> bool:
+        return any(row.test_accuracy is not None for row in run.result.rows.values())
+
+    kinds = {kind(run) for run in runs if has_test(run)}
+    return [run for run in runs if has_test(run) or kind(run) not in kinds]
+
+
 def select_unfinished(directories: Sequence[Path], conditions: Conditions) -> list[Path]:
     """The directories of begun runs that fit, as far as their configuration can be read."""
     chosen = []
