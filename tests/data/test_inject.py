@@ -525,8 +525,21 @@ def test_the_record_of_other_data_is_refused(tmp_path: Path) -> None:
         DataError, match=rf"sample 17 .* {int(record.true[17])} in the record and {other.labels[17]} in"
     ):
         spoil(noise, other)
-    with pytest.raises(DataError, match="has 60 samples, the data have 59"):
-        spoil(noise, LabelledImages(*(column[:59] for column in pictures())))
+    record.first(59).save(tmp_path / "noise.npz")
+    with pytest.raises(DataError, match="has 59 samples, the data have 60"):
+        spoil(noise)
+
+
+@pytest.mark.parametrize("noise", [CLOSED, OPEN], ids=["closed", "open"])
+def test_a_run_on_fewer_samples_has_the_noise_of_the_first(noise: dict[str, Any], tmp_path: Path) -> None:
+    theirs, record = spoil(noise)
+    record.save(tmp_path / "noise.npz")
+    first = LabelledImages(*(column[:40] for column in pictures()))
+    ours, again = spoil(node("from_record", path=str(tmp_path), donor=noise.get("donor")), first)
+    assert torch.equal(ours.images, theirs.images[:40])
+    assert torch.equal(ours.labels, theirs.labels[:40])
+    assert torch.equal(again.wrong, record.wrong[:40])
+    assert again.wrong.any()
 
 
 def test_a_missing_or_broken_record_is_refused(tmp_path: Path) -> None:

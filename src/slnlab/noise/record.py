@@ -8,7 +8,7 @@ import os
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,17 @@ class NoiseRecord:
         if len(self.donor) and int(self.donor.min()) < 0:
             raise ConfigError(f"donor: holds the negative index {int(self.donor.min())}")
         return order
+
+    def first(self, size: int) -> NoiseRecord:
+        """The record of the first `size` samples, in [1, N]."""
+        here = self.replaced < size
+        return replace(
+            self,
+            true=self.true[:size],
+            given=self.given[:size],
+            replaced=self.replaced[here],
+            donor=self.donor[here],
+        )
 
     @property
     def num_samples(self) -> int:
