@@ -107,8 +107,8 @@ def label_warning(issues: LabelIssues, title: str) -> str | None:
         )
     if issues.verdict == "undertrained":
         return (
-            f"{disagreement}: it has trained too little, or most labels are wrong. Do not trust the suspected labels "
-            "in label_issues.csv; more epochs or another optimizer.lr may help"
+            f"{disagreement}: it has trained too little, or has collapsed, or most labels are wrong. Do not trust the "
+            "suspected labels in label_issues.csv; more epochs, another optimizer.lr or a smaller sln.sigma may help"
         )
     return None
 
