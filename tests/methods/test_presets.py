@@ -119,8 +119,13 @@ def test_later_phases_begin_within_the_run(
     """Otherwise the run would be plain GCE, or CORES² without its sieve, under the method's name."""
     config = composed(*data_set(data), f"method={method}")
     check(config)
+    assert config.method[key] < config.trainer.max_epochs
+
+
+@pytest.mark.parametrize(("method", "key"), [("truncated_gce", "first_pruning"), ("cores2", "sieve_from")])
+def test_a_later_phase_after_the_run_is_refused(method: str, key: str) -> None:
+    config = composed(f"method={method}")
     epochs = config.trainer.max_epochs
-    assert config.method[key] < epochs
     for allowed in (epochs, None):
         check(changed(config, {f"method.{key}": allowed}))
     with pytest.raises(ConfigError, match=rf"method\.{key}: {epochs + 1}, but .*max_epochs={epochs}.* or null to "):
