@@ -21,7 +21,7 @@ demo: $(STAMP)  ## cross entropy against SLN, SLN-MO and SLN-MO-LC on noisy digi
 
 # One more than there are cores: tests that start processes wait for them.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))')
-test: $(STAMP)  ## the suite, without the tests on SLURM and Ray (test-cluster) and the slow ones (test-slow)
+test: $(STAMP)  ## the suite, without test-methods, test-cluster (SLURM, Ray) and test-slow
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 test-cluster: $(STAMP)  ## the launchers on Ray and on a real SLURM cluster of one node (root; slurmctld, slurmd, munge)
@@ -30,7 +30,7 @@ test-cluster: $(STAMP)  ## the launchers on Ray and on a real SLURM cluster of o
 test-methods: $(STAMP)  ## every method in two processes and on feature vectors, and a list of a million samples (two minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow tests/methods tests/data
 
-test-slow: $(STAMP)  ## what takes minutes: a SLURM node that disappears, a time limit within an epoch, two processes killed
+test-slow: $(STAMP)  ## all slow tests: test-methods, a SLURM node that disappears, a time limit within an epoch, two processes killed
 	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)  ## speed, side by side with what it replaces: benchmarks/README.md, docs/speed.md (an hour)

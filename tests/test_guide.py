@@ -116,18 +116,17 @@ def test_a_network_of_another_shape_is_refused_before_anything_is_written(files:
     [
         (
             "mine.focal(logits).mean(1)",
-            r"gives \(2,\) for logits of shape \(2, 8\); it must give \(2, 8\), the loss of",
+            r"gives \(\d+,\) for logits of shape \(\d+, 8\); it must give the same shape",
         ),
-        ("None", r"gives NoneType for logits of shape \(2, 8\)"),
-        ("logits[:, 10]", r"does not take logits of shape \(2, 8\): index 10 is out of bounds"),
+        ("None", r"gives NoneType for logits of shape"),
     ],
 )
-def test_a_loss_of_another_shape_is_refused_before_anything_is_written(files: Path, body: str, said: str) -> None:
+def test_a_loss_of_another_shape_is_refused_in_the_first_step(files: Path, body: str, said: str) -> None:
     (files / "shapes.py").write_text(f"import mine\ndef loss(logits):\n    return {body}\n")
-    done = train(files, "focal", "~loss.gamma", "loss._target_=shapes.loss", "hydra.run.dir=refused")
+    done = train(files, "focal", "~loss.gamma", "loss._target_=shapes.loss", "hydra.run.dir=other_shape", "force=true")
     assert done.returncode == 1
     assert re.match(rf"error: loss\._target_: shapes\.loss {said}", done.stderr), done.stderr
-    assert not (files / "refused" / "config.yaml").exists()
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture

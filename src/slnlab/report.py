@@ -42,8 +42,7 @@ def report(
     """Make tables of all finished runs at or below `paths`.
 
     The tables leave out unreadable results, and results that contradict another one of the same configuration and
-    seeds. The text names them. So are a method's runs without a test if it
-    has tested ones, but for their number.
+    seeds. The text names them. It counts a study's trials, which are left out beside its final runs.
 
     Args:
         paths: directories to search for `result.json`, or such files.
@@ -77,13 +76,11 @@ def report(
     fitting = select(found.runs, conditions)
     runs = tested(fitting, conditions)
     groups = group_runs(runs)
-    found = replace(found, unfinished=select_unfinished(found.unfinished, conditions))
+    unfinished = select_unfinished(found.unfinished, conditions)
+    found = replace(found, unfinished=unfinished, trials=len(fitting) - len(runs))
     rows = make_rows(groups)
     tables = make_tables(rows, secondary, ratios, reference, quality)
     parts = [markdown(tables), *found.remarks()]
-    if (trials := len(fitting) - len(runs)) > 0:
-        what = "untested beside tested ones, as a study's trials are"
-        parts.append(f"not shown: {trials} {what}; --where data.test=false shows them")
     if archive is not None:
         kept = (run for group in group_runs(fitting) for run in group.runs)
         write_archive(archive, ((run.directory, run.result.identity, run.result.group) for run in kept))

@@ -163,7 +163,6 @@ def _prepare(spec: RunSpec, run: RunDirectory, overrides: Sequence[str], wanted:
             log.info("%s", remark)
     # The method is made and thrown away: errors that only its constructor finds must come before the runs needed first.
     assemble.method(config)
-    assemble.try_loss(config)
     other_run = train if world_size() == 1 else _refuse_to_begin
     ready = with_first_runs(spec, other_run)
     assemble.prepare_networks(config)

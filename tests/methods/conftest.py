@@ -18,6 +18,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         own = metafunc.config.getoption("--config-dir")
         names = tier.names(own)
         standing = names if own else getattr(metafunc.module, "STANDING", names)
+        assert set(standing) <= set(names)
         marked = [pytest.param(name, marks=() if name in standing else pytest.mark.slow) for name in names]
         metafunc.parametrize("method_name", marked, scope="module")
 

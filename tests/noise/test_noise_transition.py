@@ -100,6 +100,25 @@ def test_a_run_records_the_matrix_it_has_got(tmp_path: Path) -> None:
     assert len({each.configuration for each in runs}) == 2
 
 
+def test_runs_that_read_the_noise_of_two_matrices_are_two_configurations(tmp_path: Path) -> None:
+    tiny = ["data.train_size=200", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress=false"]
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        matrix = (0.8 * torch.eye(10) + 0.2 * torch.eye(10).roll(1 + seed, 1)).tolist()
+        path = written(tmp_path / str(seed), matrix)
+        first = ["noise=transition", f"noise.path={path}", f"noise.seed={seed}"]
+        train(compose([*first, "method=ce", *tiny]), tmp_path / f"first{seed}")
+        again = ["noise=run", f"noise.path={tmp_path / f'first{seed}'}", f"runs_dir={tmp_path / 'runs'}", "method=ce"]
+        train(compose([*again, *tiny]))
+    assert len({run.configuration for run in find_runs([tmp_path / "runs"]).runs}) == 2
+
+
+def test_a_spreadsheets_byte_order_mark_is_no_number(tmp_path: Path) -> None:
+    path = written(tmp_path, MATRIX)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert transition(torch.zeros(9, dtype=torch.int64), path, 4, generator()).max() <= 1
+
+
 def test_a_method_that_needs_the_rate_says_so(tmp_path: Path) -> None:
     chosen = ["noise=transition", f"noise.path={written(tmp_path, MATRIX)}"]
     with pytest.raises(ConfigError, match=r"method\.forget_rate: noise=transition does not state how many"):

@@ -51,22 +51,24 @@ def test_a_run_without_the_key_is_null(make_run, tmp_path, typed, seeds):
 
 def test_a_studys_trials_are_not_shown_beside_its_final_runs(make_run, tmp_path):
     """They have no test accuracy; a method without any tested run keeps its lines."""
-    untested = {"data": {"test": False}}
+    untested = {"data": {"test": False, "noisy_val": 50}}
     make_run("trial0", tested=False, method="sln", sigma=0.5, settings=untested)
     make_run("trial1", tested=False, method="sln", sigma=1.0, settings=untested)
     make_run("begun", tested=False, settings=untested)
+    make_run("other rate", tested=False, method="sln", sigma=1.0, rate=0.2, settings=untested)
+    make_run("no trial", tested=False, method="sln", sigma=2.0, settings={"data": {"test": False}})
     both, _ = report([tmp_path])
-    assert both.count("| SLN ") == 2
+    assert both.count("| SLN ") == 4
     assert "not shown" not in both
     make_run("final", method="sln", sigma=1.0)
     text, left_out = report([tmp_path], archive=tmp_path / "kept.tar.xz")
-    assert text.count("| SLN ") == 1
+    assert text.count("| SLN ") == 3
     assert "| CE " in text
-    assert "\n\nnot shown: 2 untested beside tested ones" in text
+    assert "\n\nnot shown: 2 runs without a test, trials of a study" in text
     assert left_out == 0
-    assert report([tmp_path], where=["data.test=false"])[0].count("| SLN ") == 2
+    assert report([tmp_path], where=["data.test=false"])[0].count("| SLN ") == 4
     with tarfile.open(tmp_path / "kept.tar.xz") as kept:
-        assert sum(name.endswith("result.json") for name in kept.getnames()) == 4, "no trial has to run again"
+        assert sum(name.endswith("result.json") for name in kept.getnames()) == 6, "no trial has to run again"
 
 
 @pytest.mark.parametrize(

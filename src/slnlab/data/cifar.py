@@ -34,7 +34,8 @@ class CIFAR:
     Args:
         classes: 10 or 100 (fine labels).
         root: directory of `cifar-10-batches-py/` or `cifar-100-python/`.
-        download: fetch missing files. Files that are there are never written over.
+        download: fetch missing files. Files with other checksums are written over only from an archive beside them,
+            which a stopped download has left.
         verify: compare checksums with the published files. False: read any files in the published format; their
             pickles execute nothing.
     """
@@ -62,7 +63,8 @@ class CIFAR:
         return Path(os.path.expanduser(self.root)) / self._reader.base_folder
 
     def _read(self, *, train: bool, download: bool) -> Any:
-        if download:  # which would write over files of the user's own
+        archive = Path(os.path.expanduser(self.root)) / self._reader.filename
+        if download and not archive.is_file():  # a download would write over files of the user's own
             self._refuse_other_files()
         try:
             return read(self._reader, self.root, train=train, download=download)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -177,8 +179,10 @@ class LabelNoise:
         return NoiseRecord(given=true, replaced=replaced, donor=donors, donor_source=donor, **common)
 
     def _stated_options(self) -> str | None:
-        """The options that decide the noise, but for files and the donor, as JSON; None: there are none."""
+        """The options that decide the noise as JSON, its file by a digest; without the donor. None: there are none."""
         stated = {k: v for k, v in self.options.items() if k not in _NOT_FOR_THE_FUNCTION and k not in _FILES}
+        if "path" in self.options and (file := Path(self.options["path"])).is_file():
+            stated["file"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         return json.dumps(_plain(stated), sort_keys=True) if stated else None
 
     @property

@@ -62,8 +62,10 @@ def read_transition(path: Path, key: str) -> Tensor:
         DataError: the file cannot be read as a matrix of numbers.
     """
     try:
-        npy = path.suffix == ".npy"
-        matrix = np.load(path, allow_pickle=False) if npy else np.loadtxt(path, delimiter=",", ndmin=2)
+        if path.suffix == ".npy":
+            matrix = np.load(path, allow_pickle=False)
+        else:  # spreadsheets write a byte order mark
+            matrix = np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig")
         return torch.from_numpy(np.asarray(matrix, dtype=np.float64))
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"{key}: {path} cannot be read as a matrix ({error})") from error

@@ -139,12 +139,16 @@ class Found:
     """Runs that repeat another one: their noise seed draws nothing, or they were made twice. They count once."""
     code_changed: list[str] = field(default_factory=list)
     """Configurations whose runs were trained with different versions of the user's own code."""
+    trials: int = 0
+    """Number of a study's runs that the tables leave out; see `slnlab.tables.selection.tested`."""
 
     def remarks(self) -> list[str]:
         """Lines about runs that a table does not show."""
         lines = [f"left out: {what}" for what in self.left_out]
         lines += [f"counted once: {what}" for what in self.repeated]
         lines += [f"not of one version: {what}" for what in self.code_changed]
+        if self.trials:
+            lines.append(f"not shown: {self.trials} runs without a test, trials of a study; --where data.test=false")
         if self.unfinished:
             lines.append(f"{len(self.unfinished)} unfinished: {', '.join(map(str, self.unfinished))}")
         return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def select(runs: Sequence[FinishedRun], conditions: Conditions) -> list[Finished
 
 
 def tested(runs: Sequence[FinishedRun], conditions: Conditions) -> list[FinishedRun]:
-    """The runs without a study's trials, which stand in its own table: they were not tested, and its final runs were.
+    """The runs without a study's trials, which stand in its own table.
+
+    Trials were not tested, and held samples out. A run of the same data, noise, network, method and epochs was tested.
 
     Args:
         runs: those that fit the conditions.
@@ -92,14 +95,23 @@ def tested(runs: Sequence[FinishedRun], conditions: Conditions) -> list[Finished
     if "data.test" in conditions:
         return list(runs)
 
-    def kind(run: FinishedRun) -> tuple[str, str, str]:
-        return run.result.data, run.noise, run.result.method
+    def kind(run: FinishedRun) -> str:
+        """All of the identity that a study leaves alone."""
+        same = {key: run.result.identity.get(key, {}) for key in ("data", "noise", "model")}
+        data = {key: value for key, value in same["data"].items() if key not in ("test", "noisy_val")}
+        noise = {key: value for key, value in same["noise"].items() if key != "seed"}
+        kept = [data, noise, same["model"], run.result.method, run.result.noise_rate, run.result.epochs]
+        return json.dumps(kept, sort_keys=True, default=str)
 
-    def has_test(run: FinishedRun) -> bool:
+    def is_tested(run: FinishedRun) -> bool:
         return any(row.test_accuracy is not None for row in run.result.rows.values())
 
-    kinds = {kind(run) for run in runs if has_test(run)}
-    return [run for run in runs if has_test(run) or kind(run) not in kinds]
+    kinds = {kind(run) for run in runs if is_tested(run)}
+    return [
+        run
+        for run in runs
+        if is_tested(run) or not run.result.identity.get("data", {}).get("noisy_val") or kind(run) not in kinds
+    ]
 
 
 def select_unfinished(directories: Sequence[Path], conditions: Conditions) -> list[Path]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -112,30 +112,26 @@ def _composed(config: DictConfig) -> dict[str, Any]:
     return {name: value for name, value in offered.items() if takes is None or name in takes}
 
 
-def _loss(config: DictConfig) -> partial[torch.Tensor]:
-    return partial(get_method(config.loss._target_), **_options(config.loss))
+def _loss(config: DictConfig) -> Callable[[torch.Tensor], torch.Tensor]:
+    target = config.loss._target_
+    losses = partial(get_method(target), **_options(config.loss))
+    return losses if target.startswith("slnlab.") else partial(_of_every_class, losses, target)
 
 
-def try_loss(config: DictConfig) -> None:
-    """Pass the logits of two samples to a loss that is not slnlab's, so that another shape is found before training.
+def _of_every_class(losses: Callable[[torch.Tensor], Any], target: str, logits: torch.Tensor) -> torch.Tensor:
+    """The losses of a function that is not slnlab's.
 
     Raises:
-        ConfigError: the loss does not take them, or gives no loss for each class.
+        ConfigError: it gives no loss for each class.
     """
-    target, shape = config.loss._target_, (2, config.data.num_classes)
-    if target.startswith("slnlab."):
-        return
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
-            losses: Any = _loss(config)(torch.zeros(shape))
-        except Exception as error:  # whatever a loss of the user's raises
-            raise ConfigError(f"loss._target_: {target} does not take logits of shape {shape}: {error}") from error
-    found = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
-    if found != shape:
+    found = losses(logits)
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if shape != tuple(logits.shape):
         raise ConfigError(
-            f"loss._target_: {target} gives {found} for logits of shape {shape}; it must give {shape}, the loss of "
-            "every class as the label, which the targets weigh"
+            f"loss._target_: {target} gives {shape} for logits of shape {tuple(logits.shape)}; it must give the same "
+            "shape, the loss of every class as the label, which the targets weigh"
         )
+    return cast(torch.Tensor, found)
 
 
 def _new_network(config: DictConfig) -> torch.nn.Module:
