@@ -1,4 +1,7 @@
-"""The tier in one process: every method trains, resumes bit for bit, and composes."""
+"""The tier in one process: every method trains, resumes bit for bit, and composes.
+
+`make test` leaves out nine that differ by their loss alone (`ALIKE`); `make test-methods` has them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,20 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.precision import Precision
 from resuming import Run, assert_the_same, in_pieces, made
-from tier import BESIDE, COLUMNS, changed, class_of, composed, has_state, in_three_epochs, refused_by
+from tier import (
+    ALIKE,
+    BESIDE,
+    COLUMNS,
+    LOSSES,
+    by_loss_alone,
+    changed,
+    class_of,
+    composed,
+    has_state,
+    in_three_epochs,
+    names,
+    refused_by,
+)
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -35,6 +51,8 @@ TINY = (
     "model.widths=[8,8,8,8]",
     "seed=5",
 )
+
+STANDING = [name for name in names(None) if name not in ALIKE]
 
 WAITING = {"co_teaching_plus": 1}
 """The exception that CONTRIBUTING.md names, and the epoch from which on its steps wait for the device."""
@@ -113,6 +131,11 @@ def without_values(method: Any, batch: Any) -> tuple[Any, Any, Any]:
     del method.step  # the one that is watched
     method._optimizers = [SGD(network.parameters(), lr=0.1, momentum=0.9) for network in method.networks.values()]
     return method, batch, data
+
+
+@pytest.mark.slow
+def test_methods_that_are_alike_differ_by_their_loss_alone() -> None:
+    assert {name for name in names(None) if by_loss_alone(name)} == {*LOSSES, *ALIKE}
 
 
 @pytest.fixture(scope="module")

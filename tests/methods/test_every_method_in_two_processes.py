@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tier import by_loss_alone, changed, in_three_epochs, refused_by
+from tier import ALIKE, LOSSES, changed, in_three_epochs, refused_by
 from together import come_to, fit_each
 
 from slnlab.processes.starting import in_processes
@@ -30,9 +30,6 @@ COMMON = (
     "model._target_=two_processes.Float64Network",
     "model.widths=[4,4,4,4]",
 )
-
-LOSSES = ("ce", "gce", "nce_rce")
-"""Methods that stand for those which differ by their loss alone; the last one clips gradients."""
 
 STANDING = (
     *LOSSES,
@@ -63,10 +60,6 @@ ONE_PIXEL = {"model._target_": "two_processes.OnePixel", "data.noisy_val": 14}
 """33 samples to train on, batches of 16 and 17, and a network whose batch norm needs two in each process."""
 
 
-def trained(name: str) -> bool:
-    return name in LOSSES or not by_loss_alone(name)
-
-
 @pytest.fixture(scope="module")
 def folders(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, searched: list[str]
@@ -81,7 +74,7 @@ def folders(
         for key in item.callspec.params.keys() & parameter
     }
     runs = {}
-    for name in sorted(filter(trained, asked - COMBINED.keys())):
+    for name in sorted(asked - COMBINED.keys() - {*ALIKE}):
         run = in_three_epochs(*COMMON, f"method={name}")
         runs[name] = run if "sln.sigma" in refused_by(run) else changed(run, {"sln.sigma": 0.3})
     runs |= {name: in_three_epochs(*COMMON, *options) for name, options in COMBINED.items() if name in asked}
@@ -118,7 +111,7 @@ def assert_the_same(name: str, folders: tuple[Path, Path]) -> None:
 
 
 def test_two_processes_equal_one_uninterrupted_process(method_name: str, folders: tuple[Path, Path]) -> None:
-    if not trained(method_name):
+    if method_name in ALIKE:
         pytest.skip(f"differs from cross entropy by its loss alone, as {LOSSES[1]} does")
     assert_the_same(method_name, folders)
 

@@ -74,6 +74,13 @@ ONLY_LOSS = re.compile(r"(loss|preset)\..*|clip_norm|method\.(name|title|(fixed|
 """Keys in which a method differs from cross entropy if it is another loss of single samples, and nothing else."""
 
 
+LOSSES = ("ce", "gce", "nce_rce")
+"""Methods that stand for those which differ by their loss alone; the last one clips gradients."""
+
+ALIKE = ("ael", "agce", "aul", "eps_softmax", "nce_ael", "nce_agce", "nce_aul", "phuber_ce", "sce")
+"""The others. Their losses have tests of their own; `make test-methods` trains them."""
+
+
 def by_loss_alone(name: str) -> bool:
     """True for a method that differs from cross entropy by its class-wise loss alone."""
     mine, theirs = (flat(container_of(composed(f"method={each}"))) for each in (name, "ce"))
