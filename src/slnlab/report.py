@@ -82,8 +82,7 @@ def report(
     tables = make_tables(rows, secondary, ratios, reference, quality)
     parts = [markdown(tables), *found.remarks()]
     if archive is not None:
-        kept = (run for group in group_runs(fitting) for run in group.runs)
-        write_archive(archive, ((run.directory, run.result.identity, run.result.group) for run in kept))
+        write_archive(archive, ((run.directory, run.result.identity, run.result.group) for run in fitting))
     if page is not None:
         from slnlab.page.writing import write_report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from slnlab.data.probabilities import load_probabilities
 from slnlab.data.source import Source
 from slnlab.errors import ConfigError
 from slnlab.noise import NoiseRecord, next_class
+from slnlab.storage.hashes import file_hashes
 from slnlab.streams import Streams
 from slnlab.text.messages import quoted
 
@@ -182,7 +182,7 @@ class LabelNoise:
         """The options that decide the noise as JSON, its file by a digest; without the donor. None: there are none."""
         stated = {k: v for k, v in self.options.items() if k not in _NOT_FOR_THE_FUNCTION and k not in _FILES}
         if "path" in self.options and (file := Path(self.options["path"])).is_file():
-            stated["file"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            stated["file"] = file_hashes(file.parent, [file.name], fresh=False)[file.name]
         return json.dumps(_plain(stated), sort_keys=True) if stated else None
 
     @property
